@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/verb.h"
+
+static void say(const char *verb, const char *format, va_list args)
+{
+    fprintf(stderr, "faultline %s: ", verb);
+    vfprintf(stderr, format, args);
+}
+
+int cli_fail(const char *verb, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(verb, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return EXIT_FAILED;
+}
+
+int cli_fail_errno(const char *verb, int error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(verb, format, args);
+    va_end(args);
+    fprintf(stderr, ": %s\n", strerror(error < 0 ? -error : error));
+    return EXIT_FAILED;
+}
+
+int cli_usage(const char *verb, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(verb, format, args);
+    va_end(args);
+    fprintf(stderr, " (see faultline %s --help)\n", verb);
+    return EXIT_USAGE;
+}
+
+int cli_parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *ret_number)
+{
+    char *end = NULL;
+    if (!isdigit((unsigned char)text[0]))
+        return -EINVAL;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (*end != '\0')
+        return -EINVAL;
+    if (errno == ERANGE || number < low || number > high)
+        return -ERANGE;
+    *ret_number = number;
+    return 0;
+}
+
+int cli_parse_size(const char *text, uint64_t *ret_bytes)
+{
+    static const char units[] = "KMGT";
+    char *end = NULL;
+    if (!isdigit((unsigned char)text[0]))
+        return -EINVAL;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (errno == ERANGE)
+        return -ERANGE;
+    unsigned shift = 0;
+    const char *unit = *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    if (unit) {
+        shift = 10U * (unsigned)(unit - units + 1);
+        end++;
+        if (*end == 'i')
+            end++;
+        if (*end == 'B')
+            end++;
+    }
+    if (*end != '\0')
+        return -EINVAL;
+    if (shift && number >> (64 - shift))
+        return -ERANGE;
+    *ret_bytes = (uint64_t)number << shift;
+    return 0;
+}
+
+char *cli_format_bytes(uint64_t bytes, char *buf, size_t size)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(buf, size, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return buf;
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The `faultline` command: one table of verbs drives dispatch and help.
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/verb.h"
+
+struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+};
+
+static const struct verb verbs[] = {
+    {"pack", cmd_pack, "add a guest memory file to a store as an image"},
+    {"unpack", cmd_unpack, "write an image back as a memory file"},
+    {"verify", cmd_verify, "check every byte of a store against its checksums"},
+    {"ls", cmd_ls, "list the images of a store"},
+    {"inspect", cmd_inspect, "show what an image is made of"},
+    {"rm", cmd_rm, "remove an image from a store"},
+    {"gc", cmd_gc, "give back the space of what no image refers to"},
+    {"serve", cmd_serve, "serve page faults of VMs restored from the images of a store"},
+    {"handler", cmd_handler, "serve page faults from one raw memory file, in the foreground"},
+    {"listen", cmd_listen, "have a running server listen for an image at another path"},
+    {"status", cmd_status, "show what a running server does"},
+};
+enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
+
+static void help(FILE *out)
+{
+    fputs("usage: faultline VERB [OPTION...] [ARGUMENT...]\n\nverbs:\n", out);
+    for (size_t i = 0; i < VERBS; i++)
+        fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
+    fputs("\n'faultline VERB --help' tells more; 'faultline --version' the version.\n", out);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        help(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        help(stdout);
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("faultline " FAULTLINE_VERSION);
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < VERBS; i++) {
+        if (strcmp(argv[1], verbs[i].name) == 0)
+            return verbs[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "faultline: there is no verb '%s' (see faultline --help)\n", argv[1]);
+    return EXIT_USAGE;
+}

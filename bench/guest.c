@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SMALL_PAGE 4096u
+
+void *bench_map(uint64_t bytes, uint64_t page_size)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    if (page_size != SMALL_PAGE)
+        flags |= MAP_HUGETLB | (21 << MAP_HUGE_SHIFT);
+    return mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+}
+
+// The features are those that Firecracker asks for, no more: the server sees what it would see
+// there.
+static int open_uffd(int *ret_fd)
+{
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE};
+    if (ioctl(fd, UFFDIO_API, &api) < 0) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static int register_missing(const struct bench_guest *guest)
+{
+    struct uffdio_register reg = {
+        .range = {.start = (uintptr_t)guest->base, .len = guest->bytes},
+        .mode = UFFDIO_REGISTER_MODE_MISSING,
+    };
+    return ioctl(guest->uffd, UFFDIO_REGISTER, &reg) < 0 ? -errno : 0;
+}
+
+static int connect_unix(const char *path, int *ret_fd)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(addr.sun_path))
+        return -ENAMETOOLONG;
+    strcpy(addr.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+// One sendmsg, the JSON array and the descriptor together, as Firecracker does it.
+static int send_handshake(const struct bench_guest *guest)
+{
+    char json[256];
+    int len = snprintf(json, sizeof(json),
+                       "[{\"base_host_virt_addr\":%" PRIuPTR ",\"size\":%" PRIu64
+                       ",\"offset\":0,\"page_size\":%" PRIu64 ",\"page_size_kib\":%" PRIu64 "}]",
+                       (uintptr_t)guest->base, guest->bytes, guest->page_size, guest->page_size);
+    union {
+        char buf[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec iov = {.iov_base = json, .iov_len = (size_t)len};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.buf,
+        .msg_controllen = sizeof(control.buf),
+    };
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(cmsg), &guest->uffd, sizeof(int));
+    ssize_t sent = sendmsg(guest->sock, &msg, MSG_NOSIGNAL);
+    if (sent < 0)
+        return -errno;
+    return sent == len ? 0 : -EIO;
+}
+
+int bench_guest_start(struct bench_guest *ret_guest, const char *socket_path, uint64_t bytes,
+                      uint64_t page_size)
+{
+    struct bench_guest guest = {.bytes = bytes, .page_size = page_size, .uffd = -1, .sock = -1};
+    guest.base = bench_map(bytes, page_size);
+    if (guest.base == MAP_FAILED)
+        return -errno;
+    int err = open_uffd(&guest.uffd);
+    if (err == 0)
+        err = register_missing(&guest);
+    if (err == 0)
+        err = connect_unix(socket_path, &guest.sock);
+    if (err == 0)
+        err = send_handshake(&guest);
+    if (err < 0)
+        bench_guest_stop(&guest);
+    else
+        *ret_guest = guest;
+    return err;
+}
+
+void bench_guest_stop(struct bench_guest *guest)
+{
+    munmap(guest->base, guest->bytes);
+    if (guest->sock >= 0)
+        close(guest->sock);
+    if (guest->uffd >= 0)
+        close(guest->uffd);
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every structure of the store that is on disk. docs/store-format.md is the same in words.
+//
+//   STORE  := faultline-store  packs/ID.pack*  images/NAME.img*  index/ (LMDB)  tmp/  lock
+//   PACK   := pack_header  frame-bytes*  frame*  identity[pages]  pack_footer
+//   IMAGE  := image_header  entry[pages]  pack-id[packs]
+//
+// All integers are little-endian, all fields have fixed widths, and nothing here is trusted:
+// whoever reads one of these checks the checksum first and the bounds of every field next.
+#ifndef FAULTLINE_SNAPSHOT_FORMAT_H
+#define FAULTLINE_SNAPSHOT_FORMAT_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "snapshot/read.h"
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "the structures are read in place, so the host has to be little-endian");
+
+// One number for the whole store, in the marker file and in each file's header.
+#define FL_FORMAT_VERSION 1u
+#define FL_MARKER_NAME "faultline-store"
+#define FL_MARKER_TEXT "faultline-store 1\n"
+#define FL_IDENTITY_BYTES 32u // SHA-256 of the page's 4096 bytes
+#define FL_MAGIC_BYTES 8u
+
+static const uint8_t fl_magic_pack[FL_MAGIC_BYTES] = {'F', 'L', 'P', 'A', 'C', 'K', '\r', '\n'};
+static const uint8_t fl_magic_footer[FL_MAGIC_BYTES] = {'F', 'L', 'P', 'F', 'O', 'O', 'T', '\n'};
+static const uint8_t fl_magic_image[FL_MAGIC_BYTES] = {'F', 'L', 'I', 'M', 'A', 'G', 'E', '\n'};
+
+struct fl_identity {
+    uint8_t bytes[FL_IDENTITY_BYTES];
+};
+
+struct fl_disk_pack_header {
+    uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_pack
+    uint32_t version;
+    uint32_t zero;
+    uint64_t pack_id;  // random, top bit clear, not 0; the same as in the file's name
+    uint64_t checksum; // XXH3-64 of the bytes before
+};
+static_assert(sizeof(struct fl_disk_pack_header) == 32, "layout");
+
+enum fl_codec { FL_CODEC_RAW = 0, FL_CODEC_LZ4 = 1 };
+
+struct fl_disk_frame {
+    uint64_t offset;   // of the stored bytes, from the start of the pack
+    uint64_t checksum; // XXH3-64 of the stored bytes
+    uint32_t stored;   // bytes; pages * 4096 if raw, less if LZ4
+    uint16_t pages;    // 1 to FL_FRAME_PAGES_MAX
+    uint8_t codec;     // enum fl_codec
+    uint8_t zero;
+};
+static_assert(sizeof(struct fl_disk_frame) == 24, "layout");
+
+// The last bytes of a pack. The frame table starts at table_offset, the identities (in order of
+// frame and slot) follow it, the footer follows them.
+struct fl_disk_pack_footer {
+    uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_footer
+    uint32_t version;
+    uint32_t frames;
+    uint64_t pack_id;
+    uint64_t pages; // the sum over the frames
+    uint64_t table_offset;
+    uint64_t table_checksum;    // XXH3-64 of the frame table
+    uint64_t identity_checksum; // XXH3-64 of the identities
+    uint64_t checksum;          // XXH3-64 of the footer's bytes before
+};
+static_assert(sizeof(struct fl_disk_pack_footer) == 64, "layout");
+
+struct fl_disk_image_header {
+    uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_image
+    uint32_t version;
+    uint32_t packs;   // entries of the pack table
+    uint64_t bytes;   // of the memory file, exact, at least 1
+    uint64_t pages;   // bytes rounded up
+    uint64_t created; // seconds since the epoch
+    uint64_t zero_pages;
+    uint64_t stored_pages;         // written for this image
+    uint64_t duplicate_pages;      // of pages written for this image
+    uint64_t shared_pages;         // with packs that were there before
+    uint64_t declined_pages;       // of stored_pages: known, but stored again against fragmentation
+    struct fl_identity content_id; // SHA-256 of the identities of all pages, zero pages included
+    uint64_t map_checksum;         // XXH3-64 of the map
+    uint64_t pack_table_checksum;  // XXH3-64 of the pack table
+    char name[FL_NAME_MAX + 8];    // padded with NUL
+    uint64_t checksum;             // XXH3-64 of the bytes before
+};
+static_assert(sizeof(struct fl_disk_image_header) == 272, "layout");
+
+// A map entry: 0 is a zero page. Else bit 63 is set, and from the low end: slot (9 bits), frame
+// (32), index into the pack table (16), zero (6). Consecutive slots of a frame are consecutive
+// numbers.
+#define FL_ENTRY_SLOT_BITS 9u
+#define FL_ENTRY_PACK_SHIFT 41u
+#define FL_ENTRY_STORED (UINT64_C(1) << 63)
+#define FL_ENTRY_UNUSED (UINT64_C(0x3f) << 57)
+static_assert(FL_FRAME_PAGES_MAX == 1u << FL_ENTRY_SLOT_BITS, "a slot fits its bits");
+
+// What the format can hold.
+#define FL_IMAGE_PACKS_MAX 65536u
+#define FL_PACK_ID_RAW (UINT64_C(1) << 63) // pack ids of raw files; never on disk
+
+static inline uint64_t fl_entry(uint32_t pack, uint32_t frame, uint32_t slot)
+{
+    return FL_ENTRY_STORED | (uint64_t)pack << FL_ENTRY_PACK_SHIFT |
+           (uint64_t)frame << FL_ENTRY_SLOT_BITS | slot;
+}
+
+static inline uint32_t fl_entry_slot(uint64_t entry)
+{
+    return (uint32_t)(entry & (FL_FRAME_PAGES_MAX - 1));
+}
+
+static inline uint32_t fl_entry_frame(uint64_t entry)
+{
+    return (uint32_t)(entry >> FL_ENTRY_SLOT_BITS);
+}
+
+static inline uint32_t fl_entry_pack(uint64_t entry)
+{
+    return (uint32_t)(entry >> FL_ENTRY_PACK_SHIFT) & (FL_IMAGE_PACKS_MAX - 1);
+}
+
+// The entry without its slot: the same for all pages of a frame.
+static inline uint64_t fl_entry_place(uint64_t entry)
+{
+    return entry & ~(uint64_t)(FL_FRAME_PAGES_MAX - 1);
+}
+
+// The value of the index: key is the identity.
+struct fl_disk_place {
+    uint64_t pack_id;
+    uint32_t frame;
+    uint16_t slot;
+    uint16_t zero;
+};
+static_assert(sizeof(struct fl_disk_place) == 16, "layout");
+
+#endif

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot/image_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "snapshot/io.h"
+
+bool fl_name_valid(const char *name)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t len = strspn(name, allowed);
+    return len >= 1 && len <= FL_NAME_MAX && name[len] == '\0' && name[0] != '.' && name[0] != '-';
+}
+
+int fl_image_file_name(const char *name, char ret_file[FL_IMAGE_NAME_BYTES])
+{
+    if (!fl_name_valid(name))
+        return -EINVAL;
+    snprintf(ret_file, FL_IMAGE_NAME_BYTES, "%s" FL_IMAGE_SUFFIX, name);
+    return 0;
+}
+
+int fl_image_parse_file_name(const char *file, char ret_name[FL_NAME_MAX + 1])
+{
+    const size_t suffix = sizeof(FL_IMAGE_SUFFIX) - 1;
+    size_t len = strlen(file);
+    char name[FL_NAME_MAX + 1];
+    if (len <= suffix || len - suffix > FL_NAME_MAX ||
+        strcmp(file + len - suffix, FL_IMAGE_SUFFIX) != 0)
+        return -EINVAL;
+    memcpy(name, file, len - suffix);
+    name[len - suffix] = '\0';
+    if (!fl_name_valid(name))
+        return -EINVAL;
+    memcpy(ret_name, name, len - suffix + 1);
+    return 0;
+}
+
+static bool header_valid(const struct fl_disk_image_header *header, const char *name,
+                         uint64_t file_bytes)
+{
+    if (strncmp(header->name, name, sizeof(header->name)) != 0)
+        return false;
+    // Bound pages by the file before anything is multiplied with it.
+    if (header->bytes < 1 || header->bytes > INT64_MAX || header->pages > file_bytes / 8 ||
+        header->packs > FL_IMAGE_PACKS_MAX)
+        return false;
+    return header->pages == (header->bytes + FL_PAGE_SIZE - 1) / FL_PAGE_SIZE &&
+           file_bytes == sizeof(*header) + header->pages * 8 + (uint64_t)header->packs * 8;
+}
+
+int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *ret_header)
+{
+    struct fl_disk_image_header header;
+    uint64_t file_bytes;
+    int r = fl_file_size(fd, &file_bytes);
+    if (r < 0)
+        return r == -EINVAL ? -EBADMSG : r;
+    r = fl_pread_full(fd, &header, sizeof(header), 0);
+    if (r < 0)
+        return r;
+    if (memcmp(header.magic, fl_magic_image, sizeof(header.magic)) != 0 ||
+        header.checksum != fl_checksum(&header, offsetof(struct fl_disk_image_header, checksum)))
+        return -EBADMSG;
+    if (header.version != FL_FORMAT_VERSION)
+        return -EPROTONOSUPPORT;
+    if (!header_valid(&header, name, file_bytes))
+        return -EBADMSG;
+    *ret_header = header;
+    return 0;
+}
+
+static int load_map(int fd, struct fl_image_file *file)
+{
+    size_t bytes = file->header.pages * sizeof(*file->map);
+    file->map = fl_map_memory(bytes);
+    if (!file->map)
+        return -ENOMEM;
+    int r = fl_pread_full(fd, file->map, bytes, sizeof(file->header));
+    if (r < 0)
+        return r;
+    return fl_checksum(file->map, bytes) == file->header.map_checksum ? 0 : -EBADMSG;
+}
+
+static int load_pack_ids(int fd, struct fl_image_file *file)
+{
+    size_t bytes = file->header.packs * sizeof(*file->pack_ids);
+    file->pack_ids = malloc(bytes ? bytes : 1);
+    if (!file->pack_ids)
+        return -ENOMEM;
+    int r = fl_pread_full(fd, file->pack_ids, bytes,
+                          sizeof(file->header) + file->header.pages * sizeof(*file->map));
+    if (r < 0)
+        return r;
+    if (fl_checksum(file->pack_ids, bytes) != file->header.pack_table_checksum)
+        return -EBADMSG;
+    for (uint32_t i = 0; i < file->header.packs; i++) {
+        if (file->pack_ids[i] == 0 || file->pack_ids[i] & FL_PACK_ID_RAW)
+            return -EBADMSG;
+    }
+    return 0;
+}
+
+static int check_entries(const struct fl_image_file *file)
+{
+    for (uint64_t page = 0; page < file->header.pages; page++) {
+        uint64_t entry = file->map[page];
+        if (entry == 0)
+            continue;
+        if (!(entry & FL_ENTRY_STORED) || entry & FL_ENTRY_UNUSED ||
+            fl_entry_pack(entry) >= file->header.packs)
+            return -EBADMSG;
+    }
+    return 0;
+}
+
+int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file)
+{
+    struct fl_image_file file = {.map = NULL};
+    int r = fl_image_file_header(fd, name, &file.header);
+    if (r == 0)
+        r = load_map(fd, &file);
+    if (r == 0)
+        r = load_pack_ids(fd, &file);
+    if (r == 0)
+        r = check_entries(&file);
+    if (r < 0) {
+        fl_image_file_free(&file);
+        return r;
+    }
+    *ret_file = file;
+    return 0;
+}
+
+void fl_image_file_free(struct fl_image_file *file)
+{
+    fl_unmap(file->map, file->header.pages * sizeof(*file->map));
+    free(file->pack_ids);
+    file->map = NULL;
+    file->pack_ids = NULL;
+}

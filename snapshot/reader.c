@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot/reader.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "snapshot/image.h"
+#include "snapshot/image_file.h"
+#include "snapshot/io.h"
+
+// The marker's text is fixed; a longer number is another version, anything else is no store.
+static int check_marker(int dir_fd)
+{
+    static const char stem[] = "faultline-store ";
+    char text[64] = "";
+    FL_AUTO_CLOSE int fd = openat(dir_fd, FL_MARKER_NAME, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t len = read(fd, text, sizeof(text) - 1);
+    if (len < 0)
+        return -errno;
+    if (strcmp(text, FL_MARKER_TEXT) == 0)
+        return 0;
+    return strncmp(text, stem, sizeof(stem) - 1) == 0 ? -EPROTONOSUPPORT : -EBADMSG;
+}
+
+static int open_dir(int at, const char *name)
+{
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int open_parts(struct fl_reader *reader, const char *store_dir)
+{
+    reader->dir_fd = open_dir(AT_FDCWD, store_dir);
+    if (reader->dir_fd < 0)
+        return reader->dir_fd;
+    int r = check_marker(reader->dir_fd);
+    if (r < 0)
+        return r;
+    reader->images_fd = open_dir(reader->dir_fd, "images");
+    if (reader->images_fd < 0)
+        return reader->images_fd;
+    int packs_fd = open_dir(reader->dir_fd, "packs");
+    if (packs_fd < 0)
+        return packs_fd;
+    r = fl_registry_new(packs_fd, &reader->registry);
+    if (r < 0)
+        close(packs_fd);
+    return r;
+}
+
+int fl_reader_open(const char *store_dir, struct fl_reader **ret_reader)
+{
+    struct fl_reader *reader = calloc(1, sizeof(*reader));
+    if (!reader)
+        return -ENOMEM;
+    reader->dir_fd = reader->images_fd = -1;
+    int r = asprintf(&reader->images_dir, "%s/images", store_dir);
+    if (r < 0)
+        reader->images_dir = NULL;
+    r = r < 0 ? -ENOMEM : open_parts(reader, store_dir);
+    if (r < 0) {
+        fl_reader_close(reader);
+        return r;
+    }
+    *ret_reader = reader;
+    return 0;
+}
+
+void fl_reader_close(struct fl_reader *reader)
+{
+    if (!reader)
+        return;
+    fl_cleanup_close(&reader->dir_fd);
+    fl_cleanup_close(&reader->images_fd);
+    if (reader->registry)
+        fl_registry_unref(reader->registry);
+    free(reader->images_dir);
+    free(reader);
+}
+
+const char *fl_reader_images_dir(const struct fl_reader *reader)
+{
+    return reader->images_dir;
+}
+
+int fl_reader_list(struct fl_reader *reader, int (*fn)(void *arg, const char *name), void *arg)
+{
+    // A descriptor of its own: the directory's position is shared by duplicates.
+    int fd = open_dir(reader->images_fd, ".");
+    if (fd < 0)
+        return fd;
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        close(fd);
+        return -ENOMEM;
+    }
+    int r = 0;
+    struct dirent *entry;
+    while (r == 0 && (errno = 0, entry = readdir(dir))) {
+        char name[FL_NAME_MAX + 1];
+        if (fl_image_parse_file_name(entry->d_name, name) == 0)
+            r = fn(arg, name);
+    }
+    if (r == 0 && !entry && errno != 0)
+        r = -errno;
+    closedir(dir);
+    return r;
+}
+
+static int open_packs(struct fl_reader *reader, const struct fl_image_file *file,
+                      struct fl_pack ***ret_packs)
+{
+    uint32_t count = file->header.packs;
+    struct fl_pack **packs = calloc(count ? count : 1, sizeof(struct fl_pack *));
+    if (!packs)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        int r = fl_pack_open(reader->registry, file->pack_ids[i], &packs[i]);
+        if (r == 0)
+            continue;
+        while (i > 0)
+            fl_pack_unref(packs[--i]);
+        free(packs);
+        return r;
+    }
+    *ret_packs = packs;
+    return 0;
+}
+
+// One attempt. -ESTALE: a pack is not there.
+static int open_once(struct fl_reader *reader, int fd, const char *name,
+                     struct fl_image **ret_image)
+{
+    struct fl_image_file file;
+    struct fl_pack **packs;
+    int r = fl_image_file_load(fd, name, &file);
+    if (r < 0)
+        return r;
+    r = open_packs(reader, &file, &packs);
+    if (r == 0) {
+        r = fl_image_new(&file.header, file.map, packs, ret_image);
+        file.map = NULL; // the image's now, or freed
+    } else if (r == -ENOENT) {
+        r = -ESTALE;
+    }
+    fl_image_file_free(&file);
+    return r;
+}
+
+// True if the open file is still what the name in the directory stands for.
+static bool still_published(int images_fd, const char *file_name, int fd)
+{
+    struct stat open_st;
+    struct stat name_st;
+    return fstat(fd, &open_st) == 0 && fstatat(images_fd, file_name, &name_st, 0) == 0 &&
+           open_st.st_ino == name_st.st_ino && open_st.st_dev == name_st.st_dev;
+}
+
+// A pack may vanish between the image's opening and its own because the image was removed or
+// replaced and the store collected. Then the name decides anew; a missing pack of a published image
+// is damage.
+int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    int r = fl_image_file_name(name, file_name);
+    while (r == 0) {
+        FL_AUTO_CLOSE int fd =
+            openat(reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (fd < 0)
+            return -errno;
+        r = open_once(reader, fd, name, ret_image);
+        if (r != -ESTALE)
+            return r;
+        if (still_published(reader->images_fd, file_name, fd))
+            return -EBADMSG;
+        r = 0;
+    }
+    return r;
+}

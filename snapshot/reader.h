@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A store opened for reading, for those in snapshot/ that need more of it than read.h gives.
+#ifndef FAULTLINE_SNAPSHOT_READER_H
+#define FAULTLINE_SNAPSHOT_READER_H
+
+#include "snapshot/pack_file.h"
+#include "snapshot/read.h"
+
+// Immutable once open: any thread.
+struct fl_reader {
+    int dir_fd;
+    int images_fd;
+    char *images_dir;
+    struct fl_registry *registry;
+};
+
+#endif

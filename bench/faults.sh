@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The fault path: every scenario against every server, in rounds that alternate the servers, so that a
+# machine that grows slower or faster meanwhile does so for all of them.
+
+# name, VMs, threads of each, memory of each, page size, order
+scenarios='
+1x1      1 1  32M 4K random
+1x8      1 8  32M 4K random
+32x2    32 2  16M 4K random
+1x1-seq  1 1  32M 4K sequential
+1x1-2M   1 1 128M 2M random
+1x8-2M   1 8 256M 2M random
+'
+# Huge pages for the largest of them.
+huge_pages=128
+servers=(serve handler bare spin)
+
+fault_socket() {
+    case $1 in
+    serve) echo "$work/sockets/bench.sock" ;;
+    *) echo "$work/$1.sock" ;;
+    esac
+}
+
+start_fault_servers() {
+    "$memfile" 256M "$work/memory"
+    "$faultline" pack --store "$work/store" --name bench "$work/memory" >/dev/null 2>"$work/pack.log" ||
+        die "pack failed: $(tail -n 3 "$work/pack.log")"
+    mkdir -p "$work/sockets"
+    start_server serve "$faultline" serve --store "$work/store" --sockets "$work/sockets" \
+        --control "$work/control" --cache 1G
+    start_server handler "$faultline" handler "$work/handler.sock" "$work/memory"
+    start_server bare "$bare_handler" "$work/bare.sock" "$work/memory"
+    start_server spin "$bare_handler" --spin 50 "$work/spin.sock" "$work/memory"
+}
+
+# A first VM that is not measured: every frame is in memory afterwards, and every page was right.
+warm_fault_server() {
+    "$loadgen" --socket "$(fault_socket "$1")" --memory 256M --order sequential \
+        --file "$work/memory" --verify 1G >"$work/warm" || die "$1 does not serve what is in the file"
+}
+
+measure_fault_run() {
+    local scenario=$1 vms=$2 threads=$3 memory=$4 page_size=$5 order=$6 server=$7 round=$8
+    local pid arguments=()
+    for pid in $(server_pids "$server"); do
+        arguments+=(--server-pid "$pid")
+    done
+    "$loadgen" --socket "$(fault_socket "$server")" --vms "$vms" --threads "$threads" --memory "$memory" \
+        --page-size "$page_size" --order "$order" --seed "$round" --file "$work/memory" --verify 64 \
+        "${arguments[@]}" >"$work/run" || die "$server failed in $scenario, round $round"
+    record '{part: "faults", scenario: $scenario, server: $server, round: ($round | tonumber),
+             busy_percent: ($busy | tonumber)} + .' --arg scenario "$scenario" --arg server "$server" \
+        --arg round "$round" --arg busy "$busy_percent" <"$work/run"
+}
+
+measure_fault_round() {
+    local round=$1 line first i
+    while read -r -a line; do
+        [ ${#line[@]} -gt 0 ] || continue
+        if [ "${line[4]}" = 2M ] && [ "$have_huge_pages" = 0 ]; then
+            continue
+        fi
+        # Each round begins with another server: whoever comes first does not do so always.
+        first=$((round % ${#servers[@]}))
+        for ((i = 0; i < ${#servers[@]}; i++)); do
+            measure_fault_run "${line[@]}" "${servers[(first + i) % ${#servers[@]}]}" "$round"
+        done
+    done <<<"$scenarios"
+}
+
+measure_faults() {
+    local server round
+    have_huge_pages=1
+    reserve_huge_pages $huge_pages || have_huge_pages=0
+    [ $have_huge_pages = 1 ] || say "SKIPPED: 2 MiB pages; $huge_pages huge pages cannot be reserved"
+    start_fault_servers
+    for server in "${servers[@]}"; do
+        warm_fault_server "$server"
+    done
+    for ((round = 1; round <= rounds; round++)); do
+        await_quiet
+        say "faults: round $round of $rounds (idle machine: $busy_percent % of a CPU)"
+        measure_fault_round "$round"
+    done
+    for server in "${servers[@]}"; do
+        stop_server "$server"
+    done
+}

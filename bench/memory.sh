@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Memory of the server with no VM, with 200 attached VMs that have touched nothing, and with 200 that
+# have touched 64 pages each. The server is a fresh one each time; its frame cache is part of it.
+
+memory_vms=200
+memory_of_vm=256M
+
+# Attached VMs as the server counts them. The bare handler cannot be asked: its threads are its VMs.
+attached() {
+    case $1 in
+    serve) "$faultline" status --control "$work/control" --json | jq .vms ;;
+    bare) echo $(($(ls "/proc/${server_pid[bare]}/task" | wc -l) - 1)) ;;
+    esac
+}
+
+all_attached() {
+    [ "$(attached "$1")" = "$2" ]
+}
+
+# record_memory SERVER VMS TOUCHED: sums over the server's processes, in bytes.
+record_memory() {
+    local server=$1 vms=$2 touched=$3 allocated=null
+    if [ "$server" = serve ]; then
+        allocated=$("$faultline" status --control "$work/control" --json | jq '.memory.allocated')
+    fi
+    for pid in $(server_pids "$server"); do
+        cat "/proc/$pid/smaps_rollup"
+    done | awk '{ sum[$1] += $2 * 1024 }
+        END { printf "{\"rss\":%.0f,\"pss\":%.0f,\"anonymous\":%.0f}\n", sum["Rss:"], sum["Pss:"], sum["Anonymous:"] }' |
+        record '{part: "memory", server: $server, vms: $vms, touched: $touched, allocated: $allocated} + .' \
+            --arg server "$server" --argjson vms "$vms" --argjson touched "$touched" --argjson allocated "$allocated"
+}
+
+start_memory_server() {
+    case $1 in
+    serve)
+        start_server serve "$faultline" serve --store "$work/memory-store" --sockets "$work/sockets" \
+            --control "$work/control" --cache 1G
+        ;;
+    bare) start_server bare "$bare_handler" "$work/bare.sock" "$work/memory-file" ;;
+    esac
+}
+
+# with_vms SERVER TOUCHED: VMs that stay attached until the pipe that is their standard input ends.
+with_vms() {
+    local server=$1 touched=$2 socket=$work/bare.sock vms_pid
+    [ "$server" = bare ] || socket=$work/sockets/memory.sock
+    start_memory_server "$server"
+    mkfifo "$work/hold"
+    "$loadgen" --socket "$socket" --vms $memory_vms --memory $memory_of_vm --touch "$touched" --hold \
+        <"$work/hold" >"$work/held" &
+    vms_pid=$!
+    exec 9>"$work/hold"
+    within 60 test -s "$work/held" || die "$server: the VMs did not start"
+    within 60 all_attached "$server" $memory_vms || die "$server: not all VMs are attached"
+    record_memory "$server" $memory_vms "$touched"
+    exec 9>&-
+    wait $vms_pid || die "$server: a VM failed"
+    rm "$work/hold"
+    stop_server "$server"
+}
+
+measure_memory() {
+    local server
+    say "memory: $memory_vms VMs"
+    mkdir -p "$work/sockets"
+    "$memfile" $memory_of_vm "$work/memory-file"
+    "$faultline" pack --store "$work/memory-store" --name memory "$work/memory-file" >/dev/null 2>"$work/pack.log" ||
+        die "pack failed: $(tail -n 3 "$work/pack.log")"
+    for server in serve bare; do
+        start_memory_server $server
+        record_memory $server 0 0
+        stop_server $server
+        with_vms $server 0
+        with_vms $server 64
+    done
+}

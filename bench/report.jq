@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The tables of docs/benchmarks.md from the raw records. Every figure is a median over rounds; a ratio is
+# the median of the ratios of each round, so that what slows a whole round down does not enter it.
+
+def median: sort | if length == 0 then null
+    elif length % 2 == 1 then .[length / 2 | floor]
+    else (.[length / 2 - 1] + .[length / 2]) / 2 end;
+def digits($n): if . == null then "-" else
+    (. * pow(10; $n) | round) as $scaled
+    | if $n == 0 then "\($scaled)"
+      else ("\($scaled)" | until(length > $n; "0" + .)) | .[:-$n] + "." + .[-$n:] end end;
+def mib: if . == null then null else . / 1048576 end;
+def row: "| " + join(" | ") + " |";
+def unordered_keys(f): reduce (.[] | f) as $key ([]; if index([$key]) then . else . + [$key] end);
+
+def names: {serve: "`faultline serve`", handler: "`faultline handler`",
+            bare: "bare, blocks", spin: "bare, spins 50 us"};
+
+# The other server's figure in the same round of the same scenario.
+def ratio($field; $all; $to):
+    [.[] | . as $one | ($all[] | select(.server == $to and .round == $one.round)) | $one[$field] / .[$field]]
+    | median;
+
+def faults_row($all):
+    [names[.[0].server],
+     ([.[].touches_per_s] | median / 1000 | digits(1)),
+     (ratio("touches_per_s"; $all; "bare") | digits(2)),
+     (ratio("touches_per_s"; $all; "spin") | digits(2)),
+     ([.[].latency_us.p50] | median | digits(1)),
+     ([.[].latency_us.p99] | median | digits(1)),
+     ([.[].latency_us["p99.9"]] | median | digits(0)),
+     ([.[].server_cpu_us_per_touch] | median | digits(1)),
+     ([.[] | .faults / .touches] | median | digits(2))] | row;
+
+def faults_table:
+    . as $all | "\n### \($all[0].scenario)\n",
+    "\($all[0].vms) VM x \($all[0].threads) threads, \($all[0].memory | mib) MiB each, "
+        + "\($all[0].page_size / 1024) KiB pages, \($all[0].order) order\n",
+    "| server | k pages/s | to bare | to spinning | p50 us | p99 us | p99.9 us | server CPU us/page | faults/page |",
+    "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+    (unordered_keys(.server)[] as $server | [$all[] | select(.server == $server)] | faults_row($all));
+
+def sort_servers: sort_by({serve: 0, handler: 1, bare: 2, spin: 3}[.server]);
+
+def memory_table:
+    "\n### Memory of the server\n",
+    "| server | VMs | pages touched in each | RSS MiB | PSS MiB | anonymous MiB | allocated MiB |",
+    "| --- | --: | --: | --: | --: | --: | --: |",
+    (.[] | [names[.server], "\(.vms)", "\(.touched)", (.rss | mib | digits(1)), (.pss | mib | digits(1)),
+            (.anonymous | mib | digits(1)), (.allocated | mib | digits(1))] | row);
+
+def store_table:
+    . as $all | "\n### Packing\n",
+    "Input: \($all[0].input), \($all[0].bytes | mib | digits(0)) MiB\n",
+    "| how | seconds | GB/s of input | size MiB | part of the input |",
+    "| --- | --: | --: | --: | --: |",
+    (unordered_keys(.how)[] as $how | [$all[] | select(.how == $how)]
+        | ([.[].seconds] | median) as $seconds
+        | [$how, ($seconds | digits(2)), (.[0].bytes / $seconds / 1e9 | digits(2)),
+           (.[0].stored | mib | digits(1)), (.[0].stored / .[0].bytes | digits(3))] | row);
+
+def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $all
+    | "\nCPU seconds of `faultline pack`, over all threads: " + ([$all[0].stages | keys_unsorted[] as $stage
+        | "\($stage) \([$all[].stages[$stage]] | median | digits(2))"] | join(", ")) + ".";
+
+"Faultline \(.version | ltrimstr("faultline ")), \(.cpus) vCPU virtual machine, \(.memory_gib) GiB, Linux \(.linux), \(.date)",
+(.records as $records
+ | ([$records[] | select(.part == "faults")] | unordered_keys(.scenario)[] as $scenario
+    | [.[] | select(.scenario == $scenario)] | sort_servers | faults_table),
+   ([$records[] | select(.part == "memory")] | select(length > 0) | memory_table),
+   ([$records[] | select(.part == "store")] | select(length > 0) | store_table, sum_of_stages))

@@ -3,17 +3,6 @@
 # The fault path: every scenario against every server, in rounds that alternate the servers, so that a
 # machine that grows slower or faster meanwhile does so for all of them.
 
-# name, VMs, threads of each, memory of each, page size, order
-scenarios='
-1x1      1 1  32M 4K random
-1x8      1 8  32M 4K random
-32x2    32 2  16M 4K random
-1x1-seq  1 1  32M 4K sequential
-1x1-2M   1 1 128M 2M random
-1x8-2M   1 8 256M 2M random
-'
-# Huge pages for the largest of them.
-huge_pages=128
 servers=(serve handler bare spin)
 
 fault_socket() {
@@ -24,7 +13,7 @@ fault_socket() {
 }
 
 start_fault_servers() {
-    "$memfile" 256M "$work/memory"
+    "$memfile" "$image_size" "$work/memory"
     "$faultline" pack --store "$work/store" --name bench "$work/memory" >/dev/null 2>"$work/pack.log" ||
         die "pack failed: $(tail -n 3 "$work/pack.log")"
     mkdir -p "$work/sockets"
@@ -37,7 +26,7 @@ start_fault_servers() {
 
 # A first VM that is not measured: every frame is in memory afterwards, and every page was right.
 warm_fault_server() {
-    "$loadgen" --socket "$(fault_socket "$1")" --memory 256M --order sequential \
+    "$loadgen" --socket "$(fault_socket "$1")" --memory "$image_size" --order sequential \
         --file "$work/memory" --verify 1G >"$work/warm" || die "$1 does not serve what is in the file"
 }
 
@@ -73,7 +62,7 @@ measure_fault_round() {
 measure_faults() {
     local server round
     have_huge_pages=1
-    reserve_huge_pages $huge_pages || have_huge_pages=0
+    reserve_huge_pages "$huge_pages" || have_huge_pages=0
     [ $have_huge_pages = 1 ] || say "SKIPPED: 2 MiB pages; $huge_pages huge pages cannot be reserved"
     start_fault_servers
     for server in "${servers[@]}"; do

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Memory of the server with no VM, with 200 attached VMs that have touched nothing, and with 200 that
+# Memory of the server with no VM, with many attached VMs that have touched nothing, and with many that
 # have touched 64 pages each. The server is a fresh one each time; its frame cache is part of it.
-
-memory_vms=200
-memory_of_vm=256M
 
 # Attached VMs as the server counts them. The bare handler cannot be asked: its threads are its VMs.
 attached() {
@@ -48,13 +45,13 @@ with_vms() {
     [ "$server" = bare ] || socket=$work/sockets/memory.sock
     start_memory_server "$server"
     mkfifo "$work/hold"
-    "$loadgen" --socket "$socket" --vms $memory_vms --memory $memory_of_vm --touch "$touched" --hold \
+    "$loadgen" --socket "$socket" --vms "$memory_vms" --memory "$memory_of_vm" --touch "$touched" --hold \
         <"$work/hold" >"$work/held" &
     vms_pid=$!
     exec 9>"$work/hold"
     within 60 test -s "$work/held" || die "$server: the VMs did not start"
-    within 60 all_attached "$server" $memory_vms || die "$server: not all VMs are attached"
-    record_memory "$server" $memory_vms "$touched"
+    within 60 all_attached "$server" "$memory_vms" || die "$server: not all VMs are attached"
+    record_memory "$server" "$memory_vms" "$touched"
     exec 9>&-
     wait $vms_pid || die "$server: a VM failed"
     rm "$work/hold"
@@ -65,7 +62,7 @@ measure_memory() {
     local server
     say "memory: $memory_vms VMs"
     mkdir -p "$work/sockets"
-    "$memfile" $memory_of_vm "$work/memory-file"
+    "$memfile" "$memory_of_vm" "$work/memory-file"
     "$faultline" pack --store "$work/memory-store" --name memory "$work/memory-file" >/dev/null 2>"$work/pack.log" ||
         die "pack failed: $(tail -n 3 "$work/pack.log")"
     for server in serve bare; do

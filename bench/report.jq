@@ -25,6 +25,7 @@ def ratio($field; $all; $to):
 def faults_row($all):
     [names[.[0].server],
      ([.[].touches_per_s] | median / 1000 | digits(1)),
+     ([.[].touches_per_s] | median * $all[0].page_size / 1e9 | digits(2)),
      (ratio("touches_per_s"; $all; "bare") | digits(2)),
      (ratio("touches_per_s"; $all; "spin") | digits(2)),
      ([.[].latency_us.p50] | median | digits(1)),
@@ -37,8 +38,8 @@ def faults_table:
     . as $all | "\n### \($all[0].scenario)\n",
     "\($all[0].vms) VM x \($all[0].threads) threads, \($all[0].memory | mib) MiB each, "
         + "\($all[0].page_size / 1024) KiB pages, \($all[0].order) order\n",
-    "| server | k pages/s | to bare | to spinning | p50 us | p99 us | p99.9 us | server CPU us/page | faults/page |",
-    "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+    "| server | k pages/s | GB/s | to bare | to spinning | p50 us | p99 us | p99.9 us | server CPU us/page | faults/page |",
+    "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys(.server)[] as $server | [$all[] | select(.server == $server)] | faults_row($all));
 
 def sort_servers: sort_by({serve: 0, handler: 1, bare: 2, spin: 3}[.server]);

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Packing: how fast, how small, and beside it what whole-file compressors make of the same file. Those
+# are no store (no page can be read back on its own), but people know what their figures mean.
+
+# Without a guest's memory: files as a guest's page cache would hold them, and zeros as its free memory.
+make_stand_in() {
+    local data=$1 zeros=$2
+    { find /usr/lib /usr/bin -xdev -type f -size +16k -print0 | sort -z | xargs -0 cat || true; } 2>/dev/null |
+        head -c "$data" >"$work/stand-in"
+    truncate -s "+$zeros" "$work/stand-in"
+    store_input=$work/stand-in
+    store_input_name="files of /usr ($data) and zeros ($zeros); not a guest"
+}
+
+record_store() {
+    local how=$1 seconds=$2 stored=$3 stages=$4
+    jq -n '{part: "store", how: $how, input: $input, bytes: $bytes, seconds: $seconds, stored: $stored, stages: $stages}' \
+        --arg how "$how" --arg input "$store_input_name" --argjson bytes "$(stat -c %s "$store_input")" \
+        --argjson seconds "$seconds" --argjson stored "$stored" --argjson stages "$stages" |
+        record .
+}
+
+# timed COMMAND...: sets `seconds`.
+timed() {
+    local from=$EPOCHREALTIME
+    "$@"
+    seconds=$(awk -v from="$from" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.6f", to - from }')
+}
+
+# What the file system has given to the files, not their lengths: the index may be sparse.
+disk_bytes() {
+    du -s -B1 "$1" | cut -f1
+}
+
+pack_once() {
+    "$faultline" pack --json --store "$work/pack-store" --name guest "$store_input" \
+        >"$work/pack.json" 2>"$work/pack.log"
+}
+
+measure_pack() {
+    rm -rf "$work/pack-store"
+    timed pack_once || die "pack failed: $(tail -n 3 "$work/pack.log")"
+    record_store '`faultline pack`' "$seconds" "$(disk_bytes "$work/pack-store")" "$(pack_stages <"$work/pack.json")"
+}
+
+pack_stages() {
+    jq -c '.seconds'
+}
+
+measure_compressor() {
+    local seconds
+    timed "$@" "$store_input" -o "$work/compressed"
+    record_store "\`$1 ${*:2:1}\`" "$seconds" "$(stat -c %s "$work/compressed")" null
+}
+
+measure_store() {
+    local run
+    store_input=$guest
+    store_input_name="memory of a Linux guest"
+    [ -n "$guest" ] || make_stand_in "${stand_in[@]}"
+    cat "$store_input" >/dev/null # from the page cache, every time
+    for ((run = 1; run <= runs; run++)); do
+        await_quiet
+        say "store: run $run of $runs (idle machine: $busy_percent % of a CPU)"
+        measure_pack
+        measure_compressor lz4 -1 -q -f
+        measure_compressor zstd -3 -q -f
+    done
+}

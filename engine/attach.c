@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/attach.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/engine.h"
+#include "engine/fill.h"
+#include "engine/images.h"
+#include "engine/log.h"
+#include "engine/uffd.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void fl_peer_close(struct fl_peer *peer)
+{
+    close_fd(&peer->uffd);
+    close_fd(&peer->pidfd);
+    close_fd(&peer->socket);
+}
+
+// --- the table of VMs ---
+
+static unsigned long hash(uint64_t id)
+{
+    return id * 0x9e3779b97f4a7c15ULL >> 16;
+}
+
+static void publish(struct fl_engine *engine, struct fl_vm *vm)
+{
+    cds_lfht_node_init(&vm->in_table);
+    FL_RCU_PUBLISH(&vm->in_table);
+    cds_lfht_add(engine->vms, hash(vm->id), &vm->in_table);
+    engine->vm_count++;
+}
+
+void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl_vm *vm), void *arg)
+{
+    struct cds_lfht_iter iter;
+    struct fl_vm *vm;
+    cds_lfht_for_each_entry(engine->vms, &iter, vm, in_table)
+    {
+        FL_RCU_SEEN(&vm->in_table);
+        fn(arg, vm);
+    }
+}
+
+// --- making and freeing ---
+
+static struct fl_vm *new_vm(struct fl_engine *engine, struct fl_peer *peer, const char *image_name,
+                            const struct fl_layout *layout)
+{
+    struct fl_vm *vm = calloc(1, sizeof(*vm));
+    if (!vm)
+        return NULL;
+    if (fl_vm_state_create(engine->next_vm_id, peer->pid, image_name, layout, &vm->state_fd,
+                           &vm->state)) {
+        free(vm);
+        return NULL;
+    }
+    vm->id = engine->next_vm_id++;
+    vm->uffd = peer->uffd;
+    vm->pidfd = peer->pidfd;
+    vm->socket = peer->socket;
+    *peer = (struct fl_peer){.uffd = -1, .pidfd = -1, .socket = -1};
+    vm->removed = fl_vm_removed(vm->state);
+    vm->installed = fl_vm_installed(vm->state);
+    vm->page_shift = layout->pages > 0 ? layout->page_shift : FL_PAGE_SHIFT;
+    vm->on_error = engine->options.kill_on_error ? FL_ON_ERROR_KILL : FL_ON_ERROR_POISON;
+    fl_parks_init(&vm->parks);
+    fl_fill_init(&vm->fill);
+    vm->watch_faults = (struct fl_watch){FL_WATCH_FAULTS, vm};
+    vm->watch_exit = (struct fl_watch){FL_WATCH_EXIT, vm};
+    vm->watch_socket = (struct fl_watch){FL_WATCH_SOCKET, vm};
+    return vm;
+}
+
+static void free_vm(struct rcu_head *head)
+{
+    struct fl_vm *vm = caa_container_of(head, struct fl_vm, rcu);
+    fl_rcu_freeing();
+    fl_vm_state_unmap(vm->state);
+    free(vm);
+}
+
+// The memory behind the userfaultfd is gone, or unregistered: only now may it be closed.
+void fl_vm_dispose(void *control, struct fl_mail *mail)
+{
+    struct fl_engine *engine = control;
+    struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
+    const struct fl_vm_counters *counters = &vm->state->counters;
+    fl_log(FL_LOG_INFO,
+           "event=detach vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64
+           " installed=%" PRIu64 " zeroed=%" PRIu64 " poisoned=%" PRIu64 " removed=%" PRIu64,
+           vm->id, vm->state->image, vm->state->pid, fl_counter_get(&counters->faults),
+           fl_counter_get(&counters->installed), fl_counter_get(&counters->zeroed),
+           fl_counter_get(&counters->poisoned), fl_counter_get(&counters->removed));
+    cds_lfht_del(engine->vms, &vm->in_table);
+    engine->vm_count--;
+    close_fd(&vm->uffd);
+    close_fd(&vm->pidfd);
+    close_fd(&vm->socket);
+    close_fd(&vm->state_fd);
+    fl_images_put(engine->images, vm->image);
+    vm->image = NULL;
+    fl_rcu_defer(&vm->rcu, free_vm);
+}
+
+// The worker with the fewest VMs.
+static struct fl_worker *choose(struct fl_engine *engine)
+{
+    struct fl_worker *best = &engine->workers[0];
+    for (unsigned i = 1; i < engine->worker_count; i++) {
+        if (engine->workers[i].vms < best->vms)
+            best = &engine->workers[i];
+    }
+    return best;
+}
+
+int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
+              const struct fl_layout *layout)
+{
+    int64_t pid = peer->pid;
+    struct fl_vm *vm = new_vm(engine, peer, fl_image_name(image), layout);
+    if (!vm) {
+        fl_refuse(engine, peer, fl_image_name(image), "the host is out of memory or descriptors");
+        fl_images_put(engine->images, image);
+        return -ENOMEM;
+    }
+    vm->image = image;
+    engine->attached++;
+    publish(engine, vm);
+    fl_log(FL_LOG_INFO,
+           "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
+           " page_size=%" PRIu64,
+           vm->id, vm->state->image, pid, layout->regions, layout->pages << layout->page_shift,
+           fl_vm_page_bytes(vm));
+    fl_worker_attach(choose(engine), vm);
+    return 0;
+}
+
+// --- refusal ---
+
+static bool holds_waiters(const struct fl_peer *peer)
+{
+    struct fl_uffd_info info;
+    return peer->uffd >= 0 && fl_uffd_examine(peer->uffd, &info) == 0 && info.ready;
+}
+
+static void attach_refused(struct fl_engine *engine, struct fl_peer *peer)
+{
+    static const struct fl_layout none = {0};
+    struct fl_vm *vm = new_vm(engine, peer, "", &none);
+    if (!vm) {
+        fl_log(FL_LOG_ERROR,
+               "event=refuse_failed reason=\"out of memory: the VM's faults fail with its end\"");
+        return; // the descriptors stay open: waiting is bad, zeros for bytes would be worse
+    }
+    publish(engine, vm);
+    fl_worker_attach(choose(engine), vm);
+}
+
+void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
+               const char *reason)
+{
+    char text[256];
+    engine->refused++;
+    bool kept = holds_waiters(peer);
+    fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%" PRId64 " faults=%s reason=\"%s\"", image,
+           peer->pid, kept ? "poisoned" : "none", fl_log_text(reason, text, sizeof(text)));
+    if (kept)
+        attach_refused(engine, peer);
+    else
+        fl_peer_close(peer);
+}
+
+struct child_mail {
+    struct fl_mail mail;
+    int uffd;
+};
+
+static void child_came(void *control, struct fl_mail *mail)
+{
+    struct child_mail *child = caa_container_of(mail, struct child_mail, mail);
+    struct fl_peer peer = {.uffd = child->uffd, .pidfd = -1, .socket = -1};
+    free(child);
+    fl_refuse(control, &peer, "-", "it is the child of a refused VM");
+}
+
+void fl_attach_child(struct fl_engine *engine, int uffd)
+{
+    struct child_mail *child = malloc(sizeof(*child));
+    if (!child)
+        return; // kept open, like any userfaultfd that cannot be attached
+    child->mail.deliver = child_came;
+    child->uffd = uffd;
+    fl_mailbox_post(&engine->control, &child->mail);
+}
+
+// --- the end ---
+
+struct release_mail {
+    struct fl_mail mail;
+    const char *kill_reason; // NULL: release
+};
+
+static void kill_or_release(struct fl_worker *worker, struct fl_vm *vm, const char *kill_reason)
+{
+    if (vm->phase == FL_VM_GONE)
+        return;
+    if (kill_reason) {
+        fl_vm_kill(vm, kill_reason);
+    } else if (!vm->image) {
+        // Nothing could make its memory whole.
+        fl_vm_kill(vm, "its handshake was refused, and the engine ends");
+    } else if (vm->phase == FL_VM_SERVING) {
+        vm->phase = FL_VM_RELEASING;
+        fl_fill_begin(worker, vm, FL_FILL_NONZERO);
+    }
+}
+
+static void end_of(void *owner, struct fl_mail *mail)
+{
+    struct fl_worker *worker = owner;
+    struct release_mail *order = caa_container_of(mail, struct release_mail, mail);
+    struct fl_vm *vm;
+    struct fl_vm *next;
+    cds_list_for_each_entry_safe(vm, next, &worker->owned, in_worker)
+        kill_or_release(worker, vm, order->kill_reason);
+    free(order);
+}
+
+static void order_all(struct fl_engine *engine, const char *kill_reason)
+{
+    for (unsigned i = 0; i < engine->worker_count; i++) {
+        struct release_mail *order = malloc(sizeof(*order));
+        if (!order)
+            continue; // the next order may find memory
+        order->mail.deliver = end_of;
+        order->kill_reason = kill_reason;
+        fl_mailbox_post(&engine->workers[i].mailbox, &order->mail);
+    }
+}
+
+void fl_release_all(struct fl_engine *engine)
+{
+    order_all(engine, NULL);
+}
+
+void fl_kill_all(struct fl_engine *engine, const char *reason)
+{
+    order_all(engine, reason);
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a handshake to a VM on a worker, and from a VM that is gone to nothing. Control thread,
+// unless a function says otherwise.
+#ifndef FAULTLINE_ENGINE_ATTACH_H
+#define FAULTLINE_ENGINE_ATTACH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/region.h"
+#include "snapshot/read.h"
+
+struct fl_engine;
+struct fl_vm;
+struct fl_mail;
+
+// Who asks. The descriptors belong to whoever holds the structure; -1 where there is none.
+struct fl_peer {
+    int64_t pid; // 0 if unknown here
+    int uffd;
+    int pidfd;
+    int socket;
+};
+
+void fl_peer_close(struct fl_peer *peer);
+
+// Takes the peer's descriptors and the caller's hold on the image (fl_images_put), in every case.
+int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
+              const struct fl_layout *layout);
+
+// Refuses the peer with one log line. If it brought a userfaultfd, somebody may wait on it, and
+// closing it could hand out zeros: it is kept, and every fault on it is poisoned, until the peer is
+// gone. Takes the peer's descriptors.
+void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
+               const char *reason);
+
+// Worker: a refused VM has forked; its child's userfaultfd is treated in the same way.
+void fl_attach_child(struct fl_engine *engine, int uffd);
+
+// Mail from a worker: the VM is gone.
+void fl_vm_dispose(void *control, struct fl_mail *mail);
+
+// Has every worker fill its VMs and let them go. Refused ones are killed.
+void fl_release_all(struct fl_engine *engine);
+void fl_kill_all(struct fl_engine *engine, const char *reason);
+
+// Any RCU reader: calls fn for each VM.
+void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl_vm *vm),
+                 void *arg);
+
+#endif

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/connection.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/clock.h"
+#include "engine/fdpass.h"
+#include "engine/handshake.h"
+#include "engine/images.h"
+#include "engine/io_pool.h"
+#include "engine/log.h"
+#include "engine/uffd.h"
+
+enum { REASON_BYTES = 256, CHUNK = 4096 };
+
+struct connection {
+    struct fl_source source;
+    struct cds_list_head link;
+    struct fl_server *server;
+    char image[FL_NAME_MAX + 1];
+    struct fl_peer peer; // .uffd is set when the handshake is complete, or refused
+    struct fl_fds fds;
+    char *text;
+    size_t used;
+    uint64_t deadline_ns; // FL_NEVER once the handshake is complete
+    struct fl_layout layout;
+    // While a reader opens the image:
+    struct fl_io_job job;
+    struct fl_mail mail;
+    struct fl_image *opened;
+    int open_error;
+};
+
+static void free_connection(struct connection *connection)
+{
+    cds_list_del(&connection->link);
+    connection->server->connection_count--;
+    free(connection->text);
+    free(connection);
+}
+
+// What somebody may wait on is kept, whatever else came with it.
+static void choose_uffd(struct connection *connection)
+{
+    struct fl_uffd_info info;
+    for (unsigned i = 0; i < connection->fds.count && connection->peer.uffd < 0; i++) {
+        if (fl_uffd_examine(connection->fds.fd[i], &info) == 0) {
+            connection->peer.uffd = connection->fds.fd[i];
+            connection->fds.fd[i] = -1;
+        }
+    }
+    fl_fds_close(&connection->fds);
+}
+
+static void stop_listening(struct connection *connection)
+{
+    if (connection->source.fd >= 0)
+        fl_server_unwatch(connection->server, &connection->source);
+    connection->source.fd = -1;
+}
+
+static void refuse(struct connection *connection, const char *reason)
+{
+    stop_listening(connection);
+    choose_uffd(connection);
+    fl_refuse(connection->server->engine, &connection->peer, connection->image, reason);
+    free_connection(connection);
+}
+
+// --- the image ---
+
+static int check_fit(const struct connection *connection, const struct fl_image *image,
+                     char *reason)
+{
+    uint64_t page = 1ULL << connection->layout.page_shift;
+    uint64_t room = (fl_image_bytes(image) + page - 1) / page * page;
+    uint64_t end = fl_layout_file_end(&connection->layout);
+    if (end <= room)
+        return 0;
+    snprintf(reason, REASON_BYTES,
+             "its regions end at byte %llu of the memory file, but the image has %llu",
+             (unsigned long long)end, (unsigned long long)fl_image_bytes(image));
+    return -EINVAL;
+}
+
+static void attach(struct connection *connection, struct fl_image *image)
+{
+    char reason[REASON_BYTES];
+    struct fl_engine *engine = connection->server->engine;
+    if (check_fit(connection, image, reason) != 0) {
+        fl_images_put(engine->images, image);
+        refuse(connection, reason);
+        return;
+    }
+    fl_attach(engine, &connection->peer, image, &connection->layout);
+    free_connection(connection);
+}
+
+static void opened(void *control, struct fl_mail *mail)
+{
+    (void)control;
+    struct connection *connection = caa_container_of(mail, struct connection, mail);
+    char reason[REASON_BYTES];
+    if (connection->open_error) {
+        snprintf(reason, sizeof(reason), "the image cannot be opened: %s",
+                 strerror(-connection->open_error));
+        refuse(connection, reason);
+    } else if (connection->server->stopping) {
+        fl_images_put(connection->server->engine->images, connection->opened);
+        refuse(connection, "the engine is stopping");
+    } else {
+        attach(connection, connection->opened);
+    }
+}
+
+static uint64_t open_image(struct fl_io_job *job)
+{
+    struct connection *connection = caa_container_of(job, struct connection, job);
+    struct fl_engine *engine = connection->server->engine;
+    connection->open_error = fl_images_get(engine->images, connection->image, &connection->opened);
+    connection->mail.deliver = opened;
+    fl_mailbox_post(&engine->control, &connection->mail);
+    return 0;
+}
+
+static void find_image(struct connection *connection)
+{
+    struct fl_server *server = connection->server;
+    if (server->raw) {
+        attach(connection, fl_image_ref(server->raw));
+        return;
+    }
+    connection->job.run = open_image;
+    fl_io_pool_submit(server->engine->io_pool, &connection->job);
+}
+
+// --- the handshake ---
+
+// Events beyond REMOVE would make the engine read descriptors or chase mappings that nobody tells
+// it of.
+static const char *check_features(uint64_t features)
+{
+    if (features & (UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP))
+        return "its userfaultfd has fork, remap or unmap events; only remove events are served";
+    return NULL;
+}
+
+static const char *check_uffd(struct connection *connection)
+{
+    struct fl_uffd_info info;
+    if (connection->fds.count > 1 || connection->fds.lost)
+        return "more than one file descriptor came with it (guest_memfd handshakes are not served)";
+    if (fl_uffd_examine(connection->fds.fd[0], &info) != 0)
+        return "the file descriptor that came with it is not a userfaultfd";
+    if (!info.ready)
+        return "its userfaultfd was not enabled with UFFDIO_API";
+    return check_features(info.features);
+}
+
+// All of the text is there, and at least one descriptor.
+static void complete(struct connection *connection, size_t length)
+{
+    const char *reason = check_uffd(connection);
+    if (!reason)
+        fl_handshake_parse(connection->text, length, &connection->layout, &reason);
+    if (reason) {
+        refuse(connection, reason);
+        return;
+    }
+    stop_listening(connection);
+    connection->deadline_ns = FL_NEVER;
+    choose_uffd(connection);
+    find_image(connection);
+}
+
+static bool grow(struct connection *connection)
+{
+    char *text = realloc(connection->text, connection->used + CHUNK);
+    if (text)
+        connection->text = text;
+    return text != NULL;
+}
+
+// After more text: true if the connection is settled, one way or the other.
+static bool look_at_text(struct connection *connection)
+{
+    long length = fl_handshake_length(connection->text, connection->used);
+    if (length < 0) {
+        refuse(connection, "what it sent is not a JSON array of regions");
+        return true;
+    }
+    if (length == 0 && connection->used >= FL_HANDSHAKE_MAX) {
+        refuse(connection, "what it sent is longer than 65536 bytes");
+        return true;
+    }
+    if (length == 0 || (connection->fds.count == 0 && !connection->fds.lost))
+        return false;
+    if (connection->fds.count == 0)
+        refuse(connection, "more file descriptors came with it than can be taken");
+    else
+        complete(connection, (size_t)length);
+    return true;
+}
+
+static void ended(struct connection *connection)
+{
+    // Somebody who only looks whether we listen is no case for the log.
+    if (connection->used == 0 && connection->fds.count == 0) {
+        stop_listening(connection);
+        fl_peer_close(&connection->peer);
+        free_connection(connection);
+        return;
+    }
+    refuse(connection, connection->fds.count == 0 && connection->used > 0 &&
+                               fl_handshake_length(connection->text, connection->used) > 0
+                           ? "no userfaultfd came with it"
+                           : "it closed the connection before its handshake was complete");
+}
+
+static void ready(struct fl_source *source, uint32_t events)
+{
+    (void)events;
+    struct connection *connection = caa_container_of(source, struct connection, source);
+    for (;;) {
+        if (!grow(connection)) {
+            refuse(connection, "the host is out of memory");
+            return;
+        }
+        ssize_t got =
+            fl_recv_fds(source->fd, connection->text + connection->used, CHUNK, &connection->fds);
+        if (got == -EAGAIN || got == -EINTR)
+            return;
+        if (got <= 0) {
+            ended(connection);
+            return;
+        }
+        connection->used += (size_t)got;
+        if (look_at_text(connection))
+            return;
+    }
+}
+
+void fl_connection_new(struct fl_server *server, const char *image, int socket)
+{
+    struct connection *connection = calloc(1, sizeof(*connection));
+    if (!connection) {
+        fl_log(FL_LOG_ERROR, "event=accept_failed image=%s reason=\"the host is out of memory\"",
+               image);
+        close(socket);
+        return;
+    }
+    connection->server = server;
+    snprintf(connection->image, sizeof(connection->image), "%s", image);
+    connection->peer = (struct fl_peer){.uffd = -1, .socket = socket};
+    fl_peer_identify(socket, &connection->peer.pid, &connection->peer.pidfd);
+    connection->deadline_ns =
+        fl_now() + server->engine->options.handshake_timeout_ms * FL_NS_PER_MS;
+    connection->source = (struct fl_source){.fd = socket, .ready = ready};
+    cds_list_add_tail(&connection->link, &server->connections);
+    server->connection_count++;
+    if (fl_server_watch(server, &connection->source, EPOLLIN) != 0)
+        refuse(connection, "the host is out of memory");
+}
+
+void fl_connections_expire(struct fl_server *server, uint64_t now)
+{
+    struct connection *connection;
+    struct connection *next;
+    cds_list_for_each_entry_safe(connection, next, &server->connections, link)
+    {
+        if (connection->deadline_ns == FL_NEVER)
+            continue;
+        if (server->stopping)
+            refuse(connection, "the engine is stopping");
+        else if (connection->deadline_ns <= now)
+            refuse(connection, connection->used > 0 && connection->fds.count == 0
+                                   ? "no userfaultfd came with it in time"
+                                   : "it did not say what it wants in time");
+    }
+}
+
+uint64_t fl_connections_next_due(struct fl_server *server)
+{
+    uint64_t due = FL_NEVER;
+    struct connection *connection;
+    cds_list_for_each_entry(connection, &server->connections, link)
+    {
+        if (connection->deadline_ns < due)
+            due = connection->deadline_ns;
+    }
+    return due;
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One connection, from accept() to a VM or a refusal. Control thread only; never waits.
+#ifndef FAULTLINE_ENGINE_CONNECTION_H
+#define FAULTLINE_ENGINE_CONNECTION_H
+
+#include "engine/server.h"
+
+// Takes the socket.
+void fl_connection_new(struct fl_server *server, const char *image, int socket);
+// Refuses those whose time is up (all that have not said what they want, if the server stops).
+void fl_connections_expire(struct fl_server *server, uint64_t now);
+// When the first will have to be refused; FL_NEVER if none.
+uint64_t fl_connections_next_due(struct fl_server *server);
+
+#endif

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/control.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/clock.h"
+#include "engine/listen.h"
+#include "engine/log.h"
+#include "engine/server.h"
+#include "engine/status.h"
+#include "snapshot/read.h"
+
+enum { BODY_MAX = 65536, TIMEOUT_S = 10, CLIENTS_MAX = 256 };
+
+struct fl_control {
+    struct fl_source source; // libmicrohttpd's epoll descriptor
+    struct fl_server *server;
+    struct fl_listening listening;
+    char *path;
+    struct MHD_Daemon *daemon;
+};
+
+// What a client has sent so far.
+struct request {
+    char *body;
+    size_t used;
+    bool too_long;
+};
+
+// --- answers ---
+
+static enum MHD_Result send_text(struct MHD_Connection *client, unsigned status, const char *type,
+                                 char *text)
+{
+    if (!text)
+        return MHD_NO;
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(text);
+        return MHD_NO;
+    }
+    MHD_add_response_header(response, "Content-Type", type);
+    enum MHD_Result result = MHD_queue_response(client, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result send_error(struct MHD_Connection *client, unsigned status,
+                                  const char *reason)
+{
+    json_t *error = json_pack("{s:s}", "error", reason);
+    char *text = json_dumps(error, JSON_COMPACT);
+    json_decref(error);
+    return send_text(client, status, "application/json", text);
+}
+
+// --- POST /v1/listeners ---
+
+struct order {
+    const char *image;
+    const char *socket;
+    struct fl_socket_access access;
+};
+
+static const char *read_order(const json_t *body, const struct fl_socket_access *defaults,
+                              struct order *order)
+{
+    json_int_t uid = -1;
+    json_int_t gid = -1;
+    json_int_t mode = (json_int_t)defaults->mode;
+    if (json_unpack((json_t *)body, "{s:s, s:s, s?:I, s?:I, s?:I !}", "image", &order->image,
+                    "socket", &order->socket, "uid", &uid, "gid", &gid, "mode", &mode) != 0)
+        return "the body must be {\"image\": NAME, \"socket\": PATH, \"uid\": N, \"gid\": N, "
+               "\"mode\": N}";
+    if (order->socket[0] != '/')
+        return "the socket's path is not absolute";
+    if (uid < -1 || gid < -1 || uid >= UINT32_MAX || gid >= UINT32_MAX || mode < 0 || mode > 0777)
+        return "uid, gid or mode is out of range";
+    order->access = (struct fl_socket_access){(mode_t)mode, uid < 0 ? defaults->uid : (uid_t)uid,
+                                              gid < 0 ? defaults->gid : (gid_t)gid};
+    return NULL;
+}
+
+static bool image_exists(const struct fl_server *server, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    if (!fl_name_valid(name))
+        return false;
+    int length =
+        snprintf(path, sizeof(path), "%s/%s.img", fl_reader_images_dir(server->reader), name);
+    return length < (int)sizeof(path) && stat(path, &status) == 0;
+}
+
+static enum MHD_Result obey(struct fl_server *server, struct MHD_Connection *client,
+                            const struct order *order)
+{
+    const char *reason = NULL;
+    if (server->stopping)
+        return send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "the engine is stopping");
+    if (!image_exists(server, order->image))
+        return send_error(client, MHD_HTTP_NOT_FOUND, "the store has no image of this name");
+    int error =
+        fl_listener_add(server, order->image, order->socket, &order->access, false, &reason);
+    if (error)
+        return send_error(client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST,
+                          reason);
+    json_t *answer = json_pack("{s:s, s:s}", "image", order->image, "socket", order->socket);
+    char *text = json_dumps(answer, JSON_COMPACT);
+    json_decref(answer);
+    return send_text(client, MHD_HTTP_CREATED, "application/json", text);
+}
+
+static enum MHD_Result post_listener(struct fl_server *server, struct MHD_Connection *client,
+                                     const struct request *request)
+{
+    struct order order;
+    json_error_t where;
+    if (request->too_long)
+        return send_error(client, MHD_HTTP_CONTENT_TOO_LARGE,
+                          "the body is longer than 65536 bytes");
+    json_t *body = json_loadb(request->body ? request->body : "", request->used,
+                              JSON_REJECT_DUPLICATES, &where);
+    if (!body)
+        return send_error(client, MHD_HTTP_BAD_REQUEST, "the body is not JSON");
+    const char *reason = read_order(body, &server->options->access, &order);
+    enum MHD_Result result =
+        reason ? send_error(client, MHD_HTTP_BAD_REQUEST, reason) : obey(server, client, &order);
+    json_decref(body);
+    return result;
+}
+
+// --- requests ---
+
+static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *client,
+                              const char *url, const char *method, const struct request *request)
+{
+    bool get = strcmp(method, MHD_HTTP_METHOD_GET) == 0;
+    bool post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
+    if (strcmp(url, "/v1/status") == 0 && get)
+        return send_text(client, MHD_HTTP_OK, "application/json", fl_status_json(server->engine));
+    if (strcmp(url, "/metrics") == 0 && get)
+        return send_text(client, MHD_HTTP_OK, "text/plain; version=0.0.4",
+                         fl_status_prometheus(server->engine));
+    if (strcmp(url, "/v1/listeners") == 0 && post)
+        return post_listener(server, client, request);
+    if (strcmp(url, "/v1/status") == 0 || strcmp(url, "/metrics") == 0 ||
+        strcmp(url, "/v1/listeners") == 0)
+        return send_error(client, MHD_HTTP_METHOD_NOT_ALLOWED,
+                          "this path does not take this method");
+    return send_error(client, MHD_HTTP_NOT_FOUND,
+                      "there is no such path; there are /v1/status, /v1/listeners and /metrics");
+}
+
+static void take_body(struct request *request, const char *data, size_t size)
+{
+    if (request->used + size > BODY_MAX)
+        request->too_long = true;
+    char *body = request->too_long ? NULL : realloc(request->body, request->used + size);
+    if (!body) {
+        request->too_long = true;
+        return;
+    }
+    memcpy(body + request->used, data, size);
+    request->body = body;
+    request->used += size;
+}
+
+// Called once with the headers, then with each part of the body, then at the end.
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *size, void **state)
+{
+    (void)version;
+    struct fl_control *control = arg;
+    struct request *request = *state;
+    if (!request) {
+        *state = calloc(1, sizeof(*request));
+        return *state ? MHD_YES : MHD_NO;
+    }
+    if (*size > 0) {
+        take_body(request, data, *size);
+        *size = 0;
+        return MHD_YES;
+    }
+    return answer(control->server, client, url, method, request);
+}
+
+static void on_completed(void *arg, struct MHD_Connection *client, void **state,
+                         enum MHD_RequestTerminationCode code)
+{
+    (void)arg;
+    (void)client;
+    (void)code;
+    struct request *request = *state;
+    if (request)
+        free(request->body);
+    free(request);
+    *state = NULL;
+}
+
+// --- start, run, stop ---
+
+static void on_ready(struct fl_source *source, uint32_t events)
+{
+    (void)source; // fl_control_run() follows in the same round
+    (void)events;
+}
+
+void fl_control_run(struct fl_control *control)
+{
+    if (control)
+        MHD_run(control->daemon);
+}
+
+uint64_t fl_control_next_due(struct fl_control *control)
+{
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    if (!control || MHD_get_timeout(control->daemon, &ms) != MHD_YES)
+        return FL_NEVER;
+    return fl_now() + ms * FL_NS_PER_MS;
+}
+
+__attribute__((format(printf, 2, 0))) static void on_log(void *arg, const char *format,
+                                                         va_list args)
+{
+    (void)arg;
+    char text[256];
+    char clean[256];
+    vsnprintf(text, sizeof(text), format, args);
+    text[strcspn(text, "\n")] = '\0';
+    fl_log(FL_LOG_WARNING, "event=control_api reason=\"%s\"",
+           fl_log_text(text, clean, sizeof(clean)));
+}
+
+static int start_daemon(struct fl_control *control)
+{
+    control->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, control,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, control->listening.fd,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CLIENTS_MAX, MHD_OPTION_END);
+    if (!control->daemon)
+        return -EIO;
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(control->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    if (!info)
+        return -EIO;
+    control->source = (struct fl_source){.fd = info->epoll_fd, .ready = on_ready};
+    return fl_server_watch(control->server, &control->source, EPOLLIN);
+}
+
+int fl_control_start(struct fl_server *server, const char *path, struct fl_control **ret_control,
+                     char *ret_reason, size_t size)
+{
+    // Who can reach the control socket can have the engine listen anywhere: its owner alone.
+    static const struct fl_socket_access access = {0600, (uid_t)-1, (gid_t)-1};
+    struct fl_control *control = calloc(1, sizeof(*control));
+    if (!control)
+        return -ENOMEM;
+    control->server = server;
+    control->listening.fd = -1;
+    control->path = strdup(path);
+    int error = control->path ? fl_socket_listen(path, &access, &control->listening) : -ENOMEM;
+    if (error == -EADDRINUSE)
+        snprintf(ret_reason, size, "another server listens at %s", path);
+    else if (error)
+        snprintf(ret_reason, size, "it cannot listen at %s: %s", path, strerror(-error));
+    if (!error) {
+        error = start_daemon(control);
+        if (error)
+            snprintf(ret_reason, size, "the control API cannot start at %s: %s", path,
+                     strerror(-error));
+    }
+    if (error) {
+        fl_control_stop(control);
+        return error;
+    }
+    *ret_control = control;
+    return 0;
+}
+
+void fl_control_stop(struct fl_control *control)
+{
+    if (!control)
+        return;
+    if (control->daemon) {
+        fl_server_unwatch(control->server, &control->source);
+        MHD_quiesce_daemon(control->daemon); // the listening socket is ours again
+        MHD_stop_daemon(control->daemon);
+    }
+    if (control->path)
+        fl_socket_close(control->path, &control->listening);
+    free(control->path);
+    free(control);
+}

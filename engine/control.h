@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control API: HTTP and JSON on a unix socket, for curl and for the verbs. Control thread only.
+//
+//   GET  /v1/status     what the engine does, with all VMs (docs/control-api.md)
+//   POST /v1/listeners  {"image", "socket", "uid", "gid", "mode"}: listen for the image there, too
+//   GET  /metrics       Prometheus text
+//
+// An error is {"error": "one sentence"} with a fitting HTTP status.
+#ifndef FAULTLINE_ENGINE_CONTROL_H
+#define FAULTLINE_ENGINE_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct fl_control;
+struct fl_server;
+
+int fl_control_start(struct fl_server *server, const char *path, struct fl_control **ret_control,
+                     char *ret_reason, size_t size);
+void fl_control_stop(struct fl_control *control); // NULL is allowed, here and below
+
+// Does what is to be done without waiting.
+void fl_control_run(struct fl_control *control);
+uint64_t fl_control_next_due(struct fl_control *control);
+
+#endif

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "engine/clock.h"
+#include "engine/frame_cache.h"
+#include "engine/io_pool.h"
+#include "engine/worker.h"
+
+enum { READERS_MIN = 4, VMS_AT_START = 64 };
+
+const struct fl_engine_options fl_engine_defaults = {
+    .cache_bytes = 1ULL << 30,
+    .read_retries = 4,
+    .read_timeout_ms = 30000,
+    .handshake_timeout_ms = 5000,
+    .stop_timeout_ms = 60000,
+    .spin_us = 50,
+};
+
+static unsigned cores(void)
+{
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return 1;
+    return (unsigned)CPU_COUNT(&allowed);
+}
+
+// Each VM takes four descriptors.
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int start_workers(struct fl_engine *engine)
+{
+    engine->workers = calloc(engine->options.workers, sizeof(*engine->workers));
+    if (!engine->workers)
+        return -ENOMEM;
+    for (unsigned i = 0; i < engine->options.workers; i++) {
+        struct fl_worker *worker = &engine->workers[i];
+        worker->index = i;
+        worker->engine = engine;
+        worker->options = &engine->options;
+        worker->cache = engine->cache;
+        worker->control = &engine->control;
+        int error = fl_worker_start(worker);
+        if (error)
+            return error;
+        engine->worker_count++;
+    }
+    return 0;
+}
+
+static int start(struct fl_engine *engine)
+{
+    int error = fl_mailbox_init(&engine->control);
+    if (error)
+        return error;
+    engine->vms = cds_lfht_new(VMS_AT_START, VMS_AT_START, 0, CDS_LFHT_AUTO_RESIZE, NULL);
+    if (!engine->vms)
+        return -ENOMEM;
+    error = fl_io_pool_start(engine->options.readers, &engine->io_pool);
+    if (!error)
+        error = fl_cache_new(engine->options.cache_bytes, engine->options.read_retries,
+                             engine->io_pool, &engine->cache);
+    return error ? error : start_workers(engine);
+}
+
+int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **ret_engine)
+{
+    struct fl_engine *engine = calloc(1, sizeof(*engine));
+    if (!engine)
+        return -ENOMEM;
+    raise_descriptor_limit();
+    engine->options = *options;
+    if (engine->options.workers == 0)
+        engine->options.workers = cores();
+    if (engine->options.readers == 0)
+        engine->options.readers = cores() > READERS_MIN ? cores() : READERS_MIN;
+    engine->next_vm_id = 1;
+    engine->started_ns = fl_now();
+    engine->control.event_fd = -1;
+    rcu_register_thread();
+    int error = start(engine);
+    if (error) {
+        fl_engine_stop(engine);
+        return error;
+    }
+    *ret_engine = engine;
+    return 0;
+}
+
+// Readers end before the workers whose mailboxes they deliver to, and the cache after both.
+void fl_engine_stop(struct fl_engine *engine)
+{
+    fl_rcu_offline();
+    if (engine->io_pool)
+        fl_io_pool_stop(engine->io_pool);
+    for (unsigned i = 0; i < engine->worker_count; i++)
+        fl_worker_stop(&engine->workers[i]);
+    fl_rcu_online();
+    if (engine->cache)
+        fl_cache_free(engine->cache);
+    free(engine->workers);
+    rcu_barrier();
+    if (engine->vms)
+        cds_lfht_destroy(engine->vms, NULL);
+    if (engine->control.event_fd >= 0)
+        fl_mailbox_fini(&engine->control);
+    rcu_unregister_thread();
+    free(engine);
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine: its options, and what its parts share. Started and stopped by the control thread.
+#ifndef FAULTLINE_ENGINE_ENGINE_H
+#define FAULTLINE_ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/mailbox.h"
+#include "engine/rcu.h"
+
+struct fl_cache;
+struct fl_images;
+struct fl_io_pool;
+struct fl_worker;
+
+struct fl_engine_options {
+    unsigned workers; // threads that serve; 0: one a core that we may run on
+    unsigned readers; // threads that read and decompress; 0: as many, at least 4
+    uint64_t cache_bytes;
+    unsigned read_retries;
+    uint64_t read_timeout_ms;      // after which a page that is still being read is given up
+    uint64_t handshake_timeout_ms; // for a peer to say what it wants
+    uint64_t stop_timeout_ms;      // for VMs to be filled at the end, before they are killed
+    unsigned spin_us;              // how long a worker looks for the next fault before it blocks
+    bool kill_on_error;            // the default policy: kill the VM rather than poison the page
+    bool populate;                 // fill all memory of a VM once it faults
+    // Called in a worker's thread when a VM's memory was filled. NULL: not wanted.
+    void (*filled)(uint64_t vm_id, uint64_t ns);
+};
+
+extern const struct fl_engine_options fl_engine_defaults;
+
+struct fl_engine {
+    struct fl_engine_options options;
+    struct fl_io_pool *io_pool;
+    struct fl_cache *cache;
+    struct fl_images
+        *images; // of the store; NULL for a raw file. Set and freed by who starts the engine
+    struct fl_worker *workers;
+    unsigned worker_count;
+    struct fl_mailbox control; // mail to the control thread
+    struct cds_lfht *vms;      // written by the control thread, read under RCU by anyone
+    unsigned vm_count;         // control thread
+    uint64_t next_vm_id;       // control thread
+    uint64_t started_ns;
+    uint64_t refused; // control thread
+    uint64_t attached;
+};
+
+// The calling thread becomes the control thread: it is registered with RCU until fl_engine_stop().
+int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **ret_engine);
+// Control thread, when there is no VM left.
+void fl_engine_stop(struct fl_engine *engine);
+
+#endif

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One fault, from its message to its outcome. A reader starts here.
+//
+//   fl_inbox_turn   reads messages: events first, then each fault
+//   fl_fault        one message -> one of the outcomes below
+//   fl_resolve      a page -> where its bytes are -> install.h, or park.h until they are there
+//
+// Owner worker only.
+#ifndef FAULTLINE_ENGINE_FAULT_H
+#define FAULTLINE_ENGINE_FAULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fl_park;
+struct fl_vm;
+struct fl_worker;
+
+// What becomes of every fault that was read. There is no other.
+enum fl_outcome {
+    FL_INSTALLED, // its bytes are there
+    FL_ZEROED,    // zeros are there
+    FL_POISONED,  // the toucher gets SIGBUS
+    FL_PARKED,    // waits in fl_parks, or with the whole VM for its end
+};
+
+// Reads and acts on one batch; true if there was any message.
+bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm);
+
+enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t address,
+                         uint64_t flags);
+
+// Resolves one page of the VM. read_ns is when its fault was read, 0 if nobody faulted. `park` is
+// the one that the page waits in, or NULL; it is ended when the page is resolved.
+enum fl_outcome fl_resolve(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+                           uint64_t read_ns, struct fl_park *park);
+
+#endif

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Receiving bytes with file descriptors, and knowing who sent them. Any thread.
+#ifndef FAULTLINE_ENGINE_FDPASS_H
+#define FAULTLINE_ENGINE_FDPASS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { FL_FDS_MAX = 8 };
+
+struct fl_fds {
+    unsigned count;
+    bool lost; // more came than we take; the kernel closed them
+    int fd[FL_FDS_MAX];
+};
+
+// Like recv() without waiting: bytes, 0 at the end, or -errno. Descriptors that came along are
+// added to fds, close-on-exec.
+ssize_t fl_recv_fds(int socket, void *buf, size_t size, struct fl_fds *fds);
+void fl_fds_close(struct fl_fds *fds);
+
+// The process at the other end when it connected: its pid in our namespace (0 if it has none) and a
+// pidfd
+// (-1 if it cannot be had).
+void fl_peer_identify(int socket, int64_t *ret_pid, int *ret_pidfd);
+
+#endif

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Putting bytes under a guest's pages: the one place where a VM's pages become present. Owner
+// worker only.
+#ifndef FAULTLINE_ENGINE_INSTALL_H
+#define FAULTLINE_ENGINE_INSTALL_H
+
+#include <stdint.h>
+
+struct fl_vm;
+
+enum fl_install {
+    FL_INSTALL_DONE,   // *ret_pages pages, from the first on, are there and their waiters awake
+    FL_INSTALL_AGAIN,  // a REMOVE is in flight, or memory is short: read events, then try again
+    FL_INSTALL_GONE,   // the address space is gone
+    FL_INSTALL_FAILED, // the kernel will never take it
+};
+
+// `count` pages of the VM's size, all within one region. DONE may come with fewer pages than asked
+// for: go on behind them.
+enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count,
+                                uint64_t *ret_pages);
+enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
+                                uint64_t *ret_pages);
+enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page);
+
+#endif

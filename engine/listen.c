@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/listen.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/clock.h"
+#include "engine/connection.h"
+#include "engine/log.h"
+
+enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024 };
+#define ACCEPT_PAUSE (100 * FL_NS_PER_MS)
+
+// False when there is nothing more to accept now.
+static bool accept_one(struct fl_listener *listener)
+{
+    struct fl_server *server = listener->server;
+    if (server->connection_count >= CONNECTIONS_MAX) {
+        fl_listeners_pause(server);
+        return false;
+    }
+    int fd = accept4(listener->listening.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+        fl_connection_new(server, listener->image, fd);
+        return true;
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->path,
+               strerror(errno));
+        fl_listeners_pause(server);
+        return false;
+    }
+    return errno == ECONNABORTED || errno == EINTR;
+}
+
+static void ready(struct fl_source *source, uint32_t events)
+{
+    (void)events;
+    struct fl_listener *listener = caa_container_of(source, struct fl_listener, source);
+    for (int i = 0; i < ACCEPT_AT_ONCE && accept_one(listener); i++) {
+    }
+}
+
+static void free_listener(struct fl_listener *listener)
+{
+    free(listener->image);
+    free(listener->path);
+    free(listener);
+}
+
+static void close_listener(struct fl_listener *listener)
+{
+    fl_server_unwatch(listener->server, &listener->source);
+    fl_socket_close(listener->path, &listener->listening);
+    cds_list_del(&listener->link);
+    free_listener(listener);
+}
+
+static const char *why(int error)
+{
+    switch (error) {
+    case -EADDRINUSE:
+        return "another process listens there";
+    case -EEXIST:
+        return "there is something that is not a socket";
+    case -ENOENT:
+        return "its directory does not exist";
+    default:
+        return strerror(-error);
+    }
+}
+
+static struct fl_listener *new_listener(struct fl_server *server, const char *image,
+                                        const char *path)
+{
+    struct fl_listener *listener = calloc(1, sizeof(*listener));
+    if (!listener)
+        return NULL;
+    listener->image = strdup(image);
+    listener->path = strdup(path);
+    listener->server = server;
+    if (listener->image && listener->path)
+        return listener;
+    free_listener(listener);
+    return NULL;
+}
+
+int fl_listener_add(struct fl_server *server, const char *image, const char *path,
+                    const struct fl_socket_access *access, bool automatic, const char **ret_reason)
+{
+    struct fl_listener *listener = new_listener(server, image, path);
+    int error = listener ? fl_socket_listen(path, access, &listener->listening) : -ENOMEM;
+    if (error) {
+        *ret_reason = why(error);
+        if (listener)
+            free_listener(listener);
+        return error;
+    }
+    listener->automatic = automatic;
+    listener->seen = true;
+    listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = ready};
+    cds_list_add_tail(&listener->link, &server->listeners);
+    error = server->accept_again_ns ? 0 : fl_server_watch(server, &listener->source, EPOLLIN);
+    if (error) {
+        *ret_reason = why(error);
+        close_listener(listener);
+        return error;
+    }
+    fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", image, path);
+    return 0;
+}
+
+void fl_listeners_close(struct fl_server *server)
+{
+    while (!cds_list_empty(&server->listeners))
+        close_listener(cds_list_first_entry(&server->listeners, struct fl_listener, link));
+}
+
+void fl_listeners_pause(struct fl_server *server)
+{
+    struct fl_listener *listener;
+    if (server->accept_again_ns)
+        return;
+    server->accept_again_ns = fl_now() + ACCEPT_PAUSE;
+    cds_list_for_each_entry(listener, &server->listeners, link)
+        fl_server_unwatch(server, &listener->source);
+}
+
+void fl_listeners_resume(struct fl_server *server)
+{
+    struct fl_listener *listener;
+    server->accept_again_ns = 0;
+    cds_list_for_each_entry(listener, &server->listeners, link)
+        fl_server_watch(server, &listener->source, EPOLLIN);
+}
+
+static struct fl_listener *find_automatic(struct fl_server *server, const char *image)
+{
+    struct fl_listener *listener;
+    cds_list_for_each_entry(listener, &server->listeners, link)
+    {
+        if (listener->automatic && strcmp(listener->image, image) == 0)
+            return listener;
+    }
+    return NULL;
+}
+
+static void add_automatic(struct fl_server *server, const char *image)
+{
+    char path[PATH_MAX];
+    const char *reason = NULL;
+    int length = snprintf(path, sizeof(path), "%s/%s.sock", server->options->sockets, image);
+    if (length >= (int)sizeof(path))
+        reason = "its path is too long";
+    else
+        fl_listener_add(server, image, path, &server->options->access, true, &reason);
+    if (reason)
+        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"", image, path,
+               reason);
+}
+
+void fl_listeners_follow(struct fl_server *server, char *const *images, unsigned count)
+{
+    struct fl_listener *listener;
+    struct fl_listener *next;
+    cds_list_for_each_entry(listener, &server->listeners, link) listener->seen = false;
+    for (unsigned i = 0; i < count; i++) {
+        listener = find_automatic(server, images[i]);
+        if (listener)
+            listener->seen = true;
+        else
+            add_automatic(server, images[i]);
+    }
+    cds_list_for_each_entry_safe(listener, next, &server->listeners, link)
+    {
+        if (!listener->automatic || listener->seen)
+            continue;
+        fl_log(FL_LOG_INFO, "event=unlisten image=%s socket=%s", listener->image, listener->path);
+        close_listener(listener);
+    }
+}

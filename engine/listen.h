@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The sockets at which images are had: one of its own for each image of the store, and those that
+// were asked for. Control thread only.
+#ifndef FAULTLINE_ENGINE_LISTEN_H
+#define FAULTLINE_ENGINE_LISTEN_H
+
+#include <stdbool.h>
+
+#include "engine/server.h"
+
+struct fl_listener {
+    struct fl_source source;
+    struct cds_list_head link;
+    struct fl_server *server;
+    struct fl_listening listening;
+    char *image;
+    char *path;
+    bool automatic; // made for an image of the store, goes with it
+    bool seen;      // mark of fl_listeners_follow()
+};
+
+// 0, or -errno with a constant sentence.
+int fl_listener_add(struct fl_server *server, const char *image, const char *path,
+                    const struct fl_socket_access *access, bool automatic, const char **ret_reason);
+void fl_listeners_close(struct fl_server *server);
+
+// Stop accepting for a moment, and go on.
+void fl_listeners_pause(struct fl_server *server);
+void fl_listeners_resume(struct fl_server *server);
+
+// Automatic listeners become those of exactly these images.
+void fl_listeners_follow(struct fl_server *server, char *const *images, unsigned count);
+
+#endif

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { LINE_MAX_BYTES = 1024 };
+
+void fl_log(enum fl_log_level level, const char *format, ...)
+{
+    char line[LINE_MAX_BYTES];
+    size_t used = 0;
+    if (getenv("JOURNAL_STREAM"))
+        used = (size_t)snprintf(line, sizeof(line), "<%d>", (int)level);
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(line + used, sizeof(line) - used - 1, format, args);
+    va_end(args);
+    if (length > 0)
+        used += (size_t)length;
+    if (used > sizeof(line) - 2)
+        used = sizeof(line) - 2;
+    line[used++] = '\n';
+    // A log that cannot be written must not stop the engine.
+    ssize_t written = write(STDERR_FILENO, line, used);
+    (void)written;
+}
+
+const char *fl_log_text(const char *text, char *buf, size_t size)
+{
+    size_t i = 0;
+    for (; text[i] != '\0' && i + 1 < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        buf[i] = (char)(c < 0x20 || c == '"' || c == '\\' || c == 0x7f ? '?' : c);
+    }
+    buf[i] = '\0';
+    return buf;
+}

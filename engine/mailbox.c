@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/mailbox.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+#include <urcu/uatomic.h>
+
+#include "engine/rcu.h"
+
+int fl_mailbox_init(struct fl_mailbox *box)
+{
+    cds_wfcq_init(&box->head, &box->tail);
+    box->asleep = 0;
+    box->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return box->event_fd < 0 ? -errno : 0;
+}
+
+void fl_mailbox_fini(struct fl_mailbox *box)
+{
+    close(box->event_fd);
+    cds_wfcq_destroy(&box->head, &box->tail);
+}
+
+void fl_mailbox_post(struct fl_mailbox *box, struct fl_mail *mail)
+{
+    cds_wfcq_node_init(&mail->node);
+    __tsan_release(mail);
+    cds_wfcq_enqueue(&box->head, &box->tail, &mail->node); // a full barrier
+    // Pairs with the exchange in fl_mailbox_sleep(): either we see "asleep" or the owner sees the
+    // mail.
+    if (__atomic_exchange_n(&box->asleep, 0, __ATOMIC_SEQ_CST)) {
+        uint64_t one = 1;
+        ssize_t written = write(box->event_fd, &one, sizeof(one));
+        (void)written; // it fails only when the counter is full, and then it is readable
+    }
+}
+
+bool fl_mailbox_drain(struct fl_mailbox *box, void *owner)
+{
+    bool any = false;
+    struct cds_wfcq_node *node;
+    while ((node = __cds_wfcq_dequeue_blocking(&box->head, &box->tail)) != NULL) {
+        struct fl_mail *mail = caa_container_of(node, struct fl_mail, node);
+        __tsan_acquire(mail);
+        mail->deliver(owner, mail);
+        any = true;
+    }
+    return any;
+}
+
+bool fl_mailbox_sleep(struct fl_mailbox *box)
+{
+    __atomic_exchange_n(&box->asleep, 1, __ATOMIC_SEQ_CST);
+    if (cds_wfcq_empty(&box->head, &box->tail))
+        return true;
+    fl_mailbox_awake(box);
+    return false;
+}
+
+void fl_mailbox_awake(struct fl_mailbox *box)
+{
+    if (!__atomic_exchange_n(&box->asleep, 0, __ATOMIC_SEQ_CST)) {
+        uint64_t count;
+        ssize_t got = read(box->event_fd, &count, sizeof(count));
+        (void)got; // the poster may not have written yet: then one wake-up too many follows
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/park.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/clock.h"
+#include "engine/fault.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+#define FIRST_PAUSE (20 * FL_NS_PER_US)
+#define LONGEST_PAUSE (10 * FL_NS_PER_MS)
+
+void fl_parks_init(struct fl_parks *parks)
+{
+    parks->count = 0;
+    for (unsigned i = 0; i < FL_PARK_BUCKETS; i++)
+        CDS_INIT_LIST_HEAD(&parks->bucket[i]);
+}
+
+static struct cds_list_head *bucket(struct fl_parks *parks, uint64_t page)
+{
+    return &parks->bucket[page % FL_PARK_BUCKETS];
+}
+
+struct fl_park *fl_park_find(struct fl_vm *vm, uint64_t page)
+{
+    struct fl_park *park;
+    if (vm->parks.count == 0)
+        return NULL;
+    cds_list_for_each_entry(park, bucket(&vm->parks, page), in_vm)
+    {
+        if (park->page == page)
+            return park;
+    }
+    return NULL;
+}
+
+static void free_park(struct fl_park *park)
+{
+    for (uint32_t i = 0; i < park->frames; i++) {
+        if (park->waiter[i].frame)
+            fl_frame_unpin(park->waiter[i].frame);
+    }
+    free(park);
+}
+
+static void frame_came(void *owner, struct fl_mail *mail)
+{
+    struct fl_waiter *waiter = caa_container_of(mail, struct fl_waiter, mail);
+    struct fl_park *park = waiter->user;
+    park->outstanding--;
+    if (waiter->error)
+        park->error = waiter->error;
+    if (park->outstanding > 0)
+        return;
+    if (park->vm)
+        fl_resolve(owner, park->vm, park->page, park->read_ns, park);
+    else
+        free_park(park);
+}
+
+struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+                            uint32_t frames, uint64_t read_ns)
+{
+    struct fl_park *park = calloc(1, sizeof(*park) + frames * sizeof(park->waiter[0]));
+    if (!park)
+        return NULL;
+    park->worker = worker;
+    park->vm = vm;
+    park->page = page;
+    park->read_ns = read_ns;
+    park->deadline_ns = worker->now + worker->options->read_timeout_ms * FL_NS_PER_MS;
+    CDS_INIT_LIST_HEAD(&park->in_retry);
+    cds_list_add(&park->in_vm, bucket(&vm->parks, page));
+    vm->parks.count++;
+    fl_counter_add(&worker->stats.parked, 1);
+    return park;
+}
+
+int fl_park_want(struct fl_park *park, struct fl_frame_id id)
+{
+    struct fl_waiter *waiter = &park->waiter[park->frames];
+    waiter->mail.deliver = frame_came;
+    waiter->box = &park->worker->mailbox;
+    waiter->user = park;
+    int result = fl_cache_want(park->worker->cache, park->vm->image, id, waiter, &waiter->frame);
+    if (result < 0)
+        return result;
+    park->frames++;
+    park->outstanding += result == 0;
+    return 0;
+}
+
+// The frames of a huge page are asked for in the order in which they are wanted: most often the
+// next.
+const uint8_t *fl_park_data(const struct fl_park *park, struct fl_frame_id id)
+{
+    for (uint32_t i = 0; i < park->frames; i++) {
+        const struct fl_frame *frame = park->waiter[i].frame;
+        if (!frame)
+            continue;
+        struct fl_frame_id its = fl_frame_id(frame);
+        if (its.frame == id.frame && its.pack == id.pack)
+            return fl_frame_data(frame);
+    }
+    return NULL;
+}
+
+void fl_park_retry(struct fl_park *park)
+{
+    uint64_t pause = park->attempts < 16 ? FIRST_PAUSE << park->attempts : LONGEST_PAUSE;
+    park->attempts++;
+    park->retry_ns = park->worker->now + (pause < LONGEST_PAUSE ? pause : LONGEST_PAUSE);
+    if (cds_list_empty(&park->in_retry))
+        cds_list_add_tail(&park->in_retry, &park->worker->retry);
+}
+
+void fl_park_end(struct fl_park *park)
+{
+    cds_list_del(&park->in_vm);
+    cds_list_del_init(&park->in_retry);
+    park->vm->parks.count--;
+    fl_counter_sub(&park->worker->stats.parked, 1);
+    park->vm = NULL;
+    if (park->outstanding == 0)
+        free_park(park);
+}
+
+uint64_t fl_parks_next_due(const struct fl_worker *worker)
+{
+    uint64_t due = FL_NEVER;
+    struct fl_park *park;
+    cds_list_for_each_entry(park, &worker->retry, in_retry)
+    {
+        if (park->retry_ns < due)
+            due = park->retry_ns;
+    }
+    return due;
+}
+
+bool fl_parks_run_due(struct fl_worker *worker)
+{
+    bool any = false;
+    CDS_LIST_HEAD(list);
+    cds_list_splice(&worker->retry, &list);
+    CDS_INIT_LIST_HEAD(&worker->retry);
+    while (!cds_list_empty(&list)) {
+        struct fl_park *park = cds_list_first_entry(&list, struct fl_park, in_retry);
+        cds_list_del_init(&park->in_retry);
+        if (park->retry_ns > worker->now) {
+            cds_list_add_tail(&park->in_retry, &worker->retry);
+            continue;
+        }
+        fl_resolve(worker, park->vm, park->page, park->read_ns, park);
+        any = true;
+    }
+    return any;
+}
+
+void fl_parks_expire(struct fl_vm *vm, uint64_t now)
+{
+    for (unsigned i = 0; i < FL_PARK_BUCKETS && vm->parks.count > 0; i++) {
+        struct fl_park *park;
+        struct fl_park *next;
+        cds_list_for_each_entry_safe(park, next, &vm->parks.bucket[i], in_vm)
+        {
+            if (park->deadline_ns > now)
+                continue;
+            if (!park->error)
+                park->error = -ETIMEDOUT;
+            park->deadline_ns = now + park->worker->options->read_timeout_ms * FL_NS_PER_MS;
+            fl_resolve(park->worker, vm, park->page, park->read_ns, park);
+        }
+    }
+}
+
+void fl_parks_end_all(struct fl_vm *vm)
+{
+    for (unsigned i = 0; i < FL_PARK_BUCKETS; i++) {
+        struct fl_park *park;
+        struct fl_park *next;
+        cds_list_for_each_entry_safe(park, next, &vm->parks.bucket[i], in_vm) fl_park_end(park);
+    }
+}

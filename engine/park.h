@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Faults that cannot be resolved now: they wait for frames, or for a REMOVE in flight to end.
+//
+// Owner worker only. A park that waits for frames holds a waiter per frame; frames that have come
+// are pinned until it ends. When the VM is gone first, the park is orphaned: it frees itself when
+// the last waiter has come back.
+#ifndef FAULTLINE_ENGINE_PARK_H
+#define FAULTLINE_ENGINE_PARK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <urcu/list.h>
+
+#include "engine/frame_cache.h"
+
+struct fl_vm;
+struct fl_worker;
+
+enum { FL_PARK_BUCKETS = 64 };
+
+struct fl_park {
+    struct cds_list_head in_vm;    // bucket of fl_parks
+    struct cds_list_head in_retry; // the worker's retry list, or linked to itself
+    struct fl_worker *worker;
+    struct fl_vm *vm; // NULL: orphaned
+    uint64_t page;
+    uint64_t read_ns;     // when its first message was read; 0: asked for by a fill, not a fault
+    uint64_t deadline_ns; // then it fails
+    uint64_t retry_ns;
+    unsigned attempts;
+    int error;            // of a frame that could not be read, or 0
+    uint32_t outstanding; // waiters not yet back
+    uint32_t frames;
+    struct fl_waiter waiter[]; // [frames]; .frame is pinned where not NULL
+};
+
+struct fl_parks {
+    uint32_t count;
+    struct cds_list_head bucket[FL_PARK_BUCKETS];
+};
+
+void fl_parks_init(struct fl_parks *parks);
+struct fl_park *fl_park_find(struct fl_vm *vm, uint64_t page);
+
+// A park for the page with room for that many frames, linked into the VM; NULL if there is no
+// memory.
+struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+                            uint32_t frames, uint64_t read_ns);
+// Wants one more frame for it.
+int fl_park_want(struct fl_park *park, struct fl_frame_id id);
+// The pinned data of a frame it waited for; NULL if it is not among them.
+const uint8_t *fl_park_data(const struct fl_park *park, struct fl_frame_id id);
+// Tries it again after a pause that grows.
+void fl_park_retry(struct fl_park *park);
+// Its fault is resolved, or its VM gone.
+void fl_park_end(struct fl_park *park);
+
+// Resolves what is due on the worker's retry list; true if there was any.
+bool fl_parks_run_due(struct fl_worker *worker);
+// When the first is due; FL_NEVER if none.
+uint64_t fl_parks_next_due(const struct fl_worker *worker);
+// Fails those of the VM whose deadline has passed.
+void fl_parks_expire(struct fl_vm *vm, uint64_t now);
+// Ends all of the VM.
+void fl_parks_end_all(struct fl_vm *vm);
+
+#endif

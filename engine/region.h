@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Guest memory as a handshake describes it: ranges of the VMM's address space, each at an offset in
+// the memory file. Within one VM all pages have one size, and they are numbered through all
+// regions.
+#ifndef FAULTLINE_ENGINE_REGION_H
+#define FAULTLINE_ENGINE_REGION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// Firecracker sends at most 4 on x86-64; memory hotplug adds some.
+enum { FL_REGIONS_MAX = 64 };
+
+struct fl_region {
+    uint64_t base;       // address in the VMM, bytes
+    uint64_t bytes;      // a multiple of the page size
+    uint64_t offset;     // in the memory file, bytes; a multiple of 4 KiB
+    uint64_t first_page; // number of its first page among the VM's pages
+};
+
+struct fl_layout {
+    uint32_t page_shift; // 12 or 21
+    uint32_t regions;
+    uint64_t pages; // of page_shift size, in all regions
+    struct fl_region region[FL_REGIONS_MAX];
+};
+
+// Completes first_page and pages, and checks what must hold: page sizes, alignment, no overlap, no
+// overflow. -EINVAL with *ret_reason set to a sentence.
+int fl_layout_finish(struct fl_layout *layout, const char **ret_reason);
+// The end of the last byte of the memory file that a region refers to.
+uint64_t fl_layout_file_end(const struct fl_layout *layout);
+
+// The page that holds the address; false if no region does.
+bool fl_layout_page(const struct fl_layout *layout, uint64_t address, uint64_t *ret_page);
+// The region that holds the page, which must exist.
+const struct fl_region *fl_layout_region(const struct fl_layout *layout, uint64_t page);
+// Where the page lies in the VMM, and (in 4 KiB pages) in the image.
+uint64_t fl_layout_address(const struct fl_layout *layout, uint64_t page);
+uint64_t fl_layout_image_page(const struct fl_layout *layout, uint64_t page);
+
+#endif

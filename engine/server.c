@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/server.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/clock.h"
+#include "engine/connection.h"
+#include "engine/control.h"
+#include "engine/follow.h"
+#include "engine/images.h"
+#include "engine/listen.h"
+#include "engine/log.h"
+#include "snapshot/read.h"
+
+#define RELEASE_EVERY (500 * FL_NS_PER_MS)
+
+// The end: VMs are filled and let go; those that this takes too long for are killed.
+struct stop {
+    uint64_t kill_ns;  // FL_NEVER until asked to stop
+    uint64_t again_ns; // orders are repeated: a VM may have been on its way to a worker
+    bool killing;
+};
+
+struct run {
+    struct fl_server server;
+    struct fl_source signals;
+    struct fl_source mail;
+    struct fl_follow *follow;
+    struct stop stop;
+};
+
+int fl_server_watch(struct fl_server *server, struct fl_source *source, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = source};
+    return epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) < 0 ? -errno : 0;
+}
+
+void fl_server_unwatch(struct fl_server *server, struct fl_source *source)
+{
+    epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+}
+
+// --- stopping ---
+
+static void begin_stop(struct run *run, uint64_t now)
+{
+    struct fl_server *server = &run->server;
+    if (server->stopping) { // asked again: no more patience
+        run->stop.kill_ns = now;
+        return;
+    }
+    server->stopping = true;
+    run->stop.kill_ns = now + server->engine->options.stop_timeout_ms * FL_NS_PER_MS;
+    fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vm_count);
+    fl_listeners_close(server);
+}
+
+static void go_on_stopping(struct run *run, uint64_t now)
+{
+    struct fl_engine *engine = run->server.engine;
+    if (now < run->stop.again_ns && !(now >= run->stop.kill_ns && !run->stop.killing))
+        return;
+    run->stop.again_ns = now + RELEASE_EVERY;
+    run->stop.killing = now >= run->stop.kill_ns;
+    if (run->stop.killing)
+        fl_kill_all(engine, "the engine ends and its memory could not be completed in time");
+    else
+        fl_release_all(engine);
+}
+
+static void on_signal(struct fl_source *source, uint32_t events)
+{
+    (void)events;
+    struct run *run = caa_container_of(source, struct run, signals);
+    struct signalfd_siginfo info;
+    while (read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        begin_stop(run, fl_now());
+}
+
+// --- the loop ---
+
+// fl_mailbox_awake() reads the eventfd; the loop drains.
+static void on_mail(struct fl_source *source, uint32_t events)
+{
+    (void)source;
+    (void)events;
+}
+
+static uint64_t next_due(struct run *run)
+{
+    struct fl_server *server = &run->server;
+    uint64_t due = fl_connections_next_due(server);
+    uint64_t control = fl_control_next_due(server->control);
+    due = control < due ? control : due;
+    if (server->accept_again_ns && server->accept_again_ns < due)
+        due = server->accept_again_ns;
+    if (server->stopping && run->stop.again_ns < due)
+        due = run->stop.again_ns;
+    return due;
+}
+
+static void wait_and_dispatch(struct run *run)
+{
+    struct fl_server *server = &run->server;
+    // One at a time: what one handler frees cannot be in the next event.
+    struct epoll_event event;
+    uint64_t due = next_due(run);
+    struct timespec left = fl_until(fl_now(), due);
+    bool block = fl_mailbox_sleep(&server->engine->control);
+    if (!block)
+        left = (struct timespec){0};
+    fl_rcu_offline();
+    int count =
+        epoll_pwait2(server->epoll_fd, &event, 1, block && due == FL_NEVER ? NULL : &left, NULL);
+    fl_rcu_online();
+    if (block)
+        fl_mailbox_awake(&server->engine->control);
+    if (count == 1) {
+        struct fl_source *source = event.data.ptr;
+        source->ready(source, event.events);
+    }
+}
+
+static void loop(struct run *run)
+{
+    struct fl_server *server = &run->server;
+    while (!server->stopping || server->engine->vm_count > 0 || server->connection_count > 0) {
+        wait_and_dispatch(run);
+        fl_mailbox_drain(&server->engine->control, server->engine);
+        uint64_t now = fl_now();
+        fl_control_run(server->control);
+        fl_connections_expire(server, now);
+        if (server->accept_again_ns && server->accept_again_ns <= now)
+            fl_listeners_resume(server);
+        if (server->stopping)
+            go_on_stopping(run, now);
+        fl_rcu_quiescent();
+    }
+}
+
+// --- start and end ---
+
+static int watch_signals(struct run *run)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    // Blocked before the first thread is made, so that all threads inherit it.
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    run->signals = (struct fl_source){.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
+                                      .ready = on_signal};
+    if (run->signals.fd < 0)
+        return -errno;
+    return fl_server_watch(&run->server, &run->signals, EPOLLIN);
+}
+
+static int start_store(struct run *run, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    const struct fl_server_options *options = server->options;
+    int error = fl_reader_open(options->store, &server->reader);
+    if (error) {
+        snprintf(reason, size, "the store %s cannot be opened: %s", options->store,
+                 strerror(-error));
+        return error;
+    }
+    error = fl_images_new(server->reader, &server->engine->images);
+    if (error) {
+        snprintf(reason, size, "%s", strerror(-error));
+        return error;
+    }
+    error = fl_control_start(server, options->control, &server->control, reason, size);
+    if (error)
+        return error;
+    error = fl_follow_start(server, &run->follow);
+    if (error)
+        snprintf(reason, size, "the store %s cannot be followed: %s", options->store,
+                 strerror(-error));
+    return error;
+}
+
+static int start_raw(struct run *run, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    const struct fl_server_options *options = server->options;
+    const char *why = NULL;
+    int error = fl_image_open_raw(options->raw_file, &server->raw);
+    if (error) {
+        snprintf(reason, size, "the memory file %s cannot be opened: %s", options->raw_file,
+                 strerror(-error));
+        return error;
+    }
+    error = fl_listener_add(server, fl_image_name(server->raw), options->raw_socket,
+                            &options->access, false, &why);
+    if (error)
+        snprintf(reason, size, "it cannot listen at %s: %s", options->raw_socket, why);
+    return error;
+}
+
+static int start(struct run *run, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    int error = server->epoll_fd < 0 ? -errno : watch_signals(run);
+    if (!error)
+        error = fl_engine_start(&server->options->engine, &server->engine);
+    if (error) {
+        snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
+        return error;
+    }
+    run->mail = (struct fl_source){.fd = server->engine->control.event_fd, .ready = on_mail};
+    error = fl_server_watch(server, &run->mail, EPOLLIN);
+    if (error) {
+        snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
+        return error;
+    }
+    return server->options->store ? start_store(run, reason, size) : start_raw(run, reason, size);
+}
+
+static void end(struct run *run)
+{
+    struct fl_server *server = &run->server;
+    fl_listeners_close(server);
+    fl_control_stop(server->control);
+    fl_follow_stop(run->follow);
+    if (server->engine) {
+        struct fl_images *images = server->engine->images;
+        fl_engine_stop(server->engine);
+        fl_images_free(images);
+    }
+    fl_image_unref(server->raw);
+    if (server->reader)
+        fl_reader_close(server->reader);
+    if (run->signals.fd >= 0)
+        close(run->signals.fd);
+    if (server->epoll_fd >= 0)
+        close(server->epoll_fd);
+}
+
+int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size)
+{
+    struct run run = {
+        .server = {.options = options, .epoll_fd = -1}, .signals.fd = -1, .stop.kill_ns = FL_NEVER};
+    CDS_INIT_LIST_HEAD(&run.server.listeners);
+    CDS_INIT_LIST_HEAD(&run.server.connections);
+    int error = start(&run, ret_reason, size);
+    if (!error) {
+        fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
+               run.server.engine->worker_count);
+        loop(&run);
+        fl_log(FL_LOG_INFO, "event=stopped");
+    }
+    end(&run);
+    return error;
+}

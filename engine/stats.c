@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/stats.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "engine/worker.h"
+
+// Weak: jemalloc is linked into the command only, and not into its sanitized builds.
+int mallctl(const char *name, void *old, size_t *old_size, void *new, size_t new_size)
+    __attribute__((weak));
+
+static uint64_t allocated(void)
+{
+    uint64_t epoch = 1;
+    size_t bytes = 0;
+    size_t size = sizeof(epoch);
+    if (!mallctl)
+        return 0;
+    mallctl("epoch", &epoch, &size, &epoch, size); // refreshes the statistics
+    size = sizeof(bytes);
+    return mallctl("stats.allocated", &bytes, &size, NULL, 0) == 0 ? bytes : 0;
+}
+
+static uint64_t resident(void)
+{
+    unsigned long long total = 0;
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%llu %llu", &total, &pages) != 2) // NOLINT(cert-err34-c)
+        pages = 0;
+    fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void add_worker(struct fl_stats *stats, const struct fl_worker_stats *worker)
+{
+    stats->faults += fl_counter_get(&worker->faults);
+    stats->installed += fl_counter_get(&worker->installed);
+    stats->zeroed += fl_counter_get(&worker->zeroed);
+    stats->poisoned += fl_counter_get(&worker->poisoned);
+    stats->duplicates += fl_counter_get(&worker->duplicates);
+    stats->parked += fl_counter_get(&worker->parked);
+    stats->copied_pages += fl_counter_get(&worker->copied_units);
+    stats->zeroed_pages += fl_counter_get(&worker->zeroed_units);
+    stats->removed_pages += fl_counter_get(&worker->removed_units);
+    stats->hits += fl_counter_get(&worker->hits);
+    stats->misses += fl_counter_get(&worker->misses);
+    fl_histogram_merge(&stats->latency_ns, &worker->latency_ns);
+}
+
+void fl_stats_collect(const struct fl_engine *engine, struct fl_stats *ret_stats)
+{
+    memset(ret_stats, 0, sizeof(*ret_stats));
+    ret_stats->workers = engine->worker_count;
+    ret_stats->vms = engine->vm_count;
+    ret_stats->attached = engine->attached;
+    ret_stats->refused = engine->refused;
+    for (unsigned i = 0; i < engine->worker_count; i++)
+        add_worker(ret_stats, &engine->workers[i].stats);
+    ret_stats->cache = fl_cache_stats(engine->cache);
+    ret_stats->allocated_bytes = allocated();
+    ret_stats->resident_bytes = resident();
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the engine has done so far, summed over its workers. Control thread.
+#ifndef FAULTLINE_ENGINE_STATS_H
+#define FAULTLINE_ENGINE_STATS_H
+
+#include <stdint.h>
+
+#include "engine/frame_cache.h"
+#include "engine/histogram.h"
+
+struct fl_engine;
+
+struct fl_stats {
+    unsigned workers;
+    unsigned vms;
+    uint64_t attached;
+    uint64_t refused;
+    uint64_t faults;
+    uint64_t installed;
+    uint64_t zeroed;
+    uint64_t poisoned;
+    uint64_t duplicates;
+    uint64_t parked;
+    uint64_t copied_pages;
+    uint64_t zeroed_pages;
+    uint64_t removed_pages;
+    uint64_t hits;
+    uint64_t misses;
+    struct fl_cache_stats cache;
+    uint64_t allocated_bytes; // by jemalloc; 0 where it is not the allocator
+    uint64_t resident_bytes;
+    struct fl_histogram latency_ns;
+};
+
+// Large: not for the stack.
+void fl_stats_collect(const struct fl_engine *engine, struct fl_stats *ret_stats);
+
+#endif

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/status.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/attach.h"
+#include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/stats.h"
+#include "engine/vm.h"
+
+static const char *phase_name(const struct fl_vm *vm)
+{
+    if (!vm->image)
+        return "refused";
+    switch (atomic_load(&vm->phase)) {
+    case FL_VM_SERVING:
+        return "serving";
+    case FL_VM_RELEASING:
+        return "releasing";
+    case FL_VM_GONE:
+        break;
+    }
+    return "gone";
+}
+
+static json_int_t number(const fl_counter *counter)
+{
+    return (json_int_t)fl_counter_get(counter);
+}
+
+static void add_vm(void *arg, const struct fl_vm *vm)
+{
+    const struct fl_vm_counters *counters = &vm->state->counters;
+    uint64_t bytes = vm->state->layout.pages << vm->page_shift;
+    json_array_append_new(
+        arg,
+        json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "id",
+                  (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
+                  "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
+                  (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
+                  "zeroed", number(&counters->zeroed), "removed", number(&counters->removed),
+                  "poisoned", number(&counters->poisoned), "faults", number(&counters->faults)));
+}
+
+static double quantile_us(const struct fl_stats *stats, double share)
+{
+    return (double)fl_histogram_quantile(&stats->latency_ns, share) / (double)FL_NS_PER_US;
+}
+
+static json_t *latency(const struct fl_stats *stats)
+{
+    return json_pack("{s:I, s:f, s:f, s:f, s:f}", "count",
+                     (json_int_t)fl_histogram_total(&stats->latency_ns), "p50",
+                     quantile_us(stats, 0.5), "p90", quantile_us(stats, 0.9), "p99",
+                     quantile_us(stats, 0.99), "max", quantile_us(stats, 1));
+}
+
+static json_t *faults(const struct fl_stats *stats)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "read", (json_int_t)stats->faults,
+                     "installed", (json_int_t)stats->installed, "zeroed", (json_int_t)stats->zeroed,
+                     "poisoned", (json_int_t)stats->poisoned, "duplicates",
+                     (json_int_t)stats->duplicates, "parked", (json_int_t)stats->parked);
+}
+
+static json_t *cache(const struct fl_stats *stats)
+{
+    const struct fl_cache_stats *cache = &stats->cache;
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes",
+                     (json_int_t)cache->bytes, "limit", (json_int_t)cache->limit, "frames",
+                     (json_int_t)cache->frames, "hits", (json_int_t)stats->hits, "misses",
+                     (json_int_t)stats->misses, "reads", (json_int_t)cache->reads, "read_errors",
+                     (json_int_t)cache->read_errors, "failed", (json_int_t)cache->failed,
+                     "evictions", (json_int_t)cache->evictions);
+}
+
+static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
+{
+    json_t *vms = json_array();
+    fl_vms_each(engine, add_vm, vms);
+    return json_pack(
+        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:{s:I, s:I, s:I}, s:o, s:o, s:{s:I, s:I}, s:o}",
+        "version", FAULTLINE_VERSION, "pid", (int)getpid(), "workers", (int)stats->workers,
+        "uptime_seconds", (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
+        (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
+        (json_int_t)stats->refused, "faults", faults(stats), "pages", "copied",
+        (json_int_t)stats->copied_pages, "zeroed", (json_int_t)stats->zeroed_pages, "removed",
+        (json_int_t)stats->removed_pages, "latency_us", latency(stats), "cache", cache(stats),
+        "memory", "allocated", (json_int_t)stats->allocated_bytes, "resident",
+        (json_int_t)stats->resident_bytes, "vm_list", vms);
+}
+
+char *fl_status_json(struct fl_engine *engine)
+{
+    struct fl_stats *stats = malloc(sizeof(*stats));
+    if (!stats)
+        return NULL;
+    fl_stats_collect(engine, stats);
+    json_t *status = build(engine, stats);
+    free(stats);
+    char *text = status ? json_dumps(status, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(status);
+    return text;
+}

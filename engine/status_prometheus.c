@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/status.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/stats.h"
+
+static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
+{
+    fprintf(out, "# HELP faultline_%s %s\n# TYPE faultline_%s %s\nfaultline_%s %" PRIu64 "\n", name,
+            help, name, type, name, value);
+}
+
+static void write_faults(FILE *out, const struct fl_stats *stats)
+{
+    metric(out, "vms", "gauge", "VMs attached now.", stats->vms);
+    metric(out, "vms_attached_total", "counter", "VMs ever attached.", stats->attached);
+    metric(out, "handshakes_refused_total", "counter", "Handshakes refused.", stats->refused);
+    metric(out, "faults_read_total", "counter", "Fault messages read.", stats->faults);
+    metric(out, "faults_installed_total", "counter", "Faults resolved with bytes of the image.",
+           stats->installed);
+    metric(out, "faults_zeroed_total", "counter", "Faults resolved with zeros.", stats->zeroed);
+    metric(out, "faults_poisoned_total", "counter", "Faults resolved with SIGBUS.",
+           stats->poisoned);
+    metric(out, "faults_duplicate_total", "counter", "Messages for a page already asked for.",
+           stats->duplicates);
+    metric(out, "faults_parked", "gauge", "Pages asked for and not there yet.", stats->parked);
+    metric(out, "pages_copied_total", "counter", "4 KiB pages copied into guests.",
+           stats->copied_pages);
+    metric(out, "pages_zeroed_total", "counter", "4 KiB pages zeroed in guests.",
+           stats->zeroed_pages);
+    metric(out, "pages_removed_total", "counter", "4 KiB pages that guests gave back.",
+           stats->removed_pages);
+}
+
+static void write_cache(FILE *out, const struct fl_stats *stats)
+{
+    const struct fl_cache_stats *cache = &stats->cache;
+    metric(out, "cache_bytes", "gauge", "Bytes of decompressed frames.", cache->bytes);
+    metric(out, "cache_limit_bytes", "gauge", "Their bound.", cache->limit);
+    metric(out, "cache_frames", "gauge", "Decompressed frames.", cache->frames);
+    metric(out, "cache_hits_total", "counter", "Faults whose frames were there.", stats->hits);
+    metric(out, "cache_misses_total", "counter", "Faults that had to wait for frames.",
+           stats->misses);
+    metric(out, "cache_evictions_total", "counter", "Frames evicted.", cache->evictions);
+    metric(out, "frame_reads_total", "counter", "Frames read, retries counted.", cache->reads);
+    metric(out, "frame_read_errors_total", "counter", "Reads that failed.", cache->read_errors);
+    metric(out, "frames_failed_total", "counter", "Frames given up after all retries.",
+           cache->failed);
+    metric(out, "memory_allocated_bytes", "gauge", "Bytes allocated, as jemalloc counts.",
+           stats->allocated_bytes);
+    metric(out, "memory_resident_bytes", "gauge", "Resident set size.", stats->resident_bytes);
+}
+
+static void write_latency(FILE *out, const struct fl_stats *stats)
+{
+    static const double shares[] = {0.5, 0.9, 0.99, 0.999, 1};
+    fputs("# HELP faultline_fault_seconds From the reading of a fault to its page being there.\n"
+          "# TYPE faultline_fault_seconds summary\n",
+          out);
+    for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++)
+        fprintf(out, "faultline_fault_seconds{quantile=\"%g\"} %.9f\n", shares[i],
+                (double)fl_histogram_quantile(&stats->latency_ns, shares[i]) / (double)FL_NS_PER_S);
+    fprintf(out, "faultline_fault_seconds_sum %.9f\nfaultline_fault_seconds_count %" PRIu64 "\n",
+            (double)fl_counter_get(&stats->latency_ns.sum) / (double)FL_NS_PER_S,
+            fl_histogram_total(&stats->latency_ns));
+}
+
+char *fl_status_prometheus(struct fl_engine *engine)
+{
+    char *text = NULL;
+    size_t size = 0;
+    struct fl_stats *stats = malloc(sizeof(*stats));
+    FILE *out = stats ? open_memstream(&text, &size) : NULL;
+    if (!out) {
+        free(stats);
+        return NULL;
+    }
+    fl_stats_collect(engine, stats);
+    write_faults(out, stats);
+    write_cache(out, stats);
+    write_latency(out, stats);
+    free(stats);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+// include/uapi/linux/userfaultfd.h of Linux 6.6; Debian 12 has the headers of 6.1.
+#ifndef UFFDIO_POISON
+struct uffdio_poison {
+    struct uffdio_range range;
+    __u64 mode;
+    __s64 updated;
+};
+#define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#endif
+
+static int call(int fd, unsigned long request, void *argument)
+{
+    return ioctl(fd, request, argument) < 0 ? -errno : 0;
+}
+
+// What the kernel writes back: bytes done when positive, else no progress (it may hold an errno).
+static uint64_t progress(int64_t written)
+{
+    return written > 0 ? (uint64_t)written : 0;
+}
+
+static bool is_userfaultfd(int fd)
+{
+    char path[64];
+    char target[64];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(path, target, sizeof(target) - 1);
+    if (length < 0)
+        return false;
+    target[length] = '\0';
+    return strcmp(target, "anon_inode:[userfaultfd]") == 0;
+}
+
+// The kernel tells in fdinfo, as "API: API:FEATURES:KNOWN" in hexadecimal, what the client asked
+// for. The top bit of the features is the kernel's own mark "initialized".
+static int read_features(int fd, struct fl_uffd_info *info)
+{
+    char path[64];
+    char text[512];
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return -errno;
+    ssize_t length = read(file, text, sizeof(text) - 1);
+    int error = length < 0 ? -errno : 0;
+    close(file);
+    if (error)
+        return error;
+    text[length] = '\0';
+    const char *line = strstr(text, "API:");
+    unsigned long long api = 0;
+    unsigned long long features = 0;
+    if (!line || sscanf(line, "API: %llx:%llx", &api, &features) != 2) // NOLINT(cert-err34-c)
+        return -EPROTO;
+    info->features = features & ~(1ULL << 31);
+    return 0;
+}
+
+int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info)
+{
+    if (!is_userfaultfd(fd))
+        return -EINVAL;
+    struct fl_uffd_info info = {0};
+    int error = read_features(fd, &info);
+    if (error)
+        return error;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    // Before UFFDIO_API every other ioctl is refused; waking an empty range is harmless.
+    info.ready = fl_uffd_wake(fd, 1U << 20, 4096) == 0;
+    *ret_info = info;
+    return 0;
+}
+
+int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, uint64_t *ret_done)
+{
+    struct uffdio_copy copy = {.dst = to, .src = (uintptr_t)from, .len = bytes};
+    int error = call(fd, UFFDIO_COPY, &copy);
+    *ret_done = progress(copy.copy);
+    return error;
+}
+
+int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, uint64_t *ret_done)
+{
+    struct uffdio_zeropage zero = {.range = {.start = to, .len = bytes}};
+    int error = call(fd, UFFDIO_ZEROPAGE, &zero);
+    *ret_done = progress(zero.zeropage);
+    return error;
+}
+
+int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes)
+{
+    struct uffdio_poison poison = {.range = {.start = to, .len = bytes}};
+    int error = call(fd, UFFDIO_POISON, &poison);
+    return error == -ENOTTY ? -ENOSYS : error;
+}
+
+int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes)
+{
+    struct uffdio_range range = {.start = start, .len = bytes};
+    return call(fd, UFFDIO_WAKE, &range);
+}
+
+int fl_uffd_unregister(int fd, uint64_t start, uint64_t bytes)
+{
+    struct uffdio_range range = {.start = start, .len = bytes};
+    return call(fd, UFFDIO_UNREGISTER, &range);
+}
+
+int fl_uffd_unprotect(int fd, uint64_t start, uint64_t bytes)
+{
+    struct uffdio_writeprotect protect = {.range = {.start = start, .len = bytes}};
+    return call(fd, UFFDIO_WRITEPROTECT, &protect);
+}
+
+int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes)
+{
+    struct uffdio_continue resume = {.range = {.start = start, .len = bytes}};
+    return call(fd, UFFDIO_CONTINUE, &resume);
+}
+
+bool fl_uffd_alive(int fd)
+{
+    // A fill of a page that nobody registers (the lowest mappable one): -ESRCH comes before the
+    // kernel looks for the mapping.
+    uint64_t done = 0;
+    return fl_uffd_zero(fd, 1U << 16, 4096, &done) != -ESRCH;
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The userfaultfd ioctls: the only place in the engine that issues them.
+//
+// All return 0 or a negative errno and may be called from any thread, but only the owner worker of
+// a VM calls those that fill pages (a REMOVE can then never race a copy of ours). Meaning of the
+// errors that callers act on, from fs/userfaultfd.c (Linux 6.18) and docs/architecture.md:
+//   -EEXIST a page is there already (its waiter may still sleep: wake it)
+//   -EAGAIN a REMOVE is in flight: read events, look again, retry
+//   -ENOENT the range is not registered (any more), or spans mappings
+//   -ESRCH  the address space is gone
+//   -ENOMEM, -ENOSPC no memory or no huge page for it now
+#ifndef FAULTLINE_ENGINE_UFFD_H
+#define FAULTLINE_ENGINE_UFFD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/userfaultfd.h>
+
+struct fl_uffd_info {
+    bool ready;        // UFFDIO_API was done by the client
+    uint64_t features; // that it asked for
+};
+
+// -EINVAL if fd is not a userfaultfd. Makes it O_NONBLOCK: a blocking one polls as an error.
+int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info);
+
+// Bytes that were filled before an error are in *ret_done (set in every case).
+int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, uint64_t *ret_done);
+int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, uint64_t *ret_done);
+// -ENOSYS where the kernel cannot poison (before 6.6).
+int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes);
+int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes);
+int fl_uffd_unregister(int fd, uint64_t start, uint64_t bytes);
+// Resolve faults of a kind the engine never asked for but a client can arrange for.
+int fl_uffd_unprotect(int fd, uint64_t start, uint64_t bytes);
+int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes);
+
+// False once the address space behind fd is gone: only then (or after unregistering) may the last
+// descriptor be closed, since waiters of a closed userfaultfd read zeros.
+bool fl_uffd_alive(int fd);
+
+#endif

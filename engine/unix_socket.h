@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Listening at a path: whatever its length, with its owner and mode right from the first moment, in
+// place of a socket that a dead process left, never in place of a live one. Any thread.
+#ifndef FAULTLINE_ENGINE_UNIX_SOCKET_H
+#define FAULTLINE_ENGINE_UNIX_SOCKET_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fl_socket_access {
+    mode_t mode;
+    uid_t uid; // (uid_t)-1: leave it
+    gid_t gid;
+};
+
+struct fl_listening {
+    int fd; // non-blocking, close-on-exec
+    dev_t dev;
+    ino_t ino;
+};
+
+// -EADDRINUSE: somebody listens there. -EEXIST: there is something that is no socket.
+int fl_socket_listen(const char *path, const struct fl_socket_access *access,
+                     struct fl_listening *ret_listening);
+// Closes it, and removes the path if it is still ours.
+void fl_socket_close(const char *path, struct fl_listening *listening);
+
+// Connects to a path of any length. The descriptor, or -errno.
+int fl_socket_connect(const char *path);
+
+#endif

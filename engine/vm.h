@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One VM as its owner worker sees it.
+//
+// Made by the control thread, handed to a worker by mail, from then on touched by that worker
+// alone, until the worker mails it back for disposal. What others may read meanwhile is constant or
+// a counter.
+#ifndef FAULTLINE_ENGINE_VM_H
+#define FAULTLINE_ENGINE_VM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <urcu/list.h>
+
+#include "engine/fill.h"
+#include "engine/mailbox.h"
+#include "engine/park.h"
+#include "engine/rcu.h"
+#include "engine/vm_state.h"
+#include "snapshot/read.h"
+
+struct fl_worker;
+struct fl_vm;
+
+enum fl_on_error {
+    FL_ON_ERROR_POISON, // a page that cannot be had raises SIGBUS in who touches it
+    FL_ON_ERROR_KILL,   // ... or the VM is killed
+};
+
+// Moves: SERVING -> RELEASING -> GONE, SERVING -> GONE. Owner only; others read it.
+enum fl_vm_phase {
+    FL_VM_SERVING,
+    FL_VM_RELEASING, // being filled, to be unregistered and left to itself
+    FL_VM_GONE,      // its memory is gone or complete: nobody waits any more
+};
+
+// What an epoll event of a worker is about.
+enum fl_watch_kind { FL_WATCH_MAILBOX, FL_WATCH_FAULTS, FL_WATCH_EXIT, FL_WATCH_SOCKET };
+struct fl_watch {
+    enum fl_watch_kind kind;
+    struct fl_vm *vm;
+};
+
+struct fl_vm {
+    // Constant while a worker owns it.
+    uint64_t id;
+    int uffd;
+    int pidfd;    // -1 if the VMM is in no namespace of ours
+    int state_fd; // the memfd behind `state`
+    struct fl_vm_state *state;
+    uint64_t *removed;
+    uint64_t *installed;
+    unsigned page_shift;
+    struct fl_image *image; // NULL: the handshake was refused; every fault is poisoned
+    enum fl_on_error on_error;
+    struct fl_worker *owner;
+
+    // Owner only.
+    int socket; // -1 once the VMM has closed it
+    _Atomic enum fl_vm_phase phase;
+    bool killed;   // SIGKILL was sent
+    bool hot;      // in the worker's hot list: its userfaultfd is read in every round
+    bool doubtful; // its socket closed or its process exited: look now and then if it is gone
+    uint64_t last_active_ns; // when messages were last read
+    struct fl_parks parks;
+    struct fl_fill fill;
+    struct fl_watch watch_faults;
+    struct fl_watch watch_exit;
+    struct fl_watch watch_socket;
+    struct cds_list_head in_worker;
+    struct cds_list_head in_hot;
+
+    // The one who holds the VM: mail to and from the worker.
+    struct fl_mail mail;
+    // The control thread: the VM table.
+    struct cds_lfht_node in_table;
+    struct rcu_head rcu;
+};
+
+static inline uint64_t fl_vm_page_bytes(const struct fl_vm *vm)
+{
+    return 1ULL << vm->page_shift;
+}
+
+// 4 KiB pages in a page of the VM.
+static inline uint32_t fl_vm_page_units(const struct fl_vm *vm)
+{
+    return 1U << (vm->page_shift - FL_PAGE_SHIFT);
+}
+
+// SIGKILL to the VMM; false if it cannot be reached. Logs the reason.
+bool fl_vm_kill(struct fl_vm *vm, const char *reason);
+
+#endif

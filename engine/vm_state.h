@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What must be known of a VM to go on serving it after the engine died: a memfd with this layout.
+//
+// The owner worker is the only writer. Everything is written so that a kill between any two
+// instructions leaves it usable by a successor:
+//  - messages are read straight into `inbox`, which is all zero before the read, and cleared only
+//  after
+//    each was acted on: a message that was read is either here or done with;
+//  - "removed" is set before the REMOVE leaves the inbox, and never cleared: such a page is zeros
+//  for
+//    the rest of the VM's life, even if it was never filled;
+//  - "installed" is only a hint for prefetch: the kernel knows the truth (-EEXIST).
+// Positions are offsets: a successor maps the memfd elsewhere.
+#ifndef FAULTLINE_ENGINE_VM_STATE_H
+#define FAULTLINE_ENGINE_VM_STATE_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/userfaultfd.h>
+
+#include "engine/counter.h"
+#include "engine/region.h"
+
+#define FL_VM_STATE_MAGIC 0x656e696c746c6166ULL // "faultlin", little-endian
+enum { FL_VM_STATE_VERSION = 1, FL_INBOX = 64, FL_IMAGE_NAME_BYTES = 136 };
+
+struct fl_vm_counters {
+    fl_counter faults;    // messages that asked for a page
+    fl_counter installed; // 4 KiB pages copied in
+    fl_counter zeroed;    // 4 KiB pages zeroed
+    fl_counter poisoned;  // 4 KiB pages
+    fl_counter removed;   // 4 KiB pages that the guest gave back
+};
+
+struct fl_vm_state {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t bytes; // of this structure
+    uint64_t id;
+    int64_t pid;               // of the VMM in our namespace, 0 if unknown
+    uint64_t removed_offset;   // bitmaps, one bit a page of the layout; bytes from the beginning
+    uint64_t installed_offset; //
+    uint64_t total_bytes;
+    char image[FL_IMAGE_NAME_BYTES]; // empty: no image, every fault is poisoned
+    struct fl_layout layout;
+    struct fl_vm_counters counters;
+    struct uffd_msg inbox[FL_INBOX];
+};
+
+static_assert(sizeof(struct uffd_msg) == 32, "the kernel's message size");
+static_assert(offsetof(struct fl_vm_state, layout) == 192, "layout of version 1");
+
+// Makes the memfd and maps it. `layout` may have no pages. -ENOMEM, -EMFILE ...
+int fl_vm_state_create(uint64_t id, int64_t pid, const char *image, const struct fl_layout *layout,
+                       int *ret_fd, struct fl_vm_state **ret_state);
+// Unmaps; the caller closes the descriptor.
+void fl_vm_state_unmap(struct fl_vm_state *state);
+
+static inline uint64_t *fl_vm_removed(struct fl_vm_state *state)
+{
+    return (uint64_t *)((char *)state + state->removed_offset);
+}
+
+static inline uint64_t *fl_vm_installed(struct fl_vm_state *state)
+{
+    return (uint64_t *)((char *)state + state->installed_offset);
+}
+
+#endif

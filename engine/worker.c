@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/clock.h"
+#include "engine/fault.h"
+#include "engine/fill.h"
+#include "engine/log.h"
+#include "engine/spin.h"
+#include "engine/uffd.h"
+
+enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, FILL_EVERY = 4 };
+#define LOOK_EVERY (250 * FL_NS_PER_MS)
+
+// --- VMs that come and go ---
+
+static int watch(struct fl_worker *worker, int fd, uint32_t events, struct fl_watch *watch)
+{
+    struct epoll_event event = {.events = events, .data.ptr = watch};
+    return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static void make_hot(struct fl_worker *worker, struct fl_vm *vm)
+{
+    vm->last_active_ns = worker->now;
+    if (vm->hot || vm->phase == FL_VM_GONE)
+        return;
+    vm->hot = true;
+    cds_list_add_tail(&vm->in_hot, &worker->hot);
+}
+
+static void cool_down(struct fl_vm *vm)
+{
+    if (vm->hot)
+        cds_list_del(&vm->in_hot);
+    vm->hot = false;
+}
+
+static void doubt(struct fl_worker *worker, struct fl_vm *vm)
+{
+    worker->doubtful += !vm->doubtful;
+    vm->doubtful = true;
+    worker->look_ns = 0;
+}
+
+// Edge-triggered: a hot VM is read in every round until it has nothing, and from then on the next
+// fault raises an event.
+static void take_over(void *owner, struct fl_mail *mail)
+{
+    struct fl_worker *worker = owner;
+    struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
+    cds_list_add_tail(&vm->in_worker, &worker->owned);
+    int error = watch(worker, vm->uffd, EPOLLIN | EPOLLET, &vm->watch_faults);
+    if (!error && vm->pidfd >= 0)
+        error = watch(worker, vm->pidfd, EPOLLIN, &vm->watch_exit);
+    if (!error && vm->socket >= 0)
+        error = watch(worker, vm->socket, EPOLLRDHUP, &vm->watch_socket);
+    if (error) // without being told of its faults: look at it in each round
+        fl_log(FL_LOG_ERROR, "event=watch_failed vm=%" PRIu64 " errno=%d", vm->id, -error);
+    if (error || vm->pidfd < 0)
+        doubt(worker, vm);
+    make_hot(worker, vm);
+}
+
+void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm)
+{
+    atomic_fetch_add(&worker->vms, 1);
+    vm->owner = worker;
+    vm->mail.deliver = take_over;
+    fl_mailbox_post(&worker->mailbox, &vm->mail);
+}
+
+void fl_worker_vm_gone(struct fl_worker *worker, struct fl_vm *vm)
+{
+    if (vm->phase == FL_VM_GONE)
+        return;
+    vm->phase = FL_VM_GONE;
+    cds_list_move(&vm->in_worker, &worker->dead);
+}
+
+// At the end of a round, when nothing on the stack refers to them any more.
+static void bury(struct fl_worker *worker)
+{
+    while (!cds_list_empty(&worker->dead)) {
+        struct fl_vm *vm = cds_list_first_entry(&worker->dead, struct fl_vm, in_worker);
+        cds_list_del(&vm->in_worker);
+        cool_down(vm);
+        worker->doubtful -= vm->doubtful;
+        fl_parks_end_all(vm);
+        fl_fill_abandon(vm);
+        epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->uffd, NULL);
+        if (vm->pidfd >= 0)
+            epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
+        if (vm->socket >= 0)
+            epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
+        atomic_fetch_sub(&worker->vms, 1);
+        vm->mail.deliver = fl_vm_dispose;
+        fl_mailbox_post(worker->control, &vm->mail);
+    }
+}
+
+static void look_at(struct fl_worker *worker, struct fl_vm *vm)
+{
+    if (!fl_uffd_alive(vm->uffd))
+        fl_worker_vm_gone(worker, vm);
+    else if (vm->doubtful)
+        make_hot(worker, vm);
+}
+
+// The process has ended, but something may still use its memory (a kernel worker of KVM, a child
+// that shares it): the descriptor stays until the memory is gone.
+static void exited(struct fl_worker *worker, struct fl_vm *vm)
+{
+    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
+    doubt(worker, vm);
+    look_at(worker, vm);
+}
+
+// Firecracker before 1.12 closes at once, later ones when they exit; an exec closes it too.
+static void hung_up(struct fl_worker *worker, struct fl_vm *vm)
+{
+    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
+    close(vm->socket);
+    vm->socket = -1;
+    doubt(worker, vm);
+    look_at(worker, vm);
+}
+
+// --- the loop ---
+
+static bool dispatch(struct fl_worker *worker, const struct fl_watch *watch)
+{
+    if (watch->kind == FL_WATCH_MAILBOX || watch->vm->phase == FL_VM_GONE)
+        return false;
+    switch (watch->kind) {
+    case FL_WATCH_FAULTS:
+        make_hot(worker, watch->vm);
+        return false;
+    case FL_WATCH_EXIT:
+        exited(worker, watch->vm);
+        return true;
+    case FL_WATCH_SOCKET:
+        hung_up(worker, watch->vm);
+        return true;
+    case FL_WATCH_MAILBOX:
+        break;
+    }
+    return false;
+}
+
+static bool poll_events(struct fl_worker *worker, const struct timespec *timeout)
+{
+    struct epoll_event events[EVENTS];
+    bool any = false;
+    int count = epoll_pwait2(worker->epoll_fd, events, EVENTS, timeout, NULL);
+    for (int i = 0; i < count; i++)
+        any |= dispatch(worker, events[i].data.ptr);
+    return any;
+}
+
+// One batch of each hot VM: a storm in one costs the others a batch.
+static bool read_hot(struct fl_worker *worker)
+{
+    bool any = false;
+    struct fl_vm *vm;
+    struct fl_vm *next;
+    uint64_t spin_ns = worker->options->spin_us * FL_NS_PER_US;
+    cds_list_for_each_entry_safe(vm, next, &worker->hot, in_hot)
+    {
+        if (vm->phase == FL_VM_GONE)
+            continue;
+        if (fl_inbox_turn(worker, vm)) {
+            vm->last_active_ns = worker->now;
+            any = true;
+        } else if (worker->now - vm->last_active_ns > spin_ns) {
+            cool_down(vm);
+        }
+    }
+    return any;
+}
+
+static void look(struct fl_worker *worker)
+{
+    struct fl_vm *vm;
+    struct fl_vm *next;
+    if (worker->now < worker->look_ns)
+        return;
+    worker->look_ns = worker->now + LOOK_EVERY;
+    cds_list_for_each_entry_safe(vm, next, &worker->owned, in_worker)
+    {
+        if (vm->doubtful)
+            look_at(worker, vm);
+        if (vm->phase != FL_VM_GONE && vm->parks.count > 0)
+            fl_parks_expire(vm, worker->now);
+    }
+}
+
+static uint64_t next_due(struct fl_worker *worker)
+{
+    uint64_t due = fl_parks_next_due(worker);
+    uint64_t fill = fl_fill_next_due(worker);
+    due = fill < due ? fill : due;
+    if ((worker->doubtful > 0 || fl_counter_get(&worker->stats.parked) > 0) &&
+        worker->look_ns < due)
+        due = worker->look_ns;
+    return due;
+}
+
+static void block(struct fl_worker *worker)
+{
+    struct fl_vm *vm;
+    struct fl_vm *next;
+    cds_list_for_each_entry_safe(vm, next, &worker->hot, in_hot) cool_down(vm);
+    uint64_t due = next_due(worker);
+    if (due <= fl_now() || !fl_mailbox_sleep(&worker->mailbox))
+        return;
+    struct timespec left = fl_until(fl_now(), due);
+    fl_rcu_offline();
+    // Watches stay valid while we block: only this thread retires VMs.
+    struct epoll_event events[EVENTS];
+    int count =
+        epoll_pwait2(worker->epoll_fd, events, EVENTS, due == FL_NEVER ? NULL : &left, NULL);
+    fl_rcu_online();
+    fl_mailbox_awake(&worker->mailbox);
+    worker->now = fl_now();
+    for (int i = 0; i < count; i++)
+        dispatch(worker, events[i].data.ptr);
+}
+
+static void work(struct fl_worker *worker)
+{
+    static const struct timespec at_once = {0};
+    struct fl_spin spin;
+    fl_spin_init(&spin, worker->options->spin_us * FL_NS_PER_US);
+    for (unsigned round = 0; !worker->stopping; round++) {
+        worker->now = fl_now();
+        bool busy = fl_mailbox_drain(&worker->mailbox, worker);
+        if (round % POLL_EVERY == 0 || cds_list_empty(&worker->hot))
+            busy |= poll_events(worker, &at_once);
+        bool served = read_hot(worker);
+        busy |= fl_parks_run_due(worker);
+        if ((!busy && !served) || round % FILL_EVERY == 0)
+            busy |= fl_fill_run(worker);
+        look(worker);
+        bury(worker);
+        fl_rcu_quiescent();
+        if (served)
+            fl_spin_served(&spin, worker->now);
+        else if (!busy && !fl_spin_on(&spin, worker->now))
+            block(worker);
+    }
+}
+
+static void *worker_main(void *argument)
+{
+    struct fl_worker *worker = argument;
+    char name[16];
+    snprintf(name, sizeof(name), "fl-worker-%u", worker->index);
+    pthread_setname_np(pthread_self(), name);
+    rcu_register_thread();
+    work(worker);
+    rcu_unregister_thread();
+    return NULL;
+}
+
+// The nth core that we may run on. Failing to pin costs speed only.
+static void pin(struct fl_worker *worker)
+{
+    cpu_set_t allowed;
+    cpu_set_t one;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return;
+    unsigned skip = worker->index % (unsigned)CPU_COUNT(&allowed);
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &allowed) && skip-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            pthread_setaffinity_np(worker->thread, sizeof(one), &one);
+            return;
+        }
+    }
+}
+
+static int allocate(struct fl_worker *worker)
+{
+    int protection = PROT_READ | PROT_WRITE;
+    void *staging = mmap(NULL, HUGE_BYTES, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    // Never written, so its pages stay the one shared zero page.
+    void *zeros = mmap(NULL, HUGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    worker->staging = staging == MAP_FAILED ? NULL : staging;
+    worker->zeros = zeros == MAP_FAILED ? NULL : zeros;
+    return worker->staging && worker->zeros ? 0 : -ENOMEM;
+}
+
+static void release(struct fl_worker *worker)
+{
+    if (worker->staging)
+        munmap(worker->staging, HUGE_BYTES);
+    if (worker->zeros)
+        munmap((void *)(uintptr_t)worker->zeros, HUGE_BYTES);
+    if (worker->epoll_fd >= 0)
+        close(worker->epoll_fd);
+    fl_mailbox_fini(&worker->mailbox);
+}
+
+static int start_thread(struct fl_worker *worker)
+{
+    int error = allocate(worker);
+    if (error)
+        return error;
+    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (worker->epoll_fd < 0)
+        return -errno;
+    worker->watch_mailbox.kind = FL_WATCH_MAILBOX;
+    error = watch(worker, worker->mailbox.event_fd, EPOLLIN, &worker->watch_mailbox);
+    return error ? error : -pthread_create(&worker->thread, NULL, worker_main, worker);
+}
+
+int fl_worker_start(struct fl_worker *worker)
+{
+    worker->epoll_fd = -1;
+    CDS_INIT_LIST_HEAD(&worker->owned);
+    CDS_INIT_LIST_HEAD(&worker->hot);
+    CDS_INIT_LIST_HEAD(&worker->retry);
+    CDS_INIT_LIST_HEAD(&worker->fills);
+    CDS_INIT_LIST_HEAD(&worker->dead);
+    int error = fl_mailbox_init(&worker->mailbox);
+    if (error)
+        return error;
+    error = start_thread(worker);
+    if (error)
+        release(worker);
+    else
+        pin(worker);
+    return error;
+}
+
+static void stop(void *owner, struct fl_mail *mail)
+{
+    (void)mail;
+    ((struct fl_worker *)owner)->stopping = true;
+}
+
+void fl_worker_stop(struct fl_worker *worker)
+{
+    struct fl_mail mail = {.deliver = stop};
+    fl_mailbox_post(&worker->mailbox, &mail);
+    pthread_join(worker->thread, NULL);
+    release(worker);
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A worker: one thread, pinned to a core, that owns a shard of VMs and is the only one to read
+// their userfaultfds and to install pages into them.
+#ifndef FAULTLINE_ENGINE_WORKER_H
+#define FAULTLINE_ENGINE_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <urcu/list.h>
+
+#include "engine/engine.h"
+#include "engine/frame_cache.h"
+#include "engine/histogram.h"
+#include "engine/mailbox.h"
+#include "engine/vm.h"
+
+struct fl_worker_stats {
+    fl_counter faults; // messages that asked for a page
+    fl_counter installed;
+    fl_counter zeroed;
+    fl_counter poisoned;
+    fl_counter duplicates;
+    fl_counter parked; // now, not ever
+    fl_counter copied_units;
+    fl_counter zeroed_units;
+    fl_counter removed_units;
+    fl_counter hits;
+    fl_counter misses;
+    struct fl_histogram latency_ns; // message read -> its page is there
+};
+
+struct fl_worker {
+    // Constant.
+    unsigned index;
+    struct fl_engine *engine;
+    const struct fl_engine_options *options;
+    struct fl_cache *cache;
+    struct fl_mailbox *control; // to whom VMs that are gone are mailed
+    pthread_t thread;
+    int epoll_fd;
+    uint8_t *staging;     // 2 MiB, where huge pages are put together
+    const uint8_t *zeros; // 2 MiB of them
+
+    // Any thread.
+    struct fl_mailbox mailbox;
+    struct fl_worker_stats stats; // written by the owner
+    _Atomic unsigned vms;         // the control thread counts here
+
+    // Owner only.
+    bool stopping;
+    uint64_t now;        // as of the beginning of the round
+    uint64_t busy_ns;    // when there was last something to do for a VM
+    uint64_t look_ns;    // when doubtful VMs and deadlines are looked at next
+    unsigned spin_score; // 0..1024: how often the next fault came while a spin would have lasted
+    unsigned doubtful;
+    struct fl_watch watch_mailbox;
+    struct cds_list_head owned;
+    struct cds_list_head hot;
+    struct cds_list_head retry; // parks
+    struct cds_list_head fills; // VMs
+    struct cds_list_head dead;  // VMs that are gone, to be mailed at the end of the round
+};
+
+int fl_worker_start(struct fl_worker *worker);
+// Any thread but the worker. It must own no VM any more.
+void fl_worker_stop(struct fl_worker *worker);
+
+// Control thread: hands a VM over.
+void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm);
+
+// Owner only. The VM's memory is gone, or complete and unregistered: nobody waits for us any more.
+void fl_worker_vm_gone(struct fl_worker *worker, struct fl_vm *vm);
+
+#endif

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tools/cli.h"
+#include "tools/control_client.h"
+#include "tools/paths.h"
+#include "tools/verb.h"
+
+static const char help[] =
+    "usage: faultline status [OPTION...]\n"
+    "\n"
+    "Shows what a running server does, and each of its VMs.\n"
+    "\n"
+    "  --json             as JSON (docs/control-api.md)\n"
+    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                     " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+static json_int_t number(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+static double real(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value && *value ? value : "-";
+}
+
+static void print_totals(const json_t *status)
+{
+    char used[32];
+    char limit[32];
+    char resident[32];
+    const json_t *faults = json_object_get(status, "faults");
+    const json_t *latency = json_object_get(status, "latency_us");
+    const json_t *cache = json_object_get(status, "cache");
+    const json_t *memory = json_object_get(status, "memory");
+    printf("server    faultline %s, pid %lld, %lld workers, up %.0f s\n", text(status, "version"),
+           (long long)number(status, "pid"), (long long)number(status, "workers"),
+           real(status, "uptime_seconds"));
+    printf("VMs       %lld now, %lld ever, %lld handshakes refused\n",
+           (long long)number(status, "vms"), (long long)number(status, "attached"),
+           (long long)number(status, "refused"));
+    printf("faults    %lld installed, %lld zeroed, %lld poisoned, %lld duplicate, %lld waiting\n",
+           (long long)number(faults, "installed"), (long long)number(faults, "zeroed"),
+           (long long)number(faults, "poisoned"), (long long)number(faults, "duplicates"),
+           (long long)number(faults, "parked"));
+    printf("latency   p50 %.1f us, p90 %.1f us, p99 %.1f us, max %.1f us\n", real(latency, "p50"),
+           real(latency, "p90"), real(latency, "p99"), real(latency, "max"));
+    printf("frames    %s of %s, %lld hits, %lld misses, %lld read errors\n",
+           cli_format_bytes((uint64_t)number(cache, "bytes"), used, sizeof(used)),
+           cli_format_bytes((uint64_t)number(cache, "limit"), limit, sizeof(limit)),
+           (long long)number(cache, "hits"), (long long)number(cache, "misses"),
+           (long long)number(cache, "read_errors"));
+    printf("memory    %s resident\n",
+           cli_format_bytes((uint64_t)number(memory, "resident"), resident, sizeof(resident)));
+}
+
+static void print_vms(const json_t *vms)
+{
+    size_t i;
+    const json_t *vm;
+    if (json_array_size(vms) == 0)
+        return;
+    printf("\n%6s  %-24s %8s  %-9s %9s %9s %9s %9s\n", "VM", "IMAGE", "PID", "STATE", "MEMORY",
+           "PRESENT", "REMOVED", "FAULTS");
+    json_array_foreach(vms, i, vm)
+    {
+        char memory[32];
+        char present[32];
+        char removed[32];
+        uint64_t there = (uint64_t)(number(vm, "installed") + number(vm, "zeroed"));
+        printf("%6lld  %-24s %8lld  %-9s %9s %9s %9s %9lld\n", (long long)number(vm, "id"),
+               text(vm, "image"), (long long)number(vm, "pid"), text(vm, "state"),
+               cli_format_bytes((uint64_t)number(vm, "pages") << 12, memory, sizeof(memory)),
+               cli_format_bytes(there << 12, present, sizeof(present)),
+               cli_format_bytes((uint64_t)number(vm, "removed") << 12, removed, sizeof(removed)),
+               (long long)number(vm, "faults"));
+    }
+}
+
+int cmd_status(int argc, char **argv)
+{
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"control", required_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    const char *control = default_control();
+    bool json = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'j') {
+            json = true;
+        } else if (option == 'c') {
+            control = optarg;
+        } else if (option == 'h') {
+            fputs(help, stdout);
+            return EXIT_DONE;
+        } else {
+            return EXIT_USAGE;
+        }
+    }
+    if (optind != argc)
+        return cli_usage("status", "it takes no argument '%s'", argv[optind]);
+    json_t *status = NULL;
+    int result = control_ask("status", control, "/v1/status", NULL, &status);
+    if (result != EXIT_DONE)
+        return result;
+    if (json) {
+        json_dumpf(status, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        putchar('\n');
+    } else {
+        print_totals(status);
+        print_vms(json_object_get(status, "vm_list"));
+    }
+    json_decref(status);
+    return EXIT_DONE;
+}

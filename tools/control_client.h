@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Asking a running server over its control socket.
+#ifndef FAULTLINE_TOOLS_CONTROL_CLIENT_H
+#define FAULTLINE_TOOLS_CONTROL_CLIENT_H
+
+#include <jansson.h>
+
+// GET, or POST of `body` unless it is NULL. The caller owns *ret_answer. EXIT_DONE; else
+// EXIT_FAILED after a sentence on stderr that names the socket or repeats what the server said.
+int control_ask(const char *verb, const char *control, const char *path, const json_t *body,
+                json_t **ret_answer);
+
+#endif

@@ -255,8 +255,10 @@ bool fl_fill_run(struct fl_worker *worker)
         struct fl_vm *vm = caa_container_of(fill, struct fl_vm, fill);
         if (vm->phase == FL_VM_GONE || !slice(worker, vm))
             continue;
-        if (!cds_list_empty(&fill->in_worker)) // the others' turn
-            cds_list_move(&fill->in_worker, worker->fills.prev);
+        if (!cds_list_empty(&fill->in_worker)) { // the others' turn
+            cds_list_del(&fill->in_worker);
+            cds_list_add_tail(&fill->in_worker, &worker->fills);
+        }
         return true;
     }
     return false;

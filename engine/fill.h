@@ -36,7 +36,6 @@ struct fl_fill {
     uint64_t ahead;            // first page whose frame was not yet asked for
     uint64_t not_before_ns;    // a REMOVE is in flight: pause
     struct fl_fill_wait *wait; // NULL unless it waits for a frame
-    unsigned failures;         // of the page at `next`
     struct cds_list_head in_worker;
 };
 

@@ -143,11 +143,11 @@ static void evict(struct fl_cache *cache)
     uint64_t turns = 2 * atomic_load(&cache->frames);
     while (atomic_load(&cache->bytes) > cache->limit && turns-- > 0) {
         struct fl_frame *frame = cds_list_first_entry(&cache->clock, struct fl_frame, clock);
+        cds_list_del(&frame->clock);
         if (atomic_exchange(&frame->hot, false) || !kill_unpinned(frame)) {
-            cds_list_move(&frame->clock, cache->clock.prev);
+            cds_list_add_tail(&frame->clock, &cache->clock);
             continue;
         }
-        cds_list_del(&frame->clock);
         cds_lfht_del(cache->table, &frame->node);
         atomic_fetch_sub(&cache->bytes, (uint64_t)frame->pages * FL_PAGE_SIZE);
         atomic_fetch_sub(&cache->frames, 1);

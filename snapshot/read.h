@@ -2,9 +2,9 @@
 //
 // The reading side of the snapshot store: the only header of snapshot/ that engine/ includes.
 //
-// An image is one snapshot's memory: page number -> zero, or a slot in a compressed frame of a pack.
-// After it is open nothing of the map is on disk any more (it is read into memory and its checksum
-// verified), so looking a page up never blocks; reading a frame does.
+// An image is one snapshot's memory: page number -> zero, or a slot in a compressed frame of a
+// pack. After it is open nothing of the map is on disk any more (it is read into memory and its
+// checksum verified), so looking a page up never blocks; reading a frame does.
 //
 // Errors are negative errno. -EBADMSG means that bytes on disk do not match their checksum.
 #ifndef FAULTLINE_SNAPSHOT_READ_H
@@ -25,15 +25,15 @@
 struct fl_reader; // a store opened for reading
 struct fl_image;  // an open image; immutable, reference-counted
 
-// A frame's identity. Pack ids are unique in a store; those of raw files have the top bit set and are
-// unique in the process. So the pair can be the key of a cache that is shared by all images.
+// A frame's identity. Pack ids are unique in a store; those of raw files have the top bit set and
+// are unique in the process. So the pair can be the key of a cache that is shared by all images.
 struct fl_frame_id {
     uint64_t pack;
     uint32_t frame;
 };
 
-// Consecutive pages of an image that come from one place: all zero (`zero`), or consecutive slots of
-// one frame, the first of them `slot`.
+// Consecutive pages of an image that come from one place: all zero (`zero`), or consecutive slots
+// of one frame, the first of them `slot`.
 struct fl_run {
     uint32_t pages;
     bool zero;
@@ -50,14 +50,16 @@ int fl_reader_open(const char *store_dir, struct fl_reader **ret_reader);
 void fl_reader_close(struct fl_reader *reader);
 // The directory in which image files appear by rename, as "NAME.img": watch it for new images.
 const char *fl_reader_images_dir(const struct fl_reader *reader);
-// Calls fn once for each published image, in no order; stops at its first non-zero result and returns it.
+// Calls fn once for each published image, in no order; stops at its first non-zero result and
+// returns it.
 int fl_reader_list(struct fl_reader *reader, int (*fn)(void *arg, const char *name), void *arg);
 
-// Any thread; blocks on storage. Opens the image and every pack it refers to, so that a later removal
-// from the store does not hurt those who hold it. -ENOENT, -EINVAL (bad name), -EBADMSG, -ENOMEM ...
+// Any thread; blocks on storage. Opens the image and every pack it refers to, so that a later
+// removal from the store does not hurt those who hold it. -ENOENT, -EINVAL (bad name), -EBADMSG,
+// -ENOMEM ...
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image);
-// A raw memory file as an image without a store: frames are FL_FRAME_PAGES pages of the file, holes are
-// zero (SEEK_HOLE at the time of opening), a partial last page is filled up with zeros.
+// A raw memory file as an image without a store: frames are FL_FRAME_PAGES pages of the file, holes
+// are zero (SEEK_HOLE at the time of opening), a partial last page is filled up with zeros.
 int fl_image_open_raw(const char *path, struct fl_image **ret_image);
 struct fl_image *fl_image_ref(struct fl_image *image);
 void fl_image_unref(struct fl_image *image); // NULL is allowed
@@ -72,8 +74,9 @@ struct fl_run fl_image_run(const struct fl_image *image, uint64_t page, uint32_t
 
 // Pages of the frame (its decompressed size in pages); 0 if the image refers to no such frame.
 uint32_t fl_frame_pages(const struct fl_image *image, struct fl_frame_id id);
-// Reads, verifies and decompresses one frame into buf, of fl_frame_pages() pages. Blocks on storage:
-// never call it from a thread that serves faults. Any thread. On an error buf's content is undefined.
+// Reads, verifies and decompresses one frame into buf, of fl_frame_pages() pages. Blocks on
+// storage: never call it from a thread that serves faults. Any thread. On an error buf's content is
+// undefined.
 int fl_frame_read(const struct fl_image *image, struct fl_frame_id id, void *buf);
 
 #endif

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "snapshot/reader.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include "snapshot/image.h"
 #include "snapshot/image_file.h"
 #include "snapshot/io.h"
+#include "snapshot/pack_list.h"
 
 // The marker's text is fixed; a longer number is another version, anything else is no store.
 static int check_marker(int dir_fd)
@@ -91,28 +91,24 @@ const char *fl_reader_images_dir(const struct fl_reader *reader)
     return reader->images_dir;
 }
 
+struct listing {
+    int (*fn)(void *arg, const char *name);
+    void *arg;
+};
+
+static int list_file(void *arg, const char *file_name)
+{
+    const struct listing *listing = arg;
+    char name[FL_NAME_MAX + 1];
+    if (fl_image_parse_file_name(file_name, name) < 0)
+        return 0;
+    return listing->fn(listing->arg, name);
+}
+
 int fl_reader_list(struct fl_reader *reader, int (*fn)(void *arg, const char *name), void *arg)
 {
-    // A descriptor of its own: the directory's position is shared by duplicates.
-    int fd = open_dir(reader->images_fd, ".");
-    if (fd < 0)
-        return fd;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        close(fd);
-        return -ENOMEM;
-    }
-    int r = 0;
-    struct dirent *entry;
-    while (r == 0 && (errno = 0, entry = readdir(dir))) {
-        char name[FL_NAME_MAX + 1];
-        if (fl_image_parse_file_name(entry->d_name, name) == 0)
-            r = fn(arg, name);
-    }
-    if (r == 0 && !entry && errno != 0)
-        r = -errno;
-    closedir(dir);
-    return r;
+    struct listing listing = {.fn = fn, .arg = arg};
+    return fl_each_file(reader->images_fd, list_file, &listing);
 }
 
 static int open_packs(struct fl_reader *reader, const struct fl_image_file *file,

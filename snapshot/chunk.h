@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the stages of packing hand on: 2 MiB of the memory file, or a longer hole.
+#ifndef FAULTLINE_SNAPSHOT_CHUNK_H
+#define FAULTLINE_SNAPSHOT_CHUNK_H
+
+#include "snapshot/format.h"
+
+#define FL_CHUNK_PAGES 512u // 2 MiB: the range over which fragmentation is bounded
+#define FL_CHUNK_BYTES ((size_t)FL_CHUNK_PAGES * FL_PAGE_SIZE)
+
+// One stage at a time owns it (pipeline.c hands it on).
+struct fl_chunk {
+    // Reading and hashing.
+    uint64_t first_page;
+    uint64_t pages; // at most FL_CHUNK_PAGES, unless it is a hole
+    bool hole;      // nothing below is set then
+    uint64_t data_bytes;
+    double hash_seconds;
+    uint8_t *input; // FL_CHUNK_BYTES
+    bool zero[FL_CHUNK_PAGES];
+    struct fl_identity identity[FL_CHUNK_PAGES];
+    struct fl_disk_place hint[FL_CHUNK_PAGES]; // from the index; pack_id 0: not known
+
+    // Placing.
+    uint64_t entry[FL_CHUNK_PAGES]; // of the image's map
+    uint16_t fresh[FL_CHUNK_PAGES]; // the pages to be stored, in order
+    uint32_t fresh_count;
+
+    // Compressing: FL_FRAME_PAGES of the fresh pages a frame, the last one shorter.
+    uint32_t frames;
+    struct fl_disk_frame frame[FL_CHUNK_PAGES / FL_FRAME_PAGES];
+    struct fl_identity fresh_identity[FL_CHUNK_PAGES];
+    uint8_t *output; // FL_CHUNK_BYTES: the frames' stored bytes, one after the other
+    size_t output_bytes;
+    double compress_seconds;
+};
+
+#endif

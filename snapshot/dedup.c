@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. Pages that are known somewhere are hits. Hits of a chunk are grouped by the
+// frame they are in, the groups sorted by size, and the largest accepted up to
+// FL_FOREIGN_FRAMES_MAX; the pages of all other groups are declined, that is, stored again beside
+// their neighbours. A hit in a pack of earlier runs comes from the index, which is only a hint: it
+// counts once the pack's own table has the same identity at that place.
+#include "snapshot/dedup.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "snapshot/seen.h"
+
+struct hit {
+    uint64_t pack_id;
+    uint32_t frame;
+    uint16_t slot;
+    uint16_t page; // of the chunk
+};
+
+struct group {
+    uint16_t first; // hit
+    uint16_t count;
+};
+
+struct known_pack {
+    struct fl_pack *pack; // NULL: the index names it, but it is gone or damaged
+    uint32_t table_index; // in the image's pack table; UNLISTED
+};
+#define UNLISTED UINT32_MAX
+
+struct fl_dedup {
+    struct fl_registry *registry;
+    struct fl_seen *seen;
+    uint64_t own_id;
+    uint32_t next_frame; // of the own pack
+    struct fl_dedup_counts counts;
+
+    uint64_t table[FL_FOREIGN_PACKS_MAX + 1]; // the image's pack table
+    uint32_t table_count;
+    uint32_t own_index; // in it; UNLISTED before the first use
+
+    // Every pack an entry of the index has named, so that none is opened twice. known_ids runs
+    // beside.
+    struct known_pack *known;
+    uint64_t *known_ids;
+    uint32_t known_count, known_room;
+
+    // Of the chunk in work.
+    bool accepted[FL_CHUNK_PAGES];
+    bool hit_page[FL_CHUNK_PAGES];
+    struct hit hits[FL_CHUNK_PAGES];
+    uint32_t hits_count;
+    struct group groups[FL_CHUNK_PAGES];
+    uint32_t groups_count;
+};
+
+int fl_dedup_new(struct fl_registry *registry, uint64_t own_pack_id, uint64_t pages,
+                 struct fl_dedup **ret_dedup)
+{
+    struct fl_dedup *dedup = calloc(1, sizeof(*dedup));
+    if (!dedup)
+        return -ENOMEM;
+    dedup->registry = registry;
+    dedup->own_id = own_pack_id;
+    dedup->own_index = UNLISTED;
+    int r = fl_seen_new(pages, &dedup->seen);
+    if (r < 0) {
+        free(dedup);
+        return r;
+    }
+    *ret_dedup = dedup;
+    return 0;
+}
+
+void fl_dedup_free(struct fl_dedup *dedup)
+{
+    if (!dedup)
+        return;
+    for (uint32_t i = 0; i < dedup->known_count; i++) {
+        if (dedup->known[i].pack)
+            fl_pack_unref(dedup->known[i].pack);
+    }
+    free(dedup->known);
+    free(dedup->known_ids);
+    fl_seen_free(dedup->seen);
+    free(dedup);
+}
+
+struct fl_dedup_counts fl_dedup_counts(const struct fl_dedup *dedup)
+{
+    return dedup->counts;
+}
+
+const uint64_t *fl_dedup_packs(const struct fl_dedup *dedup, uint32_t *ret_count)
+{
+    *ret_count = dedup->table_count;
+    return dedup->table;
+}
+
+static void collect_hits(struct fl_dedup *dedup, const struct fl_chunk *chunk)
+{
+    dedup->hits_count = 0;
+    for (uint32_t page = 0; page < chunk->pages; page++) {
+        struct hit hit = {.page = (uint16_t)page};
+        uint32_t frame;
+        uint32_t slot;
+        dedup->accepted[page] = dedup->hit_page[page] = false;
+        if (chunk->zero[page])
+            continue;
+        if (fl_seen_get(dedup->seen, &chunk->identity[page], &frame, &slot)) {
+            hit.pack_id = dedup->own_id;
+            hit.frame = frame;
+            hit.slot = (uint16_t)slot;
+        } else {
+            hit.pack_id = chunk->hint[page].pack_id;
+            hit.frame = chunk->hint[page].frame;
+            hit.slot = chunk->hint[page].slot;
+        }
+        if (hit.pack_id != 0)
+            dedup->hits[dedup->hits_count++] = hit;
+    }
+}
+
+static int compare_hits(const void *a, const void *b)
+{
+    const struct hit *left = a;
+    const struct hit *right = b;
+    if (left->pack_id != right->pack_id)
+        return left->pack_id < right->pack_id ? -1 : 1;
+    if (left->frame != right->frame)
+        return left->frame < right->frame ? -1 : 1;
+    return left->page < right->page ? -1 : 1;
+}
+
+// The largest first; among equals the order of the hits, so that runs are repeatable.
+static int compare_groups(const void *a, const void *b)
+{
+    const struct group *left = a;
+    const struct group *right = b;
+    if (left->count != right->count)
+        return left->count > right->count ? -1 : 1;
+    return left->first < right->first ? -1 : 1;
+}
+
+static void group_hits(struct fl_dedup *dedup)
+{
+    dedup->groups_count = 0;
+    qsort(dedup->hits, dedup->hits_count, sizeof(dedup->hits[0]), compare_hits);
+    for (uint32_t i = 0; i < dedup->hits_count; i++) {
+        const struct hit *hit = &dedup->hits[i];
+        if (i == 0 || hit[-1].pack_id != hit->pack_id || hit[-1].frame != hit->frame)
+            dedup->groups[dedup->groups_count++] = (struct group){.first = (uint16_t)i};
+        dedup->groups[dedup->groups_count - 1].count++;
+    }
+    qsort(dedup->groups, dedup->groups_count, sizeof(dedup->groups[0]), compare_groups);
+}
+
+static int grow_known(struct fl_dedup *dedup)
+{
+    if (dedup->known_count < dedup->known_room)
+        return 0;
+    uint32_t room = dedup->known_room ? dedup->known_room * 2 : 64;
+    struct known_pack *known = realloc(dedup->known, room * sizeof(*known));
+    if (known)
+        dedup->known = known;
+    uint64_t *ids = realloc(dedup->known_ids, room * sizeof(*ids));
+    if (ids)
+        dedup->known_ids = ids;
+    if (!known || !ids)
+        return -ENOMEM;
+    dedup->known_room = room;
+    return 0;
+}
+
+// A pack that cannot be opened makes its entries misses, for whatever reason it cannot.
+static int find_known(struct fl_dedup *dedup, uint64_t id, struct known_pack **ret_known)
+{
+    for (uint32_t i = 0; i < dedup->known_count; i++) {
+        if (dedup->known_ids[i] == id) {
+            *ret_known = &dedup->known[i];
+            return 0;
+        }
+    }
+    int r = grow_known(dedup);
+    if (r < 0)
+        return r;
+    struct known_pack *known = &dedup->known[dedup->known_count];
+    *known = (struct known_pack){.table_index = UNLISTED};
+    if (fl_pack_open(dedup->registry, id, &known->pack) < 0)
+        known->pack = NULL;
+    dedup->known_ids[dedup->known_count++] = id;
+    *ret_known = known;
+    return 0;
+}
+
+static uint32_t list_pack(struct fl_dedup *dedup, uint64_t id)
+{
+    dedup->table[dedup->table_count] = id;
+    return dedup->table_count++;
+}
+
+static uint32_t own_index(struct fl_dedup *dedup)
+{
+    if (dedup->own_index == UNLISTED)
+        dedup->own_index = list_pack(dedup, dedup->own_id);
+    return dedup->own_index;
+}
+
+// Room for one more foreign pack, with a place kept for the own one.
+static bool table_has_room(const struct fl_dedup *dedup)
+{
+    uint32_t foreign = dedup->table_count - (dedup->own_index != UNLISTED ? 1 : 0);
+    return foreign < FL_FOREIGN_PACKS_MAX;
+}
+
+// Accepts the group's pages that the pack really has; ret_used tells whether it was any.
+static int accept_foreign(struct fl_dedup *dedup, struct fl_chunk *chunk, const struct group *group,
+                          bool *ret_used)
+{
+    struct fl_identity identities[FL_FRAME_PAGES_MAX];
+    const struct hit *hits = &dedup->hits[group->first];
+    struct known_pack *known;
+    int r = find_known(dedup, hits->pack_id, &known);
+    if (r < 0)
+        return r;
+    uint32_t slots = known->pack ? fl_pack_frame_pages(known->pack, hits->frame) : 0;
+    if (slots == 0 || fl_pack_read_identities(known->pack, hits->frame, 0, slots, identities) < 0)
+        return 0;
+    for (uint32_t i = 0; i < group->count; i++) {
+        const struct hit *hit = &hits[i];
+        if (hit->slot >= slots ||
+            memcmp(&identities[hit->slot], &chunk->identity[hit->page], sizeof(identities[0])) != 0)
+            continue;
+        dedup->hit_page[hit->page] = true;
+        if (known->table_index == UNLISTED) {
+            if (!table_has_room(dedup))
+                continue;
+            known->table_index = list_pack(dedup, hit->pack_id);
+        }
+        chunk->entry[hit->page] = fl_entry(known->table_index, hit->frame, hit->slot);
+        dedup->accepted[hit->page] = *ret_used = true;
+        dedup->counts.shared++;
+    }
+    return 0;
+}
+
+static void accept_own(struct fl_dedup *dedup, struct fl_chunk *chunk, const struct group *group)
+{
+    for (uint32_t i = 0; i < group->count; i++) {
+        const struct hit *hit = &dedup->hits[group->first + i];
+        chunk->entry[hit->page] = fl_entry(own_index(dedup), hit->frame, hit->slot);
+        dedup->accepted[hit->page] = true;
+        dedup->counts.duplicate++;
+    }
+}
+
+static void mark_declined(struct fl_dedup *dedup, const struct group *group)
+{
+    for (uint32_t i = 0; i < group->count; i++)
+        dedup->hit_page[dedup->hits[group->first + i].page] = true;
+}
+
+static int accept_groups(struct fl_dedup *dedup, struct fl_chunk *chunk)
+{
+    uint32_t frames = 0;
+    for (uint32_t i = 0; i < dedup->groups_count; i++) {
+        const struct group *group = &dedup->groups[i];
+        bool used = false;
+        int r = 0;
+        if (frames == FL_FOREIGN_FRAMES_MAX)
+            mark_declined(dedup, group);
+        else if (dedup->hits[group->first].pack_id == dedup->own_id)
+            accept_own(dedup, chunk, group), used = true;
+        else
+            r = accept_foreign(dedup, chunk, group, &used);
+        if (r < 0)
+            return r;
+        frames += used;
+    }
+    return 0;
+}
+
+static void store_page(struct fl_dedup *dedup, struct fl_chunk *chunk, uint32_t page)
+{
+    uint32_t first_frame = dedup->next_frame;
+    uint32_t frame;
+    uint32_t slot;
+    // Twice in this chunk: the frame is one of the chunk's own, which costs no fragmentation.
+    if (fl_seen_get(dedup->seen, &chunk->identity[page], &frame, &slot) && frame >= first_frame) {
+        chunk->entry[page] = fl_entry(own_index(dedup), frame, slot);
+        dedup->counts.duplicate++;
+        return;
+    }
+    uint32_t number = chunk->fresh_count++;
+    frame = first_frame + number / FL_FRAME_PAGES;
+    slot = number % FL_FRAME_PAGES;
+    chunk->fresh[number] = (uint16_t)page;
+    chunk->entry[page] = fl_entry(own_index(dedup), frame, slot);
+    fl_seen_put(dedup->seen, &chunk->identity[page], frame, slot);
+    dedup->counts.stored++;
+    dedup->counts.declined += dedup->hit_page[page];
+}
+
+int fl_dedup_place(struct fl_dedup *dedup, struct fl_chunk *chunk)
+{
+    chunk->fresh_count = 0;
+    if (chunk->hole) {
+        dedup->counts.zero += chunk->pages;
+        return 0;
+    }
+    if (dedup->next_frame > UINT32_MAX - FL_CHUNK_PAGES)
+        return -EOVERFLOW;
+    collect_hits(dedup, chunk);
+    group_hits(dedup);
+    int r = accept_groups(dedup, chunk);
+    if (r < 0)
+        return r;
+    for (uint32_t page = 0; page < chunk->pages; page++) {
+        if (chunk->zero[page]) {
+            chunk->entry[page] = 0;
+            dedup->counts.zero++;
+        } else if (!dedup->accepted[page]) {
+            store_page(dedup, chunk, page);
+        }
+    }
+    dedup->next_frame += (chunk->fresh_count + FL_FRAME_PAGES - 1) / FL_FRAME_PAGES;
+    return 0;
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Collecting. Images are the roots: every pack an image's table names stays, all others go, first
+// from the index and then from the disk. Alone in the store (the lock is exclusive), so what is in
+// tmp/ is nobody's. A kill in between leaves a pack without index entries or entries without a
+// pack: both are found the next time, and neither hurts meanwhile.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "snapshot/image.h"
+#include "snapshot/index.h"
+#include "snapshot/io.h"
+#include "snapshot/pack_list.h"
+#include "snapshot/store_dir.h"
+
+// A pack that stays, and which of its frames an image refers to.
+struct live {
+    uint64_t id;
+    uint64_t *frames; // bitmap
+};
+
+struct gc {
+    struct fl_store *store;
+    const struct fl_gc_options *options;
+    struct fl_error *error;
+    struct fl_gc_result result;
+    struct live *live;
+    size_t live_count, live_room;
+    struct fl_index *index; // NULL: cannot be used
+};
+
+static struct live *find_live(const struct gc *gc, uint64_t id)
+{
+    for (size_t i = 0; i < gc->live_count; i++) {
+        if (gc->live[i].id == id)
+            return &gc->live[i];
+    }
+    return NULL;
+}
+
+static int add_live(struct gc *gc, const struct fl_pack *pack, struct live **ret_live)
+{
+    if (gc->live_count == gc->live_room) {
+        size_t room = gc->live_room ? gc->live_room * 2 : 64;
+        struct live *grown = realloc(gc->live, room * sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        gc->live = grown;
+        gc->live_room = room;
+    }
+    struct live *live = &gc->live[gc->live_count];
+    live->id = fl_pack_id(pack);
+    live->frames = calloc(fl_pack_frames(pack) / 64 + 1, sizeof(uint64_t));
+    if (!live->frames)
+        return -ENOMEM;
+    gc->live_count++;
+    *ret_live = live;
+    return 0;
+}
+
+static int mark_packs(struct gc *gc, const struct fl_image *image, uint64_t **ret_bitmaps)
+{
+    for (uint32_t i = 0; i < image->header.packs; i++) {
+        struct live *live = find_live(gc, fl_pack_id(image->packs[i]));
+        int r = live ? 0 : add_live(gc, image->packs[i], &live);
+        if (r < 0)
+            return r;
+        ret_bitmaps[i] = live->frames;
+    }
+    return 0;
+}
+
+static void mark_frames(const struct fl_image *image, uint64_t **bitmaps)
+{
+    for (uint64_t page = 0; page < image->header.pages; page++) {
+        uint64_t entry = image->map[page];
+        if (entry == 0)
+            continue;
+        uint32_t frame = fl_entry_frame(entry);
+        bitmaps[fl_entry_pack(entry)][frame / 64] |= UINT64_C(1) << frame % 64;
+    }
+}
+
+// An image that cannot be read might need any pack: then nothing may go.
+static int mark_image(void *arg, const char *name)
+{
+    struct gc *gc = arg;
+    struct fl_image *image;
+    int r = fl_image_open(gc->store->reader, name, &image);
+    if (r == -ENOENT) // removed a moment ago
+        return 0;
+    if (r < 0)
+        return fl_fail(gc->error, r,
+                       "image '%s' cannot be read, so it is not known which packs it needs and "
+                       "nothing was collected (remove it to go on)",
+                       name);
+    uint64_t **bitmaps = calloc(image->header.packs + 1, sizeof(*bitmaps));
+    r = bitmaps ? mark_packs(gc, image, bitmaps) : -ENOMEM;
+    if (r == 0)
+        mark_frames(image, bitmaps);
+    free(bitmaps);
+    fl_image_unref(image);
+    return r < 0 ? fl_fail(gc->error, r, "cannot collect the store %s", gc->store->dir) : 0;
+}
+
+static uint64_t file_bytes(int dir_fd, const char *name)
+{
+    struct stat st;
+    return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+static int remove_file(void *arg, const char *name)
+{
+    int *dir_fd = arg;
+    return unlinkat(*dir_fd, name, 0) < 0 ? -errno : 0;
+}
+
+// Everything in index/ goes; LMDB begins a new one.
+static int clear_index(struct gc *gc)
+{
+    FL_AUTO_CLOSE int fd = open(gc->store->index_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    gc->result.index_rebuilt = true;
+    return fl_each_file(fd, remove_file, &fd);
+}
+
+// An index that cannot be had, say for want of space, does not keep gc from making some.
+static void open_index(struct gc *gc)
+{
+    int r = 0;
+    if (gc->options->rebuild_index)
+        r = clear_index(gc);
+    if (r == 0)
+        r = fl_index_open(gc->store->index_dir, &gc->index);
+    if (r == -EBADMSG && clear_index(gc) == 0)
+        r = fl_index_open(gc->store->index_dir, &gc->index);
+    gc->result.index_not_updated = r < 0;
+}
+
+static bool knows_pack(struct gc *gc, uint64_t id)
+{
+    struct fl_index_view *view;
+    if (fl_index_view_open(gc->index, &view) < 0)
+        return false;
+    bool known = fl_index_has_pack(view, id);
+    fl_index_view_close(view);
+    return known;
+}
+
+// Its entries go first. A pack that cannot be opened keeps them: they are misses once it is gone.
+static void forget_pack(struct gc *gc, uint64_t id)
+{
+    struct fl_pack *pack;
+    if (!gc->index || fl_pack_open(gc->store->reader->registry, id, &pack) < 0)
+        return;
+    if (knows_pack(gc, id) && fl_index_remove_pack(gc->index, pack) < 0)
+        gc->result.index_not_updated = true;
+    fl_pack_unref(pack);
+}
+
+static int remove_pack(struct gc *gc, uint64_t id)
+{
+    char name[FL_PACK_NAME_BYTES];
+    fl_pack_name(id, name);
+    uint64_t bytes = file_bytes(gc->store->packs_fd, name);
+    if (!gc->options->dry_run) {
+        forget_pack(gc, id);
+        if (unlinkat(gc->store->packs_fd, name, 0) < 0)
+            return fl_fail(gc->error, -errno, "cannot remove the pack %s", name);
+    }
+    gc->result.packs_removed++;
+    gc->result.bytes_freed += bytes;
+    return 0;
+}
+
+static void keep_pack(struct gc *gc, const struct live *live)
+{
+    struct fl_pack *pack;
+    if (fl_pack_open(gc->store->reader->registry, live->id, &pack) < 0)
+        return; // marked a moment ago, so it is being damaged now: verify will tell
+    for (uint32_t frame = 0; frame < fl_pack_frames(pack); frame++) {
+        if (!(live->frames[frame / 64] >> frame % 64 & 1))
+            gc->result.dead_bytes += fl_pack_frame_stored(pack, frame);
+    }
+    if (gc->index && !knows_pack(gc, live->id)) {
+        if (fl_index_add_pack(gc->index, pack) == 0)
+            gc->result.packs_indexed++;
+        else
+            gc->result.index_not_updated = true;
+    }
+    gc->result.packs_kept++;
+    fl_pack_unref(pack);
+}
+
+static int sweep_packs(struct gc *gc)
+{
+    struct fl_pack_ids ids = {.ids = NULL};
+    int r = fl_pack_ids_list(gc->store->packs_fd, &ids);
+    if (r < 0)
+        r = fl_fail(gc->error, r, "cannot list the packs of the store %s", gc->store->dir);
+    for (size_t i = 0; r == 0 && i < ids.count; i++) {
+        const struct live *live = find_live(gc, ids.ids[i]);
+        if (live)
+            keep_pack(gc, live);
+        else
+            r = remove_pack(gc, ids.ids[i]);
+        if (r == 0 && fl_progress_call(&gc->options->progress, i + 1, ids.count) < 0)
+            r = fl_fail_plain(gc->error, -ECANCELED, "interrupted; the rest is for the next time");
+    }
+    free(ids.ids);
+    if (r == 0 && !gc->options->dry_run)
+        r = fl_sync_dir(gc->store->packs_fd);
+    return r;
+}
+
+static int sweep_temporary(void *arg, const char *name)
+{
+    struct gc *gc = arg;
+    uint64_t bytes = file_bytes(gc->store->tmp_fd, name);
+    if (!gc->options->dry_run && unlinkat(gc->store->tmp_fd, name, 0) < 0)
+        return fl_fail(gc->error, -errno, "cannot remove the temporary file %s", name);
+    gc->result.temporaries_removed++;
+    gc->result.bytes_freed += bytes;
+    return 0;
+}
+
+static int collect(struct gc *gc)
+{
+    // Before the images are read: what is in tmp/ needs no knowledge of them.
+    int r = fl_each_file(gc->store->tmp_fd, sweep_temporary, gc);
+    if (r == 0)
+        r = fl_reader_list(gc->store->reader, mark_image, gc);
+    if (r < 0)
+        return r;
+    if (!gc->options->dry_run)
+        open_index(gc);
+    return sweep_packs(gc);
+}
+
+int fl_store_gc(struct fl_store *store, const struct fl_gc_options *options,
+                struct fl_gc_result *ret_result, struct fl_error *ret_error)
+{
+    struct gc gc = {.store = store, .options = options, .error = ret_error};
+    int r = fl_store_lock(store, FL_LOCK_EXCLUSIVE, ret_error);
+    if (r < 0)
+        return r;
+    r = collect(&gc);
+    if (r == 0)
+        *ret_result = gc.result;
+    fl_index_close(gc.index);
+    for (size_t i = 0; i < gc.live_count; i++)
+        free(gc.live[i].frames);
+    free(gc.live);
+    fl_store_unlock(store);
+    return r;
+}

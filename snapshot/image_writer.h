@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A new image file, written in order. One thread at a time.
+#ifndef FAULTLINE_SNAPSHOT_IMAGE_WRITER_H
+#define FAULTLINE_SNAPSHOT_IMAGE_WRITER_H
+
+#include "snapshot/format.h"
+
+struct fl_image_writer;
+
+int fl_image_writer_new(int tmp_fd, struct fl_image_writer **ret_writer);
+// Removes the temporary file unless it was published. NULL is allowed.
+void fl_image_writer_free(struct fl_image_writer *writer);
+
+int fl_image_writer_append(struct fl_image_writer *writer, const uint64_t *entries, uint64_t count);
+int fl_image_writer_append_zero(struct fl_image_writer *writer, uint64_t count);
+// Writes the pack table and the header, whose magic, version and checksums are filled in here, and
+// publishes the image under the header's name. -EEXIST without replace.
+int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
+                            const uint64_t *pack_ids, int images_fd, bool replace,
+                            uint64_t *ret_bytes);
+
+#endif

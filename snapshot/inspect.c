@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Looking at images: their headers, their names, what they are made of; and removing one.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "snapshot/image.h"
+#include "snapshot/image_file.h"
+#include "snapshot/io.h"
+#include "snapshot/store_dir.h"
+
+#define RANGE_PAGES 512u
+
+static int image_failed(struct fl_store *store, const char *name, int error,
+                        struct fl_error *ret_error)
+{
+    if (error == -ENOENT)
+        return fl_fail_plain(ret_error, error, "the store %s has no image '%s'", store->dir, name);
+    if (error == -EINVAL)
+        return fl_fail_plain(ret_error, error, "'%s' cannot name an image", name);
+    return fl_fail(ret_error, error, "cannot open image '%s'", name);
+}
+
+static void fill_info(const struct fl_disk_image_header *header, struct fl_image_info *ret_info)
+{
+    struct fl_image_info info = {
+        .bytes = header->bytes,
+        .pages = header->pages,
+        .zero_pages = header->zero_pages,
+        .duplicate_pages = header->duplicate_pages,
+        .shared_pages = header->shared_pages,
+        .stored_pages = header->stored_pages,
+        .declined_pages = header->declined_pages,
+        .created = header->created,
+        .packs = header->packs,
+    };
+    memcpy(info.name, header->name, sizeof(info.name) - 1);
+    memcpy(info.content_id, header->content_id.bytes, sizeof(info.content_id));
+    *ret_info = info;
+}
+
+int fl_store_image_info(struct fl_store *store, const char *name, struct fl_image_info *ret_info,
+                        struct fl_error *ret_error)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    struct fl_disk_image_header header;
+    int r = fl_image_file_name(name, file_name);
+    if (r < 0)
+        return image_failed(store, name, r, ret_error);
+    FL_AUTO_CLOSE int fd =
+        openat(store->reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    r = fd < 0 ? -errno : fl_image_file_header(fd, name, &header);
+    if (r < 0)
+        return image_failed(store, name, r, ret_error);
+    fill_info(&header, ret_info);
+    return 0;
+}
+
+struct names {
+    char **names;
+    size_t count, room;
+};
+
+static int add_name(void *arg, const char *name)
+{
+    struct names *list = arg;
+    if (list->count == list->room) {
+        size_t room = list->room ? list->room * 2 : 16;
+        char **names = realloc(list->names, room * sizeof(*names));
+        if (!names)
+            return -ENOMEM;
+        list->names = names;
+        list->room = room;
+    }
+    list->names[list->count] = strdup(name);
+    if (!list->names[list->count])
+        return -ENOMEM;
+    list->count++;
+    return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int fl_store_image_names(struct fl_store *store, char ***ret_names, size_t *ret_count,
+                         struct fl_error *ret_error)
+{
+    struct names list = {.names = NULL};
+    int r = fl_reader_list(store->reader, add_name, &list);
+    if (r < 0) {
+        fl_store_free_names(list.names, list.count);
+        return fl_fail(ret_error, r, "cannot list the images of the store %s", store->dir);
+    }
+    if (list.count > 0)
+        qsort(list.names, list.count, sizeof(*list.names), compare_names);
+    *ret_names = list.names;
+    *ret_count = list.count;
+    return 0;
+}
+
+void fl_store_free_names(char **names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(names[i]);
+    free(names);
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a;
+    uint64_t right = *(const uint64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+// Sorts the places and drops those that come twice; returns how many are left.
+static uint64_t unique(uint64_t *places, uint64_t count)
+{
+    uint64_t kept = 0;
+    if (count > 1)
+        qsort(places, count, sizeof(*places), compare_entries);
+    for (uint64_t i = 0; i < count; i++) {
+        if (kept == 0 || places[kept - 1] != places[i])
+            places[kept++] = places[i];
+    }
+    return kept;
+}
+
+// The frames of one range, appended to places.
+static uint64_t range_places(const struct fl_image *image, uint64_t first, uint64_t *places)
+{
+    uint64_t left = image->header.pages - first;
+    uint64_t pages = left < RANGE_PAGES ? left : RANGE_PAGES;
+    uint64_t count = 0;
+    for (uint64_t page = first; page < first + pages; page++) {
+        if (image->map[page] != 0)
+            places[count++] = fl_entry_place(image->map[page]);
+    }
+    return unique(places, count);
+}
+
+static void add_frames(const struct fl_image *image, const uint64_t *places,
+                       struct fl_image_detail *detail)
+{
+    for (uint64_t i = 0; i < detail->frames; i++) {
+        const struct fl_pack *pack = image->packs[fl_entry_pack(places[i])];
+        detail->stored_bytes += fl_pack_frame_stored(pack, fl_entry_frame(places[i]));
+        detail->frame_pages += fl_pack_frame_pages(pack, fl_entry_frame(places[i]));
+    }
+}
+
+static int measure(const struct fl_image *image, struct fl_image_detail *detail)
+{
+    size_t room = image->header.pages * sizeof(uint64_t);
+    uint64_t *places = fl_map_memory(room);
+    if (!places)
+        return -ENOMEM;
+    uint64_t count = 0;
+    for (uint64_t page = 0; page < image->header.pages; page += RANGE_PAGES) {
+        uint64_t frames = range_places(image, page, places + count);
+        count += frames;
+        detail->ranges += frames > 0;
+        detail->range_frames += frames;
+        if (frames > detail->range_frames_max)
+            detail->range_frames_max = frames;
+    }
+    detail->frames = unique(places, count);
+    add_frames(image, places, detail);
+    fl_unmap(places, room);
+    return 0;
+}
+
+int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_detail *ret_detail,
+                     struct fl_error *ret_error)
+{
+    struct fl_image *image;
+    struct fl_image_detail detail = {.frames = 0};
+    int r = fl_image_open(store->reader, name, &image);
+    if (r < 0)
+        return image_failed(store, name, r, ret_error);
+    fill_info(&image->header, &detail.info);
+    r = measure(image, &detail);
+    fl_image_unref(image);
+    if (r < 0)
+        return image_failed(store, name, r, ret_error);
+    *ret_detail = detail;
+    return 0;
+}
+
+int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_error)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    int r = fl_image_file_name(name, file_name);
+    if (r < 0)
+        return image_failed(store, name, r, ret_error);
+    if (unlinkat(store->reader->images_fd, file_name, 0) < 0)
+        r = errno == ENOENT ? image_failed(store, name, -ENOENT, ret_error)
+                            : fl_fail(ret_error, -errno, "cannot remove image '%s'", name);
+    if (r < 0)
+        return r;
+    r = fl_sync_dir(store->reader->images_fd);
+    return r < 0 ? fl_fail(ret_error, r, "cannot flush the removal of image '%s'", name) : 0;
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Packing: open the input, run the stages, publish the pack, then the image, then the index.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "snapshot/image_file.h"
+#include "snapshot/io.h"
+#include "snapshot/pack_run.h"
+#include "snapshot/pipeline.h"
+#include "snapshot/store_dir.h"
+
+struct job {
+    struct fl_store *store;
+    const struct fl_pack_options *options;
+    struct fl_error *error;
+    struct stat input_stat;
+    struct fl_pack_run run;
+    struct fl_index *index; // NULL: cannot be used
+    struct fl_pack_result result;
+};
+
+static int open_input(struct job *job)
+{
+    const char *path = job->options->path;
+    // Non-blocking, so that naming a FIFO by mistake is an error and not a wait.
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return fl_fail(job->error, -errno, "cannot open the memory file %s", path);
+    job->run.input_fd = fd;
+    if (fstat(fd, &job->input_stat) < 0)
+        return fl_fail(job->error, -errno, "cannot read the memory file %s", path);
+    if (!S_ISREG(job->input_stat.st_mode))
+        return fl_fail_plain(job->error, -EINVAL, "the memory file %s is not a regular file", path);
+    if (job->input_stat.st_size == 0)
+        return fl_fail_plain(job->error, -ENODATA, "the memory file %s is empty", path);
+    job->run.input_bytes = (uint64_t)job->input_stat.st_size;
+    job->run.input_pages = (job->run.input_bytes + FL_PAGE_SIZE - 1) / FL_PAGE_SIZE;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    return 0;
+}
+
+static int exists_error(struct job *job)
+{
+    return fl_fail_plain(job->error, -EEXIST, "the store %s has an image '%s' already",
+                         job->store->dir, job->options->name);
+}
+
+static int check_name(struct job *job)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    if (fl_image_file_name(job->options->name, file_name) < 0)
+        return fl_fail_plain(job->error, -EINVAL,
+                             "'%s' cannot name an image: 1 to %u of A-Z a-z 0-9 . _ - and not "
+                             "starting with '.' or '-'",
+                             job->options->name, FL_NAME_MAX);
+    if (!job->options->replace &&
+        faccessat(job->store->reader->images_fd, file_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return exists_error(job);
+    return 0;
+}
+
+static void close_views(struct job *job)
+{
+    for (unsigned i = 0; i < job->run.threads; i++) {
+        fl_index_view_close(job->run.workers[i].view);
+        job->run.workers[i].view = NULL;
+    }
+}
+
+static int open_workers(struct job *job)
+{
+    struct fl_pack_run *run = &job->run;
+    run->threads = fl_threads(job->options->threads);
+    run->workers = calloc(run->threads, sizeof(*run->workers));
+    int r = run->workers ? 0 : -ENOMEM;
+    for (unsigned i = 0; r == 0 && i < run->threads; i++)
+        r = fl_hasher_new(&run->workers[i].hasher);
+    return r;
+}
+
+// All threads have a view or none: a page known to some only would be a matter of luck.
+static void open_index(struct job *job)
+{
+    int r = fl_index_open(job->store->index_dir, &job->index);
+    for (unsigned i = 0; r == 0 && i < job->run.threads; i++)
+        r = fl_index_view_open(job->index, &job->run.workers[i].view);
+    if (r == 0)
+        return;
+    close_views(job);
+    fl_index_close(job->index);
+    job->index = NULL;
+    job->result.index_damaged = true;
+}
+
+static int begin(struct job *job)
+{
+    struct fl_pack_run *run = &job->run;
+    struct fl_store *store = job->store;
+    int r = open_workers(job);
+    if (r == 0)
+        r = fl_hasher_new(&run->content);
+    if (r == 0)
+        r = fl_pack_writer_new(store->tmp_fd, &run->pack);
+    if (r == 0)
+        r = fl_image_writer_new(store->tmp_fd, &run->image);
+    if (r == 0)
+        r = fl_dedup_new(store->reader->registry, fl_pack_writer_id(run->pack), run->input_pages,
+                         &run->dedup);
+    if (r < 0)
+        return fl_fail(job->error, r, "cannot begin to write to the store %s", store->dir);
+    open_index(job);
+    return 0;
+}
+
+// A torn snapshot is of no use to anybody: a file that was written to meanwhile is refused.
+static int check_unchanged(struct job *job)
+{
+    struct stat now;
+    const struct stat *then = &job->input_stat;
+    const char *path = job->options->path;
+    if (fstat(job->run.input_fd, &now) < 0)
+        return fl_fail(job->error, -errno, "cannot read the memory file %s", path);
+    if (now.st_size < then->st_size)
+        return fl_fail_plain(job->error, -ENODATA, "the memory file %s shrank while it was read",
+                             path);
+    if (now.st_size > then->st_size || now.st_mtim.tv_sec != then->st_mtim.tv_sec ||
+        now.st_mtim.tv_nsec != then->st_mtim.tv_nsec)
+        return fl_fail_plain(job->error, -EBUSY,
+                             "the memory file %s was written to while it was read", path);
+    return 0;
+}
+
+static int run_failed(struct job *job, int error)
+{
+    const char *path = job->options->path;
+    if (error == -ECANCELED)
+        return fl_fail_plain(job->error, error, "interrupted; nothing was added to the store");
+    if (job->run.fault == FL_FAULT_SHRANK)
+        return fl_fail_plain(job->error, error, "the memory file %s shrank while it was read",
+                             path);
+    if (job->run.fault == FL_FAULT_INPUT)
+        return fl_fail(job->error, error, "cannot read the memory file %s", path);
+    if (job->run.fault == FL_FAULT_OUTPUT)
+        return fl_fail(job->error, error, "cannot write to the store %s", job->store->dir);
+    return fl_fail(job->error, error, "cannot pack the memory file %s", path);
+}
+
+static void fill_header(struct job *job, struct fl_disk_image_header *header)
+{
+    struct fl_dedup_counts counts = fl_dedup_counts(job->run.dedup);
+    *header = (struct fl_disk_image_header){
+        .bytes = job->run.input_bytes,
+        .pages = job->run.input_pages,
+        .created = (uint64_t)time(NULL),
+        .zero_pages = counts.zero,
+        .stored_pages = counts.stored,
+        .duplicate_pages = counts.duplicate,
+        .shared_pages = counts.shared,
+        .declined_pages = counts.declined,
+    };
+    strncpy(header->name, job->options->name, sizeof(header->name) - 1);
+}
+
+static int publish_image(struct job *job)
+{
+    struct fl_disk_image_header header;
+    fill_header(job, &header);
+    const uint64_t *packs = fl_dedup_packs(job->run.dedup, &header.packs);
+    int r = fl_hash_finish(job->run.content, &header.content_id);
+    if (r == 0)
+        r = fl_image_writer_publish(job->run.image, &header, packs, job->store->reader->images_fd,
+                                    job->options->replace, &job->result.image_bytes);
+    if (r == -EEXIST)
+        return exists_error(job);
+    return r < 0 ? fl_fail(job->error, r, "cannot write to the store %s", job->store->dir) : 0;
+}
+
+// Nobody can have referred to it yet: its pages are not in the index.
+static void withdraw_pack(struct job *job)
+{
+    char name[FL_PACK_NAME_BYTES];
+    if (job->result.pack_id == 0)
+        return;
+    fl_pack_name(job->result.pack_id, name);
+    unlinkat(job->store->packs_fd, name, 0);
+}
+
+// First the pack, then what refers to it.
+static int publish(struct job *job)
+{
+    double start = fl_seconds_wall();
+    if (fl_pack_writer_frames(job->run.pack) > 0) {
+        int r =
+            fl_pack_writer_publish(job->run.pack, job->store->packs_fd, &job->result.stored_bytes);
+        if (r < 0)
+            return fl_fail(job->error, r, "cannot write to the store %s", job->store->dir);
+        job->result.pack_id = fl_pack_writer_id(job->run.pack);
+    }
+    int r = publish_image(job);
+    if (r < 0)
+        withdraw_pack(job);
+    job->run.write_seconds += fl_seconds_wall() - start;
+    return r;
+}
+
+// The image is published: from here on nothing is a failure any more.
+static void update_index(struct job *job)
+{
+    struct fl_pack *pack;
+    double start = fl_seconds_wall();
+    if (job->result.pack_id == 0)
+        return;
+    int r = job->index ? fl_pack_open(job->store->reader->registry, job->result.pack_id, &pack)
+                       : -ENOENT;
+    if (r == 0) {
+        close_views(job);
+        r = fl_index_add_pack(job->index, pack);
+        fl_pack_unref(pack);
+    }
+    job->result.index_not_updated = r < 0;
+    job->result.index_seconds = fl_seconds_wall() - start;
+}
+
+static void end(struct job *job)
+{
+    struct fl_pack_run *run = &job->run;
+    if (run->workers)
+        close_views(job);
+    fl_index_close(job->index);
+    for (unsigned i = 0; run->workers && i < run->threads; i++)
+        fl_hasher_free(run->workers[i].hasher);
+    free(run->workers);
+    fl_hasher_free(run->content);
+    fl_dedup_free(run->dedup);
+    fl_pack_writer_free(run->pack);
+    fl_image_writer_free(run->image);
+    fl_cleanup_close(&run->input_fd);
+}
+
+static void fill_result(struct job *job, double start)
+{
+    struct fl_dedup_counts counts = fl_dedup_counts(job->run.dedup);
+    struct fl_pack_result *result = &job->result;
+    result->input_bytes = job->run.input_bytes;
+    result->data_bytes = job->run.data_bytes;
+    result->pages = job->run.input_pages;
+    result->zero_pages = counts.zero;
+    result->duplicate_pages = counts.duplicate;
+    result->shared_pages = counts.shared;
+    result->stored_pages = counts.stored;
+    result->declined_pages = counts.declined;
+    result->hash_seconds = job->run.hash_seconds;
+    result->compress_seconds = job->run.compress_seconds;
+    result->write_seconds = job->run.write_seconds;
+    result->threads = job->run.threads;
+    result->seconds = fl_seconds_wall() - start;
+}
+
+static int pack_locked(struct job *job)
+{
+    int r = check_name(job);
+    if (r == 0)
+        r = begin(job);
+    if (r < 0)
+        return r;
+    r = fl_pack_run(&job->run, &job->options->progress);
+    if (r < 0)
+        return run_failed(job, r);
+    r = check_unchanged(job);
+    if (r == 0 &&
+        fl_progress_call(&job->options->progress, job->run.input_bytes, job->run.input_bytes) < 0)
+        r = run_failed(job, -ECANCELED);
+    if (r == 0)
+        r = publish(job);
+    if (r == 0)
+        update_index(job);
+    return r;
+}
+
+int fl_store_pack(struct fl_store *store, const struct fl_pack_options *options,
+                  struct fl_pack_result *ret_result, struct fl_error *ret_error)
+{
+    struct job job = {.store = store, .options = options, .error = ret_error};
+    double start = fl_seconds_wall();
+    job.run.input_fd = -1;
+    int r = open_input(&job);
+    if (r == 0)
+        r = fl_store_lock(store, FL_LOCK_SHARED, ret_error);
+    if (r == 0) {
+        r = pack_locked(&job);
+        fl_store_unlock(store);
+    }
+    if (r == 0) {
+        fill_result(&job, start);
+        *ret_result = job.result;
+    }
+    end(&job);
+    return r;
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. next (ordered) cuts the file into chunks, holes apart; load (parallel)
+// reads, finds zero pages, hashes and asks the index; place (ordered) decides where each page goes
+// and numbers the new frames; encode (parallel) compresses them; write (ordered) appends frames,
+// identities and map entries. So the files come out in the order of the memory file, whatever the
+// number of threads.
+#include "snapshot/pack_run.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "snapshot/frame.h"
+#include "snapshot/io.h"
+#include "snapshot/pipeline.h"
+#include "snapshot/store_dir.h"
+
+// A hole is cut as well, so that progress and cancelling do not wait for a huge one.
+#define HOLE_PAGES_MAX (UINT64_C(1) << 20)
+
+static int fault(struct fl_pack_run *run, enum fl_pack_fault what, int error)
+{
+    int none = FL_FAULT_NONE;
+    atomic_compare_exchange_strong(&run->fault, &none, (int)what);
+    return error;
+}
+
+// The first byte of data at or after `at`; the file's size if only a hole is left.
+static int find_data(const struct fl_pack_run *run, uint64_t at, uint64_t *ret_data)
+{
+    off_t data = lseek(run->input_fd, (off_t)at, SEEK_DATA);
+    if (data < 0 && errno != ENXIO)
+        return -errno;
+    uint64_t found = data < 0 ? run->input_bytes : (uint64_t)data;
+    *ret_data = found < run->input_bytes ? found : run->input_bytes;
+    return 0;
+}
+
+static int next(void *arg, void *item, unsigned thread)
+{
+    (void)thread;
+    struct fl_pack_run *run = arg;
+    struct fl_chunk *chunk = item;
+    if (run->next_page == run->input_pages)
+        return 0;
+    uint64_t data = 0;
+    int r = find_data(run, run->next_page * FL_PAGE_SIZE, &data);
+    if (r < 0)
+        return fault(run, FL_FAULT_INPUT, r);
+    // Chunks are aligned: the bound on fragmentation is for ranges that huge pages have.
+    uint64_t hole_end =
+        data == run->input_bytes ? run->input_pages : data / FL_CHUNK_BYTES * FL_CHUNK_PAGES;
+    uint64_t limit = FL_CHUNK_PAGES;
+    chunk->hole = hole_end > run->next_page;
+    if (chunk->hole) {
+        limit = hole_end - run->next_page;
+        limit = limit < HOLE_PAGES_MAX ? limit : HOLE_PAGES_MAX;
+    }
+    uint64_t left = run->input_pages - run->next_page;
+    chunk->first_page = run->next_page;
+    chunk->pages = left < limit ? left : limit;
+    run->next_page += chunk->pages;
+    return 1;
+}
+
+static int read_input(struct fl_pack_run *run, void *buf, size_t len, uint64_t offset)
+{
+    int r = fl_pread_full(run->input_fd, buf, len, offset);
+    if (r == -EBADMSG)
+        return fault(run, FL_FAULT_SHRANK, -ENODATA);
+    return r < 0 ? fault(run, FL_FAULT_INPUT, r) : 0;
+}
+
+// Reads the data of the chunk and clears the holes between; the last page is filled up with zeros.
+static int read_chunk(struct fl_pack_run *run, struct fl_chunk *chunk)
+{
+    uint64_t start = chunk->first_page * FL_PAGE_SIZE;
+    uint64_t end = start + chunk->pages * FL_PAGE_SIZE;
+    uint64_t at = start;
+    chunk->data_bytes = 0;
+    while (at < end) {
+        uint64_t data = 0;
+        int r = find_data(run, at, &data);
+        if (r < 0)
+            return fault(run, FL_FAULT_INPUT, r);
+        uint64_t from = data < end ? data : end;
+        memset(chunk->input + (at - start), 0, from - at);
+        at = from;
+        if (data >= run->input_bytes || data >= end)
+            break;
+        off_t hole = lseek(run->input_fd, (off_t)data, SEEK_HOLE);
+        // Data a moment ago and beyond the end now: the file has shrunk, and reading says so.
+        uint64_t to = hole < 0 ? run->input_bytes : (uint64_t)hole;
+        to = to < run->input_bytes ? to : run->input_bytes;
+        to = to < end ? to : end;
+        r = read_input(run, chunk->input + (at - start), to - at, at);
+        if (r < 0)
+            return r;
+        chunk->data_bytes += to - at;
+        at = to;
+    }
+    memset(chunk->input + (at - start), 0, end - at);
+    return 0;
+}
+
+static int hash_chunk(struct fl_chunk *chunk, struct fl_hasher *hasher)
+{
+    double begin = fl_seconds_thread();
+    for (uint32_t page = 0; page < chunk->pages; page++) {
+        if (chunk->zero[page]) {
+            chunk->identity[page] = fl_zero_identity;
+            continue;
+        }
+        int r = fl_hash_page(hasher, chunk->input + (size_t)page * FL_PAGE_SIZE,
+                             &chunk->identity[page]);
+        if (r < 0)
+            return r;
+    }
+    chunk->hash_seconds = fl_seconds_thread() - begin;
+    return 0;
+}
+
+// The index is a cache: what it cannot tell is not known.
+static void ask_index(struct fl_chunk *chunk, struct fl_index_view *view)
+{
+    for (uint32_t page = 0; page < chunk->pages; page++) {
+        chunk->hint[page].pack_id = 0;
+        if (view && !chunk->zero[page] &&
+            fl_index_get(view, &chunk->identity[page], &chunk->hint[page]) < 0)
+            chunk->hint[page].pack_id = 0;
+    }
+}
+
+static int load(void *arg, void *item, unsigned thread)
+{
+    struct fl_pack_run *run = arg;
+    struct fl_chunk *chunk = item;
+    if (chunk->hole) {
+        chunk->data_bytes = 0;
+        chunk->hash_seconds = 0;
+        return 0;
+    }
+    int r = read_chunk(run, chunk);
+    if (r < 0)
+        return r;
+    for (uint32_t page = 0; page < chunk->pages; page++)
+        chunk->zero[page] = fl_page_is_zero(chunk->input + (size_t)page * FL_PAGE_SIZE);
+    r = hash_chunk(chunk, run->workers[thread].hasher);
+    if (r == 0)
+        ask_index(chunk, run->workers[thread].view);
+    return r;
+}
+
+static int add_content(struct fl_pack_run *run, const struct fl_chunk *chunk)
+{
+    if (!chunk->hole)
+        return fl_hash_update(run->content, chunk->identity,
+                              chunk->pages * sizeof(chunk->identity[0]));
+    int r = 0;
+    for (uint64_t left = chunk->pages; r == 0 && left > 0;) {
+        uint64_t step = left < FL_CHUNK_PAGES ? left : FL_CHUNK_PAGES;
+        r = fl_hash_update(run->content, run->zeros, step * sizeof(run->zeros[0]));
+        left -= step;
+    }
+    return r;
+}
+
+static int place(void *arg, void *item, unsigned thread)
+{
+    (void)thread;
+    struct fl_pack_run *run = arg;
+    struct fl_chunk *chunk = item;
+    int r = add_content(run, chunk);
+    return r < 0 ? r : fl_dedup_place(run->dedup, chunk);
+}
+
+// The frame's pages in one piece: where they are, or copied together to `gathered`.
+static const uint8_t *frame_input(const struct fl_chunk *chunk, uint32_t first, uint32_t pages,
+                                  uint8_t *gathered)
+{
+    const uint16_t *fresh = &chunk->fresh[first];
+    if ((uint32_t)fresh[pages - 1] - fresh[0] == pages - 1)
+        return chunk->input + (size_t)fresh[0] * FL_PAGE_SIZE;
+    for (uint32_t i = 0; i < pages; i++)
+        memcpy(gathered + (size_t)i * FL_PAGE_SIZE, chunk->input + (size_t)fresh[i] * FL_PAGE_SIZE,
+               FL_PAGE_SIZE);
+    return gathered;
+}
+
+static int encode(void *arg, void *item, unsigned thread)
+{
+    (void)arg;
+    (void)thread;
+    struct fl_chunk *chunk = item;
+    uint8_t gathered[FL_FRAME_PAGES * FL_PAGE_SIZE];
+    double begin = fl_seconds_thread();
+    chunk->frames = 0;
+    chunk->output_bytes = 0;
+    for (uint32_t first = 0; first < chunk->fresh_count; first += FL_FRAME_PAGES) {
+        uint32_t left = chunk->fresh_count - first;
+        uint32_t pages = left < FL_FRAME_PAGES ? left : FL_FRAME_PAGES;
+        struct fl_disk_frame *frame = &chunk->frame[chunk->frames++];
+        fl_frame_encode(frame_input(chunk, first, pages, gathered), pages,
+                        chunk->output + chunk->output_bytes, frame);
+        chunk->output_bytes += frame->stored;
+    }
+    for (uint32_t i = 0; i < chunk->fresh_count; i++)
+        chunk->fresh_identity[i] = chunk->identity[chunk->fresh[i]];
+    chunk->compress_seconds = fl_seconds_thread() - begin;
+    return 0;
+}
+
+static int write_files(struct fl_pack_run *run, struct fl_chunk *chunk)
+{
+    if (chunk->hole)
+        return fl_image_writer_append_zero(run->image, chunk->pages);
+    int r = 0;
+    if (chunk->frames > 0)
+        r = fl_pack_writer_append(run->pack, chunk->frame, chunk->frames, chunk->output,
+                                  chunk->output_bytes, chunk->fresh_identity);
+    return r < 0 ? r : fl_image_writer_append(run->image, chunk->entry, chunk->pages);
+}
+
+static int write_chunk(void *arg, void *item, unsigned thread)
+{
+    (void)thread;
+    struct fl_pack_run *run = arg;
+    struct fl_chunk *chunk = item;
+    double begin = fl_seconds_wall();
+    int r = write_files(run, chunk);
+    if (r < 0)
+        return fault(run, FL_FAULT_OUTPUT, r);
+    run->write_seconds += fl_seconds_wall() - begin;
+    if (!chunk->hole) {
+        run->data_bytes += chunk->data_bytes;
+        run->hash_seconds += chunk->hash_seconds;
+        run->compress_seconds += chunk->compress_seconds;
+    }
+    atomic_fetch_add(&run->done, chunk->pages * FL_PAGE_SIZE);
+    return 0;
+}
+
+static uint64_t done(void *arg)
+{
+    struct fl_pack_run *run = arg;
+    uint64_t bytes = atomic_load(&run->done);
+    return bytes < run->input_bytes ? bytes : run->input_bytes;
+}
+
+static void free_chunks(struct fl_chunk **chunks, unsigned count)
+{
+    for (unsigned i = 0; i < count && chunks[i]; i++) {
+        fl_unmap(chunks[i]->input, FL_CHUNK_BYTES);
+        fl_unmap(chunks[i]->output, FL_CHUNK_BYTES);
+        free(chunks[i]);
+    }
+    free(chunks);
+}
+
+static struct fl_chunk **make_chunks(unsigned count)
+{
+    struct fl_chunk **chunks = calloc(count, sizeof(struct fl_chunk *));
+    for (unsigned i = 0; chunks && i < count; i++) {
+        chunks[i] = calloc(1, sizeof(struct fl_chunk));
+        if (chunks[i]) {
+            chunks[i]->input = fl_map_memory(FL_CHUNK_BYTES);
+            chunks[i]->output = fl_map_memory(FL_CHUNK_BYTES);
+        }
+        if (!chunks[i] || !chunks[i]->input || !chunks[i]->output) {
+            free_chunks(chunks, i + 1);
+            return NULL;
+        }
+    }
+    return chunks;
+}
+
+int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress)
+{
+    static const struct fl_stage stages[] = {
+        {next, true}, {load, false}, {place, true}, {encode, false}, {write_chunk, true},
+    };
+    // Twice the threads, so that a slow chunk at the front does not stop those behind it at once.
+    unsigned count = 2 * run->threads + 2;
+    struct fl_chunk **chunks = make_chunks(count);
+    if (!chunks)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < FL_CHUNK_PAGES; i++)
+        run->zeros[i] = fl_zero_identity;
+    struct fl_pipeline pipeline = {
+        .stages = stages,
+        .stages_count = sizeof(stages) / sizeof(stages[0]),
+        .items = (void **)chunks,
+        .items_count = count,
+        .threads = run->threads,
+        .arg = run,
+        .done = done,
+        .total = run->input_bytes,
+        .progress = progress,
+    };
+    int r = fl_hash_start(run->content);
+    if (r == 0)
+        r = fl_pipeline_run(&pipeline);
+    free_chunks(chunks, count);
+    return r;
+}

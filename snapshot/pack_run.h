@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stages of packing, from the memory file to a pack and an image that wait to be published.
+#ifndef FAULTLINE_SNAPSHOT_PACK_RUN_H
+#define FAULTLINE_SNAPSHOT_PACK_RUN_H
+
+#include <stdatomic.h>
+
+#include "snapshot/dedup.h"
+#include "snapshot/identity.h"
+#include "snapshot/image_writer.h"
+#include "snapshot/index.h"
+#include "snapshot/pack_writer.h"
+#include "snapshot/store.h"
+
+struct fl_pack_worker {
+    struct fl_hasher *hasher;
+    struct fl_index_view *view; // NULL: no index
+};
+
+// What can go wrong with whom, for the sentence.
+enum fl_pack_fault { FL_FAULT_NONE, FL_FAULT_INPUT, FL_FAULT_SHRANK, FL_FAULT_OUTPUT };
+
+struct fl_pack_run {
+    int input_fd;
+    uint64_t input_bytes;
+    uint64_t input_pages;
+    unsigned threads;
+    struct fl_pack_worker *workers; // one a thread
+    struct fl_pack_writer *pack;
+    struct fl_image_writer *image;
+
+    uint64_t next_page; // the reading stage's
+    // The placing stage's: ordered, so one thread at a time.
+    struct fl_dedup *dedup;
+    struct fl_hasher *content;
+    struct fl_identity zeros[FL_CHUNK_PAGES]; // of zero pages, for the content id of holes
+    // The writing stage's.
+    uint64_t data_bytes;
+    double hash_seconds, compress_seconds, write_seconds;
+
+    atomic_uint_fast64_t done; // bytes of input, for progress
+    atomic_int fault;          // the first that happened
+};
+
+// Runs all stages. The content id is in `content`, to be finished by the caller.
+int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress);
+
+#endif

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot/publish.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "snapshot/format.h"
+#include "snapshot/io.h"
+
+enum { FILE_MODE = 0640 };
+
+int fl_random_id(uint64_t *ret_id)
+{
+    uint64_t id = 0;
+    while (id == 0) {
+        ssize_t got = getrandom(&id, sizeof(id), 0);
+        if (got < 0 && errno != EINTR)
+            return -errno;
+        id = got == (ssize_t)sizeof(id) ? id & ~FL_PACK_ID_RAW : 0;
+    }
+    *ret_id = id;
+    return 0;
+}
+
+int fl_temp_create(int dir_fd, const char *suffix, struct fl_temp *ret_temp)
+{
+    struct fl_temp temp = {.dir_fd = dir_fd, .fd = -1};
+    *ret_temp = temp; // so that discarding is harmless from here on
+    uint64_t id;
+    int r = fl_random_id(&id);
+    if (r < 0)
+        return r;
+    snprintf(temp.name, sizeof(temp.name), ".%016" PRIx64 "%s", id, suffix);
+    temp.fd = openat(dir_fd, temp.name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+    if (temp.fd < 0)
+        return -errno;
+    *ret_temp = temp;
+    return 0;
+}
+
+static int rename_new(const struct fl_temp *temp, int to_dir_fd, const char *to_name)
+{
+    if (renameat2(temp->dir_fd, temp->name, to_dir_fd, to_name, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    // A file system without that flag: a link does not replace either. The second name goes on
+    // discard.
+    return linkat(temp->dir_fd, temp->name, to_dir_fd, to_name, 0) < 0 ? -errno : 1;
+}
+
+int fl_temp_publish(struct fl_temp *temp, int to_dir_fd, const char *to_name, bool replace)
+{
+    if (fsync(temp->fd) < 0)
+        return -errno;
+    int r = replace ? renameat(temp->dir_fd, temp->name, to_dir_fd, to_name)
+                    : rename_new(temp, to_dir_fd, to_name);
+    if (r < 0)
+        return replace ? -errno : r;
+    if (r == 0)
+        temp->name[0] = '\0';
+    r = fl_sync_dir(to_dir_fd);
+    if (r < 0)
+        unlinkat(to_dir_fd, to_name, 0);
+    return r;
+}
+
+void fl_temp_discard(struct fl_temp *temp)
+{
+    fl_cleanup_close(&temp->fd);
+    temp->fd = -1;
+    if (temp->name[0] != '\0')
+        unlinkat(temp->dir_fd, temp->name, 0);
+    temp->name[0] = '\0';
+}
+
+int fl_scratch_create(int dir_fd, int *ret_fd)
+{
+    struct fl_temp temp;
+    int r = fl_temp_create(dir_fd, ".scratch", &temp);
+    if (r < 0)
+        return r;
+    unlinkat(dir_fd, temp.name, 0);
+    *ret_fd = temp.fd;
+    return 0;
+}

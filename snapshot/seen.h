@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pages that this run has stored already. Bounded: a large input makes it forget some, which
+// costs dedup and nothing else. One thread at a time.
+#ifndef FAULTLINE_SNAPSHOT_SEEN_H
+#define FAULTLINE_SNAPSHOT_SEEN_H
+
+#include "snapshot/format.h"
+
+struct fl_seen;
+
+int fl_seen_new(uint64_t pages, struct fl_seen **ret_seen);
+void fl_seen_free(struct fl_seen *seen); // NULL is allowed
+bool fl_seen_get(const struct fl_seen *seen, const struct fl_identity *identity,
+                 uint32_t *ret_frame, uint32_t *ret_slot);
+// A page that is known already now has this place.
+void fl_seen_put(struct fl_seen *seen, const struct fl_identity *identity, uint32_t frame,
+                 uint32_t slot);
+
+#endif

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The writing side of the snapshot store: what the verbs of the command do. engine/ never includes
+// it.
+//
+// A store handle belongs to one thread at a time, and a process works on a store through one handle
+// at a time (LMDB's locks are the process's). Several processes may work on one store: packing,
+// verifying and removing take the store's lock shared, collecting takes it exclusively and waits
+// for the others.
+//
+// Every operation returns 0 or negative errno; with an error it fills ret_error (NULL is allowed)
+// with one sentence that names the object. Results are untouched on failure. After a failure
+// nothing is half published and temporary files are gone; after a kill fl_store_gc finds what is
+// left over.
+#ifndef FAULTLINE_SNAPSHOT_STORE_H
+#define FAULTLINE_SNAPSHOT_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "snapshot/read.h"
+
+struct fl_store;
+
+struct fl_error {
+    char text[512];
+};
+
+// Called from the operation's own thread about ten times a second and once at the end. A result
+// other than 0 stops the operation with -ECANCELED. Units are the operation's: bytes or objects.
+struct fl_progress {
+    int (*fn)(void *arg, uint64_t done, uint64_t total); // NULL: none
+    void *arg;
+};
+
+// With create a store is made where there is none: in a directory that is missing or empty.
+// -ENOENT: no store; -EPROTONOSUPPORT: of another version; -ENOTEMPTY: something else is there.
+int fl_store_open(const char *dir, bool create, struct fl_store **ret_store,
+                  struct fl_error *ret_error);
+void fl_store_close(struct fl_store *store); // NULL is allowed
+
+struct fl_pack_options {
+    const char *name;
+    const char *path;            // of the memory file: a regular file of at least 1 byte
+    bool replace;                // an image of this name gives way, atomically
+    unsigned threads;            // 0: one a core
+    struct fl_progress progress; // bytes of input
+};
+
+struct fl_pack_result {
+    uint64_t input_bytes;
+    uint64_t data_bytes; // of it not in holes
+    uint64_t pages;      // = zero + duplicate + shared + stored
+    uint64_t zero_pages;
+    uint64_t duplicate_pages; // of pages stored for this image
+    uint64_t shared_pages;    // with packs that were there before
+    uint64_t stored_pages;
+    uint64_t declined_pages; // of stored_pages: known, but stored again against fragmentation
+    uint64_t stored_bytes;   // of the new pack, 0 if it needed none
+    uint64_t image_bytes;    // of the image file
+    uint64_t pack_id;        // 0 if it needed none
+    double seconds;
+    double hash_seconds;     // CPU, all threads
+    double compress_seconds; // CPU, all threads
+    double write_seconds;    // wall, with the flushes
+    double index_seconds;    // wall, of the final transaction
+    unsigned threads;
+    bool index_damaged;     // could not be used: nothing was shared with earlier images
+    bool index_not_updated; // later images will not share this one's pages until it is rebuilt
+};
+
+// -EEXIST without replace.
+int fl_store_pack(struct fl_store *store, const struct fl_pack_options *options,
+                  struct fl_pack_result *ret_result, struct fl_error *ret_error);
+
+struct fl_unpack_options {
+    const char *name;
+    const char *path;
+    bool force; // an existing file gives way, atomically
+    unsigned threads;
+    struct fl_progress progress; // bytes of output
+};
+
+struct fl_unpack_result {
+    uint64_t bytes;
+    uint64_t data_bytes; // of it not in holes
+    double seconds;
+};
+
+int fl_store_unpack(struct fl_store *store, const struct fl_unpack_options *options,
+                    struct fl_unpack_result *ret_result, struct fl_error *ret_error);
+
+struct fl_verify_options {
+    const char *const *names; // NULL: every image and every pack
+    size_t names_count;
+    unsigned threads;
+    // Called once for each thing that is wrong: "image NAME" or "pack ID", and a sentence about it.
+    void (*bad)(void *arg, const char *object, const char *problem);
+    void *bad_arg;
+    struct fl_progress progress; // stored bytes
+};
+
+struct fl_verify_result {
+    uint64_t images, packs, frames, pages;
+    uint64_t bad; // things reported
+    double seconds;
+};
+
+// 0 also if bad things were found: they are in the result. An error means that it could not be
+// checked.
+int fl_store_verify(struct fl_store *store, const struct fl_verify_options *options,
+                    struct fl_verify_result *ret_result, struct fl_error *ret_error);
+
+struct fl_image_info {
+    char name[FL_NAME_MAX + 1];
+    uint64_t bytes, pages;
+    uint64_t zero_pages, duplicate_pages, shared_pages, stored_pages, declined_pages;
+    uint64_t created; // seconds since the epoch
+    uint64_t packs;
+    uint8_t content_id[32];
+};
+
+// From the image's header alone. -ENOENT, -EINVAL, -EBADMSG.
+int fl_store_image_info(struct fl_store *store, const char *name, struct fl_image_info *ret_info,
+                        struct fl_error *ret_error);
+// The names of all images, sorted; free each and the array. count may be 0.
+int fl_store_image_names(struct fl_store *store, char ***ret_names, size_t *ret_count,
+                         struct fl_error *ret_error);
+void fl_store_free_names(char **names, size_t count);
+
+struct fl_image_detail {
+    struct fl_image_info info;
+    uint64_t frames;       // that the image refers to
+    uint64_t frame_pages;  // in them; more than the image uses where it uses frames in part
+    uint64_t stored_bytes; // of these frames
+    uint64_t ranges;       // of 2 MiB that have a page which is not zero
+    uint64_t range_frames; // the sum over these ranges of the frames they refer to
+    uint64_t range_frames_max;
+};
+
+int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_detail *ret_detail,
+                     struct fl_error *ret_error);
+
+// Makes the name disappear; the space comes back with fl_store_gc. Whoever has it open keeps it.
+int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_error);
+
+struct fl_gc_options {
+    bool dry_run;                // report only
+    bool rebuild_index;          // even if nothing seems to be wrong with it
+    struct fl_progress progress; // objects
+};
+
+struct fl_gc_result {
+    uint64_t packs_removed, packs_kept;
+    uint64_t temporaries_removed;
+    uint64_t bytes_freed;   // packs and temporaries
+    uint64_t dead_bytes;    // of frames in the packs kept that no image refers to
+    uint64_t packs_indexed; // that the index did not know
+    bool index_rebuilt;
+    bool index_not_updated; // it could not be written: dedup may be missed, nothing else
+};
+
+// Refuses (-EBADMSG) to remove any pack while an image cannot be read: its packs are not known.
+int fl_store_gc(struct fl_store *store, const struct fl_gc_options *options,
+                struct fl_gc_result *ret_result, struct fl_error *ret_error);
+
+#endif

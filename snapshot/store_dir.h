@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the operations share: the open store, its lock, and how an error becomes a sentence.
+#ifndef FAULTLINE_SNAPSHOT_STORE_DIR_H
+#define FAULTLINE_SNAPSHOT_STORE_DIR_H
+
+#include "snapshot/reader.h"
+#include "snapshot/store.h"
+
+struct fl_store {
+    char *dir;
+    char *index_dir;
+    int packs_fd;
+    int tmp_fd;
+    int lock_fd;
+    struct fl_reader *reader;
+};
+
+// Writes the sentence and ": REASON" of error, and returns error (negative errno). ret_error may be
+// NULL.
+__attribute__((format(printf, 3, 4))) int fl_fail(struct fl_error *ret_error, int error,
+                                                  const char *format, ...);
+// The same without a reason: the sentence says all.
+__attribute__((format(printf, 3, 4))) int fl_fail_plain(struct fl_error *ret_error, int error,
+                                                        const char *format, ...);
+
+enum fl_lock { FL_LOCK_SHARED, FL_LOCK_EXCLUSIVE };
+// Waits for the lock; a signal handled without SA_RESTART ends the wait with -EINTR. It is given
+// back by fl_store_unlock, and by the kernel when the process dies.
+int fl_store_lock(struct fl_store *store, enum fl_lock lock, struct fl_error *ret_error);
+void fl_store_unlock(struct fl_store *store);
+
+// 0, or -ECANCELED if the caller wants to stop.
+int fl_progress_call(const struct fl_progress *progress, uint64_t done, uint64_t total);
+
+double fl_seconds_wall(void);
+double fl_seconds_thread(void); // CPU time of the calling thread
+
+#endif

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Unpacking: ranges of 2 MiB in parallel into a sparse file beside its final name.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "snapshot/format.h"
+#include "snapshot/io.h"
+#include "snapshot/pipeline.h"
+#include "snapshot/publish.h"
+#include "snapshot/store_dir.h"
+
+#define RANGE_PAGES 512u
+// Frames that a thread keeps, because pages of one frame need not be neighbours in the image. A
+// range seldom refers to more.
+#define KEPT 64u
+
+struct kept {
+    struct fl_frame_id id; // pack 0: empty
+    void *pages;
+    size_t room;
+};
+
+struct worker {
+    struct kept kept[KEPT];
+};
+
+struct unpack {
+    struct fl_image *image;
+    int fd;
+    uint64_t ranges;
+    uint64_t next;
+    struct worker *workers;
+    atomic_uint_fast64_t done;
+    atomic_uint_fast64_t data_bytes;
+    atomic_bool output_failed;
+};
+
+static int next_range(void *arg, void *item, unsigned thread)
+{
+    (void)thread;
+    struct unpack *unpack = arg;
+    uint64_t *range = item;
+    if (unpack->next == unpack->ranges)
+        return 0;
+    *range = unpack->next++;
+    return 1;
+}
+
+static int get_frame(const struct unpack *unpack, struct worker *worker, struct fl_frame_id id,
+                     const char **ret_pages)
+{
+    struct kept *kept = &worker->kept[(id.frame ^ id.pack) % KEPT];
+    if (kept->id.pack == id.pack && kept->id.frame == id.frame) {
+        *ret_pages = kept->pages;
+        return 0;
+    }
+    kept->id.pack = 0;
+    size_t bytes = (size_t)fl_frame_pages(unpack->image, id) * FL_PAGE_SIZE;
+    if (kept->room < bytes) {
+        void *pages = realloc(kept->pages, bytes);
+        if (!pages)
+            return -ENOMEM;
+        kept->pages = pages;
+        kept->room = bytes;
+    }
+    int r = fl_frame_read(unpack->image, id, kept->pages);
+    if (r < 0)
+        return r;
+    kept->id = id;
+    *ret_pages = kept->pages;
+    return 0;
+}
+
+static int write_run(struct unpack *unpack, struct worker *worker, uint64_t page,
+                     const struct fl_run *run)
+{
+    const char *pages = NULL;
+    int r = get_frame(unpack, worker, run->id, &pages);
+    if (r < 0)
+        return r;
+    uint64_t offset = page * FL_PAGE_SIZE;
+    uint64_t left = fl_image_bytes(unpack->image) - offset;
+    size_t len = (size_t)run->pages * FL_PAGE_SIZE;
+    if (len > left) // the last page may be partial
+        len = (size_t)left;
+    r = fl_pwrite_full(unpack->fd, pages + (size_t)run->slot * FL_PAGE_SIZE, len, offset);
+    if (r < 0)
+        atomic_store(&unpack->output_failed, true);
+    atomic_fetch_add(&unpack->data_bytes, len);
+    return r;
+}
+
+static int write_range(void *arg, void *item, unsigned thread)
+{
+    struct unpack *unpack = arg;
+    uint64_t page = *(uint64_t *)item * RANGE_PAGES;
+    uint64_t left = fl_image_pages(unpack->image) - page;
+    uint64_t end = page + (left < RANGE_PAGES ? left : RANGE_PAGES);
+    int r = 0;
+    while (r == 0 && page < end) {
+        struct fl_run run = fl_image_run(unpack->image, page, (uint32_t)(end - page));
+        if (!run.zero) // zero pages stay holes
+            r = write_run(unpack, &unpack->workers[thread], page, &run);
+        page += run.pages;
+    }
+    atomic_fetch_add(&unpack->done, (uint64_t)RANGE_PAGES * FL_PAGE_SIZE);
+    return r;
+}
+
+static uint64_t done(void *arg)
+{
+    struct unpack *unpack = arg;
+    uint64_t bytes = atomic_load(&unpack->done);
+    uint64_t total = fl_image_bytes(unpack->image);
+    return bytes < total ? bytes : total;
+}
+
+static int run_ranges(struct unpack *unpack, unsigned threads, const struct fl_progress *progress)
+{
+    static const struct fl_stage stages[] = {{next_range, true}, {write_range, false}};
+    unsigned count = 2 * threads;
+    FL_AUTO_FREE uint64_t *ranges = calloc(count, sizeof(*ranges));
+    FL_AUTO_FREE void **items = calloc(count, sizeof(*items));
+    if (!ranges || !items)
+        return -ENOMEM;
+    for (unsigned i = 0; i < count; i++)
+        items[i] = &ranges[i];
+    struct fl_pipeline pipeline = {
+        .stages = stages,
+        .stages_count = 2,
+        .items = items,
+        .items_count = count,
+        .threads = threads,
+        .arg = unpack,
+        .done = done,
+        .total = fl_image_bytes(unpack->image),
+        .progress = progress,
+    };
+    return fl_pipeline_run(&pipeline);
+}
+
+static void free_workers(struct worker *workers, unsigned threads)
+{
+    for (unsigned i = 0; workers && i < threads; i++) {
+        for (unsigned j = 0; j < KEPT; j++)
+            free(workers[i].kept[j].pages);
+    }
+    free(workers);
+}
+
+static int fill_file(struct unpack *unpack, const struct fl_unpack_options *options)
+{
+    unsigned threads = fl_threads(options->threads);
+    uint64_t bytes = fl_image_bytes(unpack->image);
+    unpack->ranges = (fl_image_pages(unpack->image) + RANGE_PAGES - 1) / RANGE_PAGES;
+    if (ftruncate(unpack->fd, (off_t)bytes) < 0) {
+        unpack->output_failed = true;
+        return -errno;
+    }
+    unpack->workers = calloc(threads, sizeof(*unpack->workers));
+    int r = unpack->workers ? run_ranges(unpack, threads, &options->progress) : -ENOMEM;
+    free_workers(unpack->workers, threads);
+    return r == 0 ? fl_progress_call(&options->progress, bytes, bytes) : r;
+}
+
+// The directory of the output, where the temporary file has to be to be renamed.
+static int open_parent(const char *path, const char **ret_base)
+{
+    const char *slash = strrchr(path, '/');
+    *ret_base = slash ? slash + 1 : path;
+    FL_AUTO_FREE char *parent = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    if (!parent)
+        return -ENOMEM;
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int explain(const struct unpack *unpack, const struct fl_unpack_options *options, int error,
+                   struct fl_error *ret_error)
+{
+    if (error == -ECANCELED)
+        return fl_fail_plain(ret_error, error, "interrupted; %s was not written", options->path);
+    if (error == -EEXIST)
+        return fl_fail_plain(ret_error, error, "%s exists already", options->path);
+    if (unpack->output_failed)
+        return fl_fail(ret_error, error, "cannot write %s", options->path);
+    return fl_fail(ret_error, error, "cannot read image '%s'", options->name);
+}
+
+static int write_output(struct unpack *unpack, const struct fl_unpack_options *options,
+                        struct fl_error *ret_error)
+{
+    const char *base;
+    struct fl_temp temp;
+    FL_AUTO_CLOSE int dir_fd = open_parent(options->path, &base);
+    if (dir_fd < 0)
+        return fl_fail(ret_error, dir_fd, "cannot open the directory of %s", options->path);
+    // Before the work, and again by the rename, which decides.
+    if (!options->force && faccessat(dir_fd, base, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return explain(unpack, options, -EEXIST, ret_error);
+    int r = fl_temp_create(dir_fd, ".faultline", &temp);
+    if (r < 0)
+        return fl_fail(ret_error, r, "cannot write %s", options->path);
+    unpack->fd = temp.fd;
+    r = fill_file(unpack, options);
+    if (r == 0) {
+        r = fl_temp_publish(&temp, dir_fd, base, options->force);
+        unpack->output_failed = r < 0;
+    }
+    fl_temp_discard(&temp);
+    return r < 0 ? explain(unpack, options, r, ret_error) : 0;
+}
+
+int fl_store_unpack(struct fl_store *store, const struct fl_unpack_options *options,
+                    struct fl_unpack_result *ret_result, struct fl_error *ret_error)
+{
+    struct unpack unpack = {.fd = -1};
+    double start = fl_seconds_wall();
+    int r = fl_image_open(store->reader, options->name, &unpack.image);
+    if (r == -ENOENT)
+        return fl_fail_plain(ret_error, r, "the store %s has no image '%s'", store->dir,
+                             options->name);
+    if (r < 0)
+        return fl_fail(ret_error, r, "cannot open image '%s'", options->name);
+    r = write_output(&unpack, options, ret_error);
+    if (r == 0)
+        *ret_result = (struct fl_unpack_result){
+            .bytes = fl_image_bytes(unpack.image),
+            .data_bytes = unpack.data_bytes,
+            .seconds = fl_seconds_wall() - start,
+        };
+    fl_image_unref(unpack.image);
+    return r;
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Verifying: each pack's tables, each frame's checksum, each page's identity; then each image's map
+// and content id. Frames are checked in parallel, the rest is small.
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "snapshot/identity.h"
+#include "snapshot/image.h"
+#include "snapshot/io.h"
+#include "snapshot/pack_list.h"
+#include "snapshot/pipeline.h"
+#include "snapshot/store_dir.h"
+
+// Frames that a thread takes at a time.
+#define STEP 64u
+
+struct worker {
+    struct fl_hasher *hasher;
+    struct fl_identity identities[FL_FRAME_PAGES_MAX];
+    uint8_t pages[FL_FRAME_PAGES_MAX * FL_PAGE_SIZE];
+};
+
+struct verify {
+    struct fl_store *store;
+    const struct fl_verify_options *options;
+    struct fl_verify_result result;
+    unsigned threads;
+    struct worker **workers; // one a thread
+    atomic_uint_fast64_t done;
+    uint64_t total;
+    pthread_mutex_t lock; // of result.bad and the callback
+
+    // The pack in work.
+    const struct fl_pack *pack;
+    uint32_t next_frame;
+};
+
+__attribute__((format(printf, 3, 4))) static void report(struct verify *verify, const char *object,
+                                                         const char *format, ...)
+{
+    char problem[200];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(problem, sizeof(problem), format, args);
+    va_end(args);
+    pthread_mutex_lock(&verify->lock);
+    verify->result.bad++;
+    if (verify->options->bad)
+        verify->options->bad(verify->options->bad_arg, object, problem);
+    pthread_mutex_unlock(&verify->lock);
+}
+
+static const char *reason(int error)
+{
+    return error == -EBADMSG           ? "does not match its checksum"
+           : error == -EPROTONOSUPPORT ? "has a format version that is not known"
+           : error == -ENOENT          ? "is missing"
+                                       : strerror(-error);
+}
+
+static void pack_object(uint64_t id, char object[32])
+{
+    snprintf(object, 32, "pack %016" PRIx64, id);
+}
+
+static int next_step(void *arg, void *item, unsigned thread)
+{
+    (void)thread;
+    struct verify *verify = arg;
+    uint32_t *first = item;
+    if (verify->next_frame >= fl_pack_frames(verify->pack))
+        return 0;
+    *first = verify->next_frame;
+    verify->next_frame += STEP;
+    return 1;
+}
+
+// What cannot be read is reported and not an error: the rest is to be checked as well.
+static void verify_frame(struct verify *verify, struct worker *worker, uint32_t frame)
+{
+    char object[32];
+    struct fl_identity identity;
+    uint32_t pages = fl_pack_frame_pages(verify->pack, frame);
+    pack_object(fl_pack_id(verify->pack), object);
+    int r = fl_pack_read_frame(verify->pack, frame, worker->pages);
+    if (r < 0) {
+        report(verify, object, "frame %" PRIu32 ": %s", frame, reason(r));
+        return;
+    }
+    r = fl_pack_read_identities(verify->pack, frame, 0, pages, worker->identities);
+    for (uint32_t slot = 0; r == 0 && slot < pages; slot++) {
+        r = fl_hash_page(worker->hasher, worker->pages + (size_t)slot * FL_PAGE_SIZE, &identity);
+        if (r == 0 && memcmp(&identity, &worker->identities[slot], sizeof(identity)) != 0)
+            report(verify, object,
+                   "frame %" PRIu32 ", page %" PRIu32 ": SHA-256 is not the recorded one", frame,
+                   slot);
+    }
+    if (r < 0)
+        report(verify, object, "frame %" PRIu32 ": %s", frame, reason(r));
+}
+
+static int verify_step(void *arg, void *item, unsigned thread)
+{
+    struct verify *verify = arg;
+    uint32_t first = *(uint32_t *)item;
+    uint32_t left = fl_pack_frames(verify->pack) - first;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < (left < STEP ? left : STEP); i++) {
+        verify_frame(verify, verify->workers[thread], first + i);
+        bytes += fl_pack_frame_stored(verify->pack, first + i);
+    }
+    atomic_fetch_add(&verify->done, bytes);
+    return 0;
+}
+
+static uint64_t done(void *arg)
+{
+    struct verify *verify = arg;
+    return atomic_load(&verify->done);
+}
+
+static int verify_frames(struct verify *verify, const struct fl_pack *pack)
+{
+    static const struct fl_stage stages[] = {{next_step, true}, {verify_step, false}};
+    unsigned count = 2 * verify->threads;
+    FL_AUTO_FREE uint32_t *firsts = calloc(count, sizeof(*firsts));
+    FL_AUTO_FREE void **items = calloc(count, sizeof(*items));
+    if (!firsts || !items)
+        return -ENOMEM;
+    for (unsigned i = 0; i < count; i++)
+        items[i] = &firsts[i];
+    verify->pack = pack;
+    verify->next_frame = 0;
+    struct fl_pipeline pipeline = {
+        .stages = stages,
+        .stages_count = 2,
+        .items = items,
+        .items_count = count,
+        .threads = verify->threads,
+        .arg = verify,
+        .done = done,
+        .total = verify->total,
+        .progress = &verify->options->progress,
+    };
+    return fl_pipeline_run(&pipeline);
+}
+
+static int verify_pack(struct verify *verify, uint64_t id)
+{
+    char object[32];
+    struct fl_pack *pack;
+    pack_object(id, object);
+    verify->result.packs++;
+    int r = fl_pack_open(verify->store->reader->registry, id, &pack);
+    if (r < 0) {
+        if (r == -ENOENT)
+            report(verify, object, "it is missing");
+        else
+            report(verify, object, "its header or frame table %s", reason(r));
+        return 0;
+    }
+    verify->result.frames += fl_pack_frames(pack);
+    verify->result.pages += fl_pack_pages(pack);
+    r = fl_pack_check_identities(pack);
+    if (r < 0)
+        report(verify, object, "its table of identities %s", reason(r));
+    r = verify_frames(verify, pack);
+    fl_pack_unref(pack);
+    return r;
+}
+
+static int run_identities(const struct fl_image *image, uint64_t page, const struct fl_run *run,
+                          struct fl_identity *identities)
+{
+    if (run->zero) {
+        for (uint32_t i = 0; i < run->pages; i++)
+            identities[i] = fl_zero_identity;
+        return 0;
+    }
+    const struct fl_pack *pack = image->packs[fl_entry_pack(image->map[page])];
+    return fl_pack_read_identities(pack, run->id.frame, run->slot, run->pages, identities);
+}
+
+static int compute_content(const struct fl_image *image, struct worker *worker,
+                           struct fl_identity *ret_content)
+{
+    int r = fl_hash_start(worker->hasher);
+    for (uint64_t page = 0; r == 0 && page < image->header.pages;) {
+        struct fl_run run = fl_image_run(image, page, FL_FRAME_PAGES_MAX);
+        r = run_identities(image, page, &run, worker->identities);
+        if (r == 0)
+            r = fl_hash_update(worker->hasher, worker->identities,
+                               run.pages * sizeof(worker->identities[0]));
+        page += run.pages;
+    }
+    return r < 0 ? r : fl_hash_finish(worker->hasher, ret_content);
+}
+
+static void verify_image(struct verify *verify, const char *name)
+{
+    char object[FL_NAME_MAX + 16];
+    struct fl_image *image;
+    struct fl_identity content;
+    snprintf(object, sizeof(object), "image %s", name);
+    verify->result.images++;
+    int r = fl_image_open(verify->store->reader, name, &image);
+    if (r < 0) {
+        if (r == -EBADMSG)
+            report(verify, object, "it, or a pack that it needs, is missing or damaged");
+        else
+            report(verify, object, "it %s", reason(r));
+        return;
+    }
+    r = compute_content(image, verify->workers[0], &content);
+    if (r < 0)
+        report(verify, object, "its pages' identities: %s", reason(r));
+    else if (memcmp(&content, &image->header.content_id, sizeof(content)) != 0)
+        report(verify, object, "its content id is not that of its pages");
+    fl_image_unref(image);
+}
+
+static bool contains(const uint64_t *ids, size_t count, uint64_t id)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] == id)
+            return true;
+    }
+    return false;
+}
+
+// The packs of the named images. An image that cannot be opened is reported with the images.
+static int packs_of(struct verify *verify, const char *name, struct fl_pack_ids *ids)
+{
+    struct fl_image *image;
+    if (fl_image_open(verify->store->reader, name, &image) < 0)
+        return 0;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < image->header.packs; i++) {
+        uint64_t id = fl_pack_id(image->packs[i]);
+        if (!contains(ids->ids, ids->count, id))
+            r = fl_pack_ids_add(ids, id);
+    }
+    fl_image_unref(image);
+    return r;
+}
+
+static int choose_packs(struct verify *verify, struct fl_pack_ids *ids)
+{
+    const struct fl_verify_options *options = verify->options;
+    if (!options->names)
+        return fl_pack_ids_list(verify->store->packs_fd, ids);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < options->names_count; i++)
+        r = packs_of(verify, options->names[i], ids);
+    return r;
+}
+
+static void sum_stored(struct verify *verify, const struct fl_pack_ids *ids)
+{
+    struct fl_pack *pack;
+    for (size_t i = 0; i < ids->count; i++) {
+        if (fl_pack_open(verify->store->reader->registry, ids->ids[i], &pack) < 0)
+            continue;
+        verify->total += fl_pack_file_bytes(pack);
+        fl_pack_unref(pack);
+    }
+}
+
+static int verify_packs(struct verify *verify)
+{
+    struct fl_pack_ids ids = {.ids = NULL};
+    int r = choose_packs(verify, &ids);
+    if (r == 0)
+        sum_stored(verify, &ids);
+    for (size_t i = 0; r == 0 && i < ids.count; i++)
+        r = verify_pack(verify, ids.ids[i]);
+    free(ids.ids);
+    return r;
+}
+
+static int verify_images(struct verify *verify, struct fl_error *ret_error)
+{
+    const struct fl_verify_options *options = verify->options;
+    char **names;
+    size_t count;
+    for (size_t i = 0; options->names && i < options->names_count; i++)
+        verify_image(verify, options->names[i]);
+    if (options->names)
+        return 0;
+    int r = fl_store_image_names(verify->store, &names, &count, ret_error);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < count; i++)
+        verify_image(verify, names[i]);
+    fl_store_free_names(names, count);
+    return 0;
+}
+
+static int make_workers(struct verify *verify)
+{
+    verify->threads = fl_threads(verify->options->threads);
+    verify->workers = calloc(verify->threads, sizeof(struct worker *));
+    int r = verify->workers ? 0 : -ENOMEM;
+    for (unsigned i = 0; r == 0 && i < verify->threads; i++) {
+        verify->workers[i] = calloc(1, sizeof(struct worker));
+        r = verify->workers[i] ? fl_hasher_new(&verify->workers[i]->hasher) : -ENOMEM;
+    }
+    return r;
+}
+
+static void free_workers(struct verify *verify)
+{
+    for (unsigned i = 0; verify->workers && i < verify->threads && verify->workers[i]; i++) {
+        fl_hasher_free(verify->workers[i]->hasher);
+        free(verify->workers[i]);
+    }
+    free(verify->workers);
+}
+
+int fl_store_verify(struct fl_store *store, const struct fl_verify_options *options,
+                    struct fl_verify_result *ret_result, struct fl_error *ret_error)
+{
+    struct verify verify = {.store = store, .options = options};
+    double start = fl_seconds_wall();
+    int r = fl_store_lock(store, FL_LOCK_SHARED, ret_error);
+    if (r < 0)
+        return r;
+    pthread_mutex_init(&verify.lock, NULL);
+    r = make_workers(&verify);
+    if (r == 0)
+        r = verify_packs(&verify);
+    if (r == -ECANCELED)
+        r = fl_fail_plain(ret_error, r, "interrupted; the store is not verified");
+    else if (r < 0)
+        r = fl_fail(ret_error, r, "cannot verify the store %s", store->dir);
+    else
+        r = verify_images(&verify, ret_error);
+    if (r == 0) {
+        verify.result.seconds = fl_seconds_wall() - start;
+        *ret_result = verify.result;
+    }
+    free_workers(&verify);
+    pthread_mutex_destroy(&verify.lock);
+    fl_store_unlock(store);
+    return r;
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/cli.h"
+#include "tools/progress.h"
+#include "tools/store_cli.h"
+#include "tools/verb.h"
+
+static const char help[] =
+    "usage: faultline pack [--store DIR] --name IMAGE [OPTION...] MEMFILE\n\n"
+    "Adds a guest memory file to the store as an image. Holes and zero pages cost nothing, pages "
+    "that\n"
+    "the store has already are shared. The store is created if it does not exist.\n\n" STORE_HELP
+    "  --name IMAGE    the image's name: A-Z a-z 0-9 . _ -, at most 128\n"
+    "  --replace       an image of that name gives way (otherwise that is an error)\n"
+    "  --threads N     threads (one a core)\n"
+    "  --json          the result as JSON\n";
+
+struct arguments {
+    const char *store;
+    bool json;
+    struct fl_pack_options options;
+};
+
+static int parse(int argc, char **argv, struct arguments *args)
+{
+    static const struct option options[] = {
+        {"store", required_argument, NULL, 's'},
+        {"name", required_argument, NULL, 'n'},
+        {"replace", no_argument, NULL, 'r'},
+        {"threads", required_argument, NULL, 't'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    uint64_t threads;
+    int c;
+    while ((c = getopt_long(argc, argv, "s:n:h", options, NULL)) != -1) {
+        switch (c) {
+        case 's':
+            args->store = optarg;
+            break;
+        case 'n':
+            args->options.name = optarg;
+            break;
+        case 'r':
+            args->options.replace = true;
+            break;
+        case 't':
+            if (cli_parse_number(optarg, 1, 256, &threads) < 0)
+                return cli_usage("pack", "--threads is a number from 1 to 256, not '%s'", optarg);
+            args->options.threads = (unsigned)threads;
+            break;
+        case 'j':
+            args->json = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return -1;
+        default:
+            return cli_usage("pack", "wrong option");
+        }
+    }
+    if (!args->options.name)
+        return cli_usage("pack", "--name is missing");
+    if (argc - optind != 1)
+        return cli_usage("pack", "exactly one memory file is needed");
+    args->options.path = argv[optind];
+    return EXIT_DONE;
+}
+
+static json_t *counts_json(const struct fl_pack_result *r)
+{
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "input_bytes",
+                     (json_int_t)r->input_bytes, "data_bytes", (json_int_t)r->data_bytes, "pages",
+                     (json_int_t)r->pages, "zero_pages", (json_int_t)r->zero_pages,
+                     "duplicate_pages", (json_int_t)r->duplicate_pages, "shared_pages",
+                     (json_int_t)r->shared_pages, "declined_pages", (json_int_t)r->declined_pages,
+                     "stored_pages", (json_int_t)r->stored_pages, "stored_bytes",
+                     (json_int_t)r->stored_bytes, "image_bytes", (json_int_t)r->image_bytes);
+}
+
+static json_t *times_json(const struct fl_pack_result *r)
+{
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:I,s:b,s:b}", "seconds", r->seconds, "hash_seconds",
+                     r->hash_seconds, "compress_seconds", r->compress_seconds, "write_seconds",
+                     r->write_seconds, "index_seconds", r->index_seconds, "threads",
+                     (json_int_t)r->threads, "index_damaged", r->index_damaged, "index_not_updated",
+                     r->index_not_updated);
+}
+
+static int print_json(const char *name, const struct fl_pack_result *result)
+{
+    json_t *object = json_pack("{s:s}", "name", name);
+    json_t *counts = counts_json(result);
+    json_t *times = times_json(result);
+    bool ok = object && counts && times && json_object_update(object, counts) == 0 &&
+              json_object_update(object, times) == 0;
+    json_decref(counts);
+    json_decref(times);
+    if (!ok) {
+        json_decref(object);
+        object = NULL;
+    }
+    return store_print_json("pack", object);
+}
+
+static void print_text(const char *name, const struct fl_pack_result *r)
+{
+    char input[32];
+    char stored[32];
+    char image[32];
+    printf("%s: %s in %.2f s (%.2f GB/s)\n", name,
+           cli_format_bytes(r->input_bytes, input, sizeof(input)), r->seconds,
+           r->seconds > 0 ? (double)r->input_bytes / r->seconds / 1e9 : 0.0);
+    printf("  pages      %12" PRIu64 "\n", r->pages);
+    printf("  zero       %12" PRIu64 "\n", r->zero_pages);
+    printf("  duplicate  %12" PRIu64 "  of pages in this image\n", r->duplicate_pages);
+    printf("  shared     %12" PRIu64 "  with images packed before\n", r->shared_pages);
+    printf("  stored     %12" PRIu64 "  in %s, image map %s\n", r->stored_pages,
+           cli_format_bytes(r->stored_bytes, stored, sizeof(stored)),
+           cli_format_bytes(r->image_bytes, image, sizeof(image)));
+    if (r->declined_pages > 0)
+        printf("  of these   %12" PRIu64 "  known but stored again against fragmentation\n",
+               r->declined_pages);
+}
+
+static void warn(const struct fl_pack_result *result)
+{
+    if (result->index_damaged)
+        fputs("faultline pack: the image is complete, but the store's index could not be used and "
+              "nothing was shared with other images (faultline gc --rebuild-index repairs it)\n",
+              stderr);
+    else if (result->index_not_updated)
+        fputs("faultline pack: the image is complete, but the store's index could not be updated: "
+              "later images do not share its pages until faultline gc has run\n",
+              stderr);
+}
+
+int cmd_pack(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    struct progress progress;
+    struct fl_pack_result result;
+    struct fl_error error;
+    int status = parse(argc, argv, &args);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("pack", store_dir(args.store), true);
+    if (!store)
+        return EXIT_FAILED;
+    args.options.progress = progress_begin(&progress, "packing", true);
+    int r = fl_store_pack(store, &args.options, &result, &error);
+    progress_end(&progress);
+    fl_store_close(store);
+    if (r < 0)
+        return cli_fail("pack", "%s", error.text);
+    warn(&result);
+    if (args.json)
+        return print_json(args.options.name, &result);
+    print_text(args.options.name, &result);
+    return EXIT_DONE;
+}

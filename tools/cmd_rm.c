@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <stdio.h>
+
+#include "tools/cli.h"
+#include "tools/store_cli.h"
+#include "tools/verb.h"
+
+static const char help[] =
+    "usage: faultline rm [--store DIR] IMAGE...\n\n"
+    "Removes images from the store. Who has one open keeps it; faultline gc gives back the space.\n"
+    "\n" STORE_HELP;
+
+static int parse(int argc, char **argv, const char **ret_store)
+{
+    static const struct option options[] = {
+        {"store", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int c;
+    while ((c = getopt_long(argc, argv, "s:h", options, NULL)) != -1) {
+        switch (c) {
+        case 's':
+            *ret_store = optarg;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return -1;
+        default:
+            return cli_usage("rm", "wrong option");
+        }
+    }
+    return optind < argc ? EXIT_DONE : cli_usage("rm", "an image is needed");
+}
+
+int cmd_rm(int argc, char **argv)
+{
+    const char *dir = NULL;
+    int status = parse(argc, argv, &dir);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("rm", store_dir(dir), false);
+    if (!store)
+        return EXIT_FAILED;
+    for (int i = optind; i < argc; i++) {
+        struct fl_error error;
+        if (fl_store_rm(store, argv[i], &error) < 0)
+            status = cli_fail("rm", "%s", error.text);
+    }
+    fl_store_close(store);
+    return status;
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <stdio.h>
+
+#include "tools/cli.h"
+#include "tools/progress.h"
+#include "tools/store_cli.h"
+#include "tools/verb.h"
+
+static const char help[] =
+    "usage: faultline unpack [--store DIR] [OPTION...] IMAGE OUTFILE\n\n"
+    "Writes the image back as the memory file it was made from, bit for bit; zero pages become "
+    "holes.\n"
+    "The file appears whole or not at all.\n\n" STORE_HELP
+    "  --force         an existing file gives way (otherwise that is an error)\n"
+    "  --threads N     threads (one a core)\n";
+
+struct arguments {
+    const char *store;
+    struct fl_unpack_options options;
+};
+
+static int parse(int argc, char **argv, struct arguments *args)
+{
+    static const struct option options[] = {
+        {"store", required_argument, NULL, 's'},
+        {"force", no_argument, NULL, 'f'},
+        {"threads", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    uint64_t threads;
+    int c;
+    while ((c = getopt_long(argc, argv, "s:fh", options, NULL)) != -1) {
+        switch (c) {
+        case 's':
+            args->store = optarg;
+            break;
+        case 'f':
+            args->options.force = true;
+            break;
+        case 't':
+            if (cli_parse_number(optarg, 1, 256, &threads) < 0)
+                return cli_usage("unpack", "--threads is a number from 1 to 256, not '%s'", optarg);
+            args->options.threads = (unsigned)threads;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return -1;
+        default:
+            return cli_usage("unpack", "wrong option");
+        }
+    }
+    if (argc - optind != 2)
+        return cli_usage("unpack", "an image and an output file are needed");
+    args->options.name = argv[optind];
+    args->options.path = argv[optind + 1];
+    return EXIT_DONE;
+}
+
+int cmd_unpack(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    struct progress progress;
+    struct fl_unpack_result result;
+    struct fl_error error;
+    char bytes[32];
+    char data[32];
+    int status = parse(argc, argv, &args);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("unpack", store_dir(args.store), false);
+    if (!store)
+        return EXIT_FAILED;
+    args.options.progress = progress_begin(&progress, "unpacking", true);
+    int r = fl_store_unpack(store, &args.options, &result, &error);
+    progress_end(&progress);
+    fl_store_close(store);
+    if (r < 0)
+        return cli_fail("unpack", "%s", error.text);
+    printf("%s: %s, of these %s data, in %.2f s\n", args.options.path,
+           cli_format_bytes(result.bytes, bytes, sizeof(bytes)),
+           cli_format_bytes(result.data_bytes, data, sizeof(data)), result.seconds);
+    return EXIT_DONE;
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/cli.h"
+#include "tools/progress.h"
+#include "tools/store_cli.h"
+#include "tools/verb.h"
+
+static const char help[] =
+    "usage: faultline verify [--store DIR] [OPTION...] [IMAGE...]\n\n"
+    "Checks every byte of the store, or of the images named, against its checksums, and every "
+    "page\n"
+    "against its SHA-256. Names each thing that is bad; the exit status is 1 then.\n\n" STORE_HELP
+    "  --threads N     threads (one a core)\n"
+    "  --json          the result as JSON\n";
+
+struct arguments {
+    const char *store;
+    bool json;
+    struct fl_verify_options options;
+};
+
+static int parse(int argc, char **argv, struct arguments *args)
+{
+    static const struct option options[] = {
+        {"store", required_argument, NULL, 's'},
+        {"threads", required_argument, NULL, 't'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    uint64_t threads;
+    int c;
+    while ((c = getopt_long(argc, argv, "s:h", options, NULL)) != -1) {
+        switch (c) {
+        case 's':
+            args->store = optarg;
+            break;
+        case 't':
+            if (cli_parse_number(optarg, 1, 256, &threads) < 0)
+                return cli_usage("verify", "--threads is a number from 1 to 256, not '%s'", optarg);
+            args->options.threads = (unsigned)threads;
+            break;
+        case 'j':
+            args->json = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return -1;
+        default:
+            return cli_usage("verify", "wrong option");
+        }
+    }
+    if (optind < argc) {
+        args->options.names = (const char *const *)&argv[optind];
+        args->options.names_count = (size_t)(argc - optind);
+    }
+    return EXIT_DONE;
+}
+
+struct found {
+    struct progress *progress;
+    json_t *bad; // NULL: print them
+};
+
+static void bad(void *arg, const char *object, const char *problem)
+{
+    struct found *found = arg;
+    if (found->bad) {
+        json_array_append_new(found->bad,
+                              json_pack("{s:s,s:s}", "object", object, "problem", problem));
+        return;
+    }
+    progress_end(found->progress);
+    printf("bad: %s: %s\n", object, problem);
+}
+
+static int print_json(const struct fl_verify_result *result, json_t *list)
+{
+    json_t *object = json_pack("{s:b,s:I,s:I,s:I,s:I,s:f,s:O}", "ok", result->bad == 0, "images",
+                               (json_int_t)result->images, "packs", (json_int_t)result->packs,
+                               "frames", (json_int_t)result->frames, "pages",
+                               (json_int_t)result->pages, "seconds", result->seconds, "bad", list);
+    return store_print_json("verify", object);
+}
+
+static int verify(struct fl_store *store, struct arguments *args, struct found *found)
+{
+    struct fl_verify_result result;
+    struct fl_error error;
+    struct progress progress;
+    found->progress = &progress;
+    args->options.bad = bad;
+    args->options.bad_arg = found;
+    args->options.progress = progress_begin(&progress, "verifying", true);
+    int r = fl_store_verify(store, &args->options, &result, &error);
+    progress_end(&progress);
+    if (r < 0)
+        return cli_fail("verify", "%s", error.text);
+    if (args->json && print_json(&result, found->bad) != EXIT_DONE)
+        return EXIT_FAILED;
+    if (!args->json)
+        printf("%s: %" PRIu64 " images, %" PRIu64 " packs, %" PRIu64 " frames, %" PRIu64
+               " pages in %.2f s; %" PRIu64 " bad\n",
+               result.bad == 0 ? "ok" : "BAD", result.images, result.packs, result.frames,
+               result.pages, result.seconds, result.bad);
+    return result.bad == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+int cmd_verify(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    struct found found = {.bad = NULL};
+    int status = parse(argc, argv, &args);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("verify", store_dir(args.store), false);
+    if (!store)
+        return EXIT_FAILED;
+    if (args.json)
+        found.bad = json_array();
+    status = verify(store, &args, &found);
+    json_decref(found.bad);
+    fl_store_close(store);
+    return status;
+}

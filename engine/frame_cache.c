@@ -70,6 +70,7 @@ static int match(struct cds_lfht_node *node, const void *key)
 {
     const struct fl_frame *frame = caa_container_of(node, struct fl_frame, node);
     const struct fl_frame_id *id = key;
+    FL_RCU_SEEN(node);
     return frame->id.pack == id->pack && frame->id.frame == id->frame;
 }
 
@@ -78,10 +79,7 @@ static struct fl_frame *find(struct fl_cache *cache, struct fl_frame_id id)
     struct cds_lfht_iter iter;
     cds_lfht_lookup(cache->table, hash(id), match, &id, &iter);
     struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
-    if (!node)
-        return NULL;
-    FL_RCU_SEEN(node);
-    return caa_container_of(node, struct fl_frame, node);
+    return node ? caa_container_of(node, struct fl_frame, node) : NULL;
 }
 
 const struct fl_frame *fl_cache_lookup(struct fl_cache *cache, struct fl_frame_id id)
@@ -263,7 +261,6 @@ static struct fl_frame *find_or_load(struct fl_cache *cache, struct fl_image *im
         cds_lfht_add_unique(cache->table, hash(id), match, &id, &frame->node);
     if (there != &frame->node) {
         free_frame(frame);
-        FL_RCU_SEEN(there);
         return caa_container_of(there, struct fl_frame, node);
     }
     fl_io_pool_submit(cache->pool, &frame->job);

@@ -44,6 +44,7 @@ within() {
 start_server() {
     local name=$1
     shift
+    : >"$work/$name.log" # it is looked into before the server may have opened it
     "$@" >"$work/$name.out" 2>"$work/$name.log" &
     server_pid[$name]=$!
     within 60 server_ready "$name" || die "$name did not start: $(tail -n 3 "$work/$name.log")"

@@ -45,13 +45,16 @@ measure_pack() {
 }
 
 pack_stages() {
-    jq -c '.seconds'
+    jq -c '{hash: .hash_seconds, compress: .compress_seconds, write: .write_seconds, index: .index_seconds}'
+}
+
+compress_once() {
+    "$@" -q -c "$store_input" >"$work/compressed"
 }
 
 measure_compressor() {
-    local seconds
-    timed "$@" "$store_input" -o "$work/compressed"
-    record_store "\`$1 ${*:2:1}\`" "$seconds" "$(stat -c %s "$work/compressed")" null
+    timed compress_once "$@"
+    record_store "\`$*\`" "$seconds" "$(stat -c %s "$work/compressed")" null
 }
 
 measure_store() {
@@ -64,7 +67,7 @@ measure_store() {
         await_quiet
         say "store: run $run of $runs (idle machine: $busy_percent % of a CPU)"
         measure_pack
-        measure_compressor lz4 -1 -q -f
-        measure_compressor zstd -3 -q -f
+        measure_compressor lz4 -1
+        measure_compressor zstd -3
     done
 }

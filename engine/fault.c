@@ -60,8 +60,8 @@ static enum fl_outcome other_mode(struct fl_vm *vm, uint64_t address, uint64_t f
     return FL_INSTALLED;
 }
 
-static enum fl_outcome decide(struct fl_worker *worker, struct fl_vm *vm, uint64_t address,
-                              uint64_t flags)
+enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t address,
+                         uint64_t flags)
 {
     uint64_t page = 0;
     if (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR))
@@ -77,14 +77,6 @@ static enum fl_outcome decide(struct fl_worker *worker, struct fl_vm *vm, uint64
     if (!park->read_ns) // a fill asked first; now somebody waits
         park->read_ns = worker->now;
     return FL_PARKED;
-}
-
-enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t address,
-                         uint64_t flags)
-{
-    fl_counter_add(&worker->stats.faults, 1);
-    fl_counter_add(&vm->state->counters.faults, 1);
-    return decide(worker, vm, address, flags);
 }
 
 // The guest gave [start, end) back: zeros from now on. Only pages that lie in it as a whole, as the
@@ -126,29 +118,37 @@ static void event(struct fl_worker *worker, struct fl_vm *vm, const struct uffd_
     }
 }
 
-static int compare(const void *a, const void *b)
+struct asked {
+    uint64_t address; // of the page
+    uint64_t flags;
+};
+
+static bool same(const struct asked *a, const struct asked *b)
 {
-    uint64_t x = ((const struct uffd_msg *)a)->arg.pagefault.address;
-    uint64_t y = ((const struct uffd_msg *)b)->arg.pagefault.address;
-    return x < y ? -1 : x > y;
+    return a->address == b->address && a->flags == b->flags;
 }
 
-// Sorted so that duplicates are neighbours and neighbouring pages come from one frame in turn.
-static void faults(struct fl_worker *worker, struct fl_vm *vm, struct uffd_msg *fault,
+// Insertion sort: batches are short, and qsort() may allocate.
+static void insert(struct asked *asked, unsigned count, struct asked new)
+{
+    while (count > 0 && asked[count - 1].address > new.address) {
+        asked[count] = asked[count - 1];
+        count--;
+    }
+    asked[count] = new;
+}
+
+// In order, so that duplicates are neighbours and neighbouring pages come from one frame in turn.
+static void faults(struct fl_worker *worker, struct fl_vm *vm, const struct asked *asked,
                    unsigned count)
 {
-    uint64_t mask = ~(fl_vm_page_bytes(vm) - 1);
-    if (count > 1)
-        qsort(fault, count, sizeof(*fault), compare);
     for (unsigned i = 0; i < count; i++) {
-        uint64_t address = fault[i].arg.pagefault.address;
-        if (i > 0 && ((address ^ fault[i - 1].arg.pagefault.address) & mask) == 0 &&
-            fault[i].arg.pagefault.flags == fault[i - 1].arg.pagefault.flags) {
-            fl_counter_add(&worker->stats.faults, 1);
+        fl_counter_add(&worker->stats.faults, 1);
+        fl_counter_add(&vm->state->counters.faults, 1);
+        if (i > 0 && same(&asked[i], &asked[i - 1]))
             fl_counter_add(&worker->stats.duplicates, 1);
-            continue;
-        }
-        fl_fault(worker, vm, address, fault[i].arg.pagefault.flags);
+        else
+            fl_fault(worker, vm, asked[i].address, asked[i].flags);
     }
 }
 
@@ -156,16 +156,19 @@ static void faults(struct fl_worker *worker, struct fl_vm *vm, struct uffd_msg *
 // acted on first: a page that was removed must not be filled from the image after this.
 static void act(struct fl_worker *worker, struct fl_vm *vm, unsigned count)
 {
-    struct uffd_msg batch[FL_INBOX];
+    struct asked asked[FL_INBOX];
     unsigned pending = 0;
+    uint64_t mask = ~(fl_vm_page_bytes(vm) - 1);
     for (unsigned i = 0; i < count; i++) {
         const struct uffd_msg *msg = &vm->state->inbox[i];
-        if (msg->event == UFFD_EVENT_PAGEFAULT)
-            batch[pending++] = *msg;
-        else
+        if (msg->event != UFFD_EVENT_PAGEFAULT) {
             event(worker, vm, msg);
+            continue;
+        }
+        insert(asked, pending++,
+               (struct asked){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags});
     }
-    faults(worker, vm, batch, pending);
+    faults(worker, vm, asked, pending);
 }
 
 bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm)

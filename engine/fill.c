@@ -22,6 +22,7 @@ enum {
     HUGE_AT_ONCE = 4,  // huge pages in the making
 };
 #define PAUSE (100 * FL_NS_PER_US)
+#define LONG_PAUSE (10 * FL_NS_PER_MS) // memory is short
 
 void fl_fill_init(struct fl_fill *fill)
 {
@@ -102,7 +103,7 @@ static void wait_for(struct fl_worker *worker, struct fl_vm *vm, struct fl_frame
     struct fl_frame *frame = NULL;
     struct fl_fill_wait *wait = calloc(1, sizeof(*wait));
     if (!wait) {
-        vm->fill.not_before_ns = worker->now + PAUSE;
+        vm->fill.not_before_ns = worker->now + LONG_PAUSE;
         return;
     }
     wait->waiter.mail.deliver = frame_came;
@@ -118,7 +119,7 @@ static void wait_for(struct fl_worker *worker, struct fl_vm *vm, struct fl_frame
     if (result == 1)
         fl_frame_unpin(frame); // it has just come: the next slice finds it
     else
-        vm->fill.not_before_ns = worker->now + PAUSE;
+        vm->fill.not_before_ns = worker->now + LONG_PAUSE;
     free(wait);
 }
 
@@ -132,6 +133,9 @@ static void advance(struct fl_worker *worker, struct fl_vm *vm, enum fl_install 
         break;
     case FL_INSTALL_AGAIN:
         fill->not_before_ns = worker->now + PAUSE;
+        break;
+    case FL_INSTALL_SHORT:
+        fill->not_before_ns = worker->now + LONG_PAUSE;
         break;
     case FL_INSTALL_GONE:
         fl_worker_vm_gone(worker, vm);

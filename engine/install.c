@@ -36,9 +36,10 @@ static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_
         *ret_pages = done + 1;
         return FL_INSTALL_DONE;
     case -EAGAIN:
+        return done > 0 ? FL_INSTALL_DONE : FL_INSTALL_AGAIN;
     case -ENOMEM:
     case -ENOSPC:
-        return done > 0 ? FL_INSTALL_DONE : FL_INSTALL_AGAIN;
+        return done > 0 ? FL_INSTALL_DONE : FL_INSTALL_SHORT;
     case -ESRCH:
         return FL_INSTALL_GONE;
     default:

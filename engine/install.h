@@ -11,7 +11,8 @@ struct fl_vm;
 
 enum fl_install {
     FL_INSTALL_DONE,   // *ret_pages pages, from the first on, are there and their waiters awake
-    FL_INSTALL_AGAIN,  // a REMOVE is in flight, or memory is short: read events, then try again
+    FL_INSTALL_AGAIN,  // a REMOVE is in flight: read events, then try again for as long as it takes
+    FL_INSTALL_SHORT,  // no memory, or no huge page, now: try again for a while
     FL_INSTALL_GONE,   // the address space is gone
     FL_INSTALL_FAILED, // the kernel will never take it
 };

@@ -14,6 +14,11 @@
 #define FIRST_PAUSE (20 * FL_NS_PER_US)
 #define LONGEST_PAUSE (10 * FL_NS_PER_MS)
 
+uint64_t fl_park_deadline(const struct fl_worker *worker)
+{
+    return worker->now + worker->options->read_timeout_ms * FL_NS_PER_MS;
+}
+
 void fl_parks_init(struct fl_parks *parks)
 {
     parks->count = 0;
@@ -73,7 +78,7 @@ struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t
     park->vm = vm;
     park->page = page;
     park->read_ns = read_ns;
-    park->deadline_ns = worker->now + worker->options->read_timeout_ms * FL_NS_PER_MS;
+    park->deadline_ns = fl_park_deadline(worker);
     CDS_INIT_LIST_HEAD(&park->in_retry);
     cds_list_add(&park->in_vm, bucket(&vm->parks, page));
     vm->parks.count++;
@@ -172,7 +177,7 @@ void fl_parks_expire(struct fl_vm *vm, uint64_t now)
                 continue;
             if (!park->error)
                 park->error = -ETIMEDOUT;
-            park->deadline_ns = now + park->worker->options->read_timeout_ms * FL_NS_PER_MS;
+            park->deadline_ns = fl_park_deadline(park->worker);
             fl_resolve(park->worker, vm, park->page, park->read_ns, park);
         }
     }

@@ -41,6 +41,9 @@ struct fl_parks {
     struct cds_list_head bucket[FL_PARK_BUCKETS];
 };
 
+// When something that begins to wait now is given up.
+uint64_t fl_park_deadline(const struct fl_worker *worker);
+
 void fl_parks_init(struct fl_parks *parks);
 struct fl_park *fl_park_find(struct fl_vm *vm, uint64_t page);
 

@@ -99,6 +99,7 @@ static enum fl_outcome fail(struct want *want, int error)
         fl_vm_kill(vm, "a page cannot be had, and this kernel cannot poison it");
         break;
     case FL_INSTALL_AGAIN:
+    case FL_INSTALL_SHORT:
         break;
     }
     return fail_again(want, error);
@@ -110,6 +111,12 @@ static enum fl_outcome settle(struct want *want, enum fl_install result, enum fl
     case FL_INSTALL_DONE:
         return done(want, outcome);
     case FL_INSTALL_AGAIN:
+        again(want);
+        // A VM may be frozen in the middle of its madvise: that is no reason to fail its pages.
+        if (want->park)
+            want->park->deadline_ns = fl_park_deadline(want->worker);
+        return FL_PARKED;
+    case FL_INSTALL_SHORT:
         return again(want);
     case FL_INSTALL_GONE:
         fl_worker_vm_gone(want->worker, want->vm);

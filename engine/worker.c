@@ -134,7 +134,8 @@ static void hung_up(struct fl_worker *worker, struct fl_vm *vm)
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
     close(vm->socket);
     vm->socket = -1;
-    doubt(worker, vm);
+    if (vm->pidfd < 0) // nothing else will tell us of its end
+        doubt(worker, vm);
     look_at(worker, vm);
 }
 

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/unix_socket.h"
+
+static const struct fl_socket_access access_all = {0640, (uid_t)-1, (gid_t)-1};
+static char directory[512];
+
+static void make_directory(void)
+{
+    snprintf(directory, sizeof(directory), "%s/faultline-socket-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    cr_assert_not_null(mkdtemp(directory));
+}
+
+static void remove_directory(void)
+{
+    char command[600];
+    snprintf(command, sizeof(command), "rm -r '%s'", directory);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(unix_socket, .init = make_directory, .fini = remove_directory, .timeout = 30);
+
+static const char *in_directory(const char *name)
+{
+    static char path[1024];
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    return path;
+}
+
+Test(unix_socket, has_its_mode_and_takes_connections)
+{
+    struct fl_listening listening;
+    struct stat status;
+    const char *path = in_directory("a.sock");
+    cr_assert_eq(fl_socket_listen(path, &access_all, &listening), 0);
+    cr_assert_eq(stat(path, &status), 0);
+    cr_assert_eq(status.st_mode & 0777, 0640);
+    int client = fl_socket_connect(path);
+    cr_assert_geq(client, 0);
+    int peer = accept(listening.fd, NULL, NULL);
+    cr_assert_geq(peer, 0);
+    close(client);
+    close(peer);
+    fl_socket_close(path, &listening);
+    cr_assert_eq(stat(path, &status), -1);
+}
+
+// 200 bytes of name alone, where a socket address has room for 108.
+Test(unix_socket, takes_a_path_of_any_length)
+{
+    struct fl_listening listening;
+    char name[201];
+    memset(name, 'n', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    const char *path = in_directory(name);
+    cr_assert_eq(fl_socket_listen(path, &access_all, &listening), 0);
+    int client = fl_socket_connect(path);
+    cr_assert_geq(client, 0);
+    close(client);
+    fl_socket_close(path, &listening);
+}
+
+Test(unix_socket, takes_the_place_of_a_dead_one_only)
+{
+    struct fl_listening first;
+    struct fl_listening second;
+    struct stat status;
+    const char *path = in_directory("a.sock");
+    cr_assert_eq(fl_socket_listen(path, &access_all, &first), 0);
+    cr_assert_eq(fl_socket_listen(path, &access_all, &second), -EADDRINUSE);
+    close(first.fd); // as if its process had been killed: the path stays
+    cr_assert_eq(fl_socket_listen(path, &access_all, &second), 0);
+    first.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    fl_socket_close(path, &first); // not its own any more: it must leave it
+    cr_assert_eq(stat(path, &status), 0);
+    fl_socket_close(path, &second);
+}
+
+Test(unix_socket, leaves_files_alone)
+{
+    struct fl_listening listening;
+    struct stat status;
+    const char *path = in_directory("file");
+    close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    cr_assert_eq(fl_socket_listen(path, &access_all, &listening), -EEXIST);
+    cr_assert_eq(stat(path, &status), 0);
+    cr_assert(S_ISREG(status.st_mode));
+    cr_assert_eq(fl_socket_listen(in_directory("none/a.sock"), &access_all, &listening), -ENOENT);
+    cr_assert_eq(fl_socket_listen(in_directory(""), &access_all, &listening), -EEXIST);
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <criterion/criterion.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/bitmap.h"
+#include "engine/vm_state.h"
+
+// What a successor of a killed engine does: it has the descriptor, and maps it somewhere else.
+Test(vm_state, is_found_again_through_its_descriptor)
+{
+    struct fl_layout layout = {
+        .page_shift = 12, .regions = 1, .region = {{.base = 4096, .bytes = 100000ULL * 4096}}};
+    const char *reason = NULL;
+    struct fl_vm_state *state = NULL;
+    int fd = -1;
+    cr_assert_eq(fl_layout_finish(&layout, &reason), 0);
+    cr_assert_eq(fl_vm_state_create(7, 42, "image", &layout, &fd, &state), 0);
+    fl_bits_set(fl_vm_removed(state), 99990, 10);
+    fl_bits_set(fl_vm_installed(state), 0, 1);
+    state->inbox[3].arg.pagefault.address = 12345;
+    size_t bytes = state->total_bytes;
+    fl_vm_state_unmap(state);
+
+    struct fl_vm_state *again = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    cr_assert_neq((void *)again, MAP_FAILED);
+    cr_assert_eq(again->magic, FL_VM_STATE_MAGIC);
+    cr_assert_eq(again->version, FL_VM_STATE_VERSION);
+    cr_assert_eq(again->id, 7);
+    cr_assert_eq(again->pid, 42);
+    cr_assert_str_eq(again->image, "image");
+    cr_assert_eq(again->layout.pages, 100000);
+    cr_assert(fl_bit_test(fl_vm_removed(again), 99999));
+    cr_assert_not(fl_bit_test(fl_vm_removed(again), 99989));
+    cr_assert(fl_bit_test(fl_vm_installed(again), 0));
+    cr_assert_not(fl_bit_test(fl_vm_installed(again), 99999));
+    cr_assert_eq(again->inbox[3].arg.pagefault.address, 12345);
+    munmap(again, bytes);
+    close(fd);
+}
+
+// The memory of a VM's state is that of what it touched, not of the VM's size.
+Test(vm_state, is_sparse)
+{
+    struct fl_layout layout = {
+        .page_shift = 12, .regions = 1, .region = {{.base = 4096, .bytes = 64ULL << 30}}};
+    const char *reason = NULL;
+    struct fl_vm_state *state = NULL;
+    struct stat status;
+    int fd = -1;
+    cr_assert_eq(fl_layout_finish(&layout, &reason), 0);
+    cr_assert_eq(fl_vm_state_create(1, 1, "image", &layout, &fd, &state), 0);
+    cr_assert_eq(fstat(fd, &status), 0);
+    cr_assert_lt(status.st_blocks * 512, 64 << 10);
+    fl_vm_state_unmap(state);
+    close(fd);
+}

@@ -139,9 +139,10 @@ void fl_images_free(struct fl_images *images)
 {
     if (!images)
         return;
-    while (!cds_list_empty(&images->open)) {
-        struct entry *entry = cds_list_first_entry(&images->open, struct entry, link);
-        cds_list_del(&entry->link);
+    struct entry *entry;
+    struct entry *next;
+    cds_list_for_each_entry_safe(entry, next, &images->open, link)
+    {
         fl_image_unref(entry->image);
         free(entry);
     }

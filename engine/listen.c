@@ -120,8 +120,9 @@ int fl_listener_add(struct fl_server *server, const char *image, const char *pat
 
 void fl_listeners_close(struct fl_server *server)
 {
-    while (!cds_list_empty(&server->listeners))
-        close_listener(cds_list_first_entry(&server->listeners, struct fl_listener, link));
+    struct fl_listener *listener;
+    struct fl_listener *next;
+    cds_list_for_each_entry_safe(listener, next, &server->listeners, link) close_listener(listener);
 }
 
 void fl_listeners_pause(struct fl_server *server)

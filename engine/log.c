@@ -1,12 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum { LINE_MAX_BYTES = 1024 };
+
+// A log that nobody reads must not stop a worker: a line that would have to wait is dropped, and
+// counted.
+static void put(const char *line, size_t length)
+{
+    static _Atomic unsigned long dropped;
+    struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&poll_fd, 1, 0) != 1 || !(poll_fd.revents & POLLOUT)) {
+        dropped++;
+        return;
+    }
+    unsigned long missing = atomic_exchange(&dropped, 0);
+    if (missing > 0)
+        dprintf(STDERR_FILENO, "event=log_dropped lines=%lu\n", missing);
+    ssize_t written = write(STDERR_FILENO, line, length);
+    (void)written;
+}
 
 void fl_log(enum fl_log_level level, const char *format, ...)
 {
@@ -23,9 +42,7 @@ void fl_log(enum fl_log_level level, const char *format, ...)
     if (used > sizeof(line) - 2)
         used = sizeof(line) - 2;
     line[used++] = '\n';
-    // A log that cannot be written must not stop the engine.
-    ssize_t written = write(STDERR_FILENO, line, used);
-    (void)written;
+    put(line, used);
 }
 
 const char *fl_log_text(const char *text, char *buf, size_t size)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The log: one line an event, key=value, on stderr, written at once so that lines of several
-// threads do not mix. Under journald (JOURNAL_STREAM is set) each line starts with its priority.
+// threads do not mix, and dropped (and counted) rather than waited for. Under journald
+// (JOURNAL_STREAM is set) each line starts with its priority.
 #ifndef FAULTLINE_ENGINE_LOG_H
 #define FAULTLINE_ENGINE_LOG_H
 

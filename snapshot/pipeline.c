@@ -107,7 +107,8 @@ static void finish(struct run *run, const struct task *task, int result)
     } else {
         run->next[task->stage] = task->item + 1;
         slot->stage++;
-        if (slot->stage == run->pipeline->stages_count)
+        // Items may leave the last stage in any order; a slot is free once all before it have left.
+        while (run->head < run->tail && ready(run, run->pipeline->stages_count, run->head))
             run->head++;
     }
     pthread_cond_broadcast(&run->changed);

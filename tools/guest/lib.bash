@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # what guest_tick sets is for its callers
+# Shared by make and restore: a QEMU guest whose console is read line by line and which QMP commands steer.
+# QEMU runs inside its directory with relative names, so that no path needs QEMU's or a shell's quoting.
+
+guest_mib=256
+qemu_pid=
+
+fail() {
+    echo "${0##*/}: $*" >&2
+    exit 1
+}
+
+# Starts QEMU in directory $1, which holds kernel, initrd and ram; the rest are more arguments for QEMU. With
+# qemu_preload set, QEMU runs with that library. It dies with this script.
+guest_start() {
+    local dir=$1
+    shift
+    exec {console}< <(
+        cd "$dir" || exit
+        [ -z "${qemu_preload:-}" ] || export LD_PRELOAD=$qemu_preload
+        exec setpriv --pdeathsig KILL qemu-system-x86_64 -accel tcg -nodefaults -no-user-config -no-reboot -display none \
+            -object "memory-backend-file,id=ram,mem-path=ram,share=on,size=${guest_mib}M" \
+            -machine pc,memory-backend=ram -m "$guest_mib" -kernel kernel -initrd initrd \
+            -append "${guest_append:-}" -serial file:/dev/stdout -qmp unix:qmp,server=on,wait=off "$@" \
+            </dev/null 2>qemu.log
+    )
+    qemu_pid=$!
+    local deadline=$((SECONDS + 30))
+    until [ -S "$dir/qmp" ]; do
+        kill -0 "$qemu_pid" 2>/dev/null || fail "QEMU did not start: $(cat "$dir/qemu.log")"
+        [ "$SECONDS" -lt "$deadline" ] || fail "QEMU made no QMP socket in 30 s"
+        sleep 0.05
+    done
+    coproc QMP { cd "$dir" && exec socat - UNIX-CONNECT:qmp; }
+    qmp '{"execute": "qmp_capabilities"}'
+}
+
+# Kills QEMU at once, and waits until it is gone: whatever serves its memory may end after that.
+guest_kill() {
+    [ -n "$qemu_pid" ] || return 0
+    kill -KILL "$qemu_pid" 2>/dev/null || true
+    wait "$qemu_pid" 2>/dev/null || true
+    while kill -0 "$qemu_pid" 2>/dev/null; do sleep 0.05; done
+    qemu_pid=
+}
+
+# Sends one QMP command and puts what it returned into $answer; events in between are of no interest.
+qmp() {
+    printf '%s\n' "$1" >&"${QMP[1]}" || fail "QEMU does not listen to $1"
+    while IFS= read -r -t 60 -u "${QMP[0]}" answer; do
+        case $answer in
+        '{"return"'*) return ;;
+        '{"error"'*) fail "QEMU refused $1: $answer" ;;
+        esac
+    done
+    fail "QEMU did not answer $1"
+}
+
+# RAM stays in its file; a migration carries the state of the devices only.
+qmp_ignore_shared() {
+    qmp '{"execute": "migrate-set-capabilities", "arguments":
+        {"capabilities": [{"capability": "x-ignore-shared", "state": true}]}}'
+}
+
+# Waits for the migration to end, at most $1 seconds.
+qmp_migrated() {
+    local deadline=$((SECONDS + $1))
+    while [ "$SECONDS" -lt "$deadline" ]; do
+        qmp '{"execute": "query-migrate"}'
+        case $(jq -r '.return.status // "none"' <<<"$answer") in
+        completed) return ;;
+        failed | cancelled) fail "the migration failed: $answer" ;;
+        esac
+        sleep 0.05
+    done
+    fail "the migration did not end in $1 s: $answer"
+}
+
+# Reads the console up to the next line of the workload, waiting until the time $1 (of SECONDS). Sets $line, $tick and
+# $verdict. What was read of a line that is not complete yet stays in $partial.
+partial=
+guest_tick() {
+    local left
+    while left=$(($1 - SECONDS)) && [ "$left" -gt 0 ]; do
+        if ! IFS= read -r -t "$left" -u "$console" line; then
+            partial+=$line
+            kill -0 "$qemu_pid" 2>/dev/null || fail "QEMU ended: $(cat "$2/qemu.log")"
+            continue
+        fi
+        line=${partial}${line%$'\r'}
+        partial=
+        if [[ $line =~ ^tick\ ([0-9]+)\ checksum\ [0-9a-f]+\ (OK|BAD) ]]; then
+            tick=${BASH_REMATCH[1]}
+            verdict=${BASH_REMATCH[2]}
+            return
+        fi
+        [[ $line != *"Kernel panic"* && $line != workload:* ]] || fail "the guest failed: $line"
+    done
+    fail "the guest's console showed no tick in time"
+}

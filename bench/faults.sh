@@ -30,7 +30,7 @@ warm_fault_server() {
         --file "$work/memory" --verify 1G >"$work/warm" || die "$1 does not serve what is in the file"
 }
 
-measure_fault_run() {
+run_loadgen() {
     local scenario=$1 vms=$2 threads=$3 memory=$4 page_size=$5 order=$6 server=$7 round=$8
     local pid arguments=()
     for pid in $(server_pids "$server"); do
@@ -39,9 +39,24 @@ measure_fault_run() {
     "$loadgen" --socket "$(fault_socket "$server")" --vms "$vms" --threads "$threads" --memory "$memory" \
         --page-size "$page_size" --order "$order" --seed "$round" --file "$work/memory" --verify 64 \
         "${arguments[@]}" >"$work/run" || die "$server failed in $scenario, round $round"
-    record '{part: "faults", scenario: $scenario, server: $server, round: ($round | tonumber),
-             busy_percent: ($busy | tonumber)} + .' --arg scenario "$scenario" --arg server "$server" \
-        --arg round "$round" --arg busy "$busy_percent" <"$work/run"
+}
+
+# True if other programs had less than a fifth of a CPU meanwhile. The kernel counts hundredths of a second:
+# a limit closer to zero would throw away short runs by chance.
+was_alone() {
+    jq -e '(.others_cpu_percent // 0) < 20' "$work/run" >/dev/null
+}
+
+# A disturbed run is thrown away and made again, a few times; the last one counts as it is.
+measure_fault_run() {
+    local scenario=$1 server=$7 round=$8 tries=1
+    run_loadgen "$@"
+    until was_alone || [ "$wait_quiet" = 0 ] || [ $tries -ge 10 ]; do
+        run_loadgen "$@"
+        tries=$((tries + 1))
+    done
+    record '{part: "faults", scenario: $scenario, server: $server, round: $round, tries: $tries} + .' \
+        --arg scenario "$scenario" --arg server "$server" --argjson round "$round" --argjson tries $tries <"$work/run"
 }
 
 measure_fault_round() {

@@ -272,10 +272,9 @@ static int pack_locked(struct job *job)
     r = fl_pack_run(&job->run, &job->options->progress);
     if (r < 0)
         return run_failed(job, r);
+    if (fl_progress_call(&job->options->progress, job->run.input_bytes, job->run.input_bytes) < 0)
+        return run_failed(job, -ECANCELED);
     r = check_unchanged(job);
-    if (r == 0 &&
-        fl_progress_call(&job->options->progress, job->run.input_bytes, job->run.input_bytes) < 0)
-        r = run_failed(job, -ECANCELED);
     if (r == 0)
         r = publish(job);
     if (r == 0)

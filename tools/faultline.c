@@ -24,6 +24,7 @@ static const struct verb verbs[] = {
     {"handler", cmd_handler, "serve page faults from one raw memory file, in the foreground"},
     {"listen", cmd_listen, "have a running server listen for an image at another path"},
     {"status", cmd_status, "show what a running server does"},
+    {"doctor", cmd_doctor, "find who waits on a userfaultfd of this host, and why"},
 };
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
@@ -41,7 +42,8 @@ int main(int argc, char **argv)
         help(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         help(stdout);
         return EXIT_DONE;
     }

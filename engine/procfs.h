@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reading /proc: what the doctor needs of it. Processes come and go meanwhile, so every call may
+// fail with -ENOENT or -ESRCH: that is no error of the host. Any thread.
+#ifndef FAULTLINE_ENGINE_PROCFS_H
+#define FAULTLINE_ENGINE_PROCFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// Calls fn with each number that names an entry of the directory ("/proc", "/proc/7/fd"); stops at
+// its first non-zero result and returns it. -errno if the directory cannot be read.
+int fl_proc_each(const char *directory, int (*fn)(void *arg, int number), void *arg);
+
+// The file's first size - 1 bytes, NUL-terminated. Bytes, or -errno.
+ssize_t fl_proc_read(const char *path, char *buf, size_t size);
+// The link's target, NUL-terminated, cut at size - 1. 0 or -errno.
+int fl_proc_link(const char *path, char *buf, size_t size);
+
+// The number after the first "KEY" in text, in base 10 or 16 by its form; false if there is none.
+bool fl_proc_number(const char *text, const char *key, uint64_t *ret_number);
+
+// The process's name as the kernel has it; "?" if it is gone.
+void fl_proc_name(pid_t pid, char *buf, size_t size);
+// True if the process has memory that is registered with a userfaultfd for missing pages ("um" in
+// its smaps).
+bool fl_proc_has_uffd_memory(pid_t pid);
+
+#endif

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "engine/doctor.h"
+#include "tools/cli.h"
+#include "tools/verb.h"
+
+enum { DEFAULT_PATIENCE_MS = 1000, HOUR_MS = 3600 * 1000 };
+
+static const char help[] =
+    "usage: faultline doctor [OPTION...]\n"
+    "\n"
+    "Finds every userfaultfd of this host, whoever its handler is: who holds it, whose memory it "
+    "is, how many\n"
+    "faults wait on it, unread or read and not resolved, and for how long. It reads /proc only, so "
+    "it works when\n"
+    "nothing else does. Run it as root. Exit status 0: nobody waits too long; 1: somebody does.\n"
+    "\n"
+    "  --all              show those that are well, too\n"
+    "  --json             as JSON, all of them\n"
+    "  --patience MS      how long a fault may wait (default 1000)\n"
+    "  -h, --help\n";
+
+// What to do about it, one command.
+static void mend(const struct fl_uffd_case *uffd, char *buf, size_t size)
+{
+    if (uffd->vm != 0 && uffd->verdict != FL_VERDICT_OK)
+        snprintf(buf, size, "kill -KILL %d", (int)uffd->vm);
+    else
+        buf[0] = '\0';
+}
+
+static const char *explain(enum fl_verdict verdict)
+{
+    switch (verdict) {
+    case FL_VERDICT_STUCK:
+        return "its handler does not answer";
+    case FL_VERDICT_ORPHAN:
+        return "its handler is gone: nobody but the VM holds its userfaultfd, and it waits for "
+               "ever";
+    case FL_VERDICT_UNKNOWN:
+        return "somebody waits, but none of the holders is known to own the memory";
+    case FL_VERDICT_OK:
+        break;
+    }
+    return "nobody waits for long";
+}
+
+// --- text ---
+
+static void print_wait(int64_t ms)
+{
+    if (ms >= 0)
+        printf(" for %.1f s", (double)ms / 1000);
+}
+
+static void print_case(const struct fl_uffd_case *uffd)
+{
+    char command[64];
+    printf("userfaultfd %" PRIu64 ": %s: %s\n", uffd->inode, fl_verdict_name(uffd->verdict),
+           explain(uffd->verdict));
+    if (uffd->vm != 0)
+        printf("  memory of   %s (pid %d)\n", uffd->vm_name, (int)uffd->vm);
+    printf("  held by    ");
+    for (size_t i = 0; i < uffd->holders; i++)
+        printf(" %s (pid %d, fd %d)%s", uffd->holder[i].name, (int)uffd->holder[i].pid,
+               uffd->holder[i].fd, i + 1 < uffd->holders ? "," : "");
+    printf("\n  faults      %" PRIu64 " unread, %" PRIu64
+           " read and not resolved; %zu tasks of the VM wait",
+           uffd->pending, uffd->unresolved, uffd->tasks);
+    print_wait(uffd->waiting_ms);
+    mend(uffd, command, sizeof(command));
+    printf("\n%s%s%s", *command ? "  to mend     " : "", command, *command ? "\n" : "");
+}
+
+static void print_task(const struct fl_waiting_task *task)
+{
+    printf("task %d of pid %d (%s%s), state %c, waits", (int)task->tid, (int)task->pid, task->name,
+           task->kernel ? ", a kernel worker" : "", task->state);
+    print_wait(task->waiting_ms);
+    printf("\n%s%s%s", *task->stack ? "  in          " : "", task->stack, *task->stack ? "\n" : "");
+}
+
+static void print_text(const struct fl_diagnosis *found, int64_t patience, bool all)
+{
+    for (size_t i = 0; i < found->cases; i++) {
+        if (all || found->uffd[i].verdict != FL_VERDICT_OK)
+            print_case(&found->uffd[i]);
+    }
+    for (size_t i = 0; i < found->tasks; i++) {
+        if (all || found->task[i].waiting_ms < 0 || found->task[i].waiting_ms >= patience)
+            print_task(&found->task[i]);
+    }
+    if (!found->complete)
+        printf("not all processes could be read: run it as root\n");
+    printf("%s: %zu userfaultfds, %zu tasks waiting, %zu of them kernel workers\n",
+           found->healthy ? "healthy" : "NOT HEALTHY", found->cases, found->tasks,
+           found->kernel_tasks);
+}
+
+// --- JSON ---
+
+static json_t *case_json(const struct fl_uffd_case *uffd)
+{
+    char command[64];
+    json_t *holders = json_array();
+    for (size_t i = 0; i < uffd->holders; i++)
+        json_array_append_new(holders,
+                              json_pack("{s:i, s:i, s:s}", "pid", (int)uffd->holder[i].pid, "fd",
+                                        uffd->holder[i].fd, "name", uffd->holder[i].name));
+    mend(uffd, command, sizeof(command));
+    return json_pack("{s:I, s:s, s:s, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:s}", "inode",
+                     (json_int_t)uffd->inode, "verdict", fl_verdict_name(uffd->verdict), "reason",
+                     explain(uffd->verdict), "vm_pid", (int)uffd->vm, "vm_name", uffd->vm_name,
+                     "holders", holders, "unread", (json_int_t)uffd->pending, "unresolved",
+                     (json_int_t)uffd->unresolved, "tasks", (json_int_t)uffd->tasks, "waiting_ms",
+                     (json_int_t)uffd->waiting_ms, "mend", command);
+}
+
+static json_t *task_json(const struct fl_waiting_task *task)
+{
+    return json_pack("{s:i, s:i, s:s, s:b, s:s%, s:I, s:s}", "pid", (int)task->pid, "tid",
+                     (int)task->tid, "name", task->name, "kernel", task->kernel, "state",
+                     &task->state, (size_t)1, "waiting_ms", (json_int_t)task->waiting_ms, "stack",
+                     task->stack);
+}
+
+static void print_json(const struct fl_diagnosis *found)
+{
+    json_t *cases = json_array();
+    json_t *tasks = json_array();
+    for (size_t i = 0; i < found->cases; i++)
+        json_array_append_new(cases, case_json(&found->uffd[i]));
+    for (size_t i = 0; i < found->tasks; i++)
+        json_array_append_new(tasks, task_json(&found->task[i]));
+    json_t *all = json_pack("{s:b, s:b, s:o, s:o}", "healthy", found->healthy, "complete",
+                            found->complete, "userfaultfds", cases, "tasks", tasks);
+    json_dumpf(all, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(all);
+}
+
+int cmd_doctor(int argc, char **argv)
+{
+    static const struct option options[] = {{"all", no_argument, NULL, 'a'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"patience", required_argument, NULL, 'p'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    uint64_t patience = DEFAULT_PATIENCE_MS;
+    bool json = false;
+    bool all = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return EXIT_DONE;
+        }
+        if (option == '?')
+            return EXIT_USAGE;
+        if (option == 'p' && cli_parse_number(optarg, 0, HOUR_MS, &patience) != 0)
+            return cli_usage("doctor", "'%s' is not a number of milliseconds", optarg);
+        json = json || option == 'j';
+        all = all || option == 'a';
+    }
+    if (optind != argc)
+        return cli_usage("doctor", "it takes no argument '%s'", argv[optind]);
+    struct fl_diagnosis found;
+    int error = fl_diagnose((int64_t)patience, &found);
+    if (error)
+        return cli_fail_errno("doctor", error, "/proc cannot be read");
+    if (json)
+        print_json(&found);
+    else
+        print_text(&found, (int64_t)patience, all);
+    int status = found.healthy ? EXIT_DONE : EXIT_FAILED;
+    fl_diagnosis_free(&found);
+    return status;
+}

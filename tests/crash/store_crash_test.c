@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The packer and the collector are killed before each call that changes a file, one call a round,
+// until a round goes through; and each of these calls fails in turn for want of space. After each
+// round: the store opens, what was published is intact, the work can be done again, and gc leaves
+// nothing over.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/unit/snapshot_support.h"
+
+static struct workspace space;
+static char base[96];   // a store with the image "first"
+static char second[96]; // a memory file that shares half of its pages with "first"
+static char log_path[96];
+
+enum { ROUNDS_MAX = 400 };
+
+static int run(const char *const *argv, long crash_at, int crash_errno)
+{
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0) {
+        char number[32];
+        int log = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        dup2(log, STDOUT_FILENO);
+        dup2(log, STDERR_FILENO);
+        snprintf(number, sizeof(number), "%ld", crash_at);
+        setenv("CRASH_AT", number, 1);
+        snprintf(number, sizeof(number), "%d", crash_errno);
+        setenv("CRASH_ERRNO", number, 1);
+        if (crash_at > 0)
+            setenv("LD_PRELOAD", CRASH_SHIM, 1);
+        // A sanitizer wants to be the first library; the shim does not hide anything from it.
+        setenv("ASAN_OPTIONS", "verify_asan_link_order=0:abort_on_error=1:detect_leaks=0", 1);
+        execv(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    int status;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static bool was_killed(int status)
+{
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+static const char *faultline(void)
+{
+    const char *given = getenv("FAULTLINE_BIN");
+    return given ? given : FAULTLINE_DEFAULT;
+}
+
+static int run_pack(const char *store, const char *name, const char *memory, long at, int error)
+{
+    // One thread, so that a call's number is the same call in each round.
+    const char *const argv[] = {faultline(), "pack",      "--store", store,  "--name",
+                                name,        "--threads", "1",       memory, NULL};
+    return run(argv, at, error);
+}
+
+static int run_gc(long at, int error)
+{
+    const char *const argv[] = {faultline(), "gc", "--store", space.store, NULL};
+    return run(argv, at, error);
+}
+
+static void copy_base(void)
+{
+    char command[400];
+    snprintf(command, sizeof(command), "rm -rf '%s' && cp -r --sparse=always '%s' '%s'",
+             space.store, base, space.store);
+    cr_assert_eq(system(command), 0);
+}
+
+static void setup(void)
+{
+    cr_assert_eq(workspace_make(&space), 0);
+    snprintf(base, sizeof(base), "%s/base", space.dir);
+    snprintf(second, sizeof(second), "%s/second", space.dir);
+    snprintf(log_path, sizeof(log_path), "%s/log", space.dir);
+    cr_assert_eq(make_pages(space.memory, 1, 1300), 0);
+    cr_assert_eq(make_pages(second, 700, 1300), 0);
+    cr_assert_eq(run_pack(base, "first", space.memory, 0, 0), 0);
+}
+
+static void teardown(void)
+{
+    workspace_remove(&space);
+}
+
+TestSuite(crash, .init = setup, .fini = teardown, .timeout = 280);
+
+static bool has_image(const char *name)
+{
+    char path[200];
+    snprintf(path, sizeof(path), "%s/images/%s.img", space.store, name);
+    return access(path, F_OK) == 0;
+}
+
+static void expect_image(const char *name, const char *memory, long round)
+{
+    cr_assert_eq(unpack_file(space.store, name, space.output), 0, "round %ld, %s", round, name);
+    cr_assert(same_files(memory, space.output), "round %ld, %s", round, name);
+}
+
+static void expect_clean(long round, int packs)
+{
+    uint64_t bad;
+    cr_assert_eq(collect_store(space.store, false, NULL), 0, "round %ld", round);
+    cr_assert_eq(count_files(space.store, "tmp"), 0, "round %ld", round);
+    cr_assert_eq(count_files(space.store, "packs"), packs, "round %ld", round);
+    cr_assert_eq(verify_store(space.store, &bad), 0, "round %ld", round);
+    cr_assert_eq(bad, 0, "round %ld", round);
+}
+
+// After any end of packing "second" into a store that has "first".
+static void expect_whole(long round)
+{
+    uint64_t bad;
+    cr_assert_eq(verify_store(space.store, &bad), 0, "round %ld", round);
+    cr_assert_eq(bad, 0, "round %ld", round);
+    expect_image("first", space.memory, round);
+    if (has_image("second"))
+        expect_image("second", second, round);
+    else
+        cr_assert_eq(run_pack(space.store, "second", second, 0, 0), 0, "round %ld", round);
+    expect_clean(round, 2);
+    expect_image("first", space.memory, round);
+    expect_image("second", second, round);
+}
+
+Test(crash, pack_killed_before_each_call)
+{
+    long round = 1;
+    bool published = false;
+    for (; round < ROUNDS_MAX; round++) {
+        copy_base();
+        int status = run_pack(space.store, "second", second, round, 0);
+        published |= has_image("second") && was_killed(status);
+        if (!was_killed(status))
+            cr_assert_eq(status, 0, "round %ld", round);
+        expect_whole(round);
+        if (!was_killed(status))
+            break;
+    }
+    cr_assert_gt(round, 10);
+    cr_assert_lt(round, ROUNDS_MAX);
+    cr_assert(published, "some rounds were killed after publishing");
+}
+
+Test(crash, first_pack_killed_before_each_call)
+{
+    long round = 1;
+    for (; round < ROUNDS_MAX; round++) {
+        char command[200];
+        snprintf(command, sizeof(command), "rm -rf '%s'", space.store);
+        cr_assert_eq(system(command), 0);
+        int status = run_pack(space.store, "first", space.memory, round, 0);
+        bool there = access(space.store, F_OK) == 0 && has_image("first");
+        if (!there)
+            cr_assert_eq(run_pack(space.store, "first", space.memory, 0, 0), 0, "round %ld", round);
+        expect_image("first", space.memory, round);
+        expect_clean(round, 1);
+        if (!was_killed(status))
+            break;
+    }
+    cr_assert_gt(round, 10);
+    cr_assert_lt(round, ROUNDS_MAX);
+}
+
+static void read_log(char *text, size_t size)
+{
+    FILE *log = fopen(log_path, "re");
+    cr_assert(log);
+    size_t len = fread(text, 1, size - 1, log);
+    text[len] = '\0';
+    fclose(log);
+}
+
+// All that is left of a failed pack is a sentence.
+static void expect_failed_cleanly(long round, int status)
+{
+    char text[600];
+    cr_assert_eq(WEXITSTATUS(status), 1, "round %ld", round);
+    read_log(text, sizeof(text));
+    cr_assert(strstr(text, "faultline pack: ") == text, "round %ld: %s", round, text);
+    cr_assert(strstr(text, strerror(ENOSPC)), "round %ld: %s", round, text);
+    cr_assert_not(has_image("second"), "round %ld", round);
+    cr_assert_eq(count_files(space.store, "tmp"), 0, "round %ld", round);
+    cr_assert_eq(count_files(space.store, "packs"), 1, "round %ld", round);
+}
+
+// Once the image is published only the index can fail, which is a warning: the round without one is
+// the first that reached none of the calls.
+Test(crash, pack_without_space_from_each_call_on)
+{
+    long round = 1;
+    int failed = 0;
+    int warned = 0;
+    for (; round < ROUNDS_MAX; round++) {
+        char text[600];
+        copy_base();
+        int status = run_pack(space.store, "second", second, round, ENOSPC);
+        cr_assert(WIFEXITED(status), "round %ld: status %x", round, status);
+        if (status != 0)
+            expect_failed_cleanly(round, status);
+        failed += status != 0;
+        read_log(text, sizeof(text));
+        expect_whole(round);
+        bool warning = strstr(text, "the store's index could not be") != NULL;
+        warned += warning;
+        if (status == 0 && !warning)
+            break;
+    }
+    cr_assert_gt(failed, 8);
+    cr_assert_gt(warned, 1);
+    cr_assert_lt(round, ROUNDS_MAX);
+}
+
+Test(crash, gc_killed_before_each_call)
+{
+    long round = 1;
+    cr_assert_eq(run_pack(base, "second", second, 0, 0), 0);
+    char leftover[160];
+    snprintf(leftover, sizeof(leftover), "%s/tmp/.leftover", base);
+    cr_assert_eq(make_pages(leftover, 1, 1), 0);
+    char image[160];
+    snprintf(image, sizeof(image), "%s/images/second.img", base);
+    int r = unlink(image);
+    cr_assert_eq(r, 0);
+    for (; round < ROUNDS_MAX; round++) {
+        copy_base();
+        int status = run_gc(round, 0);
+        expect_image("first", space.memory, round);
+        expect_clean(round, 1);
+        cr_assert_eq(run_pack(space.store, "second", second, 0, 0), 0, "round %ld", round);
+        expect_image("second", second, round);
+        if (!was_killed(status))
+            break;
+    }
+    cr_assert_gt(round, 3);
+    cr_assert_lt(round, ROUNDS_MAX);
+}
+
+// Without space an unpack leaves no file, and no piece of one.
+Test(crash, unpack_without_space_from_each_call_on)
+{
+    long round = 1;
+    const char *const argv[] = {faultline(), "unpack", "--store",    base, "--threads",
+                                "1",         "first",  space.output, NULL};
+    for (; round < ROUNDS_MAX; round++) {
+        int status = run(argv, round, ENOSPC);
+        if (status == 0)
+            break;
+        cr_assert(WIFEXITED(status), "round %ld", round);
+        cr_assert_eq(WEXITSTATUS(status), 1, "round %ld", round);
+        cr_assert_neq(access(space.output, F_OK), 0, "round %ld", round);
+        cr_assert_eq(count_files(space.dir, "."), 4, "round %ld: base, memory, second, log", round);
+    }
+    cr_assert_gt(round, 3);
+    cr_assert_lt(round, ROUNDS_MAX);
+    cr_assert(same_files(space.memory, space.output));
+}

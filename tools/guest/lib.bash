@@ -4,7 +4,7 @@
 # QEMU runs inside its directory with relative names, so that no path needs QEMU's or a shell's quoting.
 
 guest_mib=256
-qemu_pid=
+qemu_pid='' qmp_pid=''
 
 fail() {
     echo "${0##*/}: $*" >&2
@@ -33,6 +33,7 @@ guest_start() {
         sleep 0.05
     done
     coproc QMP { cd "$dir" && exec socat - UNIX-CONNECT:qmp; }
+    qmp_pid=$!
     qmp '{"execute": "qmp_capabilities"}'
 }
 
@@ -42,7 +43,9 @@ guest_kill() {
     kill -KILL "$qemu_pid" 2>/dev/null || true
     wait "$qemu_pid" 2>/dev/null || true
     while kill -0 "$qemu_pid" 2>/dev/null; do sleep 0.05; done
-    qemu_pid=
+    qemu_pid=''
+    # Without QEMU, socat ends by itself.
+    [ -z "$qmp_pid" ] || wait "$qmp_pid" 2>/dev/null || true
 }
 
 # Sends one QMP command and puts what it returned into $answer; events in between are of no interest.

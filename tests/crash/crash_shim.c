@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h> // renameat
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>

@@ -157,6 +157,7 @@ static int watch_signals(struct run *run)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP); // a terminal that closes must not leave VMs behind
     // Blocked before the first thread is made, so that all threads inherit it.
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);

@@ -30,7 +30,7 @@ struct fl_server_options {
     struct fl_socket_access access; // of the images' sockets
 };
 
-// Serves until SIGTERM or SIGINT, then until no VM needs it any more. 0, or -errno with the
+// Serves until SIGTERM, SIGINT or SIGHUP, then until no VM needs it any more. 0, or -errno with the
 // sentence that says why it could not start.
 int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size);
 

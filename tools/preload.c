@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// libfaultline-preload.so: guest RAM on demand for a QEMU that knows nothing of it.
+//
+// In the environment: LD_PRELOAD, FAULTLINE_RAM_FILE=FILE and FAULTLINE_SOCKET=IMAGE.sock. For
+// QEMU: -object memory-backend-file,id=ram,mem-path=FILE,size=1G,share=on -machine
+// memory-backend=ram
+//
+// QEMU maps its RAM file; this library makes of exactly that mapping (told by the file's device and
+// inode) a private anonymous one, and hands it over to the handler that listens at
+// FAULTLINE_SOCKET. The mapping's offset in the file is its offset in the image. The file must
+// exist; nothing is read from it and nothing written to it, so an empty sparse one of the right
+// size will do. FAULTLINE_HUGE=1 takes 2 MiB pages from the hugetlb pool; QEMU then needs
+// `align=2M` on the backend, so that it maps at a multiple of that.
+//
+// Why share=on, though the memory becomes private: the migration capability x-ignore-shared, which
+// leaves RAM out of the migration stream, goes by QEMU's own flag of the backend, on both sides.
+// Without it the stream holds all of RAM and restoring writes every page. The guest never writes to
+// the file, so many guests may start from one; and nobody else sees its RAM: vhost-user and
+// whatever else shares the file do not work.
+//
+// Every error ends the process with one sentence on stderr, as going on would be a guest with zeros
+// for memory. That goes for a second mapping of the same part of the file too: the two would not
+// show the same memory. The handshake has no answer: a handler that refuses it later poisons the
+// memory, and the guest ends with SIGBUS. Discarding guest memory (balloon, free page reporting)
+// fails in QEMU with a message and changes nothing, as MADV_REMOVE takes a shared file.
+//
+// Children inherit LD_PRELOAD (`exec:` migrations run a shell): the file must go on existing.
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tools/client.h"
+
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB (21 << 26) // linux/mman.h: log2 of the size at bit 26
+#endif
+
+enum { MAPPINGS_MAX = 16, LINE = 2 * PATH_MAX + 512 };
+
+#define PRELOAD_API __attribute__((visibility("default")))
+
+PRELOAD_API void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset);
+PRELOAD_API void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset);
+
+// Set once, by configure().
+static struct {
+    char file[PATH_MAX];
+    char socket[PATH_MAX];
+    uint32_t page_bytes;
+    dev_t dev;
+    ino_t ino;
+} config;
+static pthread_once_t configured = PTHREAD_ONCE_INIT;
+
+// Parts of the file that have been mapped, also those unmapped since: what was written there is
+// gone, so that mapping them again would not show it.
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    uint64_t offset;
+    uint64_t bytes;
+} mapped[MAPPINGS_MAX];
+static size_t mappings;
+
+__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...)
+{
+    static const char prefix[] = "libfaultline-preload: ";
+    char line[LINE];
+    va_list args;
+    memcpy(line, prefix, sizeof(prefix));
+    va_start(args, format);
+    vsnprintf(line + sizeof(prefix) - 1, sizeof(line) - sizeof(prefix), format, args);
+    va_end(args);
+    size_t length = strlen(line);
+    line[length++] = '\n';
+    if (write(STDERR_FILENO, line, length) < 0)
+        _exit(1); // nobody to tell
+    _exit(1);
+}
+
+static void copy_setting(char *place, const char *name)
+{
+    const char *value = getenv(name);
+    if (!value || !*value)
+        die("%s is not set in the environment", name);
+    if (strlen(value) >= PATH_MAX)
+        die("%s is longer than a path can be", name);
+    strcpy(place, value);
+}
+
+static void configure(void)
+{
+    struct stat status;
+    const char *huge = getenv("FAULTLINE_HUGE");
+    copy_setting(config.file, "FAULTLINE_RAM_FILE");
+    copy_setting(config.socket, "FAULTLINE_SOCKET");
+    if (huge && *huge && strcmp(huge, "0") != 0 && strcmp(huge, "1") != 0)
+        die("FAULTLINE_HUGE is %s, which is neither 0 nor 1", huge);
+    config.page_bytes = huge && *huge == '1' ? FL_CLIENT_HUGE_PAGE : FL_CLIENT_PAGE;
+    if (stat(config.file, &status) != 0)
+        die("%s (FAULTLINE_RAM_FILE): %s", config.file, strerror(errno));
+    if (!S_ISREG(status.st_mode))
+        die("%s (FAULTLINE_RAM_FILE) is not a regular file", config.file);
+    config.dev = status.st_dev;
+    config.ino = status.st_ino;
+}
+
+// A wrong setting shows at once, not when the file is mapped or never.
+__attribute__((constructor)) static void start(void)
+{
+    pthread_once(&configured, configure);
+}
+
+static void *kernel_mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+{
+    // The raw call: the C library's own mmap is this one, and looking for the next one may
+    // allocate.
+    return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
+}
+
+static bool is_ram_file(int fd)
+{
+    struct stat status;
+    int before = errno;
+    bool same = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    errno = before;
+    if (!same)
+        return false;
+    pthread_once(&configured, configure);
+    return status.st_dev == config.dev && status.st_ino == config.ino;
+}
+
+static void check_place(const void *address, uint64_t bytes, int flags, uint64_t offset)
+{
+    if (bytes == 0 || bytes % config.page_bytes != 0 || offset % FL_CLIENT_PAGE != 0)
+        die("%s: a mapping of %llu bytes at offset %llu is not made of whole pages of %u bytes",
+            config.file, (unsigned long long)bytes, (unsigned long long)offset, config.page_bytes);
+    if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) && (uintptr_t)address % config.page_bytes != 0)
+        die("%s: it is to be mapped at %p, which is not a multiple of %u (align=2M on the memory "
+            "backend sees to that)",
+            config.file, address, config.page_bytes);
+}
+
+// Under the lock.
+static void claim(uint64_t offset, uint64_t bytes)
+{
+    for (size_t i = 0; i < mappings; i++) {
+        if (offset < mapped[i].offset + mapped[i].bytes && mapped[i].offset < offset + bytes)
+            die("%s: the part at offset %llu is mapped a second time, which would not show the "
+                "same memory",
+                config.file, (unsigned long long)offset);
+    }
+    if (mappings == MAPPINGS_MAX)
+        die("%s: it is mapped in more than %d parts", config.file, MAPPINGS_MAX);
+    mapped[mappings].offset = offset;
+    mapped[mappings++].bytes = bytes;
+}
+
+static void *map_memory(void *address, size_t length, int prot, int flags)
+{
+    int kept = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
+    int own = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    if (config.page_bytes == FL_CLIENT_HUGE_PAGE)
+        own |= MAP_HUGETLB | MAP_HUGE_2MB;
+    void *memory = kernel_mmap(address, length, prot, own | kept, -1, 0);
+    if (memory == MAP_FAILED)
+        die("%s: %zu bytes of memory in pages of %u bytes cannot be mapped in its place: %s",
+            config.file, length, config.page_bytes, strerror(errno));
+    return memory;
+}
+
+// The client is never closed: the memory is the program's until its end.
+static void hand_over(void *memory, size_t length, uint64_t offset)
+{
+    struct fl_client *client = NULL;
+    struct fl_client_region region = {.address = memory, .bytes = length, .offset = offset};
+    int error = fl_client_hand_over(config.socket, &region, 1, config.page_bytes, &client);
+    if (error)
+        die("%s: its memory cannot be handed over to %s: %s", config.file, config.socket,
+            strerror(-error));
+}
+
+static void *map_ram(void *address, size_t length, int prot, int flags, off_t offset)
+{
+    int before = errno;
+    // As the kernel does. Not for huge pages: the file's mapping would end before theirs.
+    size_t whole = (length + FL_CLIENT_PAGE - 1) & ~(size_t)(FL_CLIENT_PAGE - 1);
+    check_place(address, whole, flags, (uint64_t)offset);
+    pthread_mutex_lock(&lock);
+    claim((uint64_t)offset, whole);
+    void *memory = map_memory(address, whole, prot, flags);
+    hand_over(memory, whole, (uint64_t)offset);
+    pthread_mutex_unlock(&lock);
+    errno = before;
+    return memory;
+}
+
+void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+{
+    if (fd < 0 || (flags & MAP_ANONYMOUS) || !is_ram_file(fd))
+        return kernel_mmap(address, length, prot, flags, fd, offset);
+    return map_ram(address, length, prot, flags, offset);
+}
+
+void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset)
+{
+    return mmap(address, length, prot, flags, fd, offset);
+}

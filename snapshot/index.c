@@ -158,7 +158,8 @@ void fl_index_view_close(struct fl_index_view *view)
 static int get_place(MDB_txn *txn, MDB_dbi pages, const struct fl_identity *identity,
                      struct fl_disk_place *ret_place)
 {
-    MDB_val key = {sizeof(*identity), (void *)(uintptr_t)identity};
+    struct fl_identity bytes = *identity; // LMDB's values are not const
+    MDB_val key = {sizeof(bytes), &bytes};
     MDB_val value;
     int m = mdb_get(txn, pages, &key, &value);
     if (m != 0)
@@ -217,21 +218,23 @@ typedef int (*record_fn)(struct fl_index *index, MDB_txn *txn, const struct reco
 
 static int put_record(struct fl_index *index, MDB_txn *txn, const struct record *record)
 {
-    MDB_val key = {sizeof(record->identity), (void *)(uintptr_t)&record->identity};
-    MDB_val value = {sizeof(record->place), (void *)(uintptr_t)&record->place};
+    struct record copy = *record; // LMDB's values are not const
+    MDB_val key = {sizeof(copy.identity), &copy.identity};
+    MDB_val value = {sizeof(copy.place), &copy.place};
     return error_of(mdb_put(txn, index->pages, &key, &value, 0));
 }
 
 // Only if the entry is this pack's: another pack may have the page as well.
 static int delete_record(struct fl_index *index, MDB_txn *txn, const struct record *record)
 {
-    struct fl_disk_place place;
+    struct fl_disk_place place = {.pack_id = 0};
     int r = get_place(txn, index->pages, &record->identity, &place);
     if (r == -ENOENT || (r == 0 && place.pack_id != record->place.pack_id))
         return 0;
     if (r < 0)
         return r;
-    MDB_val key = {sizeof(record->identity), (void *)(uintptr_t)&record->identity};
+    struct fl_identity identity = record->identity;
+    MDB_val key = {sizeof(identity), &identity};
     r = error_of(mdb_del(txn, index->pages, &key, NULL));
     return r == -ENOENT ? 0 : r;
 }

@@ -30,7 +30,7 @@ int fl_temp_create(int dir_fd, const char *suffix, struct fl_temp *ret_temp)
 {
     struct fl_temp temp = {.dir_fd = dir_fd, .fd = -1};
     *ret_temp = temp; // so that discarding is harmless from here on
-    uint64_t id;
+    uint64_t id = 0;
     int r = fl_random_id(&id);
     if (r < 0)
         return r;

@@ -65,7 +65,7 @@ int fl_image_open_raw(const char *path, struct fl_image **ret_image)
     if (bytes == 0)
         return -ENODATA;
     fill_header(path, bytes, &header);
-    struct fl_pack **packs = malloc(sizeof(*packs));
+    struct fl_pack **packs = malloc(sizeof(struct fl_pack *));
     uint64_t *map = fl_map_memory(header.pages * sizeof(*map));
     r = packs && map ? map_extents(fd, bytes, map) : -ENOMEM;
     if (r == 0)

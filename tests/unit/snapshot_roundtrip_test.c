@@ -2,13 +2,17 @@
 //
 // What goes into the store comes out of it, bit for bit, whatever it is.
 #include <criterion/criterion.h>
-#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "snapshot/frame.h"
 #include "snapshot/identity.h"
+#include "snapshot/image_writer.h"
 #include "snapshot/io.h"
+#include "snapshot/pack_writer.h"
 #include "tests/unit/snapshot_support.h"
 
 static struct workspace space;
@@ -160,4 +164,70 @@ Test(roundtrip, identity_is_sha256)
     page[FL_PAGE_SIZE - 1] = 1;
     cr_assert_not(fl_page_is_zero(page));
     fl_hasher_free(hasher);
+}
+
+static void append_frame(struct fl_pack_writer *pack, const char *bytes, uint32_t pages)
+{
+    static struct fl_identity identities[FL_FRAME_PAGES_MAX];
+    struct fl_disk_frame frame;
+    struct fl_hasher *hasher;
+    FL_AUTO_FREE char *stored = malloc(fl_frame_bound(pages));
+    fl_frame_encode(bytes, pages, stored, &frame);
+    cr_assert_eq(fl_hasher_new(&hasher), 0);
+    for (uint32_t i = 0; i < pages; i++)
+        cr_assert_eq(fl_hash_page(hasher, bytes + (size_t)i * FL_PAGE_SIZE, &identities[i]), 0);
+    fl_hasher_free(hasher);
+    cr_assert_eq(fl_pack_writer_append(pack, &frame, 1, stored, frame.stored, identities), 0);
+}
+
+static int open_part(const char *part)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/%s", space.store, part);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    return fd;
+}
+
+// The packer makes frames of 16 pages; the format allows 512. Slot 511 of a frame and slot 0 of the
+// next are neighbours in the map and not one run.
+Test(roundtrip, frames_of_512_pages)
+{
+    enum { PAGES = 2 * FL_FRAME_PAGES_MAX };
+    static char bytes[PAGES * FL_PAGE_SIZE];
+    static uint64_t entries[PAGES];
+    struct fl_disk_image_header header = {
+        .packs = 1, .bytes = sizeof(bytes), .pages = PAGES, .name = "large"};
+    struct fl_store *store;
+    struct fl_pack_writer *pack;
+    struct fl_image_writer *writer;
+    uint64_t written;
+    cr_assert_eq(fl_store_open(space.store, true, &store, NULL), 0);
+    fl_store_close(store);
+    FL_AUTO_CLOSE int tmp = open_part("tmp");
+    FL_AUTO_CLOSE int packs = open_part("packs");
+    FL_AUTO_CLOSE int images = open_part("images");
+    cr_assert_eq(make_pages(space.memory, 1, PAGES), 0);
+    for (uint32_t i = 0; i < PAGES; i++) {
+        fill_page(bytes + (size_t)i * FL_PAGE_SIZE, 1 + (uint64_t)i);
+        entries[i] = fl_entry(0, i / FL_FRAME_PAGES_MAX, i % FL_FRAME_PAGES_MAX);
+    }
+    cr_assert_eq(fl_pack_writer_new(tmp, &pack), 0);
+    append_frame(pack, bytes, FL_FRAME_PAGES_MAX);
+    append_frame(pack, bytes + sizeof(bytes) / 2, FL_FRAME_PAGES_MAX);
+    const uint64_t id = fl_pack_writer_id(pack);
+    cr_assert_eq(fl_pack_writer_publish(pack, packs, &written), 0);
+    fl_pack_writer_free(pack);
+    cr_assert_eq(fl_image_writer_new(tmp, &writer), 0);
+    cr_assert_eq(fl_image_writer_append(writer, entries, PAGES), 0);
+    cr_assert_eq(fl_image_writer_publish(writer, &header, &id, images, false, &written), 0);
+    fl_image_writer_free(writer);
+    check_image("large", space.memory);
+    struct fl_reader *reader;
+    struct fl_image *image;
+    cr_assert_eq(fl_reader_open(space.store, &reader), 0);
+    cr_assert_eq(fl_image_open(reader, "large", &image), 0);
+    cr_assert_eq(fl_image_run(image, 3, 4096).pages, FL_FRAME_PAGES_MAX - 3);
+    fl_image_unref(image);
+    fl_reader_close(reader);
 }

@@ -47,11 +47,13 @@ was_alone() {
     jq -e '(.others_cpu_percent // 0) < 20' "$work/run" >/dev/null
 }
 
-# A disturbed run is thrown away and made again, a few times; the last one counts as it is.
+# A disturbed run is thrown away and made again when the machine is quiet, a few times. If none was
+# undisturbed the last one is recorded, and says so; the report leaves it out.
 measure_fault_run() {
     local scenario=$1 server=$7 round=$8 tries=1
     run_loadgen "$@"
-    until was_alone || [ "$wait_quiet" = 0 ] || [ $tries -ge 10 ]; do
+    until was_alone || [ "$wait_quiet" = 0 ] || [ $tries -ge 6 ]; do
+        await_quiet
         run_loadgen "$@"
         tries=$((tries + 1))
     done

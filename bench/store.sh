@@ -3,14 +3,12 @@
 # Packing: how fast, how small, and beside it what whole-file compressors make of the same file. Those
 # are no store (no page can be read back on its own), but people know what their figures mean.
 
-# Without a guest's memory: files as a guest's page cache would hold them, and zeros as its free memory.
+# Files as a guest's page cache would hold them, and zeros as its free memory.
 make_stand_in() {
     local data=$1 zeros=$2
     { find /usr/lib /usr/bin -xdev -type f -size +16k -print0 | sort -z | xargs -0 cat || true; } 2>/dev/null |
         head -c "$data" >"$work/stand-in"
     truncate -s "+$zeros" "$work/stand-in"
-    store_input=$work/stand-in
-    store_input_name="files of /usr ($data) and zeros ($zeros); not a guest"
 }
 
 record_store() {
@@ -21,9 +19,11 @@ record_store() {
         record .
 }
 
-# timed COMMAND...: sets `seconds`.
+# timed COMMAND...: sets `seconds`. What was written before must not be paid for now.
 timed() {
-    local from=$EPOCHREALTIME
+    local from
+    sync
+    from=$EPOCHREALTIME
     "$@"
     seconds=$(awk -v from="$from" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.6f", to - from }')
 }
@@ -57,17 +57,22 @@ measure_compressor() {
     record_store "\`$*\`" "$seconds" "$(stat -c %s "$work/compressed")" null
 }
 
-measure_store() {
+measure_input() {
     local run
-    store_input=$guest
-    store_input_name="memory of a Linux guest"
-    [ -n "$guest" ] || make_stand_in "${stand_in[@]}"
+    store_input=$1
+    store_input_name=$2
     cat "$store_input" >/dev/null # from the page cache, every time
     for ((run = 1; run <= runs; run++)); do
         await_quiet
-        say "store: run $run of $runs (idle machine: $busy_percent % of a CPU)"
+        say "store: $store_input_name, run $run of $runs (idle machine: $busy_percent % of a CPU)"
         measure_pack
         measure_compressor lz4 -1
         measure_compressor zstd -3
     done
+}
+
+measure_store() {
+    [ -z "$guest" ] || measure_input "$guest" "memory of a Linux guest"
+    make_stand_in "${stand_in[@]}"
+    measure_input "$work/stand-in" "files of /usr (${stand_in[0]}) and zeros (${stand_in[1]}), not a guest"
 }

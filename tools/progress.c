@@ -11,7 +11,7 @@
 
 #include "tools/cli.h"
 
-enum { BAR = 30, LINE_MAX_CHARS = 160 };
+enum { BAR = 30, LINE_MAX_CHARS = 256 };
 
 // Set by a signal handler, which has nowhere else to put it.
 static volatile sig_atomic_t interrupted;

@@ -4,17 +4,19 @@
 # QEMU runs inside its directory with relative names, so that no path needs QEMU's or a shell's quoting.
 
 guest_mib=256
-qemu_pid='' qmp_pid=''
+dir='' qemu_pid='' qmp_pid=''
+trap '' PIPE # a QEMU that ended is a failed write, with its sentence
 
 fail() {
     echo "${0##*/}: $*" >&2
+    [ ! -s "$dir/qemu.log" ] || sed 's/^/QEMU: /' "$dir/qemu.log" >&2
     exit 1
 }
 
 # Starts QEMU in directory $1, which holds kernel, initrd and ram; the rest are more arguments for QEMU. With
-# qemu_preload set, QEMU runs with that library. It dies with this script.
+# qemu_preload set (a name without spaces), QEMU runs with that library. It dies with this script.
 guest_start() {
-    local dir=$1
+    dir=$1
     shift
     exec {console}< <(
         cd "$dir" || exit
@@ -28,12 +30,13 @@ guest_start() {
     qemu_pid=$!
     local deadline=$((SECONDS + 30))
     until [ -S "$dir/qmp" ]; do
-        kill -0 "$qemu_pid" 2>/dev/null || fail "QEMU did not start: $(cat "$dir/qemu.log")"
+        kill -0 "$qemu_pid" 2>/dev/null || fail "QEMU did not start"
         [ "$SECONDS" -lt "$deadline" ] || fail "QEMU made no QMP socket in 30 s"
         sleep 0.05
     done
-    coproc QMP { cd "$dir" && exec socat - UNIX-CONNECT:qmp; }
+    coproc QMP { cd "$dir" && exec socat - UNIX-CONNECT:qmp 2>/dev/null; }
     qmp_pid=$!
+    exec {qmp_to}>&"${QMP[1]}" {qmp_from}<&"${QMP[0]}" # bash closes its own two when socat ends
     qmp '{"execute": "qmp_capabilities"}'
 }
 
@@ -44,14 +47,15 @@ guest_kill() {
     wait "$qemu_pid" 2>/dev/null || true
     while kill -0 "$qemu_pid" 2>/dev/null; do sleep 0.05; done
     qemu_pid=''
-    # Without QEMU, socat ends by itself.
-    [ -z "$qmp_pid" ] || wait "$qmp_pid" 2>/dev/null || true
+    [ -n "$qmp_pid" ] || return 0
+    kill "$qmp_pid" 2>/dev/null || true
+    wait "$qmp_pid" 2>/dev/null || true
 }
 
 # Sends one QMP command and puts what it returned into $answer; events in between are of no interest.
 qmp() {
-    printf '%s\n' "$1" >&"${QMP[1]}" || fail "QEMU does not listen to $1"
-    while IFS= read -r -t 60 -u "${QMP[0]}" answer; do
+    printf '%s\n' "$1" >&"$qmp_to" || fail "QEMU does not listen to $1"
+    while IFS= read -r -t 60 -u "$qmp_from" answer; do
         case $answer in
         '{"return"'*) return ;;
         '{"error"'*) fail "QEMU refused $1: $answer" ;;
@@ -88,7 +92,7 @@ guest_tick() {
     while left=$(($1 - SECONDS)) && [ "$left" -gt 0 ]; do
         if ! IFS= read -r -t "$left" -u "$console" line; then
             partial+=$line
-            kill -0 "$qemu_pid" 2>/dev/null || fail "QEMU ended: $(cat "$2/qemu.log")"
+            kill -0 "$qemu_pid" 2>/dev/null || fail "QEMU ended"
             continue
         fi
         line=${partial}${line%$'\r'}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/world.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+static struct world the_world;
+
+static void make_memory(struct world *world, enum world_memory kind, uint64_t bytes)
+{
+    switch (kind) {
+    case MIXED:
+        memory_make(&world->memory, world->file, bytes, 7);
+        break;
+    case DISTINCT:
+        memory_make_distinct(&world->memory, world->file, bytes, 7);
+        break;
+    case EMPTY:
+        memory_make_empty(&world->memory, world->file, bytes);
+        break;
+    }
+}
+
+struct world *world_make(enum world_memory kind, uint64_t bytes)
+{
+    static char file[2 * TEST_PATH];
+    static char store[2 * TEST_PATH];
+    struct world *world = &the_world;
+    temp_make(&world->temp);
+    strcpy(file, temp_path(&world->temp, "memory"));
+    strcpy(store, temp_path(&world->temp, "store"));
+    world->file = file;
+    world->store = store;
+    make_memory(world, kind, bytes);
+    return world;
+}
+
+void world_close(void)
+{
+    struct world *world = &the_world;
+    if (!world->file)
+        return;
+    server_kill(&world->server);
+    memory_free(&world->memory);
+    temp_remove(&world->temp);
+}
+
+void world_pack(struct world *world, const char *file, const char *image)
+{
+    char output[1024];
+    const char *args[] = {"pack", "--store", world->store, "--name", image, file, NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+}
+
+void world_serve(struct world *world, const char *const *extra)
+{
+    static char socket[2 * TEST_PATH];
+    world_pack(world, world->file, "image");
+    cr_assert(server_serve(&world->server, &world->temp, world->store, extra));
+    strcpy(socket, temp_path(&world->temp, "sockets/image.sock"));
+    world->socket = socket;
+    cr_assert(server_wait_log(&world->server, "event=listen image=image", 1));
+}
+
+void world_handler(struct world *world, const char *const *extra)
+{
+    static char socket[2 * TEST_PATH];
+    const char *args[SERVER_ARGS + 1] = {"handler"};
+    unsigned count = 1;
+    strcpy(socket, temp_path(&world->temp, "handler.sock"));
+    world->socket = socket;
+    while (extra && extra[count - 1]) {
+        args[count] = extra[count - 1];
+        count++;
+    }
+    args[count] = socket;
+    args[count + 1] = world->file;
+    cr_assert(server_start(&world->server, &world->temp, "handler", args));
+}
+
+void world_stop(struct world *world)
+{
+    int status = server_stop(&world->server);
+    if (status != 0)
+        server_print_log(&world->server);
+    cr_assert_eq(status, 0, "the server ended with %d", status);
+}
+
+long long world_status(const struct world *world, const char *object, const char *key)
+{
+    static char output[1 << 16];
+    const char *args[] = {"status", "--control", temp_path(&world->temp, "control.sock"), "--json",
+                          NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    json_t *status = json_loads(output, 0, NULL);
+    cr_assert_not_null(status, "%s", output);
+    const json_t *at = *object ? json_object_get(status, object) : status;
+    const json_t *value = json_object_get(at, key);
+    long long number = json_is_integer(value) ? json_integer_value(value) : -1;
+    json_decref(status);
+    return number;
+}
+
+static void need(bool there, const char *what)
+{
+    const char *ci = getenv("CI");
+    if (there)
+        return;
+    cr_assert(!ci || strcmp(ci, "true") != 0, "CI must have %s", what);
+    cr_skip_test("this test needs %s", what);
+}
+
+void need_userfaultfd(void)
+{
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    bool there = fd >= 0 && geteuid() == 0;
+    if (fd >= 0)
+        close(fd);
+    need(there, "root and userfaultfd");
+}
+
+void need_huge_pages(unsigned pages)
+{
+    char line[128];
+    unsigned count = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file && fgets(line, sizeof(line), file))
+        sscanf(line, "HugePages_Free: %u", &count);
+    if (file)
+        fclose(file);
+    need(count >= pages, "free huge pages of 2 MiB");
+}
+
+void need_kvm(void)
+{
+    need(access("/dev/kvm", R_OK | W_OK) == 0, "/dev/kvm");
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What most end-to-end tests need: a memory file, a store with it packed as "image", and a server
+// that serves it. For Criterion: failures are assertions; close it in the suite's .fini.
+#ifndef FAULTLINE_TESTS_SUPPORT_WORLD_H
+#define FAULTLINE_TESTS_SUPPORT_WORLD_H
+
+#include "tests/support/client.h"
+#include "tests/support/memory.h"
+#include "tests/support/server.h"
+#include "tests/support/vmm.h"
+
+enum world_memory { MIXED, DISTINCT, EMPTY };
+
+struct world {
+    struct temp temp;
+    struct memory memory;
+    struct server server;
+    const char *file;   // the memory file
+    const char *store;  //
+    const char *socket; // where a VMM connects
+};
+
+// One world a test. `bytes` of memory; nothing runs yet.
+struct world *world_make(enum world_memory kind, uint64_t bytes);
+void world_close(void);
+
+void world_pack(struct world *world, const char *file, const char *image);
+// Packs the memory as "image" and serves it; `extra` may be NULL.
+void world_serve(struct world *world, const char *const *extra);
+// Serves the file itself. The first of `extra` that are given come before SOCKET and MEMFILE.
+void world_handler(struct world *world, const char *const *extra);
+// SIGTERM: it must end with status 0.
+void world_stop(struct world *world);
+
+// A number from `faultline status --json`: the first one with this key after `object` ("" for the
+// top). -1 if there is none.
+long long world_status(const struct world *world, const char *object, const char *key);
+
+// Skips the test, loudly, or fails it where CI says that all is there (CI=true).
+void need_userfaultfd(void);
+void need_huge_pages(unsigned pages);
+void need_kvm(void);
+
+#endif

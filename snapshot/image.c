@@ -7,8 +7,17 @@
 
 #include "snapshot/io.h"
 
+// The slots of the frame that an entry points to; 0 if it is no entry or points nowhere.
+static uint32_t slots_at(const struct fl_image *image, uint64_t entry)
+{
+    if (!(entry & FL_ENTRY_STORED) || entry & FL_ENTRY_UNUSED ||
+        fl_entry_pack(entry) >= image->header.packs)
+        return 0;
+    return fl_pack_frame_pages(image->packs[fl_entry_pack(entry)], fl_entry_frame(entry));
+}
+
 // Every entry of the map, once, so that fl_image_run can trust them all. Neighbours mostly share
-// their frame, so that its size is looked up once a frame and not once a page.
+// their frame, so that it is looked up once a frame and not once a page.
 static int check_map(const struct fl_image *image)
 {
     uint64_t place = 0;
@@ -19,7 +28,7 @@ static int check_map(const struct fl_image *image)
             continue;
         if (fl_entry_place(entry) != place) {
             place = fl_entry_place(entry);
-            slots = fl_pack_frame_pages(image->packs[fl_entry_pack(entry)], fl_entry_frame(entry));
+            slots = slots_at(image, entry);
         }
         if (fl_entry_slot(entry) >= slots)
             return -EBADMSG;

@@ -105,19 +105,6 @@ static int load_pack_ids(int fd, struct fl_image_file *file)
     return 0;
 }
 
-static int check_entries(const struct fl_image_file *file)
-{
-    for (uint64_t page = 0; page < file->header.pages; page++) {
-        uint64_t entry = file->map[page];
-        if (entry == 0)
-            continue;
-        if (!(entry & FL_ENTRY_STORED) || entry & FL_ENTRY_UNUSED ||
-            fl_entry_pack(entry) >= file->header.packs)
-            return -EBADMSG;
-    }
-    return 0;
-}
-
 int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file)
 {
     struct fl_image_file file = {.map = NULL};
@@ -126,8 +113,6 @@ int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file)
         r = load_map(fd, &file);
     if (r == 0)
         r = load_pack_ids(fd, &file);
-    if (r == 0)
-        r = check_entries(&file);
     if (r < 0) {
         fl_image_file_free(&file);
         return r;

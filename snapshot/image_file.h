@@ -22,8 +22,8 @@ int fl_image_parse_file_name(const char *file, char ret_name[FL_NAME_MAX + 1]);
 
 // The header alone, verified against its checksum, the name and the file's size.
 int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *ret_header);
-// All of it; entries are checked against the pack table here, against the packs by fl_image_open.
-// -EBADMSG, -EPROTONOSUPPORT, -ENOMEM, errors of reading. Release with fl_image_file_free.
+// All of it. The map's checksum is verified here, its entries are by fl_image_new, which has the
+// packs. -EBADMSG, -EPROTONOSUPPORT, -ENOMEM, errors of reading. Release with fl_image_file_free.
 int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file);
 void fl_image_file_free(struct fl_image_file *file);
 

@@ -60,9 +60,12 @@ int fl_reader_list(struct fl_reader *reader, int (*fn)(void *arg, const char *na
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image);
 // A raw memory file as an image without a store: frames are FL_FRAME_PAGES pages of the file, holes
 // are zero (SEEK_HOLE at the time of opening), a partial last page is filled up with zeros.
+// -EINVAL if it is no regular file, -ENODATA if it is empty.
 int fl_image_open_raw(const char *path, struct fl_image **ret_image);
 struct fl_image *fl_image_ref(struct fl_image *image);
-void fl_image_unref(struct fl_image *image); // NULL is allowed
+// NULL is allowed. The last one closes files, which may block: not from a thread that serves
+// faults.
+void fl_image_unref(struct fl_image *image);
 
 const char *fl_image_name(const struct fl_image *image);
 uint64_t fl_image_bytes(const struct fl_image *image); // of the memory file, exact

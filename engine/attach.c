@@ -48,12 +48,14 @@ static void publish(struct fl_engine *engine, struct fl_vm *vm)
 
 void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl_vm *vm), void *arg)
 {
+    // By node: the macro that goes by entry computes one from the NULL at the end, which the
+    // standard does not allow.
     struct cds_lfht_iter iter;
-    struct fl_vm *vm;
-    cds_lfht_for_each_entry(engine->vms, &iter, vm, in_table)
+    struct cds_lfht_node *node;
+    cds_lfht_for_each(engine->vms, &iter, node)
     {
-        FL_RCU_SEEN(&vm->in_table);
-        fn(arg, vm);
+        FL_RCU_SEEN(node);
+        fn(arg, caa_container_of(node, struct fl_vm, in_table));
     }
 }
 

@@ -92,9 +92,8 @@ static void copy_setting(char *place, const char *name)
     const char *value = getenv(name);
     if (!value || !*value)
         die("%s is not set in the environment", name);
-    if (strlen(value) >= PATH_MAX)
+    if (snprintf(place, PATH_MAX, "%s", value) >= PATH_MAX)
         die("%s is longer than a path can be", name);
-    strcpy(place, value);
 }
 
 static void configure(void)

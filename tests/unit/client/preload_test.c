@@ -83,6 +83,8 @@ static void set(const char *name, const char *value)
 static void execute(const struct run *run, int output)
 {
     const char *program = getenv("MAPS_FILE");
+    if (!program)
+        _exit(127);
     child_setup();
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
@@ -245,7 +247,7 @@ Test(preload, a_file_bigger_than_the_image_ends_the_program)
 {
     char output[OUTPUT];
     struct run run = served_run("");
-    write_empty(temp_path(&temp, "big"), 2 * MEMORY_BYTES);
+    write_empty(temp_path(&temp, "big"), 2L * MEMORY_BYTES);
     run.file = run.ram = temp_path(&temp, "big");
     int status = run_maps_file(&run, output);
     cr_assert(status == 128 + SIGBUS || status == 128 + SIGKILL, "%d: %s", status, output);

@@ -121,8 +121,8 @@ __attribute__((constructor)) static void start(void)
 
 static void *kernel_mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
 {
-    // The raw call: the C library's own mmap is this one, and looking for the next one may
-    // allocate.
+    // The raw call: the C library's own mmap is this one, and a look-up of the next may allocate.
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): a system call returns a number.
     return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
 }
 

@@ -35,7 +35,7 @@ struct toucher {
 
 void bench_board_sleep(_Atomic uint32_t *word, uint32_t seen)
 {
-    struct timespec most = {.tv_nsec = 50 * 1000 * 1000};
+    struct timespec most = {.tv_nsec = 50000000};
     syscall(SYS_futex, word, FUTEX_WAIT, seen, &most, NULL, 0);
 }
 

@@ -141,7 +141,9 @@ static char state_of(const char *task_path)
     if (fl_proc_read(path, text, sizeof(text)) <= 0)
         return '?';
     const char *name_end = strrchr(text, ')'); // the name may hold anything, also ")"
-    return name_end && name_end[1] == ' ' ? name_end[2] : '?';
+    if (!name_end || name_end[1] != ' ')
+        return '?';
+    return name_end[2];
 }
 
 static int take_task(struct walk *walk, pid_t tid, const char *task_path)

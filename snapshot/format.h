@@ -106,6 +106,7 @@ static_assert(FL_FRAME_PAGES_MAX == 1u << FL_ENTRY_SLOT_BITS, "a slot fits its b
 
 static inline uint64_t fl_entry(uint32_t pack, uint32_t frame, uint32_t slot)
 {
+    // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): it loses track of the cast
     return FL_ENTRY_STORED | (uint64_t)pack << FL_ENTRY_PACK_SHIFT |
            (uint64_t)frame << FL_ENTRY_SLOT_BITS | slot;
 }

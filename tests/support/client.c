@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/client.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -131,6 +132,46 @@ bool client_progressed(struct client *client, uint64_t pages)
     struct goal goal = {client, pages};
     wait_until(progressed, &goal);
     return client->shared->progress >= pages;
+}
+
+// Threads that sleep in the kernel's function of this name.
+static unsigned count_sleepers(pid_t pid, const char *function)
+{
+    char path[64];
+    unsigned count = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    const struct dirent *task;
+    while (tasks && (task = readdir(tasks))) {
+        char place[64] = "";
+        char name[sizeof(path) + sizeof(task->d_name) + 16];
+        snprintf(name, sizeof(name), "%s/%s/wchan", path, task->d_name);
+        FILE *file = fopen(name, "re");
+        if (file && fgets(place, sizeof(place), file))
+            count += strcmp(place, function) == 0;
+        if (file)
+            fclose(file);
+    }
+    if (tasks)
+        closedir(tasks);
+    return count;
+}
+
+struct waiters {
+    pid_t pid;
+    unsigned threads;
+};
+
+static bool waiting(void *arg)
+{
+    const struct waiters *waiters = arg;
+    return count_sleepers(waiters->pid, "handle_userfault") >= waiters->threads;
+}
+
+bool client_waits(struct client *client, unsigned threads)
+{
+    struct waiters waiters = {client->pid, threads};
+    return wait_until(waiting, &waiters);
 }
 
 void tell_test(int channel, char what)

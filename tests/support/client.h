@@ -35,6 +35,8 @@ bool client_says(struct client *client, char what);
 void client_tell(struct client *client, char what);
 // Waits until it has touched this many pages.
 bool client_progressed(struct client *client, uint64_t pages);
+// Waits until this many of its threads wait for a page.
+bool client_waits(struct client *client, unsigned threads);
 
 // The client's side. Waiting for a test that has gone ends the client.
 void tell_test(int channel, char what);

@@ -206,6 +206,20 @@ unsigned server_descriptors(const struct server *server)
     return count - 2; // "." and ".."
 }
 
+long server_memory_kib(const struct server *server)
+{
+    char path[64];
+    char line[256];
+    long kib = -1;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)server->pid);
+    FILE *file = fopen(path, "re");
+    while (file && kib < 0 && fgets(line, sizeof(line), file))
+        sscanf(line, "VmHWM: %ld kB", &kib);
+    if (file)
+        fclose(file);
+    return kib;
+}
+
 // --- its log ---
 
 unsigned server_count_log(const struct server *server, const char *text)

@@ -53,6 +53,8 @@ unsigned server_count_log(const struct server *server, const char *text);
 void server_print_log(const struct server *server);
 // Open descriptors of the process.
 unsigned server_descriptors(const struct server *server);
+// Its resident memory, most of it so far.
+long server_memory_kib(const struct server *server);
 
 // Runs `faultline ARGS...` to its end. The exit status; stdout and stderr together in ret_output
 // (may be NULL).

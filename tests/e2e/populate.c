@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `faultline handler --populate`, used as Firecracker's tests use its example handlers.
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tests/support/world.h"
+
+TestSuite(populate, .init = need_userfaultfd, .fini = world_close, .timeout = 120);
+
+static const char *const populate[] = {"--populate", NULL};
+static struct world *world;
+
+struct plan {
+    uint32_t page_bytes;
+    bool remove_first;
+};
+
+static bool present(const struct vmm *vmm, uint32_t page)
+{
+    unsigned char resident = 0;
+    CHECK(mincore(vmm_page(vmm, page), PAGE, &resident) == 0, "mincore");
+    return resident & 1;
+}
+
+// Touches one page; then all the others are to come without being asked for.
+static int touch_one(int channel, struct client_shared *shared, void *arg)
+{
+    const struct plan *plan = arg;
+    struct vmm vmm;
+    vmm_map(&vmm, &world->memory, plan->page_bytes, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    if (plan->remove_first) {
+        vmm_remove(&vmm, 3, 1);
+        vmm.removed[3] = true;
+    }
+    vmm_check(&vmm, 5);
+    tell_test(channel, 't');
+    await_test(channel, 'f'); // it says that it has finished
+    for (uint32_t page = 0; page < vmm.pages; page++)
+        CHECK(present(&vmm, page) || vmm.removed[page], "page %u is not there", page);
+    vmm_touch_all(&vmm, 2, VMM_UP, true);
+    return 0;
+}
+
+static bool finished(void *arg)
+{
+    const struct server *server = arg;
+    char line[128];
+    unsigned long long us = 0;
+    int length = 0;
+    FILE *file = fopen(server->out, "re");
+    bool found = file && fgets(line, sizeof(line), file) &&
+                 sscanf(line, "Finished Faulting All: %llu us\n%n", &us, &length) == 1 &&
+                 length == (int)strlen(line);
+    if (file)
+        fclose(file);
+    return found;
+}
+
+static void run(struct plan plan, uint64_t bytes)
+{
+    struct client client;
+    world = world_make(MIXED, bytes);
+    world_handler(world, populate);
+    client_start(&client, touch_one, &plan);
+    cr_assert(client_says(&client, 't'));
+    cr_assert(wait_until(finished, &world->server));
+    client_tell(&client, 'f');
+    cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
+}
+
+Test(populate, everything_comes_after_one_touch)
+{
+    run((struct plan){PAGE, false}, 24 << 20);
+}
+
+Test(populate, what_was_given_back_stays_zero)
+{
+    run((struct plan){PAGE, true}, 24 << 20);
+}
+
+Test(populate, huge_pages)
+{
+    need_huge_pages(8);
+    run((struct plan){HUGE, true}, 16 << 20);
+}
+
+// Firecracker's own example handlers take SOCKET MEMFILE and nothing else.
+Test(populate, wrong_arguments_are_refused)
+{
+    char output[1024];
+    const char *none[] = {"handler", NULL};
+    const char *one[] = {"handler", "/tmp/faultline-no.sock", NULL};
+    const char *no_file[] = {"handler", "/tmp/faultline-no.sock", "/nonexistent/memory", NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), none), 2, "%s", output);
+    cr_assert_eq(faultline_run(output, sizeof(output), one), 2, "%s", output);
+    cr_assert_eq(faultline_run(output, sizeof(output), no_file), 1, "%s", output);
+    cr_assert_not_null(strstr(output, "/nonexistent/memory"), "%s", output);
+}

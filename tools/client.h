@@ -84,7 +84,8 @@ FL_CLIENT_API int fl_client_hand_over(const char *socket_path,
                                       uint32_t page_bytes, struct fl_client **ret_client);
 
 // Unmaps the memory, then closes both descriptors and frees the client. A thread that still touches
-// the memory gets SIGSEGV. NULL is allowed.
+// the memory gets SIGSEGV. NULL is allowed. A handler may keep what it holds for the client until
+// the process ends, as some VMMs hang up while they run.
 FL_CLIENT_API void fl_client_close(struct fl_client *client);
 
 #ifdef __cplusplus

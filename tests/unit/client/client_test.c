@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tests/support/server.h"
+#include "tests/support/world.h"
 #include "tests/unit/client/fake_handler.h"
 #include "tools/client.h"
 
@@ -38,6 +39,22 @@ static void tear_down(void)
 }
 
 TestSuite(client, .init = set_up, .fini = tear_down, .timeout = 60);
+
+// With somebody who listens, and a kernel that lets the client get as far as a handshake.
+static void set_up_listener(void)
+{
+    need_userfaultfd();
+    temp_make(&temp);
+    fake_listen(&fake, temp.path, "fake.sock");
+}
+
+static void tear_down_listener(void)
+{
+    fake_close(&fake);
+    temp_remove(&temp);
+}
+
+TestSuite(handshake, .init = set_up_listener, .fini = tear_down_listener, .timeout = 60);
 
 static unsigned count_descriptors(void)
 {
@@ -166,33 +183,29 @@ Test(client, bad_places)
     }
 }
 
-Test(client, memory_that_cannot_be_registered)
+Test(handshake, memory_that_cannot_be_registered)
 {
     struct fl_client *client = unset;
     unsigned descriptors = count_descriptors();
-    fake_listen(&fake, temp.path, "fake.sock");
     void *hole = mmap(NULL, MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     munmap(hole, MIB);
     struct fl_client_region region = {hole, MIB, 0};
     const char *path = temp_path(&temp, "fake.sock");
     cr_assert_lt(fl_client_hand_over(path, &region, 1, FL_CLIENT_PAGE, &client), 0);
     cr_assert_eq(client, unset);
-    fake_close(&fake);
     cr_assert_eq(count_descriptors(), descriptors);
 }
 
-Test(client, memory_of_somebody_else)
+Test(handshake, memory_of_somebody_else)
 {
     struct fl_client *first = NULL;
     struct fl_client *second = unset;
-    fake_listen(&fake, temp.path, "fake.sock");
     struct fl_client_region region = {.bytes = MIB};
     const char *path = temp_path(&temp, "fake.sock");
     cr_assert_eq(fl_client_map_regions(path, &region, 1, FL_CLIENT_PAGE, &first), 0);
     cr_assert_eq(fl_client_hand_over(path, &region, 1, FL_CLIENT_PAGE, &second), -EBUSY);
     cr_assert_eq(second, unset);
     fl_client_close(first);
-    fake_close(&fake);
 }
 
 // --- what it sends ---
@@ -231,12 +244,11 @@ static void expect_userfaultfd(int fd)
     cr_assert(fcntl(fd, F_GETFL) & O_NONBLOCK);
 }
 
-Test(client, the_handshake_is_firecrackers)
+Test(handshake, is_firecrackers)
 {
     struct fl_client *client = NULL;
     struct fl_client_region region = {.bytes = 3 * MIB};
     char rest = 0;
-    fake_listen(&fake, temp.path, "fake.sock");
     cr_assert_eq(fl_client_map(temp_path(&temp, "fake.sock"), region.bytes, FL_CLIENT_PAGE, &client,
                                &region.address),
                  0);
@@ -249,14 +261,12 @@ Test(client, the_handshake_is_firecrackers)
     cr_assert_eq(errno, EAGAIN);
     fl_client_close(client);
     cr_assert_eq(recv(fake.connection, &rest, 1, MSG_DONTWAIT), 0);
-    fake_close(&fake);
 }
 
-Test(client, several_regions_in_one_message)
+Test(handshake, several_regions_in_one_message)
 {
     struct fl_client *client = NULL;
     struct fl_client_region regions[FL_CLIENT_REGIONS_MAX];
-    fake_listen(&fake, temp.path, "fake.sock");
     for (size_t i = 0; i < FL_CLIENT_REGIONS_MAX; i++)
         regions[i] = (struct fl_client_region){.bytes = (i + 1) * 4096, .offset = i << 40};
     cr_assert_eq(fl_client_map_regions(temp_path(&temp, "fake.sock"), regions,
@@ -266,14 +276,12 @@ Test(client, several_regions_in_one_message)
     expect_text(regions, FL_CLIENT_REGIONS_MAX, FL_CLIENT_PAGE);
     cr_assert_eq(fake.fds, 1);
     fl_client_close(client);
-    fake_close(&fake);
 }
 
-Test(client, closing_leaves_nothing)
+Test(handshake, closing_leaves_nothing)
 {
     unsigned descriptors = count_descriptors();
     unsigned long pages = count_mapped_pages();
-    fake_listen(&fake, temp.path, "fake.sock");
     for (unsigned i = 0; i < 4; i++) {
         struct fl_client *client = NULL;
         void *address = NULL;
@@ -283,13 +291,12 @@ Test(client, closing_leaves_nothing)
         fl_client_close(client);
     }
     fl_client_close(NULL);
-    fake_close(&fake);
     cr_assert_eq(count_descriptors(), descriptors);
     cr_assert_lt(count_mapped_pages(), pages + 1000000);
 }
 
 // Two names of 89 bytes, where a socket address has room for 108.
-Test(client, a_path_of_any_length)
+Test(handshake, a_path_of_any_length)
 {
     struct fl_client *client = NULL;
     struct fl_client_region region = {.bytes = MIB};
@@ -299,6 +306,7 @@ Test(client, a_path_of_any_length)
     name[sizeof(name) - 1] = '\0';
     snprintf(directory, sizeof(directory), "%s", temp_path(&temp, name));
     cr_assert_eq(mkdir(directory, 0700), 0);
+    fake_close(&fake); // the usual place
     fake_listen(&fake, directory, name);
     char path[TEST_PATH + sizeof(name)];
     cr_assert_gt(snprintf(path, sizeof(path), "%s/%s", directory, name), 200);
@@ -306,16 +314,14 @@ Test(client, a_path_of_any_length)
     fake_receive(&fake);
     expect_text(&region, 1, FL_CLIENT_PAGE);
     fl_client_close(client);
-    fake_close(&fake);
 }
 
-Test(client, its_descriptors_do_not_survive_an_exec)
+Test(handshake, its_descriptors_do_not_survive_an_exec)
 {
     struct fl_client *client = NULL;
     void *address = NULL;
     bool before[FDS];
     unsigned opened = 0;
-    fake_listen(&fake, temp.path, "fake.sock");
     for (int fd = 0; fd < FDS; fd++)
         before[fd] = fcntl(fd, F_GETFD) >= 0;
     cr_assert_eq(
@@ -329,16 +335,14 @@ Test(client, its_descriptors_do_not_survive_an_exec)
     }
     cr_assert_eq(opened, 2);
     fl_client_close(client);
-    fake_close(&fake);
 }
 
 // Without it, memory that is missing would read as zeros in the child.
-Test(client, a_child_has_none_of_the_memory)
+Test(handshake, a_child_has_none_of_the_memory)
 {
     struct fl_client *client = NULL;
     void *address = NULL;
     int status = 0;
-    fake_listen(&fake, temp.path, "fake.sock");
     cr_assert_eq(
         fl_client_map(temp_path(&temp, "fake.sock"), MIB, FL_CLIENT_PAGE, &client, &address), 0);
     pid_t child = fork();
@@ -349,5 +353,4 @@ Test(client, a_child_has_none_of_the_memory)
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert_eq(status, 0);
     fl_client_close(client);
-    fake_close(&fake);
 }

@@ -2,12 +2,12 @@
 //
 // Memory that is really filled on demand, by the fake handler.
 #include <criterion/criterion.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "tests/support/server.h"
+#include "tests/support/world.h"
 #include "tests/unit/client/fake_handler.h"
 #include "tools/client.h"
 
@@ -20,6 +20,7 @@ static unsigned char *memory;
 
 static void set_up(void)
 {
+    need_userfaultfd();
     temp_make(&temp);
     fake_listen(&fake, temp.path, "fake.sock");
 }
@@ -40,8 +41,6 @@ static void start(size_t pages, uint32_t page_bytes)
     void *address = NULL;
     int error = fl_client_map(temp_path(&temp, "fake.sock"), pages * page_bytes, page_bytes,
                               &client, &address);
-    if (error == -ENOMEM && page_bytes == FL_CLIENT_HUGE_PAGE)
-        cr_skip_test("needs 2 free huge pages of 2 MiB");
     cr_assert_eq(error, 0);
     memory = address;
     fake_receive(&fake);
@@ -64,6 +63,7 @@ Test(served, every_page_is_asked_for_once)
 
 Test(served, huge_pages)
 {
+    need_huge_pages(2);
     start(2, FL_CLIENT_HUGE_PAGE);
     expect_page(1, FL_CLIENT_HUGE_PAGE, fake_byte(1));
     expect_page(0, FL_CLIENT_HUGE_PAGE, fake_byte(0));

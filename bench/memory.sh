@@ -45,6 +45,7 @@ with_vms() {
     [ "$server" = bare ] || socket=$work/sockets/memory.sock
     start_memory_server "$server"
     mkfifo "$work/hold"
+    rm -f "$work/held" # an earlier report would look like this one's
     "$loadgen" --socket "$socket" --vms "$memory_vms" --memory "$memory_of_vm" --touch "$touched" --hold \
         <"$work/hold" >"$work/held" &
     vms_pid=$!

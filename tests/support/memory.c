@@ -148,3 +148,15 @@ bool memory_same(const struct memory *memory, uint64_t offset, const uint8_t *by
     return (there == 0 || memcmp(memory->data + offset, bytes, there) == 0) &&
            all_zero(bytes + there, length - there);
 }
+
+unsigned huge_pages_free(void)
+{
+    char line[128];
+    unsigned count = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file && fgets(line, sizeof(line), file))
+        sscanf(line, "HugePages_Free: %u", &count);
+    if (file)
+        fclose(file);
+    return count;
+}

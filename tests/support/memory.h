@@ -27,6 +27,9 @@ bool memory_same(const struct memory *memory, uint64_t offset, const uint8_t *by
                  uint64_t length);
 bool all_zero(const uint8_t *bytes, uint64_t length);
 
+// Huge pages of 2 MiB that nobody has.
+unsigned huge_pages_free(void);
+
 uint64_t random_next(uint64_t *state);
 // A permutation of 0..count-1; to be freed.
 uint32_t *random_order(uint32_t count, uint64_t seed);

@@ -129,14 +129,7 @@ void need_userfaultfd(void)
 
 void need_huge_pages(unsigned pages)
 {
-    char line[128];
-    unsigned count = 0;
-    FILE *file = fopen("/proc/meminfo", "re");
-    while (file && fgets(line, sizeof(line), file))
-        sscanf(line, "HugePages_Free: %u", &count);
-    if (file)
-        fclose(file);
-    need(count >= pages, "free huge pages of 2 MiB");
+    need(huge_pages_free() >= pages, "free huge pages of 2 MiB");
 }
 
 void need_kvm(void)

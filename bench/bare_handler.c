@@ -104,9 +104,7 @@ static void note_removed(struct vm *vm, uint64_t start, uint64_t end)
     }
 }
 
-// Faults that met a REMOVE are retried after the rest of the batch, and then as often as it takes;
-// the event itself is in this batch or was in an earlier one, or is still to be read, hence the
-// limit.
+// Events first: read() gives faults before them, whatever came first.
 static void serve_batch(struct vm *vm, const struct uffd_msg *msgs, size_t count)
 {
     uint64_t fresh = 0;

@@ -6,7 +6,6 @@
 // begin at one moment, and reads the server's CPU clock at the moment they begin and the moment the
 // last one ends.
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,33 +18,12 @@
 
 #include "bench/clock.h"
 #include "bench/guest.h"
-#include "bench/size.h"
+#include "bench/options.h"
 #include "bench/vm.h"
-
-enum { SERVERS_MAX = 8, VMS_MAX = 4096, THREADS_MAX = 256 };
-
-static const char usage[] =
-    "usage: loadgen --socket PATH [OPTION...]\n"
-    "  --vms N --threads N   VMs, and threads in each (1, 1)\n"
-    "  --memory SIZE         memory of each VM (32M)\n"
-    "  --page-size SIZE      4K or 2M (4K)\n"
-    "  --touch PAGES         touch at most so many pages in each VM (all but one)\n"
-    "  --order random|sequential|FILE   FILE: page numbers, one a line (random)\n"
-    "  --shared              every thread touches every page, not its own share\n"
-    "  --file MEMFILE --verify PAGES    compare so many pages of each VM afterwards\n"
-    "  --seed N              of the random order (1)\n"
-    "  --server-pid PID      add this process's CPU time to the report; up to 8\n"
-    "  --hold                when all is printed, stay attached until standard input ends\n"
-    "  --timeout SECONDS     give up, and kill the VMs (120)\n";
-
-struct servers {
-    uint32_t count;
-    clockid_t clock[SERVERS_MAX];
-};
 
 struct run {
     struct bench_options options;
-    struct servers servers;
+    struct bench_servers servers;
     struct bench_board *board;
     pid_t *vm;
     uint64_t deadline_ns;
@@ -53,139 +31,6 @@ struct run {
     uint64_t server_cpu_ns;
     uint64_t all_cpu_ns; // of every task of the machine; 0 if the kernel does not tell
 };
-
-enum {
-    OPT_SOCKET = 1,
-    OPT_VMS,
-    OPT_THREADS,
-    OPT_MEMORY,
-    OPT_PAGE_SIZE,
-    OPT_TOUCH,
-    OPT_ORDER,
-    OPT_SHARED,
-    OPT_FILE,
-    OPT_VERIFY,
-    OPT_SEED,
-    OPT_SERVER_PID,
-    OPT_HOLD,
-    OPT_TIMEOUT,
-};
-
-static const struct option long_options[] = {
-    {"socket", required_argument, NULL, OPT_SOCKET},
-    {"vms", required_argument, NULL, OPT_VMS},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"memory", required_argument, NULL, OPT_MEMORY},
-    {"page-size", required_argument, NULL, OPT_PAGE_SIZE},
-    {"touch", required_argument, NULL, OPT_TOUCH},
-    {"order", required_argument, NULL, OPT_ORDER},
-    {"shared", no_argument, NULL, OPT_SHARED},
-    {"file", required_argument, NULL, OPT_FILE},
-    {"verify", required_argument, NULL, OPT_VERIFY},
-    {"seed", required_argument, NULL, OPT_SEED},
-    {"server-pid", required_argument, NULL, OPT_SERVER_PID},
-    {"hold", no_argument, NULL, OPT_HOLD},
-    {"timeout", required_argument, NULL, OPT_TIMEOUT},
-    {NULL, 0, NULL, 0},
-};
-
-static void set_order(struct bench_options *options, const char *name)
-{
-    options->order = BENCH_RECORDED;
-    if (strcmp(name, "random") == 0)
-        options->order = BENCH_RANDOM;
-    else if (strcmp(name, "sequential") == 0)
-        options->order = BENCH_SEQUENTIAL;
-    options->order_file = name;
-}
-
-static bool add_server(struct servers *servers, const char *text)
-{
-    uint64_t pid;
-    if (servers->count == SERVERS_MAX || !bench_parse_size(text, &pid) || pid > INT32_MAX)
-        return false;
-    return clock_getcpuclockid((pid_t)pid, &servers->clock[servers->count]) == 0 &&
-           ++servers->count;
-}
-
-static bool parse_count(const char *text, uint64_t max, uint32_t *ret_count)
-{
-    uint64_t value;
-    if (!bench_parse_size(text, &value) || value == 0 || value > max)
-        return false;
-    *ret_count = (uint32_t)value;
-    return true;
-}
-
-static bool set_option(struct run *run, int option, const char *value)
-{
-    struct bench_options *options = &run->options;
-    switch (option) {
-    case OPT_SOCKET:
-        options->socket_path = value;
-        return true;
-    case OPT_VMS:
-        return parse_count(value, VMS_MAX, &options->vms);
-    case OPT_THREADS:
-        return parse_count(value, THREADS_MAX, &options->threads);
-    case OPT_MEMORY:
-        return bench_parse_size(value, &options->bytes);
-    case OPT_PAGE_SIZE:
-        return bench_parse_size(value, &options->page_size);
-    case OPT_TOUCH:
-        return bench_parse_size(value, &options->touch);
-    case OPT_ORDER:
-        set_order(options, value);
-        return true;
-    case OPT_SHARED:
-        return options->shared = true;
-    case OPT_FILE:
-        options->memory_file = value;
-        return true;
-    case OPT_VERIFY:
-        return bench_parse_size(value, &options->verify);
-    case OPT_SEED:
-        return bench_parse_size(value, &options->seed);
-    case OPT_SERVER_PID:
-        return add_server(&run->servers, value);
-    case OPT_HOLD:
-        return options->hold = true;
-    case OPT_TIMEOUT:
-        return bench_parse_size(value, &options->timeout_s);
-    default:
-        return false;
-    }
-}
-
-static bool consistent(const struct bench_options *options)
-{
-    uint64_t page = options->page_size;
-    return options->socket_path != NULL && (page == 4096 || page == 2u << 20) &&
-           options->bytes % page == 0 && options->bytes / page >= 2 &&
-           options->bytes / page <= UINT32_MAX &&
-           (options->verify == 0 || options->memory_file != NULL);
-}
-
-static bool parse_options(int argc, char **argv, struct run *run)
-{
-    run->options = (struct bench_options){
-        .vms = 1,
-        .threads = 1,
-        .bytes = 32u << 20,
-        .page_size = 4096,
-        .touch = UINT64_MAX,
-        .order = BENCH_RANDOM,
-        .order_file = "random",
-        .seed = 1,
-        .timeout_s = 120,
-    };
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (!set_option(run, option, optarg))
-            return false;
-    }
-    return optind == argc && consistent(&run->options);
-}
 
 static uint64_t touched_bytes(const struct bench_options *options)
 {
@@ -266,7 +111,7 @@ static bool await(struct run *run, _Atomic uint32_t *counter, uint32_t all, cons
     return true;
 }
 
-static uint64_t server_cpu_ns(const struct servers *servers)
+static uint64_t server_cpu_ns(const struct bench_servers *servers)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < servers->count; i++)
@@ -407,10 +252,8 @@ int main(int argc, char **argv)
 {
     static struct run run;
     static struct totals totals;
-    if (!parse_options(argc, argv, &run)) {
-        fputs(usage, stderr);
+    if (!bench_options_parse(argc, argv, &run.options, &run.servers))
         return 2;
-    }
     int err = prepare(&run);
     if (err < 0)
         fprintf(stderr, "loadgen: cannot start %u VMs of %" PRIu64 " bytes: %s\n", run.options.vms,

@@ -10,7 +10,8 @@
 
 #include "tools/verb.h"
 
-static void say(const char *verb, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void say(const char *verb, const char *format,
+                                                      va_list args)
 {
     fprintf(stderr, "faultline %s: ", verb);
     vfprintf(stderr, format, args);

@@ -87,3 +87,25 @@ bool fl_proc_has_uffd_memory(pid_t pid)
         fclose(file);
     return found;
 }
+
+bool fl_proc_unmapped(pid_t pid, uint64_t start, uint64_t end)
+{
+    char path[64];
+    char *line = NULL;
+    size_t room = 0;
+    bool any = false;
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    FILE *file = fopen(path, "re");
+    bool overlaps = !file;
+    while (file && !overlaps && getline(&line, &room, file) > 0) {
+        char *rest = NULL;
+        uint64_t from = strtoull(line, &rest, 16);
+        uint64_t to = *rest == '-' ? strtoull(rest + 1, NULL, 16) : UINT64_MAX;
+        overlaps = from < end && to > start;
+        any = true;
+    }
+    free(line);
+    if (file)
+        fclose(file);
+    return any && !overlaps;
+}

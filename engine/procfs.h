@@ -28,4 +28,7 @@ void fl_proc_name(pid_t pid, char *buf, size_t size);
 // its smaps).
 bool fl_proc_has_uffd_memory(pid_t pid);
 
+// True if the process has nothing mapped in [start, end). False if that cannot be read.
+bool fl_proc_unmapped(pid_t pid, uint64_t start, uint64_t end);
+
 #endif

@@ -18,6 +18,7 @@
 #include "engine/fault.h"
 #include "engine/fill.h"
 #include "engine/log.h"
+#include "engine/procfs.h"
 #include "engine/spin.h"
 #include "engine/uffd.h"
 
@@ -128,12 +129,28 @@ static void exited(struct fl_worker *worker, struct fl_vm *vm)
     look_at(worker, vm);
 }
 
-// Firecracker before 1.12 closes at once, later ones when they exit; an exec closes it too.
+// A process that lives on may have unmapped what it had us serve: then nobody can wait for us any
+// more.
+static bool unmapped(const struct fl_vm *vm)
+{
+    const struct fl_layout *layout = &vm->state->layout;
+    bool gone = vm->state->pid > 0 && layout->regions > 0;
+    for (uint32_t i = 0; gone && i < layout->regions; i++) {
+        const struct fl_region *region = &layout->region[i];
+        gone = fl_proc_unmapped((pid_t)vm->state->pid, region->base, region->base + region->bytes);
+    }
+    return gone;
+}
+
+// Firecracker before 1.12 closes at once, later ones when they exit; an exec closes it too, and so
+// does a client that is done.
 static void hung_up(struct fl_worker *worker, struct fl_vm *vm)
 {
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
     close(vm->socket);
     vm->socket = -1;
+    if (unmapped(vm))
+        fl_worker_vm_gone(worker, vm);
     if (vm->pidfd < 0) // nothing else will tell us of its end
         doubt(worker, vm);
     look_at(worker, vm);

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A program that maps and closes images again and again: the server lets each go while the program
+// lives on.
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "tests/support/world.h"
+#include "tools/client.h"
+
+enum { ROUNDS = 20, BYTES = 4 << 20 };
+
+TestSuite(closing, .fini = world_close, .timeout = 120);
+
+Test(closing, leaves_nothing_attached)
+{
+    need_userfaultfd();
+    struct world *world = world_make(MIXED, BYTES);
+    world_handler(world, NULL);
+    unsigned before = server_descriptors(&world->server);
+    for (unsigned round = 1; round <= ROUNDS; round++) {
+        struct fl_client *client = NULL;
+        void *memory = NULL;
+        cr_assert_eq(fl_client_map(world->socket, BYTES, FL_CLIENT_PAGE, &client, &memory), 0);
+        volatile const char *byte = memory;
+        (void)*byte;
+        fl_client_close(client);
+        cr_assert(server_wait_log(&world->server, "event=detach", round));
+    }
+    cr_assert_eq(server_descriptors(&world->server), before);
+    world_stop(world);
+}

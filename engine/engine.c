@@ -20,6 +20,7 @@ const struct fl_engine_options fl_engine_defaults = {
     .handshake_timeout_ms = 5000,
     .stop_timeout_ms = 60000,
     .spin_us = 50,
+    .nice = -10,
 };
 
 static unsigned cores(void)

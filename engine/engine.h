@@ -25,8 +25,9 @@ struct fl_engine_options {
     uint64_t handshake_timeout_ms; // for a peer to say what it wants
     uint64_t stop_timeout_ms;      // for VMs to be filled at the end, before they are killed
     unsigned spin_us;              // how long a worker looks for the next fault before it blocks
-    bool kill_on_error;            // the default policy: kill the VM rather than poison the page
-    bool populate;                 // fill all memory of a VM once it faults
+    int nice;           // of the workers' threads; without the right to it they stay as they are
+    bool kill_on_error; // the default policy: kill the VM rather than poison the page
+    bool populate;      // fill all memory of a VM once it faults
     // Called in a worker's thread when a VM's memory was filled. NULL: not wanted.
     void (*filled)(uint64_t vm_id, uint64_t ns);
 };

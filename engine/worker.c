@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
@@ -281,12 +282,20 @@ static void work(struct fl_worker *worker)
     }
 }
 
-static void *worker_main(void *argument)
+// A vCPU that is woken would else preempt the worker in the middle of a batch, at the cost of all
+// others in it.
+static void set_priority(const struct fl_worker *worker)
 {
-    struct fl_worker *worker = argument;
     char name[16];
     snprintf(name, sizeof(name), "fl-worker-%u", worker->index);
     pthread_setname_np(pthread_self(), name);
+    setpriority(PRIO_PROCESS, (id_t)gettid(), worker->options->nice);
+}
+
+static void *worker_main(void *argument)
+{
+    struct fl_worker *worker = argument;
+    set_priority(worker);
     rcu_register_thread();
     work(worker);
     rcu_unregister_thread();

@@ -55,7 +55,6 @@ struct fl_worker {
     uint64_t now;        // as of the beginning of the round
     uint64_t busy_ns;    // when there was last something to do for a VM
     uint64_t look_ns;    // when doubtful VMs and deadlines are looked at next
-    unsigned spin_score; // 0..1024: how often the next fault came while a spin would have lasted
     unsigned doubtful;
     struct fl_watch watch_mailbox;
     struct cds_list_head owned;

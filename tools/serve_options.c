@@ -2,6 +2,7 @@
 #include "tools/serve_options.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,16 @@ static int parse_mode(const char *text, mode_t *ret_mode)
     return 0;
 }
 
+static int take_nice(int *ret_nice)
+{
+    uint64_t number = 0;
+    bool negative = optarg[0] == '-';
+    int error = cli_parse_number(optarg + negative, 0, negative ? 20 : 19, &number);
+    if (!error)
+        *ret_nice = negative ? -(int)number : (int)number;
+    return error;
+}
+
 static int take_number(unsigned *ret_number, unsigned low, unsigned high)
 {
     uint64_t number = 0;
@@ -68,6 +79,8 @@ static int take(struct fl_server_options *options, int option)
         return cli_parse_size(optarg, &engine->cache_bytes);
     case SERVE_SPIN:
         return take_number(&engine->spin_us, 0, 1000000);
+    case SERVE_NICE:
+        return take_nice(&engine->nice);
     case SERVE_RETRIES:
         return take_number(&engine->read_retries, 0, 8);
     case SERVE_READ_TIMEOUT:

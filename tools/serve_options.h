@@ -13,6 +13,7 @@ enum {
     SERVE_READERS,
     SERVE_CACHE,
     SERVE_SPIN,
+    SERVE_NICE,
     SERVE_ON_ERROR,
     SERVE_RETRIES,
     SERVE_READ_TIMEOUT,
@@ -28,6 +29,7 @@ enum {
         {"readers", required_argument, NULL, SERVE_READERS},                                       \
         {"cache", required_argument, NULL, SERVE_CACHE},                                           \
         {"spin", required_argument, NULL, SERVE_SPIN},                                             \
+        {"nice", required_argument, NULL, SERVE_NICE},                                             \
         {"on-error", required_argument, NULL, SERVE_ON_ERROR},                                     \
         {"retries", required_argument, NULL, SERVE_RETRIES},                                       \
         {"read-timeout", required_argument, NULL, SERVE_READ_TIMEOUT},                             \
@@ -44,6 +46,7 @@ enum {
     "4)\n"                                                                                         \
     "  --cache SIZE            bound on decompressed frames in memory (default 1G)\n"              \
     "  --spin US               look this long for the next fault before blocking (default 50)\n"   \
+    "  --nice N                priority of those threads, -20 to 19, where we may (default -10)\n" \
     "  --on-error poison|kill  for a page that cannot be read: SIGBUS to its toucher (default), "  \
     "or SIGKILL\n"                                                                                 \
     "                          to the VM\n"                                                        \

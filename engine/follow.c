@@ -123,8 +123,9 @@ int fl_follow_start(struct fl_server *server, struct fl_follow **ret_follow)
     follow->source =
         (struct fl_source){.fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), .ready = ready};
     int error = follow->source.fd < 0 ? -errno : 0;
+    // IN_CREATE: where a file system cannot rename without replacing, images appear as links.
     if (!error && inotify_add_watch(follow->source.fd, fl_reader_images_dir(server->reader),
-                                    IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE) < 0)
+                                    IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE) < 0)
         error = -errno;
     if (!error)
         error = fl_server_watch(server, &follow->source, EPOLLIN);

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control API: what it tells, where it listens for images, and what nonsense it survives.
+#include <criterion/criterion.h>
+#include <ctype.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/e2e/protocol/good.h"
+
+TestSuite(control, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
+
+enum { IMAGE_BYTES = 4 << 20, ANSWER_MAX = 1 << 18, BUSY_PAGES = 32 };
+
+static struct world *world;
+
+static void begin(void)
+{
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_serve(world, NULL);
+}
+
+static const char *control(void)
+{
+    return temp_path(&world->temp, "control.sock");
+}
+
+static int listen_at(char *output, size_t size, const char *image, const char *socket,
+                     const char *owner)
+{
+    const char *args[] = {"listen", "--control", control(), "--image",
+                          image,    "--socket",  socket,    owner ? "--owner" : NULL,
+                          owner,    NULL};
+    return faultline_run(output, size, args);
+}
+
+// --- HTTP by hand ---
+
+struct answer {
+    int status; // 0: it was no answer
+    const char *body;
+    char text[ANSWER_MAX];
+};
+
+static void ask(struct answer *answer, const char *request, size_t length)
+{
+    int fd = vmm_connect(control());
+    size_t used = 0;
+    ssize_t got;
+    for (size_t sent = 0;
+         sent < length && (got = send(fd, request + sent, length - sent, MSG_NOSIGNAL)) > 0;)
+        sent += (size_t)got;
+    while (used + 1 < sizeof(answer->text) &&
+           (got = recv(fd, answer->text + used, sizeof(answer->text) - used - 1, 0)) > 0)
+        used += (size_t)got;
+    close(fd);
+    answer->text[used] = '\0';
+    answer->status = 0;
+    sscanf(answer->text, "HTTP/1.1 %d", &answer->status);
+    const char *end = strstr(answer->text, "\r\n\r\n");
+    answer->body = end ? end + 4 : "";
+}
+
+static int ask_with(struct answer *answer, const char *method, const char *path, const char *body)
+{
+    size_t length = strlen(body);
+    char *request = malloc(length + 512);
+    cr_assert_not_null(request);
+    int used = snprintf(request, length + 512,
+                        "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                        "Content-Length: %zu\r\n\r\n%s",
+                        method, path, length, body);
+    ask(answer, request, (size_t)used);
+    free(request);
+    return answer->status;
+}
+
+static bool says(const struct answer *answer, const char *sentence)
+{
+    json_t *body = json_loads(answer->body, 0, NULL);
+    const char *error = json_string_value(json_object_get(body, "error"));
+    bool same = error && strcmp(error, sentence) == 0;
+    if (!same)
+        fprintf(stderr, "not '%s' but: %s\n", sentence, answer->text);
+    json_decref(body);
+    return same;
+}
+
+// --- sockets for images ---
+
+static bool is_socket(void *path)
+{
+    struct stat status;
+    return lstat(path, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+static bool is_gone(void *path)
+{
+    struct stat status;
+    return lstat(path, &status) != 0;
+}
+
+static void check_served(const char *socket, const struct memory *memory)
+{
+    struct good good;
+    good_start(&good, socket, memory);
+    cr_assert_eq(good_end(&good), 0, "%s", socket);
+}
+
+Test(control, images_that_come_and_go_have_their_sockets)
+{
+    char file[2 * TEST_PATH];
+    char socket[2 * TEST_PATH];
+    char image[2 * TEST_PATH];
+    char aside[2 * TEST_PATH];
+    struct memory memory;
+    begin();
+    strcpy(file, temp_path(&world->temp, "late.mem"));
+    strcpy(socket, temp_path(&world->temp, "sockets/late.sock"));
+    strcpy(image, temp_path(&world->temp, "store/images/late.img"));
+    strcpy(aside, temp_path(&world->temp, "aside"));
+    memory_make_distinct(&memory, file, 1 << 20, 5);
+    world_pack(world, file, "late");
+    cr_assert(wait_until(is_socket, socket), "no socket for an image that was added");
+    check_served(socket, &memory);
+    // A file system without RENAME_NOREPLACE has images appear as links.
+    cr_assert_eq(link(image, aside), 0);
+    cr_assert_eq(unlink(image), 0);
+    cr_assert(wait_until(is_gone, socket));
+    cr_assert_eq(link(aside, image), 0);
+    cr_assert(wait_until(is_socket, socket), "no socket for an image that was linked");
+    const char *args[] = {"rm", "--store", world->store, "late", NULL};
+    cr_assert_eq(faultline_run(NULL, 0, args), 0);
+    cr_assert(wait_until(is_gone, socket), "the socket outlives its image");
+    check_served(world->socket, &world->memory);
+    world_stop(world);
+    memory_free(&memory);
+}
+
+Test(control, listens_where_it_is_told_to)
+{
+    char output[1024];
+    char path[2 * TEST_PATH];
+    struct stat status;
+    begin();
+    strcpy(path, temp_path(&world->temp, "other.sock"));
+    cr_assert_eq(listen_at(output, sizeof(output), "image", path, "1234:5678"), 0, "%s", output);
+    cr_assert_eq(stat(path, &status), 0);
+    cr_assert(status.st_uid == 1234 && status.st_gid == 5678, "%u:%u", status.st_uid,
+              status.st_gid);
+    check_served(path, &world->memory);
+    // Longer than a socket's address.
+    strcpy(path, world->temp.path);
+    for (unsigned i = 0; i < 3; i++) {
+        strcat(path, "/a-directory-with-a-long-name-as-jailers-make-them-0123456789");
+        cr_assert_eq(mkdir(path, 0700), 0);
+    }
+    strcat(path, "/faultline.sock");
+    cr_assert_eq(listen_at(output, sizeof(output), "image", path, NULL), 0, "%s", output);
+    check_served(path, &world->memory);
+    // Relative to the directory of the caller, not of the server.
+    cr_assert_eq(chdir(world->temp.path), 0);
+    cr_assert_eq(listen_at(output, sizeof(output), "image", "here.sock", NULL), 0, "%s", output);
+    check_served(temp_path(&world->temp, "here.sock"), &world->memory);
+    world_stop(world);
+    cr_assert(is_gone(path), "a socket is left");
+    cr_assert(is_gone((void *)(uintptr_t)temp_path(&world->temp, "here.sock")));
+}
+
+Test(control, says_why_it_cannot_listen)
+{
+    static const struct {
+        const char *image;
+        const char *socket;
+        const char *reason;
+    } bad[] = {
+        {"other", "x.sock", "the store has no image of this name"},
+        {"../image", "x.sock", "the store has no image of this name"},
+        {"image", "sockets/image.sock", "another process listens there"},
+        {"image", "control.sock", "another process listens there"},
+        {"image", "memory", "there is something that is not a socket"},
+        {"image", "sockets", "there is something that is not a socket"},
+        {"image", "no/such/x.sock", "its directory does not exist"},
+    };
+    char output[1024];
+    begin();
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const char *path = temp_path(&world->temp, bad[i].socket);
+        cr_assert_eq(listen_at(output, sizeof(output), bad[i].image, path, NULL), 1, "%s", path);
+        cr_assert_not_null(strstr(output, bad[i].reason), "%s", output);
+        cr_assert_eq(strchr(output, '\n'), output + strlen(output) - 1, "one line: %s", output);
+    }
+    cr_assert_not(is_socket((void *)(uintptr_t)temp_path(&world->temp, "x.sock")));
+    check_served(world->socket, &world->memory);
+    world_stop(world);
+}
+
+// --- nonsense ---
+
+static void check_errors(struct answer *answer)
+{
+    cr_assert_eq(ask_with(answer, "GET", "/v2/status", ""), 404, "%s", answer->text);
+    cr_assert_eq(ask_with(answer, "GET", "/", ""), 404, "%s", answer->text);
+    cr_assert_eq(ask_with(answer, "DELETE", "/v1/status", ""), 405, "%s", answer->text);
+    cr_assert_eq(ask_with(answer, "POST", "/metrics", "{}"), 405, "%s", answer->text);
+    cr_assert_eq(ask_with(answer, "GET", "/v1/listeners", ""), 405, "%s", answer->text);
+    cr_assert_eq(ask_with(answer, "POST", "/v1/listeners", ""), 400, "%s", answer->text);
+    cr_assert(says(answer, "the body is not JSON"));
+    cr_assert_eq(ask_with(answer, "POST", "/v1/listeners", "[1]"), 400, "%s", answer->text);
+    cr_assert_eq(
+        ask_with(answer, "POST", "/v1/listeners", "{\"image\":\"image\",\"socket\":\"x.sock\"}"),
+        400, "%s", answer->text);
+    cr_assert(says(answer, "the socket's path is not absolute"));
+    cr_assert_eq(ask_with(answer, "POST", "/v1/listeners",
+                          "{\"image\":\"image\",\"socket\":\"/x.sock\",\"uid\":-2}"),
+                 400, "%s", answer->text);
+    cr_assert(says(answer, "uid, gid or mode is out of range"));
+}
+
+static void send_garbage(uint64_t seed)
+{
+    uint64_t garbage[512];
+    int fd = vmm_connect(control());
+    for (unsigned i = 0; i < 512; i++)
+        garbage[i] = random_next(&seed);
+    for (unsigned i = 0; i < 16; i++)
+        (void)!send(fd, garbage, sizeof(garbage), MSG_NOSIGNAL);
+    close(fd);
+}
+
+Test(control, nonsense_is_answered_or_dropped)
+{
+    static struct answer answer;
+    static char body[100 * 1024 + 1];
+    struct good good;
+    begin();
+    good_start(&good, world->socket, &world->memory);
+    check_errors(&answer);
+    memset(body, ' ', sizeof(body) - 1);
+    cr_assert_eq(ask_with(&answer, "POST", "/v1/listeners", body), 413, "%s", answer.text);
+    for (unsigned i = 0; i < 20; i++)
+        send_garbage(i);
+    int half = vmm_connect(control());
+    cr_assert_gt(send(half, "GET /v1/st", 10, MSG_NOSIGNAL), 0);
+    cr_assert_eq(ask_with(&answer, "GET", "/v1/status", ""), 200, "%s", answer.text);
+    close(half);
+    cr_assert(good_touch(&good, BUSY_PAGES));
+    cr_assert_eq(good_end(&good), 0);
+    world_stop(world);
+}
+
+Test(control, idle_connections_delay_no_fault)
+{
+    static struct answer answer;
+    struct good good;
+    int idle[400];
+    begin();
+    good_start(&good, world->socket, &world->memory);
+    for (unsigned i = 0; i < 400; i++) {
+        idle[i] = vmm_connect(control());
+        if (i % 40 == 0)
+            cr_assert(good_touch(&good, BUSY_PAGES));
+        if (i == 200)
+            cr_assert_eq(ask_with(&answer, "GET", "/v1/status", ""), 200, "%s", answer.text);
+    }
+    check_served(world->socket, &world->memory);
+    for (unsigned i = 0; i < 400; i++)
+        close(idle[i]);
+    cr_assert_eq(ask_with(&answer, "GET", "/v1/status", ""), 200, "%s", answer.text);
+    cr_assert_eq(good_end(&good), 0);
+    world_stop(world);
+}
+
+// --- what it tells ---
+
+Test(control, status_is_complete)
+{
+    char output[8192];
+    struct good good;
+    const char *image = NULL;
+    json_int_t vms, read, installed, copied, count, limit, pages;
+    double p50;
+    begin();
+    good_start(&good, world->socket, &world->memory);
+    const char *args[] = {"status", "--control", control(), "--json", NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    json_error_t error;
+    json_t *status = json_loads(output, 0, &error);
+    cr_assert_not_null(status, "%s: %s", error.text, output);
+    int unpacked = json_unpack_ex(
+        status, &error, 0,
+        "{s:s s:i s:i s:I s:{s:I s:I s:i s:i s:i s:i} s:{s:I s:i s:i} s:{s:I s:F s:F s:F s:F}"
+        " s:{s:i s:I s:i s:i s:i s:i} s:{s:i s:i} s:[{s:s s:i s:s s:i s:I s:i s:i s:i}]}",
+        "version", &image, "pid", &(int){0}, "workers", &(int){0}, "vms", &vms, "faults", "read",
+        &read, "installed", &installed, "zeroed", &(int){0}, "poisoned", &(int){0}, "duplicates",
+        &(int){0}, "parked", &(int){0}, "pages", "copied", &copied, "zeroed", &(int){0}, "removed",
+        &(int){0}, "latency_us", "count", &count, "p50", &p50, "p90", &(double){0}, "p99",
+        &(double){0}, "max", &(double){0}, "cache", "bytes", &(int){0}, "limit", &limit, "frames",
+        &(int){0}, "hits", &(int){0}, "misses", &(int){0}, "evictions", &(int){0}, "memory",
+        "allocated", &(int){0}, "resident", &(int){0}, "vm_list", "image", &image, "pid", &(int){0},
+        "state", &(const char *){NULL}, "page_size", &(int){0}, "pages", &pages, "installed",
+        &(int){0}, "removed", &(int){0}, "faults", &(int){0});
+    cr_assert_eq(unpacked, 0, "%s: %s", error.text, output);
+    cr_assert(vms == 1 && read > 0 && count > 0 && limit > 0, "%s", output);
+    cr_assert(pages == IMAGE_BYTES / PAGE && strcmp(image, "image") == 0, "%s", output);
+    json_decref(status);
+    args[3] = NULL;
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0);
+    cr_assert(strstr(output, "VMs       1 now, 1 ever, 0 handshakes refused") &&
+                  strstr(output, "serving") && strstr(output, "latency   p50"),
+              "%s", output);
+    cr_assert_eq(good_end(&good), 0);
+    world_stop(world);
+}
+
+// A sample belongs to a family that was described before: its own name, or that of a summary.
+static bool described(const char *text, const char *at, const char *what, const char *name,
+                      size_t length)
+{
+    char wanted[256];
+    static const char *const suffixes[] = {"", "_sum", "_count"};
+    for (unsigned i = 0; i < 3; i++) {
+        size_t cut = strlen(suffixes[i]);
+        if (cut > length || strncmp(name + length - cut, suffixes[i], cut) != 0)
+            continue;
+        snprintf(wanted, sizeof(wanted), "# %s %.*s ", what, (int)(length - cut), name);
+        const char *found = strstr(text, wanted);
+        if (found && found < at)
+            return true;
+    }
+    return false;
+}
+
+static void check_sample(const char *text, const char *line)
+{
+    size_t name = strcspn(line, "{ \n");
+    const char *value = line + name;
+    char *end = NULL;
+    cr_assert_eq(strncmp(line, "faultline_", 10), 0, "%.80s", line);
+    for (size_t i = 0; i < name; i++)
+        cr_assert(isalnum((unsigned char)line[i]) || line[i] == '_', "%.80s", line);
+    cr_assert(described(text, line, "HELP", line, name), "no HELP: %.80s", line);
+    cr_assert(described(text, line, "TYPE", line, name), "no TYPE: %.80s", line);
+    if (*value == '{')
+        value = strstr(value, "\"}");
+    cr_assert_not_null(value, "%.80s", line);
+    value += *value == '"' ? 2 : 0;
+    cr_assert_eq(*value, ' ', "%.80s", line);
+    strtod(value, &end);
+    cr_assert(end != value && *end == '\n', "%.80s", line);
+}
+
+Test(control, metrics_are_well_formed)
+{
+    static struct answer answer;
+    unsigned samples = 0;
+    begin();
+    check_served(world->socket, &world->memory);
+    cr_assert_eq(ask_with(&answer, "GET", "/metrics", ""), 200);
+    cr_assert_not_null(strstr(answer.text, "text/plain; version=0.0.4"));
+    for (const char *line = answer.body; *line != '\0'; line = strchr(line, '\n') + 1) {
+        cr_assert_not_null(strchr(line, '\n'), "the last line has no end");
+        if (*line == '#')
+            continue;
+        check_sample(answer.body, line);
+        samples++;
+    }
+    cr_assert_gt(samples, 15);
+    world_stop(world);
+}

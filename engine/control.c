@@ -219,9 +219,22 @@ static void on_ready(struct fl_source *source, uint32_t events)
     (void)events;
 }
 
+static unsigned clients(const struct fl_control *control)
+{
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(control->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+    return info ? info->num_connections : 0;
+}
+
 void fl_control_run(struct fl_control *control)
 {
-    if (control)
+    if (!control)
+        return;
+    unsigned before = clients(control);
+    MHD_run(control->daemon);
+    // At its limit libmicrohttpd stops accepting, and starts again only in a run after that in
+    // which a client left: nothing else would cause one.
+    if (clients(control) < before)
         MHD_run(control->daemon);
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "tests/e2e/protocol/good.h"
@@ -50,9 +51,11 @@ struct answer {
 
 static void ask(struct answer *answer, const char *request, size_t length)
 {
+    const struct timeval deadline = {.tv_sec = TEST_DEADLINE_MS / 1000};
     int fd = vmm_connect(control());
     size_t used = 0;
     ssize_t got;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline));
     for (size_t sent = 0;
          sent < length && (got = send(fd, request + sent, length - sent, MSG_NOSIGNAL)) > 0;)
         sent += (size_t)got;

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a server begins and ends: options, stores it cannot use, sockets of others and of the dead.
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/e2e/protocol/good.h"
+
+TestSuite(serve, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
+
+enum { IMAGE_BYTES = 2 << 20, LISTENERS = 3 };
+
+static struct world *world;
+
+static void begin(void)
+{
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_serve(world, NULL);
+}
+
+static void check_served(void)
+{
+    struct good good;
+    good_start(&good, world->socket, &world->memory);
+    cr_assert_eq(good_end(&good), 0);
+}
+
+static bool one_sentence(const char *output)
+{
+    const char *end = strchr(output, '\n');
+    return strncmp(output, "faultline", 9) == 0 && end && end[1] == '\0' && end - output > 20;
+}
+
+// A verb that must fail with this status and one sentence that holds `reason`.
+static void check_failure(const char *const *args, int status, const char *reason)
+{
+    char output[4096];
+    cr_assert_eq(faultline_run(output, sizeof(output), args), status, "%s %s: %s", args[0],
+                 args[1] ? args[1] : "", output);
+    cr_assert_not_null(strstr(output, reason), "no '%s' but: %s", reason, output);
+    cr_assert(one_sentence(output), "not one sentence: %s", output);
+}
+
+static unsigned entries(const char *directory)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(directory);
+    cr_assert_not_null(dir, "%s", directory);
+    for (const struct dirent *entry; (entry = readdir(dir));)
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    closedir(dir);
+    return count;
+}
+
+Test(serve, the_second_at_one_control_path_gives_up)
+{
+    begin();
+    const char *args[] = {"serve",
+                          "--store",
+                          world->store,
+                          "--sockets",
+                          temp_path(&world->temp, "sockets2"),
+                          "--control",
+                          temp_path(&world->temp, "control.sock"),
+                          NULL};
+    check_failure(args, 1, "another server listens at");
+    cr_assert_eq(entries(args[4]), 0, "it left sockets");
+    check_served();
+    cr_assert_geq(world_status(world, "", "pid"), 1);
+    world_stop(world);
+}
+
+// Its control path is its own, its images' sockets are another's: those are left alone.
+Test(serve, sockets_of_a_living_server_are_left_alone)
+{
+    struct server second;
+    begin();
+    const char *args[] = {"serve",
+                          "--store",
+                          world->store,
+                          "--sockets",
+                          temp_path(&world->temp, "sockets"),
+                          "--control",
+                          temp_path(&world->temp, "control2.sock"),
+                          NULL};
+    cr_assert(server_start(&second, &world->temp, "second", args));
+    cr_assert(server_wait_log(&second, "event=listen_failed image=image", 1));
+    cr_assert_eq(server_stop(&second), 0);
+    check_served();
+    world_stop(world);
+}
+
+static void listen_more(unsigned count)
+{
+    char name[32];
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(name, sizeof(name), "extra/%u.sock", i);
+        const char *args[] = {
+            "listen", "--control", temp_path(&world->temp, "control.sock"), "--image",
+            "image",  "--socket",  temp_path(&world->temp, name),           NULL};
+        cr_assert_eq(faultline_run(NULL, 0, args), 0);
+    }
+}
+
+static bool sockets_are_left(void)
+{
+    struct stat status;
+    return stat(world->socket, &status) == 0 &&
+           stat(temp_path(&world->temp, "control.sock"), &status) == 0;
+}
+
+Test(serve, stale_sockets_are_replaced_and_none_is_left_at_the_end)
+{
+    begin();
+    cr_assert_eq(mkdir(temp_path(&world->temp, "extra"), 0700), 0);
+    listen_more(LISTENERS);
+    check_served();
+    server_kill(&world->server);
+    cr_assert(sockets_are_left(), "a server that is killed cannot remove its sockets");
+    cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
+    listen_more(LISTENERS);
+    check_served();
+    world_stop(world);
+    cr_assert_eq(server_count_log(&world->server, "event=stopped"), 1);
+    cr_assert_eq(entries(temp_path(&world->temp, "sockets")), 0, "sockets of images are left");
+    cr_assert_eq(entries(temp_path(&world->temp, "extra")), 0, "sockets of listen are left");
+    cr_assert_neq(access(temp_path(&world->temp, "control.sock"), F_OK), 0);
+}
+
+Test(serve, wrong_use_is_status_2_and_a_sentence)
+{
+    static const char *const bad[][8] = {
+        {"serve", "--workers", "0"},
+        {"serve", "--workers", "many"},
+        {"serve", "--workers", "-1"},
+        {"serve", "--readers", "1.5"},
+        {"serve", "--cache", "5Q"},
+        {"serve", "--cache", ""},
+        {"serve", "--on-error", "maybe"},
+        {"serve", "--retries", "9"},
+        {"serve", "--owner", "root"},
+        {"serve", "--owner", "1:"},
+        {"serve", "--mode", "9"},
+        {"serve", "--mode", "7777"},
+        {"serve", "--spin", "1e9"},
+        {"serve", "--read-timeout", "0"},
+        {"serve", "more"},
+        {"serve", "--nonsense"},
+        {"serve", "--store"},
+        {"listen", "--image", "image"},
+        {"listen", "--socket", "/x"},
+        {"listen", "--image", "i", "--socket", "/x", "--owner", "x"},
+        {"status", "more"},
+        {"status", "--nonsense"},
+        {"handler"},
+        {"handler", "one"},
+        {"frobnicate"},
+    };
+    char output[4096];
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const char *const *args = bad[i];
+        cr_assert_eq(faultline_run(output, sizeof(output), args), 2, "%s %s %s: %s", args[0],
+                     args[1] ? args[1] : "", args[1] && args[2] ? args[2] : "", output);
+        cr_assert_gt(strlen(output), 20, "%s %s: no sentence", args[0], args[1] ? args[1] : "");
+        cr_assert_null(strstr(output, "event="), "it ran: %s", output);
+    }
+}
+
+static void write_marker(const char *text)
+{
+    const char *path = temp_path(&world->temp, "store/faultline-store");
+    int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    cr_assert_geq(fd, 0, "%s", path);
+    cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+Test(serve, stores_it_cannot_use_are_named)
+{
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_pack(world, world->file, "image");
+    const char *args[] = {"serve",
+                          "--store",
+                          NULL,
+                          "--sockets",
+                          temp_path(&world->temp, "sockets"),
+                          "--control",
+                          temp_path(&world->temp, "control.sock"),
+                          NULL};
+    args[2] = temp_path(&world->temp, "no-store");
+    check_failure(args, 1, args[2]);
+    args[2] = world->temp.path; // a directory that is no store
+    check_failure(args, 1, args[2]);
+    args[2] = world->file; // no directory
+    check_failure(args, 1, args[2]);
+    args[2] = world->store;
+    write_marker("faultline-store 2\n");
+    check_failure(args, 1, world->store);
+    write_marker("something else\n");
+    check_failure(args, 1, world->store);
+    cr_assert_eq(entries(args[4]), 0, "it left sockets");
+}
+
+Test(serve, no_server_is_said_so)
+{
+    world = world_make(EMPTY, PAGE);
+    const char *nowhere = temp_path(&world->temp, "control.sock");
+    const char *status[] = {"status", "--control", nowhere, NULL};
+    check_failure(status, 1, nowhere);
+    const char *args[] = {"listen", "--control", nowhere, "--image", "i", "--socket", "/x", NULL};
+    check_failure(args, 1, nowhere);
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A small store with mutated bytes, read through snapshot/read.h: whatever is on disk, it ends in
+// an error or in the right bytes. Every second time the checksums are made right again, as no
+// accident does: the bytes may then be others, but what is read stays within its bounds.
+//
+// usage: fuzz_store [ITERATIONS [SEED]]
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "snapshot/format.h"
+#include "tests/support/memory.h"
+#include "tests/support/server.h"
+#include "tests/unit/snapshot_support.h"
+
+enum { PAGES = 150, CHANGES_MAX = 4, GROWTH_MAX = 4096 };
+
+// A file of the store, as it was packed and as it is now.
+struct file {
+    char path[2 * TEST_PATH];
+    uint8_t *good;
+    size_t good_bytes;
+    uint8_t *bytes; // room for GROWTH_MAX more
+    size_t used;
+};
+
+struct target {
+    struct temp temp;
+    struct memory memory;
+    char store[2 * TEST_PATH];
+    struct file image;
+    struct file pack;
+};
+
+struct tally {
+    uint64_t refused;    // the image could not be opened
+    uint64_t unreadable; // a frame could not be read
+    uint64_t right;
+};
+
+static uint64_t current; // the seed of this iteration: it can be repeated alone
+
+static void need(bool condition, const char *what)
+{
+    if (condition)
+        return;
+    fprintf(stderr, "fuzz_store: seed %" PRIu64 ": not so: %s\n", current, what);
+    abort();
+}
+
+// --- files ---
+
+static void load(const struct temp *temp, const char *pattern, struct file *file)
+{
+    glob_t found;
+    need(glob(temp_path(temp, pattern), 0, NULL, &found) == 0 && found.gl_pathc == 1, pattern);
+    snprintf(file->path, sizeof(file->path), "%s", found.gl_pathv[0]);
+    globfree(&found);
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC);
+    off_t end = lseek(fd, 0, SEEK_END);
+    need(fd >= 0 && end > 0, file->path);
+    file->good_bytes = (size_t)end;
+    file->good = malloc(file->good_bytes);
+    file->bytes = malloc(file->good_bytes + GROWTH_MAX);
+    need(file->good && file->bytes, "memory");
+    need(pread(fd, file->good, file->good_bytes, 0) == (ssize_t)end, file->path);
+    close(fd);
+}
+
+static void save(const char *path, const uint8_t *bytes, size_t used)
+{
+    unlink(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    need(fd >= 0 && write(fd, bytes, used) == (ssize_t)used, path);
+    close(fd);
+}
+
+static void make(struct target *target)
+{
+    temp_make(&target->temp);
+    const char *memory = temp_path(&target->temp, "memory");
+    snprintf(target->store, sizeof(target->store), "%s", temp_path(&target->temp, "store"));
+    memory_make(&target->memory, memory, (uint64_t)PAGES * PAGE - 100, 3);
+    need(pack_file(target->store, "image", memory, NULL) == 0, "packed");
+    load(&target->temp, "store/images/image.img", &target->image);
+    load(&target->temp, "store/packs/*.pack", &target->pack);
+}
+
+static void destroy(struct target *target)
+{
+    memory_free(&target->memory);
+    temp_remove(&target->temp);
+    free(target->image.good);
+    free(target->image.bytes);
+    free(target->pack.good);
+    free(target->pack.bytes);
+}
+
+// --- mutation ---
+
+// Headers and tables are a small part of a file, and what is worth changing most.
+static size_t choose_place(uint64_t *state, size_t used)
+{
+    uint64_t where = random_next(state) % 4;
+    size_t near = used < 1024 ? used : 1024;
+    if (where == 0)
+        return random_next(state) % near;
+    if (where == 1)
+        return used - 1 - random_next(state) % near;
+    return random_next(state) % used;
+}
+
+static void put_number(uint64_t *state, uint8_t *at, size_t room)
+{
+    static const uint64_t numbers[] = {0,          1,          0xff,        0xffff,
+                                       0x10000,    0x7fffffff, 0xffffffff,  0x100000000,
+                                       UINT64_MAX, INT64_MAX,  1ULL << 63U, 4096};
+    uint64_t number = numbers[random_next(state) % (sizeof(numbers) / sizeof(numbers[0]))];
+    size_t width = 1U << random_next(state) % 4;
+    memcpy(at, &number, width < room ? width : room);
+}
+
+static void change(uint64_t *state, struct file *file)
+{
+    size_t at = choose_place(state, file->used);
+    size_t room = file->used - at;
+    size_t length = 1 + random_next(state) % (room < 64 ? room : 64);
+    switch (random_next(state) % 6) {
+    case 0:
+        file->bytes[at] ^= (uint8_t)(1U << random_next(state) % 8);
+        break;
+    case 1:
+        file->bytes[at] = (uint8_t)random_next(state);
+        break;
+    case 2:
+        put_number(state, file->bytes + at, room);
+        break;
+    case 3:
+        memmove(file->bytes + at, file->bytes + random_next(state) % (file->used - length + 1),
+                length);
+        break;
+    case 4:
+        file->used = at + 1;
+        break;
+    default:
+        length = file->good_bytes + GROWTH_MAX - file->used;
+        length = length > 0 ? random_next(state) % length : 0;
+        memset(file->bytes + file->used, 0, length);
+        file->used += length;
+        break;
+    }
+}
+
+// --- checksums that fit ---
+
+static bool inside(const struct file *file, uint64_t offset, uint64_t count, uint64_t size)
+{
+    return offset <= file->used && count <= (file->used - offset) / size;
+}
+
+static void sign_image(struct file *file)
+{
+    struct fl_disk_image_header header;
+    const uint8_t *map = file->bytes + sizeof(header);
+    if (!inside(file, 0, 1, sizeof(header)))
+        return;
+    memcpy(&header, file->bytes, sizeof(header));
+    if (inside(file, sizeof(header), header.pages, 8)) {
+        header.map_checksum = XXH3_64bits(map, header.pages * 8);
+        if (inside(file, sizeof(header) + header.pages * 8, header.packs, 8))
+            header.pack_table_checksum =
+                XXH3_64bits(map + header.pages * 8, (size_t)header.packs * 8);
+    }
+    header.checksum = XXH3_64bits(&header, offsetof(struct fl_disk_image_header, checksum));
+    memcpy(file->bytes, &header, sizeof(header));
+}
+
+static void sign_frames(struct file *file, const struct fl_disk_pack_footer *footer)
+{
+    for (uint32_t i = 0; i < footer->frames; i++) {
+        struct fl_disk_frame frame;
+        uint8_t *at = file->bytes + footer->table_offset + i * sizeof(frame);
+        memcpy(&frame, at, sizeof(frame));
+        if (inside(file, frame.offset, frame.stored, 1))
+            frame.checksum = XXH3_64bits(file->bytes + frame.offset, frame.stored);
+        memcpy(at, &frame, sizeof(frame));
+    }
+}
+
+static void sign_pack(struct file *file)
+{
+    struct fl_disk_pack_header header;
+    struct fl_disk_pack_footer footer;
+    if (!inside(file, 0, 1, sizeof(header) + sizeof(footer)))
+        return;
+    uint8_t *end = file->bytes + file->used - sizeof(footer);
+    memcpy(&header, file->bytes, sizeof(header));
+    header.checksum = XXH3_64bits(&header, offsetof(struct fl_disk_pack_header, checksum));
+    memcpy(file->bytes, &header, sizeof(header));
+    memcpy(&footer, end, sizeof(footer));
+    if (inside(file, footer.table_offset, footer.frames, sizeof(struct fl_disk_frame))) {
+        uint64_t table = (uint64_t)footer.frames * sizeof(struct fl_disk_frame);
+        uint64_t identities = footer.table_offset + table;
+        sign_frames(file, &footer);
+        memcpy(&footer, end, sizeof(footer)); // a table may lie anywhere
+        footer.table_checksum = XXH3_64bits(file->bytes + footer.table_offset, table);
+        if (inside(file, identities, footer.pages, FL_IDENTITY_BYTES))
+            footer.identity_checksum =
+                XXH3_64bits(file->bytes + identities, footer.pages * FL_IDENTITY_BYTES);
+    }
+    footer.checksum = XXH3_64bits(&footer, offsetof(struct fl_disk_pack_footer, checksum));
+    memcpy(end, &footer, sizeof(footer));
+}
+
+// --- reading ---
+
+// One run; false if its frame cannot be read. A buffer of exactly a frame: AddressSanitizer sees
+// what is written beyond.
+static bool read_run(const struct target *target, const struct fl_image *image, uint64_t page,
+                     const struct fl_run *run, bool as_packed)
+{
+    static const uint8_t zeros[PAGE];
+    if (run->zero) {
+        for (uint32_t i = 0; as_packed && i < run->pages; i++)
+            need(memory_same(&target->memory, (page + i) * PAGE, zeros, PAGE), "zeros are right");
+        return true;
+    }
+    uint32_t pages = fl_frame_pages(image, run->id);
+    need(pages > 0 && pages <= FL_FRAME_PAGES_MAX, "the frame of a run exists");
+    need(run->slot < pages && run->pages <= pages - run->slot, "a run is within its frame");
+    uint8_t *frame = malloc((size_t)pages * PAGE);
+    need(frame, "memory");
+    bool there = fl_frame_read(image, run->id, frame) == 0;
+    if (there && as_packed)
+        need(memory_same(&target->memory, page * PAGE, frame + (size_t)run->slot * PAGE,
+                         (uint64_t)run->pages * PAGE),
+             "the bytes are right");
+    free(frame);
+    return there;
+}
+
+static void read_image(const struct target *target, const struct fl_image *image, bool as_packed,
+                       struct tally *tally)
+{
+    bool whole = true;
+    uint64_t pages = fl_image_pages(image);
+    need(pages == (fl_image_bytes(image) + PAGE - 1) / PAGE, "bytes and pages agree");
+    need(!as_packed || fl_image_bytes(image) == target->memory.bytes, "the size is right");
+    for (uint64_t page = 0; page < pages;) {
+        struct fl_run run = fl_image_run(image, page, 64);
+        need(run.pages >= 1 && run.pages <= 64 && run.pages <= pages - page, "a run's length");
+        whole &= read_run(target, image, page, &run, as_packed);
+        page += run.pages;
+    }
+    tally->right += whole;
+    tally->unreadable += !whole;
+}
+
+static void read_store(const struct target *target, bool as_packed, struct tally *tally)
+{
+    struct fl_reader *reader = NULL;
+    struct fl_image *image = NULL;
+    need(fl_reader_open(target->store, &reader) == 0, "the store opens");
+    int error = fl_image_open(reader, "image", &image);
+    need(error <= 0, "an errno");
+    if (error)
+        tally->refused++;
+    else
+        read_image(target, image, as_packed, tally);
+    fl_image_unref(image);
+    fl_reader_close(reader);
+}
+
+static void once(struct target *target, uint64_t seed, struct tally *tally)
+{
+    uint64_t state = seed;
+    struct file *file = random_next(&state) % 2 ? &target->image : &target->pack;
+    bool sign = random_next(&state) % 2;
+    uint64_t changes = 1 + random_next(&state) % CHANGES_MAX;
+    memcpy(file->bytes, file->good, file->good_bytes);
+    file->used = file->good_bytes;
+    for (uint64_t i = 0; i < changes; i++)
+        change(&state, file);
+    if (sign && file == &target->image)
+        sign_image(file);
+    else if (sign)
+        sign_pack(file);
+    save(file->path, file->bytes, file->used);
+    read_store(target, !sign, tally);
+    save(file->path, file->good, file->good_bytes);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t iterations = argc > 1 ? strtoull(argv[1], NULL, 0) : 10000;
+    uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
+    struct target target = {0};
+    struct tally tally = {0};
+    printf("%" PRIu64 " iterations from seed %" PRIu64 "\n", iterations, seed);
+    make(&target);
+    read_store(&target, true, &tally);
+    need(tally.right == 1, "the store is right before it is changed");
+    for (uint64_t i = 0; i < iterations; i++) {
+        current = seed + i;
+        once(&target, current, &tally);
+    }
+    destroy(&target);
+    printf("%" PRIu64 " refused, %" PRIu64 " with frames that cannot be read, %" PRIu64 " right\n",
+           tally.refused, tally.unreadable, tally.right);
+    need(iterations < 1000 || (tally.refused && tally.unreadable && tally.right > 1),
+         "every outcome occurs");
+    return 0;
+}

@@ -4,6 +4,9 @@
 # QEMU runs inside its directory with relative names, so that no path needs QEMU's or a shell's quoting.
 
 guest_mib=256
+# Set by callers before guest_start: the library QEMU runs with (a name without spaces), and "align=2M," where the library
+# takes huge pages.
+qemu_preload='' qemu_align=''
 dir='' qemu_pid='' qmp_pid=''
 trap '' PIPE # a QEMU that ended is a failed write, with its sentence
 
@@ -13,16 +16,16 @@ fail() {
     exit 1
 }
 
-# Starts QEMU in directory $1, which holds kernel, initrd and ram; the rest are more arguments for QEMU. With
-# qemu_preload set (a name without spaces), QEMU runs with that library. It dies with this script.
+# Starts QEMU in directory $1, which holds kernel, initrd and ram; the rest are more arguments for QEMU. It dies with this
+# script.
 guest_start() {
     dir=$1
     shift
     exec {console}< <(
         cd "$dir" || exit
-        [ -z "${qemu_preload:-}" ] || export LD_PRELOAD=$qemu_preload
+        [ -z "$qemu_preload" ] || export LD_PRELOAD=$qemu_preload
         exec setpriv --pdeathsig KILL qemu-system-x86_64 -accel tcg -nodefaults -no-user-config -no-reboot -display none \
-            -object "memory-backend-file,id=ram,mem-path=ram,share=on,size=${guest_mib}M" \
+            -object "memory-backend-file,id=ram,mem-path=ram,share=on,${qemu_align}size=${guest_mib}M" \
             -machine pc,memory-backend=ram -m "$guest_mib" -kernel kernel -initrd initrd \
             -append "${guest_append:-}" -serial file:/dev/stdout -qmp unix:qmp,server=on,wait=off "$@" \
             </dev/null 2>qemu.log
@@ -30,7 +33,7 @@ guest_start() {
     qemu_pid=$!
     local deadline=$((SECONDS + 30))
     until [ -S "$dir/qmp" ]; do
-        kill -0 "$qemu_pid" 2>/dev/null || fail "QEMU did not start"
+        kill -0 "$qemu_pid" 2>/dev/null || guest_ended
         [ "$SECONDS" -lt "$deadline" ] || fail "QEMU made no QMP socket in 30 s"
         sleep 0.05
     done
@@ -52,15 +55,29 @@ guest_kill() {
     wait "$qmp_pid" 2>/dev/null || true
 }
 
+# QEMU has hung up: fails with how it ended.
+guest_ended() {
+    local deadline=$((SECONDS + 5)) status=0
+    while kill -0 "$qemu_pid" 2>/dev/null; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "QEMU closed its QMP connection"
+        sleep 0.05
+    done
+    wait "$qemu_pid" 2>/dev/null || status=$?
+    [ "$status" -le 128 ] || fail "QEMU was ended by SIG$(kill -l "$status")"
+    fail "QEMU ended with status $status"
+}
+
 # Sends one QMP command and puts what it returned into $answer; events in between are of no interest.
 qmp() {
-    printf '%s\n' "$1" >&"$qmp_to" || fail "QEMU does not listen to $1"
-    while IFS= read -r -t 60 -u "$qmp_from" answer; do
+    local status=0
+    { printf '%s\n' "$1" >&"$qmp_to"; } 2>/dev/null || guest_ended
+    while IFS= read -r -t 60 -u "$qmp_from" answer || status=$?; [ "$status" -eq 0 ]; do
         case $answer in
         '{"return"'*) return ;;
         '{"error"'*) fail "QEMU refused $1: $answer" ;;
         esac
     done
+    [ "$status" -gt 128 ] || guest_ended # above 128: 60 s passed
     fail "QEMU did not answer $1"
 }
 
@@ -92,7 +109,7 @@ guest_tick() {
     while left=$(($1 - SECONDS)) && [ "$left" -gt 0 ]; do
         if ! IFS= read -r -t "$left" -u "$console" line; then
             partial+=$line
-            kill -0 "$qemu_pid" 2>/dev/null || fail "QEMU ended"
+            kill -0 "$qemu_pid" 2>/dev/null || guest_ended
             continue
         fi
         line=${partial}${line%$'\r'}

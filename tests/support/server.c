@@ -4,14 +4,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -41,38 +39,6 @@ bool wait_until(bool (*condition)(void *arg), void *arg)
         poll(NULL, 0, POLL_MS);
     }
     return true;
-}
-
-// --- directories ---
-
-void temp_make(struct temp *temp)
-{
-    const char *base = getenv("TMPDIR");
-    snprintf(temp->path, sizeof(temp->path), "%s/faultline-test-XXXXXX", base ? base : "/tmp");
-    if (!mkdtemp(temp->path))
-        die("mkdtemp");
-}
-
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
-
-void temp_remove(const struct temp *temp)
-{
-    nftw(temp->path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-const char *temp_path(const struct temp *temp, const char *name)
-{
-    static char ring[16][2 * TEST_PATH];
-    static unsigned next;
-    char *path = ring[next++ % 16];
-    snprintf(path, sizeof(ring[0]), "%s/%s", temp->path, name);
-    return path;
 }
 
 // --- processes ---

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A `faultline` process under test, and the temporary directory it works in.
+// A `faultline` process under test.
 //
 // The binary is named by the environment FAULTLINE_BIN (set by CMake), so that uninstrumented tests
 // can drive a sanitized server. Every wait has a deadline; a wait that fails prints the server's
@@ -13,16 +13,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum { TEST_DEADLINE_MS = 60000, TEST_PATH = 512, SERVER_ARGS = 32 };
+#include "tests/support/temp.h"
 
-// A new directory below $TMPDIR (/tmp), made by temp_make().
-struct temp {
-    char path[TEST_PATH];
-};
-void temp_make(struct temp *temp);
-void temp_remove(const struct temp *temp);
-// "DIR/NAME" in a static ring of 16 buffers.
-const char *temp_path(const struct temp *temp, const char *name);
+enum { TEST_DEADLINE_MS = 60000, SERVER_ARGS = 32 };
 
 struct server {
     pid_t pid;           // 0: not running

@@ -156,8 +156,6 @@ static const char *check_features(uint64_t features)
 static const char *check_uffd(struct connection *connection)
 {
     struct fl_uffd_info info;
-    if (connection->fds.count > 1 || connection->fds.lost)
-        return "more than one file descriptor came with it (guest_memfd handshakes are not served)";
     if (fl_uffd_examine(connection->fds.fd[0], &info) != 0)
         return "the file descriptor that came with it is not a userfaultfd";
     if (!info.ready)
@@ -165,7 +163,7 @@ static const char *check_uffd(struct connection *connection)
     return check_features(info.features);
 }
 
-// All of the text is there, and at least one descriptor.
+// All of the text is there, and one descriptor.
 static void complete(struct connection *connection, size_t length)
 {
     const char *reason = check_uffd(connection);
@@ -192,6 +190,12 @@ static bool grow(struct connection *connection)
 // After more text: true if the connection is settled, one way or the other.
 static bool look_at_text(struct connection *connection)
 {
+    // At once: nobody may have the engine hold more of them while it waits for the rest.
+    if (connection->fds.count > 1 || connection->fds.lost) {
+        refuse(connection, "more than one file descriptor came with it (guest_memfd handshakes are "
+                           "not served)");
+        return true;
+    }
     long length = fl_handshake_length(connection->text, connection->used);
     if (length < 0) {
         refuse(connection, "what it sent is not a JSON array of regions");
@@ -201,12 +205,9 @@ static bool look_at_text(struct connection *connection)
         refuse(connection, "what it sent is longer than 65536 bytes");
         return true;
     }
-    if (length == 0 || (connection->fds.count == 0 && !connection->fds.lost))
+    if (length == 0 || connection->fds.count == 0)
         return false;
-    if (connection->fds.count == 0)
-        refuse(connection, "more file descriptors came with it than can be taken");
-    else
-        complete(connection, (size_t)length);
+    complete(connection, (size_t)length);
     return true;
 }
 

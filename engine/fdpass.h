@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { FL_FDS_MAX = 8 };
+// As many as one message can carry (SCM_MAX_FD): a userfaultfd among them may have waiters,
+// whatever its place, and one that is dropped unseen would leave them waiting for ever.
+enum { FL_FDS_MAX = 253 };
 
 struct fl_fds {
     unsigned count;

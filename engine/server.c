@@ -168,6 +168,18 @@ static int watch_signals(struct run *run)
     return fl_server_watch(&run->server, &run->signals, EPOLLIN);
 }
 
+static const char *store_trouble(int error)
+{
+    switch (error) {
+    case -ENOENT:
+        return "there is no store";
+    case -EPROTONOSUPPORT:
+        return "it is of a version that this program does not know";
+    default:
+        return strerror(-error);
+    }
+}
+
 static int start_store(struct run *run, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
@@ -175,7 +187,7 @@ static int start_store(struct run *run, char *reason, size_t size)
     int error = fl_reader_open(options->store, &server->reader);
     if (error) {
         snprintf(reason, size, "the store %s cannot be opened: %s", options->store,
-                 strerror(-error));
+                 store_trouble(error));
         return error;
     }
     error = fl_images_new(server->reader, &server->engine->images);

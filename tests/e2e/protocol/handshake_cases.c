@@ -16,6 +16,7 @@ const struct bad cases[] = {
     {"an eventfd", GOOD, AN_EVENTFD, AT_ONCE, STAY, NO_UFFD},
     {"three fds", GOOD, THREE, AT_ONCE, STAY, MANY_FDS},
     {"twelve fds", GOOD, TWELVE, AT_ONCE, STAY, MANY_FDS},
+    {"the last of twelve fds", GOOD, LAST_OF_TWELVE, AT_ONCE, STAY, MANY_FDS},
     {"no UFFDIO_API", GOOD, RAW_UFFD, AT_ONCE, STAY,
      "its userfaultfd was not enabled with UFFDIO_API"},
     {"a blocking userfaultfd", GOOD, BLOCKING_UFFD, AT_ONCE, STAY, NULL},

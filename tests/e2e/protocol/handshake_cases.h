@@ -11,7 +11,18 @@
 
 enum { IMAGE_BYTES = 8 << 20, GUEST_BYTES = 64 * PAGE, TEXT_MAX = 100000 };
 
-enum cargo { UFFD, NOTHING, A_PIPE, A_MEMFD, AN_EVENTFD, THREE, TWELVE, RAW_UFFD, BLOCKING_UFFD };
+enum cargo {
+    UFFD,
+    NOTHING,
+    A_PIPE,
+    A_MEMFD,
+    AN_EVENTFD,
+    THREE,
+    TWELVE,
+    LAST_OF_TWELVE,
+    RAW_UFFD,
+    BLOCKING_UFFD
+};
 enum delivery { AT_ONCE, IN_ONE_MESSAGE, BYTE_BY_BYTE, TEXT_THEN_FD, FD_THEN_TEXT };
 enum ending { STAY, HALF_CLOSE };
 

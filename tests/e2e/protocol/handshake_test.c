@@ -34,7 +34,8 @@ static void begin(struct good *good, const char *const *options)
 
 static bool brings_waiters(enum cargo cargo)
 {
-    return cargo == UFFD || cargo == THREE || cargo == TWELVE || cargo == BLOCKING_UFFD;
+    return cargo == UFFD || cargo == THREE || cargo == TWELVE || cargo == LAST_OF_TWELVE ||
+           cargo == BLOCKING_UFFD;
 }
 
 static uint8_t *map_guest(void)
@@ -60,11 +61,12 @@ static int registered_uffd(const uint8_t *memory, uint64_t features)
 static unsigned load(enum cargo cargo, const uint8_t *memory, int *fds)
 {
     int pair[2];
-    unsigned count = cargo == THREE ? 3 : cargo == TWELVE ? FDS : cargo == NOTHING ? 0 : 1;
+    bool many = cargo == TWELVE || cargo == LAST_OF_TWELVE;
+    unsigned count = many ? FDS : cargo == THREE ? 3 : cargo == NOTHING ? 0 : 1;
     for (unsigned i = 0; i < count; i++)
         fds[i] = memfd_create("ballast", MFD_CLOEXEC);
     if (brings_waiters(cargo))
-        fds[0] = registered_uffd(memory, 0);
+        fds[cargo == LAST_OF_TWELVE ? FDS - 1 : 0] = registered_uffd(memory, 0);
     if (cargo == BLOCKING_UFFD)
         CHECK(fcntl(fds[0], F_SETFL, O_RDWR) == 0, "fcntl");
     if (cargo == RAW_UFFD) {
@@ -162,17 +164,24 @@ static void end(struct good *good, unsigned refused)
     cr_assert_eq(server_count_log(&world->server, "event=refuse"), refused);
 }
 
+static bool descriptors_are(void *arg)
+{
+    return server_descriptors(&world->server) == *(const unsigned *)arg;
+}
+
 Test(handshake, each_bad_one_is_refused_with_one_line)
 {
     struct good good;
     unsigned refused = 0;
     begin(&good, NULL);
+    unsigned before = server_descriptors(&world->server);
     for (unsigned i = 0; i < case_count; i++) {
         visit(cases[i], &good);
         refused += cases[i].reason != NULL;
         cr_assert_eq(server_count_log(&world->server, "event=refuse"), refused, "after: %s",
                      cases[i].name);
     }
+    cr_assert(wait_until(descriptors_are, &before), "descriptors are left");
     end(&good, refused);
     cr_assert_eq(server_count_log(&world->server, "event=attach"), 1 + case_count - refused);
 }
@@ -193,11 +202,6 @@ Test(handshake, silence_ends_in_refusal)
     for (unsigned i = 0; i < 3; i++)
         visit(quiet[i], &good);
     end(&good, 3);
-}
-
-static bool descriptors_are(void *arg)
-{
-    return server_descriptors(&world->server) == *(const unsigned *)arg;
 }
 
 Test(handshake, looking_whether_somebody_listens_is_not_logged)

@@ -17,7 +17,8 @@
 // leaves RAM out of the migration stream, goes by QEMU's own flag of the backend, on both sides.
 // Without it the stream holds all of RAM and restoring writes every page. The guest never writes to
 // the file, so many guests may start from one; and nobody else sees its RAM: vhost-user and
-// whatever else shares the file do not work.
+// whatever else shares the file do not work. To save the restored guest again, migrate it without
+// the capability: what it leaves out is not in the file either.
 //
 // Every error ends the process with one sentence on stderr, as going on would be a guest with zeros
 // for memory. That goes for a second mapping of the same part of the file too: the two would not

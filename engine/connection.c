@@ -21,6 +21,8 @@
 
 enum { REASON_BYTES = 256, CHUNK = 4096 };
 
+static const char no_new_vm[] = "the engine takes no new VM: it is draining or stopping";
+
 struct connection {
     struct fl_source source;
     struct cds_list_head link;
@@ -113,9 +115,9 @@ static void opened(void *control, struct fl_mail *mail)
         snprintf(reason, sizeof(reason), "the image cannot be opened: %s",
                  strerror(-connection->open_error));
         refuse(connection, reason);
-    } else if (connection->server->stopping) {
+    } else if (connection->server->refusing) {
         fl_images_put(connection->server->engine->images, connection->opened);
-        refuse(connection, "the engine is stopping");
+        refuse(connection, no_new_vm);
     } else {
         attach(connection, connection->opened);
     }
@@ -226,27 +228,32 @@ static void ended(struct connection *connection)
                            : "it closed the connection before its handshake was complete");
 }
 
-static void ready(struct fl_source *source, uint32_t events)
+// Reads what is there. True if the connection is settled, one way or the other (and perhaps freed).
+static bool receive(struct connection *connection)
 {
-    (void)events;
-    struct connection *connection = caa_container_of(source, struct connection, source);
     for (;;) {
         if (!grow(connection)) {
             refuse(connection, "the host is out of memory");
-            return;
+            return true;
         }
-        ssize_t got =
-            fl_recv_fds(source->fd, connection->text + connection->used, CHUNK, &connection->fds);
+        ssize_t got = fl_recv_fds(connection->source.fd, connection->text + connection->used, CHUNK,
+                                  &connection->fds);
         if (got == -EAGAIN || got == -EINTR)
-            return;
+            return false;
         if (got <= 0) {
             ended(connection);
-            return;
+            return true;
         }
         connection->used += (size_t)got;
         if (look_at_text(connection))
-            return;
+            return true;
     }
+}
+
+static void ready(struct fl_source *source, uint32_t events)
+{
+    (void)events;
+    receive(caa_container_of(source, struct connection, source));
 }
 
 void fl_connection_new(struct fl_server *server, const char *image, int socket)
@@ -271,20 +278,27 @@ void fl_connection_new(struct fl_server *server, const char *image, int socket)
         refuse(connection, "the host is out of memory");
 }
 
+static const char *why_refused(const struct connection *connection)
+{
+    if (connection->server->refusing)
+        return no_new_vm;
+    return connection->used > 0 && connection->fds.count == 0
+               ? "no userfaultfd came with it in time"
+               : "it did not say what it wants in time";
+}
+
 void fl_connections_expire(struct fl_server *server, uint64_t now)
 {
     struct connection *connection;
     struct connection *next;
     cds_list_for_each_entry_safe(connection, next, &server->connections, link)
     {
-        if (connection->deadline_ns == FL_NEVER)
+        if (connection->deadline_ns == FL_NEVER ||
+            (!server->refusing && connection->deadline_ns > now))
             continue;
-        if (server->stopping)
-            refuse(connection, "the engine is stopping");
-        else if (connection->deadline_ns <= now)
-            refuse(connection, connection->used > 0 && connection->fds.count == 0
-                                   ? "no userfaultfd came with it in time"
-                                   : "it did not say what it wants in time");
+        // A userfaultfd that is still in the socket must be received to be answered.
+        if (!receive(connection))
+            refuse(connection, why_refused(connection));
     }
 }
 

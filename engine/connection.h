@@ -8,7 +8,8 @@
 
 // Takes the socket.
 void fl_connection_new(struct fl_server *server, const char *image, int socket);
-// Refuses those whose time is up (all that have not said what they want, if the server stops).
+// Refuses those whose time is up (all that have not said what they want, if the server refuses new
+// VMs).
 void fl_connections_expire(struct fl_server *server, uint64_t now);
 // When the first will have to be refused; FL_NEVER if none.
 uint64_t fl_connections_next_due(struct fl_server *server);

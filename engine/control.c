@@ -108,8 +108,9 @@ static enum MHD_Result obey(struct fl_server *server, struct MHD_Connection *cli
                             const struct order *order)
 {
     const char *reason = NULL;
-    if (server->stopping)
-        return send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "the engine is stopping");
+    if (server->refusing)
+        return send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
+                          "the engine takes no new VM: it is draining or stopping");
     if (!image_exists(server, order->image))
         return send_error(client, MHD_HTTP_NOT_FOUND, "the store has no image of this name");
     int error =
@@ -123,45 +124,107 @@ static enum MHD_Result obey(struct fl_server *server, struct MHD_Connection *cli
     return send_text(client, MHD_HTTP_CREATED, "application/json", text);
 }
 
+// The body as JSON; NULL after an error was sent.
+static json_t *read_body(struct MHD_Connection *client, const struct request *request,
+                         enum MHD_Result *ret_result)
+{
+    json_error_t where;
+    if (request->too_long) {
+        *ret_result =
+            send_error(client, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than 65536 bytes");
+        return NULL;
+    }
+    json_t *body = json_loadb(request->body ? request->body : "", request->used,
+                              JSON_REJECT_DUPLICATES, &where);
+    if (!body)
+        *ret_result = send_error(client, MHD_HTTP_BAD_REQUEST, "the body is not JSON");
+    return body;
+}
+
 static enum MHD_Result post_listener(struct fl_server *server, struct MHD_Connection *client,
                                      const struct request *request)
 {
     struct order order;
-    json_error_t where;
-    if (request->too_long)
-        return send_error(client, MHD_HTTP_CONTENT_TOO_LARGE,
-                          "the body is longer than 65536 bytes");
-    json_t *body = json_loadb(request->body ? request->body : "", request->used,
-                              JSON_REJECT_DUPLICATES, &where);
+    enum MHD_Result result = MHD_NO;
+    json_t *body = read_body(client, request, &result);
     if (!body)
-        return send_error(client, MHD_HTTP_BAD_REQUEST, "the body is not JSON");
+        return result;
     const char *reason = read_order(body, &server->options->access, &order);
-    enum MHD_Result result =
+    result =
         reason ? send_error(client, MHD_HTTP_BAD_REQUEST, reason) : obey(server, client, &order);
     json_decref(body);
     return result;
 }
 
+// --- the others ---
+
+static enum MHD_Result post_drain(struct fl_server *server, struct MHD_Connection *client,
+                                  const struct request *request)
+{
+    int populate = 0;
+    enum MHD_Result result = MHD_NO;
+    json_t *body = read_body(client, request, &result);
+    if (!body)
+        return result;
+    if (json_unpack(body, "{s?:b !}", "populate", &populate) != 0) {
+        result =
+            send_error(client, MHD_HTTP_BAD_REQUEST, "the body must be {\"populate\": BOOLEAN}");
+    } else {
+        fl_server_drain(server, populate != 0);
+        result = send_text(client, MHD_HTTP_OK, "application/json", fl_status_json(server->engine));
+    }
+    json_decref(body);
+    return result;
+}
+
+static enum MHD_Result get_status(struct fl_server *server, struct MHD_Connection *client,
+                                  const struct request *request)
+{
+    (void)request;
+    return send_text(client, MHD_HTTP_OK, "application/json", fl_status_json(server->engine));
+}
+
+static enum MHD_Result get_metrics(struct fl_server *server, struct MHD_Connection *client,
+                                   const struct request *request)
+{
+    (void)request;
+    return send_text(client, MHD_HTTP_OK, "text/plain; version=0.0.4",
+                     fl_status_prometheus(server->engine));
+}
+
 // --- requests ---
+
+struct route {
+    const char *path;
+    const char *method;
+    enum MHD_Result (*answer)(struct fl_server *server, struct MHD_Connection *client,
+                              const struct request *request);
+};
+
+static const struct route routes[] = {
+    {"/v1/status", MHD_HTTP_METHOD_GET, get_status},
+    {"/metrics", MHD_HTTP_METHOD_GET, get_metrics},
+    {"/v1/listeners", MHD_HTTP_METHOD_POST, post_listener},
+    {"/v1/drain", MHD_HTTP_METHOD_POST, post_drain},
+};
 
 static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *client,
                               const char *url, const char *method, const struct request *request)
 {
-    bool get = strcmp(method, MHD_HTTP_METHOD_GET) == 0;
-    bool post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
-    if (strcmp(url, "/v1/status") == 0 && get)
-        return send_text(client, MHD_HTTP_OK, "application/json", fl_status_json(server->engine));
-    if (strcmp(url, "/metrics") == 0 && get)
-        return send_text(client, MHD_HTTP_OK, "text/plain; version=0.0.4",
-                         fl_status_prometheus(server->engine));
-    if (strcmp(url, "/v1/listeners") == 0 && post)
-        return post_listener(server, client, request);
-    if (strcmp(url, "/v1/status") == 0 || strcmp(url, "/metrics") == 0 ||
-        strcmp(url, "/v1/listeners") == 0)
+    bool found = false;
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        if (strcmp(url, routes[i].path) != 0)
+            continue;
+        if (strcmp(method, routes[i].method) == 0)
+            return routes[i].answer(server, client, request);
+        found = true;
+    }
+    if (found)
         return send_error(client, MHD_HTTP_METHOD_NOT_ALLOWED,
                           "this path does not take this method");
     return send_error(client, MHD_HTTP_NOT_FOUND,
-                      "there is no such path; there are /v1/status, /v1/listeners and /metrics");
+                      "there is no such path; there are /v1/status, /v1/listeners, /v1/drain and "
+                      "/metrics");
 }
 
 static void take_body(struct request *request, const char *data, size_t size)

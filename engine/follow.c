@@ -64,7 +64,7 @@ static void apply(struct fl_follow *follow)
         fl_log(FL_LOG_ERROR,
                "event=store_failed store=%s reason=\"its images cannot be listed: %s\"",
                follow->server->options->store, strerror(-follow->error));
-    else if (!follow->server->stopping)
+    else if (!follow->server->refusing)
         fl_listeners_follow(follow->server, follow->names.name, follow->names.count);
     free_names(&follow->names);
 }

@@ -56,10 +56,15 @@ static void free_listener(struct fl_listener *listener)
     free(listener);
 }
 
+// Who has connected already has perhaps handed its userfaultfd over: closing the queue would lose
+// it, and leave the VM waiting. So the path goes first, then the queue is emptied.
 static void close_listener(struct fl_listener *listener)
 {
     fl_server_unwatch(listener->server, &listener->source);
-    fl_socket_close(listener->path, &listener->listening);
+    fl_socket_unlink(listener->path, &listener->listening);
+    while (accept_one(listener)) {
+    }
+    close(listener->listening.fd);
     cds_list_del(&listener->link);
     free_listener(listener);
 }

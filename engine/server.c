@@ -51,7 +51,17 @@ void fl_server_unwatch(struct fl_server *server, struct fl_source *source)
     epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
 }
 
-// --- stopping ---
+// --- draining and stopping ---
+
+void fl_server_drain(struct fl_server *server, bool release)
+{
+    if (!server->refusing || (release && !server->releasing))
+        fl_log(FL_LOG_INFO, "event=draining vms=%u release=%s", server->engine->vm_count,
+               release ? "yes" : "no");
+    server->refusing = true;
+    server->releasing = server->releasing || release;
+    fl_listeners_close(server);
+}
 
 static void begin_stop(struct run *run, uint64_t now)
 {
@@ -63,10 +73,10 @@ static void begin_stop(struct run *run, uint64_t now)
     server->stopping = true;
     run->stop.kill_ns = now + server->engine->options.stop_timeout_ms * FL_NS_PER_MS;
     fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vm_count);
-    fl_listeners_close(server);
+    fl_server_drain(server, true);
 }
 
-static void go_on_stopping(struct run *run, uint64_t now)
+static void go_on_releasing(struct run *run, uint64_t now)
 {
     struct fl_engine *engine = run->server.engine;
     if (now < run->stop.again_ns && !(now >= run->stop.kill_ns && !run->stop.killing))
@@ -105,7 +115,7 @@ static uint64_t next_due(struct run *run)
     due = control < due ? control : due;
     if (server->accept_again_ns && server->accept_again_ns < due)
         due = server->accept_again_ns;
-    if (server->stopping && run->stop.again_ns < due)
+    if (server->releasing && server->engine->vm_count > 0 && run->stop.again_ns < due)
         due = run->stop.again_ns;
     return due;
 }
@@ -143,8 +153,8 @@ static void loop(struct run *run)
         fl_connections_expire(server, now);
         if (server->accept_again_ns && server->accept_again_ns <= now)
             fl_listeners_resume(server);
-        if (server->stopping)
-            go_on_stopping(run, now);
+        if (server->releasing && server->engine->vm_count > 0)
+            go_on_releasing(run, now);
         fl_rcu_quiescent();
     }
 }

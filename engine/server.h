@@ -53,8 +53,13 @@ struct fl_server {
     struct cds_list_head connections;
     unsigned connection_count;
     uint64_t accept_again_ns; // out of descriptors: when to accept again; 0: accepting
-    bool stopping;
+    bool refusing;            // no new VM: draining or stopping
+    bool releasing;           // VMs are filled and let go
+    bool stopping;            // ends when there is no VM left
 };
+
+// No new VM from now on; with `release`, those there are filled and let go. Cannot be taken back.
+void fl_server_drain(struct fl_server *server, bool release);
 
 int fl_server_watch(struct fl_server *server, struct fl_source *source, uint32_t events);
 void fl_server_unwatch(struct fl_server *server, struct fl_source *source);

@@ -109,14 +109,19 @@ int fl_socket_listen(const char *path, const struct fl_socket_access *access,
     return error;
 }
 
-void fl_socket_close(const char *path, struct fl_listening *listening)
+void fl_socket_unlink(const char *path, const struct fl_listening *listening)
 {
     struct stat status;
-    if (listening->fd < 0)
-        return;
     if (lstat(path, &status) == 0 && status.st_dev == listening->dev &&
         status.st_ino == listening->ino)
         unlink(path);
+}
+
+void fl_socket_close(const char *path, struct fl_listening *listening)
+{
+    if (listening->fd < 0)
+        return;
+    fl_socket_unlink(path, listening);
     close(listening->fd);
     listening->fd = -1;
 }

@@ -23,7 +23,9 @@ struct fl_listening {
 // -EADDRINUSE: somebody listens there. -EEXIST: there is something that is no socket.
 int fl_socket_listen(const char *path, const struct fl_socket_access *access,
                      struct fl_listening *ret_listening);
-// Closes it, and removes the path if it is still ours.
+// Removes the path if it is still ours: nobody can connect any more.
+void fl_socket_unlink(const char *path, const struct fl_listening *listening);
+// The same, and closes it.
 void fl_socket_close(const char *path, struct fl_listening *listening);
 
 // Connects to a path of any length. The descriptor, or -errno.

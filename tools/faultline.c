@@ -24,6 +24,7 @@ static const struct verb verbs[] = {
     {"handler", cmd_handler, "serve page faults from one raw memory file, in the foreground"},
     {"listen", cmd_listen, "have a running server listen for an image at another path"},
     {"status", cmd_status, "show what a running server does"},
+    {"drain", cmd_drain, "have a running server take no new VM, and wait until none needs it"},
     {"doctor", cmd_doctor, "find who waits on a userfaultfd of this host, and why"},
 };
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Draining: no new VM, none left behind.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/world.h"
+
+enum { BYTES = 16 << 20 };
+
+TestSuite(drain, .init = need_userfaultfd, .fini = world_close, .timeout = 120);
+
+static struct world *world;
+
+static int drain(const char *option, const char *value, char *output, size_t size)
+{
+    const char *args[] = {"drain", "--control", temp_path(&world->temp, "control.sock"),
+                          option,  value,       NULL};
+    return faultline_run(output, size, args);
+}
+
+static bool socket_exists(void)
+{
+    struct stat status;
+    return stat(world->socket, &status) == 0;
+}
+
+// Touches a page, then, when told to, all of them.
+static int touch_then_all(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 5);
+    tell_test(channel, 't');
+    await_test(channel, 'g');
+    vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
+    return 0;
+}
+
+static void begin(struct client *client)
+{
+    world = world_make(MIXED, BYTES);
+    world_serve(world, NULL);
+    client_start(client, touch_then_all, NULL);
+    cr_assert(client_says(client, 't'));
+}
+
+Test(drain, waits_for_the_vms_and_takes_no_new_one)
+{
+    char output[512];
+    struct client client;
+    begin(&client);
+    cr_assert_eq(drain("--timeout", "1", output, sizeof(output)), 1);
+    cr_expect_not_null(strstr(output, "1 VMs still depend on the server at"), "%s", output);
+    cr_expect_not(socket_exists());
+    const char *listen[] = {
+        "listen", "--control", temp_path(&world->temp, "control.sock"), "--image",
+        "image",  "--socket",  temp_path(&world->temp, "late.sock"),    NULL};
+    cr_expect_eq(faultline_run(output, sizeof(output), listen), 1);
+    cr_expect_not_null(strstr(output, "takes no new VM"), "%s", output);
+
+    client_tell(&client, 'g'); // served to its end all the same
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_eq(drain(NULL, NULL, output, sizeof(output)), 0, "%s", output);
+    world_stop(world);
+}
+
+Test(drain, fills_the_vms_and_lets_them_live_without_it)
+{
+    char output[512];
+    struct client client;
+    begin(&client);
+    cr_assert_eq(drain("--populate", NULL, output, sizeof(output)), 0, "%s", output);
+    cr_assert_eq(world_status(world, "", "vms"), 0);
+    cr_assert_eq(server_count_log(&world->server, "event=release"), 1);
+    server_kill(&world->server);
+    client_tell(&client, 'g'); // every byte right, and nobody to ask
+    cr_assert_eq(client_wait(&client), 0);
+}
+
+// Hands its userfaultfd over, and touches a page at once.
+static int touch_at_once(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    tell_test(channel, 'h');
+    vmm_check(&vmm, 5);
+    return 0;
+}
+
+// Its handshake lies in the socket's queue when the server is told to end: it must get an answer,
+// be it SIGBUS or the end, and not wait for ever on a userfaultfd that was lost with the queue.
+Test(drain, answers_who_is_still_in_the_queue)
+{
+    struct client client;
+    world = world_make(MIXED, BYTES);
+    world_serve(world, NULL);
+    cr_assert_eq(kill(world->server.pid, SIGSTOP), 0);
+    client_start(&client, touch_at_once, NULL);
+    cr_assert(client_says(&client, 'h'));
+    cr_assert_eq(kill(world->server.pid, SIGTERM), 0);
+    cr_assert_eq(kill(world->server.pid, SIGCONT), 0);
+    int status = client_wait(&client);
+    cr_expect(status == 0 || status == 128 + SIGBUS || status == 128 + SIGKILL, "%d", status);
+    cr_assert_eq(server_stop(&world->server), 0);
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/cli.h"
+#include "tools/control_client.h"
+#include "tools/paths.h"
+#include "tools/verb.h"
+
+enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600 };
+
+static const char help[] =
+    "usage: faultline drain [OPTION...]\n"
+    "\n"
+    "Has a running server take no new VM (its images' sockets go, so that a restore fails at "
+    "once), and\n"
+    "waits until nothing depends on it any more: exit status 0. It cannot be taken back; restart "
+    "the server\n"
+    "to serve again. VMs end by themselves, or, with --populate, are given all memory they still "
+    "miss and go\n"
+    "on without Faultline.\n"
+    "\n"
+    "  --populate         fill the VMs and let them go\n"
+    "  --timeout SECONDS  stop waiting: exit status 1, and the server goes on draining\n"
+    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                     " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+struct drain {
+    const char *control;
+    bool populate;
+    uint64_t timeout_s; // 0: none
+};
+
+static time_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec;
+}
+
+static void show(const json_t *status, long long vms)
+{
+    size_t i;
+    const json_t *vm;
+    json_int_t pages = 0;
+    json_int_t present = 0;
+    if (!isatty(STDERR_FILENO))
+        return;
+    json_array_foreach(json_object_get(status, "vm_list"), i, vm)
+    {
+        pages += json_integer_value(json_object_get(vm, "pages"));
+        present += json_integer_value(json_object_get(vm, "installed"));
+        present += json_integer_value(json_object_get(vm, "zeroed"));
+    }
+    double share = pages > 0 ? 100.0 * (double)present / (double)pages : 100;
+    fprintf(stderr, "\r\033[Kdraining: %lld VMs left, %.0f %% of their memory filled", vms, share);
+    if (vms == 0)
+        fputc('\n', stderr);
+}
+
+// The VMs that are left, or -1 after a sentence.
+static long long look(const struct drain *drain, const json_t *order)
+{
+    json_t *status = NULL;
+    const char *path = order ? "/v1/drain" : "/v1/status";
+    if (control_ask("drain", drain->control, path, order, &status) != EXIT_DONE)
+        return -1;
+    long long vms = json_integer_value(json_object_get(status, "vms"));
+    show(status, vms);
+    json_decref(status);
+    return vms;
+}
+
+static int run(const struct drain *drain)
+{
+    json_t *order = json_pack("{s:b}", "populate", drain->populate);
+    time_t end = now() + (time_t)drain->timeout_s;
+    long long vms = look(drain, order);
+    json_decref(order);
+    while (vms > 0) {
+        if (drain->timeout_s > 0 && now() >= end)
+            return cli_fail("drain", "%lld VMs still depend on the server at %s", vms,
+                            drain->control);
+        poll(NULL, 0, LOOK_EVERY_MS);
+        vms = look(drain, NULL);
+    }
+    return vms == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+int cmd_drain(int argc, char **argv)
+{
+    static const struct option options[] = {{"populate", no_argument, NULL, 'p'},
+                                            {"timeout", required_argument, NULL, 't'},
+                                            {"control", required_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    struct drain drain = {.control = default_control()};
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (option) {
+        case 'p':
+            drain.populate = true;
+            break;
+        case 't':
+            if (cli_parse_number(optarg, 1, DAY_S, &drain.timeout_s) != 0)
+                return cli_usage("drain", "'%s' is not a number of seconds", optarg);
+            break;
+        case 'c':
+            drain.control = optarg;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return EXIT_DONE;
+        default:
+            return EXIT_USAGE;
+        }
+    }
+    if (optind != argc)
+        return cli_usage("drain", "it takes no argument '%s'", argv[optind]);
+    return run(&drain);
+}

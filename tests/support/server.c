@@ -255,6 +255,7 @@ int faultline_run(char *ret_output, size_t size, const char *const *args)
         die("fork");
     if (pid == 0) {
         child_setup();
+        alarm(2 * TEST_DEADLINE_MS / 1000); // the exec keeps it
         dup2(output[1], STDOUT_FILENO);
         dup2(output[1], STDERR_FILENO);
         execute(args);

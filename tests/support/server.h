@@ -49,8 +49,8 @@ unsigned server_descriptors(const struct server *server);
 // Its resident memory, most of it so far.
 long server_memory_kib(const struct server *server);
 
-// Runs `faultline ARGS...` to its end. The exit status; stdout and stderr together in ret_output
-// (may be NULL).
+// Runs `faultline ARGS...` to its end (twice the deadline at most). The exit status; stdout and
+// stderr together in ret_output (may be NULL).
 int faultline_run(char *ret_output, size_t size, const char *const *args);
 
 // Calls condition(arg) until it is true or the deadline has passed.

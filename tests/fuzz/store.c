@@ -47,12 +47,16 @@ struct tally {
 
 static uint64_t current; // the seed of this iteration: it can be repeated alone
 
-static void need(bool condition, const char *what)
+static _Noreturn void end(const char *what)
 {
-    if (condition)
-        return;
     fprintf(stderr, "fuzz_store: seed %" PRIu64 ": not so: %s\n", current, what);
     abort();
+}
+
+static void need(bool condition, const char *what)
+{
+    if (!condition)
+        end(what);
 }
 
 // --- files ---
@@ -233,9 +237,10 @@ static bool read_run(const struct target *target, const struct fl_image *image, 
         return true;
     }
     uint32_t pages = fl_frame_pages(image, run->id);
-    need(pages > 0 && pages <= FL_FRAME_PAGES_MAX, "the frame of a run exists");
+    if (pages == 0 || pages > FL_FRAME_PAGES_MAX)
+        end("the frame of a run exists");
     need(run->slot < pages && run->pages <= pages - run->slot, "a run is within its frame");
-    uint8_t *frame = malloc((size_t)pages * PAGE);
+    uint8_t *frame = calloc(pages, PAGE);
     need(frame, "memory");
     bool there = fl_frame_read(image, run->id, frame) == 0;
     if (there && as_packed)

@@ -17,9 +17,16 @@
 
 TestSuite(control, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
 
+#define LONG_NAME "a-directory-with-a-long-name-as-jailers-make-them-0123456789"
 enum { IMAGE_BYTES = 4 << 20, ANSWER_MAX = 1 << 18, BUSY_PAGES = 32 };
 
 static struct world *world;
+
+// In a buffer of 2 * TEST_PATH bytes: temp_path() keeps few of them.
+static void put_path(char *to, const char *name)
+{
+    snprintf(to, (size_t)2 * TEST_PATH, "%s", temp_path(&world->temp, name));
+}
 
 static void begin(void)
 {
@@ -124,10 +131,10 @@ Test(control, images_that_come_and_go_have_their_sockets)
     char aside[2 * TEST_PATH];
     struct memory memory;
     begin();
-    strcpy(file, temp_path(&world->temp, "late.mem"));
-    strcpy(socket, temp_path(&world->temp, "sockets/late.sock"));
-    strcpy(image, temp_path(&world->temp, "store/images/late.img"));
-    strcpy(aside, temp_path(&world->temp, "aside"));
+    put_path(file, "late.mem");
+    put_path(socket, "sockets/late.sock");
+    put_path(image, "store/images/late.img");
+    put_path(aside, "aside");
     memory_make_distinct(&memory, file, 1 << 20, 5);
     world_pack(world, file, "late");
     cr_assert(wait_until(is_socket, socket), "no socket for an image that was added");
@@ -152,19 +159,18 @@ Test(control, listens_where_it_is_told_to)
     char path[2 * TEST_PATH];
     struct stat status;
     begin();
-    strcpy(path, temp_path(&world->temp, "other.sock"));
+    put_path(path, "other.sock");
     cr_assert_eq(listen_at(output, sizeof(output), "image", path, "1234:5678"), 0, "%s", output);
     cr_assert_eq(stat(path, &status), 0);
     cr_assert(status.st_uid == 1234 && status.st_gid == 5678, "%u:%u", status.st_uid,
               status.st_gid);
     check_served(path, &world->memory);
     // Longer than a socket's address.
-    strcpy(path, world->temp.path);
-    for (unsigned i = 0; i < 3; i++) {
-        strcat(path, "/a-directory-with-a-long-name-as-jailers-make-them-0123456789");
-        cr_assert_eq(mkdir(path, 0700), 0);
-    }
-    strcat(path, "/faultline.sock");
+    put_path(path, LONG_NAME);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    put_path(path, LONG_NAME "/" LONG_NAME);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    put_path(path, LONG_NAME "/" LONG_NAME "/faultline.sock");
     cr_assert_eq(listen_at(output, sizeof(output), "image", path, NULL), 0, "%s", output);
     check_served(path, &world->memory);
     // Relative to the directory of the caller, not of the server.
@@ -173,7 +179,8 @@ Test(control, listens_where_it_is_told_to)
     check_served(temp_path(&world->temp, "here.sock"), &world->memory);
     world_stop(world);
     cr_assert(is_gone(path), "a socket is left");
-    cr_assert(is_gone((void *)(uintptr_t)temp_path(&world->temp, "here.sock")));
+    put_path(path, "here.sock");
+    cr_assert(is_gone(path), "a socket is left");
 }
 
 Test(control, says_why_it_cannot_listen)
@@ -199,7 +206,7 @@ Test(control, says_why_it_cannot_listen)
         cr_assert_not_null(strstr(output, bad[i].reason), "%s", output);
         cr_assert_eq(strchr(output, '\n'), output + strlen(output) - 1, "one line: %s", output);
     }
-    cr_assert_not(is_socket((void *)(uintptr_t)temp_path(&world->temp, "x.sock")));
+    cr_assert_neq(access(temp_path(&world->temp, "x.sock"), F_OK), 0);
     check_served(world->socket, &world->memory);
     world_stop(world);
 }

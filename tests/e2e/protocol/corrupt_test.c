@@ -26,6 +26,12 @@ static struct memory other_memory;
 static char other_socket[2 * TEST_PATH];
 static char pack[2 * TEST_PATH]; // of "image"
 
+// In a buffer of 2 * TEST_PATH bytes: temp_path() keeps few of them.
+static void put_path(char *to, const char *name)
+{
+    snprintf(to, (size_t)2 * TEST_PATH, "%s", temp_path(&world->temp, name));
+}
+
 static void only_pack(void)
 {
     glob_t found;
@@ -42,8 +48,8 @@ static void begin(const char *const *options)
     world = world_make(DISTINCT, IMAGE_BYTES);
     world_serve(world, options);
     only_pack();
-    strcpy(file, temp_path(&world->temp, "other.mem"));
-    strcpy(other_socket, temp_path(&world->temp, "sockets/other.sock"));
+    put_path(file, "other.mem");
+    put_path(other_socket, "sockets/other.sock");
     memory_make_distinct(&other_memory, file, IMAGE_BYTES, 99);
     world_pack(world, file, "other");
     cr_assert(server_wait_log(&world->server, "event=listen image=other", 1));
@@ -282,7 +288,7 @@ Test(corrupt, a_replaced_image_is_another)
     begin(small_cache);
     good_start(&good, other_socket, &other_memory);
     struct client client = start_attached();
-    strcpy(file, temp_path(&world->temp, "new.mem"));
+    put_path(file, "new.mem");
     memory_make_distinct(&memory, file, IMAGE_BYTES, 1234);
     const char *args[] = {"pack",  "--store",   world->store, "--name",
                           "image", "--replace", file,         NULL};

@@ -343,7 +343,7 @@ static int shrinking(int channel, struct client_shared *shared, void *arg)
         unregister(&vmm, page + 1);
         // Nobody serves it any more: the kernel's zeros, unless it was there already.
         CHECK(populated || all_zero(vmm_page(&vmm, page + 1), PAGE), "page %u is served", page);
-        CHECK(munmap(vmm_page(&vmm, page + 2), 14 * PAGE) == 0, "munmap");
+        CHECK(munmap(vmm_page(&vmm, page + 2), (size_t)14 * PAGE) == 0, "munmap");
     }
     pthread_join(toucher, NULL);
     return 0;

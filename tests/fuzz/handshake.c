@@ -70,12 +70,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 enum { TEXT = 4096, MUTATIONS = 6 };
 
+// clang-format off
+static const char two_regions[] =
+    "[{\"base_host_virt_addr\":2097152,\"size\":2097152,\"offset\":0,\"page_size\":2097152,\"page_size_kib\":2097152},"
+    "{\"base_host_virt_addr\":8388608,\"size\":4194304,\"offset\":2097152,\"page_size\":2097152}]";
+// clang-format on
+
 static const char *const seeds[] = {
     "[{\"base_host_virt_addr\":140000000000000,\"size\":4096,\"offset\":0}]",
     "[{\"base_host_virt_addr\":4096,\"size\":4096,\"offset\":0,\"page_size_kib\":4096}]",
-    "[{\"base_host_virt_addr\":2097152,\"size\":2097152,\"offset\":0,\"page_size\":2097152,"
-    "\"page_size_kib\":2097152},{\"base_host_virt_addr\":8388608,\"size\":4194304,"
-    "\"offset\":2097152,\"page_size\":2097152,\"page_size_kib\":2097152}]",
+    two_regions,
     " [ {\"x\":[{\"]\\\"\":{}}],\"base_host_virt_addr\":8192,\"size\":8192,\"offset\":4096} ] ",
     "[]",
     "[{},{}]",
@@ -125,7 +129,8 @@ static size_t insert(uint8_t *text, size_t size, size_t at, const char *piece)
     if (size + length > TEXT)
         return size;
     memmove(text + at + length, text + at, size - at);
-    memcpy(text + at, piece, length);
+    for (size_t i = 0; i < length; i++)
+        text[at + i] = (uint8_t)piece[i];
     return size + length;
 }
 
@@ -157,7 +162,7 @@ static void one(uint64_t *state)
     uint8_t text[TEXT];
     const char *seed = seeds[dice(state) % (sizeof(seeds) / sizeof(seeds[0]))];
     size_t size = strlen(seed);
-    memcpy(text, seed, size);
+    insert(text, 0, 0, seed);
     for (uint64_t left = dice(state) % MUTATIONS; left > 0; left--)
         size = mutate(text, size, state);
     LLVMFuzzerTestOneInput(text, size);

@@ -131,7 +131,7 @@ void memory_make_empty(struct memory *memory, const char *path, uint64_t bytes)
 void memory_free(struct memory *memory)
 {
     if (memory->data)
-        munmap((void *)(uintptr_t)memory->data, memory->bytes);
+        munmap(memory->data, memory->bytes);
     *memory = (struct memory){0};
 }
 

@@ -11,7 +11,7 @@ enum { PAGE = 4096, HUGE = 2 << 20 };
 
 struct memory {
     uint64_t bytes;
-    const uint8_t *data; // the file, mapped read-only
+    uint8_t *data; // the file, mapped read-only
 };
 
 // A file of a guest's kinds of pages, in runs: holes, zeros, noise, compressible, duplicates.

@@ -29,16 +29,21 @@ static void make_memory(struct world *world, enum world_memory kind, uint64_t by
     }
 }
 
+// A copy of the path that outlives temp_path()'s ring.
+static const char *keep(char to[2 * TEST_PATH], const struct world *world, const char *name)
+{
+    snprintf(to, (size_t)2 * TEST_PATH, "%s", temp_path(&world->temp, name));
+    return to;
+}
+
 struct world *world_make(enum world_memory kind, uint64_t bytes)
 {
     static char file[2 * TEST_PATH];
     static char store[2 * TEST_PATH];
     struct world *world = &the_world;
     temp_make(&world->temp);
-    strcpy(file, temp_path(&world->temp, "memory"));
-    strcpy(store, temp_path(&world->temp, "store"));
-    world->file = file;
-    world->store = store;
+    world->file = keep(file, world, "memory");
+    world->store = keep(store, world, "store");
     make_memory(world, kind, bytes);
     return world;
 }
@@ -65,8 +70,7 @@ void world_serve(struct world *world, const char *const *extra)
     static char socket[2 * TEST_PATH];
     world_pack(world, world->file, "image");
     cr_assert(server_serve(&world->server, &world->temp, world->store, extra));
-    strcpy(socket, temp_path(&world->temp, "sockets/image.sock"));
-    world->socket = socket;
+    world->socket = keep(socket, world, "sockets/image.sock");
     cr_assert(server_wait_log(&world->server, "event=listen image=image", 1));
 }
 
@@ -75,8 +79,7 @@ void world_handler(struct world *world, const char *const *extra)
     static char socket[2 * TEST_PATH];
     const char *args[SERVER_ARGS + 1] = {"handler"};
     unsigned count = 1;
-    strcpy(socket, temp_path(&world->temp, "handler.sock"));
-    world->socket = socket;
+    world->socket = keep(socket, world, "handler.sock");
     while (extra && extra[count - 1]) {
         args[count] = extra[count - 1];
         count++;

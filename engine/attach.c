@@ -161,9 +161,13 @@ static bool holds_waiters(const struct fl_peer *peer)
     return peer->uffd >= 0 && fl_uffd_examine(peer->uffd, &info) == 0 && info.ready;
 }
 
-static void attach_refused(struct fl_engine *engine, struct fl_peer *peer)
+void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
 {
     static const struct fl_layout none = {0};
+    if (!holds_waiters(peer)) {
+        fl_peer_close(peer);
+        return;
+    }
     struct fl_vm *vm = new_vm(engine, peer, "", &none);
     if (!vm) {
         fl_log(FL_LOG_ERROR,
@@ -182,10 +186,7 @@ void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image
     bool kept = holds_waiters(peer);
     fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%" PRId64 " faults=%s reason=\"%s\"", image,
            peer->pid, kept ? "poisoned" : "none", fl_log_text(reason, text, sizeof(text)));
-    if (kept)
-        attach_refused(engine, peer);
-    else
-        fl_peer_close(peer);
+    fl_keep_refused(engine, peer);
 }
 
 struct child_mail {

@@ -35,6 +35,9 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
 void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
                const char *reason);
 
+// The keeping alone, without a word.
+void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer);
+
 // Worker: a refused VM has forked; its child's userfaultfd is treated in the same way.
 void fl_attach_child(struct fl_engine *engine, int uffd);
 

@@ -49,17 +49,25 @@ static void free_connection(struct connection *connection)
     free(connection);
 }
 
-// What somebody may wait on is kept, whatever else came with it.
+// What somebody may wait on is kept, whatever else came with it: the first userfaultfd as the
+// peer's, any other among those that are refused.
 static void choose_uffd(struct connection *connection)
 {
     struct fl_uffd_info info;
-    for (unsigned i = 0; i < connection->fds.count && connection->peer.uffd < 0; i++) {
-        if (fl_uffd_examine(connection->fds.fd[i], &info) == 0) {
-            connection->peer.uffd = connection->fds.fd[i];
-            connection->fds.fd[i] = -1;
+    struct fl_fds *fds = &connection->fds;
+    for (unsigned i = 0; i < fds->count; i++) {
+        if (fl_uffd_examine(fds->fd[i], &info) != 0)
+            continue;
+        if (connection->peer.uffd < 0) {
+            connection->peer.uffd = fds->fd[i];
+        } else {
+            struct fl_peer other = {
+                .pid = connection->peer.pid, .uffd = fds->fd[i], .pidfd = -1, .socket = -1};
+            fl_keep_refused(connection->server->engine, &other);
         }
+        fds->fd[i] = -1;
     }
-    fl_fds_close(&connection->fds);
+    fl_fds_close(fds);
 }
 
 static void stop_listening(struct connection *connection)
@@ -300,6 +308,20 @@ void fl_connections_expire(struct fl_server *server, uint64_t now)
         if (!receive(connection))
             refuse(connection, why_refused(connection));
     }
+}
+
+bool fl_connections_drop_oldest(struct fl_server *server)
+{
+    struct connection *connection;
+    cds_list_for_each_entry(connection, &server->connections, link)
+    {
+        if (connection->deadline_ns == FL_NEVER)
+            continue;
+        if (!receive(connection))
+            refuse(connection, "it did not say what it wants while too many others wait");
+        return true;
+    }
+    return false;
 }
 
 uint64_t fl_connections_next_due(struct fl_server *server)

@@ -4,6 +4,8 @@
 #ifndef FAULTLINE_ENGINE_CONNECTION_H
 #define FAULTLINE_ENGINE_CONNECTION_H
 
+#include <stdbool.h>
+
 #include "engine/server.h"
 
 // Takes the socket.
@@ -11,6 +13,8 @@ void fl_connection_new(struct fl_server *server, const char *image, int socket);
 // Refuses those whose time is up (all that have not said what they want, if the server refuses new
 // VMs).
 void fl_connections_expire(struct fl_server *server, uint64_t now);
+// Makes room: settles the one that has been silent for longest. False if none is silent.
+bool fl_connections_drop_oldest(struct fl_server *server);
 // When the first will have to be refused; FL_NEVER if none.
 uint64_t fl_connections_next_due(struct fl_server *server);
 

@@ -23,7 +23,8 @@ enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024 };
 static bool accept_one(struct fl_listener *listener)
 {
     struct fl_server *server = listener->server;
-    if (server->connection_count >= CONNECTIONS_MAX) {
+    // Silent peers must not keep others out.
+    if (server->connection_count >= CONNECTIONS_MAX && !fl_connections_drop_oldest(server)) {
         fl_listeners_pause(server);
         return false;
     }

@@ -233,6 +233,30 @@ Test(handshake, two_hundred_silent_peers_delay_nobody)
     end(&good, 0);
 }
 
+// More than the engine keeps waiting at a time, and none of them ever says a word: they make room.
+Test(handshake, silent_peers_keep_nobody_out)
+{
+    static const char *const options[] = {"--handshake-timeout", "3600000", NULL};
+    enum { PEERS = 1500 };
+    static int peers[PEERS];
+    struct rlimit limit;
+    struct good good;
+    struct good second;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    begin(&good, options);
+    for (unsigned i = 0; i < PEERS; i++)
+        peers[i] = vmm_connect(world->socket);
+    good_start(&second, world->socket, &world->memory);
+    cr_assert_eq(good_end(&second), 0);
+    cr_assert(server_wait_log(&world->server, "while too many others wait", PEERS - 1024));
+    for (unsigned i = 0; i < PEERS; i++)
+        close(peers[i]);
+    cr_assert_eq(good_end(&good), 0);
+    world_stop(world);
+}
+
 // --- userfaultfds that are not as they should be ---
 
 static void hand_over(int uffd, const uint8_t *memory)
@@ -274,6 +298,31 @@ Test(handshake, fork_events_are_refused_and_children_poisoned)
     cr_assert(server_wait_log(&world->server, "reason=\"it is the child of a refused VM\"", 1));
     cr_assert(good_touch(&good, BUSY_PAGES));
     end(&good, 2);
+}
+
+// Two in one message: refused, and the toucher of the second gets its answer too.
+static int two_main(int channel, struct client_shared *shared, void *arg)
+{
+    static char text[TEXT_MAX];
+    const uint8_t *first = map_guest();
+    const uint8_t *second = map_guest();
+    int fds[] = {registered_uffd(first, 0), registered_uffd(second, 0)};
+    size_t length = expand(text, GOOD, first);
+    (void)channel;
+    (void)shared;
+    (void)arg;
+    vmm_send(vmm_connect(world->socket), text, length, fds, 2);
+    return *(const volatile uint8_t *)second;
+}
+
+Test(handshake, the_second_of_two_userfaultfds_is_answered)
+{
+    struct good good;
+    struct client client;
+    begin(&good, NULL);
+    client_start(&client, two_main, NULL);
+    cr_assert_eq(client_wait(&client), SIGBUS_STATUS);
+    end(&good, 1);
 }
 
 static int unregistered_main(int channel, struct client_shared *shared, void *arg)

@@ -3,11 +3,10 @@
 // Every page of a guest, byte for byte: each version of the handshake, both page sizes, both verbs.
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <sys/ioctl.h>
 
 #include "tests/support/world.h"
 
@@ -205,6 +204,86 @@ Test(touch, a_thread_that_is_signalled_while_it_waits)
     client_start(&client, signalled_main, NULL);
     cr_assert_eq(client_wait(&client), 0);
     world_stop(world);
+}
+
+// --- pages that come by another way while somebody waits for them: the answer that a page is there
+// already must wake its waiter (handlers that did not do so hung once in millions of faults) ---
+
+enum { WAITERS = 8 };
+
+struct waiter {
+    pthread_t thread;
+    struct vmm *vmm;
+    uint32_t page;
+};
+
+static void *wait_for_page(void *arg)
+{
+    const struct waiter *waiter = arg;
+    vmm_check(waiter->vmm, waiter->page);
+    return NULL;
+}
+
+static void bring_page(const struct vmm *vmm, uint32_t page)
+{
+    struct uffdio_copy copy = {.dst = (uintptr_t)vmm_page(vmm, page),
+                               .src = (uintptr_t)(vmm->memory->data + vmm_page_offset(vmm, page)),
+                               .len = vmm->page_bytes,
+                               .mode = UFFDIO_COPY_MODE_DONTWAKE};
+    CHECK(ioctl(vmm->uffd, UFFDIO_COPY, &copy) == 0, "UFFDIO_COPY");
+}
+
+// The server does not run while the threads begin to wait and their pages are brought.
+static int overtaken_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    struct waiter waiters[WAITERS];
+    (void)shared;
+    vmm_map(&vmm, &world->memory, *(const uint32_t *)arg, 1, VMM_MAIN);
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 0);
+    tell_test(channel, 'a');
+    await_test(channel, 't');
+    for (unsigned i = 0; i < WAITERS; i++) {
+        waiters[i] = (struct waiter){.vmm = &vmm, .page = (i + 1) * vmm.pages / (WAITERS + 1)};
+        CHECK(pthread_create(&waiters[i].thread, NULL, wait_for_page, &waiters[i]) == 0,
+              "a thread");
+    }
+    await_test(channel, 'c');
+    for (unsigned i = 0; i < WAITERS; i++)
+        bring_page(&vmm, waiters[i].page);
+    tell_test(channel, 'd');
+    for (unsigned i = 0; i < WAITERS; i++)
+        pthread_join(waiters[i].thread, NULL);
+    return 0;
+}
+
+static void overtake(uint32_t page_bytes, uint64_t bytes)
+{
+    struct client client;
+    world = world_make(MIXED, bytes);
+    world_serve(world, NULL);
+    client_start(&client, overtaken_main, &page_bytes);
+    cr_assert(client_says(&client, 'a'));
+    kill(world->server.pid, SIGSTOP);
+    client_tell(&client, 't');
+    cr_assert(client_waits(&client, WAITERS));
+    client_tell(&client, 'c');
+    cr_assert(client_says(&client, 'd'));
+    kill(world->server.pid, SIGCONT);
+    cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
+}
+
+Test(touch, pages_that_came_by_another_way)
+{
+    overtake(PAGE, 1 << 20);
+}
+
+Test(touch, huge_pages_that_came_by_another_way)
+{
+    need_huge_pages(WAITERS + 1);
+    overtake(HUGE, (WAITERS + 1) * HUGE);
 }
 
 // --- many VMs ---

@@ -137,3 +137,10 @@ bool fl_uffd_alive(int fd)
     uint64_t done = 0;
     return fl_uffd_zero(fd, 1U << 16, 4096, &done) != -ESRCH;
 }
+
+bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes)
+{
+    // For private memory CONTINUE has nothing to map and is always refused, but with -ENOENT only
+    // where nothing is registered (mm/userfaultfd.c looks for the mapping first).
+    return fl_uffd_continue(fd, address, page_bytes) != -ENOENT;
+}

@@ -42,4 +42,7 @@ int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes);
 // descriptor be closed, since waiters of a closed userfaultfd read zeros.
 bool fl_uffd_alive(int fd);
 
+// False if the page at `address` is not registered with it (any more). Changes nothing.
+bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes);
+
 #endif

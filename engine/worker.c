@@ -130,15 +130,28 @@ static void exited(struct fl_worker *worker, struct fl_vm *vm)
     look_at(worker, vm);
 }
 
+// Asks the userfaultfd itself at every 2 MiB of the region, and at its end.
+static bool unregistered(const struct fl_vm *vm, const struct fl_region *region)
+{
+    uint64_t page = fl_vm_page_bytes(vm);
+    for (uint64_t at = 0; at < region->bytes; at += HUGE_BYTES) {
+        if (fl_uffd_registered(vm->uffd, region->base + at, page))
+            return false;
+    }
+    return !fl_uffd_registered(vm->uffd, region->base + region->bytes - page, page);
+}
+
 // A process that lives on may have unmapped what it had us serve: then nobody can wait for us any
-// more.
+// more. Its own maps prove nothing alone: it may have done the handshake for another process.
 static bool unmapped(const struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     bool gone = vm->state->pid > 0 && layout->regions > 0;
     for (uint32_t i = 0; gone && i < layout->regions; i++) {
         const struct fl_region *region = &layout->region[i];
-        gone = fl_proc_unmapped((pid_t)vm->state->pid, region->base, region->base + region->bytes);
+        gone =
+            fl_proc_unmapped((pid_t)vm->state->pid, region->base, region->base + region->bytes) &&
+            unregistered(vm, region);
     }
     return gone;
 }

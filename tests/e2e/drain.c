@@ -106,11 +106,11 @@ Test(drain, answers_who_is_still_in_the_queue)
     struct client client;
     world = world_make(MIXED, BYTES);
     world_serve(world, NULL);
-    cr_assert_eq(kill(world->server.pid, SIGSTOP), 0);
+    server_pause(&world->server);
     client_start(&client, touch_at_once, NULL);
     cr_assert(client_says(&client, 'h'));
     cr_assert_eq(kill(world->server.pid, SIGTERM), 0);
-    cr_assert_eq(kill(world->server.pid, SIGCONT), 0);
+    server_resume(&world->server);
     int status = client_wait(&client);
     cr_expect(status == 0 || status == 128 + SIGBUS || status == 128 + SIGKILL, "%d", status);
     cr_assert_eq(server_stop(&world->server), 0);

@@ -265,12 +265,12 @@ static void overtake(uint32_t page_bytes, uint64_t bytes)
     world_serve(world, NULL);
     client_start(&client, overtaken_main, &page_bytes);
     cr_assert(client_says(&client, 'a'));
-    kill(world->server.pid, SIGSTOP);
+    server_pause(&world->server);
     client_tell(&client, 't');
     cr_assert(client_waits(&client, WAITERS));
     client_tell(&client, 'c');
     cr_assert(client_says(&client, 'd'));
-    kill(world->server.pid, SIGCONT);
+    server_resume(&world->server);
     cr_assert_eq(client_wait(&client), 0);
     world_stop(world);
 }

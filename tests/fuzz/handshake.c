@@ -12,6 +12,9 @@
 
 #include "engine/handshake.h"
 
+// User addresses of x86-64 with five levels of page tables.
+#define SPACE (1ULL << 56)
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void expect(bool condition, const char *what, const uint8_t *data, size_t size)
@@ -30,9 +33,10 @@ static void check_layout(const struct fl_layout *layout, const uint8_t *data, si
     for (uint32_t i = 0; i < layout->regions; i++) {
         const struct fl_region *region = &layout->region[i];
         uint64_t found = 0;
-        expect(region->bytes > 0 && region->base <= UINT64_MAX - region->bytes &&
-                   region->offset <= UINT64_MAX - region->bytes,
-               "no overflow", data, size);
+        expect(region->bytes > 0 && region->bytes <= SPACE && region->base <= SPACE &&
+                   region->base + region->bytes <= SPACE &&
+                   region->offset + region->bytes <= 2 * SPACE,
+               "it fits into an address space", data, size);
         expect(region->first_page == pages, "pages are numbered on", data, size);
         expect(fl_layout_page(layout, region->base + region->bytes - 1, &found) &&
                    found == pages + (region->bytes >> layout->page_shift) - 1,
@@ -114,6 +118,20 @@ static const char *const pieces[] = {
     "\"page_size\":2097152",
 };
 
+// At the edges: of pages, of an address space, of signed and unsigned numbers.
+static const char *const numbers[] = {
+    "0",
+    "1",
+    "4096",
+    "8192",
+    "2097152",
+    "4611686018427387904",
+    "72057594037923840",
+    "72057594037927936",
+    "9223372036854771712",
+    "18446744073709547520",
+};
+
 // splitmix64
 static uint64_t dice(uint64_t *state)
 {
@@ -134,26 +152,47 @@ static size_t insert(uint8_t *text, size_t size, size_t at, const char *piece)
     return size + length;
 }
 
+static bool digit(uint8_t byte)
+{
+    return byte >= '0' && byte <= '9';
+}
+
+static size_t cut(uint8_t *text, size_t size, size_t at, size_t count)
+{
+    memmove(text + at, text + at + count, size - at - count);
+    return size - count;
+}
+
+// The first number from `at` on becomes this one.
+static size_t renumber(uint8_t *text, size_t size, size_t at, const char *number)
+{
+    while (at < size && !digit(text[at]))
+        at++;
+    size_t end = at;
+    while (end < size && digit(text[end]))
+        end++;
+    return end > at ? insert(text, cut(text, size, at, end - at), at, number) : size;
+}
+
 static size_t mutate(uint8_t *text, size_t size, uint64_t *state)
 {
     uint64_t what = dice(state);
+    uint64_t which = what >> 8;
     size_t at = size ? (size_t)(dice(state) % size) : 0;
-    size_t count = sizeof(pieces) / sizeof(pieces[0]);
-    switch (what % 4) {
-    case 0: // a byte
-        if (size > 0)
-            text[at] = (uint8_t)(what >> 8);
+    if (size == 0)
+        return 0;
+    switch (what % 8) {
+    case 0:
+        text[at] = (uint8_t)which;
         return size;
-    case 1: // a cut
-        if (size == 0)
-            return 0;
-        count = 1 + (size_t)(what >> 8) % (size - at < 8 ? size - at : 8);
-        memmove(text + at, text + at + count, size - at - count);
-        return size - count;
-    case 2: // an end
-        return (what >> 8) % 4 == 0 ? at : size;
+    case 1:
+        return cut(text, size, at, 1 + (size_t)which % (size - at < 8 ? size - at : 8));
+    case 2:
+        return which % 4 == 0 ? at : size;
+    case 3:
+        return insert(text, size, at, pieces[which % (sizeof(pieces) / sizeof(pieces[0]))]);
     default:
-        return insert(text, size, at, pieces[(what >> 8) % count]);
+        return renumber(text, size, at, numbers[which % (sizeof(numbers) / sizeof(numbers[0]))]);
     }
 }
 
@@ -170,7 +209,7 @@ static void one(uint64_t *state)
 
 int main(int argc, char **argv)
 {
-    uint64_t iterations = argc > 1 ? strtoull(argv[1], NULL, 0) : 200000;
+    uint64_t iterations = argc > 1 ? strtoull(argv[1], NULL, 0) : 300000;
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
     printf("%" PRIu64 " iterations from seed %" PRIu64 "\n", iterations, seed);
     for (uint64_t i = 0; i < iterations; i++) {

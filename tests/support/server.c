@@ -153,6 +153,19 @@ void server_resume(const struct server *server)
     kill(server->pid, SIGCONT);
 }
 
+void server_freeze(const struct server *server)
+{
+    siginfo_t info;
+    kill(server->pid, SIGSTOP);
+    if (waitid(P_PID, (id_t)server->pid, &info, WSTOPPED) != 0)
+        die("waitid");
+}
+
+void server_thaw(const struct server *server)
+{
+    kill(server->pid, SIGCONT);
+}
+
 int server_stop(struct server *server)
 {
     if (server->pid <= 0)

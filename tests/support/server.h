@@ -39,6 +39,9 @@ bool server_serve(struct server *server, const struct temp *temp, const char *st
 // would not end.
 int server_stop(struct server *server);
 void server_kill(struct server *server); // SIGKILL and reap
+// SIGSTOP, and all its threads have stopped; SIGCONT.
+void server_freeze(const struct server *server);
+void server_thaw(const struct server *server);
 // SIGSTOP, and waits until it has stopped; SIGCONT.
 void server_pause(const struct server *server);
 void server_resume(const struct server *server);

@@ -211,7 +211,7 @@ static bool look_at_text(struct connection *connection)
         refuse(connection, "what it sent is not a JSON array of regions");
         return true;
     }
-    if (length == 0 && connection->used >= FL_HANDSHAKE_MAX) {
+    if (connection->used >= FL_HANDSHAKE_MAX && (length == 0 || connection->fds.count == 0)) {
         refuse(connection, "what it sent is longer than 65536 bytes");
         return true;
     }

@@ -174,7 +174,7 @@ static void act(struct fl_worker *worker, struct fl_vm *vm, unsigned count)
 bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct uffd_msg *inbox = vm->state->inbox;
-    ssize_t got = read(vm->uffd, inbox, sizeof(vm->state->inbox));
+    ssize_t got = fl_uffd_read(vm->uffd, inbox, FL_INBOX);
     if (got < (ssize_t)sizeof(*inbox))
         return false;
     unsigned count = (unsigned)((size_t)got / sizeof(*inbox));

@@ -207,21 +207,38 @@ static void report(struct fl_worker *worker, struct fl_vm *vm)
 }
 
 // The VM goes on without us: nothing is missing that would not be zeros.
-static void release(struct fl_worker *worker, struct fl_vm *vm)
+static void unregister(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++)
         fl_uffd_unregister(vm->uffd, layout->region[i].base, layout->region[i].bytes);
+    vm->fill.unregistered = true;
+}
+
+// A REMOVE that began before we unregistered still waits for its event to be read: leaving earlier
+// would leave its thread in madvise() for ever, as the VMM holds the userfaultfd too.
+static void let_go(struct fl_worker *worker, struct fl_vm *vm)
+{
+    while (fl_inbox_turn(worker, vm)) {
+    }
+    if (fl_uffd_removing(vm->uffd)) {
+        vm->fill.not_before_ns = worker->now + PAUSE;
+        return;
+    }
+    cds_list_del_init(&vm->fill.in_worker);
     fl_log(FL_LOG_INFO, "event=release vm=%" PRIu64 " image=%s", vm->id, vm->state->image);
     fl_worker_vm_gone(worker, vm);
 }
 
 static void finish(struct fl_worker *worker, struct fl_vm *vm)
 {
-    cds_list_del_init(&vm->fill.in_worker);
     report(worker, vm);
-    if (vm->phase == FL_VM_RELEASING)
-        release(worker, vm);
+    if (vm->phase == FL_VM_RELEASING) {
+        unregister(vm);
+        let_go(worker, vm);
+    } else {
+        cds_list_del_init(&vm->fill.in_worker);
+    }
 }
 
 static bool slice(struct fl_worker *worker, struct fl_vm *vm)
@@ -232,6 +249,10 @@ static bool slice(struct fl_worker *worker, struct fl_vm *vm)
     if (fill->wait || fill->not_before_ns > worker->now ||
         (huge && vm->parks.count >= HUGE_AT_ONCE))
         return false;
+    if (fill->unregistered) {
+        let_go(worker, vm);
+        return true;
+    }
     fill->next = fl_bits_next_clear(vm->removed, vm->installed, fill->next, layout->pages);
     if (fill->next == layout->pages) {
         if (vm->parks.count > 0) // some of them may be ours

@@ -35,6 +35,7 @@ struct fl_fill {
     uint64_t next;             // page to look at
     uint64_t ahead;            // first page whose frame was not yet asked for
     uint64_t not_before_ns;    // a REMOVE is in flight: pause
+    bool unregistered;         // being released: only events are still to be read
     struct fl_fill_wait *wait; // NULL unless it waits for a frame
     struct cds_list_head in_worker;
 };

@@ -2,8 +2,8 @@
 #include "engine/log.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -11,20 +11,23 @@
 enum { LINE_MAX_BYTES = 1024 };
 
 // A log that nobody reads must not stop a worker: a line that would have to wait is dropped, and
-// counted.
+// counted. One thread at a time, so that the room that poll() saw is still there for the write.
 static void put(const char *line, size_t length)
 {
-    static _Atomic unsigned long dropped;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static unsigned long dropped;
     struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+    pthread_mutex_lock(&lock);
     if (poll(&poll_fd, 1, 0) != 1 || !(poll_fd.revents & POLLOUT)) {
         dropped++;
-        return;
+    } else {
+        if (dropped > 0)
+            dprintf(STDERR_FILENO, "event=log_dropped lines=%lu\n", dropped);
+        dropped = 0;
+        ssize_t written = write(STDERR_FILENO, line, length);
+        (void)written;
     }
-    unsigned long missing = atomic_exchange(&dropped, 0);
-    if (missing > 0)
-        dprintf(STDERR_FILENO, "event=log_dropped lines=%lu\n", missing);
-    ssize_t written = write(STDERR_FILENO, line, length);
-    (void)written;
+    pthread_mutex_unlock(&lock);
 }
 
 void fl_log(enum fl_log_level level, const char *format, ...)

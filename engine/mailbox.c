@@ -63,9 +63,9 @@ bool fl_mailbox_sleep(struct fl_mailbox *box)
 
 void fl_mailbox_awake(struct fl_mailbox *box)
 {
-    if (!__atomic_exchange_n(&box->asleep, 0, __ATOMIC_SEQ_CST)) {
-        uint64_t count;
-        ssize_t got = read(box->event_fd, &count, sizeof(count));
-        (void)got; // the poster may not have written yet: then one wake-up too many follows
-    }
+    uint64_t count;
+    __atomic_store_n(&box->asleep, 0, __ATOMIC_SEQ_CST);
+    // Always: a poster may have written only after an earlier wake-up for another reason.
+    ssize_t got = read(box->event_fd, &count, sizeof(count));
+    (void)got;
 }

@@ -88,7 +88,17 @@ bool fl_proc_has_uffd_memory(pid_t pid)
     return found;
 }
 
-bool fl_proc_unmapped(pid_t pid, uint64_t start, uint64_t end)
+static bool overlaps(const struct fl_layout *layout, uint64_t from, uint64_t to)
+{
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        const struct fl_region *region = &layout->region[i];
+        if (from < region->base + region->bytes && to > region->base)
+            return true;
+    }
+    return false;
+}
+
+bool fl_proc_unmapped(pid_t pid, const struct fl_layout *layout)
 {
     char path[64];
     char *line = NULL;
@@ -96,16 +106,16 @@ bool fl_proc_unmapped(pid_t pid, uint64_t start, uint64_t end)
     bool any = false;
     snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
     FILE *file = fopen(path, "re");
-    bool overlaps = !file;
-    while (file && !overlaps && getline(&line, &room, file) > 0) {
+    bool mapped = !file;
+    while (file && !mapped && getline(&line, &room, file) > 0) {
         char *rest = NULL;
         uint64_t from = strtoull(line, &rest, 16);
         uint64_t to = *rest == '-' ? strtoull(rest + 1, NULL, 16) : UINT64_MAX;
-        overlaps = from < end && to > start;
+        mapped = overlaps(layout, from, to);
         any = true;
     }
     free(line);
     if (file)
         fclose(file);
-    return any && !overlaps;
+    return any && !mapped;
 }

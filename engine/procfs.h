@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "engine/region.h"
+
 // Calls fn with each number that names an entry of the directory ("/proc", "/proc/7/fd"); stops at
 // its first non-zero result and returns it. -errno if the directory cannot be read.
 int fl_proc_each(const char *directory, int (*fn)(void *arg, int number), void *arg);
@@ -28,7 +30,7 @@ void fl_proc_name(pid_t pid, char *buf, size_t size);
 // its smaps).
 bool fl_proc_has_uffd_memory(pid_t pid);
 
-// True if the process has nothing mapped in [start, end). False if that cannot be read.
-bool fl_proc_unmapped(pid_t pid, uint64_t start, uint64_t end);
+// True if the process has nothing mapped where the regions are. False if that cannot be read.
+bool fl_proc_unmapped(pid_t pid, const struct fl_layout *layout);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 // include/uapi/linux/userfaultfd.h of Linux 6.6; Debian 12 has the headers of 6.1.
@@ -83,6 +84,18 @@ int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info)
     return 0;
 }
 
+// O_NONBLOCK is a flag of the description that we share with the VMM, who may clear it at any
+// moment: RWF_NOWAIT is ours alone. Kernels that do not know it for a userfaultfd leave us with the
+// flag.
+ssize_t fl_uffd_read(int fd, struct uffd_msg *messages, size_t count)
+{
+    struct iovec iov = {.iov_base = messages, .iov_len = count * sizeof(*messages)};
+    ssize_t got = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
+    if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+        got = read(fd, messages, count * sizeof(*messages));
+    return got < 0 ? -errno : got;
+}
+
 int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, uint64_t *ret_done)
 {
     struct uffdio_copy copy = {.dst = to, .src = (uintptr_t)from, .len = bytes};
@@ -130,12 +143,22 @@ int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes)
     return call(fd, UFFDIO_CONTINUE, &resume);
 }
 
+// A fill of a page that nobody registers (the lowest mappable one): -EAGAIN and -ESRCH come before
+// the kernel looks for the mapping.
+static int probe(int fd)
+{
+    uint64_t done = 0;
+    return fl_uffd_zero(fd, 1U << 16, 4096, &done);
+}
+
 bool fl_uffd_alive(int fd)
 {
-    // A fill of a page that nobody registers (the lowest mappable one): -ESRCH comes before the
-    // kernel looks for the mapping.
-    uint64_t done = 0;
-    return fl_uffd_zero(fd, 1U << 16, 4096, &done) != -ESRCH;
+    return probe(fd) != -ESRCH;
+}
+
+bool fl_uffd_removing(int fd)
+{
+    return probe(fd) == -EAGAIN;
 }
 
 bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes)

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <linux/userfaultfd.h>
 
@@ -26,6 +27,9 @@ struct fl_uffd_info {
 
 // -EINVAL if fd is not a userfaultfd. Makes it O_NONBLOCK: a blocking one polls as an error.
 int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info);
+
+// Reads messages without ever waiting. Bytes, or -errno (-EAGAIN: there are none).
+ssize_t fl_uffd_read(int fd, struct uffd_msg *messages, size_t count);
 
 // Bytes that were filled before an error are in *ret_done (set in every case).
 int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, uint64_t *ret_done);
@@ -42,6 +46,8 @@ int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes);
 // descriptor be closed, since waiters of a closed userfaultfd read zeros.
 bool fl_uffd_alive(int fd);
 
+// True while a REMOVE is in flight: its thread may need us to read, and to go on.
+bool fl_uffd_removing(int fd);
 // False if the page at `address` is not registered with it (any more). Changes nothing.
 bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes);
 

@@ -60,9 +60,10 @@ struct fl_vm {
     // Owner only.
     int socket; // -1 once the VMM has closed it
     _Atomic enum fl_vm_phase phase;
-    bool killed;   // SIGKILL was sent
-    bool hot;      // in the worker's hot list: its userfaultfd is read in every round
-    bool doubtful; // its socket closed or its process exited: look now and then if it is gone
+    bool unwatched; // epoll would not have its userfaultfd: it stays hot
+    bool killed;    // SIGKILL was sent
+    bool hot;       // in the worker's hot list: its userfaultfd is read in every round
+    bool doubtful;  // its socket closed or its process exited: look now and then if it is gone
     uint64_t last_active_ns; // when messages were last read
     struct fl_parks parks;
     struct fl_fill fill;

@@ -24,6 +24,7 @@
 #include "engine/uffd.h"
 
 enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, FILL_EVERY = 4 };
+#define UNWATCHED_EVERY FL_NS_PER_MS
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 
 // --- VMs that come and go ---
@@ -45,6 +46,8 @@ static void make_hot(struct fl_worker *worker, struct fl_vm *vm)
 
 static void cool_down(struct fl_vm *vm)
 {
+    if (vm->unwatched && vm->phase != FL_VM_GONE)
+        return;
     if (vm->hot)
         cds_list_del(&vm->in_hot);
     vm->hot = false;
@@ -65,11 +68,13 @@ static void take_over(void *owner, struct fl_mail *mail)
     struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
     cds_list_add_tail(&vm->in_worker, &worker->owned);
     int error = watch(worker, vm->uffd, EPOLLIN | EPOLLET, &vm->watch_faults);
+    vm->unwatched = error != 0;
+    worker->unwatched += vm->unwatched;
     if (!error && vm->pidfd >= 0)
         error = watch(worker, vm->pidfd, EPOLLIN, &vm->watch_exit);
     if (!error && vm->socket >= 0)
         error = watch(worker, vm->socket, EPOLLRDHUP, &vm->watch_socket);
-    if (error) // without being told of its faults: look at it in each round
+    if (error) // for want of memory or watches: read it in each round, and do not sleep for long
         fl_log(FL_LOG_ERROR, "event=watch_failed vm=%" PRIu64 " errno=%d", vm->id, -error);
     if (error || vm->pidfd < 0)
         doubt(worker, vm);
@@ -100,6 +105,7 @@ static void bury(struct fl_worker *worker)
         cds_list_del(&vm->in_worker);
         cool_down(vm);
         worker->doubtful -= vm->doubtful;
+        worker->unwatched -= vm->unwatched;
         fl_parks_end_all(vm);
         fl_fill_abandon(vm);
         epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->uffd, NULL);
@@ -146,14 +152,12 @@ static bool unregistered(const struct fl_vm *vm, const struct fl_region *region)
 static bool unmapped(const struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
-    bool gone = vm->state->pid > 0 && layout->regions > 0;
-    for (uint32_t i = 0; gone && i < layout->regions; i++) {
-        const struct fl_region *region = &layout->region[i];
-        gone =
-            fl_proc_unmapped((pid_t)vm->state->pid, region->base, region->base + region->bytes) &&
-            unregistered(vm, region);
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        if (!unregistered(vm, &layout->region[i]))
+            return false;
     }
-    return gone;
+    return layout->regions > 0 && vm->state->pid > 0 &&
+           fl_proc_unmapped((pid_t)vm->state->pid, layout);
 }
 
 // Firecracker before 1.12 closes at once, later ones when they exit; an exec closes it too, and so
@@ -247,6 +251,8 @@ static uint64_t next_due(struct fl_worker *worker)
     if ((worker->doubtful > 0 || fl_counter_get(&worker->stats.parked) > 0) &&
         worker->look_ns < due)
         due = worker->look_ns;
+    if (worker->unwatched > 0 && worker->now + UNWATCHED_EVERY < due)
+        due = worker->now + UNWATCHED_EVERY;
     return due;
 }
 

@@ -52,10 +52,11 @@ struct fl_worker {
 
     // Owner only.
     bool stopping;
-    uint64_t now;        // as of the beginning of the round
-    uint64_t busy_ns;    // when there was last something to do for a VM
-    uint64_t look_ns;    // when doubtful VMs and deadlines are looked at next
+    uint64_t now;     // as of the beginning of the round
+    uint64_t busy_ns; // when there was last something to do for a VM
+    uint64_t look_ns; // when doubtful VMs and deadlines are looked at next
     unsigned doubtful;
+    unsigned unwatched;
     struct fl_watch watch_mailbox;
     struct cds_list_head owned;
     struct cds_list_head hot;

@@ -9,6 +9,7 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/closer.h"
 #include "engine/engine.h"
 #include "engine/fill.h"
 #include "engine/images.h"
@@ -19,8 +20,7 @@
 
 static void close_fd(int *fd)
 {
-    if (*fd >= 0)
-        close(*fd);
+    fl_close_later(*fd);
     *fd = -1;
 }
 

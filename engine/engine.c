@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "engine/clock.h"
+#include "engine/closer.h"
 #include "engine/frame_cache.h"
 #include "engine/io_pool.h"
 #include "engine/worker.h"
@@ -63,7 +64,9 @@ static int start_workers(struct fl_engine *engine)
 
 static int start(struct fl_engine *engine)
 {
-    int error = fl_mailbox_init(&engine->control);
+    int error = fl_closer_start();
+    if (!error)
+        error = fl_mailbox_init(&engine->control);
     if (error)
         return error;
     engine->vms = cds_lfht_new(VMS_AT_START, VMS_AT_START, 0, CDS_LFHT_AUTO_RESIZE, NULL);

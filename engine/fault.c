@@ -18,7 +18,7 @@
 
 // An address that no region holds: the VMM registered more than it said, or its handshake was
 // refused. Its bytes are nowhere, so whoever touched it must be told.
-static enum fl_outcome outside(struct fl_vm *vm, uint64_t address)
+enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
 {
     static const uint64_t sizes[] = {FL_PAGE_SIZE, 2U << 20};
     int error = -EINVAL;
@@ -67,7 +67,7 @@ enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t ad
     if (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR))
         return other_mode(vm, address, flags);
     if (!fl_layout_page(&vm->state->layout, address, &page))
-        return outside(vm, address);
+        return fl_fault_outside(vm, address);
     if (worker->options->populate)
         fl_fill_begin(worker, vm, FL_FILL_ALL);
     struct fl_park *park = fl_park_find(vm, page);

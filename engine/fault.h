@@ -31,6 +31,9 @@ bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm);
 enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t address,
                          uint64_t flags);
 
+// Tells who touched an address for which there are no bytes, whatever the size of its page is.
+enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address);
+
 // Resolves one page of the VM. read_ns is when its fault was read, 0 if nobody faulted. `park` is
 // the one that the page waits in, or NULL; it is ended when the page is resolved.
 enum fl_outcome fl_resolve(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,

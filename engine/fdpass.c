@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/closer.h"
+
 // include/uapi/asm-generic/socket.h of Linux 6.5; Debian 12 has the headers of 6.1.
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -21,7 +23,7 @@ static void take(struct fl_fds *fds, const struct cmsghdr *header)
         if (fds->count < FL_FDS_MAX) {
             fds->fd[fds->count++] = fd;
         } else {
-            close(fd);
+            fl_close_later(fd);
             fds->lost = true;
         }
     }
@@ -54,9 +56,7 @@ ssize_t fl_recv_fds(int socket, void *buf, size_t size, struct fl_fds *fds)
 void fl_fds_close(struct fl_fds *fds)
 {
     while (fds->count > 0) {
-        int fd = fds->fd[--fds->count];
-        if (fd >= 0)
-            close(fd);
+        fl_close_later(fds->fd[--fds->count]);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "engine/vm.h"
 #include "engine/worker.h"
 
+enum { LOOKS_A_ROUND = 128 };
 #define FIRST_PAUSE (20 * FL_NS_PER_US)
 #define LONGEST_PAUSE (10 * FL_NS_PER_MS)
 
@@ -139,10 +140,13 @@ uint64_t fl_parks_next_due(const struct fl_worker *worker)
 {
     uint64_t due = FL_NEVER;
     struct fl_park *park;
+    unsigned looks = 0;
     cds_list_for_each_entry(park, &worker->retry, in_retry)
     {
         if (park->retry_ns < due)
             due = park->retry_ns;
+        if (++looks == LOOKS_A_ROUND) // the rest has its turn soon
+            return due < worker->now + FL_NS_PER_MS ? due : worker->now + FL_NS_PER_MS;
     }
     return due;
 }
@@ -153,7 +157,9 @@ bool fl_parks_run_due(struct fl_worker *worker)
     CDS_LIST_HEAD(list);
     cds_list_splice(&worker->retry, &list);
     CDS_INIT_LIST_HEAD(&worker->retry);
-    while (!cds_list_empty(&list)) {
+    // In turn, and a bounded number a round: a VM that makes thousands of them must not hold up the
+    // others.
+    for (unsigned i = 0; i < LOOKS_A_ROUND && !cds_list_empty(&list); i++) {
         struct fl_park *park = cds_list_first_entry(&list, struct fl_park, in_retry);
         cds_list_del_init(&park->in_retry);
         if (park->retry_ns > worker->now) {
@@ -163,6 +169,7 @@ bool fl_parks_run_due(struct fl_worker *worker)
         fl_resolve(worker, park->vm, park->page, park->read_ns, park);
         any = true;
     }
+    cds_list_splice(&list, &worker->retry);
     return any;
 }
 

@@ -96,7 +96,10 @@ static enum fl_outcome fail(struct want *want, int error)
         fl_worker_vm_gone(want->worker, vm);
         return FL_PARKED;
     case FL_INSTALL_FAILED:
-        fl_vm_kill(vm, "a page cannot be had, and this kernel cannot poison it");
+        // Perhaps its pages are of another size than it said; only a kernel that cannot poison
+        // kills.
+        if (fl_fault_outside(vm, fl_layout_address(&vm->state->layout, want->page)) == FL_POISONED)
+            return done(want, FL_POISONED);
         break;
     case FL_INSTALL_AGAIN:
     case FL_INSTALL_SHORT:

@@ -16,6 +16,7 @@
 
 #include "engine/attach.h"
 #include "engine/clock.h"
+#include "engine/closer.h"
 #include "engine/fault.h"
 #include "engine/fill.h"
 #include "engine/log.h"
@@ -165,7 +166,7 @@ static bool unmapped(const struct fl_vm *vm)
 static void hung_up(struct fl_worker *worker, struct fl_vm *vm)
 {
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
-    close(vm->socket);
+    fl_close_later(vm->socket);
     vm->socket = -1;
     if (unmapped(vm))
         fl_worker_vm_gone(worker, vm);

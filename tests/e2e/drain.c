@@ -3,7 +3,10 @@
 // Draining: no new VM, none left behind.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -114,4 +117,65 @@ Test(drain, answers_who_is_still_in_the_queue)
     int status = client_wait(&client);
     cr_expect(status == 0 || status == 128 + SIGBUS || status == 128 + SIGKILL, "%d", status);
     cr_assert_eq(server_stop(&world->server), 0);
+}
+
+// --- pages that are given back while the server lets go ---
+
+enum { REMOVERS = 4, WARM_UP = 200 };
+
+struct removers {
+    struct vmm *vmm;
+    unsigned number;
+    atomic_bool *stop;
+    _Atomic uint64_t *rounds;
+    pthread_t thread;
+};
+
+static void *remove_again_and_again(void *arg)
+{
+    struct removers *remover = arg;
+    while (!atomic_load(remover->stop)) {
+        vmm_remove(remover->vmm, remover->number * 8, 4);
+        atomic_fetch_add(remover->rounds, 1);
+        poll(NULL, 0, 1); // removals without a pause leave the kernel no moment to fill a page
+    }
+    return NULL;
+}
+
+static int remove_until_told(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    struct removers removers[REMOVERS];
+    static atomic_bool stop;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_1_12);
+    vmm_handshake(&vmm, world->socket);
+    for (unsigned i = 0; i < REMOVERS; i++) {
+        removers[i] = (struct removers){&vmm, i, &stop, &shared->progress, 0};
+        CHECK(pthread_create(&removers[i].thread, NULL, remove_again_and_again, &removers[i]) == 0,
+              "a thread");
+    }
+    await_test(channel, 's');
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i < REMOVERS; i++)
+        pthread_join(removers[i].thread, NULL);
+    return 0;
+}
+
+// madvise() waits for its event to be read: a server that unregisters and leaves in between would
+// leave its thread there for ever.
+Test(drain, a_removal_in_flight_comes_to_its_end)
+{
+    for (unsigned round = 0; round < 5; round++) {
+        struct client client;
+        world = world_make(DISTINCT, 2 << 20);
+        world_serve(world, NULL);
+        client_start(&client, remove_until_told, NULL);
+        cr_assert(client_progressed(&client, WARM_UP));
+        cr_assert_eq(server_stop(&world->server), 0);
+        client_tell(&client, 's');
+        cr_assert_eq(client_wait(&client), 0);
+        world_close();
+    }
+    world = world_make(EMPTY, PAGE);
 }

@@ -3,6 +3,7 @@
 // Every page of a guest, byte for byte: each version of the handshake, both page sizes, both verbs.
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
@@ -331,4 +332,51 @@ Test(touch, two_images_and_a_storm)
     cr_assert_eq(client_wait(&storm), 0);
     memory_free(&other);
     world_stop(&two);
+}
+
+// --- a VMM that changes what it shares with the engine ---
+
+static int blocking_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)shared;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_MAIN);
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 0);
+    CHECK(fcntl(vmm.uffd, F_SETFL, 0) == 0, "F_SETFL");
+    vmm_check(&vmm, 1);
+    tell_test(channel, 'b');
+    await_test(channel, 'e');
+    return 0;
+}
+
+static int touching_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)channel;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_MAIN);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
+    return 0;
+}
+
+// O_NONBLOCK is a flag of the open file, and so the VMM's as well: a worker must not sleep in its
+// read().
+Test(touch, a_userfaultfd_that_blocks_stops_nobody)
+{
+    static const char *const one_worker[] = {"--workers", "1", NULL};
+    struct client client;
+    struct client other;
+    world = world_make(MIXED, 1 << 20);
+    world_serve(world, one_worker);
+    client_start(&client, blocking_main, NULL);
+    cr_assert(client_says(&client, 'b'));
+    client_start(&other, touching_main, NULL);
+    cr_assert_eq(client_wait(&other), 0);
+    client_tell(&client, 'e');
+    cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
 }

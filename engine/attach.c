@@ -158,7 +158,10 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
 static bool holds_waiters(const struct fl_peer *peer)
 {
     struct fl_uffd_info info;
-    return peer->uffd >= 0 && fl_uffd_examine(peer->uffd, &info) == 0 && info.ready;
+    if (peer->uffd < 0)
+        return false;
+    int error = fl_uffd_examine(peer->uffd, &info);
+    return error ? error != -EINVAL : info.ready;
 }
 
 void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)

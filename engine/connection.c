@@ -56,7 +56,7 @@ static void choose_uffd(struct connection *connection)
     struct fl_uffd_info info;
     struct fl_fds *fds = &connection->fds;
     for (unsigned i = 0; i < fds->count; i++) {
-        if (fl_uffd_examine(fds->fd[i], &info) != 0)
+        if (fl_uffd_examine(fds->fd[i], &info) == -EINVAL)
             continue;
         if (connection->peer.uffd < 0) {
             connection->peer.uffd = fds->fd[i];
@@ -166,8 +166,10 @@ static const char *check_features(uint64_t features)
 static const char *check_uffd(struct connection *connection)
 {
     struct fl_uffd_info info;
-    if (fl_uffd_examine(connection->fds.fd[0], &info) != 0)
-        return "the file descriptor that came with it is not a userfaultfd";
+    int error = fl_uffd_examine(connection->fds.fd[0], &info);
+    if (error)
+        return error == -EINVAL ? "the file descriptor that came with it is not a userfaultfd"
+                                : "the host is out of memory or descriptors";
     if (!info.ready)
         return "its userfaultfd was not enabled with UFFDIO_API";
     return check_features(info.features);

@@ -12,7 +12,7 @@
 #include "engine/io_pool.h"
 #include "engine/worker.h"
 
-enum { READERS_MIN = 4, VMS_AT_START = 64 };
+enum { READERS_MIN = 4, VMS_AT_START = 64, DESCRIPTORS_MOST = 1 << 18 };
 
 const struct fl_engine_options fl_engine_defaults = {
     .cache_bytes = 1ULL << 30,
@@ -37,7 +37,8 @@ static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
+        rlim_t wanted = limit.rlim_max < DESCRIPTORS_MOST ? limit.rlim_max : DESCRIPTORS_MOST;
+        limit.rlim_cur = limit.rlim_cur > wanted ? limit.rlim_cur : wanted;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
 }

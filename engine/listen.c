@@ -2,11 +2,13 @@
 #include "engine/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,8 +18,22 @@
 #include "engine/connection.h"
 #include "engine/log.h"
 
-enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024 };
+enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024, DESCRIPTORS_FREE = 512 };
 #define ACCEPT_PAUSE (100 * FL_NS_PER_MS)
+
+// A peer may send FL_FDS_MAX descriptors, and one that is lost for want of room is a VM that hangs:
+// so a part of the table, which fills from below, is kept free.
+static bool descriptors_are_short(const struct fl_listener *listener)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < 2 * DESCRIPTORS_FREE)
+        return false;
+    int top =
+        fcntl(listener->listening.fd, F_DUPFD_CLOEXEC, (int)limit.rlim_cur - DESCRIPTORS_FREE);
+    if (top >= 0)
+        close(top);
+    return top != (int)limit.rlim_cur - DESCRIPTORS_FREE;
+}
 
 // False when there is nothing more to accept now.
 static bool accept_one(struct fl_listener *listener)
@@ -25,6 +41,12 @@ static bool accept_one(struct fl_listener *listener)
     struct fl_server *server = listener->server;
     // Silent peers must not keep others out.
     if (server->connection_count >= CONNECTIONS_MAX && !fl_connections_drop_oldest(server)) {
+        fl_listeners_pause(server);
+        return false;
+    }
+    if (descriptors_are_short(listener)) {
+        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"descriptors are short\"",
+               listener->path);
         fl_listeners_pause(server);
         return false;
     }

@@ -25,7 +25,8 @@ struct fl_uffd_info {
     uint64_t features; // that it asked for
 };
 
-// -EINVAL if fd is not a userfaultfd. Makes it O_NONBLOCK: a blocking one polls as an error.
+// -EINVAL if fd is not a userfaultfd, and only then. Makes it O_NONBLOCK: a blocking one polls as
+// an error.
 int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info);
 
 // Reads messages without ever waiting. Bytes, or -errno (-EAGAIN: there are none).

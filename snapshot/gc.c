@@ -15,6 +15,7 @@
 #include "snapshot/index.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_list.h"
+#include "snapshot/pack_name.h"
 #include "snapshot/store_dir.h"
 
 // A pack that stays, and which of its frames an image refers to.

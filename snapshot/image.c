@@ -63,6 +63,7 @@ static void image_free(struct fl_image *image)
     fl_unmap(image->map, image->header.pages * sizeof(*image->map));
     free(image->packs);
     free(image->by_id);
+    fl_cleanup_close(&image->fd);
     free(image);
 }
 
@@ -78,6 +79,7 @@ int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struc
         return -ENOMEM;
     }
     atomic_init(&image->refs, 1);
+    image->fd = -1;
     image->header = *header;
     image->map = map;
     image->packs = packs;

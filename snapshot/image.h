@@ -11,6 +11,7 @@
 
 struct fl_image {
     atomic_uint refs;
+    int fd; // the image's file, set once before the image is handed out; -1: a raw file's image
     // Immutable from the time the image is open.
     struct fl_disk_image_header header; // of a raw file: name, bytes and pages only
     uint64_t *map;                      // header.pages entries, each checked against its pack
@@ -19,7 +20,7 @@ struct fl_image {
 };
 
 // Takes the map (from fl_map_memory) and the references in packs (from malloc) over, also on error.
-// -EBADMSG if an entry points to what its pack does not have.
+// The image has no file of its own yet. -EBADMSG if an entry points to what its pack does not have.
 int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
                  struct fl_image **ret_image);
 

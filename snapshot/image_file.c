@@ -40,10 +40,17 @@ int fl_image_parse_file_name(const char *file, char ret_name[FL_NAME_MAX + 1])
     return 0;
 }
 
+static bool header_named(const struct fl_disk_image_header *header, const char *name)
+{
+    if (name)
+        return strncmp(header->name, name, sizeof(header->name)) == 0;
+    return memchr(header->name, '\0', sizeof(header->name)) && fl_name_valid(header->name);
+}
+
 static bool header_valid(const struct fl_disk_image_header *header, const char *name,
                          uint64_t file_bytes)
 {
-    if (strncmp(header->name, name, sizeof(header->name)) != 0)
+    if (!header_named(header, name))
         return false;
     // Bound pages by the file before anything is multiplied with it.
     if (header->bytes < 1 || header->bytes > INT64_MAX || header->pages > file_bytes / 8 ||

@@ -20,7 +20,8 @@ int fl_image_file_name(const char *name, char ret_file[FL_IMAGE_NAME_BYTES]);
 // The image's name, if the file name is an image's and not, say, an editor's leftover. -EINVAL.
 int fl_image_parse_file_name(const char *file, char ret_name[FL_NAME_MAX + 1]);
 
-// The header alone, verified against its checksum, the name and the file's size.
+// The header alone, verified against its checksum, the name and the file's size. name NULL: any
+// that may name an image.
 int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *ret_header);
 // All of it. The map's checksum is verified here, its entries are by fl_image_new, which has the
 // packs. -EBADMSG, -EPROTONOSUPPORT, -ENOMEM, errors of reading. Release with fl_image_file_free.

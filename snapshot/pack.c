@@ -11,6 +11,7 @@
 
 #include "snapshot/image_file.h"
 #include "snapshot/io.h"
+#include "snapshot/pack_name.h"
 #include "snapshot/pack_run.h"
 #include "snapshot/pipeline.h"
 #include "snapshot/store_dir.h"

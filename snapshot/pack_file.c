@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "snapshot/pack_file.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -16,6 +13,7 @@
 
 #include "snapshot/frame.h"
 #include "snapshot/io.h"
+#include "snapshot/pack_name.h"
 
 struct frame_entry {
     struct fl_disk_frame disk;
@@ -32,8 +30,8 @@ struct fl_pack {
     uint64_t identity_offset;
     uint64_t identity_checksum;
 
-    struct fl_registry *registry; // NULL: a raw file
-    // The registry's lock covers these two; a raw file has one owner and needs none.
+    struct fl_registry *registry; // NULL: it has one owner, as a raw file has
+    // The registry's lock covers these two; a pack of one owner needs none.
     unsigned refs;
     LIST_ENTRY(fl_pack) link;
 };
@@ -48,25 +46,6 @@ struct fl_registry {
     unsigned refs; // the reader's and one for each pack
     struct pack_list buckets[BUCKETS];
 };
-
-void fl_pack_name(uint64_t id, char ret_name[FL_PACK_NAME_BYTES])
-{
-    snprintf(ret_name, FL_PACK_NAME_BYTES, "%016" PRIx64 ".pack", id);
-}
-
-int fl_pack_parse_name(const char *name, uint64_t *ret_id)
-{
-    uint64_t id = 0;
-    for (int i = 0; i < 16; i++) {
-        if (!isdigit((unsigned char)name[i]) && (name[i] < 'a' || name[i] > 'f'))
-            return -EINVAL;
-        id = id << 4 | (uint64_t)(name[i] <= '9' ? name[i] - '0' : name[i] - 'a' + 10);
-    }
-    if (strcmp(name + 16, ".pack") != 0 || id == 0 || id & FL_PACK_ID_RAW)
-        return -EINVAL;
-    *ret_id = id;
-    return 0;
-}
 
 static int check_header(int fd, uint64_t id)
 {
@@ -142,14 +121,9 @@ static void pack_free(struct fl_pack *pack)
     free(pack);
 }
 
-static int load(struct fl_pack *pack, int packs_fd)
+static int load(struct fl_pack *pack)
 {
-    char name[FL_PACK_NAME_BYTES];
     struct fl_disk_pack_footer footer = {.frames = 0};
-    fl_pack_name(pack->id, name);
-    pack->fd = openat(packs_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (pack->fd < 0)
-        return -errno;
     int r = fl_file_size(pack->fd, &pack->file_bytes);
     if (r == 0)
         r = check_header(pack->fd, pack->id);
@@ -165,6 +139,36 @@ static int load(struct fl_pack *pack, int packs_fd)
     pack->identity_offset =
         footer.table_offset + (uint64_t)footer.frames * sizeof(struct fl_disk_frame);
     return 0;
+}
+
+int fl_pack_open_fd(int fd, uint64_t id, struct fl_pack **ret_pack)
+{
+    struct fl_pack *pack = calloc(1, sizeof(*pack));
+    if (!pack) {
+        close(fd);
+        return -ENOMEM;
+    }
+    *pack = (struct fl_pack){.id = id, .fd = fd, .refs = 1};
+    int r = load(pack);
+    if (r < 0) {
+        pack_free(pack);
+        return r;
+    }
+    *ret_pack = pack;
+    return 0;
+}
+
+static int open_named(struct fl_registry *registry, uint64_t id, struct fl_pack **ret_pack)
+{
+    char name[FL_PACK_NAME_BYTES];
+    fl_pack_name(id, name);
+    int fd = openat(registry->packs_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    int r = fl_pack_open_fd(fd, id, ret_pack);
+    if (r == 0)
+        (*ret_pack)->registry = registry;
+    return r;
 }
 
 int fl_registry_new(int packs_fd, struct fl_registry **ret_registry)
@@ -224,15 +228,9 @@ int fl_pack_open(struct fl_registry *registry, uint64_t id, struct fl_pack **ret
         *ret_pack = pack;
         return 0;
     }
-    pack = calloc(1, sizeof(*pack));
-    if (!pack)
-        return -ENOMEM;
-    *pack = (struct fl_pack){.id = id, .fd = -1, .refs = 1, .registry = registry};
-    int r = load(pack, registry->packs_fd);
-    if (r < 0) {
-        pack_free(pack);
+    int r = open_named(registry, id, &pack);
+    if (r < 0)
         return r;
-    }
     // Another thread may have opened it meanwhile: the first in the list stays.
     pthread_mutex_lock(&registry->lock);
     struct fl_pack *other = find_ref(registry, id);
@@ -287,6 +285,11 @@ void fl_pack_unref(struct fl_pack *pack)
 uint64_t fl_pack_id(const struct fl_pack *pack)
 {
     return pack->id;
+}
+
+int fl_pack_fd(const struct fl_pack *pack)
+{
+    return pack->fd;
 }
 
 uint32_t fl_pack_frames(const struct fl_pack *pack)

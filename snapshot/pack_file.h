@@ -10,14 +10,8 @@
 
 #include "snapshot/format.h"
 
-#define FL_PACK_NAME_BYTES 24 // "0123456789abcdef.pack" and NUL
-
 struct fl_registry;
 struct fl_pack;
-
-void fl_pack_name(uint64_t id, char ret_name[FL_PACK_NAME_BYTES]);
-// The id in a file name of packs/. -EINVAL if it is no pack's name.
-int fl_pack_parse_name(const char *name, uint64_t *ret_id);
 
 // The registry takes packs_fd over. Packs keep the registry alive.
 int fl_registry_new(int packs_fd, struct fl_registry **ret_registry);
@@ -26,12 +20,16 @@ void fl_registry_unref(struct fl_registry *registry);
 // Any thread; blocks on storage, but never while it holds the registry's lock. Opens the pack or
 // takes a reference to the one that is open. -ENOENT; -EBADMSG if its tables are damaged.
 int fl_pack_open(struct fl_registry *registry, uint64_t id, struct fl_pack **ret_pack);
+// The same from an open file, whatever its name: a pack of one owner, which no registry knows.
+// Takes fd over in every case. -EBADMSG if it is not the pack of this id.
+int fl_pack_open_fd(int fd, uint64_t id, struct fl_pack **ret_pack);
 // Takes fd over if it succeeds; bytes is the file's size.
 int fl_pack_open_raw(int fd, uint64_t bytes, struct fl_pack **ret_pack);
 void fl_pack_unref(struct fl_pack *pack);
 
 // The rest reads immutable state: any thread.
 uint64_t fl_pack_id(const struct fl_pack *pack);
+int fl_pack_fd(const struct fl_pack *pack); // the pack's own: not to be closed
 uint32_t fl_pack_frames(const struct fl_pack *pack);
 uint64_t fl_pack_pages(const struct fl_pack *pack);
 uint64_t fl_pack_file_bytes(const struct fl_pack *pack);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "snapshot/pack_file.h"
+#include "snapshot/pack_name.h"
 
 int fl_pack_ids_add(struct fl_pack_ids *ids, uint64_t id)
 {

@@ -10,6 +10,7 @@
 #include "snapshot/frame.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_file.h"
+#include "snapshot/pack_name.h"
 #include "snapshot/publish.h"
 #include "snapshot/stream.h"
 

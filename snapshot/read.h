@@ -58,6 +58,19 @@ int fl_reader_list(struct fl_reader *reader, int (*fn)(void *arg, const char *na
 // removal from the store does not hurt those who hold it. -ENOENT, -EINVAL (bad name), -EBADMSG,
 // -ENOMEM ...
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image);
+// The descriptors behind an open image of a store: its own file first, then every pack it refers
+// to. They stay the image's own: do not close them. Returns how many there are; fills at most `max`
+// of ret_fds (may be NULL if max is 0). 0 for a raw memory file's image: its pack id is the
+// process's, so it cannot be had again in this way; open the file again by its path.
+uint32_t fl_image_files(const struct fl_image *image, int *ret_fds, uint32_t max);
+// Opens an image from such descriptors (duplicates that came to another process), in the same order
+// and whatever has become of the store. It is verified as by fl_image_open, each pack against the
+// id that the image gives it, and its frames have the same ids; it shares no open pack with other
+// images. Takes all descriptors in every case, also on an error; never moves their file offset. Any
+// thread; blocks on storage. -EINVAL: one is no regular file, or there are more or fewer packs than
+// the image refers to; -EBADMSG: the first is no image or a damaged one, or another is not the pack
+// at that place or is damaged; -EPROTONOSUPPORT, -ENOMEM, errors of reading.
+int fl_image_open_files(const int *fds, uint32_t count, struct fl_image **ret_image);
 // A raw memory file as an image without a store: frames are FL_FRAME_PAGES pages of the file, holes
 // are zero (SEEK_HOLE at the time of opening), a partial last page is filled up with zeros.
 // -EINVAL if it is no regular file, -ENODATA if it is empty.

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "snapshot/image.h"
 #include "snapshot/image_file.h"
+#include "snapshot/image_open.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_list.h"
 
@@ -111,44 +111,11 @@ int fl_reader_list(struct fl_reader *reader, int (*fn)(void *arg, const char *na
     return fl_each_file(reader->images_fd, list_file, &listing);
 }
 
-static int open_packs(struct fl_reader *reader, const struct fl_image_file *file,
-                      struct fl_pack ***ret_packs)
+// -ESTALE: the pack is not there.
+static int open_pack(void *arg, uint64_t id, struct fl_pack **ret_pack)
 {
-    uint32_t count = file->header.packs;
-    struct fl_pack **packs = calloc(count ? count : 1, sizeof(struct fl_pack *));
-    if (!packs)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < count; i++) {
-        int r = fl_pack_open(reader->registry, file->pack_ids[i], &packs[i]);
-        if (r == 0)
-            continue;
-        while (i > 0)
-            fl_pack_unref(packs[--i]);
-        free(packs);
-        return r;
-    }
-    *ret_packs = packs;
-    return 0;
-}
-
-// One attempt. -ESTALE: a pack is not there.
-static int open_once(struct fl_reader *reader, int fd, const char *name,
-                     struct fl_image **ret_image)
-{
-    struct fl_image_file file;
-    struct fl_pack **packs;
-    int r = fl_image_file_load(fd, name, &file);
-    if (r < 0)
-        return r;
-    r = open_packs(reader, &file, &packs);
-    if (r == 0) {
-        r = fl_image_new(&file.header, file.map, packs, ret_image);
-        file.map = NULL; // the image's now, or freed
-    } else if (r == -ENOENT) {
-        r = -ESTALE;
-    }
-    fl_image_file_free(&file);
-    return r;
+    int r = fl_pack_open(arg, id, ret_pack);
+    return r == -ENOENT ? -ESTALE : r;
 }
 
 // True if the open file is still what the name in the directory stands for.
@@ -166,13 +133,14 @@ static bool still_published(int images_fd, const char *file_name, int fd)
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
 {
     char file_name[FL_IMAGE_NAME_BYTES];
+    struct fl_pack_source source = {.open = open_pack, .arg = reader->registry};
     int r = fl_image_file_name(name, file_name);
     while (r == 0) {
         FL_AUTO_CLOSE int fd =
             openat(reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (fd < 0)
             return -errno;
-        r = open_once(reader, fd, name, ret_image);
+        r = fl_image_load(&fd, name, &source, ret_image);
         if (r != -ESTALE)
             return r;
         if (still_published(reader->images_fd, file_name, fd))

@@ -71,16 +71,6 @@ static void teardown(void)
 
 TestSuite(damage, .init = setup, .fini = teardown, .timeout = 170);
 
-static int open_image(struct fl_image **ret_image)
-{
-    struct fl_reader *reader;
-    int r = fl_reader_open(space.store, &reader);
-    cr_assert_eq(r, 0);
-    r = fl_image_open(reader, "small", ret_image);
-    fl_reader_close(reader);
-    return r;
-}
-
 // Reads all there is. Counts the frames that were refused; every other byte has to be right.
 static int read_all(const struct fl_image *image, int *ret_refused)
 {
@@ -112,7 +102,8 @@ Test(damage, every_byte_of_the_image_file)
         struct fl_image *image;
         good.at[i] ^= (uint8_t)(1U << i % 8);
         save(image_path, good.at, good.len);
-        cr_assert_eq(open_image(&image), -EBADMSG, "byte %zu of %zu", i, good.len);
+        cr_assert_eq(open_image(space.store, "small", &image), -EBADMSG, "byte %zu of %zu", i,
+                     good.len);
         good.at[i] ^= (uint8_t)(1U << i % 8);
     }
     free(good.at);
@@ -137,7 +128,7 @@ Test(damage, every_byte_of_the_pack)
         int refused;
         good.at[i] ^= (uint8_t)(1U << i % 8);
         save(pack_path, good.at, good.len);
-        int r = open_image(&image);
+        int r = open_image(space.store, "small", &image);
         bool in_frames = i >= sizeof(struct fl_disk_pack_header) && i < footer.table_offset;
         bool in_identities = i >= identities && i < good.len - sizeof(footer);
         if (in_frames || in_identities) {
@@ -161,11 +152,12 @@ static void cut_everywhere(const char *path)
     size_t dense = 4096; // of the start and of the end every length, in between some
     for (size_t len = 0; len<good.len; len += len> dense && len + dense < good.len ? 31 : 1) {
         save(path, good.at, len);
-        cr_assert_eq(open_image(&image), -EBADMSG, "%s cut at %zu", path, len);
+        cr_assert_eq(open_image(space.store, "small", &image), -EBADMSG, "%s cut at %zu", path,
+                     len);
     }
     good.at[good.len] = 0;
     save(path, good.at, good.len + 1);
-    cr_assert_eq(open_image(&image), -EBADMSG, "%s with a byte more", path);
+    cr_assert_eq(open_image(space.store, "small", &image), -EBADMSG, "%s with a byte more", path);
     free(good.at);
 }
 
@@ -184,7 +176,7 @@ Test(damage, a_missing_pack_is_damage)
     struct fl_image *image;
     int r = unlink(pack_path);
     cr_assert_eq(r, 0);
-    cr_assert_eq(open_image(&image), -EBADMSG);
+    cr_assert_eq(open_image(space.store, "small", &image), -EBADMSG);
 }
 
 Test(damage, an_image_under_another_name_is_refused)
@@ -238,7 +230,7 @@ static void read_anything(void)
 {
     struct fl_image *image;
     static uint8_t frame[FL_FRAME_PAGES_MAX * FL_PAGE_SIZE];
-    if (open_image(&image) < 0)
+    if (open_image(space.store, "small", &image) < 0)
         return;
     for (uint64_t page = 0; page < fl_image_pages(image);) {
         struct fl_run run = fl_image_run(image, page, 1 << 20);

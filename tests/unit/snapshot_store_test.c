@@ -35,14 +35,6 @@ static void expect_good(void)
     cr_assert_eq(count_files(space.store, "tmp"), 0);
 }
 
-static void open_image(const char *name, struct fl_image **ret_image)
-{
-    struct fl_reader *reader;
-    cr_assert_eq(fl_reader_open(space.store, &reader), 0);
-    cr_assert_eq(fl_image_open(reader, name, ret_image), 0);
-    fl_reader_close(reader);
-}
-
 Test(store, names)
 {
     char longest[FL_NAME_MAX + 2];
@@ -106,12 +98,12 @@ Test(store, an_existing_name_is_refused_or_replaced)
     cr_assert_eq(pack_file(space.store, "a", space.memory, NULL), 0);
     cr_assert_eq(make_pages(space.output, 7000, 90), 0);
     cr_assert_eq(pack_file(space.store, "a", space.output, NULL), -EEXIST);
-    open_image("a", &before);
+    cr_assert_eq(open_image(space.store, "a", &before), 0);
     cr_assert(image_is_file(before, space.memory));
     cr_assert_eq(fl_store_open(space.store, false, &store, NULL), 0);
     cr_assert_eq(fl_store_pack(store, &options, &result, NULL), 0);
     fl_store_close(store);
-    open_image("a", &after);
+    cr_assert_eq(open_image(space.store, "a", &after), 0);
     cr_assert(image_is_file(after, space.output));
     cr_assert(image_is_file(before, space.memory), "who has it open keeps it");
     fl_image_unref(before);
@@ -125,7 +117,7 @@ Test(store, a_removed_image_stays_readable_for_who_has_it_open)
     struct fl_gc_result result;
     cr_assert_eq(make_pages(space.memory, 1, 1000), 0);
     cr_assert_eq(pack_file(space.store, "a", space.memory, NULL), 0);
-    open_image("a", &image);
+    cr_assert_eq(open_image(space.store, "a", &image), 0);
     cr_assert_eq(remove_image(space.store, "a"), 0);
     cr_assert_eq(remove_image(space.store, "a"), -ENOENT);
     cr_assert_eq(collect_store(space.store, false, &result), 0);
@@ -217,7 +209,7 @@ static void try_damaged_index(bool cut)
     cr_assert_eq(make_pages(space.memory, 1, 1000), 0);
     cr_assert_eq(pack_file(space.store, "a", space.memory, NULL), 0);
     damage_index(path, cut);
-    open_image("a", &image);
+    cr_assert_eq(open_image(space.store, "a", &image), 0);
     cr_assert(image_is_file(image, space.memory));
     fl_image_unref(image);
     cr_assert_eq(pack_file(space.store, "b", space.memory, &packed), 0);
@@ -362,7 +354,7 @@ Test(store, two_processes_pack_into_one_store_while_a_third_collects)
             struct fl_image *image;
             snprintf(path, sizeof(path), "%s/memory-%d-%d", space.dir, who, i);
             snprintf(name, sizeof(name), "image-%d-%d", who, i);
-            open_image(name, &image);
+            cr_assert_eq(open_image(space.store, name, &image), 0);
             cr_assert(image_is_file(image, path), "%s", name);
             fl_image_unref(image);
         }

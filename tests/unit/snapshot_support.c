@@ -33,9 +33,14 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
+void remove_tree(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 void workspace_remove(const struct workspace *workspace)
 {
-    nftw(workspace->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    remove_tree(workspace->dir);
 }
 
 uint64_t test_random(uint64_t *state)
@@ -300,4 +305,61 @@ int inspect_image(const char *store, const char *name, struct fl_image_detail *r
         r = fl_store_inspect(open_store, name, ret_detail, &error);
     fl_store_close(open_store);
     return complain(r, &error);
+}
+
+int open_image(const char *store, const char *name, struct fl_image **ret_image)
+{
+    struct fl_reader *reader;
+    int r = fl_reader_open(store, &reader);
+    if (r < 0)
+        return r;
+    r = fl_image_open(reader, name, ret_image);
+    fl_reader_close(reader);
+    return r;
+}
+
+int count_descriptors(void)
+{
+    return scan("/proc/self", "fd", NULL, 0);
+}
+
+int duplicate_files(const struct fl_image *image, int ret_fds[FILES_ROOM])
+{
+    uint32_t count = fl_image_files(image, ret_fds, FILES_ROOM);
+    if (count > FILES_ROOM)
+        return -E2BIG;
+    for (uint32_t i = 0; i < count; i++) {
+        ret_fds[i] = fcntl(ret_fds[i], F_DUPFD_CLOEXEC, 0);
+        if (ret_fds[i] < 0)
+            return -errno;
+    }
+    return (int)count;
+}
+
+static int pack_pages(const struct workspace *workspace, const char *name, uint64_t first,
+                      uint64_t count)
+{
+    int r = make_pages(workspace->memory, first, count);
+    return r < 0 ? r : pack_file(workspace->store, name, workspace->memory, NULL);
+}
+
+int make_top(const struct workspace *workspace)
+{
+    int r = pack_pages(workspace, "left", 1, 100);
+    if (r == 0)
+        r = pack_pages(workspace, "right", 101, 100);
+    if (r == 0)
+        r = pack_pages(workspace, "other", 70000, 20);
+    return r < 0 ? r : pack_pages(workspace, "top", 1, 300);
+}
+
+int top_files(const struct workspace *workspace, int ret_fds[FILES_ROOM])
+{
+    struct fl_image *image;
+    int r = open_image(workspace->store, "top", &image);
+    if (r < 0)
+        return r;
+    r = duplicate_files(image, ret_fds);
+    fl_image_unref(image);
+    return r < 0 || r == TOP_FILES ? r : -EINVAL;
 }

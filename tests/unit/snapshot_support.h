@@ -21,6 +21,7 @@ struct workspace {
 
 int workspace_make(struct workspace *workspace);
 void workspace_remove(const struct workspace *workspace);
+void remove_tree(const char *path);
 
 // $FAULTLINE_SEED or a random one; printed, so that a failure can be repeated.
 uint64_t test_seed(void);
@@ -49,5 +50,19 @@ int verify_store(const char *store, uint64_t *ret_bad);
 int collect_store(const char *store, bool rebuild, struct fl_gc_result *ret_result);
 int remove_image(const char *store, const char *name);
 int inspect_image(const char *store, const char *name, struct fl_image_detail *ret_detail);
+
+int open_image(const char *store, const char *name, struct fl_image **ret_image);
+// Descriptors of this process; the one that counts is always among them.
+int count_descriptors(void);
+
+enum { TOP_PACKS = 3, TOP_FILES = TOP_PACKS + 1, FILES_ROOM = 8 };
+
+// Duplicates of the image's descriptors, as a process has to which they are sent: their number.
+int duplicate_files(const struct fl_image *image, int ret_fds[FILES_ROOM]);
+// A store with an image "top", of the workspace's memory file, whose pages are in TOP_PACKS packs:
+// those of "left", those of "right", and its own. The pack of "other" is none of them.
+int make_top(const struct workspace *workspace);
+// Opens "top", duplicates its descriptors, closes it.
+int top_files(const struct workspace *workspace, int ret_fds[FILES_ROOM]);
 
 #endif

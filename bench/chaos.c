@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// chaos: runs `faultline serve` for a crowd of clients whose every byte is checked, and meanwhile
+// kills, upgrades and restarts it. Exit status 0: nothing was wrong. docs/resilience.md says more.
+#include "bench/chaos.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/chaos_image.h"
+#include "bench/chaos_process.h"
+#include "bench/clock.h"
+#include "bench/size.h"
+
+static const char usage[] =
+    "usage: chaos --program PATH [OPTION...]\n"
+    "  --program PATH    the faultline command\n"
+    "  --clients N       VMs at a time (64)\n"
+    "  --kills N         SIGKILL the engine so often (500)\n"
+    "  --upgrades N      upgrade it so often (50)\n"
+    "  --restarts N      restart the keeper so often (20)\n"
+    "  --every MS        mean time between two events (250)\n"
+    "  --seconds N       go on for so long after the last event (0)\n"
+    "  --managed         the second half under a service manager with an fd store\n"
+    "  --limit MS        no thread of a VM may wait longer (5000)\n"
+    "  --pages N         memory of a VM, at most (1024)\n"
+    "  --pause US        mean pause of a VM's thread between two operations (10000)\n"
+    "  --seed N          of everything random (the time)\n"
+    "  --out FILE        write the figures as JSON\n"
+    "  --log             print the service's log if something was wrong\n";
+
+enum {
+    PROGRAM = 1,
+    CLIENTS,
+    KILLS,
+    UPGRADES,
+    RESTARTS,
+    EVERY,
+    SECONDS,
+    MANAGED,
+    LIMIT,
+    PAGES,
+    PAUSE,
+    SEED,
+    OUT,
+    LOG
+};
+
+static const struct option long_options[] = {
+    {"program", required_argument, NULL, PROGRAM},
+    {"clients", required_argument, NULL, CLIENTS},
+    {"kills", required_argument, NULL, KILLS},
+    {"upgrades", required_argument, NULL, UPGRADES},
+    {"restarts", required_argument, NULL, RESTARTS},
+    {"every", required_argument, NULL, EVERY},
+    {"seconds", required_argument, NULL, SECONDS},
+    {"managed", no_argument, NULL, MANAGED},
+    {"limit", required_argument, NULL, LIMIT},
+    {"pages", required_argument, NULL, PAGES},
+    {"pause", required_argument, NULL, PAUSE},
+    {"seed", required_argument, NULL, SEED},
+    {"out", required_argument, NULL, OUT},
+    {"log", no_argument, NULL, LOG},
+    {NULL, 0, NULL, 0},
+};
+
+static bool set_number(const char *text, uint64_t low, uint64_t high, uint32_t *ret_number)
+{
+    uint64_t number;
+    if (!bench_parse_size(text, &number) || number < low || number > high)
+        return false;
+    *ret_number = (uint32_t)number;
+    return true;
+}
+
+static bool set_option(struct chaos_options *options, int option, const char *value)
+{
+    switch (option) {
+    case PROGRAM:
+        options->program = realpath(value, NULL);
+        return options->program != NULL;
+    case CLIENTS:
+        return set_number(value, 1, 4096, &options->clients);
+    case KILLS:
+        return set_number(value, 0, CHAOS_ENGINES / 4, &options->kills);
+    case UPGRADES:
+        return set_number(value, 0, CHAOS_ENGINES / 4, &options->upgrades);
+    case RESTARTS:
+        return set_number(value, 0, CHAOS_ENGINES / 4, &options->restarts);
+    case EVERY:
+        return set_number(value, 1, 60000, &options->every_ms);
+    case SECONDS:
+        return set_number(value, 0, 86400, &options->seconds);
+    case PAGES:
+        return set_number(value, 64, 1 << 20, &options->pages);
+    case PAUSE:
+        return set_number(value, 0, 1000000, &options->pause_us);
+    case LIMIT:
+        return bench_parse_size(value, &options->limit_ms) && options->limit_ms > 0;
+    case SEED:
+        return bench_parse_size(value, &options->seed);
+    case MANAGED:
+        return options->managed = true;
+    case LOG:
+        return options->keep = true;
+    case OUT:
+        options->out = value;
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_options)
+{
+    struct chaos_options options = {
+        .seed = (uint64_t)time(NULL),
+        .limit_ms = 5000,
+        .clients = 64,
+        .kills = 500,
+        .upgrades = 50,
+        .restarts = 20,
+        .every_ms = 250,
+        .pause_us = 10000,
+        .pages = 1024,
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (!set_option(&options, option, optarg)) {
+            fputs(usage, stderr);
+            return false;
+        }
+    }
+    if (options.program == NULL || optind != argc) {
+        fputs(usage, stderr);
+        return false;
+    }
+    *ret_options = options;
+    return true;
+}
+
+struct job {
+    struct chaos_options options;
+    struct temp temp;
+};
+
+static void print_log(const char *path)
+{
+    char chunk[4096];
+    size_t got;
+    FILE *file = fopen(path, "re");
+    while (file != NULL && (got = fread(chunk, 1, sizeof(chunk), file)) > 0)
+        fwrite(chunk, 1, got, stderr);
+    if (file != NULL)
+        fclose(file);
+}
+
+static int run_job(void *arg)
+{
+    static struct chaos_run run;
+    struct job *job = arg;
+    const struct chaos_options *options = &job->options;
+    run.options = options;
+    run.random = chaos_hash(options->seed, 1);
+    if (!chaos_service_prepare(&run.service, &job->temp, options->program, options->seed,
+                               options->pages))
+        return 1;
+    struct chaos_plan plan = {.socket = run.service.socket,
+                              .image_seed = options->seed,
+                              .seed = chaos_hash(options->seed, 2),
+                              .pages_most = options->pages,
+                              .pause_us = options->pause_us};
+    if (chaos_crowd_make(&run.crowd, &plan, options->clients, options->limit_ms * 1000000) < 0)
+        return 1;
+    chaos_drive(&run);
+    chaos_print(&run);
+    bool written = options->out == NULL || chaos_write(&run, options->out);
+    if (!chaos_good(&run) && options->keep)
+        print_log(run.service.log);
+    return chaos_good(&run) && written ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    static struct job job;
+    unsigned left = 0;
+    if (!chaos_options_parse(argc, argv, &job.options))
+        return 2;
+    fprintf(stderr, "chaos: seed %llu\n", (unsigned long long)job.options.seed);
+    temp_make(&job.temp);
+    int status = chaos_guard(run_job, &job, &left);
+    temp_remove(&job.temp);
+    if (left > 0)
+        fprintf(stderr, "chaos: %u processes were left, and killed\n", left);
+    return status;
+}

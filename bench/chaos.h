@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The chaos run: what it is asked to do, what it does, and what came of it.
+#ifndef FAULTLINE_BENCH_CHAOS_H
+#define FAULTLINE_BENCH_CHAOS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bench/chaos_crowd.h"
+#include "bench/chaos_service.h"
+
+struct chaos_options {
+    const char *program; // `faultline`, absolute
+    const char *out;     // JSON; NULL: none
+    uint64_t seed;
+    uint64_t limit_ms; // no wait may be longer
+    uint32_t clients;
+    uint32_t kills;
+    uint32_t upgrades;
+    uint32_t restarts; // of the keeper
+    uint32_t every_ms; // mean time between two events
+    uint32_t seconds;  // after the last event
+    uint32_t pause_us;
+    uint32_t pages;
+    bool managed; // half of the run under a service manager
+    bool keep;    // print the service's log if something was wrong
+};
+
+enum chaos_restart { CHAOS_KILLED, CHAOS_EXECED, CHAOS_LEFT, CHAOS_FOUND_DEAD, CHAOS_RESTARTS };
+
+struct chaos_done {
+    uint32_t kills;
+    uint32_t standby_kills;
+    uint32_t client_kills;
+    uint32_t upgrades;
+    uint32_t upgrades_disturbed; // something else was done to the service meanwhile
+    uint32_t upgrades_failed;    // those included
+    uint32_t restarts[CHAOS_RESTARTS];
+    uint32_t not_done;    // what was asked for and could not be done, or failed undisturbed
+    uint32_t left;        // processes
+    bool vms_left;        // the engine still counted VMs when no client was left
+    int stop_status;      // of the keeper at the end
+    bool over;            // the run came to its end
+    uint64_t duration_ns; //
+};
+
+struct chaos_run {
+    const struct chaos_options *options;
+    struct chaos_service service;
+    struct chaos_crowd crowd;
+    struct chaos_done done;
+    uint64_t random;
+    pid_t upgrade; // `faultline upgrade` that runs; 0: none
+    bool disturbed;
+    bool failed; // something could not be done
+};
+
+bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_options);
+
+// Everything, from the first keeper to the end of the last process. `service` is prepared.
+void chaos_drive(struct chaos_run *run);
+// Nothing that must not happen has happened.
+bool chaos_good(const struct chaos_run *run);
+// The table on stdout; the JSON in a file. False if it cannot be written.
+void chaos_print(const struct chaos_run *run);
+bool chaos_write(const struct chaos_run *run, const char *path);
+
+#endif

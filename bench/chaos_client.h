@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A client of the chaos run: a VM's process that touches, writes and removes its pages at random
+// and compares each byte it sees with a model of what must be there.
+#ifndef FAULTLINE_BENCH_CHAOS_CLIENT_H
+#define FAULTLINE_BENCH_CHAOS_CLIENT_H
+
+#include <stdint.h>
+
+#include "bench/chaos_board.h"
+
+// How it ended. Anything else is a VM that was lost.
+enum chaos_exit {
+    CHAOS_FINE = 0,
+    CHAOS_WRONG = 10,   // saw wrong bytes
+    CHAOS_REFUSED = 11, // could not do its handshake
+    CHAOS_BROKEN = 12,  // trouble of its own, as no memory
+};
+
+struct chaos_plan {
+    const char *socket;
+    uint64_t image_seed;
+    uint64_t seed;       // of what this client does
+    uint32_t pages_most; // it takes between an eighth of them and all
+    uint32_t pause_us;   // mean pause between two operations of a thread
+};
+
+// The body of a client, in a process of its own: its exit status. What is wrong is on stderr.
+int chaos_client_main(const struct chaos_plan *plan, struct chaos_board *board,
+                      struct chaos_slot *slot);
+
+#endif

@@ -2,7 +2,6 @@
 #include "snapshot/image_open.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "snapshot/image.h"
@@ -13,6 +12,8 @@ static int open_packs(const struct fl_pack_source *source, const struct fl_image
                       struct fl_pack ***ret_packs)
 {
     uint32_t count = file->header.packs;
+    if (!source->any && source->packs != count)
+        return -EINVAL;
     struct fl_pack **packs = calloc(count ? count : 1, sizeof(struct fl_pack *));
     if (!packs)
         return -ENOMEM;
@@ -70,8 +71,6 @@ struct files {
 static int take_pack(void *arg, uint64_t id, struct fl_pack **ret_pack)
 {
     struct files *files = arg;
-    if (files->taken == files->count)
-        return -EINVAL;
     return fl_pack_open_fd(files->fds[files->taken++], id, ret_pack);
 }
 
@@ -93,17 +92,8 @@ static int load_files(struct files *files, struct fl_image **ret_image)
     if (r < 0)
         return r;
     FL_AUTO_CLOSE int fd = files->fds[files->taken++];
-    struct fl_pack_source source = {.open = take_pack, .arg = files};
-    struct fl_image *image;
-    r = fl_image_load(&fd, NULL, &source, &image);
-    if (r < 0)
-        return r;
-    if (files->taken < files->count) {
-        fl_image_unref(image);
-        return -EINVAL;
-    }
-    *ret_image = image;
-    return 0;
+    struct fl_pack_source source = {.open = take_pack, .arg = files, .packs = files->count - 1};
+    return fl_image_load(&fd, NULL, &source, ret_image);
 }
 
 int fl_image_open_files(const int *fds, uint32_t count, struct fl_image **ret_image)

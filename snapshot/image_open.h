@@ -4,6 +4,9 @@
 #ifndef FAULTLINE_SNAPSHOT_IMAGE_OPEN_H
 #define FAULTLINE_SNAPSHOT_IMAGE_OPEN_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "snapshot/pack_file.h"
 #include "snapshot/read.h"
 
@@ -12,6 +15,8 @@
 struct fl_pack_source {
     int (*open)(void *arg, uint64_t id, struct fl_pack **ret_pack);
     void *arg;
+    bool any;       // it has whatever an image may ask for; else
+    uint32_t packs; // it has so many: an image with another number of them is -EINVAL
 };
 
 // name NULL: whatever name the file has. Takes *fd over and sets it to -1 if it succeeds. Any

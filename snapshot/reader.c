@@ -133,7 +133,7 @@ static bool still_published(int images_fd, const char *file_name, int fd)
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
 {
     char file_name[FL_IMAGE_NAME_BYTES];
-    struct fl_pack_source source = {.open = open_pack, .arg = reader->registry};
+    struct fl_pack_source source = {.open = open_pack, .arg = reader->registry, .any = true};
     int r = fl_image_file_name(name, file_name);
     while (r == 0) {
         FL_AUTO_CLOSE int fd =

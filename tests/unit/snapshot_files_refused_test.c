@@ -100,14 +100,24 @@ Test(files_refused, a_pack_of_another_image)
 
 Test(files_refused, another_image_s_own_file)
 {
+    struct fl_image *left;
     struct fl_image *other;
     int fds[FILES_ROOM];
     cr_assert_eq(make_top(&space), 0);
-    cr_assert_eq(open_image(space.store, "left", &other), 0);
-    cr_assert_eq(duplicate_files(other, fds), 2);
-    fl_image_unref(other);
+    cr_assert_eq(open_image(space.store, "left", &left), 0);
+    cr_assert_eq(duplicate_files(left, fds), 2);
     close(fds[1]);
-    expect_refused_with(0, fds[0], -EBADMSG);
+    expect_refused_with(0, fds[0], -EINVAL); // it has one pack, not three
+    cr_assert_eq(open_image(space.store, "other", &other), 0);
+    int before = count_descriptors();
+    cr_assert_eq(fl_image_files(left, fds, 1), 2);
+    int file = fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
+    cr_assert_eq(duplicate_files(other, fds), 2);
+    close(fds[0]);
+    fds[0] = file;
+    expect_refused(fds, 2, -EBADMSG, before);
+    fl_image_unref(left);
+    fl_image_unref(other);
 }
 
 static int nameless_file(void)

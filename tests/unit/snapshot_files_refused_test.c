@@ -167,8 +167,8 @@ Test(files_refused, cut_short)
     }
 }
 
-// Byte by byte through the image's header, its map and its pack table. The version has an error of
-// its own only if the checksum is right.
+// Through the image's header, its map and its pack table. A slot of the map with its lowest bit
+// changed is a slot all the same: only the checksum knows.
 Test(files_refused, a_damaged_byte)
 {
     uint64_t bytes;
@@ -180,7 +180,7 @@ Test(files_refused, a_damaged_byte)
         char byte;
         int fd = copy_of_top_s(0);
         cr_assert_eq(fl_pread_full(fd, &byte, 1, at), 0);
-        byte ^= 0x10;
+        byte ^= 1;
         cr_assert_eq(fl_pwrite_full(fd, &byte, 1, at), 0);
         expect_refused_with(0, fd, -EBADMSG);
     }

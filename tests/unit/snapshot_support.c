@@ -349,7 +349,7 @@ int make_top(const struct workspace *workspace)
     if (r == 0)
         r = pack_pages(workspace, "right", 101, 100);
     if (r == 0)
-        r = pack_pages(workspace, "other", 70000, 20);
+        r = pack_pages(workspace, "other", 70000, 100);
     return r < 0 ? r : pack_pages(workspace, "top", 1, 300);
 }
 

@@ -60,7 +60,8 @@ enum { TOP_PACKS = 3, TOP_FILES = TOP_PACKS + 1, FILES_ROOM = 8 };
 // Duplicates of the image's descriptors, as a process has to which they are sent: their number.
 int duplicate_files(const struct fl_image *image, int ret_fds[FILES_ROOM]);
 // A store with an image "top", of the workspace's memory file, whose pages are in TOP_PACKS packs:
-// those of "left", those of "right", and its own. The pack of "other" is none of them.
+// those of "left", those of "right", and its own. The pack of "other" is none of them, though of
+// the same size.
 int make_top(const struct workspace *workspace);
 // Opens "top", duplicates its descriptors, closes it.
 int top_files(const struct workspace *workspace, int ret_fds[FILES_ROOM]);

@@ -66,7 +66,7 @@ static void go_on_for(struct chaos_run *run, uint64_t us)
         look(run);
     }
     uint64_t now = bench_now_ns();
-    if (now < end)
+    if (now < end && goes_on(run))
         usleep((useconds_t)((end - now) / 1000));
 }
 

@@ -308,6 +308,7 @@ static int stop_own(struct chaos_service *service)
 
 int chaos_service_stop(struct chaos_service *service)
 {
+    service->serving = 0;
     if (service->peer != NULL) {
         int status = notify_peer_stop(service->peer, SIGTERM, MANAGER_MS);
         notify_peer_free(service->peer);

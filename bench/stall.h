@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How long VMs wait when something happens to the engine or the keeper that serves them.
+#ifndef FAULTLINE_BENCH_STALL_H
+#define FAULTLINE_BENCH_STALL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bench/chaos_service.h"
+#include "bench/stall_client.h"
+
+enum stall_kind {
+    STALL_NONE,        // nothing happens: what the machine does by itself
+    STALL_ENGINE_KILL, // SIGKILL
+    STALL_UPGRADE,     // `faultline upgrade`
+    STALL_KEEPER_EXEC, // `faultline upgrade --keeper`
+    STALL_KEEPER_KILL, // SIGKILL, and another `faultline serve`
+    STALL_OWN_KINDS,
+    // Under a service manager with an fd store.
+    STALL_LEAVE = STALL_OWN_KINDS, // `systemctl restart`
+    STALL_ALL_KILLED, // SIGKILL of the keeper, for which the manager kills the engine too
+    STALL_KINDS
+};
+
+struct stall_options {
+    const char *program; // absolute
+    const char *out;     // JSON; NULL: none
+    uint64_t seed;
+    uint32_t vms;
+    uint32_t events; // of each kind
+    uint32_t rate;   // touches a second, of all VMs together
+    uint32_t pages;
+    bool managed; // the last two kinds too
+};
+
+struct stall_result {
+    uint32_t events;
+    uint64_t *longest_ns;      // of each event
+    uint64_t *window_ns;       // how long its window was open
+    struct bench_hist touches; // of all events
+};
+
+struct stall_run {
+    const struct stall_options *options;
+    struct chaos_service service;
+    struct stall_board *board;
+    pid_t *pid; // of the clients; 0: none
+    uint64_t random;
+    bool failed;
+    struct stall_result result[STALL_KINDS];
+};
+
+// All events of the kinds from `first` to before `end`, in turn, with a service of their own.
+void stall_drive(struct stall_run *run, enum stall_kind first, enum stall_kind end);
+void stall_print(const struct stall_run *run);
+bool stall_write(const struct stall_run *run, const char *path);
+
+#endif

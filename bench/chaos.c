@@ -26,6 +26,8 @@ static const char usage[] =
     "  --restarts N      restart the keeper so often (20)\n"
     "  --every MS        mean time between two events (250)\n"
     "  --seconds N       go on for so long after the last event (0)\n"
+    "  --points LIST     instead, have it die at these test points, NAME,NAME...\n"
+    "  --hits N          so often at each of them (5)\n"
     "  --managed         the second half under a service manager with an fd store\n"
     "  --limit MS        no thread of a VM may wait longer (5000)\n"
     "  --pages N         memory of a VM, at most (1024)\n"
@@ -42,6 +44,8 @@ enum {
     RESTARTS,
     EVERY,
     SECONDS,
+    POINTS,
+    HITS,
     MANAGED,
     LIMIT,
     PAGES,
@@ -59,6 +63,8 @@ static const struct option long_options[] = {
     {"restarts", required_argument, NULL, RESTARTS},
     {"every", required_argument, NULL, EVERY},
     {"seconds", required_argument, NULL, SECONDS},
+    {"points", required_argument, NULL, POINTS},
+    {"hits", required_argument, NULL, HITS},
     {"managed", no_argument, NULL, MANAGED},
     {"limit", required_argument, NULL, LIMIT},
     {"pages", required_argument, NULL, PAGES},
@@ -96,6 +102,11 @@ static bool set_option(struct chaos_options *options, int option, const char *va
         return set_number(value, 1, 60000, &options->every_ms);
     case SECONDS:
         return set_number(value, 0, 86400, &options->seconds);
+    case HITS:
+        return set_number(value, 1, 1000, &options->hits);
+    case POINTS:
+        options->points = value;
+        return true;
     case PAGES:
         return set_number(value, 64, 1 << 20, &options->pages);
     case PAUSE:
@@ -125,6 +136,7 @@ bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_option
         .kills = 500,
         .upgrades = 50,
         .restarts = 20,
+        .hits = 5,
         .every_ms = 250,
         .pause_us = 10000,
         .pages = 1024,

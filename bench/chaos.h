@@ -13,6 +13,7 @@
 struct chaos_options {
     const char *program; // `faultline`, absolute
     const char *out;     // JSON; NULL: none
+    const char *points;  // NAME,NAME...: the engine dies at these instead; NULL: none
     uint64_t seed;
     uint64_t limit_ms; // no wait may be longer
     uint32_t clients;
@@ -20,6 +21,7 @@ struct chaos_options {
     uint32_t upgrades;
     uint32_t restarts; // of the keeper
     uint32_t every_ms; // mean time between two events
+    uint32_t hits;     // so often at each point
     uint32_t seconds;  // after the last event
     uint32_t pause_us;
     uint32_t pages;
@@ -29,6 +31,13 @@ struct chaos_options {
 
 enum chaos_restart { CHAOS_KILLED, CHAOS_EXECED, CHAOS_LEFT, CHAOS_FOUND_DEAD, CHAOS_RESTARTS };
 
+enum { CHAOS_POINTS = 64, CHAOS_POINT_NAME = 48 };
+
+struct chaos_point {
+    char name[CHAOS_POINT_NAME];
+    uint32_t hits;
+};
+
 struct chaos_done {
     uint32_t kills;
     uint32_t standby_kills;
@@ -37,6 +46,8 @@ struct chaos_done {
     uint32_t upgrades_disturbed; // something else was done to the service meanwhile
     uint32_t upgrades_failed;    // those included
     uint32_t restarts[CHAOS_RESTARTS];
+    uint32_t points;
+    struct chaos_point point[CHAOS_POINTS];
     uint32_t not_done;    // what was asked for and could not be done, or failed undisturbed
     uint32_t left;        // processes
     bool vms_left;        // the engine still counted VMs when no client was left

@@ -102,7 +102,7 @@ void chaos_crowd_look(struct chaos_crowd *crowd)
     for (uint32_t i = 0; i < crowd->slots; i++) {
         reap(crowd, i);
         crowd->wrong += atomic_load(&crowd->board->slot[i].wrong);
-        if (crowd->member[i].pid == 0 && !crowd->closed)
+        if (crowd->member[i].pid == 0 && !crowd->closed && chaos_crowd_good(crowd))
             start(crowd, i);
         for (unsigned k = 0; k < CHAOS_THREADS && crowd->member[i].pid != 0; k++)
             watch(crowd, i, k);

@@ -27,6 +27,11 @@ static void print_done(const struct chaos_run *run)
     row("keeper left, restarted from the fd store", done->restarts[CHAOS_LEFT]);
     row("keeper and engine killed, back from the store", done->restarts[CHAOS_FOUND_DEAD]);
     row("engines that served", run->service.served);
+    for (uint32_t i = 0; i < done->points; i++) {
+        char what[CHAOS_POINT_NAME + 16];
+        snprintf(what, sizeof(what), "died at %s", done->point[i].name);
+        row(what, done->point[i].hits);
+    }
 }
 
 static void print_clients(const struct chaos_run *run)
@@ -87,6 +92,15 @@ static json_t *done_json(const struct chaos_run *run)
         "engines_served", (int)run->service.served);
 }
 
+static json_t *points_json(const struct chaos_run *run)
+{
+    json_t *points = json_object();
+    for (uint32_t i = 0; i < run->done.points; i++)
+        json_object_set_new(points, run->done.point[i].name,
+                            json_integer((json_int_t)run->done.point[i].hits));
+    return points;
+}
+
 static json_t *clients_json(const struct chaos_run *run)
 {
     const struct chaos_crowd *crowd = &run->crowd;
@@ -122,11 +136,11 @@ bool chaos_write(const struct chaos_run *run, const char *path)
 {
     const struct chaos_options *options = run->options;
     json_t *report = json_pack(
-        "{s:b, s:i, s:i, s:I, s:I, s:f, s:o, s:o, s:o, s:o}", "passed", (int)chaos_good(run),
+        "{s:b, s:i, s:i, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "passed", (int)chaos_good(run),
         "clients", (int)options->clients, "pages", (int)options->pages, "seed",
         (json_int_t)options->seed, "limit_ms", (json_int_t)options->limit_ms, "seconds",
-        (double)run->done.duration_ns / 1e9, "done", done_json(run), "vms", clients_json(run),
-        "verdict", verdict_json(run), "wait_ms", waits_json(run));
+        (double)run->done.duration_ns / 1e9, "done", done_json(run), "points", points_json(run),
+        "vms", clients_json(run), "verdict", verdict_json(run), "wait_ms", waits_json(run));
     bool good = report != NULL && json_dump_file(report, path, JSON_INDENT(2)) == 0;
     json_decref(report);
     if (!good)

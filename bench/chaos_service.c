@@ -67,7 +67,13 @@ bool chaos_service_prepare(struct chaos_service *service, const struct temp *tem
     if (service->log_fd < 0 || service->follow_fd < 0)
         return say(service->log, strerror(errno));
     setenv("FAULTLINE_BIN", program, 1);
-    return pack(service, file);
+    if (!pack(service, file))
+        return false;
+    // For `armed_engine`, if it comes to that.
+    snprintf(file, sizeof(file), "%s/token", temp->path);
+    setenv("FAULTLINE_CHAOS_TOKEN", file, 1);
+    setenv("FAULTLINE_CHAOS_PROGRAM", program, 1);
+    return true;
 }
 
 // --- the log ---
@@ -103,13 +109,25 @@ static struct chaos_engine *meet(struct chaos_service *service, pid_t pid)
     return engine;
 }
 
+// `armed_engine` has taken the token, and left a file to say so.
+static bool was_armed(const struct chaos_service *service, pid_t pid)
+{
+    char path[CHAOS_PATH + 16];
+    if (service->token == NULL)
+        return false;
+    snprintf(path, sizeof(path), "%s.%d", service->token, (int)pid);
+    return unlink(path) == 0;
+}
+
 static void bury(struct chaos_service *service, pid_t pid, const char *line)
 {
     struct chaos_engine *engine = find(service, pid);
     service->died++;
     if (service->serving == pid)
         service->serving = 0;
-    if (engine == NULL || !engine->killed) {
+    if (was_armed(service, pid) && (engine == NULL || !engine->killed)) {
+        service->died_armed++;
+    } else if (engine == NULL || !engine->killed) {
         service->died_unasked++;
         say("an engine died that nobody had killed", line);
     }
@@ -126,9 +144,7 @@ static void take_line(struct chaos_service *service, const char *line)
     const char *number = strstr(at, " pid=");
     if (number != NULL)
         pid = (int)strtol(number + 5, NULL, 10);
-    if (strcmp(event, "ready") == 0) {
-        service->ready++;
-    } else if (strcmp(event, "engine_started") == 0) {
+    if (strcmp(event, "engine_started") == 0) {
         service->started++;
         forget(find(service, pid)); // one of the same number, whose keeper could not tell its end
         meet(service, pid);
@@ -271,6 +287,22 @@ pid_t chaos_service_upgrade(const struct chaos_service *service, const char *eng
     }
     args[count] = NULL;
     return chaos_spawn(args, service->log_fd, true);
+}
+
+bool chaos_service_arm(struct chaos_service *service, const char *point)
+{
+    char path[CHAOS_PATH + 16];
+    snprintf(path, sizeof(path), "%s.new", service->token);
+    FILE *file = fopen(path, "we");
+    if (file == NULL)
+        return say(path, strerror(errno));
+    fputs(point, file);
+    return (fclose(file) == 0 && rename(path, service->token) == 0) || say(path, strerror(errno));
+}
+
+bool chaos_service_is_armed(const struct chaos_service *service)
+{
+    return access(service->token, F_OK) == 0;
 }
 
 long long chaos_service_vms(const struct chaos_service *service)

@@ -17,8 +17,8 @@ enum { CHAOS_PATH = 2 * TEST_PATH, CHAOS_ENGINES = 8192, CHAOS_ARGS = 12 };
 
 struct chaos_engine {
     pid_t pid;
-    int pidfd; // -1 once it has ended
-    bool killed;
+    int pidfd;   // -1 once it has ended
+    bool killed; // by us
 };
 
 struct chaos_service {
@@ -37,11 +37,12 @@ struct chaos_service {
     struct notify_peer *peer;
 
     pid_t serving; // the engine; 0: none, or it was killed
-    unsigned ready;
     unsigned started;
-    unsigned served;
+    unsigned served; // how often one was said to serve, to a new keeper too
     unsigned died;
+    unsigned died_armed;   // at the point of their own that they were told to
     unsigned died_unasked; // that nobody had killed
+    const char *token;     // path; NULL: no engine dies at a point of its own
     unsigned engines;
     struct chaos_engine engine[CHAOS_ENGINES];
 };
@@ -54,7 +55,7 @@ void chaos_service_follow(struct chaos_service *service);
 // Reaps what of it has ended and is a child of ours. False: the keeper is gone, unasked.
 bool chaos_service_reap(struct chaos_service *service);
 
-// A keeper, as a process of ours; it ends with us. Ready when `ready` rises.
+// A keeper, as a process of ours; it ends with us. It serves when `served` rises.
 bool chaos_service_start(struct chaos_service *service);
 // A keeper under a service manager that keeps descriptors; returns when it is ready.
 bool chaos_service_start_managed(struct chaos_service *service);
@@ -68,6 +69,11 @@ void chaos_service_kill_keeper(struct chaos_service *service);
 bool chaos_service_restart_managed(struct chaos_service *service, bool killed);
 // Starts `faultline upgrade`: its pid, to be reaped by the caller. engine may be NULL.
 pid_t chaos_service_upgrade(const struct chaos_service *service, const char *engine, bool keeper);
+// The next engine that is started kills itself at this point, given as NAME:COUNT, if it is
+// `armed_engine`.
+bool chaos_service_arm(struct chaos_service *service, const char *point);
+// Nobody has taken that yet.
+bool chaos_service_is_armed(const struct chaos_service *service);
 // VMs, from the status; -1: nobody answers.
 long long chaos_service_vms(const struct chaos_service *service);
 

@@ -118,14 +118,15 @@ static bool await(struct stall_run *run, condition *met, uint64_t value, const c
     return true;
 }
 
-static bool is_ready(struct stall_run *run, uint64_t before)
-{
-    return run->service.ready > before;
-}
-
 static bool has_served(struct stall_run *run, uint64_t before)
 {
     return run->service.served > before && run->service.serving > 0;
+}
+
+static bool listens(struct stall_run *run, uint64_t unused)
+{
+    (void)unused;
+    return access(run->service.socket, F_OK) == 0;
 }
 
 static bool all_touched(struct stall_run *run, uint64_t least)
@@ -202,9 +203,9 @@ static bool command_ended(struct stall_run *run, uint64_t pid)
 
 static bool replace_keeper(struct stall_run *run)
 {
-    unsigned ready = run->service.ready;
+    unsigned served = run->service.served;
     chaos_service_kill_keeper(&run->service);
-    return chaos_service_start(&run->service) && await(run, is_ready, ready, "the keeper");
+    return chaos_service_start(&run->service) && await(run, has_served, served, "the keeper");
 }
 
 // Returns when it is over for the VMs. *ret_command: one that may go on.
@@ -261,10 +262,11 @@ static void measure(struct stall_run *run, enum stall_kind kind)
 
 static bool start(struct stall_run *run, bool managed)
 {
-    unsigned ready = run->service.ready;
+    unsigned served = run->service.served;
     if (managed ? !chaos_service_start_managed(&run->service) : !chaos_service_start(&run->service))
         return false;
-    if (!await(run, is_ready, ready, "the service"))
+    if (!await(run, has_served, served, "the service") ||
+        !await(run, listens, 0, "the image's socket"))
         return false;
     for (uint32_t i = 0; i < run->options->vms; i++)
         start_client(run, i);

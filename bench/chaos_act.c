@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/chaos_act.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/chaos_process.h"
+#include "bench/clock.h"
+#include "tests/support/memory.h"
+
+enum { TICK_MS = 2, PATIENCE_MS = 30000, AWAY_MS = 200 };
+
+uint64_t chaos_dice(struct chaos_run *run, uint64_t sides)
+{
+    return random_next(&run->random) % sides;
+}
+
+// --- waiting ---
+
+static void reap_upgrade(struct chaos_run *run)
+{
+    int status = 0;
+    if (run->upgrade == 0 || waitpid(run->upgrade, &status, WNOHANG) != run->upgrade)
+        return;
+    run->upgrade = 0;
+    bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    run->done.upgrades++;
+    run->done.upgrades_disturbed += run->disturbed;
+    run->done.upgrades_failed += !good;
+    if (good || run->disturbed)
+        return;
+    fprintf(stderr, "chaos: an upgrade that nothing disturbed failed\n");
+    run->failed = true;
+}
+
+void chaos_look(struct chaos_run *run)
+{
+    chaos_service_follow(&run->service);
+    chaos_crowd_look(&run->crowd);
+    reap_upgrade(run);
+    if (!chaos_service_reap(&run->service))
+        run->failed = true;
+}
+
+bool chaos_goes_on(const struct chaos_run *run)
+{
+    return !run->failed && !chaos_told_to_end() && chaos_crowd_good(&run->crowd) &&
+           run->service.died_unasked == 0;
+}
+
+void chaos_go_on(struct chaos_run *run, uint64_t us)
+{
+    uint64_t end = bench_now_ns() + us * 1000;
+    chaos_look(run);
+    while (chaos_goes_on(run) && bench_now_ns() + TICK_MS * 1000000 < end) {
+        poll(NULL, 0, TICK_MS);
+        chaos_look(run);
+    }
+    uint64_t now = bench_now_ns();
+    if (now < end && chaos_goes_on(run))
+        usleep((useconds_t)((end - now) / 1000));
+}
+
+bool chaos_await(struct chaos_run *run, chaos_condition *condition, const char *what)
+{
+    uint64_t end = bench_now_ns() + PATIENCE_MS * 1000000u;
+    chaos_look(run);
+    while (!condition(run)) {
+        if (!chaos_goes_on(run))
+            return false;
+        if (bench_now_ns() > end) {
+            fprintf(stderr, "chaos: waited %d s in vain for %s\n", PATIENCE_MS / 1000, what);
+            run->failed = true;
+            return false;
+        }
+        poll(NULL, 0, TICK_MS);
+        chaos_look(run);
+    }
+    return true;
+}
+
+bool chaos_serves(struct chaos_run *run)
+{
+    return run->service.serving > 0;
+}
+
+bool chaos_upgraded(struct chaos_run *run)
+{
+    return run->upgrade == 0;
+}
+
+// --- events ---
+
+void chaos_kill_client(struct chaos_run *run)
+{
+    run->done.client_kills += chaos_crowd_kill_one(&run->crowd, random_next(&run->random));
+}
+
+// Now and then with a client, when its engine has just gone.
+void chaos_kill_engine(struct chaos_run *run)
+{
+    if (!chaos_await(run, chaos_serves, "an engine that serves"))
+        return;
+    run->disturbed = true;
+    if (!chaos_service_kill_engine(&run->service)) {
+        run->done.not_done++;
+        return;
+    }
+    run->done.kills++;
+    if (chaos_dice(run, 16) == 0)
+        chaos_kill_client(run);
+}
+
+void chaos_kill_standby(struct chaos_run *run)
+{
+    run->disturbed = true;
+    run->done.standby_kills += chaos_service_kill_standby(&run->service);
+}
+
+// Half of the upgrades are left alone.
+void chaos_upgrade(struct chaos_run *run, const char *engine)
+{
+    if (!chaos_await(run, chaos_upgraded, "an upgrade's end") ||
+        !chaos_await(run, chaos_serves, "an engine that serves"))
+        return;
+    run->disturbed = run->service.token != NULL; // it may have us die in the middle of it
+    run->upgrade = chaos_service_upgrade(&run->service, engine, false);
+    if (run->upgrade < 0) {
+        run->upgrade = 0;
+        run->failed = true;
+    }
+    if (chaos_dice(run, 2) == 0)
+        chaos_await(run, chaos_upgraded, "an upgrade's end");
+}
+
+static void reexec(struct chaos_run *run)
+{
+    run->disturbed = false;
+    run->upgrade = chaos_service_upgrade(&run->service, NULL, true);
+    if (run->upgrade < 0) {
+        run->upgrade = 0;
+        run->failed = true;
+    }
+    if (chaos_await(run, chaos_upgraded, "the end of an upgrade of the keeper"))
+        run->done.upgrades--; // it is counted as a restart
+}
+
+// Nobody keeps for a while: the engine goes on by itself, and nothing must happen to it.
+static void replace_keeper(struct chaos_run *run)
+{
+    chaos_service_kill_keeper(&run->service);
+    chaos_go_on(run, chaos_dice(run, AWAY_MS * 1000));
+    run->service.serving = 0; // until the new keeper says so
+    if (!chaos_service_start(&run->service))
+        run->failed = true;
+    chaos_await(run, chaos_serves, "a new keeper to know the engine");
+}
+
+static void restart_managed(struct chaos_run *run, bool killed)
+{
+    if (!chaos_service_restart_managed(&run->service, killed))
+        run->failed = true;
+    chaos_look(run);
+}
+
+void chaos_restart(struct chaos_run *run)
+{
+    enum chaos_restart how = CHAOS_EXECED;
+    if (chaos_dice(run, 3) > 0)
+        how = run->service.peer == NULL ? CHAOS_KILLED
+              : chaos_dice(run, 2) == 0 ? CHAOS_LEFT
+                                        : CHAOS_FOUND_DEAD;
+    if (!chaos_await(run, chaos_upgraded, "an upgrade's end") ||
+        !chaos_await(run, chaos_serves, "an engine that serves"))
+        return;
+    if (how == CHAOS_EXECED)
+        reexec(run);
+    else if (how == CHAOS_KILLED)
+        replace_keeper(run);
+    else
+        restart_managed(run, how == CHAOS_FOUND_DEAD);
+    run->done.restarts[how] += !run->failed;
+}
+
+// The keeper's place is taken by one under a service manager, which finds the engine alive.
+void chaos_move_under_manager(struct chaos_run *run)
+{
+    if (!chaos_await(run, chaos_upgraded, "an upgrade's end") ||
+        !chaos_await(run, chaos_serves, "an engine that serves"))
+        return;
+    chaos_service_kill_keeper(&run->service);
+    if (!chaos_service_start_managed(&run->service))
+        run->failed = true;
+    run->done.restarts[CHAOS_KILLED] += !run->failed;
+    chaos_look(run);
+    // That engine is not the manager's to end: on with one that is.
+    if (chaos_goes_on(run))
+        chaos_kill_engine(run);
+}

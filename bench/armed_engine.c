@@ -27,13 +27,13 @@ int main(int argc, char **argv)
 {
     const char *token = getenv("FAULTLINE_CHAOS_TOKEN");
     const char *program = getenv("FAULTLINE_CHAOS_PROGRAM");
-    (void)argc;
     if (token == NULL || program == NULL) {
         fputs("armed_engine: FAULTLINE_CHAOS_TOKEN and FAULTLINE_CHAOS_PROGRAM are not set\n",
               stderr);
         return 2;
     }
-    take(token);
+    if (argc > 1 && strcmp(argv[1], "engine") == 0) // a keeper would pass it on to all of them
+        take(token);
     execv(program, argv);
     perror(program);
     return 127;

@@ -137,14 +137,23 @@ void chaos_upgrade(struct chaos_run *run, const char *engine)
 
 static void reexec(struct chaos_run *run)
 {
+    unsigned before = run->service.execed;
     run->disturbed = false;
     run->upgrade = chaos_service_upgrade(&run->service, NULL, true);
     if (run->upgrade < 0) {
         run->upgrade = 0;
         run->failed = true;
     }
-    if (chaos_await(run, chaos_upgraded, "the end of an upgrade of the keeper"))
-        run->done.upgrades--; // it is counted as a restart
+    if (!chaos_await(run, chaos_upgraded, "the end of an upgrade of the keeper"))
+        return;
+    run->done.upgrades--; // it is counted as a restart
+    uint64_t end = bench_now_ns() + PATIENCE_MS * 1000000u;
+    while (chaos_goes_on(run) && run->service.execed == before && bench_now_ns() < end)
+        chaos_go_on(run, TICK_MS * 1000);
+    if (run->service.execed > before || !chaos_goes_on(run))
+        return;
+    fprintf(stderr, "chaos: the keeper did not become another\n");
+    run->failed = true;
 }
 
 // Nobody keeps for a while: the engine goes on by itself, and nothing must happen to it.

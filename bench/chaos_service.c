@@ -39,8 +39,9 @@ static void set_paths(struct chaos_service *service, const struct temp *temp)
 
 static void set_args(struct chaos_service *service)
 {
-    const char *args[] = {service->program, "serve",          "--store",   service->store,
-                          "--sockets",      service->sockets, "--control", service->control};
+    const char *args[] = {service->program,  "serve",          "--store",   service->store,
+                          "--sockets",       service->sockets, "--control", service->control,
+                          "--upgrade-trial", CHAOS_TRIAL_MS};
     memcpy(service->args, args, sizeof(args)); // a NULL follows
 }
 
@@ -152,6 +153,8 @@ static void take_line(struct chaos_service *service, const char *line)
         service->served++;
         const struct chaos_engine *engine = meet(service, pid);
         service->serving = engine != NULL && !engine->killed ? pid : 0;
+    } else if (strcmp(event, "keeper_exec") == 0) {
+        service->execed++;
     } else if (strcmp(event, "engine_died") == 0) {
         bury(service, pid, at);
     }

@@ -13,7 +13,10 @@
 
 struct notify_peer;
 
-enum { CHAOS_PATH = 2 * TEST_PATH, CHAOS_ENGINES = 8192, CHAOS_ARGS = 12 };
+enum { CHAOS_PATH = 2 * TEST_PATH, CHAOS_ENGINES = 8192, CHAOS_ARGS = 16 };
+
+// How long an upgraded engine must live before the upgrade is over.
+#define CHAOS_TRIAL_MS "300"
 
 struct chaos_engine {
     pid_t pid;
@@ -39,6 +42,7 @@ struct chaos_service {
     pid_t serving; // the engine; 0: none, or it was killed
     unsigned started;
     unsigned served; // how often one was said to serve, to a new keeper too
+    unsigned execed; // keepers that took over from themselves
     unsigned died;
     unsigned died_armed;   // at the point of their own that they were told to
     unsigned died_unasked; // that nobody had killed

@@ -123,6 +123,11 @@ static bool has_served(struct stall_run *run, uint64_t before)
     return run->service.served > before && run->service.serving > 0;
 }
 
+static bool has_execed(struct stall_run *run, uint64_t before)
+{
+    return run->service.execed > before;
+}
+
 static bool listens(struct stall_run *run, uint64_t unused)
 {
     (void)unused;
@@ -213,6 +218,7 @@ static bool happen(struct stall_run *run, enum stall_kind kind, pid_t *ret_comma
 {
     struct chaos_service *service = &run->service;
     unsigned served = service->served;
+    unsigned execed = service->execed;
     switch (kind) {
     case STALL_ENGINE_KILL:
         return chaos_service_kill_engine(service) &&
@@ -225,7 +231,7 @@ static bool happen(struct stall_run *run, enum stall_kind kind, pid_t *ret_comma
             !await(run, command_ended, (uint64_t)*ret_command, "the keeper's upgrade"))
             return false;
         *ret_command = 0;
-        return true;
+        return await(run, has_execed, execed, "the keeper to become another");
     case STALL_KEEPER_KILL:
         return replace_keeper(run);
     case STALL_LEAVE:

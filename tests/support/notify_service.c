@@ -9,14 +9,18 @@
 //
 // What is seen goes to stdout, a line each. In its first life (it inherits nothing) it does:
 //   kinds       stores a descriptor of each kind that Faultline keeps
-//   fill=N      stores N memfds
+//   fill=NxL    stores N memfds with names of L characters
 //   listen=PATH stores a listening socket; a userfaultfd that comes there is stored but not served
 //               before the next life
 //   twice       stores one description under two names
 //   remove=NAME
 // and in every life:
-//   child       has a child process, which outlives it if nobody kills it
+//   child       has a child process, which tries to store something (it must not be listened to)
+//   and
+//               outlives its parent if nobody kills it
 //   deaf        sends no WATCHDOG=1
+//   stubborn    does not end at SIGTERM
+//   unready     is not ready, never, if it has inherited something
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -44,7 +48,7 @@ struct service {
     int listener;
     int vm[VMS_MAX];
     unsigned vms;
-    bool deaf;
+    bool deaf, stubborn, unready;
 };
 
 static void check(int result, const char *what)
@@ -185,11 +189,17 @@ static void inherit(void *arg, const char *name, int fd)
 
 // --- actions ---
 
-static void fill(unsigned count)
+static void fill(const char *what)
 {
-    for (unsigned i = 0; i < count; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "memfd.%06u", i);
+    char *end = NULL;
+    unsigned long count = strtoul(what, &end, 10);
+    unsigned long length = *end == 'x' ? strtoul(end + 1, NULL, 10) : 0;
+    for (unsigned long i = 0; i < count; i++) {
+        char name[FL_SM_NAME_MAX + 1];
+        int used = snprintf(name, sizeof name, "memfd.%06lu", i);
+        while ((unsigned long)used < length && (size_t)used < sizeof name - 1)
+            name[used++] = '-';
+        name[used] = 0;
         store(name, make_memfd(name));
     }
 }
@@ -211,21 +221,27 @@ static void act(struct service *service, const char *action, bool first)
 {
     if (strcmp(action, "deaf") == 0) {
         service->deaf = true;
+    } else if (strcmp(action, "stubborn") == 0) {
+        service->stubborn = true;
+    } else if (strcmp(action, "unready") == 0) {
+        service->unready = !first;
     } else if (strcmp(action, "child") == 0) {
         pid_t pid = fork();
-        for (; pid == 0;)
-            pause();
+        if (pid == 0)
+            store("memfd.of-a-child", make_memfd("memfd.of-a-child"));
+        while (pid == 0 && pause() < 0) {
+        }
         printf("child %d\n", (int)pid);
     } else if (!first) {
         return;
     } else if (strcmp(action, "kinds") == 0) {
         store_kinds();
     } else if (starts(action, "fill=")) {
-        fill((unsigned)strtoul(action + 5, NULL, 10));
+        fill(action + 5);
     } else if (starts(action, "listen=")) {
         service->listener = listen_at(action + 7);
     } else if (strcmp(action, "twice") == 0) {
-        int fd = make_memfd("memfd.twice");
+        int fd = make_memfd("memfd.again");
         store("memfd.again", fcntl(fd, F_DUPFD_CLOEXEC, 0));
         store("memfd.twice", fd);
     } else if (starts(action, "remove=")) {
@@ -289,14 +305,14 @@ static int open_signals(void)
 }
 
 // False: it is the end.
-static bool on_signal(int signals)
+static bool on_signal(const struct service *service, int signals)
 {
     struct signalfd_siginfo info;
     check((int)read(signals, &info, sizeof info), "signalfd");
     printf("signal %s\n", sigabbrev_np((int)info.ssi_signo));
     if (info.ssi_signo != SIGHUP) {
         fl_sm_notify("STOPPING=1");
-        return false;
+        return service->stubborn && info.ssi_signo == SIGTERM;
     }
     fl_sm_notify("RELOADING=1");
     fl_sm_notify("READY=1");
@@ -314,7 +330,7 @@ static int serve(struct service *service, int signals)
         poll(p, 2 + service->vms, watchdog_ms ? (int)watchdog_ms : -1);
         if (watchdog_ms && !service->deaf)
             fl_sm_notify("WATCHDOG=1");
-        if (p[0].revents && !on_signal(signals))
+        if (p[0].revents && !on_signal(service, signals))
             return 0;
         if (p[1].revents & POLLIN)
             accept_vm(service);
@@ -370,6 +386,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         act(&service, argv[i], r == 0);
     check(fl_sm_barrier(ALL_MS), "barrier");
-    check(fl_sm_notify("READY=1\nSTATUS=serving"), "ready");
+    if (!service.unready)
+        check(fl_sm_notify("READY=1\nSTATUS=serving"), "ready");
     return serve(&service, signals);
 }

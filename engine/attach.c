@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/fill.h"
 #include "engine/images.h"
+#include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
@@ -61,32 +62,47 @@ void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl
 
 // --- making and freeing ---
 
-static struct fl_vm *new_vm(struct fl_engine *engine, struct fl_peer *peer, const char *image_name,
-                            const struct fl_layout *layout)
+// What a VM is, from its state.
+static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_state *state)
 {
     struct fl_vm *vm = calloc(1, sizeof(*vm));
     if (!vm)
         return NULL;
-    if (fl_vm_state_create(engine->next_vm_id, peer->pid, image_name, layout, &vm->state_fd,
-                           &vm->state)) {
-        free(vm);
-        return NULL;
-    }
-    vm->id = engine->next_vm_id++;
+    vm->id = state->id;
+    vm->state_fd = state_fd;
+    vm->state = state;
     vm->uffd = peer->uffd;
     vm->pidfd = peer->pidfd;
     vm->socket = peer->socket;
     *peer = (struct fl_peer){.uffd = -1, .pidfd = -1, .socket = -1};
-    vm->removed = fl_vm_removed(vm->state);
-    vm->installed = fl_vm_installed(vm->state);
-    vm->page_shift = layout->pages > 0 ? layout->page_shift : FL_PAGE_SHIFT;
-    vm->on_error = engine->options.kill_on_error ? FL_ON_ERROR_KILL : FL_ON_ERROR_POISON;
+    vm->removed = fl_vm_removed(state);
+    vm->installed = fl_vm_installed(state);
+    vm->page_shift = state->layout.pages > 0 ? state->layout.page_shift : FL_PAGE_SHIFT;
+    vm->on_error = state->flags & FL_VM_STATE_KILL ? FL_ON_ERROR_KILL : FL_ON_ERROR_POISON;
     fl_parks_init(&vm->parks);
     fl_fill_init(&vm->fill);
     vm->watch_faults = (struct fl_watch){FL_WATCH_FAULTS, vm};
     vm->watch_exit = (struct fl_watch){FL_WATCH_EXIT, vm};
     vm->watch_socket = (struct fl_watch){FL_WATCH_SOCKET, vm};
     return vm;
+}
+
+static struct fl_vm *new_vm(struct fl_engine *engine, struct fl_peer *peer, const char *image_name,
+                            const struct fl_layout *layout)
+{
+    int state_fd = -1;
+    struct fl_vm_state *state = NULL;
+    if (fl_vm_state_create(engine->next_vm_id, peer->pid, image_name, layout, &state_fd, &state))
+        return NULL;
+    state->flags = engine->options.kill_on_error ? FL_VM_STATE_KILL : 0;
+    struct fl_vm *vm = vm_of(peer, state_fd, state);
+    if (vm) {
+        engine->next_vm_id++;
+        return vm;
+    }
+    fl_vm_state_unmap(state);
+    close(state_fd);
+    return NULL;
 }
 
 static void free_vm(struct rcu_head *head)
@@ -111,11 +127,13 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
            fl_counter_get(&counters->poisoned), fl_counter_get(&counters->removed));
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;
+    fl_kept_drop(engine->kept, FL_RECORD_VM, vm->id);
     close_fd(&vm->uffd);
     close_fd(&vm->pidfd);
     close_fd(&vm->socket);
     close_fd(&vm->state_fd);
-    fl_images_put(engine->images, vm->image);
+    if (vm->image)
+        fl_images_put(engine->images, vm->image);
     vm->image = NULL;
     fl_rcu_defer(&vm->rcu, free_vm);
 }
@@ -135,6 +153,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
               const struct fl_layout *layout)
 {
     int64_t pid = peer->pid;
+    uint64_t connection = peer->connection;
     struct fl_vm *vm = new_vm(engine, peer, fl_image_name(image), layout);
     if (!vm) {
         fl_refuse(engine, peer, fl_image_name(image), "the host is out of memory or descriptors");
@@ -142,8 +161,11 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
         return -ENOMEM;
     }
     vm->image = image;
+    vm->state->image_record = fl_images_keep(engine->images, image);
     engine->attached++;
     publish(engine, vm);
+    // Before the first fault is read: from here on a successor can go on.
+    fl_kept_put_vm(engine->kept, vm, connection);
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
            " page_size=%" PRIu64,
@@ -151,6 +173,47 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
            fl_vm_page_bytes(vm));
     fl_worker_attach(choose(engine), vm);
     return 0;
+}
+
+// --- from somebody else ---
+
+struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, int state_fd,
+                              struct fl_vm_state *state, bool record)
+{
+    if (!record)
+        state->id = engine->next_vm_id;
+    struct fl_vm *vm = vm_of(peer, state_fd, state);
+    if (!vm)
+        return NULL;
+    vm->inherited = true;
+    if (engine->next_vm_id <= vm->id)
+        engine->next_vm_id = vm->id + 1;
+    publish(engine, vm);
+    return vm;
+}
+
+void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image)
+{
+    uint64_t before = vm->state->image_record;
+    vm->image = image;
+    vm->state->image_record = image ? fl_images_keep(engine->images, image) : 0;
+    if (before == 0 || before != vm->state->image_record) // else the keeper has all of it
+        fl_kept_put_vm(engine->kept, vm, 0);
+    fl_log(FL_LOG_INFO, "event=adopt vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64,
+           vm->id, vm->state->image, vm->state->pid, fl_counter_get(&vm->state->counters.faults));
+    fl_worker_attach(choose(engine), vm);
+}
+
+void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)
+{
+    cds_list_del(&vm->in_worker);
+    cds_lfht_del(engine->vms, &vm->in_table);
+    engine->vm_count--;
+    close_fd(&vm->uffd);
+    close_fd(&vm->pidfd);
+    close_fd(&vm->socket);
+    close_fd(&vm->state_fd);
+    fl_rcu_defer(&vm->rcu, free_vm);
 }
 
 // --- refusal ---
@@ -167,8 +230,11 @@ static bool holds_waiters(const struct fl_peer *peer)
 void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
 {
     static const struct fl_layout none = {0};
+    uint64_t connection = peer->connection;
     if (!holds_waiters(peer)) {
         fl_peer_close(peer);
+        if (connection)
+            fl_kept_drop(engine->kept, FL_RECORD_CONNECTION, connection);
         return;
     }
     struct fl_vm *vm = new_vm(engine, peer, "", &none);
@@ -178,6 +244,7 @@ void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
         return; // the descriptors stay open: waiting is bad, zeros for bytes would be worse
     }
     publish(engine, vm);
+    fl_kept_put_vm(engine->kept, vm, connection);
     fl_worker_attach(choose(engine), vm);
 }
 

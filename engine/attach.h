@@ -13,6 +13,7 @@
 
 struct fl_engine;
 struct fl_vm;
+struct fl_vm_state;
 struct fl_mail;
 
 // Who asks. The descriptors belong to whoever holds the structure; -1 where there is none.
@@ -21,6 +22,7 @@ struct fl_peer {
     int uffd;
     int pidfd;
     int socket;
+    uint64_t connection; // the keeper's record of it, 0: none
 };
 
 void fl_peer_close(struct fl_peer *peer);
@@ -28,6 +30,16 @@ void fl_peer_close(struct fl_peer *peer);
 // Takes the peer's descriptors and the caller's hold on the image (fl_images_put), in every case.
 int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
               const struct fl_layout *layout);
+
+// A VM that somebody else served: made of its state memfd, in the table, but with no worker yet.
+// `record`: it is the keeper's already, and keeps its number. Takes the state and the descriptors;
+// NULL (and takes nothing) without memory.
+struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, int state_fd,
+                              struct fl_vm_state *state, bool record);
+// Gives it its image (NULL: its faults are poisoned) and a worker. Takes the hold on the image.
+void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image);
+// Instead: forgets it, as somebody else still has its descriptors.
+void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm);
 
 // Refuses the peer with one log line. If it brought a userfaultfd, somebody may wait on it, and
 // closing it could hand out zeros: it is kept, and every fault on it is poisoned, until the peer is

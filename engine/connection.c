@@ -2,20 +2,25 @@
 #include "engine/connection.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
 #include "engine/clock.h"
+#include "engine/closer.h"
+#include "engine/description.h"
 #include "engine/fdpass.h"
 #include "engine/handshake.h"
 #include "engine/images.h"
 #include "engine/io_pool.h"
+#include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/uffd.h"
 
@@ -40,6 +45,22 @@ struct connection {
     struct fl_image *opened;
     int open_error;
 };
+
+// Until the VM is the keeper's, the handshake stays in the socket, for a successor: it is only
+// looked at (MSG_PEEK). Then it is taken out, as a socket that is closed with something unread in
+// it is an error to the peer.
+static void consume(int socket, size_t left)
+{
+    char bin[CHUNK];
+    ssize_t got = 1;
+    while (got > 0 && left > 0) {
+        struct fl_fds fds = {0};
+        got = fl_recv_fds(socket, bin, left < sizeof(bin) ? left : sizeof(bin), 0, &fds);
+        fl_fds_close(&fds);
+        left -= got > 0 ? (size_t)got : 0;
+    }
+    fl_close_later(socket);
+}
 
 static void free_connection(struct connection *connection)
 {
@@ -70,6 +91,12 @@ static void choose_uffd(struct connection *connection)
     fl_fds_close(fds);
 }
 
+// The peer's goes to the VM, or is closed, before the handshake is taken out of it.
+static int own_socket(const struct connection *connection)
+{
+    return fcntl(connection->peer.socket, F_DUPFD_CLOEXEC, 0);
+}
+
 static void stop_listening(struct connection *connection)
 {
     if (connection->source.fd >= 0)
@@ -79,9 +106,11 @@ static void stop_listening(struct connection *connection)
 
 static void refuse(struct connection *connection, const char *reason)
 {
+    int socket = own_socket(connection);
     stop_listening(connection);
     choose_uffd(connection);
     fl_refuse(connection->server->engine, &connection->peer, connection->image, reason);
+    consume(socket, connection->used);
     free_connection(connection);
 }
 
@@ -110,7 +139,9 @@ static void attach(struct connection *connection, struct fl_image *image)
         refuse(connection, reason);
         return;
     }
+    int socket = own_socket(connection);
     fl_attach(engine, &connection->peer, image, &connection->layout);
+    consume(socket, connection->used);
     free_connection(connection);
 }
 
@@ -191,14 +222,6 @@ static void complete(struct connection *connection, size_t length)
     find_image(connection);
 }
 
-static bool grow(struct connection *connection)
-{
-    char *text = realloc(connection->text, connection->used + CHUNK);
-    if (text)
-        connection->text = text;
-    return text != NULL;
-}
-
 // After more text: true if the connection is settled, one way or the other.
 static bool look_at_text(struct connection *connection)
 {
@@ -228,6 +251,9 @@ static void ended(struct connection *connection)
     // Somebody who only looks whether we listen is no case for the log.
     if (connection->used == 0 && connection->fds.count == 0) {
         stop_listening(connection);
+        if (connection->peer.connection)
+            fl_kept_drop(connection->server->engine->kept, FL_RECORD_CONNECTION,
+                         connection->peer.connection);
         fl_peer_close(&connection->peer);
         free_connection(connection);
         return;
@@ -242,12 +268,11 @@ static void ended(struct connection *connection)
 static bool receive(struct connection *connection)
 {
     for (;;) {
-        if (!grow(connection)) {
-            refuse(connection, "the host is out of memory");
-            return true;
-        }
-        ssize_t got = fl_recv_fds(connection->source.fd, connection->text + connection->used, CHUNK,
-                                  &connection->fds);
+        // All the room there is: a part of what one message brought would bring its descriptors,
+        // and the next part would bring them again.
+        ssize_t got =
+            fl_recv_fds(connection->source.fd, connection->text + connection->used,
+                        FL_HANDSHAKE_MAX + 1 - connection->used, MSG_PEEK, &connection->fds);
         if (got == -EAGAIN || got == -EINTR)
             return false;
         if (got <= 0) {
@@ -266,7 +291,22 @@ static void ready(struct fl_source *source, uint32_t events)
     receive(caa_container_of(source, struct connection, source));
 }
 
-void fl_connection_new(struct fl_server *server, const char *image, int socket)
+// Edge-triggered, as what was looked at stays there to be read.
+static void begin(struct connection *connection)
+{
+    static const int from_the_beginning = 0;
+    struct fl_server *server = connection->server;
+    int socket = connection->peer.socket;
+    fl_peer_identify(socket, &connection->peer.pid, &connection->peer.pidfd);
+    connection->deadline_ns =
+        fl_now() + server->engine->options.handshake_timeout_ms * FL_NS_PER_MS;
+    connection->source = (struct fl_source){.fd = socket, .ready = ready};
+    setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning, sizeof(from_the_beginning));
+    if (!connection->text || fl_server_watch(server, &connection->source, EPOLLIN | EPOLLET) != 0)
+        refuse(connection, "the host is out of memory");
+}
+
+void fl_connection_new(struct fl_server *server, const char *image, int socket, uint64_t record)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
     if (!connection) {
@@ -276,16 +316,44 @@ void fl_connection_new(struct fl_server *server, const char *image, int socket)
         return;
     }
     connection->server = server;
+    connection->text = malloc(FL_HANDSHAKE_MAX + 1);
     snprintf(connection->image, sizeof(connection->image), "%s", image);
-    connection->peer = (struct fl_peer){.uffd = -1, .socket = socket};
-    fl_peer_identify(socket, &connection->peer.pid, &connection->peer.pidfd);
-    connection->deadline_ns =
-        fl_now() + server->engine->options.handshake_timeout_ms * FL_NS_PER_MS;
-    connection->source = (struct fl_source){.fd = socket, .ready = ready};
+    connection->peer =
+        (struct fl_peer){.uffd = -1, .pidfd = -1, .socket = socket, .connection = record};
     cds_list_add_tail(&connection->link, &server->connections);
     server->connection_count++;
-    if (fl_server_watch(server, &connection->source, EPOLLIN) != 0)
-        refuse(connection, "the host is out of memory");
+    begin(connection);
+}
+
+void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS])
+{
+    struct fl_description description;
+    if (fds[0] < 0 || fds[1] < 0 || fl_description_read(fds[1], &description) != 0) {
+        fl_log(FL_LOG_ERROR, "event=adopt_failed connection=%llu reason=\"it is not complete\"",
+               (unsigned long long)record);
+        fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, record);
+        return;
+    }
+    fl_connection_new(server, description.image, fds[0], record);
+    fds[0] = -1;
+}
+
+void fl_connections_keep(struct fl_server *server)
+{
+    struct fl_kept *kept = server->engine->kept;
+    struct connection *connection;
+    cds_list_for_each_entry(connection, &server->connections, link)
+    {
+        struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
+                                             .version = FL_DESCRIPTION_VERSION};
+        snprintf(description.image, sizeof(description.image), "%s", connection->image);
+        int fd = fl_description_write(&description);
+        if (!connection->peer.connection)
+            connection->peer.connection = fl_kept_new_id(kept);
+        fl_kept_put_connection(kept, connection->peer.connection, connection->peer.socket, fd);
+        if (fd >= 0)
+            close(fd);
+    }
 }
 
 static const char *why_refused(const struct connection *connection)

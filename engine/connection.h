@@ -5,11 +5,18 @@
 #define FAULTLINE_ENGINE_CONNECTION_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
+#include "engine/channel.h"
 #include "engine/server.h"
 
-// Takes the socket.
-void fl_connection_new(struct fl_server *server, const char *image, int socket);
+// Takes the socket. `record`: the keeper's of it, 0: none.
+void fl_connection_new(struct fl_server *server, const char *image, int socket, uint64_t record);
+// From a predecessor: the socket, with all that has been sent in it, and the listener's
+// description.
+void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS]);
+// Has a new keeper hold them all.
+void fl_connections_keep(struct fl_server *server);
 // Refuses those whose time is up (all that have not said what they want, if the server refuses new
 // VMs).
 void fl_connections_expire(struct fl_server *server, uint64_t now);

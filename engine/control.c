@@ -11,10 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/kept.h"
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/server.h"
@@ -192,6 +195,43 @@ static enum MHD_Result get_metrics(struct fl_server *server, struct MHD_Connecti
                      fl_status_prometheus(server->engine));
 }
 
+static bool upgrading(const struct fl_server *server)
+{
+    const char *state = NULL;
+    json_t *news = json_loads(fl_kept_news(server->engine->kept), JSON_DECODE_ANY, NULL);
+    bool is = json_unpack(news, "{s:{s:s}}", "upgrade", "state", &state) == 0 &&
+              (strcmp(state, "starting") == 0 || strcmp(state, "trial") == 0);
+    json_decref(news);
+    return is;
+}
+
+static enum MHD_Result post_upgrade(struct fl_server *server, struct MHD_Connection *client,
+                                    const struct request *request)
+{
+    const char *engine = "";
+    int keeper = 0;
+    enum MHD_Result result = MHD_NO;
+    json_t *body = read_body(client, request, &result);
+    if (!body)
+        return result;
+    if (json_unpack(body, "{s?:s, s?:b !}", "engine", &engine, "keeper", &keeper) != 0 ||
+        (engine[0] != '\0' && engine[0] != '/')) {
+        result = send_error(client, MHD_HTTP_BAD_REQUEST,
+                            "the body must be {\"engine\": ABSOLUTE PATH, \"keeper\": BOOLEAN}");
+    } else if (upgrading(server)) {
+        result = send_error(client, MHD_HTTP_CONFLICT, "an upgrade is under way");
+    } else {
+        int error = fl_kept_upgrade(server->engine->kept, engine, keeper != 0);
+        result = error ? send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                    error == -ENOTCONN ? "the engine has no keeper"
+                                                       : "the path of the engine is too long")
+                       : send_text(client, MHD_HTTP_ACCEPTED, "application/json",
+                                   fl_status_json(server->engine));
+    }
+    json_decref(body);
+    return result;
+}
+
 // --- requests ---
 
 struct route {
@@ -206,6 +246,7 @@ static const struct route routes[] = {
     {"/metrics", MHD_HTTP_METHOD_GET, get_metrics},
     {"/v1/listeners", MHD_HTTP_METHOD_POST, post_listener},
     {"/v1/drain", MHD_HTTP_METHOD_POST, post_drain},
+    {"/v1/upgrade", MHD_HTTP_METHOD_POST, post_upgrade},
 };
 
 static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *client,
@@ -223,8 +264,8 @@ static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *c
         return send_error(client, MHD_HTTP_METHOD_NOT_ALLOWED,
                           "this path does not take this method");
     return send_error(client, MHD_HTTP_NOT_FOUND,
-                      "there is no such path; there are /v1/status, /v1/listeners, /v1/drain and "
-                      "/metrics");
+                      "there is no such path; there are /v1/status, /v1/listeners, /v1/drain, "
+                      "/v1/upgrade and /metrics");
 }
 
 static void take_body(struct request *request, const char *data, size_t size)
@@ -338,18 +379,25 @@ static int start_daemon(struct fl_control *control)
     return fl_server_watch(control->server, &control->source, EPOLLIN);
 }
 
+// A predecessor's socket, to which somebody may have connected already, or one of our own.
+static int get_socket(struct fl_control *control)
+{
+    // Who can reach it can have the engine listen anywhere: its owner alone.
+    static const struct fl_socket_access access = {0600, (uid_t)-1, (gid_t)-1};
+    return fl_server_listen(control->server, FL_SOCKET_CONTROL, control->path, SOCK_STREAM, &access,
+                            &control->listening);
+}
+
 int fl_control_start(struct fl_server *server, const char *path, struct fl_control **ret_control,
                      char *ret_reason, size_t size)
 {
-    // Who can reach the control socket can have the engine listen anywhere: its owner alone.
-    static const struct fl_socket_access access = {0600, (uid_t)-1, (gid_t)-1};
     struct fl_control *control = calloc(1, sizeof(*control));
     if (!control)
         return -ENOMEM;
     control->server = server;
     control->listening.fd = -1;
     control->path = strdup(path);
-    int error = control->path ? fl_socket_listen(path, &access, &control->listening) : -ENOMEM;
+    int error = control->path ? get_socket(control) : -ENOMEM;
     if (error == -EADDRINUSE)
         snprintf(ret_reason, size, "another server listens at %s", path);
     else if (error)

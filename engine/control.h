@@ -5,6 +5,7 @@
 //   GET  /v1/status     what the engine does, with all VMs (docs/control-api.md)
 //   POST /v1/listeners  {"image", "socket", "uid", "gid", "mode"}: listen for the image there, too
 //   POST /v1/drain      {"populate": BOOLEAN}: no new VM from now on; fill and let go those there
+//   POST /v1/upgrade    {"engine": PATH, "keeper": BOOLEAN}: another engine takes over
 //   GET  /metrics       Prometheus text
 //
 // An error is {"error": "one sentence"} with a fitting HTTP status.

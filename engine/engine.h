@@ -14,6 +14,7 @@
 struct fl_cache;
 struct fl_images;
 struct fl_io_pool;
+struct fl_kept;
 struct fl_worker;
 
 struct fl_engine_options {
@@ -40,6 +41,7 @@ struct fl_engine {
     struct fl_cache *cache;
     struct fl_images
         *images; // of the store; NULL for a raw file. Set and freed by who starts the engine
+    struct fl_kept *kept; // what the keeper holds; likewise
     struct fl_worker *workers;
     unsigned worker_count;
     struct fl_mailbox control; // mail to the control thread

@@ -185,3 +185,15 @@ bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm)
     memset(inbox, 0, count * sizeof(*inbox));
     return true;
 }
+
+void fl_inbox_replay(struct fl_worker *worker, struct fl_vm *vm)
+{
+    struct uffd_msg *inbox = vm->state->inbox;
+    for (unsigned i = 0; i < FL_INBOX; i++) {
+        // A child's descriptor was the predecessor's, and went with it.
+        if (inbox[i].event == UFFD_EVENT_REMOVE || inbox[i].event == UFFD_EVENT_UNMAP)
+            event(worker, vm, &inbox[i]);
+    }
+    atomic_signal_fence(memory_order_seq_cst);
+    memset(inbox, 0, sizeof(vm->state->inbox));
+}

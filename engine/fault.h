@@ -28,6 +28,10 @@ enum fl_outcome {
 // Reads and acts on one batch; true if there was any message.
 bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm);
 
+// Acts on the events that a predecessor had read and did not live to act on, and clears the inbox.
+// Its faults come again when their waiters are woken.
+void fl_inbox_replay(struct fl_worker *worker, struct fl_vm *vm);
+
 enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t address,
                          uint64_t flags);
 

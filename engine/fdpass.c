@@ -29,7 +29,7 @@ static void take(struct fl_fds *fds, const struct cmsghdr *header)
     }
 }
 
-ssize_t fl_recv_fds(int socket, void *buf, size_t size, struct fl_fds *fds)
+ssize_t fl_recv_fds(int socket, void *buf, size_t size, int flags, struct fl_fds *fds)
 {
     union {
         struct cmsghdr align;
@@ -40,7 +40,7 @@ ssize_t fl_recv_fds(int socket, void *buf, size_t size, struct fl_fds *fds)
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof(control.bytes)};
-    ssize_t got = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t got = recvmsg(socket, &message, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0)
         return -errno;
     if (message.msg_flags & MSG_CTRUNC)

@@ -19,9 +19,9 @@ struct fl_fds {
     int fd[FL_FDS_MAX];
 };
 
-// Like recv() without waiting: bytes, 0 at the end, or -errno. Descriptors that came along are
-// added to fds, close-on-exec.
-ssize_t fl_recv_fds(int socket, void *buf, size_t size, struct fl_fds *fds);
+// Like recv() without waiting, with its flags: bytes, 0 at the end, or -errno. Descriptors that came
+// along are added to fds, close-on-exec.
+ssize_t fl_recv_fds(int socket, void *buf, size_t size, int flags, struct fl_fds *fds);
 void fl_fds_close(struct fl_fds *fds);
 
 // The process at the other end when it connected: its pid in our namespace (0 if it has none) and a

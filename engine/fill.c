@@ -213,6 +213,15 @@ static void unregister(struct fl_vm *vm)
     for (uint32_t i = 0; i < layout->regions; i++)
         fl_uffd_unregister(vm->uffd, layout->region[i].base, layout->region[i].bytes);
     vm->fill.unregistered = true;
+    vm->state->flags |= FL_VM_STATE_RELEASED;
+}
+
+void fl_fill_go_on_releasing(struct fl_worker *worker, struct fl_vm *vm)
+{
+    vm->phase = FL_VM_RELEASING;
+    vm->fill.unregistered = true;
+    if (cds_list_empty(&vm->fill.in_worker))
+        cds_list_add_tail(&vm->fill.in_worker, &worker->fills);
 }
 
 // A REMOVE that began before we unregistered still waits for its event to be read: leaving earlier

@@ -43,6 +43,8 @@ struct fl_fill {
 void fl_fill_init(struct fl_fill *fill);
 // Owner only. Begins, or widens, the goal.
 void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal goal);
+// Owner only. A predecessor has unregistered it already: lets it go.
+void fl_fill_go_on_releasing(struct fl_worker *worker, struct fl_vm *vm);
 // Owner only. One slice for one of the worker's VMs; true if something was done.
 bool fl_fill_run(struct fl_worker *worker);
 // Owner only. When a fill that pauses goes on; FL_NEVER if none does.

@@ -2,24 +2,30 @@
 #include "engine/images.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <urcu/list.h>
+
+#include "engine/kept.h"
 
 struct entry {
     struct cds_list_head link;
     struct stat file; // identity of the image file
     struct fl_image *image;
     unsigned users;
+    uint64_t record; // the keeper's, 0: none. Control thread, but when it is new
 };
 
 struct fl_images {
     struct fl_reader *reader;
+    struct fl_kept *kept;
     pthread_mutex_t lock; // the list and the entries; never held over I/O
     struct cds_list_head open;
 };
@@ -53,18 +59,19 @@ static struct fl_image *find(struct fl_images *images, const struct stat *file, 
 }
 
 // Somebody may have opened the same image meanwhile: theirs is taken, then.
-static int add(struct fl_images *images, const struct stat *file, struct fl_image *image,
-               struct fl_image **ret_image)
+static int add(struct fl_images *images, const struct stat *file, uint64_t record,
+               struct fl_image *image, struct fl_image **ret_image)
 {
     struct entry *entry = calloc(1, sizeof(*entry));
     if (!entry)
         return -ENOMEM;
     pthread_mutex_lock(&images->lock);
-    struct fl_image *there = use(images, file, fl_image_name(image));
+    struct fl_image *there = record ? NULL : use(images, file, fl_image_name(image));
     if (!there) {
         entry->file = *file;
         entry->image = fl_image_ref(image);
         entry->users = 1;
+        entry->record = record;
         cds_list_add(&entry->link, &images->open);
         entry = NULL;
     }
@@ -93,42 +100,123 @@ int fl_images_get(struct fl_images *images, const char *name, struct fl_image **
     int error = fl_image_open(images->reader, name, &image);
     if (error)
         return error;
-    error = add(images, &file, image, ret_image);
+    error = add(images, &file, 0, image, ret_image);
     fl_image_unref(image);
     return error;
+}
+
+// The image takes the descriptors that it is opened from: it gets some of its own.
+static int duplicate(const int *fds, uint32_t count, int *ret_fds)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        ret_fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+        if (ret_fds[i] < 0) {
+            int error = -errno;
+            while (i > 0)
+                close(ret_fds[--i]);
+            return error;
+        }
+    }
+    return 0;
+}
+
+int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, uint32_t count,
+                        struct fl_image **ret_image)
+{
+    struct stat file;
+    struct fl_image *image = NULL;
+    int *own = fds && count > 0 ? malloc(count * sizeof(*own)) : NULL;
+    if (!own)
+        return fds && count > 0 ? -ENOMEM : -EINVAL;
+    int error = fstat(fds[0], &file) == 0 ? duplicate(fds, count, own) : -errno;
+    if (!error)
+        error = fl_image_open_files(own, count, &image);
+    free(own);
+    if (error)
+        return error;
+    error = add(images, &file, id, image, ret_image);
+    fl_image_unref(image);
+    return error;
+}
+
+// NULL if it is not from here.
+static struct entry *entry_of(struct fl_images *images, const struct fl_image *image)
+{
+    struct entry *entry;
+    cds_list_for_each_entry(entry, &images->open, link)
+    {
+        if (entry->image == image)
+            return entry;
+    }
+    return NULL;
+}
+
+struct fl_image *fl_images_use(struct fl_images *images, struct fl_image *image)
+{
+    pthread_mutex_lock(&images->lock);
+    entry_of(images, image)->users++;
+    pthread_mutex_unlock(&images->lock);
+    return fl_image_ref(image);
+}
+
+uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image)
+{
+    if (!images)
+        return 0;
+    pthread_mutex_lock(&images->lock);
+    struct entry *entry = entry_of(images, image);
+    pthread_mutex_unlock(&images->lock);
+    if (!entry)
+        return 0;
+    if (!entry->record) {
+        entry->record = fl_kept_new_id(images->kept);
+        fl_kept_put_image(images->kept, entry->record, image);
+    }
+    return entry->record;
+}
+
+void fl_images_keep_all(struct fl_images *images)
+{
+    struct entry *entry;
+    if (!images)
+        return;
+    pthread_mutex_lock(&images->lock);
+    cds_list_for_each_entry(entry, &images->open, link)
+    {
+        if (entry->record)
+            fl_kept_put_image(images->kept, entry->record, entry->image);
+    }
+    pthread_mutex_unlock(&images->lock);
 }
 
 void fl_images_put(struct fl_images *images, struct fl_image *image)
 {
     struct entry *last = NULL;
-    struct entry *entry;
     if (images) {
         pthread_mutex_lock(&images->lock);
-        cds_list_for_each_entry(entry, &images->open, link)
-        {
-            if (entry->image == image) {
-                if (--entry->users == 0)
-                    last = entry;
-                break;
-            }
-        }
-        if (last)
+        struct entry *entry = entry_of(images, image);
+        if (entry && --entry->users == 0) {
+            last = entry;
             cds_list_del(&last->link);
+        }
         pthread_mutex_unlock(&images->lock);
     }
     fl_image_unref(image);
     if (last) {
+        if (last->record)
+            fl_kept_drop(images->kept, FL_RECORD_IMAGE, last->record);
         fl_image_unref(last->image);
         free(last);
     }
 }
 
-int fl_images_new(struct fl_reader *reader, struct fl_images **ret_images)
+int fl_images_new(struct fl_reader *reader, struct fl_kept *kept, struct fl_images **ret_images)
 {
     struct fl_images *images = calloc(1, sizeof(*images));
     if (!images)
         return -ENOMEM;
     images->reader = reader;
+    images->kept = kept;
     pthread_mutex_init(&images->lock, NULL);
     CDS_INIT_LIST_HEAD(&images->open);
     *ret_images = images;

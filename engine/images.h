@@ -8,14 +8,25 @@
 #include "snapshot/read.h"
 
 struct fl_images;
+struct fl_kept;
 
-// Takes no ownership of the reader, which must outlive it.
-int fl_images_new(struct fl_reader *reader, struct fl_images **ret_images);
+// Takes no ownership of the reader and of what is kept, which must outlive it.
+int fl_images_new(struct fl_reader *reader, struct fl_kept *kept, struct fl_images **ret_images);
 void fl_images_free(struct fl_images *images); // NULL is allowed
 
 // Reader threads: blocks on storage. A user more, and a reference for the caller.
 int fl_images_get(struct fl_images *images, const char *name, struct fl_image **ret_image);
-// Any thread. A user less, and the caller's reference: the last user closes it. Also for images
+// The same from the files of the keeper's record `id`. The caller keeps the descriptors.
+int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, uint32_t count,
+                        struct fl_image **ret_image);
+// Control thread. A user more of one that is in use, and a reference.
+struct fl_image *fl_images_use(struct fl_images *images, struct fl_image *image);
+// Control thread. Has the keeper hold it for a successor from now on, until its last user goes. The
+// number of its record; 0 if it is not from here.
+uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image);
+// Control thread. Again, for a new keeper.
+void fl_images_keep_all(struct fl_images *images);
+// Control thread. A user less, and the caller's reference: the last user closes it. Also for images
 // that are not from here (or images being NULL): then only the reference goes.
 void fl_images_put(struct fl_images *images, struct fl_image *image);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,9 @@
 
 #include "engine/clock.h"
 #include "engine/connection.h"
+#include "engine/description.h"
+#include "engine/engine.h"
+#include "engine/kept.h"
 #include "engine/log.h"
 
 enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024, DESCRIPTORS_FREE = 512 };
@@ -50,18 +54,19 @@ static bool accept_one(struct fl_listener *listener)
         fl_listeners_pause(server);
         return false;
     }
-    int fd = accept4(listener->listening.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    uint64_t record = 0;
+    int fd = fl_kept_accept(server->engine->kept, listener->id, listener->listening.fd, &record);
     if (fd >= 0) {
-        fl_connection_new(server, listener->image, fd);
+        fl_connection_new(server, listener->image, fd, record);
         return true;
     }
-    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+    if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
         fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->path,
-               strerror(errno));
+               strerror(-fd));
         fl_listeners_pause(server);
         return false;
     }
-    return errno == ECONNABORTED || errno == EINTR;
+    return fd == -ECONNABORTED || fd == -EINTR;
 }
 
 static void ready(struct fl_source *source, uint32_t events)
@@ -74,6 +79,8 @@ static void ready(struct fl_source *source, uint32_t events)
 
 static void free_listener(struct fl_listener *listener)
 {
+    if (listener->description >= 0)
+        close(listener->description);
     free(listener->image);
     free(listener->path);
     free(listener);
@@ -87,6 +94,7 @@ static void close_listener(struct fl_listener *listener)
     fl_socket_unlink(listener->path, &listener->listening);
     while (accept_one(listener)) {
     }
+    fl_kept_drop(listener->server->engine->kept, FL_RECORD_LISTENER, listener->id);
     close(listener->listening.fd);
     cds_list_del(&listener->link);
     free_listener(listener);
@@ -115,17 +123,54 @@ static struct fl_listener *new_listener(struct fl_server *server, const char *im
     listener->image = strdup(image);
     listener->path = strdup(path);
     listener->server = server;
+    listener->description = -1;
     if (listener->image && listener->path)
         return listener;
     free_listener(listener);
     return NULL;
 }
 
+static int watch(struct fl_listener *listener)
+{
+    struct fl_server *server = listener->server;
+    listener->seen = true;
+    listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = ready};
+    cds_list_add_tail(&listener->link, &server->listeners);
+    return server->accept_again_ns ? 0 : fl_server_watch(server, &listener->source, EPOLLIN);
+}
+
+static int describe(struct fl_listener *listener)
+{
+    struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
+                                         .version = FL_DESCRIPTION_VERSION,
+                                         .automatic = listener->automatic,
+                                         .dev = listener->listening.dev,
+                                         .ino = listener->listening.ino};
+    snprintf(description.image, sizeof(description.image), "%s", listener->image);
+    snprintf(description.path, sizeof(description.path), "%s", listener->path);
+    listener->description = fl_description_write(&description);
+    return listener->description < 0 ? listener->description : 0;
+}
+
+// Before the first connection: one that is accepted refers to the record.
+static int keep(struct fl_listener *listener)
+{
+    struct fl_kept *kept = listener->server->engine->kept;
+    if (!kept)
+        return 0;
+    listener->id = fl_kept_new_id(kept);
+    int error = describe(listener);
+    if (!error)
+        fl_kept_put_listener(kept, listener->id, listener->listening.fd, listener->description);
+    return error;
+}
+
 int fl_listener_add(struct fl_server *server, const char *image, const char *path,
                     const struct fl_socket_access *access, bool automatic, const char **ret_reason)
 {
     struct fl_listener *listener = new_listener(server, image, path);
-    int error = listener ? fl_socket_listen(path, access, &listener->listening) : -ENOMEM;
+    int error =
+        listener ? fl_socket_listen(path, SOCK_STREAM, access, &listener->listening) : -ENOMEM;
     if (error) {
         *ret_reason = why(error);
         if (listener)
@@ -133,10 +178,9 @@ int fl_listener_add(struct fl_server *server, const char *image, const char *pat
         return error;
     }
     listener->automatic = automatic;
-    listener->seen = true;
-    listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = ready};
-    cds_list_add_tail(&listener->link, &server->listeners);
-    error = server->accept_again_ns ? 0 : fl_server_watch(server, &listener->source, EPOLLIN);
+    error = keep(listener);
+    int watched = watch(listener);
+    error = error ? error : watched;
     if (error) {
         *ret_reason = why(error);
         close_listener(listener);
@@ -144,6 +188,36 @@ int fl_listener_add(struct fl_server *server, const char *image, const char *pat
     }
     fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", image, path);
     return 0;
+}
+
+void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL_FDS])
+{
+    struct fl_description description;
+    bool whole = fds[0] >= 0 && fds[1] >= 0 && fl_description_read(fds[1], &description) == 0;
+    struct fl_listener *listener =
+        whole ? new_listener(server, description.image, description.path) : NULL;
+    if (!listener) {
+        fl_log(FL_LOG_ERROR, "event=adopt_failed listener=%" PRIu64, id);
+        fl_kept_drop(server->engine->kept, FL_RECORD_LISTENER, id);
+        return;
+    }
+    listener->id = id;
+    listener->automatic = description.automatic != 0;
+    listener->listening =
+        (struct fl_listening){.fd = fds[0], .dev = description.dev, .ino = description.ino};
+    listener->description = fds[1];
+    fds[0] = fds[1] = -1;
+    int error = watch(listener);
+    if (error)
+        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
+               listener->image, listener->path, strerror(-error));
+}
+
+void fl_listeners_keep(struct fl_server *server)
+{
+    struct fl_listener *listener;
+    cds_list_for_each_entry(listener, &server->listeners, link) fl_kept_put_listener(
+        server->engine->kept, listener->id, listener->listening.fd, listener->description);
 }
 
 void fl_listeners_close(struct fl_server *server)

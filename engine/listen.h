@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "engine/channel.h"
 #include "engine/server.h"
 
 struct fl_listener {
@@ -14,6 +15,8 @@ struct fl_listener {
     struct cds_list_head link;
     struct fl_server *server;
     struct fl_listening listening;
+    uint64_t id;     // of the keeper's record
+    int description; // memfd, likewise; -1 without a keeper to be
     char *image;
     char *path;
     bool automatic; // made for an image of the store, goes with it
@@ -23,6 +26,10 @@ struct fl_listener {
 // 0, or -errno with a constant sentence.
 int fl_listener_add(struct fl_server *server, const char *image, const char *path,
                     const struct fl_socket_access *access, bool automatic, const char **ret_reason);
+// A predecessor's: the socket and its description.
+void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL_FDS]);
+// Has a new keeper hold them all.
+void fl_listeners_keep(struct fl_server *server);
 void fl_listeners_close(struct fl_server *server);
 
 // Stop accepting for a moment, and go on.

@@ -66,6 +66,8 @@ bool fl_parks_run_due(struct fl_worker *worker);
 uint64_t fl_parks_next_due(const struct fl_worker *worker);
 // Fails those of the VM whose deadline has passed.
 void fl_parks_expire(struct fl_vm *vm, uint64_t now);
+// When the oldest fault that waits for storage was read; FL_NEVER if none does.
+uint64_t fl_parks_oldest(const struct fl_vm *vm);
 // Ends all of the VM.
 void fl_parks_end_all(struct fl_vm *vm);
 

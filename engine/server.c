@@ -9,18 +9,24 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
 
+#include "engine/adopt.h"
 #include "engine/attach.h"
 #include "engine/clock.h"
 #include "engine/connection.h"
 #include "engine/control.h"
 #include "engine/follow.h"
 #include "engine/images.h"
+#include "engine/keeper_socket.h"
+#include "engine/kept.h"
 #include "engine/listen.h"
 #include "engine/log.h"
+#include "engine/worker.h"
 #include "snapshot/read.h"
 
 #define RELEASE_EVERY (500 * FL_NS_PER_MS)
@@ -38,7 +44,13 @@ struct run {
     struct fl_source mail;
     struct fl_follow *follow;
     struct stop stop;
+    uint64_t lonely_ns; // with neither keeper nor VM: when to end; FL_NEVER
+    bool failed;        // could not begin to serve
+    char *reason;       // why it cannot start
+    size_t reason_size;
 };
+
+#define LONELY (10 * FL_NS_PER_S)
 
 int fl_server_watch(struct fl_server *server, struct fl_source *source, uint32_t events)
 {
@@ -60,18 +72,25 @@ void fl_server_drain(struct fl_server *server, bool release)
                release ? "yes" : "no");
     server->refusing = true;
     server->releasing = server->releasing || release;
+    fl_server_keep_mode(server);
     fl_listeners_close(server);
 }
 
-static void begin_stop(struct run *run, uint64_t now)
+static struct run *run_of(struct fl_server *server)
 {
-    struct fl_server *server = &run->server;
+    return caa_container_of(server, struct run, server);
+}
+
+void fl_server_stop(struct fl_server *server, uint64_t timeout_ms)
+{
+    struct run *run = run_of(server);
+    uint64_t now = fl_now();
     if (server->stopping) { // asked again: no more patience
         run->stop.kill_ns = now;
         return;
     }
     server->stopping = true;
-    run->stop.kill_ns = now + server->engine->options.stop_timeout_ms * FL_NS_PER_MS;
+    run->stop.kill_ns = now + timeout_ms * FL_NS_PER_MS;
     fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vm_count);
     fl_server_drain(server, true);
 }
@@ -95,7 +114,81 @@ static void on_signal(struct fl_source *source, uint32_t events)
     struct run *run = caa_container_of(source, struct run, signals);
     struct signalfd_siginfo info;
     while (read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
-        begin_stop(run, fl_now());
+        fl_server_stop(&run->server, run->server.engine->options.stop_timeout_ms);
+}
+
+// --- with a keeper ---
+
+void fl_server_keep_mode(struct fl_server *server)
+{
+    uint64_t mode =
+        (server->refusing ? FL_MODE_REFUSING : 0U) | (server->releasing ? FL_MODE_RELEASING : 0U);
+    if (mode)
+        fl_kept_put_mode(server->engine->kept, mode);
+}
+
+void fl_server_keep_sockets(struct fl_server *server)
+{
+    for (int id = FL_SOCKET_CONTROL; id <= FL_SOCKET_KEEPER; id++) {
+        if (server->inherited[id] >= 0)
+            fl_kept_put_socket(server->engine->kept, (enum fl_kept_socket)id,
+                               server->inherited[id]);
+    }
+}
+
+int fl_server_listen(struct fl_server *server, enum fl_kept_socket id, const char *path, int type,
+                     const struct fl_socket_access *access, struct fl_listening *ret_listening)
+{
+    struct stat status;
+    // Again: whoever connects is told the pid of the process that was the last to do this.
+    if (server->inherited[id] >= 0 && lstat(path, &status) == 0 && S_ISSOCK(status.st_mode) &&
+        listen(server->inherited[id], SOMAXCONN) == 0) {
+        *ret_listening = (struct fl_listening){server->inherited[id], status.st_dev, status.st_ino};
+        return 0;
+    }
+    int error = fl_socket_listen(path, type, access, ret_listening);
+    if (error)
+        return error;
+    if (server->inherited[id] >= 0) // its file is gone: nobody can reach it
+        close(server->inherited[id]);
+    server->inherited[id] = ret_listening->fd;
+    fl_kept_put_socket(server->engine->kept, id, ret_listening->fd);
+    return 0;
+}
+
+// No thread of ours touches a VM any more. All that we have the keeper has, too.
+void fl_server_yield(struct fl_server *server)
+{
+    struct fl_engine *engine = server->engine;
+    fl_rcu_offline();
+    for (unsigned i = 0; i < engine->worker_count; i++)
+        fl_worker_halt(&engine->workers[i]);
+    fl_kept_yielded(engine->kept);
+    fl_log(FL_LOG_INFO, "event=yielded pid=%d vms=%u", (int)getpid(), engine->vm_count);
+    _exit(0);
+}
+
+void fl_server_keeper_lost(struct fl_server *server)
+{
+    if (!server->serving) { // a standby is of no use to anybody
+        server->stopping = true;
+        return;
+    }
+    fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
+           server->engine->vm_count);
+}
+
+// An engine that nobody looks after, and that nobody needs, must not stay for ever.
+static uint64_t when_lonely(struct run *run, uint64_t now)
+{
+    const struct fl_server *server = &run->server;
+    bool lonely = server->options->channel >= 0 && server->serving &&
+                  !fl_kept_any(server->engine->kept) && server->engine->vm_count == 0;
+    if (!lonely)
+        run->lonely_ns = FL_NEVER;
+    else if (run->lonely_ns == FL_NEVER)
+        run->lonely_ns = now + LONELY;
+    return run->lonely_ns;
 }
 
 // --- the loop ---
@@ -117,7 +210,8 @@ static uint64_t next_due(struct run *run)
         due = server->accept_again_ns;
     if (server->releasing && server->engine->vm_count > 0 && run->stop.again_ns < due)
         due = run->stop.again_ns;
-    return due;
+    uint64_t lonely = when_lonely(run, fl_now());
+    return lonely < due ? lonely : due;
 }
 
 static void wait_and_dispatch(struct run *run)
@@ -142,10 +236,17 @@ static void wait_and_dispatch(struct run *run)
     }
 }
 
+static bool ended(const struct run *run)
+{
+    const struct fl_server *server = &run->server;
+    return run->failed ||
+           (server->stopping && server->engine->vm_count == 0 && server->connection_count == 0);
+}
+
 static void loop(struct run *run)
 {
     struct fl_server *server = &run->server;
-    while (!server->stopping || server->engine->vm_count > 0 || server->connection_count > 0) {
+    while (!ended(run)) {
         wait_and_dispatch(run);
         fl_mailbox_drain(&server->engine->control, server->engine);
         uint64_t now = fl_now();
@@ -155,6 +256,10 @@ static void loop(struct run *run)
             fl_listeners_resume(server);
         if (server->releasing && server->engine->vm_count > 0)
             go_on_releasing(run, now);
+        if (when_lonely(run, now) <= now) {
+            fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
+            server->stopping = true;
+        }
         fl_rcu_quiescent();
     }
 }
@@ -200,12 +305,23 @@ static int start_store(struct run *run, char *reason, size_t size)
                  store_trouble(error));
         return error;
     }
-    error = fl_images_new(server->reader, &server->engine->images);
-    if (error) {
+    error = fl_kept_start(server, options->channel, &server->engine->kept);
+    if (!error)
+        error = fl_images_new(server->reader, server->engine->kept, &server->engine->images);
+    if (error)
         snprintf(reason, size, "%s", strerror(-error));
-        return error;
-    }
-    error = fl_control_start(server, options->control, &server->control, reason, size);
+    return error;
+}
+
+// What a standby does not do yet: be found by others.
+static int open_doors(struct run *run, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    const struct fl_server_options *options = server->options;
+    int error = fl_control_start(server, options->control, &server->control, reason, size);
+    if (!error)
+        error =
+            fl_keeper_socket_start(server, options->control, &server->keeper_socket, reason, size);
     if (error)
         return error;
     error = fl_follow_start(server, &run->follow);
@@ -213,6 +329,22 @@ static int start_store(struct run *run, char *reason, size_t size)
         snprintf(reason, size, "the store %s cannot be followed: %s", options->store,
                  strerror(-error));
     return error;
+}
+
+void fl_server_serve(struct fl_server *server, uint64_t generation)
+{
+    struct run *run = run_of(server);
+    fl_adopt_end(server);
+    server->serving = true;
+    server->refusing = (server->mode & FL_MODE_REFUSING) != 0;
+    server->releasing = (server->mode & FL_MODE_RELEASING) != 0;
+    if (open_doors(run, run->reason, run->reason_size) != 0) {
+        run->failed = true;
+        return;
+    }
+    fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u generation=%" PRIu64, (int)getpid(),
+           server->engine->worker_count, generation);
+    fl_kept_serving(server->engine->kept);
 }
 
 static int start_raw(struct run *run, char *reason, size_t size)
@@ -258,11 +390,14 @@ static void end(struct run *run)
     struct fl_server *server = &run->server;
     fl_listeners_close(server);
     fl_control_stop(server->control);
+    fl_keeper_socket_stop(server->keeper_socket);
     fl_follow_stop(run->follow);
     if (server->engine) {
         struct fl_images *images = server->engine->images;
+        struct fl_kept *kept = server->engine->kept;
         fl_engine_stop(server->engine);
         fl_images_free(images);
+        fl_kept_stop(kept);
     }
     fl_image_unref(server->raw);
     if (server->reader)
@@ -273,19 +408,38 @@ static void end(struct run *run)
         close(server->epoll_fd);
 }
 
+// Without a keeper.
+static void begin_alone(struct run *run)
+{
+    if (run->server.options->store)
+        run->failed = open_doors(run, run->reason, run->reason_size) != 0;
+    run->server.serving = true;
+    if (!run->failed)
+        fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
+               run->server.engine->worker_count);
+}
+
 int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size)
 {
-    struct run run = {
-        .server = {.options = options, .epoll_fd = -1}, .signals.fd = -1, .stop.kill_ns = FL_NEVER};
+    struct run run = {.server = {.options = options, .epoll_fd = -1, .inherited = {-1, -1, -1}},
+                      .signals.fd = -1,
+                      .stop.kill_ns = FL_NEVER,
+                      .lonely_ns = FL_NEVER,
+                      .reason = ret_reason,
+                      .reason_size = size};
     CDS_INIT_LIST_HEAD(&run.server.listeners);
     CDS_INIT_LIST_HEAD(&run.server.connections);
+    CDS_INIT_LIST_HEAD(&run.server.incoming);
     int error = start(&run, ret_reason, size);
-    if (!error) {
-        fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
-               run.server.engine->worker_count);
+    // A standby begins to serve when the keeper says so.
+    if (!error && options->channel < 0)
+        begin_alone(&run);
+    if (!error)
         loop(&run);
+    if (!error && !run.failed && run.server.serving) {
+        fl_kept_ended(run.server.engine->kept);
         fl_log(FL_LOG_INFO, "event=stopped");
     }
     end(&run);
-    return error;
+    return run.failed ? -EIO : error;
 }

@@ -10,12 +10,14 @@
 
 #include <urcu/list.h>
 
+#include "engine/channel.h"
 #include "engine/engine.h"
 #include "engine/unix_socket.h"
 
 struct fl_control;
 struct fl_image;
 struct fl_images;
+struct fl_keeper_socket;
 struct fl_reader;
 
 struct fl_server_options {
@@ -28,7 +30,13 @@ struct fl_server_options {
     const char *raw_file;
     const char *raw_socket;
     struct fl_socket_access access; // of the images' sockets
+    int channel;                    // to the keeper; -1: without one
 };
+
+// The descriptor at which an engine that a keeper has started finds its channel.
+enum { FL_ENGINE_CHANNEL = 3 };
+// What the path of the control API gets appended for the socket that new keepers connect to.
+#define FL_KEEPER_SUFFIX ".keeper"
 
 // Serves until SIGTERM, SIGINT or SIGHUP, then until no VM needs it any more. 0, or -errno with the
 // sentence that says why it could not start.
@@ -52,14 +60,33 @@ struct fl_server {
     struct cds_list_head listeners;
     struct cds_list_head connections;
     unsigned connection_count;
-    uint64_t accept_again_ns; // out of descriptors: when to accept again; 0: accepting
-    bool refusing;            // no new VM: draining or stopping
-    bool releasing;           // VMs are filled and let go
-    bool stopping;            // ends when there is no VM left
+    uint64_t accept_again_ns;      // out of descriptors: when to accept again; 0: accepting
+    struct cds_list_head incoming; // of adopt.c
+    struct fl_keeper_socket *keeper_socket;
+    int inherited[FL_SOCKET_KEEPER + 1]; // a predecessor's listening sockets, -1: none
+    uint64_t mode;                       // FL_MODE_*, a predecessor's
+    bool serving;                        // false: a standby, that owns nothing
+    bool refusing;                       // no new VM: draining or stopping
+    bool releasing;                      // VMs are filled and let go
+    bool stopping;                       // ends when there is no VM left
 };
 
 // No new VM from now on; with `release`, those there are filled and let go. Cannot be taken back.
 void fl_server_drain(struct fl_server *server, bool release);
+
+// What the keeper says (channel.h).
+void fl_server_serve(struct fl_server *server, uint64_t generation);
+void fl_server_stop(struct fl_server *server, uint64_t timeout_ms);
+void fl_server_yield(struct fl_server *server);
+void fl_server_keeper_lost(struct fl_server *server);
+// For a new keeper.
+void fl_server_keep_mode(struct fl_server *server);
+void fl_server_keep_sockets(struct fl_server *server);
+
+// Listens at a path, or takes over the socket that a predecessor listened with; the keeper holds it
+// from now on.
+int fl_server_listen(struct fl_server *server, enum fl_kept_socket id, const char *path, int type,
+                     const struct fl_socket_access *access, struct fl_listening *ret_listening);
 
 int fl_server_watch(struct fl_server *server, struct fl_source *source, uint32_t events);
 void fl_server_unwatch(struct fl_server *server, struct fl_source *source);

@@ -8,6 +8,7 @@
 #include "engine/attach.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
+#include "engine/kept.h"
 #include "engine/stats.h"
 #include "engine/vm.h"
 
@@ -77,12 +78,19 @@ static json_t *cache(const struct fl_stats *stats)
                      "evictions", (json_int_t)cache->evictions);
 }
 
+static json_t *keeper(const struct fl_engine *engine)
+{
+    json_t *news = json_loads(fl_kept_news(engine->kept), JSON_DECODE_ANY, NULL);
+    return news ? news : json_null();
+}
+
 static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
 {
     json_t *vms = json_array();
     fl_vms_each(engine, add_vm, vms);
     return json_pack(
-        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:{s:I, s:I, s:I}, s:o, s:o, s:{s:I, s:I}, s:o}",
+        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:{s:I, s:I, s:I}, s:o, s:o, s:{s:I, s:I}, s:o, "
+        "s:o}",
         "version", FAULTLINE_VERSION, "pid", (int)getpid(), "workers", (int)stats->workers,
         "uptime_seconds", (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
         (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
@@ -90,7 +98,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
         (json_int_t)stats->copied_pages, "zeroed", (json_int_t)stats->zeroed_pages, "removed",
         (json_int_t)stats->removed_pages, "latency_us", latency(stats), "cache", cache(stats),
         "memory", "allocated", (json_int_t)stats->allocated_bytes, "resident",
-        (json_int_t)stats->resident_bytes, "vm_list", vms);
+        (json_int_t)stats->resident_bytes, "keeper", keeper(engine), "vm_list", vms);
 }
 
 char *fl_status_json(struct fl_engine *engine)

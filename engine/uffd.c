@@ -125,6 +125,16 @@ int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes)
     return call(fd, UFFDIO_WAKE, &range);
 }
 
+// The kernel takes any range below the end of the address space (of 47 bits on x86-64, where the
+// second half is refused; of 48 on arm64), registered or not.
+void fl_uffd_wake_all(int fd)
+{
+    const uint64_t first = 1U << 20;
+    const uint64_t half = 1ULL << 47;
+    fl_uffd_wake(fd, first, half - (1U << 16) - first);
+    fl_uffd_wake(fd, half, half - (1U << 16));
+}
+
 int fl_uffd_unregister(int fd, uint64_t start, uint64_t bytes)
 {
     struct uffdio_range range = {.start = start, .len = bytes};
@@ -166,4 +176,12 @@ bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes)
     // For private memory CONTINUE has nothing to map and is always refused, but with -ENOENT only
     // where nothing is registered (mm/userfaultfd.c looks for the mapping first).
     return fl_uffd_continue(fd, address, page_bytes) != -ENOENT;
+}
+
+bool fl_uffd_owns(int fd, uint64_t start, uint64_t bytes)
+{
+    // To register what is registered with it already is nothing to do; what is another's is -EBUSY.
+    struct uffdio_register request = {.range = {.start = start, .len = bytes},
+                                      .mode = UFFDIO_REGISTER_MODE_MISSING};
+    return call(fd, UFFDIO_REGISTER, &request) == 0;
 }

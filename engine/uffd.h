@@ -38,6 +38,8 @@ int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, uint64_t *ret_done);
 // -ENOSYS where the kernel cannot poison (before 6.6).
 int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes);
 int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes);
+// Wakes whoever waits on it, wherever: each looks again, and asks again if it must.
+void fl_uffd_wake_all(int fd);
 int fl_uffd_unregister(int fd, uint64_t start, uint64_t bytes);
 // Resolve faults of a kind the engine never asked for but a client can arrange for.
 int fl_uffd_unprotect(int fd, uint64_t start, uint64_t bytes);
@@ -51,5 +53,7 @@ bool fl_uffd_alive(int fd);
 bool fl_uffd_removing(int fd);
 // False if the page at `address` is not registered with it (any more). Changes nothing.
 bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes);
+// Whether memory that is registered with some userfaultfd is with this one. Changes nothing then.
+bool fl_uffd_owns(int fd, uint64_t start, uint64_t bytes);
 
 #endif

@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-int fl_socket_connect(const char *path)
+int fl_socket_connect(const char *path, int type)
 {
     // A path may be longer than an address, a path to an open descriptor never is.
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -20,7 +20,7 @@ int fl_socket_connect(const char *path)
     if (place < 0)
         return -errno;
     snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", place);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int error = fd < 0 ? -errno : 0;
     if (!error && connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
         error = -errno;
@@ -31,17 +31,17 @@ int fl_socket_connect(const char *path)
 }
 
 // 0: nothing is there, or the socket of somebody dead.
-static int check_place(const char *path)
+static int check_place(const char *path, int type)
 {
     struct stat status;
     if (lstat(path, &status) != 0)
         return errno == ENOENT ? 0 : -errno;
     if (!S_ISSOCK(status.st_mode))
         return -EEXIST;
-    int fd = fl_socket_connect(path);
+    int fd = fl_socket_connect(path, type);
     if (fd >= 0)
         close(fd);
-    if (fd >= 0 || fd == -EAGAIN)
+    if (fd >= 0 || fd == -EAGAIN || fd == -EPROTOTYPE)
         return -EADDRINUSE;
     return fd == -ECONNREFUSED || fd == -ENOENT ? 0 : fd;
 }
@@ -80,21 +80,21 @@ static int prepare(int fd, int directory, const char *temporary,
     return 0;
 }
 
-int fl_socket_listen(const char *path, const struct fl_socket_access *access,
+int fl_socket_listen(const char *path, int type, const struct fl_socket_access *access,
                      struct fl_listening *ret_listening)
 {
     static _Atomic unsigned number;
     const char *base = NULL;
     char temporary[48];
     struct fl_listening listening;
-    int error = check_place(path);
+    int error = check_place(path, type);
     if (error)
         return error;
     int directory = open_directory(path, &base);
     if (directory < 0)
         return directory;
     snprintf(temporary, sizeof(temporary), ".faultline-%d-%u", (int)getpid(), number++);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     error = fd < 0 ? -errno : prepare(fd, directory, temporary, access, &listening);
     if (!error && renameat(directory, temporary, directory, base) != 0)
         error = -errno;

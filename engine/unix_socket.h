@@ -20,8 +20,9 @@ struct fl_listening {
     ino_t ino;
 };
 
-// -EADDRINUSE: somebody listens there. -EEXIST: there is something that is no socket.
-int fl_socket_listen(const char *path, const struct fl_socket_access *access,
+// type: SOCK_STREAM or SOCK_SEQPACKET. -EADDRINUSE: somebody listens there. -EEXIST: there is
+// something that is no socket.
+int fl_socket_listen(const char *path, int type, const struct fl_socket_access *access,
                      struct fl_listening *ret_listening);
 // Removes the path if it is still ours: nobody can connect any more.
 void fl_socket_unlink(const char *path, const struct fl_listening *listening);
@@ -29,6 +30,6 @@ void fl_socket_unlink(const char *path, const struct fl_listening *listening);
 void fl_socket_close(const char *path, struct fl_listening *listening);
 
 // Connects to a path of any length. The descriptor, or -errno.
-int fl_socket_connect(const char *path);
+int fl_socket_connect(const char *path, int type);
 
 #endif

@@ -56,9 +56,10 @@ struct fl_vm {
     struct fl_image *image; // NULL: the handshake was refused; every fault is poisoned
     enum fl_on_error on_error;
     struct fl_worker *owner;
+    int socket;     // of the handshake; open to our end, whatever the VMM does with its own
+    bool inherited; // somebody else served it before
 
     // Owner only.
-    int socket; // -1 once the VMM has closed it
     _Atomic enum fl_vm_phase phase;
     bool unwatched; // epoll would not have its userfaultfd: it stays hot
     bool killed;    // SIGKILL was sent

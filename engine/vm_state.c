@@ -2,9 +2,12 @@
 #include "engine/vm_state.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/bitmap.h"
@@ -16,16 +19,24 @@ static uint64_t align_up(uint64_t bytes)
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+// A read() into a page that is not in memory fails when a SIGKILL comes meanwhile, and what was
+// taken out of the queue for it is lost. Without the right to lock it stays merely unlikely.
+static void lock_inbox(const struct fl_vm_state *state)
+{
+    mlock(state, sizeof(*state));
+}
+
 // NULL with errno set.
 static struct fl_vm_state *map_new(uint64_t id, uint64_t bytes, int *ret_fd)
 {
     char name[32];
     snprintf(name, sizeof(name), "faultline-vm-%llu", (unsigned long long)id);
-    int fd = memfd_create(name, MFD_CLOEXEC);
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return NULL;
     void *map = MAP_FAILED;
-    if (ftruncate(fd, (off_t)bytes) == 0)
+    if (ftruncate(fd, (off_t)bytes) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
         map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED) {
         int error = errno;
@@ -56,6 +67,60 @@ int fl_vm_state_create(uint64_t id, int64_t pid, const char *image, const struct
     snprintf(state->image, sizeof(state->image), "%s", image);
     state->layout = *layout;
     state->magic = FL_VM_STATE_MAGIC;
+    lock_inbox(state);
+    *ret_state = state;
+    return 0;
+}
+
+// The regions of a layout, taken one by one as if they had come in a handshake.
+static bool layout_holds(const struct fl_layout *layout)
+{
+    const char *reason = NULL;
+    struct fl_layout checked = *layout;
+    if (layout->regions == 0)
+        return layout->pages == 0;
+    if (layout->regions > FL_REGIONS_MAX || fl_layout_finish(&checked, &reason) != 0 ||
+        checked.pages != layout->pages)
+        return false;
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        if (checked.region[i].first_page != layout->region[i].first_page)
+            return false;
+    }
+    return true;
+}
+
+static int check(const struct fl_vm_state *state, uint64_t bytes)
+{
+    if (state->magic != FL_VM_STATE_MAGIC)
+        return -EINVAL;
+    if (state->version != FL_VM_STATE_VERSION || state->bytes != sizeof(*state))
+        return -EPROTONOSUPPORT;
+    uint64_t map_bytes = align_up(fl_bitmap_bytes(state->layout.pages));
+    uint64_t removed = align_up(sizeof(*state));
+    if (state->total_bytes != bytes || bytes != removed + 2 * map_bytes ||
+        state->removed_offset != removed || state->installed_offset != removed + map_bytes ||
+        !memchr(state->image, '\0', sizeof(state->image)) || !layout_holds(&state->layout))
+        return -EINVAL;
+    return 0;
+}
+
+int fl_vm_state_open(int fd, struct fl_vm_state **ret_state)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        return -errno;
+    if (!S_ISREG(status.st_mode) || (size_t)status.st_size < sizeof(struct fl_vm_state))
+        return -EINVAL;
+    size_t bytes = (size_t)status.st_size;
+    struct fl_vm_state *state = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (state == MAP_FAILED)
+        return -errno;
+    int error = check(state, bytes);
+    if (error) {
+        munmap(state, bytes);
+        return error;
+    }
+    lock_inbox(state);
     *ret_state = state;
     return 0;
 }

@@ -25,7 +25,13 @@
 #include "engine/region.h"
 
 #define FL_VM_STATE_MAGIC 0x656e696c746c6166ULL // "faultlin", little-endian
-enum { FL_VM_STATE_VERSION = 1, FL_INBOX = 64, FL_IMAGE_NAME_BYTES = 136 };
+enum { FL_VM_STATE_VERSION = 2, FL_INBOX = 64, FL_IMAGE_NAME_BYTES = 136 };
+
+// Flags.
+enum {
+    FL_VM_STATE_KILL = 1,     // policy: a page that cannot be had kills the VM
+    FL_VM_STATE_RELEASED = 2, // its memory is complete and unregistered
+};
 
 struct fl_vm_counters {
     fl_counter faults;    // messages that asked for a page
@@ -45,17 +51,22 @@ struct fl_vm_state {
     uint64_t installed_offset; //
     uint64_t total_bytes;
     char image[FL_IMAGE_NAME_BYTES]; // empty: no image, every fault is poisoned
+    uint64_t image_record;           // the keeper's record of the image; 0: none
+    uint64_t flags;                  // FL_VM_STATE_*
     struct fl_layout layout;
     struct fl_vm_counters counters;
     struct uffd_msg inbox[FL_INBOX];
 };
 
 static_assert(sizeof(struct uffd_msg) == 32, "the kernel's message size");
-static_assert(offsetof(struct fl_vm_state, layout) == 192, "layout of version 1");
+static_assert(offsetof(struct fl_vm_state, layout) == 208, "layout of version 2");
 
 // Makes the memfd and maps it. `layout` may have no pages. -ENOMEM, -EMFILE ...
 int fl_vm_state_create(uint64_t id, int64_t pid, const char *image, const struct fl_layout *layout,
                        int *ret_fd, struct fl_vm_state **ret_state);
+// Maps the memfd of a predecessor, and trusts nothing in it: -EINVAL if it is none or makes no
+// sense, -EPROTONOSUPPORT if it is of another version. The caller keeps the descriptor.
+int fl_vm_state_open(int fd, struct fl_vm_state **ret_state);
 // Unmaps; the caller closes the descriptor.
 void fl_vm_state_unmap(struct fl_vm_state *state);
 

@@ -61,6 +61,16 @@ static void doubt(struct fl_worker *worker, struct fl_vm *vm)
     worker->look_ns = 0;
 }
 
+// Somebody else served it before, and may have ended at any instruction: what it read and did not
+// act on is in the inbox, and every fault that it read is asked anew once its waiter is woken.
+static void succeed(struct fl_worker *worker, struct fl_vm *vm)
+{
+    fl_inbox_replay(worker, vm);
+    fl_uffd_wake_all(vm->uffd);
+    if (vm->state->flags & FL_VM_STATE_RELEASED)
+        fl_fill_go_on_releasing(worker, vm);
+}
+
 // Edge-triggered: a hot VM is read in every round until it has nothing, and from then on the next
 // fault raises an event.
 static void take_over(void *owner, struct fl_mail *mail)
@@ -79,6 +89,8 @@ static void take_over(void *owner, struct fl_mail *mail)
         fl_log(FL_LOG_ERROR, "event=watch_failed vm=%" PRIu64 " errno=%d", vm->id, -error);
     if (error || vm->pidfd < 0)
         doubt(worker, vm);
+    if (vm->inherited)
+        succeed(worker, vm);
     make_hot(worker, vm);
 }
 
@@ -166,8 +178,6 @@ static bool unmapped(const struct fl_vm *vm)
 static void hung_up(struct fl_worker *worker, struct fl_vm *vm)
 {
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
-    fl_close_later(vm->socket);
-    vm->socket = -1;
     if (unmapped(vm))
         fl_worker_vm_gone(worker, vm);
     if (vm->pidfd < 0) // nothing else will tell us of its end
@@ -312,6 +322,18 @@ static void set_priority(const struct fl_worker *worker)
     setpriority(PRIO_PROCESS, (id_t)gettid(), worker->options->nice);
 }
 
+uint64_t fl_worker_oldest_wait(struct fl_worker *worker)
+{
+    struct fl_vm *vm;
+    uint64_t oldest = FL_NEVER;
+    cds_list_for_each_entry(vm, &worker->owned, in_worker)
+    {
+        uint64_t since = fl_parks_oldest(vm);
+        oldest = since < oldest ? since : oldest;
+    }
+    return oldest < worker->now ? worker->now - oldest : 0;
+}
+
 static void *worker_main(void *argument)
 {
     struct fl_worker *worker = argument;
@@ -400,10 +422,15 @@ static void stop(void *owner, struct fl_mail *mail)
     ((struct fl_worker *)owner)->stopping = true;
 }
 
-void fl_worker_stop(struct fl_worker *worker)
+void fl_worker_halt(struct fl_worker *worker)
 {
     struct fl_mail mail = {.deliver = stop};
     fl_mailbox_post(&worker->mailbox, &mail);
     pthread_join(worker->thread, NULL);
+}
+
+void fl_worker_stop(struct fl_worker *worker)
+{
+    fl_worker_halt(worker);
     release(worker);
 }

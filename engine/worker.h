@@ -66,8 +66,15 @@ struct fl_worker {
 };
 
 int fl_worker_start(struct fl_worker *worker);
-// Any thread but the worker. It must own no VM any more.
+// Any thread but the worker. Returns when its thread has ended, at the end of a round: what it had
+// read is acted on. Its VMs stay as they are.
+void fl_worker_halt(struct fl_worker *worker);
+// The same, and frees what it has. It must own no VM any more.
 void fl_worker_stop(struct fl_worker *worker);
+
+// Owner only. For how long the oldest fault has been waiting to be read from storage, in ns; 0 if
+// none is.
+uint64_t fl_worker_oldest_wait(struct fl_worker *worker);
 
 // Control thread: hands a VM over.
 void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm);

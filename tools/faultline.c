@@ -21,10 +21,12 @@ static const struct verb verbs[] = {
     {"rm", cmd_rm, "remove an image from a store"},
     {"gc", cmd_gc, "give back the space of what no image refers to"},
     {"serve", cmd_serve, "serve page faults of VMs restored from the images of a store"},
+    {"engine", cmd_engine, NULL}, // started by serve, not by people
     {"handler", cmd_handler, "serve page faults from one raw memory file, in the foreground"},
     {"listen", cmd_listen, "have a running server listen for an image at another path"},
     {"status", cmd_status, "show what a running server does"},
     {"drain", cmd_drain, "have a running server take no new VM, and wait until none needs it"},
+    {"upgrade", cmd_upgrade, "put another engine in a running server's place, with no pause"},
     {"doctor", cmd_doctor, "find who waits on a userfaultfd of this host, and why"},
 };
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
@@ -32,8 +34,10 @@ enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 static void help(FILE *out)
 {
     fputs("usage: faultline VERB [OPTION...] [ARGUMENT...]\n\nverbs:\n", out);
-    for (size_t i = 0; i < VERBS; i++)
-        fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
+    for (size_t i = 0; i < VERBS; i++) {
+        if (verbs[i].summary)
+            fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
+    }
     fputs("\n'faultline VERB --help' tells more; 'faultline --version' the version.\n", out);
 }
 

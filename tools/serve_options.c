@@ -16,6 +16,7 @@ void serve_options_init(struct fl_server_options *options)
 {
     *options = (struct fl_server_options){
         .engine = fl_engine_defaults,
+        .channel = -1,
         .access = {.mode = DEFAULT_MODE, .uid = (uid_t)-1, .gid = (gid_t)-1},
     };
 }

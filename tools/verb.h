@@ -16,6 +16,8 @@ int cmd_inspect(int argc, char **argv);
 int cmd_rm(int argc, char **argv);
 int cmd_gc(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
+int cmd_engine(int argc, char **argv);
+int cmd_upgrade(int argc, char **argv);
 int cmd_handler(int argc, char **argv);
 int cmd_listen(int argc, char **argv);
 int cmd_drain(int argc, char **argv);

@@ -129,11 +129,11 @@ Test(death, killed_while_its_faults_are_unread)
     for (unsigned round = 0; round < 8; round++) {
         client_start(&client, touch_when_told, NULL);
         cr_assert(client_says(&client, 'a'));
-        server_freeze(&world->server);
+        server_pause(&world->server);
         client_tell(&client, 't');
         cr_assert(client_waits(&client, TOUCHERS));
         client_kill(&client);
-        server_thaw(&world->server);
+        server_resume(&world->server);
         cr_assert(server_wait_log(&world->server, "event=detach vm=", round + 2));
     }
     settle(before, 9);

@@ -85,6 +85,7 @@ void server_spawn(struct server *server, const struct temp *temp, const char *na
     snprintf(server->log, sizeof(server->log), "%.400s/%.80s.log", temp->path, name);
     snprintf(server->out, sizeof(server->out), "%.400s/%.80s.out", temp->path, name);
     close(open(server->log, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
+    server->deaths = 0;
     server->pid = fork();
     if (server->pid < 0)
         die("fork");
@@ -131,7 +132,61 @@ static int reap(pid_t pid)
     return status_of(status);
 }
 
-void server_kill(struct server *server)
+// --- the engine, which is a child of what was started ---
+
+static bool read_stat(pid_t pid, char *ret_state, pid_t *ret_parent)
+{
+    char path[64];
+    char line[512] = "";
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    bool read = file && fgets(line, sizeof(line), file);
+    if (file)
+        fclose(file);
+    const char *name_end = strrchr(line, ')');
+    int parent = 0;
+    if (!read || !name_end || sscanf(name_end + 1, " %c %d", ret_state, &parent) != 2)
+        return false;
+    *ret_parent = parent;
+    return true;
+}
+
+// The pid in the last line that says who serves; a `handler` serves itself.
+pid_t server_engine(const struct server *server)
+{
+    char line[2048];
+    int pid = 0;
+    FILE *file = fopen(server->log, "re");
+    while (file && fgets(line, sizeof(line), file)) {
+        const char *at = strstr(line, "event=ready pid=");
+        if (at)
+            sscanf(at, "event=ready pid=%d", &pid);
+    }
+    if (file)
+        fclose(file);
+    return pid ? pid : server->pid;
+}
+
+bool process_has_ended(pid_t pid)
+{
+    char state = 0;
+    pid_t parent = 0;
+    return !read_stat(pid, &state, &parent) || state == 'Z';
+}
+
+static bool has_ended(void *arg)
+{
+    return process_has_ended(*(pid_t *)arg);
+}
+
+static bool has_stopped(void *arg)
+{
+    char state = 0;
+    pid_t parent = 0;
+    return !read_stat(*(pid_t *)arg, &state, &parent) || state == 'T';
+}
+
+void server_kill_keeper(struct server *server)
 {
     if (server->pid <= 0)
         return;
@@ -140,30 +195,29 @@ void server_kill(struct server *server)
     server->pid = 0;
 }
 
+void server_kill(struct server *server)
+{
+    pid_t engine = server_engine(server);
+    bool keeper = engine != server->pid;
+    server_kill_keeper(server); // first: it would start another engine
+    if (!keeper || engine <= 0)
+        return;
+    kill(engine, SIGKILL);
+    if (!wait_until(has_ended, &engine))
+        die("the engine cannot be killed");
+}
+
 void server_pause(const struct server *server)
 {
-    siginfo_t info;
-    kill(server->pid, SIGSTOP);
-    if (waitid(P_PID, (id_t)server->pid, &info, WSTOPPED) != 0)
-        die("waitid");
+    pid_t engine = server_engine(server);
+    kill(engine, SIGSTOP);
+    if (!wait_until(has_stopped, &engine))
+        die("the engine does not stop");
 }
 
 void server_resume(const struct server *server)
 {
-    kill(server->pid, SIGCONT);
-}
-
-void server_freeze(const struct server *server)
-{
-    siginfo_t info;
-    kill(server->pid, SIGSTOP);
-    if (waitid(P_PID, (id_t)server->pid, &info, WSTOPPED) != 0)
-        die("waitid");
-}
-
-void server_thaw(const struct server *server)
-{
-    kill(server->pid, SIGCONT);
+    kill(server_engine(server), SIGCONT);
 }
 
 int server_stop(struct server *server)
@@ -182,6 +236,11 @@ int server_stop(struct server *server)
     }
     int status = reap(server->pid);
     server->pid = 0;
+    if (server_count_log(server, "event=engine_died") > server->deaths) {
+        fprintf(stderr, "an engine died that was not meant to:\n");
+        server_print_log(server);
+        return -1;
+    }
     return status;
 }
 
@@ -189,7 +248,7 @@ unsigned server_descriptors(const struct server *server)
 {
     char path[64];
     unsigned count = 0;
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)server->pid);
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)server_engine(server));
     DIR *directory = opendir(path);
     while (directory && readdir(directory))
         count++;
@@ -203,7 +262,7 @@ long server_memory_kib(const struct server *server)
     char path[64];
     char line[256];
     long kib = -1;
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)server->pid);
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)server_engine(server));
     FILE *file = fopen(path, "re");
     while (file && kib < 0 && fgets(line, sizeof(line), file))
         sscanf(line, "VmHWM: %ld kB", &kib);

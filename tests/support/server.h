@@ -18,7 +18,8 @@
 enum { TEST_DEADLINE_MS = 60000, SERVER_ARGS = 32 };
 
 struct server {
-    pid_t pid;           // 0: not running
+    pid_t pid;           // of the keeper, or of a `handler`; 0: not running
+    unsigned deaths;     // of engines that the test means to cause
     char log[TEST_PATH]; // its stderr
     char out[TEST_PATH]; // its stdout
 };
@@ -36,15 +37,18 @@ bool server_serve(struct server *server, const struct temp *temp, const char *st
                   const char *const *extra);
 
 // SIGTERM, then waits: the exit status, 128 + signal if a signal ended it, -1 (and SIGKILL) if it
-// would not end.
+// would not end, or an engine had died that was not meant to.
 int server_stop(struct server *server);
-void server_kill(struct server *server); // SIGKILL and reap
-// SIGSTOP, and all its threads have stopped; SIGCONT.
-void server_freeze(const struct server *server);
-void server_thaw(const struct server *server);
-// SIGSTOP, and waits until it has stopped; SIGCONT.
+// SIGKILL to the keeper and the engine, and their ends.
+void server_kill(struct server *server);
+// To the keeper alone: the engine goes on.
+void server_kill_keeper(struct server *server);
+// The process that serves.
+pid_t server_engine(const struct server *server);
+// SIGSTOP to the engine, and waits until it has stopped; SIGCONT.
 void server_pause(const struct server *server);
 void server_resume(const struct server *server);
+bool process_has_ended(pid_t pid);
 
 // Waits until the log has at least `count` lines that contain all of `text`.
 bool server_wait_log(const struct server *server, const char *text, unsigned count);

@@ -42,10 +42,10 @@ Test(unix_socket, has_its_mode_and_takes_connections)
     struct fl_listening listening;
     struct stat status;
     const char *path = in_directory("a.sock");
-    cr_assert_eq(fl_socket_listen(path, &access_all, &listening), 0);
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &listening), 0);
     cr_assert_eq(stat(path, &status), 0);
     cr_assert_eq(status.st_mode & 0777, 0640);
-    int client = fl_socket_connect(path);
+    int client = fl_socket_connect(path, SOCK_STREAM);
     cr_assert_geq(client, 0);
     int peer = accept(listening.fd, NULL, NULL);
     cr_assert_geq(peer, 0);
@@ -63,8 +63,8 @@ Test(unix_socket, takes_a_path_of_any_length)
     memset(name, 'n', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
     const char *path = in_directory(name);
-    cr_assert_eq(fl_socket_listen(path, &access_all, &listening), 0);
-    int client = fl_socket_connect(path);
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &listening), 0);
+    int client = fl_socket_connect(path, SOCK_STREAM);
     cr_assert_geq(client, 0);
     close(client);
     fl_socket_close(path, &listening);
@@ -76,10 +76,10 @@ Test(unix_socket, takes_the_place_of_a_dead_one_only)
     struct fl_listening second;
     struct stat status;
     const char *path = in_directory("a.sock");
-    cr_assert_eq(fl_socket_listen(path, &access_all, &first), 0);
-    cr_assert_eq(fl_socket_listen(path, &access_all, &second), -EADDRINUSE);
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &first), 0);
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &second), -EADDRINUSE);
     close(first.fd); // as if its process had been killed: the path stays
-    cr_assert_eq(fl_socket_listen(path, &access_all, &second), 0);
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &second), 0);
     first.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     fl_socket_close(path, &first); // not its own any more: it must leave it
     cr_assert_eq(stat(path, &status), 0);
@@ -92,9 +92,9 @@ Test(unix_socket, leaves_files_alone)
     struct stat status;
     const char *path = in_directory("file");
     close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    cr_assert_eq(fl_socket_listen(path, &access_all, &listening), -EEXIST);
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &listening), -EEXIST);
     cr_assert_eq(stat(path, &status), 0);
     cr_assert(S_ISREG(status.st_mode));
-    cr_assert_eq(fl_socket_listen(in_directory("none/a.sock"), &access_all, &listening), -ENOENT);
-    cr_assert_eq(fl_socket_listen(in_directory(""), &access_all, &listening), -EEXIST);
+    cr_assert_eq(fl_socket_listen(in_directory("none/a.sock"), SOCK_STREAM, &access_all, &listening), -ENOENT);
+    cr_assert_eq(fl_socket_listen(in_directory(""), SOCK_STREAM, &access_all, &listening), -EEXIST);
 }

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Taking over what another process had: the records of an engine that served before, from the
+// keeper; and VMs that somebody else left behind, from `faultline rescue`. Control thread.
+#ifndef FAULTLINE_ENGINE_ADOPT_H
+#define FAULTLINE_ENGINE_ADOPT_H
+
+#include <stdint.h>
+
+#include "engine/channel.h"
+
+struct fl_server;
+
+// One message of a record. Takes the descriptors that it wants (they are -1 after this). VMs are
+// served as they come, and as soon as their image is open.
+void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
+                     int fds[FL_CHANNEL_FDS]);
+// There are no more records: images that nobody has asked for go.
+void fl_adopt_end(struct fl_server *server);
+
+// A VM that has been left behind: its state memfd, userfaultfd and pidfd. An empty image name in
+// its state: every fault is poisoned. answer() is called once, with an error and a sentence, or 0
+// when it is served; not necessarily before this returns.
+void fl_adopt_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t flags,
+                     void (*answer)(void *arg, int error, const char *text), void *arg);
+
+#endif

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bringing a VM that its handler has left behind to a server that runs (keeper_socket.h is the
+// other end).
+#ifndef FAULTLINE_ENGINE_ADOPT_CLIENT_H
+#define FAULTLINE_ENGINE_ADOPT_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct fl_adopt_request {
+    int state_fd; // vm_state.h; an empty image name: every fault is poisoned
+    int uffd;
+    int pidfd; // -1: none
+    bool kill; // kill it, and answer its faults until it is gone
+};
+
+// Waits until the server serves it. The caller keeps its descriptors. -ENOTCONN if no server
+// listens there, -ETIMEDOUT, or what the server says; with a sentence.
+int fl_adopt_send(const char *control_path, const struct fl_adopt_request *request,
+                  char *ret_reason, size_t size);
+
+#endif

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the keeper and its engines say to each other, and how: one SOCK_SEQPACKET datagram a
+// message, with descriptors. Both ends are ours and of the same machine; they may be of different
+// versions.
+//
+// The keeper is a store of records. A record has a kind, an id, a value and descriptors in
+// numbered slots, some of which may be empty; what else must be known of it is in memfds among
+// them. An engine PUTs what it would lose if it died, and DROPs it; its successor is sent it all.
+#ifndef FAULTLINE_ENGINE_CHANNEL_H
+#define FAULTLINE_ENGINE_CHANNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// In the order in which a successor is sent them. The numbers are kept between versions.
+enum fl_record_kind {
+    FL_RECORD_MODE = 1,   // value: FL_MODE_*; no descriptors
+    FL_RECORD_IMAGE,      // its file, then its packs
+    FL_RECORD_VM,         // enum fl_vm_slot
+    FL_RECORD_CONNECTION, // a handshake that is not complete: the socket, the listener's
+                          // description
+    FL_RECORD_LISTENER,   // a socket to accept from, its description (listen.h)
+    FL_RECORD_SOCKET,     // id: enum fl_kept_socket; a listening socket
+    FL_RECORD_KINDS,
+};
+
+enum fl_vm_slot { FL_VM_STATE, FL_VM_UFFD, FL_VM_PIDFD, FL_VM_SOCKET, FL_VM_SLOTS };
+enum fl_kept_socket { FL_SOCKET_CONTROL = 1, FL_SOCKET_KEEPER };
+enum { FL_MODE_REFUSING = 1, FL_MODE_RELEASING = 2, FL_MODE_STOPPING = 4 };
+
+enum fl_message_type {
+    // An engine to the keeper.
+    FL_MESSAGE_READY = 1, // started; owns nothing yet
+    FL_MESSAGE_SERVING,   // has taken over what it was sent. value: VMs
+    FL_MESSAGE_PUT,       // (a part of) a record. other: a connection that it takes the place of
+    FL_MESSAGE_DROP,      // a record
+    FL_MESSAGE_ACCEPT,    // other: the listener; id: of the connection to be
+    FL_MESSAGE_PONG,      // every thread has answered. value: ns that the oldest fault waits
+    FL_MESSAGE_UPGRADE,   // text: path of the new engine, empty for the keeper's own; value:
+                          // FL_UPGRADE_*
+    FL_MESSAGE_YIELDED,   // touches nothing any more
+    FL_MESSAGE_ENDED,     // asked to stop, and nothing depends on it any more
+    // The keeper to an engine.
+    FL_MESSAGE_RECORD = 32, // like PUT
+    FL_MESSAGE_SERVE,       // that was all
+    FL_MESSAGE_ACCEPTED,    // the answer to ACCEPT, with the socket, or error
+    FL_MESSAGE_PING,
+    FL_MESSAGE_STOP, // SIGTERM has come. value: ms left for VMs to be filled
+    FL_MESSAGE_YIELD,
+    FL_MESSAGE_NEWS, // for the status: text is JSON of the keeper's
+    // Whoever connects to CONTROL.keeper to the engine.
+    FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone
+    FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_ADOPT_*
+    FL_MESSAGE_ANSWER,     // error, text
+};
+
+enum { FL_UPGRADE_KEEPER = 1 };
+enum { FL_ADOPT_KILL = 1 };
+
+enum { FL_CHANNEL_FDS = 32, FL_CHANNEL_TEXT = 4352 };
+
+struct fl_message {
+    uint32_t type;
+    uint32_t kind;  // enum fl_record_kind
+    uint64_t id;    // of the record
+    uint64_t value; // by type
+    uint64_t other;
+    uint32_t slots; // of the whole record
+    uint32_t first; // slot of the lowest bit of `mask`
+    uint32_t mask;  // slots whose descriptors come along
+    int32_t error;
+    char text[FL_CHANNEL_TEXT]; // only as much of it is sent as there is
+};
+
+// Sends a message with the descriptors of `mask`, in the order of their slots. `fds` is indexed
+// by slot - first. 0, -EAGAIN (only without `wait`), -EPIPE, -ECONNRESET ...
+int fl_channel_send(int channel, const struct fl_message *message, const int *fds, bool wait);
+
+// One message; its descriptors in ret_fds[slot - first], -1 where there is none, close-on-exec.
+// 1, 0 at the end of the channel, -EAGAIN (only without `wait`), -EPROTO (not a message of ours),
+// -EMFILE (no room for the descriptors: they are lost for this process).
+int fl_channel_receive(int channel, struct fl_message *ret_message, int ret_fds[FL_CHANNEL_FDS],
+                       bool wait);
+// Closes those that are left in the array.
+void fl_channel_close_fds(int fds[FL_CHANNEL_FDS]);
+
+// Sends a whole record in as many messages as it takes; `from` says where to begin, and is
+// advanced: after -EAGAIN the call can be repeated. `slots` is at least 1 for the first message.
+struct fl_record_view {
+    uint32_t kind;
+    uint64_t id;
+    uint64_t value;
+    uint32_t slots;
+    const int *fd; // [slots]
+};
+int fl_channel_send_record(int channel, enum fl_message_type type,
+                           const struct fl_record_view *record, uint64_t other, uint32_t *from,
+                           bool wait);
+
+#endif

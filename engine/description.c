@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/description.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int fl_description_write(const struct fl_description *description)
+{
+    int fd = memfd_create("faultline-listener", MFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (write(fd, description, sizeof(*description)) == (ssize_t)sizeof(*description))
+        return fd;
+    int error = errno ? -errno : -EIO;
+    close(fd);
+    return error;
+}
+
+int fl_description_read(int fd, struct fl_description *ret_description)
+{
+    struct fl_description description;
+    if (pread(fd, &description, sizeof(description), 0) != (ssize_t)sizeof(description) ||
+        description.magic != FL_DESCRIPTION_MAGIC ||
+        !memchr(description.image, '\0', sizeof(description.image)) ||
+        !memchr(description.path, '\0', sizeof(description.path)))
+        return -EINVAL;
+    if (description.version != FL_DESCRIPTION_VERSION)
+        return -EPROTONOSUPPORT;
+    *ret_description = description;
+    return 0;
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a listener is for, in a memfd: so that a successor can go on with it. Any thread.
+#ifndef FAULTLINE_ENGINE_DESCRIPTION_H
+#define FAULTLINE_ENGINE_DESCRIPTION_H
+
+#include <limits.h>
+#include <stdint.h>
+
+#include "engine/vm_state.h"
+
+#define FL_DESCRIPTION_MAGIC 0x7473696c746c6166ULL // "faltlist"
+enum { FL_DESCRIPTION_VERSION = 1 };
+
+struct fl_description {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t automatic; // made for an image of the store, goes with it
+    uint64_t dev;       // of the socket's file: it is removed only while it is ours
+    uint64_t ino;
+    char image[FL_IMAGE_NAME_BYTES];
+    char path[PATH_MAX];
+};
+
+// A new memfd, or -errno.
+int fl_description_write(const struct fl_description *description);
+// -EINVAL if that is none, -EPROTONOSUPPORT if it is of another version.
+int fl_description_read(int fd, struct fl_description *ret_description);
+
+#endif

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "engine/keeper_internal.h"
+#include "engine/log.h"
+#include "engine/service_manager.h"
+
+enum { EVENTS = 16, BARRIER_MS = 5000, DESCRIPTORS_MOST = 1 << 18 };
+
+// --- signals ---
+
+// Filled, unregistered and let go, or killed when the time is up: the engine does it.
+static void stop(struct fl_keeper *keeper)
+{
+    uint64_t now = fl_now();
+    keeper->stop_ns =
+        keeper->stopping ? now : now + keeper->options->stop_timeout_ms * FL_NS_PER_MS;
+    if (!keeper->stopping) {
+        fl_log(FL_LOG_INFO, "event=stopping vms=%" PRIu64, keeper->records.vms);
+        fl_sm_notify("STOPPING=1\nSTATUS=VMs are being completed and let go");
+    }
+    keeper->stopping = true;
+    if (keeper->serving && keeper->serving->phase == FL_CHILD_SERVING)
+        fl_keeper_send(keeper->serving, FL_MESSAGE_STOP,
+                       keeper->stop_ns > now ? (keeper->stop_ns - now) / FL_NS_PER_MS : 0);
+}
+
+// Everything stays as it is, for the keeper that comes next: in the service manager's store, or
+// with the engine, which goes on alone.
+static void leave(struct fl_keeper *keeper)
+{
+    int error = keeper->records.store ? fl_sm_barrier(BARRIER_MS) : 0;
+    if (error)
+        fl_log(FL_LOG_WARNING, "event=leave reason=\"the service manager does not answer: %s\"",
+               strerror(-error));
+    fl_log(FL_LOG_INFO, "event=leaving vms=%" PRIu64 " store=%s", keeper->records.vms,
+           keeper->records.store ? "yes" : "no");
+    keeper->done = true;
+}
+
+static void on_signal(struct fl_keeper *keeper)
+{
+    struct signalfd_siginfo info;
+    while (read(keeper->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGUSR1)
+            leave(keeper);
+        else
+            stop(keeper);
+    }
+}
+
+static int watch_signals(struct fl_keeper *keeper)
+{
+    sigset_t set;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    keeper->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (keeper->signal_fd < 0 ||
+        epoll_ctl(keeper->epoll_fd, EPOLL_CTL_ADD, keeper->signal_fd, &event) != 0)
+        return -errno;
+    return 0;
+}
+
+// --- the loop ---
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t next_due(const struct fl_keeper *keeper)
+{
+    uint64_t due = least(keeper->look_ns, keeper->watchdog_ns);
+    if (!keeper->standby && !keeper->stopping)
+        due = least(due, keeper->start_after_ns);
+    return least(due, fl_keeper_upgrade_next_due(keeper));
+}
+
+// What time brings. Not while there is something to read: a keeper that was stopped for a while
+// would else blame the engine for its own absence.
+static void run_due(struct fl_keeper *keeper)
+{
+    uint64_t now = fl_now();
+    if (now >= keeper->look_ns)
+        fl_keeper_look(keeper, now);
+    fl_keeper_upgrade_due(keeper, now);
+    if (now >= keeper->watchdog_ns) {
+        fl_sm_notify("WATCHDOG=1");
+        keeper->watchdog_ns = now + fl_sm_watchdog_ms() * FL_NS_PER_MS;
+    }
+    bool needed = !keeper->stopping || !keeper->serving;
+    if (!keeper->standby && needed && !keeper->done && now >= keeper->start_after_ns)
+        fl_keeper_start_standby(keeper);
+}
+
+// Both descriptors of a child lead here: whichever was ready, both are looked at.
+static void on_child(struct fl_keeper *keeper, struct fl_child *child)
+{
+    fl_keeper_receive(keeper, child);
+    if (child->phase == FL_CHILD_TAKING_OVER)
+        fl_keeper_go_on_sending(keeper, child);
+    fl_keeper_child_ended(keeper, child); // may free it
+}
+
+static bool is_child(const struct fl_keeper *keeper, const void *pointer)
+{
+    struct fl_child *child;
+    cds_list_for_each_entry(child, &keeper->children, link)
+    {
+        if (child == pointer)
+            return true;
+    }
+    return false;
+}
+
+static void loop(struct fl_keeper *keeper)
+{
+    while (!keeper->done) {
+        struct epoll_event event[EVENTS];
+        struct timespec left = fl_until(fl_now(), next_due(keeper));
+        int count = epoll_pwait2(keeper->epoll_fd, event, EVENTS, &left, NULL);
+        for (int i = 0; i < count; i++) {
+            if (!event[i].data.ptr)
+                on_signal(keeper);
+            else if (is_child(keeper, event[i].data.ptr)) // an earlier event may have freed it
+                on_child(keeper, event[i].data.ptr);
+        }
+        if (count <= 0 || count < EVENTS)
+            run_due(keeper);
+    }
+}
+
+// --- start and end ---
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        rlim_t wanted = limit.rlim_max < DESCRIPTORS_MOST ? limit.rlim_max : DESCRIPTORS_MOST;
+        limit.rlim_cur = limit.rlim_cur > wanted ? limit.rlim_cur : wanted;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int find_executable(struct fl_keeper *keeper)
+{
+    static const char gone[] = " (deleted)"; // what the kernel appends if it was replaced
+    ssize_t length = readlink("/proc/self/exe", keeper->path, sizeof(keeper->path) - 1);
+    keeper->executable = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+    if (length < 0 || keeper->executable < 0)
+        return -errno;
+    keeper->path[length] = '\0';
+    char *end = keeper->path + length - (sizeof(gone) - 1);
+    if (end > keeper->path && strcmp(end, gone) == 0)
+        *end = '\0';
+    return 0;
+}
+
+static int start(struct fl_keeper *keeper)
+{
+    raise_descriptor_limit();
+    keeper->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (keeper->epoll_fd < 0)
+        return -errno;
+    int error = find_executable(keeper);
+    return error ? error : watch_signals(keeper);
+}
+
+static void end(struct fl_keeper *keeper)
+{
+    struct fl_child *child;
+    struct fl_child *next;
+    // The one that serves goes on alone when we leave; the others have nothing to do.
+    cds_list_for_each_entry_safe(child, next, &keeper->children, link)
+    {
+        if (child != keeper->serving)
+            fl_child_kill(child);
+        cds_list_del(&child->link);
+        fl_child_free(child);
+    }
+    fl_records_free(&keeper->records);
+    if (keeper->upgrade.executable >= 0)
+        close(keeper->upgrade.executable);
+    close(keeper->executable);
+    close(keeper->signal_fd);
+    close(keeper->epoll_fd);
+}
+
+int fl_keeper_run(const struct fl_keeper_options *options)
+{
+    // Some 64 KiB of list heads.
+    static struct fl_keeper keeper;
+    keeper = (struct fl_keeper){.options = options,
+                                .upgrade.executable = -1,
+                                .watchdog_ns = fl_sm_watchdog_ms() ? 0 : FL_NEVER};
+    CDS_INIT_LIST_HEAD(&keeper.children);
+    fl_records_init(&keeper.records, fl_sm_keeps());
+    int error = start(&keeper);
+    if (error) {
+        fprintf(stderr, "faultline serve: it cannot start: %s\n", strerror(-error));
+        return 1;
+    }
+    error = fl_keeper_inherit(&keeper);
+    if (error) {
+        fprintf(stderr, "faultline serve: another server listens at %s\n", options->control);
+        keeper.exit_status = 1;
+    } else {
+        loop(&keeper);
+    }
+    end(&keeper);
+    return keeper.exit_status;
+}

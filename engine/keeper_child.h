@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One engine process, as the keeper sees it.
+#ifndef FAULTLINE_ENGINE_KEEPER_CHILD_H
+#define FAULTLINE_ENGINE_KEEPER_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <urcu/list.h>
+
+// Moves downwards only.
+enum fl_child_phase {
+    FL_CHILD_STARTING,
+    FL_CHILD_READY,       // the standby
+    FL_CHILD_TAKING_OVER, // is being sent the records
+    FL_CHILD_SERVING,
+    FL_CHILD_YIELDING, // told to touch nothing any more
+    FL_CHILD_DYING,    // killed, or not ours to keep
+};
+
+struct fl_child {
+    struct cds_list_head link;
+    pid_t pid;
+    int pidfd;
+    int channel; // -1 once it has ended
+    bool born;   // we started it: its end is ours to collect
+    enum fl_child_phase phase;
+    uint64_t since_ns; // when the phase began
+    // While it takes over: what to send next.
+    const struct fl_record *next;
+    uint32_t next_slot;
+    uint64_t pinged_ns; // 0: no answer is outstanding
+    uint64_t ended_ns;  // when its channel ended, and it should be about to end itself; 0: not yet
+};
+
+// Runs the executable as `faultline engine OPTIONS...` with one end of a channel.
+// `argv` is that of `faultline serve`.
+int fl_child_start(int executable, char *const *argv, struct fl_child **ret_child);
+// One that runs already, at the other end of the channel. Takes the channel.
+int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child);
+void fl_child_set_phase(struct fl_child *child, enum fl_child_phase phase);
+void fl_child_kill(struct fl_child *child);
+// Its end, in words; -EAGAIN if it has not come. ret_status: its exit status, -1 if a signal ended
+// it or it cannot be known.
+int fl_child_ended(struct fl_child *child, int *ret_status, char *ret_words, unsigned size);
+void fl_child_free(struct fl_child *child);
+
+#endif

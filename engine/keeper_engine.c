@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which engine serves: starting them, handing over, and what their ends mean.
+#include "engine/keeper_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/log.h"
+#include "engine/service_manager.h"
+
+enum {
+    WORDS = 96,
+    FREE_FAILURES = 3, // in a row, before starting the next one waits
+    MAX_FAILURES = 20, // in a row, before the VMs are given up
+    FIRST_PAUSE_MS = 50,
+    LONGEST_PAUSE_MS = 2000,
+    NEWS_TEXT = 512,
+    VM_END_MS = 10000,
+};
+#define LIVED (250 * FL_NS_PER_MS) // an engine that served for so long has not failed
+
+// --- talking to it ---
+
+// A channel that does not take a short message has a reader that is stuck: its hang will be seen.
+void fl_keeper_send(struct fl_child *child, uint32_t type, uint64_t value)
+{
+    struct fl_message message = {.type = type, .value = value};
+    if (child->channel >= 0)
+        fl_channel_send(child->channel, &message, NULL, false);
+}
+
+void fl_keeper_tell_news(struct fl_keeper *keeper)
+{
+    struct fl_message news = {.type = FL_MESSAGE_NEWS};
+    char reason[sizeof(keeper->upgrade.reason)];
+    struct fl_child *child = keeper->serving;
+    if (!child || child->channel < 0)
+        return;
+    snprintf(news.text, NEWS_TEXT,
+             "{\"pid\": %d, \"generation\": %" PRIu64 ", \"deaths\": %" PRIu64
+             ", \"standby_pid\": %d, \"upgrade\": {\"count\": %" PRIu64
+             ", \"state\": \"%s\", \"reason\": \"%s\"}}",
+             (int)getpid(), keeper->generation, keeper->deaths,
+             keeper->standby ? (int)keeper->standby->pid : 0, keeper->upgrade.count,
+             fl_keeper_upgrade_name(keeper->upgrade.state),
+             fl_log_text(keeper->upgrade.reason, reason, sizeof(reason)));
+    fl_channel_send(child->channel, &news, NULL, false);
+}
+
+int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = child};
+    cds_list_add_tail(&child->link, &keeper->children);
+    if (epoll_ctl(keeper->epoll_fd, EPOLL_CTL_ADD, child->channel, &event) != 0 ||
+        epoll_ctl(keeper->epoll_fd, EPOLL_CTL_ADD, child->pidfd, &event) != 0)
+        return -errno;
+    return 0;
+}
+
+// --- starting ---
+
+static void pause_before_next(struct fl_keeper *keeper)
+{
+    uint64_t pause = 0;
+    if (keeper->failures > FREE_FAILURES) {
+        unsigned shift = keeper->failures - FREE_FAILURES - 1;
+        pause = shift < 6 ? (uint64_t)FIRST_PAUSE_MS << shift : LONGEST_PAUSE_MS;
+        pause = pause < LONGEST_PAUSE_MS ? pause : LONGEST_PAUSE_MS;
+    }
+    keeper->start_after_ns = fl_now() + pause * FL_NS_PER_MS;
+}
+
+static void failed(struct fl_keeper *keeper)
+{
+    keeper->failures++;
+    pause_before_next(keeper);
+    if (keeper->failures < MAX_FAILURES)
+        return;
+    fl_keeper_fail_closed(keeper, "no engine can be kept alive");
+    keeper->exit_status = 1;
+    keeper->done = true;
+}
+
+void fl_keeper_start_standby(struct fl_keeper *keeper)
+{
+    bool new = keeper->upgrade.state == FL_UPGRADE_STARTING;
+    int executable = new ? keeper->upgrade.executable : keeper->executable;
+    struct fl_child *child = NULL;
+    int error = fl_child_start(executable, keeper->options->argv, &child);
+    if (!error) {
+        error = fl_keeper_watch_child(keeper, child);
+        keeper->standby = child;
+    }
+    if (error) {
+        fl_log(FL_LOG_ERROR, "event=engine_failed reason=\"it cannot be started: %s\"",
+               strerror(-error));
+        if (keeper->standby)
+            fl_child_kill(keeper->standby);
+        failed(keeper);
+        return;
+    }
+}
+
+// --- handing over ---
+
+void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = child};
+    while (child->next) {
+        struct fl_record_view view = fl_record_view(child->next);
+        int error = fl_channel_send_record(child->channel, FL_MESSAGE_RECORD, &view, 0,
+                                           &child->next_slot, false);
+        if (error == -EAGAIN) {
+            event.events |= EPOLLOUT;
+            epoll_ctl(keeper->epoll_fd, EPOLL_CTL_MOD, child->channel, &event);
+            return;
+        }
+        if (error) // it is dying
+            return;
+        child->next = fl_records_next(&keeper->records, child->next);
+        child->next_slot = 0;
+    }
+    if (child->pinged_ns) // SERVE was sent
+        return;
+    epoll_ctl(keeper->epoll_fd, EPOLL_CTL_MOD, child->channel, &event);
+    child->pinged_ns = fl_now();
+    fl_keeper_tell_news(keeper);
+    fl_keeper_send(child, FL_MESSAGE_SERVE, keeper->generation + 1);
+}
+
+// The standby takes over, if there is one that is ready; else as soon as one is.
+void fl_keeper_promote(struct fl_keeper *keeper)
+{
+    struct fl_child *child = keeper->standby;
+    if (keeper->serving || !child || child->phase != FL_CHILD_READY)
+        return;
+    keeper->serving = child;
+    keeper->standby = NULL;
+    fl_child_set_phase(child, FL_CHILD_TAKING_OVER);
+    child->next = fl_records_next(&keeper->records, NULL);
+    child->next_slot = 0;
+    child->pinged_ns = 0;
+    // The next standby is started when this one serves: they would get into each other's way.
+    keeper->start_after_ns = FL_NEVER;
+    fl_keeper_go_on_sending(keeper, child);
+}
+
+void fl_keeper_served(struct fl_keeper *keeper, struct fl_child *child, uint64_t vms)
+{
+    uint64_t now = fl_now();
+    fl_log(FL_LOG_INFO,
+           "event=engine_serving pid=%d generation=%" PRIu64 " vms=%" PRIu64 " us=%" PRIu64,
+           (int)child->pid, keeper->generation + 1, vms, (now - child->since_ns) / FL_NS_PER_US);
+    fl_child_set_phase(child, FL_CHILD_SERVING);
+    child->pinged_ns = 0;
+    keeper->generation++;
+    if (!keeper->announced)
+        fl_sm_notify("READY=1\nSTATUS=serving");
+    keeper->announced = true;
+    pause_before_next(keeper);
+    if (keeper->stopping)
+        fl_keeper_send(child, FL_MESSAGE_STOP,
+                       keeper->stop_ns > now ? (keeper->stop_ns - now) / FL_NS_PER_MS : 0);
+    fl_keeper_tell_news(keeper);
+}
+
+// --- ends ---
+
+// Whatever it was, it is nothing any more.
+void fl_keeper_retire(struct fl_keeper *keeper, struct fl_child *child)
+{
+    if (keeper->serving == child)
+        keeper->serving = NULL;
+    if (keeper->standby == child)
+        keeper->standby = NULL;
+    fl_child_set_phase(child, FL_CHILD_DYING);
+    fl_child_kill(child);
+}
+
+static void serving_ended(struct fl_keeper *keeper, struct fl_child *child,
+                          enum fl_child_phase phase, int status, const char *words)
+{
+    bool lived = phase == FL_CHILD_SERVING && fl_now() - child->since_ns >= LIVED;
+    keeper->serving = NULL;
+    if (keeper->engine_ended) {
+        keeper->exit_status = status < 0 ? 1 : status;
+        keeper->done = true;
+        return;
+    }
+    keeper->deaths += phase != FL_CHILD_YIELDING;
+    if (keeper->upgrade.state == FL_UPGRADE_TRIAL && phase != FL_CHILD_YIELDING)
+        fl_keeper_upgrade_failed(keeper, words);
+    if (lived || phase == FL_CHILD_YIELDING)
+        keeper->failures = 0;
+    else
+        failed(keeper);
+    if (keeper->start_after_ns == FL_NEVER)
+        pause_before_next(keeper);
+    fl_keeper_promote(keeper);
+}
+
+static void standby_ended(struct fl_keeper *keeper, const char *words)
+{
+    keeper->standby = NULL;
+    if (keeper->upgrade.state == FL_UPGRADE_STARTING) {
+        fl_keeper_upgrade_failed(keeper, words);
+        return;
+    }
+    if (keeper->serving) { // nobody waits: no haste, and no reason to give up
+        keeper->start_after_ns = fl_now() + LONGEST_PAUSE_MS * FL_NS_PER_MS;
+        return;
+    }
+    failed(keeper);
+}
+
+static void log_end(const struct fl_keeper *keeper, const struct fl_child *child, const char *words)
+{
+    if (child->phase == FL_CHILD_DYING) // as we wanted it
+        return;
+    fl_log(keeper->engine_ended ? FL_LOG_INFO : FL_LOG_ERROR,
+           "event=%s pid=%d reason=\"%s\" vms=%" PRIu64,
+           keeper->engine_ended ? "engine_ended" : "engine_died", (int)child->pid, words,
+           keeper->records.vms);
+}
+
+void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child)
+{
+    char words[WORDS];
+    int status = -1;
+    enum fl_child_phase phase = child->phase;
+    if (fl_child_ended(child, &status, words, sizeof(words)) != 0)
+        return;
+    fl_keeper_receive(keeper, child); // its last words
+    cds_list_del(&child->link);
+    // An error of the operator's, of which it has spoken itself, and nobody depends on us.
+    if (keeper->generation == 0 && status > 0 && keeper->records.vms == 0) {
+        keeper->exit_status = status;
+        keeper->done = true;
+    } else {
+        log_end(keeper, child, words);
+        if (keeper->serving == child)
+            serving_ended(keeper, child, phase, status, words);
+        else if (keeper->standby == child)
+            standby_ended(keeper, words);
+    }
+    fl_child_free(child);
+    fl_keeper_tell_news(keeper);
+}
+
+static int vm_pidfd(const struct fl_record *record)
+{
+    return record->slots > FL_VM_PIDFD ? record->fd[FL_VM_PIDFD] : -1;
+}
+
+static void kill_vm(const struct fl_record *record)
+{
+    int pidfd = vm_pidfd(record);
+    int killed = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    fl_log(FL_LOG_ERROR, "event=%s vm=%" PRIu64 " reason=\"no engine can serve it\"",
+           killed == 0 ? "kill" : "kill_failed", record->id);
+}
+
+void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason)
+{
+    fl_log(FL_LOG_ERROR, "event=failing_closed vms=%" PRIu64 " reason=\"%s\"", keeper->records.vms,
+           reason);
+    struct fl_record *record;
+    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) kill_vm(record);
+    uint64_t until = fl_now() + VM_END_MS * FL_NS_PER_MS;
+    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind)
+    {
+        struct pollfd poll_fd = {.fd = vm_pidfd(record), .events = POLLIN};
+        struct timespec left = fl_until(fl_now(), until);
+        if (poll_fd.fd >= 0)
+            ppoll(&poll_fd, 1, &left, NULL);
+    }
+    while (!cds_list_empty(&keeper->records.kind[FL_RECORD_VM])) {
+        record =
+            cds_list_first_entry(&keeper->records.kind[FL_RECORD_VM], struct fl_record, in_kind);
+        fl_records_drop(&keeper->records, FL_RECORD_VM, record->id);
+    }
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a keeper gets from one before it: from the service manager's store of descriptors, from
+// itself before an exec, and from an engine that was left alone.
+#include "engine/keeper_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/log.h"
+#include "engine/server.h"
+#include "engine/service_manager.h"
+#include "engine/unix_socket.h"
+
+enum { NUMBER = 24, ANSWER_MS = 5000 };
+
+// --- named descriptors ---
+
+static void take(struct fl_keeper *keeper, const char *name, uint64_t value, int fd)
+{
+    struct fl_message put = {0};
+    int fds[FL_CHANNEL_FDS];
+    memset(fds, -1, sizeof(fds));
+    fds[0] = fd;
+    int error = fl_record_parse(name, &put);
+    put.value = value;
+    if (!error)
+        error = fl_records_put(&keeper->records, &put, fds);
+    if (!error)
+        return;
+    fl_log(FL_LOG_ERROR, "event=inherit_failed name=%.60s reason=\"%s\"", name, strerror(-error));
+    if (fds[0] >= 0)
+        close(fds[0]);
+}
+
+static void from_manager(void *arg, const char *name, int fd)
+{
+    take(arg, name, 0, fd);
+}
+
+// --- from itself, before an exec ---
+
+static void take_engine(struct fl_keeper *keeper, int channel, pid_t pid)
+{
+    struct fl_child *child = NULL;
+    int error = fl_child_adopt(channel, pid, &child);
+    if (!error)
+        error = fl_keeper_watch_child(keeper, child);
+    if (error) {
+        fl_log(FL_LOG_ERROR, "event=inherit_failed name=engine reason=\"%s\"", strerror(-error));
+        return;
+    }
+    keeper->serving = child;
+}
+
+// Lines "NAME VALUE FD", and one "engine PID CHANNEL" with the counts so far.
+static void take_line(struct fl_keeper *keeper, const char *line)
+{
+    char name[FL_RECORD_NAME];
+    uint64_t value = 0;
+    int fd = -1;
+    int pid = 0;
+    // NOLINTBEGIN(cert-err34-c): what this very program has printed
+    if (sscanf(line, "engine %d %d %" SCNu64 " %" SCNu64 " %" SCNu64, &pid, &fd,
+               &keeper->generation, &keeper->deaths, &keeper->upgrade.count) == 5) {
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        take_engine(keeper, fd, pid);
+    } else if (sscanf(line, "%63s %" SCNu64 " %d", name, &value, &fd) == 3) {
+        // NOLINTEND(cert-err34-c)
+        if (fd >= 0)
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+        take(keeper, name, value, fd);
+    }
+}
+
+static void from_exec(struct fl_keeper *keeper)
+{
+    const char *text = getenv(FL_KEEPER_ENVIRONMENT);
+    FILE *list = text ? fdopen((int)strtol(text, NULL, 10), "re") : NULL;
+    unsetenv(FL_KEEPER_ENVIRONMENT);
+    if (!list)
+        return;
+    char *line = NULL;
+    size_t room = 0;
+    rewind(list);
+    while (getline(&line, &room, list) > 0)
+        take_line(keeper, line);
+    free(line);
+    fclose(list);
+    keeper->announced = true;
+    keeper->upgrade.state = FL_UPGRADE_DONE;
+    fl_log(FL_LOG_INFO, "event=keeper_exec pid=%d vms=%" PRIu64, (int)getpid(),
+           keeper->records.vms);
+}
+
+static void pass_on(int fd)
+{
+    fcntl(fd, F_SETFD, 0);
+}
+
+static void list_record(FILE *list, const struct fl_record *record)
+{
+    char name[FL_RECORD_NAME];
+    for (uint32_t i = 0; i < record->slots; i++) {
+        if (record->fd[i] < 0 && record->kind != FL_RECORD_MODE) // that one is all in its value
+            continue;
+        fl_record_name(record, i, name);
+        fprintf(list, "%s %" PRIu64 " %d\n", name, record->value, record->fd[i]);
+        if (record->fd[i] >= 0)
+            pass_on(record->fd[i]);
+    }
+}
+
+static int write_list(struct fl_keeper *keeper, FILE *list)
+{
+    const struct fl_record *record = NULL;
+    while ((record = fl_records_next(&keeper->records, record)) != NULL)
+        list_record(list, record);
+    fprintf(list, "engine %d %d %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", (int)keeper->serving->pid,
+            keeper->serving->channel, keeper->generation, keeper->deaths, keeper->upgrade.count);
+    pass_on(keeper->serving->channel);
+    return fflush(list) == 0 ? 0 : -errno;
+}
+
+// Those that do not serve would be zombies that the next program knows nothing of.
+static void end_others(struct fl_keeper *keeper)
+{
+    struct fl_child *child;
+    struct fl_child *next;
+    cds_list_for_each_entry_safe(child, next, &keeper->children, link)
+    {
+        if (child == keeper->serving)
+            continue;
+        fl_child_kill(child);
+        if (child->born)
+            waitpid(child->pid, NULL, 0);
+        cds_list_del(&child->link);
+        fl_child_free(child);
+    }
+    keeper->standby = NULL;
+}
+
+static void become(const struct fl_keeper *keeper, int executable)
+{
+    enum { ARGS_MAX = 256 };
+    const char *args[ARGS_MAX] = {"faultline"};
+    unsigned count = 1;
+    for (unsigned i = 0; keeper->options->argv[i] && count < ARGS_MAX - 1; i++)
+        args[count++] = keeper->options->argv[i];
+    syscall(SYS_execveat, executable, "", args, environ, AT_EMPTY_PATH);
+}
+
+int fl_keeper_exec(struct fl_keeper *keeper, int executable)
+{
+    char number[NUMBER];
+    int fd = memfd_create("faultline-keeper", 0);
+    FILE *list = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (!list)
+        return -errno;
+    end_others(keeper);
+    int error = write_list(keeper, list);
+    if (!error) {
+        snprintf(number, sizeof(number), "%d", fd);
+        setenv(FL_KEEPER_ENVIRONMENT, number, 1);
+        become(keeper, executable);
+        error = -errno;
+        unsetenv(FL_KEEPER_ENVIRONMENT);
+    }
+    // Engines are started with an exec, too: they must not get what is the keeper's.
+    const struct fl_record *record = NULL;
+    while ((record = fl_records_next(&keeper->records, record)) != NULL) {
+        for (uint32_t i = 0; i < record->slots; i++) {
+            if (record->fd[i] >= 0)
+                fcntl(record->fd[i], F_SETFD, FD_CLOEXEC);
+        }
+    }
+    fcntl(keeper->serving->channel, F_SETFD, FD_CLOEXEC);
+    fclose(list);
+    return error;
+}
+
+// --- from an engine that was left alone ---
+
+// Waits for its answer only so long: an engine that hangs must not stop us.
+static int first_answer(int channel, struct fl_message *message, int fds[FL_CHANNEL_FDS])
+{
+    struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
+    if (poll(&poll_fd, 1, ANSWER_MS) != 1)
+        return -ETIMEDOUT;
+    int got = fl_channel_receive(channel, message, fds, false);
+    return got == 0 ? -ECONNRESET : got;
+}
+
+// All that it holds. What came from the store is replaced by the same from it.
+static int take_all(struct fl_keeper *keeper, int channel)
+{
+    static struct fl_message message;
+    int fds[FL_CHANNEL_FDS];
+    for (;;) {
+        int got = first_answer(channel, &message, fds);
+        if (got != 1)
+            return got;
+        if (message.type == FL_MESSAGE_SERVING)
+            return 0;
+        if (message.type == FL_MESSAGE_PUT)
+            fl_records_put(&keeper->records, &message, fds);
+        fl_channel_close_fds(fds);
+        if (message.type == FL_MESSAGE_ANSWER)
+            return message.error;
+    }
+}
+
+// -EBUSY: it has a keeper. Any other trouble is logged, and we do without it.
+static int from_engine(struct fl_keeper *keeper)
+{
+    static const int log = STDERR_FILENO;
+    char path[PATH_MAX];
+    struct fl_message hello = {.type = FL_MESSAGE_HELLO, .slots = 1, .mask = 1};
+    struct ucred peer = {0};
+    socklen_t size = sizeof(peer);
+    int length = snprintf(path, sizeof(path), "%s" FL_KEEPER_SUFFIX, keeper->options->control);
+    int channel =
+        length < (int)sizeof(path) ? fl_socket_connect(path, SOCK_SEQPACKET) : -ENAMETOOLONG;
+    if (channel < 0)
+        return 0;
+    int error = getsockopt(channel, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ? -errno : 0;
+    if (!error)
+        error = fl_channel_send(channel, &hello, &log, false); // its log is ours from now on
+    if (!error)
+        error = take_all(keeper, channel);
+    if (error) {
+        if (error != -EBUSY)
+            fl_log(FL_LOG_WARNING, "event=take_over_failed reason=\"%s\"", strerror(-error));
+        close(channel);
+        return error == -EBUSY ? error : 0;
+    }
+    take_engine(keeper, channel, peer.pid);
+    if (!keeper->serving)
+        return 0;
+    fl_log(FL_LOG_INFO, "event=took_over engine=%d vms=%" PRIu64, (int)peer.pid,
+           keeper->records.vms);
+    fl_keeper_served(keeper, keeper->serving, keeper->records.vms);
+    return 0;
+}
+
+int fl_keeper_inherit(struct fl_keeper *keeper)
+{
+    bool store = keeper->records.store;
+    keeper->records.store = false; // it has them
+    int count = fl_sm_inherit(from_manager, keeper);
+    if (count > 0)
+        fl_log(FL_LOG_INFO, "event=inherited descriptors=%d vms=%" PRIu64, count,
+               keeper->records.vms);
+    from_exec(keeper);
+    keeper->records.store = store;
+    return keeper->serving ? 0 : from_engine(keeper);
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The keeper's own state, shared by its parts: keeper.c (loop, signals, end), keeper_engine.c
+// (which engine serves), keeper_request.c (what the engine asks for), keeper_upgrade.c,
+// keeper_watch.c (is it alive), keeper_inherit.c (from another keeper).
+#ifndef FAULTLINE_ENGINE_KEEPER_INTERNAL_H
+#define FAULTLINE_ENGINE_KEEPER_INTERNAL_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/clock.h"
+#include "engine/keeper.h"
+#include "engine/keeper_child.h"
+#include "engine/keeper_records.h"
+
+enum fl_upgrade_state {
+    FL_UPGRADE_NONE,
+    FL_UPGRADE_STARTING, // the new engine is the standby, and not ready yet
+    FL_UPGRADE_TRIAL,    // it serves; the standby is of the old executable
+    FL_UPGRADE_DONE,
+    FL_UPGRADE_FAILED, // it never served
+    FL_UPGRADE_ROLLED_BACK,
+};
+
+struct fl_upgrade {
+    enum fl_upgrade_state state;
+    int executable;    // the new one, while STARTING or in TRIAL; else -1
+    bool keeper_too;   // the keeper goes over to it when the trial is passed
+    uint64_t until_ns; // deadline of STARTING, and of the hand-over
+    uint64_t count;    // of all there were
+    char reason[160];
+};
+
+struct fl_keeper {
+    const struct fl_keeper_options *options;
+    int epoll_fd;
+    int signal_fd;
+    int executable;      // of engines
+    char path[PATH_MAX]; // where our own was when we started
+    struct fl_records records;
+    struct cds_list_head children; // all that have not been collected
+    struct fl_child *serving;      // from the moment on in which it begins to take over
+    struct fl_child *standby;
+    struct fl_upgrade upgrade;
+    uint64_t generation;     // engines that have served
+    uint64_t deaths;         // of engines that served
+    unsigned failures;       // in a row, of engines that did not live
+    uint64_t start_after_ns; // when the next engine may be started
+    uint64_t look_ns;        // when the engine is looked after next
+    uint64_t watchdog_ns;    // when the service manager wants to hear next; FL_NEVER
+    bool announced;          // READY=1 was sent
+    bool stopping;           // no VM may be left, then end
+    uint64_t stop_ns;        // when VMs that are left are killed
+    bool engine_ended;       // it said that nothing depends on it
+    bool done;               // leave the loop
+    int exit_status;
+};
+
+// keeper_engine.c
+int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child);
+void fl_keeper_start_standby(struct fl_keeper *keeper);
+void fl_keeper_promote(struct fl_keeper *keeper);
+void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child);
+void fl_keeper_served(struct fl_keeper *keeper, struct fl_child *child, uint64_t vms);
+void fl_keeper_retire(struct fl_keeper *keeper, struct fl_child *child);
+void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child);
+void fl_keeper_send(struct fl_child *child, uint32_t type, uint64_t value);
+void fl_keeper_tell_news(struct fl_keeper *keeper);
+// SIGKILL to every VM, and waits for their ends; the records go last.
+void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason);
+
+// keeper_request.c: all that the child has sent so far.
+void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child);
+
+// keeper_upgrade.c
+void fl_keeper_upgrade(struct fl_keeper *keeper, const char *path, uint64_t flags);
+void fl_keeper_upgrade_ready(struct fl_keeper *keeper);
+void fl_keeper_upgrade_failed(struct fl_keeper *keeper, const char *reason);
+void fl_keeper_upgrade_due(struct fl_keeper *keeper, uint64_t now);
+uint64_t fl_keeper_upgrade_next_due(const struct fl_keeper *keeper);
+const char *fl_keeper_upgrade_name(enum fl_upgrade_state state);
+
+// keeper_watch.c
+void fl_keeper_look(struct fl_keeper *keeper, uint64_t now);
+
+// keeper_inherit.c
+// -EBUSY: another keeper is alive.
+int fl_keeper_inherit(struct fl_keeper *keeper);
+// Becomes the executable, with everything that is held; returns only if that fails.
+int fl_keeper_exec(struct fl_keeper *keeper, int executable);
+
+#endif

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What engines ask the keeper for.
+#include "engine/keeper_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/log.h"
+
+// The same file through a description of its own: the service manager keeps each description
+// under one name only.
+static int reopen(int fd)
+{
+    char path[40];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+// The connection is a record before the engine hears of it.
+static int accept_for(struct fl_keeper *keeper, const struct fl_message *request, int *ret_socket)
+{
+    struct fl_record *listener =
+        fl_records_find(&keeper->records, FL_RECORD_LISTENER, request->other);
+    if (!listener || listener->slots < 2 || listener->fd[0] < 0)
+        return -ENOENT;
+    int socket = accept4(listener->fd[0], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (socket < 0)
+        return -errno;
+    struct fl_message put = {
+        .kind = FL_RECORD_CONNECTION, .id = request->id, .slots = 2, .mask = 3};
+    int fds[FL_CHANNEL_FDS];
+    memset(fds, -1, sizeof(fds));
+    fds[0] = socket;
+    fds[1] = reopen(listener->fd[1]);
+    *ret_socket = socket; // the record's
+    return fl_records_put(&keeper->records, &put, fds);
+}
+
+static void accept_request(struct fl_keeper *keeper, struct fl_child *child,
+                           const struct fl_message *request)
+{
+    int socket = -1;
+    struct fl_message answer = {.type = FL_MESSAGE_ACCEPTED, .id = request->id};
+    answer.error = accept_for(keeper, request, &socket);
+    answer.slots = 1;
+    answer.mask = answer.error ? 0 : 1;
+    // It waits for the answer, so there is room for it.
+    if (fl_channel_send(child->channel, &answer, &socket, false) != 0)
+        fl_keeper_retire(keeper, child);
+}
+
+static void put(struct fl_keeper *keeper, const struct fl_message *message, int fds[FL_CHANNEL_FDS])
+{
+    int error = fl_records_put(&keeper->records, message, fds);
+    if (error)
+        fl_log(FL_LOG_ERROR, "event=put_failed kind=%u id=%llu reason=\"%s\"", message->kind,
+               (unsigned long long)message->id, strerror(-error));
+    // In one step for whoever takes over: never both, never none.
+    if (!error && message->other)
+        fl_records_drop(&keeper->records, FL_RECORD_CONNECTION, message->other);
+}
+
+static void ready(struct fl_keeper *keeper, struct fl_child *child)
+{
+    if (child->phase != FL_CHILD_STARTING)
+        return;
+    fl_child_set_phase(child, FL_CHILD_READY);
+    if (keeper->serving)
+        fl_log(FL_LOG_INFO, "event=engine_ready pid=%d", (int)child->pid);
+    if (keeper->upgrade.state == FL_UPGRADE_STARTING)
+        fl_keeper_upgrade_ready(keeper);
+    fl_keeper_promote(keeper);
+    fl_keeper_tell_news(keeper);
+}
+
+// From the engine that serves, or did until it yielded or died.
+static void from_serving(struct fl_keeper *keeper, struct fl_child *child,
+                         const struct fl_message *message, int fds[FL_CHANNEL_FDS])
+{
+    switch (message->type) {
+    case FL_MESSAGE_SERVING:
+        if (child->phase == FL_CHILD_TAKING_OVER)
+            fl_keeper_served(keeper, child, message->value);
+        break;
+    case FL_MESSAGE_PUT:
+        put(keeper, message, fds);
+        break;
+    case FL_MESSAGE_DROP:
+        fl_records_drop(&keeper->records, message->kind, message->id);
+        break;
+    case FL_MESSAGE_ACCEPT:
+        accept_request(keeper, child, message);
+        break;
+    case FL_MESSAGE_PONG:
+        child->pinged_ns = 0;
+        break;
+    case FL_MESSAGE_UPGRADE:
+        fl_keeper_upgrade(keeper, message->text, message->value);
+        break;
+    case FL_MESSAGE_YIELDED: // it touches nothing from now on: its end need not be waited for
+        if (child->phase == FL_CHILD_YIELDING) {
+            fl_keeper_retire(keeper, child);
+            fl_keeper_promote(keeper);
+        }
+        break;
+    case FL_MESSAGE_ENDED:
+        keeper->engine_ended = true;
+        break;
+    default:
+        break;
+    }
+}
+
+void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
+{
+    static struct fl_message message;
+    int fds[FL_CHANNEL_FDS];
+    int got = 0;
+    while (child->channel >= 0) {
+        got = fl_channel_receive(child->channel, &message, fds, false);
+        if (got != 1)
+            break;
+        if (message.type == FL_MESSAGE_READY)
+            ready(keeper, child);
+        else if (keeper->serving == child)
+            from_serving(keeper, child, &message, fds);
+        fl_channel_close_fds(fds);
+    }
+    if (child->channel < 0 || got == -EAGAIN)
+        return;
+    // The end, or nonsense: either way nothing more can be had from it.
+    close(child->channel);
+    child->channel = -1;
+    child->ended_ns = fl_now();
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/keeper_socket.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/adopt.h"
+#include "engine/kept.h"
+#include "engine/log.h"
+#include "engine/server.h"
+
+struct fl_keeper_socket {
+    struct fl_source source;
+    struct fl_server *server;
+    struct fl_listening listening;
+    char path[PATH_MAX];
+};
+
+struct visitor {
+    struct fl_source source;
+    struct fl_server *server;
+};
+
+static void leave(struct visitor *visitor)
+{
+    fl_server_unwatch(visitor->server, &visitor->source);
+    close(visitor->source.fd);
+    free(visitor);
+}
+
+// Whoever asked may have left meanwhile.
+static void answer(void *arg, int error, const char *text)
+{
+    struct visitor *visitor = arg;
+    struct fl_message message = {.type = FL_MESSAGE_ANSWER, .error = error};
+    snprintf(message.text, sizeof(message.text), "%s", text);
+    fl_channel_send(visitor->source.fd, &message, NULL, false);
+    close(visitor->source.fd);
+    free(visitor);
+}
+
+static void new_keeper(struct visitor *visitor, int log)
+{
+    struct fl_server *server = visitor->server;
+    fl_server_unwatch(server, &visitor->source);
+    int error = fl_kept_change_keeper(server->engine->kept, visitor->source.fd);
+    if (error) {
+        answer(visitor, error, error == -EBUSY ? "the engine has a keeper" : strerror(-error));
+        return;
+    }
+    if (log >= 0)
+        dup2(log, STDERR_FILENO); // whoever reads the keeper's log reads ours there, too
+    fl_log(FL_LOG_INFO, "event=ready pid=%d vms=%u reason=\"a new keeper has come\"", (int)getpid(),
+           server->engine->vm_count);
+    free(visitor);
+}
+
+static void ready(struct fl_source *source, uint32_t events)
+{
+    (void)events;
+    struct visitor *visitor = caa_container_of(source, struct visitor, source);
+    static struct fl_message message;
+    int fds[FL_CHANNEL_FDS];
+    int got = fl_channel_receive(source->fd, &message, fds, false);
+    if (got == -EAGAIN)
+        return;
+    if (got == 1 && message.type == FL_MESSAGE_HELLO) {
+        new_keeper(visitor, fds[0]);
+    } else if (got == 1 && message.type == FL_MESSAGE_ADOPT) {
+        fl_server_unwatch(visitor->server, source); // one order each
+        fl_adopt_orphan(visitor->server, fds, message.value, answer, visitor);
+    } else {
+        leave(visitor);
+    }
+    if (got == 1)
+        fl_channel_close_fds(fds);
+}
+
+// The mode of the file is not looked at in every case (a path below a mount, a handed-on socket).
+static bool may_enter(int fd)
+{
+    struct ucred peer = {0};
+    socklen_t size = sizeof(peer);
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+           (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static void visited(struct fl_source *source, uint32_t events)
+{
+    (void)events;
+    struct fl_keeper_socket *socket = caa_container_of(source, struct fl_keeper_socket, source);
+    int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    struct visitor *visitor = may_enter(fd) ? calloc(1, sizeof(*visitor)) : NULL;
+    if (!visitor) {
+        close(fd);
+        return;
+    }
+    visitor->server = socket->server;
+    visitor->source = (struct fl_source){.fd = fd, .ready = ready};
+    if (fl_server_watch(socket->server, &visitor->source, EPOLLIN) != 0) {
+        close(fd);
+        free(visitor);
+    }
+}
+
+int fl_keeper_socket_start(struct fl_server *server, const char *control,
+                           struct fl_keeper_socket **ret_socket, char *ret_reason, size_t size)
+{
+    static const struct fl_socket_access access = {0600, (uid_t)-1, (gid_t)-1};
+    struct fl_keeper_socket *socket = calloc(1, sizeof(*socket));
+    if (!socket)
+        return -ENOMEM;
+    socket->server = server;
+    int length = snprintf(socket->path, sizeof(socket->path), "%s" FL_KEEPER_SUFFIX, control);
+    int error = length < (int)sizeof(socket->path)
+                    ? fl_server_listen(server, FL_SOCKET_KEEPER, socket->path, SOCK_SEQPACKET,
+                                       &access, &socket->listening)
+                    : -ENAMETOOLONG;
+    if (!error) {
+        socket->source = (struct fl_source){.fd = socket->listening.fd, .ready = visited};
+        error = fl_server_watch(server, &socket->source, EPOLLIN);
+        if (error)
+            fl_socket_close(socket->path, &socket->listening);
+    }
+    if (error) {
+        snprintf(ret_reason, size, "it cannot listen at %s" FL_KEEPER_SUFFIX ": %s", control,
+                 strerror(-error));
+        free(socket);
+        return error;
+    }
+    *ret_socket = socket;
+    return 0;
+}
+
+void fl_keeper_socket_stop(struct fl_keeper_socket *socket)
+{
+    if (!socket)
+        return;
+    fl_server_unwatch(socket->server, &socket->source);
+    fl_socket_close(socket->path, &socket->listening);
+    free(socket);
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where an engine can be reached by a new keeper, after its own was killed, and by `faultline
+// rescue`, which brings VMs that somebody left behind: CONTROL.keeper, for its owner and root.
+// Control thread.
+#ifndef FAULTLINE_ENGINE_KEEPER_SOCKET_H
+#define FAULTLINE_ENGINE_KEEPER_SOCKET_H
+
+#include <stddef.h>
+
+struct fl_keeper_socket;
+struct fl_server;
+
+int fl_keeper_socket_start(struct fl_server *server, const char *control,
+                           struct fl_keeper_socket **ret_socket, char *ret_reason, size_t size);
+void fl_keeper_socket_stop(struct fl_keeper_socket *socket); // NULL is allowed
+
+#endif

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Is the engine alive? It is asked once a second, and answers when each of its threads has; and
+// the userfaultfds themselves tell of faults that nobody reads.
+#include "engine/keeper_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/log.h"
+#include "engine/vm_state.h"
+
+#define LOOK_EVERY FL_NS_PER_S
+#define END_LIMIT (500 * FL_NS_PER_MS)
+#define YIELD_LIMIT (500 * FL_NS_PER_MS) // its workers are at the end of a round by then
+
+// Faults of the VM that were read so far, as its owner counts them.
+static uint64_t faults_read(const struct fl_record *record)
+{
+    uint64_t count = 0;
+    off_t at = offsetof(struct fl_vm_state, counters) + offsetof(struct fl_vm_counters, faults);
+    if (pread(record->fd[FL_VM_STATE], &count, sizeof(count), at) != (ssize_t)sizeof(count))
+        return 0;
+    return count;
+}
+
+// True if a fault of this VM has been waiting to be read for too long: faults can be seen there at
+// every look, and none was read in between.
+static bool waits_too_long(struct fl_record *record, bool readable, uint64_t now, uint64_t limit)
+{
+    if (!readable) {
+        record->waiting_since_ns = 0;
+        return false;
+    }
+    uint64_t count = faults_read(record);
+    if (!record->waiting_since_ns || count != record->faults_seen)
+        record->waiting_since_ns = now;
+    record->faults_seen = count;
+    return now - record->waiting_since_ns > limit;
+}
+
+static bool has_uffd(const struct fl_record *record)
+{
+    return record->slots == FL_VM_SLOTS && record->fd[FL_VM_UFFD] >= 0 &&
+           record->fd[FL_VM_STATE] >= 0;
+}
+
+// The id of a VM whose faults nobody reads; 0 if there is none.
+static uint64_t find_unread(struct fl_keeper *keeper, uint64_t now, uint64_t limit)
+{
+    struct fl_record *record;
+    uint64_t found = 0;
+    nfds_t count = 0;
+    struct pollfd *list = calloc(keeper->records.vms + 1, sizeof(*list));
+    if (!list)
+        return 0;
+    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) list[count++] =
+        (struct pollfd){.fd = has_uffd(record) ? record->fd[FL_VM_UFFD] : -1, .events = POLLIN};
+    int any = poll(list, count, 0);
+    count = 0;
+    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind)
+    {
+        bool readable = any > 0 && list[count].revents & POLLIN;
+        count++;
+        if (waits_too_long(record, readable, now, limit) && !found)
+            found = record->id;
+    }
+    free(list);
+    return found;
+}
+
+static void hangs(struct fl_keeper *keeper, const char *what, uint64_t vm)
+{
+    fl_log(FL_LOG_ERROR, "event=engine_hangs pid=%d vm=%" PRIu64 " reason=\"%s\"",
+           (int)keeper->serving->pid, vm, what);
+    fl_child_kill(keeper->serving); // the rest follows from its end
+}
+
+static void look_at_serving(struct fl_keeper *keeper, uint64_t now)
+{
+    struct fl_child *child = keeper->serving;
+    uint64_t limit = keeper->options->hang_timeout_ms * FL_NS_PER_MS;
+    if (child->phase == FL_CHILD_YIELDING) {
+        if (now - child->since_ns > YIELD_LIMIT)
+            hangs(keeper, "it did not yield", 0);
+        return;
+    }
+    bool serves = child->phase == FL_CHILD_SERVING;
+    uint64_t asked = serves ? child->pinged_ns : child->since_ns;
+    if (asked && now - asked > limit) {
+        hangs(keeper, serves ? "it does not answer" : "it does not take over", 0);
+        return;
+    }
+    if (!serves)
+        return;
+    uint64_t vm = find_unread(keeper, now, limit);
+    if (vm) {
+        hangs(keeper, "it does not read the faults of a VM", vm);
+    } else if (!child->pinged_ns) {
+        child->pinged_ns = now;
+        fl_keeper_send(child, FL_MESSAGE_PING, 0);
+    }
+}
+
+// One that has been starting for long has failed.
+static void look_at_standby(struct fl_keeper *keeper, uint64_t now)
+{
+    struct fl_child *child = keeper->standby;
+    uint64_t limit = keeper->options->hang_timeout_ms * FL_NS_PER_MS;
+    if (child->phase == FL_CHILD_STARTING && now - child->since_ns > limit)
+        fl_child_kill(child);
+}
+
+// One that has hung up should be gone; what it does with VMs that another serves by now is not to
+// be waited for.
+static void look_at_endings(struct fl_keeper *keeper, uint64_t now)
+{
+    struct fl_child *child;
+    cds_list_for_each_entry(child, &keeper->children, link)
+    {
+        if (child->ended_ns && now - child->ended_ns > END_LIMIT && !keeper->engine_ended)
+            fl_child_kill(child);
+    }
+}
+
+void fl_keeper_look(struct fl_keeper *keeper, uint64_t now)
+{
+    keeper->look_ns = now + LOOK_EVERY;
+    look_at_endings(keeper, now);
+    if (keeper->serving)
+        look_at_serving(keeper, now);
+    if (keeper->standby)
+        look_at_standby(keeper, now);
+}

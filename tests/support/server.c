@@ -167,18 +167,6 @@ pid_t server_engine(const struct server *server)
     return pid ? pid : server->pid;
 }
 
-bool process_has_ended(pid_t pid)
-{
-    char state = 0;
-    pid_t parent = 0;
-    return !read_stat(pid, &state, &parent) || state == 'Z';
-}
-
-static bool has_ended(void *arg)
-{
-    return process_has_ended(*(pid_t *)arg);
-}
-
 static bool has_stopped(void *arg)
 {
     char state = 0;
@@ -202,9 +190,12 @@ void server_kill(struct server *server)
     server_kill_keeper(server); // first: it would start another engine
     if (!keeper || engine <= 0)
         return;
+    // Its last thread, not only its first.
+    struct pollfd poll_fd = {.fd = (int)syscall(SYS_pidfd_open, engine, 0), .events = POLLIN};
     kill(engine, SIGKILL);
-    if (!wait_until(has_ended, &engine))
+    if (poll_fd.fd >= 0 && poll(&poll_fd, 1, TEST_DEADLINE_MS) != 1)
         die("the engine cannot be killed");
+    close(poll_fd.fd);
 }
 
 void server_pause(const struct server *server)

@@ -48,7 +48,6 @@ pid_t server_engine(const struct server *server);
 // SIGSTOP to the engine, and waits until it has stopped; SIGCONT.
 void server_pause(const struct server *server);
 void server_resume(const struct server *server);
-bool process_has_ended(pid_t pid);
 
 // Waits until the log has at least `count` lines that contain all of `text`.
 bool server_wait_log(const struct server *server, const char *text, unsigned count);

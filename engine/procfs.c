@@ -72,20 +72,124 @@ void fl_proc_name(pid_t pid, char *buf, size_t size)
     buf[strcspn(buf, "\n")] = '\0';
 }
 
-bool fl_proc_has_uffd_memory(pid_t pid)
+// --- tasks ---
+
+// include/linux/sched.h: not part of the kernel's promises, but unchanged since there is git.
+enum { KERNEL_EXITING = 0x4, KERNEL_THREAD = 0x200000 };
+
+int fl_proc_task(const char *task_path, struct fl_proc_task *ret_task)
+{
+    char path[96];
+    char text[1024];
+    char state = 0;
+    unsigned flags = 0;
+    snprintf(path, sizeof(path), "%s/stat", task_path);
+    ssize_t got = fl_proc_read(path, text, sizeof(text));
+    if (got <= 0)
+        return got < 0 ? (int)got : -ESRCH;
+    const char *name_end = strrchr(text, ')'); // the name may hold anything, also ")"
+    // After the name: state, parent, group, session, terminal and its group, flags.
+    // NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers
+    if (!name_end || sscanf(name_end + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+        return -EPROTO;
+    *ret_task =
+        (struct fl_proc_task){.state = state,
+                              .kernel = flags & KERNEL_THREAD,
+                              .exiting = flags & KERNEL_EXITING || state == 'Z' || state == 'X'};
+    return 0;
+}
+
+struct live_task {
+    pid_t pid;
+    pid_t found;
+};
+
+// "FDSize:" is 0 once the descriptors are gone, "VmSize:" is missing once the memory is.
+static int look_if_live(void *arg, int tid)
+{
+    struct live_task *live = arg;
+    char path[64];
+    char text[4096];
+    uint64_t descriptors = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)live->pid, tid);
+    if (fl_proc_read(path, text, sizeof(text)) <= 0 || !strstr(text, "\nVmSize:") ||
+        !fl_proc_number(text, "\nFDSize:", &descriptors) || descriptors == 0)
+        return 0;
+    live->found = tid;
+    return 1;
+}
+
+int fl_proc_live_task(pid_t pid, pid_t *ret_tid)
 {
     char path[64];
+    struct live_task live = {.pid = pid};
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    int result = look_if_live(&live, pid);
+    if (result == 0)
+        result = fl_proc_each(path, look_if_live, &live);
+    if (result <= 0)
+        return -ESRCH;
+    *ret_tid = live.found;
+    return 0;
+}
+
+// --- memory ---
+
+// One line of smaps. True when it ends a mapping (VmFlags is the last of its lines) that is
+// registered; the mapping is in *range then.
+static bool take_line(struct fl_proc_range *range, const char *line)
+{
+    char *rest = NULL;
+    uint64_t kib = 0;
+    if (strncmp(line, "VmFlags:", 8) == 0)
+        return strstr(line, " um") != NULL;
+    if (fl_proc_number(line, "KernelPageSize:", &kib))
+        range->page_bytes = kib << 10;
+    uint64_t start = strtoull(line, &rest, 16);
+    if (*rest != '-' || rest == line)
+        return false;
+    *range = (struct fl_proc_range){.start = start};
+    range->bytes = strtoull(rest + 1, NULL, 16) - start;
+    return false;
+}
+
+static FILE *open_memory(pid_t pid, const char *name)
+{
+    char path[96];
+    pid_t tid = pid;
+    fl_proc_live_task(pid, &tid);
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)tid, name);
+    return fopen(path, "re");
+}
+
+int fl_proc_each_registered(pid_t pid, int (*fn)(void *arg, const struct fl_proc_range *range),
+                            void *arg)
+{
     char *line = NULL;
     size_t room = 0;
-    bool found = false;
-    snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
-    FILE *file = fopen(path, "re");
-    while (file && !found && getline(&line, &room, file) > 0)
-        found = strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " um") != NULL;
+    struct fl_proc_range range = {0};
+    FILE *file = open_memory(pid, "smaps");
+    int result = file ? 0 : -errno;
+    while (file && result == 0 && getline(&line, &room, file) > 0) {
+        if (take_line(&range, line))
+            result = fn(arg, &range);
+    }
     free(line);
     if (file)
         fclose(file);
-    return found;
+    return result;
+}
+
+static int one_is_enough(void *arg, const struct fl_proc_range *range)
+{
+    (void)arg;
+    (void)range;
+    return 1;
+}
+
+bool fl_proc_has_uffd_memory(pid_t pid)
+{
+    return fl_proc_each_registered(pid, one_is_enough, NULL) == 1;
 }
 
 static bool overlaps(const struct fl_layout *layout, uint64_t from, uint64_t to)

@@ -26,8 +26,28 @@ bool fl_proc_number(const char *text, const char *key, uint64_t *ret_number);
 
 // The process's name as the kernel has it; "?" if it is gone.
 void fl_proc_name(pid_t pid, char *buf, size_t size);
-// True if the process has memory that is registered with a userfaultfd for missing pages ("um" in
-// its smaps).
+
+// What a task is doing, by its directory ("/proc/7", "/proc/7/task/8").
+struct fl_proc_task {
+    char state;   // S, D, Z ...
+    bool kernel;  // it is the kernel's own, and has no memory
+    bool exiting; // it is on its way out, or a zombie
+};
+int fl_proc_task(const char *task_path, struct fl_proc_task *ret_task);
+// A task of the process that has its memory and its descriptors: the first one, or another if that
+// has ended before them. -ESRCH: none has (any more).
+int fl_proc_live_task(pid_t pid, pid_t *ret_tid);
+
+// A piece of memory that is registered with a userfaultfd for missing pages ("um" in smaps).
+struct fl_proc_range {
+    uint64_t start;
+    uint64_t bytes;
+    uint64_t page_bytes;
+};
+// Calls fn with each; stops at its first non-zero result and returns it. -errno if they cannot be
+// read.
+int fl_proc_each_registered(pid_t pid, int (*fn)(void *arg, const struct fl_proc_range *range),
+                            void *arg);
 bool fl_proc_has_uffd_memory(pid_t pid);
 
 // True if the process has nothing mapped where the regions are. False if that cannot be read.

@@ -28,6 +28,7 @@ static const struct verb verbs[] = {
     {"drain", cmd_drain, "have a running server take no new VM, and wait until none needs it"},
     {"upgrade", cmd_upgrade, "put another engine in a running server's place, with no pause"},
     {"doctor", cmd_doctor, "find who waits on a userfaultfd of this host, and why"},
+    {"rescue", cmd_rescue, "take over a VM that its fault handler has left behind"},
 };
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/condemn.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "engine/uffd.h"
+
+enum { BATCH = 64, LOOK_EVERY_MS = 50, AGAIN_MS = 1, NOWHERE = 1 << 16 };
+
+static const uint64_t page_sizes[] = {1U << 12, 1U << 21, 1U << 30};
+enum { PAGE_SIZES = sizeof(page_sizes) / sizeof(*page_sizes) };
+
+struct condemned {
+    int uffd; // the caller's; the others that are watched are of its children, and ours
+    struct pollfd *watch;
+    size_t watches;
+    uint64_t page_bytes;
+    bool dying;
+    bool again; // something could not be answered yet
+    struct fl_condemned done;
+};
+
+static int add_watch(struct condemned *all, int uffd)
+{
+    struct pollfd *more = realloc(all->watch, (all->watches + 1) * sizeof(*more));
+    if (!more)
+        return -ENOMEM;
+    all->watch = more;
+    more[all->watches++] = (struct pollfd){.fd = uffd, .events = POLLIN};
+    return 0;
+}
+
+// Zeros by ZEROPAGE, which huge pages do not have: there, by a copy.
+static int zero(int uffd, uint64_t to, uint64_t bytes)
+{
+    uint64_t done = 0;
+    int error = fl_uffd_zero(uffd, to, bytes, &done);
+    if (error != -EINVAL || bytes == page_sizes[0])
+        return error;
+    void *zeros = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (zeros == MAP_FAILED)
+        return -errno;
+    error = fl_uffd_copy(uffd, to, zeros, bytes, &done);
+    munmap(zeros, bytes);
+    return error;
+}
+
+static int answer_page(struct condemned *all, int uffd, const struct uffd_msg *message,
+                       uint64_t bytes)
+{
+    uint64_t page = message->arg.pagefault.address & ~(bytes - 1);
+    if (message->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)
+        return fl_uffd_unprotect(uffd, page, bytes);
+    int error = fl_uffd_poison(uffd, page, bytes);
+    if (error == 0)
+        all->done.poisoned++;
+    if (error == -ENOSYS && all->dying) {
+        error = zero(uffd, page, bytes);
+        all->done.zeroed += error == 0;
+    }
+    return error;
+}
+
+// Whom no answer reached is woken: he looks again, and asks again if he must.
+static void answer(struct condemned *all, int uffd, const struct uffd_msg *message)
+{
+    int error = -EINVAL;
+    all->done.faults++;
+    for (size_t i = 0; error == -EINVAL && i < PAGE_SIZES; i++) {
+        if (!all->page_bytes || all->page_bytes == page_sizes[i])
+            error = answer_page(all, uffd, message, page_sizes[i]);
+    }
+    all->again = all->again || error;
+    if (error)
+        fl_uffd_wake(uffd, message->arg.pagefault.address & ~(page_sizes[0] - 1), page_sizes[0]);
+}
+
+static int read_one(struct condemned *all, int uffd)
+{
+    struct uffd_msg message[BATCH];
+    ssize_t got = fl_uffd_read(uffd, message, BATCH);
+    int error = 0;
+    for (ssize_t i = 0; i * (ssize_t)sizeof(*message) < got && !error; i++) {
+        if (message[i].event == UFFD_EVENT_PAGEFAULT)
+            answer(all, uffd, &message[i]);
+        else if (message[i].event == UFFD_EVENT_FORK)
+            error = add_watch(all, (int)message[i].arg.fork.ufd);
+    }
+    return error;
+}
+
+static void drop(struct condemned *all, size_t index)
+{
+    if (all->watch[index].fd != all->uffd)
+        close(all->watch[index].fd);
+    all->watch[index] = all->watch[--all->watches];
+}
+
+static int serve_all(struct condemned *all)
+{
+    int error = 0;
+    while (all->watches > 0 && !error) {
+        poll(all->watch, all->watches, all->again ? AGAIN_MS : LOOK_EVERY_MS);
+        all->again = false;
+        for (size_t i = all->watches; i-- > 0 && !error;) {
+            error = read_one(all, all->watch[i].fd);
+            if (!error && !fl_uffd_alive(all->watch[i].fd))
+                drop(all, i);
+        }
+    }
+    return error;
+}
+
+int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *ret_condemned)
+{
+    struct fl_uffd_info info;
+    struct condemned all = {.uffd = uffd, .page_bytes = page_bytes, .dying = dying};
+    int error = fl_uffd_examine(uffd, &info); // and makes it non-blocking
+    if (!error && !dying && fl_uffd_poison(uffd, NOWHERE, page_sizes[0]) == -ENOSYS)
+        return -ENOSYS;
+    if (!error)
+        error = add_watch(&all, uffd);
+    fl_uffd_wake_all(uffd); // what somebody else has read is asked for again
+    if (!error)
+        error = serve_all(&all);
+    while (all.watches > 0)
+        drop(&all, all.watches - 1);
+    free(all.watch);
+    if (!error)
+        *ret_condemned = all.done;
+    return error;
+}

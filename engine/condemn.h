@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Answering every fault of a userfaultfd without the bytes, until its memory is gone: for memory
+// that nobody can serve any more, and for what is left of a process that was killed. Blocks; any
+// thread.
+#ifndef FAULTLINE_ENGINE_CONDEMN_H
+#define FAULTLINE_ENGINE_CONDEMN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fl_condemned {
+    uint64_t faults;   // that were read
+    uint64_t poisoned; // pages; who touches them gets SIGBUS
+    uint64_t zeroed;   // pages of a dying process, where the kernel cannot poison
+};
+
+// The caller keeps uffd, and its last reference must not go before this has returned.
+// `page_bytes`: of its memory, 0 if not known. `dying`: its process was killed, so zeros will do;
+// without that -ENOSYS where the kernel cannot poison (before 6.6). -ENOMEM.
+int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *ret_condemned);
+
+#endif

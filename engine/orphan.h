@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A VM whose fault handler is gone, seen from outside: what can be learned of it from /proc and
+// from its own userfaultfd, without its help, so that somebody can serve it again. Needs the right
+// to trace the VMM (root). Any thread.
+//
+// What is needed is its userfaultfd (taken out of the VMM), the memory that is registered with it
+// (smaps), and what each piece of it is in the image (the layout). If a Faultline served it and
+// something still holds the state that was kept of it (vm_state.h), the layout, the image's name
+// and what the guest has given back come from there. Else the layout is known only if the memory
+// is one piece that begins the image, or if somebody says so.
+#ifndef FAULTLINE_ENGINE_ORPHAN_H
+#define FAULTLINE_ENGINE_ORPHAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/procfs.h"
+#include "engine/region.h"
+#include "engine/vm_state.h"
+
+enum { FL_ORPHAN_NAME = 20 };
+
+struct fl_orphan_holder {
+    pid_t pid;
+    pid_t tid;
+    int fd;
+    char name[FL_ORPHAN_NAME];
+};
+
+struct fl_orphan {
+    pid_t pid;
+    char name[FL_ORPHAN_NAME];
+    int pidfd;
+    int uffd; // ours, of the VMM's `fd`
+    int fd;
+    uint64_t inode;
+    uint64_t features;
+    uint64_t waiting; // faults, read or not
+    size_t ranges;    // of the VMM's memory that are registered with it, neighbours as one
+    struct fl_proc_range *range;
+    size_t holders; // others than the VMM who have it open
+    struct fl_orphan_holder *holder;
+    int state_fd; // -1: none was kept
+    struct fl_vm_state *state;
+    struct fl_orphan_holder state_holder;
+    bool state_unreadable;   // one is kept (by state_holder), but of another version of faultline
+    struct fl_layout layout; // no regions: not known
+};
+
+// `fd`: which of its userfaultfds; -1: the one it has, or the one with faults waiting. 0, or -errno
+// with a sentence in `reason`: -ESRCH there is no such process, or it is dying and its descriptors
+// are gone; -ENXIO it has no (such) userfaultfd; -ENOTUNIQ it has several; -EPERM ...
+int fl_orphan_look(pid_t pid, int fd, struct fl_orphan *ret_orphan, char *reason, size_t size);
+void fl_orphan_close(struct fl_orphan *orphan);
+
+// Takes the layout from the text of a handshake. -EINVAL with a sentence: it makes no sense, or
+// memory is registered that it does not speak of.
+int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reason, size_t size);
+// A layout for faults that are answered with poison: what is registered, in any order. -EINVAL if
+// it does not fit into one (several page sizes, too many pieces).
+int fl_orphan_condemned_layout(const struct fl_orphan *orphan, struct fl_layout *ret_layout);
+
+// True if pages that look as if they were never filled may be ones that the guest gave back, so
+// that the image's bytes would be wrong and nobody knows where.
+bool fl_orphan_unknowable(const struct fl_orphan *orphan);
+
+#endif

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/orphan_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/proc_fd.h"
+
+struct search {
+    struct fl_orphan *orphan;
+    ino_t inode; // of the one that was found
+    char *reason;
+    size_t size;
+};
+
+// --- whether a layout is that of this memory ---
+
+static bool covered(const struct fl_layout *layout, const struct fl_proc_range *range)
+{
+    uint64_t at = range->start;
+    uint64_t page = 0;
+    if (range->page_bytes != 1ULL << layout->page_shift)
+        return false;
+    while (at < range->start + range->bytes) {
+        if (!fl_layout_page(layout, at, &page))
+            return false;
+        const struct fl_region *region = fl_layout_region(layout, page);
+        at = region->base + region->bytes;
+    }
+    return true;
+}
+
+bool fl_orphan_covered(const struct fl_orphan *orphan, const struct fl_layout *layout)
+{
+    for (size_t i = 0; i < orphan->ranges; i++) {
+        if (!covered(layout, &orphan->range[i]))
+            return false;
+    }
+    return orphan->ranges > 0;
+}
+
+// --- whose word it is ---
+
+// Anybody can make a memfd of that name, write a lie about somebody else's VM into it, and have a
+// program of root's inherit it: only what root has made is believed, or who asks.
+static bool is_trusted(const struct stat *status)
+{
+    return S_ISREG(status->st_mode) && (status->st_uid == 0 || status->st_uid == geteuid());
+}
+
+// Nobody can take memory away from under us while we look.
+static bool is_sealed(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_SEAL);
+}
+
+// The beginning is the same in all versions.
+static bool names_process(int fd, pid_t pid)
+{
+    struct fl_vm_state head;
+    size_t bytes = offsetof(struct fl_vm_state, removed_offset);
+    return pread(fd, &head, bytes, 0) == (ssize_t)bytes && head.magic == FL_VM_STATE_MAGIC &&
+           head.pid == pid;
+}
+
+// --- the search ---
+
+static int take_state(struct search *search, const struct fl_proc_fd *found, int fd,
+                      const struct stat *status)
+{
+    struct fl_orphan *orphan = search->orphan;
+    struct fl_vm_state *state = NULL;
+    struct fl_orphan_holder holder = {.pid = found->pid, .tid = found->tid, .fd = found->fd};
+    fl_proc_name(found->pid, holder.name, sizeof(holder.name));
+    int error = fl_vm_state_open(fd, &state);
+    if (error == -EPROTONOSUPPORT && !orphan->state) {
+        orphan->state_unreadable = true;
+        orphan->state_holder = holder;
+    }
+    if (error)
+        return error == -ENOMEM ? error : 0;
+    if (!fl_orphan_covered(orphan, &state->layout)) {
+        fl_vm_state_unmap(state);
+        return 0;
+    }
+    if (orphan->state) {
+        fl_vm_state_unmap(state);
+        snprintf(search->reason, search->size,
+                 "more than one kept state fits pid %d: that of %s (pid %d, fd %d) and that of %s "
+                 "(pid %d, fd %d)",
+                 (int)orphan->pid, orphan->state_holder.name, (int)orphan->state_holder.pid,
+                 orphan->state_holder.fd, holder.name, (int)holder.pid, holder.fd);
+        return -ENOTUNIQ;
+    }
+    orphan->state = state;
+    orphan->state_fd = fd;
+    orphan->state_holder = holder;
+    search->inode = status->st_ino;
+    return 0;
+}
+
+static int look_at(void *arg, const struct fl_proc_fd *found)
+{
+    static const char prefix[] = "/memfd:faultline-vm-";
+    struct search *search = arg;
+    struct stat status;
+    if (strncmp(found->target, prefix, sizeof(prefix) - 1) != 0 || found->pid == getpid())
+        return 0;
+    int fd = fl_proc_take_fd(found->pid, found->tid, found->fd);
+    if (fd < 0)
+        return 0;
+    int result = 0;
+    if (fstat(fd, &status) == 0 && is_trusted(&status) && is_sealed(fd) &&
+        names_process(fd, search->orphan->pid) &&
+        !(search->orphan->state && search->inode == status.st_ino))
+        result = take_state(search, found, fd, &status);
+    if (search->orphan->state_fd != fd)
+        close(fd);
+    return result;
+}
+
+int fl_orphan_find_state(struct fl_orphan *orphan, char *reason, size_t size)
+{
+    bool complete = true;
+    struct search search = {.orphan = orphan, .reason = reason, .size = size};
+    int result = fl_proc_each_fd_of_all(look_at, &search, &complete);
+    if (orphan->state)
+        orphan->state_unreadable = false;
+    return result < 0 ? result : 0;
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/adopt_client.h"
+#include "engine/condemn.h"
+#include "engine/orphan.h"
+#include "tools/cli.h"
+#include "tools/paths.h"
+#include "tools/rescue.h"
+#include "tools/verb.h"
+
+enum { REASON = 1024 };
+
+static const char help[] =
+    "usage: faultline rescue [OPTION...] PID\n"
+    "\n"
+    "Takes over a VM whose fault handler is gone, whoever that was, without the VMM's help: takes "
+    "the\n"
+    "userfaultfd out of the process, finds the memory that is registered with it, and has a "
+    "running server\n"
+    "serve it. Refuses where it cannot be right, and says why. `faultline doctor` finds such VMs. "
+    "Run it as\n"
+    "root, on the host.\n"
+    "\n"
+    "  --image NAME       what the VM was restored from (not needed if its state was kept)\n"
+    "  --regions JSON     which memory is which part of the image, as in Firecracker's handshake:\n"
+    "                     "
+    "[{\"base_host_virt_addr\":N,\"size\":N,\"offset\":N,\"page_size\":N},...]; needed if\n"
+    "                     that is in pieces and no state was kept\n"
+    "  --nothing-removed  the guest has given no memory back since it was restored (no balloon)\n"
+    "  --poison           instead: whoever touches a missing page gets SIGBUS\n"
+    "  --kill             instead: kill the VMM, and see that all that waits ends\n"
+    "  --fd N             which userfaultfd of the process, if it has several\n"
+    "  --force            although another process holds it, or another image was kept\n"
+    "  --dry-run          only say what would be done\n"
+    "  --json             say it in JSON\n"
+    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                     " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+// --- what must hold ---
+
+static int refuse_holders(const struct fl_orphan *orphan)
+{
+    const struct fl_orphan_holder *holder = &orphan->holder[0];
+    const char *advice = "if it serves no more, end it, or say --force";
+    if (holder->pid == 1)
+        advice = "it keeps it for a service: start that, and it goes on by itself";
+    else if (strcmp(holder->name, "faultline") == 0)
+        advice = "a Faultline that runs takes care of its VMs itself: see its log; if it hangs, "
+                 "end it, or say --force";
+    return cli_fail("rescue",
+                    "%s (pid %d) is no orphan: %s (pid %d, descriptor %d)%s holds its userfaultfd, "
+                    "too, and may serve it; %s",
+                    orphan->name, (int)orphan->pid, holder->name, (int)holder->pid, holder->fd,
+                    orphan->holders > 1 ? " and others" : "", advice);
+}
+
+static int refuse_unknowable(const struct fl_orphan *orphan)
+{
+    char kept[128] = "nothing was kept of it";
+    if (orphan->state_unreadable)
+        snprintf(kept, sizeof(kept),
+                 "what %s (pid %d) has kept of it is of another version of faultline",
+                 orphan->state_holder.name, (int)orphan->state_holder.pid);
+    return cli_fail("rescue",
+                    "%s (pid %d) told its handler which pages its guest gave back, and %s: such a "
+                    "page must be zeros now but looks like one that was never filled, and the "
+                    "image's old bytes would corrupt the guest; say --nothing-removed if the guest "
+                    "has given nothing back since it was restored, else --poison or --kill",
+                    orphan->name, (int)orphan->pid, kept);
+}
+
+static int refuse_layout(const struct fl_orphan *orphan)
+{
+    if (orphan->ranges == 1)
+        return cli_fail("rescue",
+                        "the memory of %s (pid %d) may be more than one region of the image (it is "
+                        "larger than 3 GiB, or its pages are neither 4 KiB nor 2 MiB): say which "
+                        "with --regions, or --poison or --kill",
+                        orphan->name, (int)orphan->pid);
+    return cli_fail(
+        "rescue",
+        "the memory of %s (pid %d) is in %zu pieces, and nothing was kept of which part "
+        "of the image each is: say it with --regions, or --poison or --kill",
+        orphan->name, (int)orphan->pid, orphan->ranges);
+}
+
+static int refuse_ranges(const struct fl_orphan *orphan)
+{
+    return cli_fail("rescue",
+                    "no memory of %s (pid %d) is registered with its descriptor %d: nobody of it "
+                    "waits there; if it is the memory of another process, --poison answers its "
+                    "faults all the same",
+                    orphan->name, (int)orphan->pid, orphan->fd);
+}
+
+// The image's name is settled: what was asked for, or what was kept.
+static int settle_image(struct rescue *rescue, const struct fl_orphan *orphan)
+{
+    const char *kept = orphan->state ? orphan->state->image : "";
+    if (!rescue->image)
+        rescue->image = kept;
+    if (*rescue->image == '\0')
+        return cli_fail("rescue", "which image was %s (pid %d) restored from? Say it with --image",
+                        orphan->name, (int)orphan->pid);
+    if (*kept != '\0' && strcmp(kept, rescue->image) != 0 && !rescue->force)
+        return cli_fail("rescue",
+                        "%s (pid %d) was restored from the image %s, as %s (pid %d) has kept it; "
+                        "--force takes %s all the same",
+                        orphan->name, (int)orphan->pid, kept, orphan->state_holder.name,
+                        (int)orphan->state_holder.pid, rescue->image);
+    return EXIT_DONE;
+}
+
+static int check_serve(struct rescue *rescue, struct fl_orphan *orphan)
+{
+    char reason[REASON];
+    if (rescue->regions &&
+        fl_orphan_set_regions(orphan, rescue->regions, reason, sizeof(reason)) != 0)
+        return cli_fail("rescue", "%s", reason);
+    if (fl_orphan_unknowable(orphan) && !rescue->nothing_removed)
+        return refuse_unknowable(orphan);
+    if (orphan->layout.regions == 0)
+        return refuse_layout(orphan);
+    return settle_image(rescue, orphan);
+}
+
+static int check(struct rescue *rescue, struct fl_orphan *orphan)
+{
+    if (orphan->holders > 0 && !rescue->force)
+        return refuse_holders(orphan);
+    if (orphan->ranges == 0 && rescue->action != RESCUE_POISON)
+        return refuse_ranges(orphan);
+    return rescue->action == RESCUE_SERVE ? check_serve(rescue, orphan) : EXIT_DONE;
+}
+
+// --- by the server ---
+
+// What the server is given: the kept state, or a new one.
+static int make_state(const struct rescue *rescue, const struct fl_orphan *orphan, int *ret_fd)
+{
+    struct fl_vm_state *state = NULL;
+    struct fl_layout layout = orphan->layout;
+    const char *image = rescue->action == RESCUE_SERVE ? rescue->image : "";
+    if (rescue->action == RESCUE_SERVE && orphan->state) {
+        if (strcmp(orphan->state->image, image) != 0)
+            snprintf(orphan->state->image, sizeof(orphan->state->image), "%s", image);
+        *ret_fd = orphan->state_fd;
+        return 0;
+    }
+    int error = rescue->action == RESCUE_SERVE ? 0 : fl_orphan_condemned_layout(orphan, &layout);
+    if (!error)
+        error =
+            fl_vm_state_create((uint64_t)orphan->pid, orphan->pid, image, &layout, ret_fd, &state);
+    if (!error)
+        fl_vm_state_unmap(state);
+    return error;
+}
+
+// 0, or -errno with a sentence.
+static int give_to_server(const struct rescue *rescue, const struct fl_orphan *orphan, char *reason,
+                          size_t size)
+{
+    struct fl_adopt_request request = {
+        .uffd = orphan->uffd, .pidfd = orphan->pidfd, .kill = rescue->action == RESCUE_KILL};
+    int error = make_state(rescue, orphan, &request.state_fd);
+    if (error) {
+        snprintf(reason, size, "its state cannot be written down: %s", strerror(-error));
+        return error;
+    }
+    error = fl_adopt_send(rescue->control, &request, reason, size);
+    if (request.state_fd != orphan->state_fd)
+        close(request.state_fd);
+    return error;
+}
+
+// --- here ---
+
+// Without the VMM's own reference ours may be the last: the memory would become zeros as it goes.
+static void do_not_end(void)
+{
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+}
+
+static uint64_t page_bytes(const struct fl_orphan *orphan)
+{
+    for (size_t i = 1; i < orphan->ranges; i++) {
+        if (orphan->range[i].page_bytes != orphan->range[0].page_bytes)
+            return 0;
+    }
+    return orphan->ranges > 0 ? orphan->range[0].page_bytes : 0;
+}
+
+static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
+{
+    struct fl_condemned done;
+    bool kill = rescue->action == RESCUE_KILL;
+    if (kill && syscall(SYS_pidfd_send_signal, orphan->pidfd, SIGKILL, NULL, 0) != 0 &&
+        errno != ESRCH)
+        return cli_fail_errno("rescue", -errno, "%s (pid %d) cannot be killed", orphan->name,
+                              (int)orphan->pid);
+    if (kill || orphan->ranges == 0)
+        do_not_end();
+    int error = fl_condemn(orphan->uffd, page_bytes(orphan), kill, &done);
+    if (error == -ENOSYS)
+        return cli_fail("rescue", "this kernel cannot poison pages (Linux 6.6 can): say --kill");
+    if (error)
+        return cli_fail_errno("rescue", error, "the faults of %s (pid %d) cannot be answered",
+                              orphan->name, (int)orphan->pid);
+    rescue_report_condemned(rescue, orphan, &done);
+    return EXIT_DONE;
+}
+
+static int act(const struct rescue *rescue, struct fl_orphan *orphan)
+{
+    char reason[REASON];
+    int error =
+        orphan->ranges > 0 ? give_to_server(rescue, orphan, reason, sizeof(reason)) : -EINVAL;
+    if (error == 0) {
+        rescue_report_served(rescue, orphan);
+        return EXIT_DONE;
+    }
+    if (rescue->action == RESCUE_SERVE)
+        return cli_fail("rescue", "%s (pid %d) still waits: %s", orphan->name, (int)orphan->pid,
+                        reason);
+    rescue_say_here(rescue, orphan);
+    return condemn_here(rescue, orphan);
+}
+
+static int run(struct rescue *rescue)
+{
+    struct fl_orphan orphan;
+    char reason[REASON];
+    int error = fl_orphan_look(rescue->pid, rescue->fd, &orphan, reason, sizeof(reason));
+    if (error == -ESRCH)
+        return rescue_fail_gone(rescue->pid, reason);
+    if (error)
+        return cli_fail("rescue", "%s", reason);
+    int status = check(rescue, &orphan);
+    if (status == EXIT_DONE && rescue->dry_run)
+        rescue_report_plan(rescue, &orphan);
+    else if (status == EXIT_DONE)
+        status = act(rescue, &orphan);
+    fl_orphan_close(&orphan);
+    return status;
+}
+
+// --- arguments ---
+
+enum { OPTION_NOTHING_REMOVED = 256, OPTION_DRY_RUN };
+
+static int take_option(struct rescue *rescue, int option)
+{
+    uint64_t number = 0;
+    switch (option) {
+    case 'c':
+        rescue->control = optarg;
+        return EXIT_DONE;
+    case 'i':
+        if (strlen(optarg) >= FL_IMAGE_NAME_BYTES)
+            return cli_usage("rescue", "no image has a name as long as '%s'", optarg);
+        rescue->image = optarg;
+        return EXIT_DONE;
+    case 'r':
+        rescue->regions = optarg;
+        return EXIT_DONE;
+    case 'd':
+        if (cli_parse_number(optarg, 0, INT_MAX, &number) != 0)
+            return cli_usage("rescue", "'%s' is not the number of a descriptor", optarg);
+        rescue->fd = (int)number;
+        return EXIT_DONE;
+    case 'p':
+    case 'k':
+        if (rescue->action != RESCUE_SERVE)
+            return cli_usage("rescue", "--poison and --kill exclude each other");
+        rescue->action = option == 'p' ? RESCUE_POISON : RESCUE_KILL;
+        return EXIT_DONE;
+    case 'f':
+        rescue->force = true;
+        return EXIT_DONE;
+    case 'j':
+        rescue->json = true;
+        return EXIT_DONE;
+    case OPTION_NOTHING_REMOVED:
+        rescue->nothing_removed = true;
+        return EXIT_DONE;
+    case OPTION_DRY_RUN:
+        rescue->dry_run = true;
+        return EXIT_DONE;
+    default:
+        return EXIT_USAGE;
+    }
+}
+
+static int take_pid(struct rescue *rescue, int argc, char **argv)
+{
+    uint64_t number = 0;
+    if (optind + 1 != argc)
+        return cli_usage("rescue", "it takes the number of one process");
+    if (cli_parse_number(argv[optind], 1, INT_MAX, &number) != 0)
+        return cli_usage("rescue", "'%s' is not the number of a process", argv[optind]);
+    rescue->pid = (pid_t)number;
+    return EXIT_DONE;
+}
+
+int cmd_rescue(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"control", required_argument, NULL, 'c'},
+        {"image", required_argument, NULL, 'i'},
+        {"regions", required_argument, NULL, 'r'},
+        {"fd", required_argument, NULL, 'd'},
+        {"nothing-removed", no_argument, NULL, OPTION_NOTHING_REMOVED},
+        {"poison", no_argument, NULL, 'p'},
+        {"kill", no_argument, NULL, 'k'},
+        {"force", no_argument, NULL, 'f'},
+        {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {0}};
+    struct rescue rescue = {.control = default_control(), .fd = -1};
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return EXIT_DONE;
+        }
+        int status = take_option(&rescue, option);
+        if (status != EXIT_DONE)
+            return status;
+    }
+    int status = take_pid(&rescue, argc, argv);
+    return status == EXIT_DONE ? run(&rescue) : status;
+}

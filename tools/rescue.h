@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `faultline rescue` was asked for, and what it says (rescue_report.c).
+#ifndef FAULTLINE_TOOLS_RESCUE_H
+#define FAULTLINE_TOOLS_RESCUE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "engine/condemn.h"
+#include "engine/orphan.h"
+
+enum rescue_action { RESCUE_SERVE, RESCUE_POISON, RESCUE_KILL };
+
+struct rescue {
+    pid_t pid;
+    int fd;              // -1: the one that it has
+    const char *control; // the server's socket
+    const char *image;   // NULL: what was kept
+    const char *regions; // NULL: what was kept, or the one there is
+    enum rescue_action action;
+    bool nothing_removed;
+    bool force;
+    bool dry_run;
+    bool json;
+};
+
+// On stdout: what would be done; that a server does it; that it is done with, here.
+void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orphan);
+void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *orphan);
+void rescue_report_condemned(const struct rescue *rescue, const struct fl_orphan *orphan,
+                             const struct fl_condemned *done);
+// On stderr: that it is being done here, and until when.
+void rescue_say_here(const struct rescue *rescue, const struct fl_orphan *orphan);
+// EXIT_FAILED after a sentence: the process is gone or going, so who holds what, and what can be
+// done.
+int rescue_fail_gone(pid_t pid, const char *reason);
+
+#endif

@@ -192,22 +192,24 @@ int fl_keeper_exec(struct fl_keeper *keeper, int executable)
 // --- from an engine that was left alone ---
 
 // Waits for its answer only so long: an engine that hangs must not stop us.
-static int first_answer(int channel, struct fl_message *message, int fds[FL_CHANNEL_FDS])
+static int first_answer(int channel, int pidfd, struct fl_message *message, int fds[FL_CHANNEL_FDS])
 {
-    struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
-    if (poll(&poll_fd, 1, ANSWER_MS) != 1)
+    struct pollfd watched[2] = {{.fd = channel, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+    if (poll(watched, 2, ANSWER_MS) < 1)
         return -ETIMEDOUT;
+    if (!watched[0].revents)
+        return -ESRCH;
     int got = fl_channel_receive(channel, message, fds, false);
     return got == 0 ? -ECONNRESET : got;
 }
 
 // All that it holds. What came from the store is replaced by the same from it.
-static int take_all(struct fl_keeper *keeper, int channel)
+static int take_all(struct fl_keeper *keeper, int channel, int pidfd)
 {
     static struct fl_message message;
     int fds[FL_CHANNEL_FDS];
     for (;;) {
-        int got = first_answer(channel, &message, fds);
+        int got = first_answer(channel, pidfd, &message, fds);
         if (got != 1)
             return got;
         if (message.type == FL_MESSAGE_SERVING)
@@ -220,7 +222,8 @@ static int take_all(struct fl_keeper *keeper, int channel)
     }
 }
 
-// -EBUSY: it has a keeper. Any other trouble is logged, and we do without it.
+// -EBUSY: it has a keeper. Any other trouble is logged, and we do without it. That it is dead is
+// none: its socket, which is among what the service manager kept, takes connections all the same.
 static int from_engine(struct fl_keeper *keeper)
 {
     static const int log = STDERR_FILENO;
@@ -236,10 +239,15 @@ static int from_engine(struct fl_keeper *keeper)
     int error = getsockopt(channel, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ? -errno : 0;
     if (!error)
         error = fl_channel_send(channel, &hello, &log, false); // its log is ours from now on
+    int pidfd = error ? -1 : (int)syscall(SYS_pidfd_open, peer.pid, 0);
+    if (!error && pidfd < 0)
+        error = -errno;
     if (!error)
-        error = take_all(keeper, channel);
+        error = take_all(keeper, channel, pidfd);
+    if (pidfd >= 0)
+        close(pidfd);
     if (error) {
-        if (error != -EBUSY)
+        if (error != -EBUSY && error != -ESRCH)
             fl_log(FL_LOG_WARNING, "event=take_over_failed reason=\"%s\"", strerror(-error));
         close(channel);
         return error == -EBUSY ? error : 0;

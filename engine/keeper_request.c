@@ -56,13 +56,14 @@ static void accept_request(struct fl_keeper *keeper, struct fl_child *child,
 
 static void put(struct fl_keeper *keeper, const struct fl_message *message, int fds[FL_CHANNEL_FDS])
 {
+    // In one step for whoever takes over: never both, never none. The connection first: its socket
+    // is among what comes, and the service manager keeps it under one name only.
+    if (message->other)
+        fl_records_drop(&keeper->records, FL_RECORD_CONNECTION, message->other);
     int error = fl_records_put(&keeper->records, message, fds);
     if (error)
         fl_log(FL_LOG_ERROR, "event=put_failed kind=%u id=%llu reason=\"%s\"", message->kind,
                (unsigned long long)message->id, strerror(-error));
-    // In one step for whoever takes over: never both, never none.
-    if (!error && message->other)
-        fl_records_drop(&keeper->records, FL_RECORD_CONNECTION, message->other);
 }
 
 static void ready(struct fl_keeper *keeper, struct fl_child *child)

@@ -27,6 +27,7 @@ machine_inside() {
     mount --bind /dev/null /dev/console
     mount -t tmpfs tmpfs /run
     mount -t tmpfs tmpfs /etc/systemd
+    mount -t tmpfs tmpfs /var/lib
     umount -R /sys/fs/cgroup 2>/dev/null || true
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     cp -r "$1/units" /run/units

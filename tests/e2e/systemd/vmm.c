@@ -4,18 +4,21 @@
 // that it is told, and checks every byte.
 //
 //   vmm make FILE MIB               a guest's memory
-//   vmm run SOCKET FILE PAUSE_US    restores it there; "touching", then "complete" on stdout
+//   vmm run SOCKET FILE PAUSE_US    restores it there; "touching", "waited MS" for each page that
+//   took
+//                                   more than 10 ms, "complete" on stdout
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/support/vmm.h"
 
-enum { MIB = 1 << 20, SEED = 3 };
+enum { MIB = 1 << 20, SEED = 3, LONG_MS = 10 };
 
 static void load(struct memory *memory, const char *path)
 {
@@ -28,6 +31,22 @@ static void load(struct memory *memory, const char *path)
     close(fd);
 }
 
+static double now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+static void touch(struct vmm *vmm, uint32_t page)
+{
+    double start = now_ms();
+    vmm_check(vmm, page);
+    double ms = now_ms() - start;
+    if (ms > LONG_MS)
+        printf("waited %.1f\n", ms);
+}
+
 static int run(const char *socket, const char *path, useconds_t pause_us)
 {
     struct memory memory;
@@ -38,7 +57,7 @@ static int run(const char *socket, const char *path, useconds_t pause_us)
     puts("touching");
     uint32_t *order = random_order(vmm.pages, (uint64_t)getpid());
     for (uint32_t i = 0; i < vmm.pages; i++) {
-        vmm_check(&vmm, order[i]);
+        touch(&vmm, order[i]);
         usleep(pause_us);
     }
     for (uint32_t i = 0; i < vmm.pages; i++)

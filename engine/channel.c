@@ -94,6 +94,19 @@ static int scatter(const struct fl_message *message, const int *list, unsigned c
     return lost ? -EMFILE : -EPROTO;
 }
 
+// A channel that came over a socket does not block by itself.
+static ssize_t receive_once(int channel, struct msghdr *header, bool wait)
+{
+    struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
+    for (;;) {
+        ssize_t got = recvmsg(channel, header, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+        if (got < 0 && errno == EAGAIN && wait)
+            poll(&poll_fd, 1, -1);
+        else if (got >= 0 || errno != EINTR)
+            return got;
+    }
+}
+
 int fl_channel_receive(int channel, struct fl_message *ret_message, int ret_fds[FL_CHANNEL_FDS],
                        bool wait)
 {
@@ -104,10 +117,7 @@ int fl_channel_receive(int channel, struct fl_message *ret_message, int ret_fds[
                             .msg_iovlen = 1,
                             .msg_control = space.bytes,
                             .msg_controllen = sizeof(space.bytes)};
-    ssize_t got;
-    do {
-        got = recvmsg(channel, &header, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
-    } while (got < 0 && errno == EINTR);
+    ssize_t got = receive_once(channel, &header, wait);
     if (got <= 0)
         return got == 0 ? 0 : -errno;
     unsigned count = received_fds(&header, list);

@@ -191,7 +191,8 @@ static void serving_ended(struct fl_keeper *keeper, struct fl_child *child,
     bool lived = phase == FL_CHILD_SERVING && fl_now() - child->since_ns >= LIVED;
     keeper->serving = NULL;
     if (keeper->engine_ended) {
-        keeper->exit_status = status < 0 ? 1 : status;
+        // Of one that another keeper started it is not known; but it has said that all is well.
+        keeper->exit_status = status >= 0 ? status : child->born;
         keeper->done = true;
         return;
     }

@@ -51,7 +51,7 @@ static void accept_request(struct fl_keeper *keeper, struct fl_child *child,
     answer.mask = answer.error ? 0 : 1;
     // It waits for the answer, so there is room for it.
     if (fl_channel_send(child->channel, &answer, &socket, false) != 0)
-        fl_keeper_retire(keeper, child);
+        fl_child_kill(child); // the rest follows from its end
 }
 
 static void put(struct fl_keeper *keeper, const struct fl_message *message, int fds[FL_CHANNEL_FDS])

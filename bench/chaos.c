@@ -34,7 +34,7 @@ static const char usage[] =
     "  --pause US        mean pause of a VM's thread between two operations (10000)\n"
     "  --seed N          of everything random (the time)\n"
     "  --out FILE        write the figures as JSON\n"
-    "  --log             print the service's log if something was wrong\n";
+    "  --log FILE        where the service logs (a file that is removed at the end)\n";
 
 enum {
     PROGRAM = 1,
@@ -71,7 +71,7 @@ static const struct option long_options[] = {
     {"pause", required_argument, NULL, PAUSE},
     {"seed", required_argument, NULL, SEED},
     {"out", required_argument, NULL, OUT},
-    {"log", no_argument, NULL, LOG},
+    {"log", required_argument, NULL, LOG},
     {NULL, 0, NULL, 0},
 };
 
@@ -118,7 +118,8 @@ static bool set_option(struct chaos_options *options, int option, const char *va
     case MANAGED:
         return options->managed = true;
     case LOG:
-        return options->keep = true;
+        options->log = value;
+        return true;
     case OUT:
         options->out = value;
         return true;
@@ -161,17 +162,6 @@ struct job {
     struct temp temp;
 };
 
-static void print_log(const char *path)
-{
-    char chunk[4096];
-    size_t got;
-    FILE *file = fopen(path, "re");
-    while (file != NULL && (got = fread(chunk, 1, sizeof(chunk), file)) > 0)
-        fwrite(chunk, 1, got, stderr);
-    if (file != NULL)
-        fclose(file);
-}
-
 static int run_job(void *arg)
 {
     static struct chaos_run run;
@@ -180,7 +170,7 @@ static int run_job(void *arg)
     run.options = options;
     run.random = chaos_hash(options->seed, 1);
     if (!chaos_service_prepare(&run.service, &job->temp, options->program, options->seed,
-                               options->pages))
+                               options->pages, options->log))
         return 1;
     struct chaos_plan plan = {.socket = run.service.socket,
                               .image_seed = options->seed,
@@ -192,8 +182,6 @@ static int run_job(void *arg)
     chaos_drive(&run);
     chaos_print(&run);
     bool written = options->out == NULL || chaos_write(&run, options->out);
-    if (!chaos_good(&run) && options->keep)
-        print_log(run.service.log);
     return chaos_good(&run) && written ? 0 : 1;
 }
 

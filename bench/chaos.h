@@ -13,6 +13,7 @@
 struct chaos_options {
     const char *program; // `faultline`, absolute
     const char *out;     // JSON; NULL: none
+    const char *log;     // of the service; NULL: one that is removed
     const char *points;  // NAME,NAME...: the engine dies at these instead; NULL: none
     uint64_t seed;
     uint64_t limit_ms; // no wait may be longer
@@ -26,7 +27,6 @@ struct chaos_options {
     uint32_t pause_us;
     uint32_t pages;
     bool managed; // half of the run under a service manager
-    bool keep;    // print the service's log if something was wrong
 };
 
 enum chaos_restart { CHAOS_KILLED, CHAOS_EXECED, CHAOS_LEFT, CHAOS_FOUND_DEAD, CHAOS_RESTARTS };

@@ -65,7 +65,7 @@ void chaos_go_on(struct chaos_run *run, uint64_t us)
 
 bool chaos_await(struct chaos_run *run, chaos_condition *condition, const char *what)
 {
-    uint64_t end = bench_now_ns() + PATIENCE_MS * 1000000u;
+    uint64_t end = bench_now_ns() + (uint64_t)PATIENCE_MS * 1000000;
     chaos_look(run);
     while (!condition(run)) {
         if (!chaos_goes_on(run))
@@ -147,7 +147,7 @@ static void reexec(struct chaos_run *run)
     if (!chaos_await(run, chaos_upgraded, "the end of an upgrade of the keeper"))
         return;
     run->done.upgrades--; // it is counted as a restart
-    uint64_t end = bench_now_ns() + PATIENCE_MS * 1000000u;
+    uint64_t end = bench_now_ns() + (uint64_t)PATIENCE_MS * 1000000;
     while (chaos_goes_on(run) && run->service.execed == before && bench_now_ns() < end)
         chaos_go_on(run, TICK_MS * 1000);
     if (run->service.execed > before || !chaos_goes_on(run))

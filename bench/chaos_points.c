@@ -73,11 +73,11 @@ static void act(struct chaos_run *run, const char *armed)
 static void act_at(struct chaos_run *run, struct chaos_point *point, const char *armed)
 {
     unsigned before = run->service.died_armed;
-    uint64_t end = bench_now_ns() + POINT_S * 1000000000u;
+    uint64_t end = bench_now_ns() + (uint64_t)POINT_S * 1000000000;
     uint64_t armed_ns = 0;
     while (chaos_goes_on(run) && point->hits < run->options->hits && bench_now_ns() < end) {
         if (!chaos_service_is_armed(&run->service) &&
-            bench_now_ns() - armed_ns > ARM_MS * 1000000u) {
+            bench_now_ns() - armed_ns > (uint64_t)ARM_MS * 1000000) {
             armed_ns = bench_now_ns();
             arm(run, point->name);
         }

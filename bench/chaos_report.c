@@ -18,7 +18,7 @@ static void print_done(const struct chaos_run *run)
 {
     const struct chaos_done *done = &run->done;
     row("engine killed while it served", done->kills);
-    row("engine killed while it started or stood by", done->standby_kills);
+    row("engine killed while it stood by       ", done->standby_kills);
     row("upgrades", done->upgrades);
     row("  of these disturbed by something else", done->upgrades_disturbed);
     row("  of those that failed or were rolled back", done->upgrades_failed);
@@ -54,6 +54,8 @@ static void print_verdict(const struct chaos_run *run)
     row("WAITS LONGER THAN THE LIMIT", run->crowd.waited);
     row("ENGINES THAT DIED UNASKED", run->service.died_unasked);
     row("PROCESSES LEFT", run->done.left);
+    row("VMS LEFT IN THE ENGINE", run->done.vms_left);
+    row("EXIT STATUS OF THE KEEPER", (uint64_t)run->done.stop_status);
 }
 
 static uint64_t longest(const struct chaos_run *run, const struct bench_hist *wait)

@@ -53,17 +53,19 @@ static bool pack(const struct chaos_service *service, const char *file)
 }
 
 bool chaos_service_prepare(struct chaos_service *service, const struct temp *temp,
-                           const char *program, uint64_t seed, uint32_t pages)
+                           const char *program, uint64_t seed, uint32_t pages, const char *log)
 {
     char file[CHAOS_PATH];
     *service = (struct chaos_service){.program = program, .log_fd = -1, .follow_fd = -1};
     set_paths(service, temp);
     set_args(service);
+    if (log != NULL)
+        snprintf(service->log, CHAOS_PATH, "%s", log);
     snprintf(file, sizeof(file), "%s/memory", temp->path);
     int error = chaos_image_write(file, seed, pages);
     if (error < 0)
         return say(file, strerror(-error));
-    service->log_fd = open(service->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    service->log_fd = open(service->log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
     service->follow_fd = open(service->log, O_RDONLY | O_CLOEXEC);
     if (service->log_fd < 0 || service->follow_fd < 0)
         return say(service->log, strerror(errno));
@@ -145,7 +147,7 @@ static void take_line(struct chaos_service *service, const char *line)
     const char *number = strstr(at, " pid=");
     if (number != NULL)
         pid = (int)strtol(number + 5, NULL, 10);
-    if (strcmp(event, "engine_started") == 0) {
+    if (strcmp(event, "engine_ready") == 0) {
         service->started++;
         forget(find(service, pid)); // one of the same number, whose keeper could not tell its end
         meet(service, pid);
@@ -202,8 +204,12 @@ bool chaos_service_reap(struct chaos_service *service)
     int status;
     // Engines whose keeper was killed are ours.
     for (unsigned i = 0; i < service->engines; i++) {
-        if (service->engine[i].pidfd >= 0)
-            waitpid(service->engine[i].pid, &status, WNOHANG);
+        struct chaos_engine *engine = &service->engine[i];
+        if (engine->pidfd >= 0 && !engine->reaped &&
+            waitpid(engine->pid, &status, WNOHANG) == engine->pid) {
+            engine->reaped = true;
+            if (0) fprintf(stderr, "chaos: engine %d without a keeper ended (wait status %d)\n", (int)engine->pid, status);
+        }
     }
     if (service->keeper <= 0 || service->peer != NULL ||
         waitpid(service->keeper, &status, WNOHANG) != service->keeper)

@@ -22,6 +22,7 @@ struct chaos_engine {
     pid_t pid;
     int pidfd;   // -1 once it has ended
     bool killed; // by us
+    bool reaped; // by us: its keeper was killed
 };
 
 struct chaos_service {
@@ -51,9 +52,10 @@ struct chaos_service {
     struct chaos_engine engine[CHAOS_ENGINES];
 };
 
-// Makes the memory file, packs it and opens the log, all below `temp`. program: an absolute path.
+// Makes the memory file, packs it and opens the log (NULL: one of its own), all else below `temp`.
+// program: an absolute path.
 bool chaos_service_prepare(struct chaos_service *service, const struct temp *temp,
-                           const char *program, uint64_t seed, uint32_t pages);
+                           const char *program, uint64_t seed, uint32_t pages, const char *log);
 // Reads the log on.
 void chaos_service_follow(struct chaos_service *service);
 // Reaps what of it has ended and is a child of ours. False: the keeper is gone, unasked.
@@ -65,7 +67,7 @@ bool chaos_service_start(struct chaos_service *service);
 bool chaos_service_start_managed(struct chaos_service *service);
 // SIGKILL to the engine that serves. False: none does.
 bool chaos_service_kill_engine(struct chaos_service *service);
-// SIGKILL to one that is starting, or waiting to be needed. False: there is none.
+// SIGKILL to one that waits to be needed. False: there is none.
 bool chaos_service_kill_standby(struct chaos_service *service);
 // SIGKILL, and reaps. Not under a service manager.
 void chaos_service_kill_keeper(struct chaos_service *service);

@@ -23,20 +23,17 @@ static const char usage[] = "usage: stall --program PATH [OPTION...]\n"
                             "  --pages N         of the image and of each VM (16384)\n"
                             "  --managed         restarts through an fd store as well\n"
                             "  --seed N          of everything random (the time)\n"
+                            "  --log FILE        where the service logs\n"
                             "  --out FILE        write the figures as JSON\n";
 
-enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, MANAGED, SEED, OUT };
+enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, MANAGED, SEED, OUT, LOG };
 
 static const struct option long_options[] = {
-    {"program", required_argument, NULL, PROGRAM},
-    {"vms", required_argument, NULL, VMS},
-    {"events", required_argument, NULL, EVENTS},
-    {"rate", required_argument, NULL, RATE},
-    {"pages", required_argument, NULL, PAGES},
-    {"managed", no_argument, NULL, MANAGED},
-    {"seed", required_argument, NULL, SEED},
-    {"out", required_argument, NULL, OUT},
-    {NULL, 0, NULL, 0},
+    {"program", required_argument, NULL, PROGRAM}, {"vms", required_argument, NULL, VMS},
+    {"events", required_argument, NULL, EVENTS},   {"rate", required_argument, NULL, RATE},
+    {"pages", required_argument, NULL, PAGES},     {"managed", no_argument, NULL, MANAGED},
+    {"seed", required_argument, NULL, SEED},       {"out", required_argument, NULL, OUT},
+    {"log", required_argument, NULL, LOG},         {NULL, 0, NULL, 0},
 };
 
 static bool set_number(const char *text, uint64_t high, uint32_t *ret_number)
@@ -66,6 +63,9 @@ static bool set_option(struct stall_options *options, int option, const char *va
         return bench_parse_size(value, &options->seed);
     case MANAGED:
         return options->managed = true;
+    case LOG:
+        options->log = value;
+        return true;
     case OUT:
         options->out = value;
         return true;
@@ -113,7 +113,7 @@ static int run_job(void *arg)
     run.options = options;
     run.random = chaos_hash(options->seed, 1);
     if (!make_room(&run) || !chaos_service_prepare(&run.service, &job->temp, options->program,
-                                                   options->seed, options->pages))
+                                                   options->seed, options->pages, options->log))
         return 1;
     stall_drive(&run, STALL_NONE, STALL_OWN_KINDS);
     if (!run.failed && options->managed)

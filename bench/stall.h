@@ -27,6 +27,7 @@ enum stall_kind {
 struct stall_options {
     const char *program; // absolute
     const char *out;     // JSON; NULL: none
+    const char *log;     // of the service; NULL: one that is removed
     uint64_t seed;
     uint32_t vms;
     uint32_t events; // of each kind

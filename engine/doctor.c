@@ -4,214 +4,142 @@
 #include <ctype.h>
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "engine/doctor_walk.h"
 #include "engine/procfs.h"
 
-enum { PATH = 96, TEXT = 4096, STACK_DEPTH = 8, BETWEEN_LOOKS_MS = 250 };
+enum { BETWEEN_LOOKS_MS = 250 };
 
-// The walk through /proc, and what it has found so far.
-struct walk {
-    struct fl_diagnosis found;
-    pid_t pid;     // being looked at
-    double now_ms; // on the clock of se.exec_start
-};
-
-// Room for one more at the end of an array; NULL if there is no memory.
-static void *one_more(void *array_address, size_t *count, size_t size)
+static uint64_t faults(const struct fl_uffd_case *uffd)
 {
-    void **array = array_address;
-    char *more = realloc(*array, (*count + 1) * size);
-    if (!more)
-        return NULL;
-    *array = more;
-    memset(more + *count * size, 0, size);
-    return more + (*count)++ * size;
+    return uffd->pending + uffd->unresolved;
 }
 
-// --- descriptors ---
+// --- whose task it is ---
 
-static struct fl_uffd_case *find_case(struct walk *walk, uint64_t inode)
+// "vhost-123", "kvm-pit/123": the process that a kernel thread was made for; 0: the name has none.
+static pid_t pid_in_name(const char *name)
 {
-    for (size_t i = 0; i < walk->found.cases; i++) {
-        if (walk->found.uffd[i].inode == inode)
-            return &walk->found.uffd[i];
-    }
-    struct fl_uffd_case *new = one_more(&walk->found.uffd, &walk->found.cases, sizeof(*new));
-    if (new) {
-        new->inode = inode;
-        new->waiting_ms = -1;
-    }
-    return new;
-}
-
-// fdinfo of a userfaultfd: "ino:", and "pending:" and "total:" (pending and read) of its faults.
-static int take_descriptor(struct walk *walk, int fd, const char *info)
-{
-    uint64_t inode = 0;
-    uint64_t pending = 0;
-    uint64_t total = 0;
-    if (!fl_proc_number(info, "ino:", &inode) || !fl_proc_number(info, "pending:", &pending) ||
-        !fl_proc_number(info, "total:", &total))
+    size_t at = strlen(name);
+    while (at > 0 && isdigit((unsigned char)name[at - 1]))
+        at--;
+    if (at == 0 || name[at] == '\0' || (name[at - 1] != '-' && name[at - 1] != '/'))
         return 0;
-    struct fl_uffd_case *uffd = find_case(walk, inode);
-    struct fl_uffd_holder *holder =
-        uffd ? one_more(&uffd->holder, &uffd->holders, sizeof(*holder)) : NULL;
-    if (!holder)
-        return -ENOMEM;
-    uffd->pending = pending;
-    uffd->unresolved = total > pending ? total - pending : 0;
-    holder->pid = walk->pid;
-    holder->fd = fd;
-    fl_proc_name(walk->pid, holder->name, sizeof(holder->name));
-    return 0;
+    return (pid_t)strtol(name + at, NULL, 10);
 }
 
-static int look_at_descriptor(void *arg, int fd)
+bool fl_doctor_may_wait(const struct fl_waiting_task *task, const struct fl_uffd_case *uffd)
 {
-    struct walk *walk = arg;
-    char path[PATH];
-    char text[TEXT];
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)walk->pid, fd);
-    if (fl_proc_link(path, text, sizeof(text)) != 0 ||
-        strcmp(text, "anon_inode:[userfaultfd]") != 0)
-        return 0;
-    snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", (int)walk->pid, fd);
-    return fl_proc_read(path, text, sizeof(text)) > 0 ? take_descriptor(walk, fd, text) : 0;
+    if (task->vm != 0)
+        return task->vm == uffd->vm;
+    if (task->kernel && strstr(task->stack, "async_pf_execute") && uffd->vm != 0 && !uffd->kvm)
+        return false; // it works for a KVM guest
+    return faults(uffd) > uffd->tasks;
 }
 
-// --- tasks ---
-
-// "[<0>] name+0x1/0x2" a line; the names, innermost first.
-static void read_stack(const char *task_path, char *stack, size_t size)
+static bool has_userfaultfd(const struct fl_diagnosis *found, pid_t pid, bool with_faults)
 {
-    char path[PATH];
-    char text[TEXT];
-    size_t used = 0;
-    stack[0] = '\0';
-    snprintf(path, sizeof(path), "%s/stack", task_path);
-    if (fl_proc_read(path, text, sizeof(text)) <= 0)
+    for (size_t i = 0; i < found->cases; i++) {
+        const struct fl_uffd_case *uffd = &found->uffd[i];
+        if (uffd->vm == pid && (!with_faults || faults(uffd) > 0))
+            return true;
+    }
+    return false;
+}
+
+static bool is_dying(const struct fl_diagnosis *found, pid_t pid)
+{
+    for (size_t i = 0; i < found->dyings; i++) {
+        if (found->dying[i].pid == pid)
+            return true;
+    }
+    return false;
+}
+
+// A task waits in its own memory, most of the time.
+static void attribute_own(struct fl_diagnosis *found)
+{
+    for (size_t i = 0; i < found->tasks; i++) {
+        struct fl_waiting_task *task = &found->task[i];
+        pid_t pid = task->kernel ? pid_in_name(task->name) : task->pid;
+        if (pid != 0 && (has_userfaultfd(found, pid, false) || is_dying(found, pid)))
+            task->vm = pid;
+    }
+}
+
+static void count_tasks(const struct fl_diagnosis *found, struct fl_uffd_case *uffd)
+{
+    uffd->tasks = 0;
+    for (size_t i = 0; i < found->tasks; i++)
+        uffd->tasks += faults(uffd) > 0 && uffd->vm != 0 && found->task[i].vm == uffd->vm;
+}
+
+// A VMM that has closed its userfaultfd after it gave it away: it has registered memory, and no
+// userfaultfd speaks of it but this one.
+static void find_absent_vm(struct fl_diagnosis *found)
+{
+    struct fl_uffd_case *uffd = NULL;
+    const struct fl_waiting_task *task = NULL;
+    for (size_t i = 0; i < found->cases; i++) {
+        if (found->uffd[i].vm != 0 || faults(&found->uffd[i]) == 0)
+            continue;
+        if (uffd)
+            return; // two: cannot be told
+        uffd = &found->uffd[i];
+    }
+    for (size_t i = 0; uffd && i < found->tasks; i++) {
+        const struct fl_waiting_task *other = &found->task[i];
+        if (other->vm != 0 || other->kernel || (task && task->pid == other->pid) ||
+            !fl_proc_has_uffd_memory(other->pid))
+            continue;
+        if (task)
+            return;
+        task = other;
+    }
+    if (!uffd || !task)
         return;
-    char *save = NULL;
-    unsigned depth = 0;
-    for (char *line = strtok_r(text, "\n", &save); line && depth < STACK_DEPTH;
-         line = strtok_r(NULL, "\n", &save)) {
-        char *name = strchr(line, ']');
-        if (!name || used >= size)
-            break;
-        name += strspn(name, "] ");
-        name[strcspn(name, "+")] = '\0';
-        int more = snprintf(stack + used, size - used, "%s%s", depth++ ? " < " : "", name);
-        used += more > 0 ? (size_t)more : 0;
+    uffd->vm = task->pid;
+    fl_proc_name(uffd->vm, uffd->vm_name, sizeof(uffd->vm_name));
+}
+
+// Those whom nothing else tells whose they are: by what is left.
+static void attribute_others(struct fl_diagnosis *found)
+{
+    for (size_t i = 0; i < found->tasks; i++) {
+        struct fl_waiting_task *task = &found->task[i];
+        const struct fl_uffd_case *only = NULL;
+        size_t candidates = 0;
+        if (task->vm != 0) {
+            task->unexplained = !has_userfaultfd(found, task->vm, true);
+            continue;
+        }
+        for (size_t j = 0; j < found->cases; j++) {
+            if (!fl_doctor_may_wait(task, &found->uffd[j]))
+                continue;
+            only = &found->uffd[j];
+            candidates++;
+        }
+        if (candidates == 1)
+            task->vm = only->vm;
+        else if (candidates == 0 && task->kernel && found->dyings == 1)
+            task->vm = found->dying[0].pid;
+        task->unexplained = candidates == 0;
     }
 }
 
-// When the task was last put on a processor, in milliseconds; negative if the kernel does not say.
-static double last_ran_ms(const char *task_path)
+static void attribute(struct fl_diagnosis *found)
 {
-    static const char key[] = "se.exec_start";
-    char path[PATH];
-    char text[TEXT];
-    snprintf(path, sizeof(path), "%s/sched", task_path);
-    if (fl_proc_read(path, text, sizeof(text)) <= 0)
-        return -1;
-    const char *at = strstr(text, key);
-    if (!at)
-        return -1;
-    at += sizeof(key) - 1;
-    return strtod(at + strspn(at, " \t:"), NULL);
-}
-
-static bool is_kernel_thread(pid_t pid)
-{
-    char path[PATH];
-    char text[TEXT];
-    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-    return fl_proc_read(path, text, sizeof(text)) == 0; // it has no memory, so no arguments
-}
-
-static char state_of(const char *task_path)
-{
-    char path[PATH];
-    char text[TEXT];
-    snprintf(path, sizeof(path), "%s/stat", task_path);
-    if (fl_proc_read(path, text, sizeof(text)) <= 0)
-        return '?';
-    const char *name_end = strrchr(text, ')'); // the name may hold anything, also ")"
-    if (!name_end || name_end[1] != ' ')
-        return '?';
-    return name_end[2];
-}
-
-static int take_task(struct walk *walk, pid_t tid, const char *task_path)
-{
-    struct fl_waiting_task *task = one_more(&walk->found.task, &walk->found.tasks, sizeof(*task));
-    if (!task)
-        return -ENOMEM;
-    task->pid = walk->pid;
-    task->tid = tid;
-    task->kernel = is_kernel_thread(walk->pid);
-    task->state = state_of(task_path);
-    fl_proc_name(tid, task->name, sizeof(task->name));
-    double ran = last_ran_ms(task_path);
-    task->waiting_ms = ran < 0 || walk->now_ms < 0 ? -1
-                       : walk->now_ms > ran        ? (int64_t)(walk->now_ms - ran)
-                                                   : 0;
-    read_stack(task_path, task->stack, sizeof(task->stack));
-    walk->found.kernel_tasks += task->kernel;
-    return 0;
-}
-
-static int look_at_task(void *arg, int tid)
-{
-    struct walk *walk = arg;
-    char task_path[PATH / 2];
-    char path[PATH];
-    char text[TEXT];
-    snprintf(task_path, sizeof(task_path), "/proc/%d/task/%d", (int)walk->pid, tid);
-    snprintf(path, sizeof(path), "%s/wchan", task_path);
-    if (fl_proc_read(path, text, sizeof(text)) <= 0 || strcmp(text, "handle_userfault") != 0)
-        return 0;
-    return take_task(walk, tid, task_path);
-}
-
-static int look_at_process(void *arg, int pid)
-{
-    struct walk *walk = arg;
-    char path[PATH];
-    walk->pid = pid;
-    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-    int result = fl_proc_each(path, look_at_descriptor, walk);
-    if (result == -EACCES || result == -EPERM)
-        walk->found.complete = false;
-    if (result == -ENOMEM)
-        return result;
-    snprintf(path, sizeof(path), "/proc/%d/task", pid);
-    result = fl_proc_each(path, look_at_task, walk);
-    return result == -ENOMEM ? result : 0;
+    attribute_own(found);
+    find_absent_vm(found);
+    attribute_own(found);
+    for (size_t i = 0; i < found->cases; i++)
+        count_tasks(found, &found->uffd[i]);
+    attribute_others(found);
 }
 
 // --- judgement ---
-
-// The memory is that of the one holder that has any registered. A child that inherited the
-// descriptor has none (unless it asked for fork events, and then it has a descriptor of its own).
-static void find_vm(struct fl_uffd_case *uffd)
-{
-    for (size_t i = 0; i < uffd->holders; i++) {
-        const struct fl_uffd_holder *holder = &uffd->holder[i];
-        if (holder->pid == uffd->vm || !fl_proc_has_uffd_memory(holder->pid))
-            continue;
-        if (uffd->vm != 0) { // two: cannot be told
-            uffd->vm = 0;
-            return;
-        }
-        uffd->vm = holder->pid;
-        memcpy(uffd->vm_name, holder->name, sizeof(uffd->vm_name));
-    }
-}
 
 static bool served_by_another(const struct fl_uffd_case *uffd)
 {
@@ -222,38 +150,26 @@ static bool served_by_another(const struct fl_uffd_case *uffd)
     return false;
 }
 
-static void count_tasks(const struct fl_diagnosis *found, struct fl_uffd_case *uffd)
-{
-    for (size_t i = 0; i < found->tasks; i++) {
-        const struct fl_waiting_task *task = &found->task[i];
-        if (uffd->vm == 0 || task->pid != uffd->vm || uffd->pending + uffd->unresolved == 0)
-            continue;
-        uffd->tasks++;
-        if (task->waiting_ms > uffd->waiting_ms)
-            uffd->waiting_ms = task->waiting_ms;
-    }
-}
-
-// Faults that wait without a task of the VM are those of kernel workers, of which it is not known
-// for whom they work: taken as old as the oldest of them.
+// Of its own tasks, and of those that may be its own.
 static int64_t oldest_wait(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd)
 {
-    int64_t oldest = uffd->waiting_ms;
-    for (size_t i = 0; i < found->tasks && uffd->pending + uffd->unresolved > uffd->tasks; i++) {
-        if (found->task[i].kernel && found->task[i].waiting_ms > oldest)
+    int64_t oldest = -1;
+    for (size_t i = 0; i < found->tasks && faults(uffd) > 0; i++) {
+        if (found->task[i].waiting_ms > oldest && fl_doctor_may_wait(&found->task[i], uffd))
             oldest = found->task[i].waiting_ms;
     }
     return oldest;
 }
 
+static bool too_long(int64_t waiting_ms, int64_t patience_ms)
+{
+    return waiting_ms < 0 || waiting_ms >= patience_ms;
+}
+
 static void judge(const struct fl_diagnosis *found, int64_t patience_ms, struct fl_uffd_case *uffd)
 {
-    find_vm(uffd);
-    count_tasks(found, uffd);
     uffd->waiting_ms = oldest_wait(found, uffd);
-    bool waits = uffd->pending + uffd->unresolved > 0;
-    bool too_long = waits && (uffd->waiting_ms < 0 || uffd->waiting_ms >= patience_ms);
-    if (!too_long)
+    if (faults(uffd) == 0 || !too_long(uffd->waiting_ms, patience_ms))
         uffd->verdict = FL_VERDICT_OK;
     else if (uffd->vm == 0)
         uffd->verdict = FL_VERDICT_UNKNOWN;
@@ -263,24 +179,29 @@ static void judge(const struct fl_diagnosis *found, int64_t patience_ms, struct 
 
 static void sum_up(struct fl_diagnosis *found)
 {
-    found->healthy = true;
+    found->unexplained = 0;
+    for (size_t i = 0; i < found->tasks; i++)
+        found->unexplained += found->task[i].unexplained;
+    found->healthy = found->unexplained == 0;
     for (size_t i = 0; i < found->cases; i++)
         found->healthy = found->healthy && found->uffd[i].verdict == FL_VERDICT_OK;
 }
 
 static int look_once(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis)
 {
-    struct walk walk = {.found.complete = true};
-    walk.now_ms = last_ran_ms("/proc/self");
-    int result = fl_proc_each("/proc", look_at_process, &walk);
-    if (result < 0) {
-        fl_diagnosis_free(&walk.found);
-        return result;
+    struct fl_diagnosis found = {0};
+    int error = fl_doctor_walk(&found);
+    if (error)
+        return error;
+    attribute(&found);
+    for (size_t i = 0; i < found.cases; i++)
+        judge(&found, patience_ms, &found.uffd[i]);
+    for (size_t i = 0; i < found.tasks; i++) {
+        struct fl_waiting_task *task = &found.task[i];
+        task->unexplained = task->unexplained && too_long(task->waiting_ms, patience_ms);
     }
-    for (size_t i = 0; i < walk.found.cases; i++)
-        judge(&walk.found, patience_ms, &walk.found.uffd[i]);
-    sum_up(&walk.found);
-    *ret_diagnosis = walk.found;
+    sum_up(&found);
+    *ret_diagnosis = found;
     return 0;
 }
 
@@ -291,6 +212,28 @@ static bool was_bad(const struct fl_diagnosis *before, uint64_t inode)
             return before->uffd[i].verdict != FL_VERDICT_OK;
     }
     return false;
+}
+
+static bool was_unexplained(const struct fl_diagnosis *before, pid_t tid)
+{
+    for (size_t i = 0; i < before->tasks; i++) {
+        if (before->task[i].tid == tid)
+            return before->task[i].unexplained;
+    }
+    return false;
+}
+
+static void agree(const struct fl_diagnosis *first, struct fl_diagnosis *second)
+{
+    for (size_t i = 0; i < second->cases; i++) {
+        if (!was_bad(first, second->uffd[i].inode))
+            second->uffd[i].verdict = FL_VERDICT_OK;
+    }
+    for (size_t i = 0; i < second->tasks; i++) {
+        if (!was_unexplained(first, second->task[i].tid))
+            second->task[i].unexplained = false;
+    }
+    sum_up(second);
 }
 
 // A walk takes time, in which VMs come, go and are served: trouble is what two walks agree on.
@@ -306,16 +249,12 @@ int fl_diagnose(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis)
     }
     poll(NULL, 0, BETWEEN_LOOKS_MS);
     error = look_once(patience_ms, &second);
-    for (size_t i = 0; !error && i < second.cases; i++) {
-        if (!was_bad(&first, second.uffd[i].inode))
-            second.uffd[i].verdict = FL_VERDICT_OK;
+    if (!error) {
+        agree(&first, &second);
+        *ret_diagnosis = second;
     }
     fl_diagnosis_free(&first);
-    if (error)
-        return error;
-    sum_up(&second);
-    *ret_diagnosis = second;
-    return 0;
+    return error;
 }
 
 void fl_diagnosis_free(struct fl_diagnosis *diagnosis)
@@ -324,6 +263,7 @@ void fl_diagnosis_free(struct fl_diagnosis *diagnosis)
         free(diagnosis->uffd[i].holder);
     free(diagnosis->uffd);
     free(diagnosis->task);
+    free(diagnosis->dying);
     *diagnosis = (struct fl_diagnosis){0};
 }
 

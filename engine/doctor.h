@@ -14,7 +14,7 @@
 
 enum { FL_DOCTOR_NAME = 20, FL_DOCTOR_STACK = 256 };
 
-// A task that sleeps in handle_userfault.
+// A task that sleeps in handle_userfault, or one that cannot end (struct fl_diagnosis, dying).
 struct fl_waiting_task {
     pid_t pid; // its process
     pid_t tid;
@@ -23,12 +23,16 @@ struct fl_waiting_task {
     char name[FL_DOCTOR_NAME];
     int64_t waiting_ms;          // since it last ran; -1 if the kernel does not say
     char stack[FL_DOCTOR_STACK]; // innermost first, "a < b < c"; empty without root
+    pid_t vm;                    // for whose memory it waits; 0: for one of several
+    bool unexplained; // no userfaultfd that a process holds has its fault: nobody can answer it
 };
 
 struct fl_uffd_holder {
     pid_t pid;
+    pid_t parent;
     int fd;
     char name[FL_DOCTOR_NAME];
+    bool stopped; // by a signal or a debugger
 };
 
 enum fl_verdict {
@@ -45,7 +49,9 @@ struct fl_uffd_case {
     uint64_t unresolved; // faults that were read, and are not resolved
     size_t holders;
     struct fl_uffd_holder *holder;
-    pid_t vm; // the process whose memory it is; 0: unknown
+    pid_t vm;  // the process whose memory it is; 0: unknown
+    int vm_fd; // its number there, -1 if it does not hold it (any more)
+    bool kvm;  // it has a KVM guest
     char vm_name[FL_DOCTOR_NAME];
     size_t tasks;       // of the VM that wait
     int64_t waiting_ms; // the longest of them, -1 if unknown or none
@@ -58,7 +64,12 @@ struct fl_diagnosis {
     size_t tasks;
     struct fl_waiting_task *task;
     size_t kernel_tasks; // kernel workers among them
-    bool complete;       // false: not all processes could be read (not root)
+    size_t unexplained;  // tasks that have waited too long, and are so
+    // Processes that were killed, whose memory and descriptors are gone, and that cannot end: of
+    // each the task that does not, and where it sleeps.
+    size_t dyings;
+    struct fl_waiting_task *dying;
+    bool complete; // false: not all processes could be read (not root)
     bool healthy;
 };
 
@@ -66,6 +77,9 @@ struct fl_diagnosis {
 // be read.
 int fl_diagnose(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis);
 void fl_diagnosis_free(struct fl_diagnosis *diagnosis);
+
+// Whether the task may be one of those whose faults the userfaultfd has.
+bool fl_doctor_may_wait(const struct fl_waiting_task *task, const struct fl_uffd_case *uffd);
 
 const char *fl_verdict_name(enum fl_verdict verdict);
 

@@ -85,7 +85,7 @@ static int take_state(struct search *search, const struct fl_proc_fd *found, int
     }
     if (error)
         return error == -ENOMEM ? error : 0;
-    if (!fl_orphan_covered(orphan, &state->layout)) {
+    if (orphan->uffd >= 0 && !fl_orphan_covered(orphan, &state->layout)) {
         fl_vm_state_unmap(state);
         return 0;
     }
@@ -133,4 +133,16 @@ int fl_orphan_find_state(struct fl_orphan *orphan, char *reason, size_t size)
     if (orphan->state)
         orphan->state_unreadable = false;
     return result < 0 ? result : 0;
+}
+
+bool fl_orphan_kept_image(pid_t pid, char *ret_name, size_t size)
+{
+    char reason[256];
+    struct fl_orphan orphan = {.pid = pid, .pidfd = -1, .uffd = -1, .state_fd = -1};
+    bool found = fl_orphan_find_state(&orphan, reason, sizeof(reason)) == 0 && orphan.state &&
+                 orphan.state->image[0] != '\0';
+    if (found)
+        snprintf(ret_name, size, "%s", orphan.state->image);
+    fl_orphan_close(&orphan);
+    return found;
 }

@@ -82,6 +82,7 @@ int fl_proc_task(const char *task_path, struct fl_proc_task *ret_task)
     char path[96];
     char text[1024];
     char state = 0;
+    int parent = 0;
     unsigned flags = 0;
     snprintf(path, sizeof(path), "%s/stat", task_path);
     ssize_t got = fl_proc_read(path, text, sizeof(text));
@@ -90,10 +91,12 @@ int fl_proc_task(const char *task_path, struct fl_proc_task *ret_task)
     const char *name_end = strrchr(text, ')'); // the name may hold anything, also ")"
     // After the name: state, parent, group, session, terminal and its group, flags.
     // NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers
-    if (!name_end || sscanf(name_end + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+    if (!name_end ||
+        sscanf(name_end + 1, " %c %d %*d %*d %*d %*d %u", &state, &parent, &flags) != 3)
         return -EPROTO;
     *ret_task =
-        (struct fl_proc_task){.state = state,
+        (struct fl_proc_task){.parent = parent,
+                              .state = state,
                               .kernel = flags & KERNEL_THREAD,
                               .exiting = flags & KERNEL_EXITING || state == 'Z' || state == 'X'};
     return 0;

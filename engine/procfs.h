@@ -29,6 +29,7 @@ void fl_proc_name(pid_t pid, char *buf, size_t size);
 
 // What a task is doing, by its directory ("/proc/7", "/proc/7/task/8").
 struct fl_proc_task {
+    pid_t parent; // its process's
     char state;   // S, D, Z ...
     bool kernel;  // it is the kernel's own, and has no memory
     bool exiting; // it is on its way out, or a zombie

@@ -7,6 +7,7 @@
 
 #include "engine/doctor.h"
 #include "tools/cli.h"
+#include "tools/doctor_advice.h"
 #include "tools/verb.h"
 
 enum { DEFAULT_PATIENCE_MS = 1000, HOUR_MS = 3600 * 1000 };
@@ -25,31 +26,6 @@ static const char help[] =
     "  --patience MS      how long a fault may wait (default 1000)\n"
     "  -h, --help\n";
 
-// What to do about it, one command.
-static void mend(const struct fl_uffd_case *uffd, char *buf, size_t size)
-{
-    if (uffd->vm != 0 && uffd->verdict != FL_VERDICT_OK)
-        snprintf(buf, size, "kill -KILL %d", (int)uffd->vm);
-    else
-        buf[0] = '\0';
-}
-
-static const char *explain(enum fl_verdict verdict)
-{
-    switch (verdict) {
-    case FL_VERDICT_STUCK:
-        return "its handler does not answer";
-    case FL_VERDICT_ORPHAN:
-        return "its handler is gone: nobody but the VM holds its userfaultfd, and it waits for "
-               "ever";
-    case FL_VERDICT_UNKNOWN:
-        return "somebody waits, but none of the holders is known to own the memory";
-    case FL_VERDICT_OK:
-        break;
-    }
-    return "nobody waits for long";
-}
-
 // --- text ---
 
 static void print_wait(int64_t ms)
@@ -58,29 +34,50 @@ static void print_wait(int64_t ms)
         printf(" for %.1f s", (double)ms / 1000);
 }
 
-static void print_case(const struct fl_uffd_case *uffd)
+static void print_case(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd)
 {
-    char command[64];
+    char command[DOCTOR_COMMAND];
     printf("userfaultfd %" PRIu64 ": %s: %s\n", uffd->inode, fl_verdict_name(uffd->verdict),
-           explain(uffd->verdict));
+           doctor_explain(found, uffd));
     if (uffd->vm != 0)
         printf("  memory of   %s (pid %d)\n", uffd->vm_name, (int)uffd->vm);
     printf("  held by    ");
     for (size_t i = 0; i < uffd->holders; i++)
-        printf(" %s (pid %d, fd %d)%s", uffd->holder[i].name, (int)uffd->holder[i].pid,
-               uffd->holder[i].fd, i + 1 < uffd->holders ? "," : "");
+        printf(" %s (pid %d, fd %d%s)%s", uffd->holder[i].name, (int)uffd->holder[i].pid,
+               uffd->holder[i].fd, uffd->holder[i].stopped ? ", stopped" : "",
+               i + 1 < uffd->holders ? "," : "");
     printf("\n  faults      %" PRIu64 " unread, %" PRIu64
            " read and not resolved; %zu tasks of the VM wait",
            uffd->pending, uffd->unresolved, uffd->tasks);
     print_wait(uffd->waiting_ms);
-    mend(uffd, command, sizeof(command));
+    doctor_mend(found, uffd, command, sizeof(command));
     printf("\n%s%s%s", *command ? "  to mend     " : "", command, *command ? "\n" : "");
 }
 
-static void print_task(const struct fl_waiting_task *task)
+static void print_task(const struct fl_diagnosis *found, const struct fl_waiting_task *task)
 {
-    printf("task %d of pid %d (%s%s), state %c, waits", (int)task->tid, (int)task->pid, task->name,
-           task->kernel ? ", a kernel worker" : "", task->state);
+    char memory[DOCTOR_WHOSE];
+    doctor_whose(found, task, memory, sizeof(memory));
+    printf("task %d of pid %d (%s%s), state %c, waits%s%s", (int)task->tid, (int)task->pid,
+           task->name, task->kernel ? ", a kernel worker" : "", task->state, *memory ? " " : "",
+           memory);
+    print_wait(task->waiting_ms);
+    printf("\n%s%s%s", *task->stack ? "  in          " : "", task->stack, *task->stack ? "\n" : "");
+    if (task->unexplained)
+        printf("  to mend     %s\n", doctor_unexplained);
+}
+
+// Many processes take a moment to end: only where somebody waits is it of interest.
+static bool shows_dying(const struct fl_diagnosis *found)
+{
+    return !found->healthy;
+}
+
+static void print_dying(const struct fl_waiting_task *task)
+{
+    printf("%s (pid %d) was killed, its memory and its descriptors are gone, and its task %d does "
+           "not end: state %c",
+           task->name, (int)task->pid, (int)task->tid, task->state);
     print_wait(task->waiting_ms);
     printf("\n%s%s%s", *task->stack ? "  in          " : "", task->stack, *task->stack ? "\n" : "");
 }
@@ -89,12 +86,14 @@ static void print_text(const struct fl_diagnosis *found, int64_t patience, bool 
 {
     for (size_t i = 0; i < found->cases; i++) {
         if (all || found->uffd[i].verdict != FL_VERDICT_OK)
-            print_case(&found->uffd[i]);
+            print_case(found, &found->uffd[i]);
     }
     for (size_t i = 0; i < found->tasks; i++) {
         if (all || found->task[i].waiting_ms < 0 || found->task[i].waiting_ms >= patience)
-            print_task(&found->task[i]);
+            print_task(found, &found->task[i]);
     }
+    for (size_t i = 0; i < found->dyings && shows_dying(found); i++)
+        print_dying(&found->dying[i]);
     if (!found->complete)
         printf("not all processes could be read: run it as root\n");
     printf("%s: %zu userfaultfds, %zu tasks waiting, %zu of them kernel workers\n",
@@ -104,41 +103,49 @@ static void print_text(const struct fl_diagnosis *found, int64_t patience, bool 
 
 // --- JSON ---
 
-static json_t *case_json(const struct fl_uffd_case *uffd)
+static json_t *case_json(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd)
 {
-    char command[64];
+    char command[DOCTOR_COMMAND];
     json_t *holders = json_array();
     for (size_t i = 0; i < uffd->holders; i++)
         json_array_append_new(holders,
-                              json_pack("{s:i, s:i, s:s}", "pid", (int)uffd->holder[i].pid, "fd",
-                                        uffd->holder[i].fd, "name", uffd->holder[i].name));
-    mend(uffd, command, sizeof(command));
+                              json_pack("{s:i, s:i, s:s, s:b}", "pid", (int)uffd->holder[i].pid,
+                                        "fd", uffd->holder[i].fd, "name", uffd->holder[i].name,
+                                        "stopped", (int)uffd->holder[i].stopped));
+    doctor_mend(found, uffd, command, sizeof(command));
     return json_pack("{s:I, s:s, s:s, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:s}", "inode",
                      (json_int_t)uffd->inode, "verdict", fl_verdict_name(uffd->verdict), "reason",
-                     explain(uffd->verdict), "vm_pid", (int)uffd->vm, "vm_name", uffd->vm_name,
+                     doctor_explain(found, uffd), "vm_pid", (int)uffd->vm, "vm_name", uffd->vm_name,
                      "holders", holders, "unread", (json_int_t)uffd->pending, "unresolved",
                      (json_int_t)uffd->unresolved, "tasks", (json_int_t)uffd->tasks, "waiting_ms",
                      (json_int_t)uffd->waiting_ms, "mend", command);
 }
 
-static json_t *task_json(const struct fl_waiting_task *task)
+static json_t *task_json(const struct fl_diagnosis *found, const struct fl_waiting_task *task)
 {
-    return json_pack("{s:i, s:i, s:s, s:b, s:s%, s:I, s:s}", "pid", (int)task->pid, "tid",
-                     (int)task->tid, "name", task->name, "kernel", task->kernel, "state",
-                     &task->state, (size_t)1, "waiting_ms", (json_int_t)task->waiting_ms, "stack",
-                     task->stack);
+    char memory[DOCTOR_WHOSE];
+    doctor_whose(found, task, memory, sizeof(memory));
+    return json_pack("{s:i, s:i, s:s, s:b, s:s%, s:I, s:s, s:i, s:s, s:b}", "pid", (int)task->pid,
+                     "tid", (int)task->tid, "name", task->name, "kernel", (int)task->kernel,
+                     "state", &task->state, (size_t)1, "waiting_ms", (json_int_t)task->waiting_ms,
+                     "stack", task->stack, "vm_pid", (int)task->vm, "waits", memory, "unexplained",
+                     (int)task->unexplained);
 }
 
 static void print_json(const struct fl_diagnosis *found)
 {
     json_t *cases = json_array();
     json_t *tasks = json_array();
+    json_t *dying = json_array();
     for (size_t i = 0; i < found->cases; i++)
-        json_array_append_new(cases, case_json(&found->uffd[i]));
+        json_array_append_new(cases, case_json(found, &found->uffd[i]));
     for (size_t i = 0; i < found->tasks; i++)
-        json_array_append_new(tasks, task_json(&found->task[i]));
-    json_t *all = json_pack("{s:b, s:b, s:o, s:o}", "healthy", found->healthy, "complete",
-                            found->complete, "userfaultfds", cases, "tasks", tasks);
+        json_array_append_new(tasks, task_json(found, &found->task[i]));
+    for (size_t i = 0; i < found->dyings && shows_dying(found); i++)
+        json_array_append_new(dying, task_json(found, &found->dying[i]));
+    json_t *all =
+        json_pack("{s:b, s:b, s:o, s:o, s:o}", "healthy", (int)found->healthy, "complete",
+                  (int)found->complete, "userfaultfds", cases, "tasks", tasks, "dying", dying);
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);

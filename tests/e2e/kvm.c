@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A real KVM guest, as small as they come: its vCPUs add up a word of every page and write the sum
-// to a port. Everything they touch, their first instruction included, faults in the kernel's
-// context.
+// A real KVM guest (tests/support/guest.h), served in every way.
 #include <criterion/criterion.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/kvm.h>
-#include <pthread.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "tests/support/guest.h"
 #include "tests/support/world.h"
 
 static void need_guest(void)
@@ -23,161 +14,20 @@ static void need_guest(void)
 
 TestSuite(kvm, .init = need_guest, .fini = world_close, .timeout = 240);
 
-enum { VCPUS = 2, PORT = 0x3f8, CR0_PE = 1, CODE = 11, DATA = 3 };
-
-// In the guest's page 0, so that it comes out of the snapshot like all else. The address is in esi,
-// the count in ecx, the step in edx; ebx is 0.
-static const uint8_t program[] = {
-    0x03, 0x1e,             // next: add ebx, [esi]
-    0x01, 0xd6,             // add esi, edx
-    0x49,                   // dec ecx
-    0x75, 0xf9,             // jnz next
-    0x89, 0xd8,             // mov eax, ebx
-    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
-    0xef,                   // out dx, eax
-    0xf4,                   // hlt
-};
-
 static struct world *world;
-
-struct guest {
-    struct vmm vmm;
-    int vm;
-    size_t run_bytes;
-};
-
-struct vcpu {
-    struct guest *guest;
-    unsigned number;
-    uint32_t sum;
-    pthread_t thread;
-};
-
-static int control(int fd, unsigned long request, const char *name, void *arg)
-{
-    int result = ioctl(fd, request, arg);
-    CHECK(result >= 0, "%s: %s", name, strerror(errno));
-    return result;
-}
-
-static void add_slots(struct guest *guest)
-{
-    for (unsigned i = 0; i < guest->vmm.regions; i++) {
-        struct kvm_userspace_memory_region slot = {.slot = i,
-                                                   .guest_phys_addr = guest->vmm.region[i].offset,
-                                                   .memory_size = guest->vmm.region[i].bytes,
-                                                   .userspace_addr =
-                                                       (uintptr_t)guest->vmm.region[i].base};
-        control(guest->vm, KVM_SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION", &slot);
-    }
-}
-
-static void make_guest(struct guest *guest)
-{
-    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    CHECK(kvm >= 0, "/dev/kvm: %s", strerror(errno));
-    guest->vm = ioctl(kvm, KVM_CREATE_VM, 0);
-    CHECK(guest->vm >= 0, "KVM_CREATE_VM: %s", strerror(errno));
-    int bytes = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-    CHECK(bytes > 0, "KVM_GET_VCPU_MMAP_SIZE: %s", strerror(errno));
-    guest->run_bytes = (size_t)bytes;
-    close(kvm);
-    add_slots(guest);
-}
-
-static void set_flat(struct kvm_segment *segment, uint8_t type)
-{
-    *segment = (struct kvm_segment){
-        .limit = 0xffffffff, .selector = 8, .type = type, .present = 1, .db = 1, .s = 1, .g = 1};
-}
-
-static void set_registers(int fd, const struct vcpu *vcpu)
-{
-    struct kvm_sregs special;
-    control(fd, KVM_GET_SREGS, "KVM_GET_SREGS", &special);
-    set_flat(&special.cs, CODE);
-    set_flat(&special.ds, DATA);
-    special.es = special.fs = special.gs = special.ss = special.ds;
-    special.cr0 |= CR0_PE;
-    control(fd, KVM_SET_SREGS, "KVM_SET_SREGS", &special);
-    uint32_t pages = (uint32_t)(vcpu->guest->vmm.memory->bytes / PAGE);
-    bool up = vcpu->number % 2 == 0;
-    struct kvm_regs registers = {.rflags = 2,
-                                 .rsi = up ? 0 : (uint64_t)(pages - 1) * PAGE,
-                                 .rcx = pages,
-                                 .rdx = up ? PAGE : (uint32_t)-PAGE};
-    control(fd, KVM_SET_REGS, "KVM_SET_REGS", &registers);
-}
-
-static void *run_vcpu(void *arg)
-{
-    struct vcpu *vcpu = arg;
-    int fd = ioctl(vcpu->guest->vm, KVM_CREATE_VCPU, vcpu->number);
-    CHECK(fd >= 0, "KVM_CREATE_VCPU: %s", strerror(errno));
-    struct kvm_run *run =
-        mmap(NULL, vcpu->guest->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    CHECK(run != MAP_FAILED, "mmap: %s", strerror(errno));
-    set_registers(fd, vcpu);
-    for (;;) {
-        CHECK(ioctl(fd, KVM_RUN, 0) == 0 || errno == EINTR, "KVM_RUN: %s", strerror(errno));
-        if (run->exit_reason == KVM_EXIT_HLT)
-            break;
-        CHECK(run->exit_reason == KVM_EXIT_IO && run->io.port == PORT && run->io.size == 4,
-              "vCPU %u exits with reason %u", vcpu->number, run->exit_reason);
-        memcpy(&vcpu->sum, (uint8_t *)run + run->io.data_offset, sizeof(vcpu->sum));
-    }
-    close(fd);
-    return NULL;
-}
-
-static uint32_t right_sum(void)
-{
-    uint32_t sum = 0;
-    for (uint64_t at = 0; at < world->memory.bytes; at += PAGE) {
-        uint32_t word;
-        memcpy(&word, world->memory.data + at, sizeof(word));
-        sum += word;
-    }
-    return sum;
-}
-
-static int guest_main(int channel, struct client_shared *shared, void *arg)
-{
-    static struct guest guest;
-    struct vcpu vcpus[VCPUS];
-    (void)channel;
-    (void)shared;
-    vmm_map(&guest.vmm, &world->memory, *(const uint32_t *)arg, 2, VMM_MAIN);
-    make_guest(&guest);
-    vmm_handshake(&guest.vmm, world->socket);
-    for (unsigned i = 0; i < VCPUS; i++) {
-        vcpus[i] = (struct vcpu){.guest = &guest, .number = i};
-        CHECK(pthread_create(&vcpus[i].thread, NULL, run_vcpu, &vcpus[i]) == 0, "pthread_create");
-    }
-    for (unsigned i = 0; i < VCPUS; i++)
-        pthread_join(vcpus[i].thread, NULL);
-    for (unsigned i = 0; i < VCPUS; i++)
-        CHECK(vcpus[i].sum == right_sum(), "vCPU %u: sum %u, not %u", i, vcpus[i].sum, right_sum());
-    return 0;
-}
-
-static void put_program(void)
-{
-    int fd = open(world->file, O_WRONLY | O_CLOEXEC);
-    cr_assert_eq(pwrite(fd, program, sizeof(program), 0), (ssize_t)sizeof(program));
-    close(fd);
-}
 
 static void run(uint32_t page_bytes, bool handler)
 {
     struct client client;
     world = world_make(MIXED, 16 << 20);
-    put_program();
+    guest_put_program(world->file);
     if (handler)
         world_handler(world, NULL);
     else
         world_serve(world, NULL);
-    client_start(&client, guest_main, &page_bytes);
+    struct guest_options options = {
+        .memory = &world->memory, .socket = world->socket, .page_bytes = page_bytes, .regions = 2};
+    client_start(&client, guest_main, &options);
     cr_assert_eq(client_wait(&client), 0);
     cr_assert(server_wait_log(&world->server, "event=detach vm=", 1));
     world_stop(world);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,10 +37,26 @@ static void stop(struct fl_keeper *keeper)
                        keeper->stop_ns > now ? (keeper->stop_ns - now) / FL_NS_PER_MS : 0);
 }
 
+// Before the store is left to itself: an engine that went on alone, until the service manager kills
+// it, would take VMs that the store does not have. What it has said is stored.
+static void end_engines(struct fl_keeper *keeper)
+{
+    struct fl_child *child;
+    cds_list_for_each_entry(child, &keeper->children, link) fl_child_kill(child);
+    cds_list_for_each_entry(child, &keeper->children, link)
+    {
+        struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+        poll(&ended, 1, BARRIER_MS);
+        fl_keeper_receive(keeper, child);
+    }
+}
+
 // Everything stays as it is, for the keeper that comes next: in the service manager's store, or
 // with the engine, which goes on alone.
 static void leave(struct fl_keeper *keeper)
 {
+    if (keeper->records.store)
+        end_engines(keeper);
     int error = keeper->records.store ? fl_sm_barrier(BARRIER_MS) : 0;
     if (error)
         fl_log(FL_LOG_WARNING, "event=leave reason=\"the service manager does not answer: %s\"",

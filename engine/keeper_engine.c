@@ -199,12 +199,12 @@ static void serving_ended(struct fl_keeper *keeper, struct fl_child *child,
     keeper->deaths += phase != FL_CHILD_YIELDING;
     if (keeper->upgrade.state == FL_UPGRADE_TRIAL && phase != FL_CHILD_YIELDING)
         fl_keeper_upgrade_failed(keeper, words);
-    if (lived || phase == FL_CHILD_YIELDING)
+    if (lived || phase == FL_CHILD_YIELDING) {
         keeper->failures = 0;
-    else
+        pause_before_next(keeper); // none: VMs wait, whatever became of the last standby
+    } else {
         failed(keeper);
-    if (keeper->start_after_ns == FL_NEVER)
-        pause_before_next(keeper);
+    }
     fl_keeper_promote(keeper);
 }
 

@@ -2,6 +2,7 @@
 #include "tools/control_client.h"
 
 #include <curl/curl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include "tools/cli.h"
 #include "tools/verb.h"
 
-enum { TIMEOUT_S = 30 };
+enum { TIMEOUT_S = 30, ATTEMPTS = 20, PAUSE_MS = 50 };
 
 struct text {
     char *data;
@@ -62,6 +63,12 @@ static int judge(const char *verb, const char *control, long status, json_t *ans
                     reason ? reason : "nothing that is understood");
 }
 
+// The engine that had accepted is gone, by an upgrade or a death. Its successor listens already.
+static bool has_made_way(CURLcode code)
+{
+    return code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
+}
+
 int control_ask(const char *verb, const char *control, const char *path, const json_t *body,
                 json_t **ret_answer)
 {
@@ -71,6 +78,12 @@ int control_ask(const char *verb, const char *control, const char *path, const j
         return cli_fail(verb, "the control socket's path %s is too long", control);
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
     CURLcode code = perform(control, path, sent, &text, &status);
+    for (unsigned i = 0; i < ATTEMPTS && !body && has_made_way(code); i++) {
+        free(text.data);
+        text = (struct text){0};
+        poll(NULL, 0, PAUSE_MS);
+        code = perform(control, path, NULL, &text, &status);
+    }
     free(sent);
     if (code != CURLE_OK) {
         free(text.data);

@@ -49,6 +49,7 @@ struct chaos_done {
     uint32_t points;
     struct chaos_point point[CHAOS_POINTS];
     uint32_t not_done;    // what was asked for and could not be done, or failed undisturbed
+    uint32_t let_go;      // VMs that lived on when the service had ended
     uint32_t left;        // processes
     bool vms_left;        // the engine still counted VMs when no client was left
     int stop_status;      // of the keeper at the end
@@ -62,7 +63,8 @@ struct chaos_run {
     struct chaos_crowd crowd;
     struct chaos_done done;
     uint64_t random;
-    pid_t upgrade; // `faultline upgrade` that runs; 0: none
+    uint64_t asked_ns; // when the status was asked for
+    pid_t upgrade;     // `faultline upgrade` that runs; 0: none
     bool disturbed;
     bool failed; // something could not be done
 };

@@ -125,7 +125,7 @@ void chaos_upgrade(struct chaos_run *run, const char *engine)
     if (!chaos_await(run, chaos_upgraded, "an upgrade's end") ||
         !chaos_await(run, chaos_serves, "an engine that serves"))
         return;
-    run->disturbed = run->service.token != NULL; // it may have us die in the middle of it
+    run->disturbed = run->service.armed; // it may have us die in the middle of it
     run->upgrade = chaos_service_upgrade(&run->service, engine, false);
     if (run->upgrade < 0) {
         run->upgrade = 0;
@@ -138,7 +138,7 @@ void chaos_upgrade(struct chaos_run *run, const char *engine)
 static void reexec(struct chaos_run *run)
 {
     unsigned before = run->service.execed;
-    run->disturbed = false;
+    run->disturbed = run->service.armed;
     run->upgrade = chaos_service_upgrade(&run->service, NULL, true);
     if (run->upgrade < 0) {
         run->upgrade = 0;

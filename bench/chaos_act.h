@@ -29,7 +29,8 @@ void chaos_upgrade(struct chaos_run *run, const char *engine);
 void chaos_restart(struct chaos_run *run);
 void chaos_move_under_manager(struct chaos_run *run);
 
-// The engine dies at each of the points that were given.
-void chaos_act_at_points(struct chaos_run *run);
+// Until engines have died often enough at this point, or it takes too long.
+void chaos_act_at(struct chaos_run *run, struct chaos_point *point);
+uint32_t chaos_split_points(const char *list, struct chaos_point points[CHAOS_POINTS]);
 
 #endif

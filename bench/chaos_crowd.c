@@ -140,19 +140,24 @@ bool chaos_crowd_kill_one(struct chaos_crowd *crowd, uint64_t random)
     return true;
 }
 
-void chaos_crowd_close(struct chaos_crowd *crowd)
+void chaos_crowd_close(struct chaos_crowd *crowd, bool stop)
 {
     crowd->closed = true;
-    atomic_store(&crowd->board->stop, 1);
+    atomic_store(&crowd->board->stop, stop);
 }
 
-bool chaos_crowd_empty(const struct chaos_crowd *crowd)
+void chaos_crowd_open(struct chaos_crowd *crowd)
 {
-    for (uint32_t i = 0; i < crowd->slots; i++) {
-        if (crowd->member[i].pid != 0)
-            return false;
-    }
-    return true;
+    crowd->closed = false;
+    atomic_store(&crowd->board->stop, 0);
+}
+
+uint32_t chaos_crowd_count(const struct chaos_crowd *crowd)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < crowd->slots; i++)
+        count += crowd->member[i].pid != 0;
+    return count;
 }
 
 void chaos_crowd_kill(struct chaos_crowd *crowd)

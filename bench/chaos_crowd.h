@@ -42,9 +42,11 @@ int chaos_crowd_make(struct chaos_crowd *ret_crowd, const struct chaos_plan *pla
 void chaos_crowd_look(struct chaos_crowd *crowd);
 // SIGKILL to one, if there is one to one that waits at this moment. False: there is none at all.
 bool chaos_crowd_kill_one(struct chaos_crowd *crowd, uint64_t random);
-// Tells all to come to their end; starts no more.
-void chaos_crowd_close(struct chaos_crowd *crowd);
-bool chaos_crowd_empty(const struct chaos_crowd *crowd);
+// Starts no more; with `stop` those that run are told to come to their end.
+void chaos_crowd_close(struct chaos_crowd *crowd, bool stop);
+// Takes that back.
+void chaos_crowd_open(struct chaos_crowd *crowd);
+uint32_t chaos_crowd_count(const struct chaos_crowd *crowd);
 // SIGKILL to all, and reaps.
 void chaos_crowd_kill(struct chaos_crowd *crowd);
 // Nothing went wrong so far.

@@ -12,16 +12,11 @@
 #include "bench/chaos_process.h"
 #include "bench/clock.h"
 
-enum { TICK_MS = 2, LEFT_MS = 3000, STATUS_MS = 100 };
+enum { TICK_MS = 2, LEFT_MS = 3000, STATUS_MS = 50, ALONE_MS = 500, COUNT_MOST = 30 };
 
 enum event { KILL_ENGINE, KILL_STANDBY, KILL_CLIENT, UPGRADE, RESTART, EVENTS };
 
-static bool is_empty(struct chaos_run *run)
-{
-    return chaos_crowd_empty(&run->crowd);
-}
-
-// --- all of them ---
+// --- events ---
 
 static uint32_t add(enum event *events, uint32_t count, enum event event, uint32_t times)
 {
@@ -87,13 +82,18 @@ static void act_all(struct chaos_run *run)
 
 // --- the end ---
 
-static bool without_vms(struct chaos_run *run)
+static bool is_empty(struct chaos_run *run)
 {
-    static uint64_t asked_ns;
-    if (bench_now_ns() - asked_ns < STATUS_MS * 1000000u)
+    return chaos_crowd_count(&run->crowd) == 0;
+}
+
+// Not too often: it takes a process.
+static bool knows_all(struct chaos_run *run)
+{
+    if (bench_now_ns() - run->asked_ns < (uint64_t)STATUS_MS * 1000000)
         return false;
-    asked_ns = bench_now_ns();
-    return chaos_service_vms(&run->service) == 0;
+    run->asked_ns = bench_now_ns();
+    return chaos_service_vms(&run->service) == (long long)chaos_crowd_count(&run->crowd);
 }
 
 static void count_left(struct chaos_run *run)
@@ -111,21 +111,38 @@ static void count_left(struct chaos_run *run)
         fprintf(stderr, "chaos: process %d was left\n", (int)pids[i]);
 }
 
-static void end(struct chaos_run *run)
+static bool rests(struct chaos_run *run)
 {
-    chaos_crowd_close(&run->crowd);
-    if (!chaos_await(run, chaos_serves, "an engine that serves") ||
-        !chaos_await(run, chaos_upgraded, "an upgrade's end") ||
-        !chaos_await(run, is_empty, "the clients' end"))
-        return;
-    run->done.vms_left = !chaos_await(run, without_vms, "the engine to have no VM");
-    if (!chaos_goes_on(run))
-        return;
-    run->done.stop_status = chaos_service_stop(&run->service);
-    chaos_service_follow(&run->service);
-    count_left(run);
-    run->done.over = true;
+    return chaos_await(run, chaos_upgraded, "an upgrade's end") &&
+           chaos_await(run, chaos_serves, "an engine that serves");
 }
+
+// All come to their end, and the engine must know of none.
+static bool leave_none(struct chaos_run *run)
+{
+    chaos_crowd_close(&run->crowd, true);
+    if (!chaos_await(run, is_empty, "the clients' end"))
+        return false;
+    run->done.vms_left = !chaos_await(run, knows_all, "the engine to have no VM");
+    return !run->done.vms_left;
+}
+
+// With VMs that must live on without it: those it has taken on.
+static bool stop(struct chaos_run *run)
+{
+    chaos_crowd_open(&run->crowd);
+    chaos_go_on(run, (uint64_t)ALONE_MS * 1000);
+    chaos_crowd_close(&run->crowd, false);
+    if (!chaos_await(run, knows_all, "the engine to know all VMs"))
+        return false;
+    run->done.let_go += chaos_crowd_count(&run->crowd);
+    int status = chaos_service_stop(&run->service);
+    run->done.stop_status = run->done.stop_status != 0 ? run->done.stop_status : status;
+    chaos_crowd_close(&run->crowd, true);
+    return chaos_await(run, is_empty, "the end of the clients that were let go");
+}
+
+// --- all of it ---
 
 // Clients first: a client that waits in a fault is not to lose whom it waits for.
 static void give_up(struct chaos_run *run)
@@ -141,25 +158,57 @@ static bool listens(struct chaos_run *run)
     return access(run->service.socket, F_OK) == 0;
 }
 
-void chaos_drive(struct chaos_run *run)
+// From the first keeper to the last process. `point`: where engines die; NULL: they are killed.
+static void live(struct chaos_run *run, struct chaos_point *point)
 {
-    uint64_t start = bench_now_ns();
-    run->crowd.closed = true; // none before there is a socket
-    run->failed = !chaos_service_start(&run->service);
+    run->done.over = false;
+    chaos_crowd_close(&run->crowd, false); // none before there is a socket
+    run->failed |= !chaos_service_start(&run->service);
     if (chaos_await(run, chaos_serves, "the service") &&
         chaos_await(run, listens, "the image's socket")) {
-        run->crowd.closed = false;
-        if (run->options->points != NULL)
-            chaos_act_at_points(run);
+        chaos_crowd_open(&run->crowd);
+        if (point != NULL)
+            chaos_act_at(run, point);
         else
             act_all(run);
         chaos_go_on(run, (uint64_t)run->options->seconds * 1000000);
     }
-    run->done.duration_ns = bench_now_ns() - start;
-    if (chaos_goes_on(run))
-        end(run);
+    unsigned died = run->service.died_armed;
+    if (chaos_goes_on(run) && rests(run) && leave_none(run) && stop(run)) {
+        count_left(run);
+        run->done.over = true;
+    }
     if (!run->done.over)
         give_up(run);
+    if (point != NULL)
+        point->hits += run->service.died_armed - died;
+}
+
+static void live_at_points(struct chaos_run *run)
+{
+    run->done.points = chaos_split_points(run->options->points, run->done.point);
+    for (uint32_t i = 0; i < run->done.points && chaos_goes_on(run); i++) {
+        char text[CHAOS_POINT_NAME + 16];
+        struct chaos_point *point = &run->done.point[i];
+        // Half of the time at the first passage: many points are passed once.
+        uint64_t count = 1 + chaos_dice(run, 2) * chaos_dice(run, COUNT_MOST);
+        snprintf(text, sizeof(text), "%s:%llu", point->name, (unsigned long long)count);
+        chaos_service_set_point(&run->service, text);
+        live(run, point);
+        fprintf(stderr, "chaos: died %u times at %s\n", point->hits, text);
+        if (point->hits == 0)
+            run->failed = true;
+    }
+}
+
+void chaos_drive(struct chaos_run *run)
+{
+    uint64_t start = bench_now_ns();
+    if (run->options->points != NULL)
+        live_at_points(run);
+    else
+        live(run, NULL);
+    run->done.duration_ns = bench_now_ns() - start;
 }
 
 bool chaos_good(const struct chaos_run *run)

@@ -41,6 +41,7 @@ static void print_clients(const struct chaos_run *run)
     row("clients that came to their end", crowd->finished);
     row("clients killed", crowd->killed);
     row("  of these in the middle of a fault", crowd->killed_waiting);
+    row("clients that outlived the service", run->done.let_go);
     row("reads", chaos_crowd_ops(crowd, CHAOS_TOUCH));
     row("writes", chaos_crowd_ops(crowd, CHAOS_WRITE));
     row("removals", chaos_crowd_ops(crowd, CHAOS_REMOVE));
@@ -106,7 +107,7 @@ static json_t *points_json(const struct chaos_run *run)
 static json_t *clients_json(const struct chaos_run *run)
 {
     const struct chaos_crowd *crowd = &run->crowd;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "started",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "started",
                      (json_int_t)crowd->started, "finished", (json_int_t)crowd->finished, "killed",
                      (json_int_t)crowd->killed, "killed_in_a_fault",
                      (json_int_t)crowd->killed_waiting, "reads",

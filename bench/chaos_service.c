@@ -34,6 +34,7 @@ static void set_paths(struct chaos_service *service, const struct temp *temp)
     snprintf(service->sockets, CHAOS_PATH, "%s/sockets", temp->path);
     snprintf(service->socket, CHAOS_PATH, "%s/sockets/image.sock", temp->path);
     snprintf(service->control, CHAOS_PATH, "%s/control.sock", temp->path);
+    snprintf(service->token, CHAOS_PATH, "%s/token", temp->path);
     snprintf(service->log, CHAOS_PATH, "%s/serve.log", temp->path);
 }
 
@@ -72,10 +73,6 @@ bool chaos_service_prepare(struct chaos_service *service, const struct temp *tem
     setenv("FAULTLINE_BIN", program, 1);
     if (!pack(service, file))
         return false;
-    // For `armed_engine`, if it comes to that.
-    snprintf(file, sizeof(file), "%s/token", temp->path);
-    setenv("FAULTLINE_CHAOS_TOKEN", file, 1);
-    setenv("FAULTLINE_CHAOS_PROGRAM", program, 1);
     return true;
 }
 
@@ -112,14 +109,13 @@ static struct chaos_engine *meet(struct chaos_service *service, pid_t pid)
     return engine;
 }
 
-// `armed_engine` has taken the token, and left a file to say so.
-static bool was_armed(const struct chaos_service *service, pid_t pid)
+// Somebody has taken the token since it was put there.
+static bool was_armed(struct chaos_service *service)
 {
-    char path[CHAOS_PATH + 16];
-    if (service->token == NULL)
-        return false;
-    snprintf(path, sizeof(path), "%s.%d", service->token, (int)pid);
-    return unlink(path) == 0;
+    bool taken = service->armed && access(service->token, F_OK) != 0;
+    if (taken)
+        service->armed = false;
+    return taken;
 }
 
 static void bury(struct chaos_service *service, pid_t pid, const char *line)
@@ -128,7 +124,7 @@ static void bury(struct chaos_service *service, pid_t pid, const char *line)
     service->died++;
     if (service->serving == pid)
         service->serving = 0;
-    if (was_armed(service, pid) && (engine == NULL || !engine->killed)) {
+    if ((engine == NULL || !engine->killed) && was_armed(service)) {
         service->died_armed++;
     } else if (engine == NULL || !engine->killed) {
         service->died_unasked++;
@@ -208,7 +204,9 @@ bool chaos_service_reap(struct chaos_service *service)
         if (engine->pidfd >= 0 && !engine->reaped &&
             waitpid(engine->pid, &status, WNOHANG) == engine->pid) {
             engine->reaped = true;
-            if (0) fprintf(stderr, "chaos: engine %d without a keeper ended (wait status %d)\n", (int)engine->pid, status);
+            if (0)
+                fprintf(stderr, "chaos: engine %d without a keeper ended (wait status %d)\n",
+                        (int)engine->pid, status);
         }
     }
     if (service->keeper <= 0 || service->peer != NULL ||
@@ -298,20 +296,21 @@ pid_t chaos_service_upgrade(const struct chaos_service *service, const char *eng
     return chaos_spawn(args, service->log_fd, true);
 }
 
-bool chaos_service_arm(struct chaos_service *service, const char *point)
+void chaos_service_set_point(struct chaos_service *service, const char *point)
 {
-    char path[CHAOS_PATH + 16];
-    snprintf(path, sizeof(path), "%s.new", service->token);
-    FILE *file = fopen(path, "we");
-    if (file == NULL)
-        return say(path, strerror(errno));
-    fputs(point, file);
-    return (fclose(file) == 0 && rename(path, service->token) == 0) || say(path, strerror(errno));
+    service->armed = false;
+    unlink(service->token);
+    setenv("FAULTLINE_KILL_AT", point, 1);
+    setenv("FAULTLINE_KILL_TOKEN", service->token, 1);
 }
 
-bool chaos_service_is_armed(const struct chaos_service *service)
+bool chaos_service_arm(struct chaos_service *service)
 {
-    return access(service->token, F_OK) == 0;
+    int fd = open(service->token, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return say(service->token, strerror(errno));
+    close(fd);
+    return service->armed = true;
 }
 
 long long chaos_service_vms(const struct chaos_service *service)

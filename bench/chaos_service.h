@@ -45,9 +45,10 @@ struct chaos_service {
     unsigned served; // how often one was said to serve, to a new keeper too
     unsigned execed; // keepers that took over from themselves
     unsigned died;
-    unsigned died_armed;   // at the point of their own that they were told to
-    unsigned died_unasked; // that nobody had killed
-    const char *token;     // path; NULL: no engine dies at a point of its own
+    unsigned died_armed;    // at the point of their own that they were told to
+    unsigned died_unasked;  // that nobody had killed
+    char token[CHAOS_PATH]; // who removes this file may die at its point
+    bool armed;
     unsigned engines;
     struct chaos_engine engine[CHAOS_ENGINES];
 };
@@ -75,11 +76,11 @@ void chaos_service_kill_keeper(struct chaos_service *service);
 bool chaos_service_restart_managed(struct chaos_service *service, bool killed);
 // Starts `faultline upgrade`: its pid, to be reaped by the caller. engine may be NULL.
 pid_t chaos_service_upgrade(const struct chaos_service *service, const char *engine, bool keeper);
-// The next engine that is started kills itself at this point, given as NAME:COUNT, if it is
-// `armed_engine`.
-bool chaos_service_arm(struct chaos_service *service, const char *point);
-// Nobody has taken that yet.
-bool chaos_service_is_armed(const struct chaos_service *service);
+// From now on engines that come to this point, NAME[:COUNT], may kill themselves (engine/point.h).
+// To be called before the keeper is started; an empty point takes it back.
+void chaos_service_set_point(struct chaos_service *service, const char *point);
+// One of them does so.
+bool chaos_service_arm(struct chaos_service *service);
 // VMs, from the status; -1: nobody answers.
 long long chaos_service_vms(const struct chaos_service *service);
 

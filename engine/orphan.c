@@ -204,29 +204,17 @@ static bool has_one_region(const struct fl_orphan *orphan)
     return orphan->ranges == 1 && orphan->range[0].bytes <= ONE_REGION_BYTES;
 }
 
-// One range at least, in the order of their addresses.
-static int ranges_layout(const struct fl_orphan *orphan, struct fl_layout *ret_layout)
+static int range_layout(const struct fl_proc_range *range, struct fl_layout *ret_layout)
 {
     const char *reason = NULL;
-    struct fl_layout layout = {.page_shift = orphan->range[0].page_bytes == 4096 ? 12 : 21};
-    uint64_t offset = 0;
-    for (size_t i = 0; i < orphan->ranges; i++) {
-        const struct fl_proc_range *range = &orphan->range[i];
-        if (layout.regions == FL_REGIONS_MAX || range->page_bytes != 1ULL << layout.page_shift)
-            return -EINVAL;
-        layout.region[layout.regions++] =
-            (struct fl_region){.base = range->start, .bytes = range->bytes, .offset = offset};
-        offset += range->bytes;
-    }
+    struct fl_layout layout = {.page_shift = range->page_bytes == 4096 ? 12 : 21, .regions = 1};
+    if (range->page_bytes != 1ULL << layout.page_shift)
+        return -EINVAL;
+    layout.region[0] = (struct fl_region){.base = range->start, .bytes = range->bytes};
     int error = fl_layout_finish(&layout, &reason);
     if (!error)
         *ret_layout = layout;
     return error;
-}
-
-int fl_orphan_condemned_layout(const struct fl_orphan *orphan, struct fl_layout *ret_layout)
-{
-    return orphan->ranges > 0 ? ranges_layout(orphan, ret_layout) : -EINVAL;
 }
 
 static int find_layout(struct look *look)
@@ -237,8 +225,8 @@ static int find_layout(struct look *look)
         return error;
     if (orphan->state)
         orphan->layout = orphan->state->layout;
-    else if (has_one_region(orphan))
-        ranges_layout(orphan, &orphan->layout); // or it stays unknown
+    else if (has_one_region(orphan)) // else it stays unknown
+        orphan->layout_guessed = range_layout(&orphan->range[0], &orphan->layout) == 0;
     return 0;
 }
 
@@ -259,6 +247,7 @@ int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reas
         return -EINVAL;
     }
     orphan->layout = layout;
+    orphan->layout_guessed = false;
     return 0;
 }
 

@@ -48,6 +48,7 @@ struct fl_orphan {
     struct fl_orphan_holder state_holder;
     bool state_unreadable;   // one is kept (by state_holder), but of another version of faultline
     struct fl_layout layout; // no regions: not known
+    bool layout_guessed;     // that the one range begins the image
 };
 
 // `fd`: which of its userfaultfds; -1: the one it has, or the one with faults waiting. 0, or -errno
@@ -59,9 +60,6 @@ void fl_orphan_close(struct fl_orphan *orphan);
 // Takes the layout from the text of a handshake. -EINVAL with a sentence: it makes no sense, or
 // memory is registered that it does not speak of.
 int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reason, size_t size);
-// A layout for faults that are answered with poison: what is registered, in any order. -EINVAL if
-// it does not fit into one (several page sizes, too many pieces).
-int fl_orphan_condemned_layout(const struct fl_orphan *orphan, struct fl_layout *ret_layout);
 
 // True if pages that look as if they were never filled may be ones that the guest gave back, so
 // that the image's bytes would be wrong and nobody knows where.

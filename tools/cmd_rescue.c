@@ -31,6 +31,9 @@ static const char help[] =
     "root, on the host.\n"
     "\n"
     "  --image NAME       what the VM was restored from (not needed if its state was kept)\n"
+    "  --store DIR        where that image is ($FAULTLINE_STORE, else /var/lib/faultline): what "
+    "the VM\n"
+    "                     has of its memory is compared with it\n"
     "  --regions JSON     which memory is which part of the image, as in Firecracker's handshake:\n"
     "                     "
     "[{\"base_host_virt_addr\":N,\"size\":N,\"offset\":N,\"page_size\":N},...]; needed if\n"
@@ -46,121 +49,22 @@ static const char help[] =
     "                     " DEFAULT_CONTROL ")\n"
     "  -h, --help\n";
 
-// --- what must hold ---
-
-static int refuse_holders(const struct fl_orphan *orphan)
-{
-    const struct fl_orphan_holder *holder = &orphan->holder[0];
-    const char *advice = "if it serves no more, end it, or say --force";
-    if (holder->pid == 1)
-        advice = "it keeps it for a service: start that, and it goes on by itself";
-    else if (strcmp(holder->name, "faultline") == 0)
-        advice = "a Faultline that runs takes care of its VMs itself: see its log; if it hangs, "
-                 "end it, or say --force";
-    return cli_fail("rescue",
-                    "%s (pid %d) is no orphan: %s (pid %d, descriptor %d)%s holds its userfaultfd, "
-                    "too, and may serve it; %s",
-                    orphan->name, (int)orphan->pid, holder->name, (int)holder->pid, holder->fd,
-                    orphan->holders > 1 ? " and others" : "", advice);
-}
-
-static int refuse_unknowable(const struct fl_orphan *orphan)
-{
-    char kept[128] = "nothing was kept of it";
-    if (orphan->state_unreadable)
-        snprintf(kept, sizeof(kept),
-                 "what %s (pid %d) has kept of it is of another version of faultline",
-                 orphan->state_holder.name, (int)orphan->state_holder.pid);
-    return cli_fail("rescue",
-                    "%s (pid %d) told its handler which pages its guest gave back, and %s: such a "
-                    "page must be zeros now but looks like one that was never filled, and the "
-                    "image's old bytes would corrupt the guest; say --nothing-removed if the guest "
-                    "has given nothing back since it was restored, else --poison or --kill",
-                    orphan->name, (int)orphan->pid, kept);
-}
-
-static int refuse_layout(const struct fl_orphan *orphan)
-{
-    if (orphan->ranges == 1)
-        return cli_fail("rescue",
-                        "the memory of %s (pid %d) may be more than one region of the image (it is "
-                        "larger than 3 GiB, or its pages are neither 4 KiB nor 2 MiB): say which "
-                        "with --regions, or --poison or --kill",
-                        orphan->name, (int)orphan->pid);
-    return cli_fail(
-        "rescue",
-        "the memory of %s (pid %d) is in %zu pieces, and nothing was kept of which part "
-        "of the image each is: say it with --regions, or --poison or --kill",
-        orphan->name, (int)orphan->pid, orphan->ranges);
-}
-
-static int refuse_ranges(const struct fl_orphan *orphan)
-{
-    return cli_fail("rescue",
-                    "no memory of %s (pid %d) is registered with its descriptor %d: nobody of it "
-                    "waits there; if it is the memory of another process, --poison answers its "
-                    "faults all the same",
-                    orphan->name, (int)orphan->pid, orphan->fd);
-}
-
-// The image's name is settled: what was asked for, or what was kept.
-static int settle_image(struct rescue *rescue, const struct fl_orphan *orphan)
-{
-    const char *kept = orphan->state ? orphan->state->image : "";
-    if (!rescue->image)
-        rescue->image = kept;
-    if (*rescue->image == '\0')
-        return cli_fail("rescue", "which image was %s (pid %d) restored from? Say it with --image",
-                        orphan->name, (int)orphan->pid);
-    if (*kept != '\0' && strcmp(kept, rescue->image) != 0 && !rescue->force)
-        return cli_fail("rescue",
-                        "%s (pid %d) was restored from the image %s, as %s (pid %d) has kept it; "
-                        "--force takes %s all the same",
-                        orphan->name, (int)orphan->pid, kept, orphan->state_holder.name,
-                        (int)orphan->state_holder.pid, rescue->image);
-    return EXIT_DONE;
-}
-
-static int check_serve(struct rescue *rescue, struct fl_orphan *orphan)
-{
-    char reason[REASON];
-    if (rescue->regions &&
-        fl_orphan_set_regions(orphan, rescue->regions, reason, sizeof(reason)) != 0)
-        return cli_fail("rescue", "%s", reason);
-    if (fl_orphan_unknowable(orphan) && !rescue->nothing_removed)
-        return refuse_unknowable(orphan);
-    if (orphan->layout.regions == 0)
-        return refuse_layout(orphan);
-    return settle_image(rescue, orphan);
-}
-
-static int check(struct rescue *rescue, struct fl_orphan *orphan)
-{
-    if (orphan->holders > 0 && !rescue->force)
-        return refuse_holders(orphan);
-    if (orphan->ranges == 0 && rescue->action != RESCUE_POISON)
-        return refuse_ranges(orphan);
-    return rescue->action == RESCUE_SERVE ? check_serve(rescue, orphan) : EXIT_DONE;
-}
-
 // --- by the server ---
 
-// What the server is given: the kept state, or a new one.
+// What the server is given: the kept state, or a new one. Without an image no region is of use.
 static int make_state(const struct rescue *rescue, const struct fl_orphan *orphan, int *ret_fd)
 {
+    static const struct fl_layout none = {0};
     struct fl_vm_state *state = NULL;
-    struct fl_layout layout = orphan->layout;
-    const char *image = rescue->action == RESCUE_SERVE ? rescue->image : "";
-    if (rescue->action == RESCUE_SERVE && orphan->state) {
-        if (strcmp(orphan->state->image, image) != 0)
-            snprintf(orphan->state->image, sizeof(orphan->state->image), "%s", image);
+    bool serve = rescue->action == RESCUE_SERVE;
+    if (serve && orphan->state) {
+        if (strcmp(orphan->state->image, rescue->image) != 0)
+            snprintf(orphan->state->image, sizeof(orphan->state->image), "%s", rescue->image);
         *ret_fd = orphan->state_fd;
         return 0;
     }
-    int error = rescue->action == RESCUE_SERVE ? 0 : fl_orphan_condemned_layout(orphan, &layout);
-    if (!error)
-        error =
-            fl_vm_state_create((uint64_t)orphan->pid, orphan->pid, image, &layout, ret_fd, &state);
+    int error = fl_vm_state_create((uint64_t)orphan->pid, orphan->pid, serve ? rescue->image : "",
+                                   serve ? &orphan->layout : &none, ret_fd, &state);
     if (!error)
         fl_vm_state_unmap(state);
     return error;
@@ -247,7 +151,7 @@ static int run(struct rescue *rescue)
         return rescue_fail_gone(rescue->pid, reason);
     if (error)
         return cli_fail("rescue", "%s", reason);
-    int status = check(rescue, &orphan);
+    int status = rescue_check(rescue, &orphan);
     if (status == EXIT_DONE && rescue->dry_run)
         rescue_report_plan(rescue, &orphan);
     else if (status == EXIT_DONE)
@@ -271,6 +175,9 @@ static int take_option(struct rescue *rescue, int option)
         if (strlen(optarg) >= FL_IMAGE_NAME_BYTES)
             return cli_usage("rescue", "no image has a name as long as '%s'", optarg);
         rescue->image = optarg;
+        return EXIT_DONE;
+    case 's':
+        rescue->store = optarg;
         return EXIT_DONE;
     case 'r':
         rescue->regions = optarg;
@@ -319,6 +226,7 @@ int cmd_rescue(int argc, char **argv)
     static const struct option options[] = {
         {"control", required_argument, NULL, 'c'},
         {"image", required_argument, NULL, 'i'},
+        {"store", required_argument, NULL, 's'},
         {"regions", required_argument, NULL, 'r'},
         {"fd", required_argument, NULL, 'd'},
         {"nothing-removed", no_argument, NULL, OPTION_NOTHING_REMOVED},
@@ -329,7 +237,7 @@ int cmd_rescue(int argc, char **argv)
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
         {0}};
-    struct rescue rescue = {.control = default_control(), .fd = -1};
+    struct rescue rescue = {.control = default_control(), .store = default_store(), .fd = -1};
     int option;
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h') {

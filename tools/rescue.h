@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `faultline rescue` was asked for, and what it says (rescue_report.c).
+// What `faultline rescue` was asked for, when it refuses (rescue_check.c), and what it says
+// (rescue_report.c).
 #ifndef FAULTLINE_TOOLS_RESCUE_H
 #define FAULTLINE_TOOLS_RESCUE_H
 
@@ -8,6 +9,7 @@
 #include <sys/types.h>
 
 #include "engine/condemn.h"
+#include "engine/evidence.h"
 #include "engine/orphan.h"
 
 enum rescue_action { RESCUE_SERVE, RESCUE_POISON, RESCUE_KILL };
@@ -17,13 +19,18 @@ struct rescue {
     int fd;              // -1: the one that it has
     const char *control; // the server's socket
     const char *image;   // NULL: what was kept
+    const char *store;   // where it is
     const char *regions; // NULL: what was kept, or the one there is
     enum rescue_action action;
     bool nothing_removed;
     bool force;
     bool dry_run;
     bool json;
+    struct fl_evidence evidence; // that the image is right; of nothing if a state was kept
 };
+
+// Whether it can be right; settles the image and the layout. EXIT_FAILED after a sentence.
+int rescue_check(struct rescue *rescue, struct fl_orphan *orphan);
 
 // On stdout: what would be done; that a server does it; that it is done with, here.
 void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orphan);

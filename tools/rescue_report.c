@@ -72,12 +72,14 @@ static void print_json(const struct rescue *rescue, const struct fl_orphan *orph
     for (size_t i = 0; i < orphan->holders; i++)
         json_array_append_new(holders, holder_json(&orphan->holder[i]));
     const char *image = rescue->action == RESCUE_SERVE ? rescue->image : "";
-    json_t *all = json_pack("{s:i, s:s, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:s, s:s, s:s}", "pid",
-                            (int)orphan->pid, "name", orphan->name, "fd", orphan->fd, "userfaultfd",
-                            (json_int_t)orphan->inode, "waiting", (json_int_t)orphan->waiting,
-                            "ranges", ranges, "holders", holders, "kept", kept_json(orphan),
-                            "regions", regions_json(orphan), "action", action_names[rescue->action],
-                            "image", image, "outcome", outcome);
+    json_t *all = json_pack(
+        "{s:i, s:s, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:{s:I, s:I}, s:s, s:s, s:s}", "pid",
+        (int)orphan->pid, "name", orphan->name, "fd", orphan->fd, "userfaultfd",
+        (json_int_t)orphan->inode, "waiting", (json_int_t)orphan->waiting, "ranges", ranges,
+        "holders", holders, "kept", kept_json(orphan), "regions", regions_json(orphan), "guessed",
+        (int)orphan->layout_guessed, "evidence", "compared", (json_int_t)rescue->evidence.compared,
+        "same", (json_int_t)rescue->evidence.same, "action", action_names[rescue->action], "image",
+        image, "outcome", outcome);
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
@@ -85,7 +87,7 @@ static void print_json(const struct rescue *rescue, const struct fl_orphan *orph
 
 // --- text ---
 
-static void print_orphan(const struct fl_orphan *orphan)
+static void print_orphan(const struct rescue *rescue, const struct fl_orphan *orphan)
 {
     char bytes[32];
     printf("%s (pid %d): %s of its memory in %zu piece%s; %" PRIu64 " faults wait on its "
@@ -97,6 +99,12 @@ static void print_orphan(const struct fl_orphan *orphan)
         printf("what was kept of it (by %s, pid %d): image %s, %" PRIu64 " pages given back\n",
                orphan->state_holder.name, (int)orphan->state_holder.pid, orphan->state->image,
                removed_pages(orphan));
+    if (rescue->evidence.compared > 0)
+        printf("of %" PRIu64 " pages that it has and that were compared, %" PRIu64
+               " are as in image %s\n",
+               rescue->evidence.compared, rescue->evidence.same, rescue->image);
+    if (rescue->action == RESCUE_SERVE && orphan->layout_guessed)
+        printf("its memory is taken for the image from its beginning\n");
 }
 
 static void report(const struct rescue *rescue, const struct fl_orphan *orphan, const char *outcome)
@@ -104,7 +112,7 @@ static void report(const struct rescue *rescue, const struct fl_orphan *orphan, 
     if (rescue->json)
         print_json(rescue, orphan, outcome);
     else
-        print_orphan(orphan);
+        print_orphan(rescue, orphan);
 }
 
 void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orphan)

@@ -222,7 +222,6 @@ static void look_at_two(struct fl_orphan *orphan)
 Test(orphan, several_ranges_are_to_be_told)
 {
     struct fl_orphan orphan;
-    struct fl_layout layout;
     char reason[REASON];
     char text[REASON];
     look_at_two(&orphan);
@@ -235,8 +234,6 @@ Test(orphan, several_ranges_are_to_be_told)
     cr_assert_eq(orphan.layout.regions, 2);
     cr_expect_eq(orphan.layout.region[0].offset, 2 * BYTES);
     cr_expect_eq(orphan.layout.region[1].first_page, BYTES / PAGE);
-    cr_assert_eq(fl_orphan_condemned_layout(&orphan, &layout), 0);
-    cr_expect_eq(layout.pages, 3 * BYTES / PAGE);
     fl_orphan_close(&orphan);
 }
 
@@ -394,11 +391,9 @@ static void nothing_registered(void)
 Test(orphan, nothing_registered)
 {
     struct fl_orphan orphan;
-    struct fl_layout layout;
     look(&orphan, start(nothing_registered), -1);
     cr_expect_eq(orphan.ranges, 0);
     cr_expect_eq(orphan.layout.regions, 0);
-    cr_expect_eq(fl_orphan_condemned_layout(&orphan, &layout), -EINVAL);
     fl_orphan_close(&orphan);
 }
 

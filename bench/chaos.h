@@ -65,8 +65,10 @@ struct chaos_run {
     uint64_t random;
     uint64_t asked_ns; // when the status was asked for
     pid_t upgrade;     // `faultline upgrade` that runs; 0: none
-    bool disturbed;
-    bool failed; // something could not be done
+    bool of_keeper;    // ... --keeper
+    bool upgraded;     // the last one has succeeded
+    bool disturbed;    // something else was done meanwhile
+    bool failed;       // something could not be done
 };
 
 bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_options);

@@ -25,11 +25,13 @@ static void reap_upgrade(struct chaos_run *run)
     if (run->upgrade == 0 || waitpid(run->upgrade, &status, WNOHANG) != run->upgrade)
         return;
     run->upgrade = 0;
-    bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    run->done.upgrades++;
-    run->done.upgrades_disturbed += run->disturbed;
-    run->done.upgrades_failed += !good;
-    if (good || run->disturbed)
+    run->upgraded = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (!run->of_keeper) { // else it is counted as a restart
+        run->done.upgrades++;
+        run->done.upgrades_disturbed += run->disturbed;
+        run->done.upgrades_failed += !run->upgraded;
+    }
+    if (run->upgraded || run->disturbed)
         return;
     fprintf(stderr, "chaos: an upgrade that nothing disturbed failed\n");
     run->failed = true;
@@ -91,6 +93,12 @@ bool chaos_upgraded(struct chaos_run *run)
     return run->upgrade == 0;
 }
 
+bool chaos_rests(struct chaos_run *run)
+{
+    return chaos_await(run, chaos_upgraded, "an upgrade's end") &&
+           chaos_await(run, chaos_serves, "an engine that serves");
+}
+
 // --- events ---
 
 void chaos_kill_client(struct chaos_run *run)
@@ -119,59 +127,68 @@ void chaos_kill_standby(struct chaos_run *run)
     run->done.standby_kills += chaos_service_kill_standby(&run->service);
 }
 
-// Half of the upgrades are left alone.
-void chaos_upgrade(struct chaos_run *run, const char *engine)
+static void start_upgrade(struct chaos_run *run, const char *engine, bool keeper)
 {
-    if (!chaos_await(run, chaos_upgraded, "an upgrade's end") ||
-        !chaos_await(run, chaos_serves, "an engine that serves"))
-        return;
-    run->disturbed = run->service.armed; // it may have us die in the middle of it
-    run->upgrade = chaos_service_upgrade(&run->service, engine, false);
+    run->disturbed = run->options->points != NULL; // any engine may die in the middle of it
+    run->of_keeper = keeper;
+    run->upgrade = chaos_service_upgrade(&run->service, engine, keeper);
     if (run->upgrade < 0) {
         run->upgrade = 0;
         run->failed = true;
     }
+}
+
+// Half of the upgrades are left alone.
+void chaos_upgrade(struct chaos_run *run, const char *engine)
+{
+    if (!chaos_rests(run))
+        return;
+    start_upgrade(run, engine, false);
     if (chaos_dice(run, 2) == 0)
         chaos_await(run, chaos_upgraded, "an upgrade's end");
 }
 
-static void reexec(struct chaos_run *run)
+// True if there is another now.
+static bool reexec(struct chaos_run *run)
 {
     unsigned before = run->service.execed;
-    run->disturbed = run->service.armed;
-    run->upgrade = chaos_service_upgrade(&run->service, NULL, true);
-    if (run->upgrade < 0) {
-        run->upgrade = 0;
-        run->failed = true;
-    }
-    if (!chaos_await(run, chaos_upgraded, "the end of an upgrade of the keeper"))
-        return;
-    run->done.upgrades--; // it is counted as a restart
+    start_upgrade(run, NULL, true);
+    if (!chaos_await(run, chaos_upgraded, "the end of an upgrade of the keeper") || !run->upgraded)
+        return false;
     uint64_t end = bench_now_ns() + (uint64_t)PATIENCE_MS * 1000000;
     while (chaos_goes_on(run) && run->service.execed == before && bench_now_ns() < end)
         chaos_go_on(run, TICK_MS * 1000);
-    if (run->service.execed > before || !chaos_goes_on(run))
-        return;
-    fprintf(stderr, "chaos: the keeper did not become another\n");
-    run->failed = true;
+    if (run->service.execed == before && chaos_goes_on(run)) {
+        fprintf(stderr, "chaos: the keeper did not become another\n");
+        run->failed = true;
+    }
+    return run->service.execed > before;
+}
+
+static bool is_unarmed(struct chaos_run *run)
+{
+    return chaos_service_disarm(&run->service);
 }
 
 // Nobody keeps for a while: the engine goes on by itself, and nothing must happen to it.
-static void replace_keeper(struct chaos_run *run)
+static bool replace_keeper(struct chaos_run *run)
 {
+    if (!chaos_await(run, is_unarmed, "an engine's death at its point") || !chaos_rests(run))
+        return false;
     chaos_service_kill_keeper(&run->service);
     chaos_go_on(run, chaos_dice(run, AWAY_MS * 1000));
     run->service.serving = 0; // until the new keeper says so
     if (!chaos_service_start(&run->service))
         run->failed = true;
-    chaos_await(run, chaos_serves, "a new keeper to know the engine");
+    return chaos_await(run, chaos_serves, "a new keeper to know the engine");
 }
 
-static void restart_managed(struct chaos_run *run, bool killed)
+static bool restart_managed(struct chaos_run *run, bool killed)
 {
     if (!chaos_service_restart_managed(&run->service, killed))
         run->failed = true;
     chaos_look(run);
+    return !run->failed;
 }
 
 void chaos_restart(struct chaos_run *run)
@@ -181,23 +198,18 @@ void chaos_restart(struct chaos_run *run)
         how = run->service.peer == NULL ? CHAOS_KILLED
               : chaos_dice(run, 2) == 0 ? CHAOS_LEFT
                                         : CHAOS_FOUND_DEAD;
-    if (!chaos_await(run, chaos_upgraded, "an upgrade's end") ||
-        !chaos_await(run, chaos_serves, "an engine that serves"))
+    if (!chaos_rests(run))
         return;
-    if (how == CHAOS_EXECED)
-        reexec(run);
-    else if (how == CHAOS_KILLED)
-        replace_keeper(run);
-    else
-        restart_managed(run, how == CHAOS_FOUND_DEAD);
-    run->done.restarts[how] += !run->failed;
+    bool done = how == CHAOS_EXECED   ? reexec(run)
+                : how == CHAOS_KILLED ? replace_keeper(run)
+                                      : restart_managed(run, how == CHAOS_FOUND_DEAD);
+    run->done.restarts[how] += done;
 }
 
 // The keeper's place is taken by one under a service manager, which finds the engine alive.
 void chaos_move_under_manager(struct chaos_run *run)
 {
-    if (!chaos_await(run, chaos_upgraded, "an upgrade's end") ||
-        !chaos_await(run, chaos_serves, "an engine that serves"))
+    if (!chaos_rests(run))
         return;
     chaos_service_kill_keeper(&run->service);
     if (!chaos_service_start_managed(&run->service))

@@ -111,12 +111,6 @@ static void count_left(struct chaos_run *run)
         fprintf(stderr, "chaos: process %d was left\n", (int)pids[i]);
 }
 
-static bool rests(struct chaos_run *run)
-{
-    return chaos_await(run, chaos_upgraded, "an upgrade's end") &&
-           chaos_await(run, chaos_serves, "an engine that serves");
-}
-
 // All come to their end, and the engine must know of none.
 static bool leave_none(struct chaos_run *run)
 {
@@ -174,7 +168,7 @@ static void live(struct chaos_run *run, struct chaos_point *point)
         chaos_go_on(run, (uint64_t)run->options->seconds * 1000000);
     }
     unsigned died = run->service.died_armed;
-    if (chaos_goes_on(run) && rests(run) && leave_none(run) && stop(run)) {
+    if (chaos_goes_on(run) && chaos_rests(run) && leave_none(run) && stop(run)) {
         count_left(run);
         run->done.over = true;
     }
@@ -184,18 +178,25 @@ static void live(struct chaos_run *run, struct chaos_point *point)
         point->hits += run->service.died_armed - died;
 }
 
+static void live_at(struct chaos_run *run, struct chaos_point *point, uint64_t count)
+{
+    char text[CHAOS_POINT_NAME + 24];
+    snprintf(text, sizeof(text), "%s:%llu", point->name, (unsigned long long)count);
+    chaos_service_set_point(&run->service, text);
+    live(run, point);
+    fprintf(stderr, "chaos: died %u times at %s\n", point->hits, text);
+}
+
 static void live_at_points(struct chaos_run *run)
 {
     run->done.points = chaos_split_points(run->options->points, run->done.point);
     for (uint32_t i = 0; i < run->done.points && chaos_goes_on(run); i++) {
-        char text[CHAOS_POINT_NAME + 16];
         struct chaos_point *point = &run->done.point[i];
-        // Half of the time at the first passage: many points are passed once.
         uint64_t count = 1 + chaos_dice(run, 2) * chaos_dice(run, COUNT_MOST);
-        snprintf(text, sizeof(text), "%s:%llu", point->name, (unsigned long long)count);
-        chaos_service_set_point(&run->service, text);
-        live(run, point);
-        fprintf(stderr, "chaos: died %u times at %s\n", point->hits, text);
+        live_at(run, point, count);
+        if (point->hits == 0 && count > 1 &&
+            chaos_goes_on(run)) // one that is passed once in a life
+            live_at(run, point, 1);
         if (point->hits == 0)
             run->failed = true;
     }

@@ -313,6 +313,13 @@ bool chaos_service_arm(struct chaos_service *service)
     return service->armed = true;
 }
 
+bool chaos_service_disarm(struct chaos_service *service)
+{
+    if (service->armed && unlink(service->token) == 0)
+        service->armed = false;
+    return !service->armed;
+}
+
 long long chaos_service_vms(const struct chaos_service *service)
 {
     static char output[1 << 20];

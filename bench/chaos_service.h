@@ -81,6 +81,8 @@ pid_t chaos_service_upgrade(const struct chaos_service *service, const char *eng
 void chaos_service_set_point(struct chaos_service *service, const char *point);
 // One of them does so.
 bool chaos_service_arm(struct chaos_service *service);
+// None does; false: one is about to.
+bool chaos_service_disarm(struct chaos_service *service);
 // VMs, from the status; -1: nobody answers.
 long long chaos_service_vms(const struct chaos_service *service);
 

@@ -187,22 +187,24 @@ static void sum_up(struct fl_diagnosis *found)
         found->healthy = found->healthy && found->uffd[i].verdict == FL_VERDICT_OK;
 }
 
-static int look_once(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis)
+void fl_doctor_judge(struct fl_diagnosis *found, int64_t patience_ms)
 {
-    struct fl_diagnosis found = {0};
-    int error = fl_doctor_walk(&found);
-    if (error)
-        return error;
-    attribute(&found);
-    for (size_t i = 0; i < found.cases; i++)
-        judge(&found, patience_ms, &found.uffd[i]);
-    for (size_t i = 0; i < found.tasks; i++) {
-        struct fl_waiting_task *task = &found.task[i];
+    attribute(found);
+    for (size_t i = 0; i < found->cases; i++)
+        judge(found, patience_ms, &found->uffd[i]);
+    for (size_t i = 0; i < found->tasks; i++) {
+        struct fl_waiting_task *task = &found->task[i];
         task->unexplained = task->unexplained && too_long(task->waiting_ms, patience_ms);
     }
-    sum_up(&found);
-    *ret_diagnosis = found;
-    return 0;
+    sum_up(found);
+}
+
+static int look_once(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis)
+{
+    int error = fl_doctor_walk(ret_diagnosis);
+    if (!error)
+        fl_doctor_judge(ret_diagnosis, patience_ms);
+    return error;
 }
 
 static bool was_bad(const struct fl_diagnosis *before, uint64_t inode)

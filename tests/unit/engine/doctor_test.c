@@ -7,16 +7,20 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <linux/userfaultfd.h>
 
 #include "engine/doctor.h"
+#include "engine/doctor_walk.h"
 
 enum { BYTES = 1 << 20, DEADLINE_POLLS = 6000, POLL_MS = 5 };
 
@@ -34,8 +38,54 @@ static void *touch(void *memory)
     return (void *)(long)*(volatile char *)memory;
 }
 
+// What becomes of the descriptor once its memory is registered.
+enum fate { KEPT, CLOSED_WHEN_TAKEN, SENT_TO_NOBODY };
+
+struct shared {
+    _Atomic int taken; // the test has a copy of it
+    int uffd;
+    char *memory;
+};
+static struct shared *shared;
+
+// In a message that is never received, so that no process has it.
+static void send_to_nobody(int fd)
+{
+    int pair[2];
+    char byte = 0;
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec iov = {&byte, 1};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &fd, sizeof(int));
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0 ||
+        sendmsg(pair[0], &message, 0) != 1)
+        _exit(2);
+    close(fd);
+}
+
+static void leave(int uffd, enum fate fate)
+{
+    shared->uffd = uffd;
+    if (fate == SENT_TO_NOBODY)
+        send_to_nobody(uffd);
+    for (int i = 0; fate == CLOSED_WHEN_TAKEN && i < DEADLINE_POLLS && !shared->taken; i++)
+        poll(NULL, 0, POLL_MS);
+    if (fate == CLOSED_WHEN_TAKEN)
+        close(uffd);
+}
+
 // A child whose second thread touches missing memory, and waits.
-static void be_waiter(void)
+static void be_waiter(enum fate fate)
 {
     pthread_t thread;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -46,17 +96,24 @@ static void be_waiter(void)
     if (ioctl(uffd, UFFDIO_REGISTER, &reg) != 0 ||
         pthread_create(&thread, NULL, touch, memory) != 0)
         _exit(1);
+    shared->memory = memory;
+    leave(uffd, fate);
     for (;;)
         pause();
 }
 
-static pid_t spawn_waiter(void)
+static pid_t spawn(enum fate fate)
 {
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
     if (pid == 0)
-        be_waiter();
+        be_waiter(fate);
     return pid;
+}
+
+static pid_t spawn_waiter(void)
+{
+    return spawn(KEPT);
 }
 
 static void end(pid_t pid)
@@ -96,6 +153,8 @@ static void skip_without_userfaultfd(void)
     if (fd < 0 || geteuid() != 0)
         cr_skip_test("needs root and userfaultfd");
     close(fd);
+    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq(shared, MAP_FAILED);
 }
 
 TestSuite(doctor, .timeout = 60);
@@ -113,6 +172,15 @@ Test(doctor, finds_an_orphan)
     cr_expect_not(found.healthy);
     fl_diagnosis_free(&found);
     end(pid);
+}
+
+static int take_uffd(pid_t pid, int fd)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int taken = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+    close(pidfd);
+    cr_assert_geq(taken, 0);
+    return taken;
 }
 
 // With a holder that does not answer it is no orphan; a fault that was read counts as such.
@@ -156,4 +224,217 @@ Test(doctor, is_patient)
     cr_expect_eq(uffd->pending, 1);
     fl_diagnosis_free(&found);
     end(pid);
+}
+
+// Its handler may live, but nobody else can say whose memory it is.
+Test(doctor, finds_a_vm_that_has_closed_its_userfaultfd)
+{
+    struct fl_diagnosis found;
+    skip_without_userfaultfd();
+    pid_t pid = spawn(CLOSED_WHEN_TAKEN);
+    const struct fl_uffd_case *uffd = wait_for_case(&found, pid, 0, FL_VERDICT_ORPHAN);
+    int taken = take_uffd(pid, uffd->holder[0].fd);
+    fl_diagnosis_free(&found);
+    shared->taken = 1;
+    uffd = wait_for_case(&found, pid, 0, FL_VERDICT_STUCK);
+    cr_expect_eq(uffd->vm_fd, uffd->holders == 1 ? -1 : shared->uffd);
+    fl_diagnosis_free(&found);
+    end(pid);
+    close(taken);
+}
+
+static const struct fl_waiting_task *task_of(const struct fl_diagnosis *found, pid_t pid)
+{
+    for (size_t i = 0; i < found->tasks; i++) {
+        if (found->task[i].pid == pid)
+            return &found->task[i];
+    }
+    return NULL;
+}
+
+Test(doctor, finds_a_task_whom_nobody_can_answer)
+{
+    struct fl_diagnosis found;
+    const struct fl_waiting_task *task = NULL;
+    skip_without_userfaultfd();
+    pid_t pid = spawn(SENT_TO_NOBODY);
+    for (int i = 0; i < DEADLINE_POLLS && !(task && task->unexplained); i++) {
+        if (i > 0)
+            fl_diagnosis_free(&found);
+        cr_assert_eq(fl_diagnose(0, &found), 0);
+        task = task_of(&found, pid);
+    }
+    cr_assert(task && task->unexplained);
+    cr_expect_not(found.healthy);
+    cr_expect_geq(found.unexplained, 1);
+    fl_diagnosis_free(&found);
+    end(pid);
+}
+
+// Works in the memory of another, as a debugger does.
+static pid_t spawn_reader(pid_t vm)
+{
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0) {
+        char byte;
+        struct iovec ours = {&byte, 1};
+        struct iovec theirs = {shared->memory + BYTES / 2, 1};
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        process_vm_readv(vm, &ours, 1, &theirs, 1, 0);
+        _exit(0);
+    }
+    return pid;
+}
+
+Test(doctor, knows_for_whom_others_wait)
+{
+    struct fl_diagnosis found = {0};
+    const struct fl_waiting_task *task = NULL;
+    skip_without_userfaultfd();
+    pid_t pid = spawn_waiter();
+    wait_for_case(&found, pid, 0, FL_VERDICT_ORPHAN);
+    fl_diagnosis_free(&found);
+    pid_t reader = spawn_reader(pid);
+    for (int i = 0; i < DEADLINE_POLLS && !(task && task->vm == pid); i++) {
+        fl_diagnosis_free(&found);
+        cr_assert_eq(fl_diagnose(0, &found), 0);
+        task = task_of(&found, reader);
+    }
+    cr_assert(task && task->vm == pid);
+    cr_expect_not(task->unexplained);
+    fl_diagnosis_free(&found);
+    end(reader);
+    end(pid);
+}
+
+Test(doctor, sees_that_a_handler_is_stopped)
+{
+    struct fl_diagnosis found;
+    int status;
+    skip_without_userfaultfd();
+    pid_t pid = spawn_waiter();
+    const struct fl_uffd_case *uffd = wait_for_case(&found, pid, 0, FL_VERDICT_ORPHAN);
+    int taken = take_uffd(pid, uffd->holder[0].fd);
+    fl_diagnosis_free(&found);
+    pid_t holder = fork();
+    cr_assert_geq(holder, 0);
+    if (holder == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;)
+            pause();
+    }
+    close(taken);
+    kill(holder, SIGSTOP);
+    cr_assert_eq(waitpid(holder, &status, WUNTRACED), holder);
+    uffd = wait_for_case(&found, pid, 0, FL_VERDICT_STUCK);
+    for (size_t i = 0; i < uffd->holders; i++)
+        cr_expect_eq(uffd->holder[i].stopped, uffd->holder[i].pid == holder);
+    fl_diagnosis_free(&found);
+    end(holder);
+    end(pid);
+}
+
+// --- kernel workers, which tests cannot have: what follows from what was seen of them ---
+
+#define ASYNC_FAULT "handle_userfault < handle_mm_fault < async_pf_execute < process_one_work"
+
+static const struct fl_uffd_case of_a_guest = {.inode = 1, .unresolved = 1, .vm = 101, .kvm = true};
+static const struct fl_uffd_case of_another = {.inode = 2, .pending = 1, .vm = 102, .kvm = true};
+static const struct fl_uffd_case of_no_guest = {.inode = 3, .pending = 1, .vm = 103};
+static const struct fl_waiting_task worker = {.pid = 7,
+                                              .tid = 7,
+                                              .kernel = true,
+                                              .state = 'D',
+                                              .name = "kworker/0:1",
+                                              .waiting_ms = 5000,
+                                              .stack = ASYNC_FAULT};
+
+struct scene {
+    struct fl_uffd_case uffd[3];
+    struct fl_waiting_task task[2];
+    struct fl_waiting_task dying[2];
+    struct fl_diagnosis found;
+};
+
+static void judge(struct scene *scene, size_t cases, size_t tasks, size_t dyings)
+{
+    scene->found = (struct fl_diagnosis){.cases = cases,
+                                         .uffd = scene->uffd,
+                                         .tasks = tasks,
+                                         .task = scene->task,
+                                         .dyings = dyings,
+                                         .dying = scene->dying,
+                                         .complete = true};
+    fl_doctor_judge(&scene->found, 1000);
+}
+
+Test(doctor, a_kernel_worker_of_the_only_guest)
+{
+    struct scene scene = {.uffd = {of_a_guest, of_no_guest}, .task = {worker}};
+    judge(&scene, 2, 1, 0);
+    cr_expect_eq(scene.task[0].vm, 101);
+    cr_expect_not(scene.task[0].unexplained);
+    cr_expect_eq(scene.uffd[0].waiting_ms, 5000);
+    cr_expect_not(scene.found.healthy);
+}
+
+Test(doctor, a_kernel_worker_of_one_of_several_guests)
+{
+    struct scene scene = {.uffd = {of_a_guest, of_another, of_no_guest}, .task = {worker}};
+    judge(&scene, 3, 1, 0);
+    cr_expect_eq(scene.task[0].vm, 0);
+    cr_expect_not(scene.task[0].unexplained);
+    cr_expect(fl_doctor_may_wait(&scene.task[0], &scene.uffd[0]));
+    cr_expect(fl_doctor_may_wait(&scene.task[0], &scene.uffd[1]));
+    cr_expect_not(fl_doctor_may_wait(&scene.task[0], &scene.uffd[2]));
+}
+
+// The other guest's fault is that of its own task.
+Test(doctor, a_kernel_worker_of_the_guest_with_a_fault_to_spare)
+{
+    struct scene scene = {.uffd = {of_a_guest, of_another}, .task = {worker}};
+    scene.task[1] =
+        (struct fl_waiting_task){.pid = 102, .tid = 1020, .state = 'S', .waiting_ms = 5000};
+    judge(&scene, 2, 2, 0);
+    cr_expect_eq(scene.task[0].vm, 101);
+    cr_expect_eq(scene.task[1].vm, 102);
+    cr_expect_eq(scene.uffd[1].tasks, 1);
+}
+
+Test(doctor, a_kernel_worker_that_has_its_process_in_its_name)
+{
+    struct scene scene = {.uffd = {of_a_guest, of_another, of_no_guest}, .task = {worker}};
+    strcpy(scene.task[0].name, "vhost-103");
+    strcpy(scene.task[0].stack, "handle_userfault < vhost_worker");
+    judge(&scene, 3, 1, 0);
+    cr_expect_eq(scene.task[0].vm, 103);
+}
+
+// The incident's end: killed, nothing of it left, and its worker waits for ever.
+Test(doctor, a_kernel_worker_of_a_process_that_is_dying)
+{
+    struct scene scene = {
+        .task = {worker},
+        .dying = {{.pid = 104, .tid = 104, .state = 'D', .stack = "flush_work < kvm_destroy_vm"}}};
+    judge(&scene, 0, 1, 1);
+    cr_expect_eq(scene.task[0].vm, 104);
+    cr_expect(scene.task[0].unexplained);
+    cr_expect_eq(scene.found.unexplained, 1);
+    cr_expect_not(scene.found.healthy);
+    scene.dying[1] = scene.dying[0];
+    scene.dying[1].pid = 105;
+    scene.task[0].vm = 0;
+    judge(&scene, 0, 1, 2);
+    cr_expect_eq(scene.task[0].vm, 0);
+    cr_expect(scene.task[0].unexplained);
+}
+
+Test(doctor, a_task_that_waits_a_moment_is_no_trouble)
+{
+    struct scene scene = {.task = {worker}};
+    scene.task[0].waiting_ms = 10;
+    judge(&scene, 0, 1, 0);
+    cr_expect_not(scene.task[0].unexplained);
+    cr_expect(scene.found.healthy);
 }

@@ -271,8 +271,15 @@ static int watch_signals(struct run *run)
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP); // a terminal that closes must not leave VMs behind
+    if (run->server.options->channel < 0) {
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGHUP); // a terminal that closes must not leave VMs behind
+    } else {
+        // The keeper's, and not to be had from the kernel: an engine that is stopped when its
+        // keeper dies is of an orphaned process group, and gets SIGHUP.
+        signal(SIGINT, SIG_IGN);
+        signal(SIGHUP, SIG_IGN);
+    }
     // Blocked before the first thread is made, so that all threads inherit it.
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);

@@ -23,12 +23,12 @@ static const char usage[] =
     "  --clients N       VMs at a time (64)\n"
     "  --kills N         SIGKILL the engine so often (500)\n"
     "  --upgrades N      upgrade it so often (50)\n"
-    "  --restarts N      restart the keeper so often (20)\n"
+    "  --restarts N      restart the keeper so often (20), and as often through an fd store if\n"
+    "  --managed         the second half of all is under a service manager with one\n"
     "  --every MS        mean time between two events (250)\n"
     "  --seconds N       go on for so long after the last event (0)\n"
     "  --points LIST     instead, have it die at these test points, NAME,NAME...\n"
     "  --hits N          so often at each of them (5)\n"
-    "  --managed         the second half under a service manager with an fd store\n"
     "  --limit MS        no thread of a VM may wait longer (5000)\n"
     "  --pages N         memory of a VM, at most (1024)\n"
     "  --pause US        mean pause of a VM's thread between two operations (10000)\n"
@@ -191,6 +191,8 @@ int main(int argc, char **argv)
     unsigned left = 0;
     if (!chaos_options_parse(argc, argv, &job.options))
         return 2;
+    if (!chaos_can_run())
+        return CHAOS_SKIPPED;
     fprintf(stderr, "chaos: seed %llu\n", (unsigned long long)job.options.seed);
     temp_make(&job.temp);
     int status = chaos_guard(run_job, &job, &left);

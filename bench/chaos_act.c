@@ -193,17 +193,19 @@ static bool restart_managed(struct chaos_run *run, bool killed)
 
 void chaos_restart(struct chaos_run *run)
 {
-    enum chaos_restart how = CHAOS_EXECED;
-    if (chaos_dice(run, 3) > 0)
-        how = run->service.peer == NULL ? CHAOS_KILLED
-              : chaos_dice(run, 2) == 0 ? CHAOS_LEFT
-                                        : CHAOS_FOUND_DEAD;
+    bool managed = run->service.peer != NULL;
+    bool third = chaos_dice(run, 3) == 0;
+    enum chaos_restart how =
+        managed ? (third ? CHAOS_FOUND_DEAD : CHAOS_LEFT) : (third ? CHAOS_EXECED : CHAOS_KILLED);
     if (!chaos_rests(run))
         return;
     bool done = how == CHAOS_EXECED   ? reexec(run)
                 : how == CHAOS_KILLED ? replace_keeper(run)
                                       : restart_managed(run, how == CHAOS_FOUND_DEAD);
     run->done.restarts[how] += done;
+    // What came from the store must go on through an exec as well.
+    if (managed && third && chaos_rests(run))
+        run->done.restarts[CHAOS_EXECED] += reexec(run);
 }
 
 // The keeper's place is taken by one under a service manager, which finds the engine alive.

@@ -25,26 +25,36 @@ static uint32_t add(enum event *events, uint32_t count, enum event event, uint32
     return count + times;
 }
 
-static uint32_t plan(struct chaos_run *run, enum event **ret_events)
+static void shuffle(struct chaos_run *run, enum event *events, uint32_t count)
 {
-    const struct chaos_options *options = run->options;
-    uint32_t standby = options->kills / 10;
-    uint32_t clients = options->kills / 2;
-    uint32_t all = options->kills + standby + clients + options->upgrades + options->restarts;
-    enum event *events = calloc(all + 1, sizeof(*events));
-    if (events == NULL)
-        return 0;
-    uint32_t count = add(events, 0, KILL_ENGINE, options->kills);
-    count = add(events, count, KILL_STANDBY, standby);
-    count = add(events, count, KILL_CLIENT, clients);
-    count = add(events, count, UPGRADE, options->upgrades);
-    count = add(events, count, RESTART, options->restarts);
     for (uint32_t i = count; i > 1; i--) {
         uint32_t k = (uint32_t)chaos_dice(run, i);
         enum event other = events[i - 1];
         events[i - 1] = events[k];
         events[k] = other;
     }
+}
+
+// One part of two, if the second is under a service manager.
+static uint32_t plan(struct chaos_run *run, enum event **ret_events)
+{
+    const struct chaos_options *options = run->options;
+    unsigned parts = options->managed ? 2 : 1;
+    const uint32_t times[EVENTS] = {[KILL_ENGINE] = options->kills / parts,
+                                    [KILL_STANDBY] = options->kills / parts / 10,
+                                    [KILL_CLIENT] = options->kills / parts / 2,
+                                    [UPGRADE] = options->upgrades / parts,
+                                    [RESTART] = options->restarts};
+    uint32_t count = 0;
+    for (enum event event = KILL_ENGINE; event < EVENTS; event++)
+        count += times[event];
+    enum event *events = calloc(count + 1, sizeof(*events));
+    if (events == NULL)
+        return 0;
+    uint32_t put = 0;
+    for (enum event event = KILL_ENGINE; event < EVENTS; event++)
+        put = add(events, put, event, times[event]);
+    shuffle(run, events, count);
     *ret_events = events;
     return count;
 }
@@ -66,8 +76,6 @@ static void act_all(struct chaos_run *run)
     enum event *events = NULL;
     uint32_t count = plan(run, &events);
     for (uint32_t i = 0; i < count && chaos_goes_on(run); i++) {
-        if (run->options->managed && i == count / 2)
-            chaos_move_under_manager(run);
         // Every eighth comes at once, as a second blow.
         if (chaos_dice(run, 8) > 0)
             chaos_go_on(run, chaos_dice(run, (uint64_t)run->options->every_ms * 2000 + 1));
@@ -165,6 +173,10 @@ static void live(struct chaos_run *run, struct chaos_point *point)
             chaos_act_at(run, point);
         else
             act_all(run);
+        if (point == NULL && run->options->managed && chaos_goes_on(run)) {
+            chaos_move_under_manager(run);
+            act_all(run);
+        }
         chaos_go_on(run, (uint64_t)run->options->seconds * 1000000);
     }
     unsigned died = run->service.died_armed;

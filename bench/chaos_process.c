@@ -3,12 +3,14 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -126,6 +128,17 @@ unsigned chaos_descendants(pid_t *ret_pids, unsigned most)
             ret_pids[put++] = process[i].pid;
     }
     return marked;
+}
+
+bool chaos_can_run(void)
+{
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 && geteuid() == 0)
+        return true;
+    fputs("SKIPPED: it takes root and userfaultfd\n", stderr);
+    return false;
 }
 
 // --- the guardian ---

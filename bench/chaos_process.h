@@ -8,6 +8,10 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+// Root, and userfaultfd. If not, says so; such a run ends with CHAOS_SKIPPED.
+bool chaos_can_run(void);
+enum { CHAOS_SKIPPED = 77 };
+
 // Runs run(arg) in a child and waits. SIGINT and SIGTERM reach the child as SIGTERM, once. Its exit
 // status, or 1 if a signal ended it. Processes that it left are killed, and *ret_left is how many.
 // Call it in a process that has no other children.

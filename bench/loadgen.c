@@ -18,6 +18,7 @@
 
 #include "bench/clock.h"
 #include "bench/guest.h"
+#include "bench/machine.h"
 #include "bench/options.h"
 #include "bench/vm.h"
 
@@ -119,36 +120,19 @@ static uint64_t server_cpu_ns(const struct bench_servers *servers)
     return sum;
 }
 
-// Time that all CPUs together were busy, or taken from us by the host. What of it was neither the
-// server's nor ours disturbed the measurement. It comes in hundredths of a second: rough for a
-// short run.
-static uint64_t all_cpu_ns(void)
-{
-    uint64_t t[8] = {0}; // user nice system idle iowait irq softirq steal
-    FILE *file = fopen("/proc/stat", "re");
-    if (file == NULL)
-        return 0;
-    int got = fscanf(file,
-                     "cpu %" SCNu64 "%" SCNu64 "%" SCNu64 "%" SCNu64 "%" SCNu64 "%" SCNu64
-                     "%" SCNu64 "%" SCNu64,
-                     &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7]);
-    fclose(file);
-    return got == 8 ? (t[0] + t[1] + t[2] + t[5] + t[6] + t[7]) * 10000000 : 0;
-}
-
 static bool measure(struct run *run)
 {
     uint32_t threads = run->options.vms * run->options.threads;
     if (!await(run, &run->board->ready, threads, "attached"))
         return false;
-    uint64_t all_ns = all_cpu_ns();
+    uint64_t all_ns = bench_machine_busy_ns();
     uint64_t cpu_ns = server_cpu_ns(&run->servers);
     run->start_ns = bench_now_ns();
     bench_board_enter(run->board, BENCH_TOUCH);
     if (!await(run, &run->board->finished, threads, "touched their pages"))
         return false;
     run->server_cpu_ns = server_cpu_ns(&run->servers) - cpu_ns;
-    run->all_cpu_ns = all_cpu_ns() - all_ns;
+    run->all_cpu_ns = bench_machine_busy_ns() - all_ns;
     bench_board_enter(run->board, BENCH_VERIFY);
     return await(run, &run->board->verified, run->options.vms, "compared their pages");
 }

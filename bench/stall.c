@@ -21,19 +21,26 @@ static const char usage[] = "usage: stall --program PATH [OPTION...]\n"
                             "  --events N        of each kind (30)\n"
                             "  --rate N          touches a second, of all VMs together (2000)\n"
                             "  --pages N         of the image and of each VM (16384)\n"
+                            "  --quiet PERCENT   wait until no more of one CPU is busy (60)\n"
                             "  --managed         restarts through an fd store as well\n"
                             "  --seed N          of everything random (the time)\n"
                             "  --log FILE        where the service logs\n"
                             "  --out FILE        write the figures as JSON\n";
 
-enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, MANAGED, SEED, OUT, LOG };
+enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, QUIET, MANAGED, SEED, OUT, LOG };
 
 static const struct option long_options[] = {
-    {"program", required_argument, NULL, PROGRAM}, {"vms", required_argument, NULL, VMS},
-    {"events", required_argument, NULL, EVENTS},   {"rate", required_argument, NULL, RATE},
-    {"pages", required_argument, NULL, PAGES},     {"managed", no_argument, NULL, MANAGED},
-    {"seed", required_argument, NULL, SEED},       {"out", required_argument, NULL, OUT},
-    {"log", required_argument, NULL, LOG},         {NULL, 0, NULL, 0},
+    {"program", required_argument, NULL, PROGRAM},
+    {"vms", required_argument, NULL, VMS},
+    {"events", required_argument, NULL, EVENTS},
+    {"rate", required_argument, NULL, RATE},
+    {"pages", required_argument, NULL, PAGES},
+    {"quiet", required_argument, NULL, QUIET},
+    {"managed", no_argument, NULL, MANAGED},
+    {"seed", required_argument, NULL, SEED},
+    {"out", required_argument, NULL, OUT},
+    {"log", required_argument, NULL, LOG},
+    {NULL, 0, NULL, 0},
 };
 
 static bool set_number(const char *text, uint64_t high, uint32_t *ret_number)
@@ -59,6 +66,8 @@ static bool set_option(struct stall_options *options, int option, const char *va
         return set_number(value, 1000000, &options->rate);
     case PAGES:
         return set_number(value, 1 << 20, &options->pages);
+    case QUIET:
+        return set_number(value, 100000, &options->quiet);
     case SEED:
         return bench_parse_size(value, &options->seed);
     case MANAGED:
@@ -127,12 +136,18 @@ int main(int argc, char **argv)
 {
     static struct job job;
     unsigned left = 0;
-    job.options = (struct stall_options){
-        .vms = 64, .events = 30, .rate = 2000, .pages = 16384, .seed = (uint64_t)time(NULL)};
+    job.options = (struct stall_options){.vms = 64,
+                                         .events = 30,
+                                         .rate = 2000,
+                                         .pages = 16384,
+                                         .quiet = 60,
+                                         .seed = (uint64_t)time(NULL)};
     if (!parse(argc, argv, &job.options)) {
         fputs(usage, stderr);
         return 2;
     }
+    if (!chaos_can_run())
+        return CHAOS_SKIPPED;
     temp_make(&job.temp);
     int status = chaos_guard(run_job, &job, &left);
     temp_remove(&job.temp);

@@ -33,11 +33,13 @@ struct stall_options {
     uint32_t events; // of each kind
     uint32_t rate;   // touches a second, of all VMs together
     uint32_t pages;
-    bool managed; // the last two kinds too
+    uint32_t quiet; // percent of one CPU that may be busy before an event
+    bool managed;   // the last two kinds too
 };
 
 struct stall_result {
     uint32_t events;
+    uint32_t disturbed;        // of them: it would not get quiet
     uint64_t *longest_ns;      // of each event
     uint64_t *window_ns;       // how long its window was open
     struct bench_hist touches; // of all events

@@ -53,8 +53,8 @@ static void print_row(const struct stall_run *run, enum stall_kind kind)
     const struct stall_result *result = &run->result[kind];
     if (result->events == 0)
         return;
-    printf("| %u | %s | %u | %.1f | %.1f | %.1f | %llu | %.2f | %.2f | %.1f | %.0f |\n",
-           run->options->vms, names[kind], result->events,
+    printf("| %u | %s | %u | %u | %.1f | %.1f | %.1f | %llu | %.2f | %.2f | %.1f | %.0f |\n",
+           run->options->vms, names[kind], result->events, result->disturbed,
            quantile(result->longest_ns, result->events, .5),
            quantile(result->longest_ns, result->events, .99),
            quantile(result->longest_ns, result->events, 1),
@@ -67,9 +67,10 @@ void stall_print(const struct stall_run *run)
 {
     printf("Milliseconds; %u touches a second in all, seed %llu\n\n", run->options->rate,
            (unsigned long long)run->options->seed);
-    printf("| VMs | event | events | longest of an event: p50 | p99 | max | touches | p50 | p99 | "
+    printf("| VMs | event | events | disturbed | longest of an event: p50 | p99 | max | touches | "
+           "p50 | p99 | "
            "max | window |\n"
-           "| --: | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n");
+           "| --: | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n");
     for (enum stall_kind kind = STALL_NONE; kind < STALL_KINDS; kind++)
         print_row(run, kind);
     fflush(stdout);
@@ -85,8 +86,9 @@ static json_t *list(const uint64_t *values, uint32_t count)
 
 static json_t *result_json(const struct stall_result *result)
 {
-    return json_pack("{s:{s:f, s:f, s:f, s:o}, s:{s:I, s:f, s:f, s:f, s:f}, s:o}", "longest_ms",
-                     "p50", quantile(result->longest_ns, result->events, .5), "p99",
+    return json_pack("{s:{s:f, s:f, s:f, s:o}, s:{s:I, s:f, s:f, s:f, s:f}, s:o}", "disturbed",
+                     (int)result->disturbed, "longest_ms", "p50",
+                     quantile(result->longest_ns, result->events, .5), "p99",
                      quantile(result->longest_ns, result->events, .99), "max",
                      quantile(result->longest_ns, result->events, 1), "events",
                      list(result->longest_ns, result->events), "touch_ms", "count",

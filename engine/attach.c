@@ -15,6 +15,7 @@
 #include "engine/images.h"
 #include "engine/kept.h"
 #include "engine/log.h"
+#include "engine/point.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
@@ -127,7 +128,9 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
            fl_counter_get(&counters->poisoned), fl_counter_get(&counters->removed));
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;
+    FL_POINT("vm_gone");
     fl_kept_drop(engine->kept, FL_RECORD_VM, vm->id);
+    FL_POINT("vm_dropped");
     close_fd(&vm->uffd);
     close_fd(&vm->pidfd);
     close_fd(&vm->socket);
@@ -162,10 +165,12 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     }
     vm->image = image;
     vm->state->image_record = fl_images_keep(engine->images, image);
+    FL_POINT("image_kept");
     engine->attached++;
     publish(engine, vm);
     // Before the first fault is read: from here on a successor can go on.
     fl_kept_put_vm(engine->kept, vm, connection);
+    FL_POINT("vm_kept");
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
            " page_size=%" PRIu64,
@@ -189,6 +194,7 @@ struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, in
     if (engine->next_vm_id <= vm->id)
         engine->next_vm_id = vm->id + 1;
     publish(engine, vm);
+    FL_POINT("vm_inherited");
     return vm;
 }
 

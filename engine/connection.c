@@ -22,6 +22,7 @@
 #include "engine/io_pool.h"
 #include "engine/kept.h"
 #include "engine/log.h"
+#include "engine/point.h"
 #include "engine/uffd.h"
 
 enum { REASON_BYTES = 256, CHUNK = 4096 };
@@ -141,6 +142,7 @@ static void attach(struct connection *connection, struct fl_image *image)
     }
     int socket = own_socket(connection);
     fl_attach(engine, &connection->peer, image, &connection->layout);
+    FL_POINT("attached");
     consume(socket, connection->used);
     free_connection(connection);
 }
@@ -279,6 +281,7 @@ static bool receive(struct connection *connection)
             ended(connection);
             return true;
         }
+        FL_POINT("handshake_read");
         connection->used += (size_t)got;
         if (look_at_text(connection))
             return true;

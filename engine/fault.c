@@ -12,6 +12,7 @@
 #include "engine/bitmap.h"
 #include "engine/clock.h"
 #include "engine/log.h"
+#include "engine/point.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
@@ -66,7 +67,7 @@ enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t ad
     uint64_t page = 0;
     if (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR))
         return other_mode(vm, address, flags);
-    if (!fl_layout_page(&vm->state->layout, address, &page))
+    if (!vm->image || !fl_layout_page(&vm->state->layout, address, &page))
         return fl_fault_outside(vm, address);
     if (worker->options->populate)
         fl_fill_begin(worker, vm, FL_FILL_ALL);
@@ -95,6 +96,7 @@ static void removed(struct fl_vm *vm, uint64_t start, uint64_t end)
             continue;
         uint64_t units = (last - first) * fl_vm_page_units(vm);
         fl_bits_set(vm->removed, region->first_page + first, last - first);
+        FL_POINT("removed_set");
         fl_bits_clear(vm->installed, region->first_page + first, last - first);
         fl_counter_add(&vm->state->counters.removed, units);
         fl_counter_add(&vm->owner->stats.removed_units, units);
@@ -168,6 +170,7 @@ static void act(struct fl_worker *worker, struct fl_vm *vm, unsigned count)
         insert(asked, pending++,
                (struct asked){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags});
     }
+    FL_POINT("events_acted");
     faults(worker, vm, asked, pending);
 }
 
@@ -178,8 +181,10 @@ bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm)
     if (got < (ssize_t)sizeof(*inbox))
         return false;
     unsigned count = (unsigned)((size_t)got / sizeof(*inbox));
+    FL_POINT("messages_read");
     worker->now = fl_now();
     act(worker, vm, count);
+    FL_POINT("messages_acted");
     // A successor after a kill replays what it finds here: clear only when all of it was acted on.
     atomic_signal_fence(memory_order_seq_cst);
     memset(inbox, 0, count * sizeof(*inbox));
@@ -194,6 +199,7 @@ void fl_inbox_replay(struct fl_worker *worker, struct fl_vm *vm)
         if (inbox[i].event == UFFD_EVENT_REMOVE || inbox[i].event == UFFD_EVENT_UNMAP)
             event(worker, vm, &inbox[i]);
     }
+    FL_POINT("replayed");
     atomic_signal_fence(memory_order_seq_cst);
     memset(inbox, 0, sizeof(vm->state->inbox));
 }

@@ -12,6 +12,7 @@
 #include "engine/fault.h"
 #include "engine/install.h"
 #include "engine/log.h"
+#include "engine/point.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
@@ -210,8 +211,10 @@ static void report(struct fl_worker *worker, struct fl_vm *vm)
 static void unregister(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
-    for (uint32_t i = 0; i < layout->regions; i++)
+    for (uint32_t i = 0; i < layout->regions; i++) {
         fl_uffd_unregister(vm->uffd, layout->region[i].base, layout->region[i].bytes);
+        FL_POINT("unregistered");
+    }
     vm->fill.unregistered = true;
     vm->state->flags |= FL_VM_STATE_RELEASED;
 }
@@ -235,6 +238,7 @@ static void let_go(struct fl_worker *worker, struct fl_vm *vm)
         return;
     }
     cds_list_del_init(&vm->fill.in_worker);
+    FL_POINT("released");
     fl_log(FL_LOG_INFO, "event=release vm=%" PRIu64 " image=%s", vm->id, vm->state->image);
     fl_worker_vm_gone(worker, vm);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "engine/bitmap.h"
+#include "engine/point.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
@@ -68,6 +69,7 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
     // A range that spans mappings is refused as a whole, though its pages may be registered.
     if (error == -ENOENT && count > 1 && done == 0)
         error = fl_uffd_copy(vm->uffd, to, from, fl_vm_page_bytes(vm), &done);
+    FL_POINT("copied");
     count_copied(vm, done >> FL_PAGE_SHIFT);
     return judge(vm, error, page, done >> vm->page_shift, ret_pages);
 }

@@ -123,8 +123,13 @@ void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child)
             epoll_ctl(keeper->epoll_fd, EPOLL_CTL_MOD, child->channel, &event);
             return;
         }
-        if (error) // it is dying
+        if (error) { // its end will be seen, or is brought about here
+            fl_log(FL_LOG_ERROR,
+                   "event=hand_over_failed pid=%d kind=%u id=%" PRIu64 " reason=\"%s\"",
+                   (int)child->pid, child->next->kind, child->next->id, strerror(-error));
+            fl_child_kill(child);
             return;
+        }
         child->next = fl_records_next(&keeper->records, child->next);
         child->next_slot = 0;
     }

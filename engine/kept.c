@@ -95,9 +95,9 @@ static void handle(struct fl_kept *kept, const struct fl_message *message, int f
     }
 }
 
-static void handle_later(struct fl_kept *kept)
+void fl_kept_run(struct fl_kept *kept)
 {
-    while (!cds_list_empty(&kept->later)) {
+    while (kept && !cds_list_empty(&kept->later)) {
         struct later *later = cds_list_first_entry(&kept->later, struct later, link);
         cds_list_del(&later->link);
         handle(kept, &later->message, later->fds);
@@ -112,13 +112,13 @@ static void ready(struct fl_source *source, uint32_t events)
     struct fl_kept *kept = caa_container_of(source, struct fl_kept, source);
     int fds[FL_CHANNEL_FDS];
     int got = 1;
-    handle_later(kept);
+    fl_kept_run(kept);
     while (got == 1 && kept->source.fd >= 0) {
         got = fl_channel_receive(kept->source.fd, &kept->received, fds, false);
         if (got == 1) {
             handle(kept, &kept->received, fds);
             fl_channel_close_fds(fds);
-            handle_later(kept);
+            fl_kept_run(kept);
         }
     }
     if (got != 1 && got != -EAGAIN)
@@ -345,6 +345,7 @@ int fl_kept_change_keeper(struct fl_kept *kept, int channel)
     struct fl_server *server = kept->server;
     if (fl_kept_any(kept))
         return -EBUSY;
+    fcntl(channel, F_SETFL, 0); // answers are waited for
     int error = watch(kept, channel);
     if (error) {
         kept->source.fd = -1;

@@ -20,6 +20,9 @@ struct fl_vm;
 int fl_kept_start(struct fl_server *server, int channel, struct fl_kept **ret_kept);
 void fl_kept_stop(struct fl_kept *kept);
 
+// Acts on what was told while an answer was waited for. Once a round.
+void fl_kept_run(struct fl_kept *kept);
+
 // There is a keeper, or there may be one again. (A NULL kept has none.)
 bool fl_kept_any(const struct fl_kept *kept);
 // JSON of the keeper's own about itself; "null" if there is none.

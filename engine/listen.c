@@ -21,6 +21,7 @@
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/log.h"
+#include "engine/point.h"
 
 enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024, DESCRIPTORS_FREE = 512 };
 #define ACCEPT_PAUSE (100 * FL_NS_PER_MS)
@@ -57,6 +58,7 @@ static bool accept_one(struct fl_listener *listener)
     uint64_t record = 0;
     int fd = fl_kept_accept(server->engine->kept, listener->id, listener->listening.fd, &record);
     if (fd >= 0) {
+        FL_POINT("accepted");
         fl_connection_new(server, listener->image, fd, record);
         return true;
     }
@@ -136,7 +138,9 @@ static int watch(struct fl_listener *listener)
     listener->seen = true;
     listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = ready};
     cds_list_add_tail(&listener->link, &server->listeners);
-    return server->accept_again_ns ? 0 : fl_server_watch(server, &listener->source, EPOLLIN);
+    // Not before we serve: the keeper may still be telling us what there is.
+    bool later = server->accept_again_ns || !server->serving;
+    return later ? 0 : fl_server_watch(server, &listener->source, EPOLLIN);
 }
 
 static int describe(struct fl_listener *listener)

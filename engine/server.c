@@ -26,6 +26,7 @@
 #include "engine/kept.h"
 #include "engine/listen.h"
 #include "engine/log.h"
+#include "engine/point.h"
 #include "engine/worker.h"
 #include "snapshot/read.h"
 
@@ -163,6 +164,7 @@ void fl_server_yield(struct fl_server *server)
     fl_rcu_offline();
     for (unsigned i = 0; i < engine->worker_count; i++)
         fl_worker_halt(&engine->workers[i]);
+    FL_POINT("halted");
     fl_kept_yielded(engine->kept);
     fl_log(FL_LOG_INFO, "event=yielded pid=%d vms=%u", (int)getpid(), engine->vm_count);
     _exit(0);
@@ -260,6 +262,7 @@ static void loop(struct run *run)
             fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
             server->stopping = true;
         }
+        fl_kept_run(server->engine->kept);
         fl_rcu_quiescent();
     }
 }
@@ -349,8 +352,10 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
         run->failed = true;
         return;
     }
+    fl_listeners_resume(server); // those of a predecessor
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u generation=%" PRIu64, (int)getpid(),
            server->engine->worker_count, generation);
+    FL_POINT("doors_open");
     fl_kept_serving(server->engine->kept);
 }
 
@@ -418,9 +423,10 @@ static void end(struct run *run)
 // Without a keeper.
 static void begin_alone(struct run *run)
 {
+    run->server.serving = true;
     if (run->server.options->store)
         run->failed = open_doors(run, run->reason, run->reason_size) != 0;
-    run->server.serving = true;
+    fl_listeners_resume(&run->server);
     if (!run->failed)
         fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
                run->server.engine->worker_count);

@@ -20,6 +20,7 @@
 #include "engine/fault.h"
 #include "engine/fill.h"
 #include "engine/log.h"
+#include "engine/point.h"
 #include "engine/procfs.h"
 #include "engine/spin.h"
 #include "engine/uffd.h"
@@ -67,6 +68,7 @@ static void succeed(struct fl_worker *worker, struct fl_vm *vm)
 {
     fl_inbox_replay(worker, vm);
     fl_uffd_wake_all(vm->uffd);
+    FL_POINT("woken");
     if (vm->state->flags & FL_VM_STATE_RELEASED)
         fl_fill_go_on_releasing(worker, vm);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/doctor_walk.h"
+#include "engine/proc_fd.h"
 #include "engine/procfs.h"
 
 enum { BETWEEN_LOOKS_MS = 250 };
@@ -76,32 +77,61 @@ static void count_tasks(const struct fl_diagnosis *found, struct fl_uffd_case *u
         uffd->tasks += faults(uffd) > 0 && uffd->vm != 0 && found->task[i].vm == uffd->vm;
 }
 
-// A VMM that has closed its userfaultfd after it gave it away: it has registered memory, and no
-// userfaultfd speaks of it but this one.
-static void find_absent_vm(struct fl_diagnosis *found)
+static int is_userfaultfd(void *arg, const struct fl_proc_fd *fd)
 {
-    struct fl_uffd_case *uffd = NULL;
-    const struct fl_waiting_task *task = NULL;
+    struct fl_proc_uffd uffd;
+    (void)arg;
+    return fl_proc_uffd(fd, &uffd);
+}
+
+// It has registered memory and no userfaultfd. (One that has is of a VM that has just come.)
+static bool is_absent(pid_t pid)
+{
+    return fl_proc_has_uffd_memory(pid) && fl_proc_each_fd(pid, is_userfaultfd, NULL) == 0;
+}
+
+// The one userfaultfd of which it is not known whose memory it is; NULL if there are more.
+static struct fl_uffd_case *only_unknown(struct fl_diagnosis *found)
+{
+    struct fl_uffd_case *only = NULL;
     for (size_t i = 0; i < found->cases; i++) {
         if (found->uffd[i].vm != 0 || faults(&found->uffd[i]) == 0)
             continue;
-        if (uffd)
-            return; // two: cannot be told
-        uffd = &found->uffd[i];
+        if (only)
+            return NULL;
+        only = &found->uffd[i];
     }
-    for (size_t i = 0; uffd && i < found->tasks; i++) {
-        const struct fl_waiting_task *other = &found->task[i];
-        if (other->vm != 0 || other->kernel || (task && task->pid == other->pid) ||
-            !fl_proc_has_uffd_memory(other->pid))
+    return only;
+}
+
+// The one process that waits and is absent; 0 if there are more, or it has more tasks that wait
+// than `limit`.
+static pid_t only_absent(const struct fl_diagnosis *found, uint64_t limit)
+{
+    pid_t only = 0;
+    uint64_t tasks = 0;
+    for (size_t i = 0; i < found->tasks; i++) {
+        const struct fl_waiting_task *task = &found->task[i];
+        tasks += task->pid == only;
+        if (task->vm != 0 || task->kernel || task->pid == only || !is_absent(task->pid))
             continue;
-        if (task)
-            return;
-        task = other;
+        if (only)
+            return 0;
+        only = task->pid;
+        tasks = 1;
     }
-    if (!uffd || !task)
+    return tasks <= limit ? only : 0;
+}
+
+// A VMM that has closed its userfaultfd after it gave it away.
+static void find_absent_vm(struct fl_diagnosis *found)
+{
+    struct fl_uffd_case *uffd = only_unknown(found);
+    pid_t vm = uffd ? only_absent(found, faults(uffd)) : 0;
+    if (vm == 0)
         return;
-    uffd->vm = task->pid;
-    fl_proc_name(uffd->vm, uffd->vm_name, sizeof(uffd->vm_name));
+    uffd->vm = vm;
+    fl_proc_name(vm, uffd->vm_name, sizeof(uffd->vm_name));
 }
 
 // Those whom nothing else tells whose they are: by what is left.

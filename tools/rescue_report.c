@@ -195,7 +195,7 @@ int rescue_fail_gone(pid_t pid, const char *reason)
             elsewhere++;
         }
     }
-    if (elsewhere == 0 && found.tasks == 0)
+    if (elsewhere == 0 && found.unexplained == 0)
         fprintf(stderr, "  nobody waits on a userfaultfd that could be its own: it ends by itself, "
                         "or waits for something else\n");
     else if (elsewhere == 0)

@@ -221,21 +221,19 @@ Test(rescue, a_kvm_guest_whose_handler_was_killed)
 }
 
 // Firecracker's example handler does what this one does.
-static pid_t start_bare_handler(const char *socket)
+static void start_bare_handler(struct server *handler, const char *socket)
 {
-    pid_t pid = fork();
-    cr_assert_geq(pid, 0);
-    if (pid == 0) {
+    snprintf(handler->log, sizeof(handler->log), "%s", temp_path(&world->temp, "bare.log"));
+    handler->pid = fork();
+    cr_assert_geq(handler->pid, 0);
+    if (handler->pid == 0) {
         child_setup();
+        int log = open(handler->log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        dup2(log, STDERR_FILENO);
         execl(BARE_HANDLER, "bare_handler", socket, world->file, NULL);
         _exit(127);
     }
-    return pid;
-}
-
-static bool exists(void *path)
-{
-    return access(path, F_OK) == 0;
+    cr_assert(server_wait_log(handler, "event=ready", 1));
 }
 
 static void end(pid_t pid)
@@ -247,13 +245,13 @@ static void end(pid_t pid)
 Test(rescue, a_vm_that_another_handler_abandoned)
 {
     char socket[TEST_PATH];
+    struct server handler = {0};
     world = world_make(MIXED, BYTES);
     snprintf(socket, sizeof(socket), "%s", temp_path(&world->temp, "bare.sock"));
-    pid_t handler = start_bare_handler(socket);
-    cr_assert(wait_until(exists, socket));
+    start_bare_handler(&handler, socket);
     world->socket = socket;
     start_vmm(&plain);
-    end(handler);
+    end(handler.pid);
     go_on(THREADS);
     expect_doctor("faultline rescue --image NAME %d\n", (int)client.pid);
     world_serve(world, NULL);

@@ -28,7 +28,7 @@ static const char usage[] =
     "  --every MS        mean time between two events (250)\n"
     "  --seconds N       go on for so long after the last event (0)\n"
     "  --points LIST     instead, have it die at these test points, NAME,NAME...\n"
-    "  --hits N          so often at each of them (5)\n"
+    "  --hits N          so often at each of them (20)\n"
     "  --limit MS        no thread of a VM may wait longer (5000)\n"
     "  --pages N         memory of a VM, at most (1024)\n"
     "  --pause US        mean pause of a VM's thread between two operations (10000)\n"
@@ -137,7 +137,7 @@ bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_option
         .kills = 500,
         .upgrades = 50,
         .restarts = 20,
-        .hits = 5,
+        .hits = 20,
         .every_ms = 250,
         .pause_us = 10000,
         .pages = 1024,

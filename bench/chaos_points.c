@@ -8,7 +8,7 @@
 #include "bench/chaos_act.h"
 #include "bench/clock.h"
 
-enum { POINT_S = 8, ARM_MS = 300 };
+enum { POINT_S = 15, ARM_MS = 300 };
 
 uint32_t chaos_split_points(const char *list, struct chaos_point points[CHAOS_POINTS])
 {

@@ -15,32 +15,30 @@
 #include "bench/chaos_process.h"
 #include "bench/size.h"
 
-static const char usage[] = "usage: stall --program PATH [OPTION...]\n"
-                            "  --program PATH    the faultline command\n"
-                            "  --vms N           VMs attached (64)\n"
-                            "  --events N        of each kind (30)\n"
-                            "  --rate N          touches a second, of all VMs together (2000)\n"
-                            "  --pages N         of the image and of each VM (16384)\n"
-                            "  --quiet PERCENT   wait until no more of one CPU is busy (60)\n"
-                            "  --managed         restarts through an fd store as well\n"
-                            "  --seed N          of everything random (the time)\n"
-                            "  --log FILE        where the service logs\n"
-                            "  --out FILE        write the figures as JSON\n";
+static const char usage[] =
+    "usage: stall --program PATH [OPTION...]\n"
+    "  --program PATH    the faultline command\n"
+    "  --vms N           VMs attached (64)\n"
+    "  --events N        of each kind (30)\n"
+    "  --rate N          touches a second, of all VMs together (2000)\n"
+    "  --pages N         of the image and of each VM (16384)\n"
+    "  --kinds LIST      only these of none, engine_kill, upgrade, keeper_exec,\n"
+    "                    keeper_kill, store_restart, all_killed\n"
+    "  --quiet PERCENT   wait until no more of one CPU is busy (60)\n"
+    "  --managed         restarts through an fd store as well\n"
+    "  --seed N          of everything random (the time)\n"
+    "  --log FILE        where the service logs\n"
+    "  --out FILE        write the figures as JSON\n";
 
-enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, QUIET, MANAGED, SEED, OUT, LOG };
+enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, KINDS, QUIET, MANAGED, SEED, OUT, LOG };
 
 static const struct option long_options[] = {
-    {"program", required_argument, NULL, PROGRAM},
-    {"vms", required_argument, NULL, VMS},
-    {"events", required_argument, NULL, EVENTS},
-    {"rate", required_argument, NULL, RATE},
-    {"pages", required_argument, NULL, PAGES},
-    {"quiet", required_argument, NULL, QUIET},
-    {"managed", no_argument, NULL, MANAGED},
-    {"seed", required_argument, NULL, SEED},
-    {"out", required_argument, NULL, OUT},
-    {"log", required_argument, NULL, LOG},
-    {NULL, 0, NULL, 0},
+    {"program", required_argument, NULL, PROGRAM}, {"vms", required_argument, NULL, VMS},
+    {"events", required_argument, NULL, EVENTS},   {"rate", required_argument, NULL, RATE},
+    {"pages", required_argument, NULL, PAGES},     {"kinds", required_argument, NULL, KINDS},
+    {"quiet", required_argument, NULL, QUIET},     {"managed", no_argument, NULL, MANAGED},
+    {"seed", required_argument, NULL, SEED},       {"out", required_argument, NULL, OUT},
+    {"log", required_argument, NULL, LOG},         {NULL, 0, NULL, 0},
 };
 
 static bool set_number(const char *text, uint64_t high, uint32_t *ret_number)
@@ -66,6 +64,9 @@ static bool set_option(struct stall_options *options, int option, const char *va
         return set_number(value, 1000000, &options->rate);
     case PAGES:
         return set_number(value, 1 << 20, &options->pages);
+    case KINDS:
+        options->kinds = value;
+        return true;
     case QUIET:
         return set_number(value, 100000, &options->quiet);
     case SEED:

@@ -33,8 +33,9 @@ struct stall_options {
     uint32_t events; // of each kind
     uint32_t rate;   // touches a second, of all VMs together
     uint32_t pages;
-    uint32_t quiet; // percent of one CPU that may be busy before an event
-    bool managed;   // the last two kinds too
+    uint32_t quiet;    // percent of one CPU that may be busy before an event
+    bool managed;      // the last two kinds too
+    const char *kinds; // KEY,KEY...: only these; NULL: all
 };
 
 struct stall_result {
@@ -57,6 +58,8 @@ struct stall_run {
 
 // All events of the kinds from `first` to before `end`, in turn, with a service of their own.
 void stall_drive(struct stall_run *run, enum stall_kind first, enum stall_kind end);
+// The name of a kind in options and figures.
+extern const char *const stall_key[STALL_KINDS];
 void stall_print(const struct stall_run *run);
 bool stall_write(const struct stall_run *run, const char *path);
 

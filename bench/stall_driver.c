@@ -288,6 +288,17 @@ static void measure(struct stall_run *run, enum stall_kind kind)
         await(run, command_ended, (uint64_t)command, "a command's end");
 }
 
+static bool is_wanted(const struct stall_run *run, enum stall_kind kind)
+{
+    size_t length = strlen(stall_key[kind]);
+    for (const char *at = run->options->kinds; at != NULL; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, stall_key[kind], length) == 0 && (at[length] == ',' || at[length] == '\0'))
+            return true;
+    }
+    return run->options->kinds == NULL;
+}
+
 // --- all of it ---
 
 static bool start(struct stall_run *run, bool managed)
@@ -307,8 +318,10 @@ void stall_drive(struct stall_run *run, enum stall_kind first, enum stall_kind e
 {
     run->failed |= !start(run, first >= STALL_OWN_KINDS);
     for (uint32_t i = 0; i < run->options->events && goes_on(run); i++) {
-        for (enum stall_kind kind = first; kind < end && goes_on(run); kind++)
-            measure(run, kind);
+        for (enum stall_kind kind = first; kind < end && goes_on(run); kind++) {
+            if (is_wanted(run, kind))
+                measure(run, kind);
+        }
         fprintf(stderr, "stall: round %u of %u\n", i + 1, run->options->events);
     }
     kill_clients(run);

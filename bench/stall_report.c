@@ -15,7 +15,7 @@ static const char *const names[STALL_KINDS] = {
     "restart through the fd store",
     "SIGKILL of both, back from the store",
 };
-static const char *const keys[STALL_KINDS] = {
+const char *const stall_key[STALL_KINDS] = {
     "none", "engine_kill", "upgrade", "keeper_exec", "keeper_kill", "store_restart", "all_killed"};
 
 static int compare(const void *a, const void *b)
@@ -84,31 +84,56 @@ static json_t *list(const uint64_t *values, uint32_t count)
     return array;
 }
 
+static void put(json_t *object, const char *key, double value)
+{
+    json_object_set_new(object, key, json_real(value));
+}
+
+static json_t *longest_json(const struct stall_result *result)
+{
+    json_t *object = json_object();
+    put(object, "p50", quantile(result->longest_ns, result->events, .5));
+    put(object, "p99", quantile(result->longest_ns, result->events, .99));
+    put(object, "max", quantile(result->longest_ns, result->events, 1));
+    json_object_set_new(object, "events", list(result->longest_ns, result->events));
+    return object;
+}
+
+static json_t *touches_json(const struct stall_result *result)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "count", json_integer((json_int_t)result->touches.count));
+    put(object, "p50", touch_quantile(result, .5));
+    put(object, "p99", touch_quantile(result, .99));
+    put(object, "p99.9", touch_quantile(result, .999));
+    put(object, "max", (double)result->touches.max_ns / 1e6);
+    return object;
+}
+
 static json_t *result_json(const struct stall_result *result)
 {
-    return json_pack("{s:{s:f, s:f, s:f, s:o}, s:{s:I, s:f, s:f, s:f, s:f}, s:o}", "disturbed",
-                     (int)result->disturbed, "longest_ms", "p50",
-                     quantile(result->longest_ns, result->events, .5), "p99",
-                     quantile(result->longest_ns, result->events, .99), "max",
-                     quantile(result->longest_ns, result->events, 1), "events",
-                     list(result->longest_ns, result->events), "touch_ms", "count",
-                     (json_int_t)result->touches.count, "p50", touch_quantile(result, .5), "p99",
-                     touch_quantile(result, .99), "p99.9", touch_quantile(result, .999), "max",
-                     (double)result->touches.max_ns / 1e6, "window_ms",
-                     list(result->window_ns, result->events));
+    json_t *object = json_object();
+    json_object_set_new(object, "disturbed", json_integer((json_int_t)result->disturbed));
+    json_object_set_new(object, "longest_ms", longest_json(result));
+    json_object_set_new(object, "touch_ms", touches_json(result));
+    json_object_set_new(object, "window_ms", list(result->window_ns, result->events));
+    return object;
 }
 
 bool stall_write(const struct stall_run *run, const char *path)
 {
     const struct stall_options *options = run->options;
-    json_t *report = json_pack("{s:b, s:i, s:i, s:i, s:I}", "passed", (int)!run->failed, "vms",
-                               (int)options->vms, "rate", (int)options->rate, "pages",
-                               (int)options->pages, "seed", (json_int_t)options->seed);
+    json_t *report = json_object();
+    json_object_set_new(report, "passed", json_boolean(!run->failed));
+    json_object_set_new(report, "vms", json_integer((json_int_t)options->vms));
+    json_object_set_new(report, "rate", json_integer((json_int_t)options->rate));
+    json_object_set_new(report, "pages", json_integer((json_int_t)options->pages));
+    json_object_set_new(report, "seed", json_integer((json_int_t)options->seed));
     for (enum stall_kind kind = STALL_NONE; kind < STALL_KINDS; kind++) {
         if (run->result[kind].events > 0)
-            json_object_set_new(report, keys[kind], result_json(&run->result[kind]));
+            json_object_set_new(report, stall_key[kind], result_json(&run->result[kind]));
     }
-    bool good = report != NULL && json_dump_file(report, path, JSON_INDENT(2)) == 0;
+    bool good = json_dump_file(report, path, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) == 0;
     json_decref(report);
     if (!good)
         fprintf(stderr, "stall: %s cannot be written\n", path);

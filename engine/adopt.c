@@ -305,7 +305,7 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
         fl_listener_adopt(server, message->id, fds);
         break;
     case FL_RECORD_SOCKET:
-        if (message->id == FL_SOCKET_CONTROL || message->id == FL_SOCKET_KEEPER) {
+        if (message->id >= FL_SOCKET_CONTROL && message->id <= FL_SOCKET_INOTIFY) {
             server->inherited[message->id] = fds[0];
             fds[0] = -1;
         }

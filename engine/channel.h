@@ -21,12 +21,14 @@ enum fl_record_kind {
     FL_RECORD_CONNECTION, // a handshake that is not complete: the socket, the listener's
                           // description
     FL_RECORD_LISTENER,   // a socket to accept from, its description (listen.h)
-    FL_RECORD_SOCKET,     // id: enum fl_kept_socket; a listening socket
+    FL_RECORD_SOCKET,     // id: enum fl_kept_socket
     FL_RECORD_KINDS,
 };
 
 enum fl_vm_slot { FL_VM_STATE, FL_VM_UFFD, FL_VM_PIDFD, FL_VM_SOCKET, FL_VM_SLOTS };
-enum fl_kept_socket { FL_SOCKET_CONTROL = 1, FL_SOCKET_KEEPER };
+// The last is none: whoever closes an inotify instance for good waits for the kernel, 5 to 20 ms,
+// and an engine that dies must not: its VMs wait for its end.
+enum fl_kept_socket { FL_SOCKET_CONTROL = 1, FL_SOCKET_KEEPER, FL_SOCKET_INOTIFY };
 enum { FL_MODE_REFUSING = 1, FL_MODE_RELEASING = 2, FL_MODE_STOPPING = 4 };
 
 enum fl_message_type {

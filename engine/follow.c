@@ -10,7 +10,9 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/engine.h"
 #include "engine/io_pool.h"
+#include "engine/kept.h"
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/mailbox.h"
@@ -114,14 +116,25 @@ static void ready(struct fl_source *source, uint32_t events)
     look(caa_container_of(source, struct fl_follow, source));
 }
 
+// A predecessor's, or a new one that a successor goes on with.
+static int open_inotify(struct fl_server *server)
+{
+    int *kept = &server->inherited[FL_SOCKET_INOTIFY];
+    if (*kept >= 0)
+        return *kept;
+    *kept = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (*kept >= 0)
+        fl_kept_put_socket(server->engine->kept, FL_SOCKET_INOTIFY, *kept);
+    return *kept;
+}
+
 int fl_follow_start(struct fl_server *server, struct fl_follow **ret_follow)
 {
     struct fl_follow *follow = calloc(1, sizeof(*follow));
     if (!follow)
         return -ENOMEM;
     follow->server = server;
-    follow->source =
-        (struct fl_source){.fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), .ready = ready};
+    follow->source = (struct fl_source){.fd = open_inotify(server), .ready = ready};
     int error = follow->source.fd < 0 ? -errno : 0;
     // IN_CREATE: where a file system cannot rename without replacing, images appear as links.
     if (!error && inotify_add_watch(follow->source.fd, fl_reader_images_dir(server->reader),

@@ -130,7 +130,7 @@ void fl_server_keep_mode(struct fl_server *server)
 
 void fl_server_keep_sockets(struct fl_server *server)
 {
-    for (int id = FL_SOCKET_CONTROL; id <= FL_SOCKET_KEEPER; id++) {
+    for (int id = FL_SOCKET_CONTROL; id <= FL_SOCKET_INOTIFY; id++) {
         if (server->inherited[id] >= 0)
             fl_kept_put_socket(server->engine->kept, (enum fl_kept_socket)id,
                                server->inherited[id]);
@@ -434,7 +434,7 @@ static void begin_alone(struct run *run)
 
 int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size)
 {
-    struct run run = {.server = {.options = options, .epoll_fd = -1, .inherited = {-1, -1, -1}},
+    struct run run = {.server = {.options = options, .epoll_fd = -1, .inherited = {-1, -1, -1, -1}},
                       .signals.fd = -1,
                       .stop.kill_ns = FL_NEVER,
                       .lonely_ns = FL_NEVER,

@@ -63,12 +63,12 @@ struct fl_server {
     uint64_t accept_again_ns;      // out of descriptors: when to accept again; 0: accepting
     struct cds_list_head incoming; // of adopt.c
     struct fl_keeper_socket *keeper_socket;
-    int inherited[FL_SOCKET_KEEPER + 1]; // a predecessor's listening sockets, -1: none
-    uint64_t mode;                       // FL_MODE_*, a predecessor's
-    bool serving;                        // false: a standby, that owns nothing
-    bool refusing;                       // no new VM: draining or stopping
-    bool releasing;                      // VMs are filled and let go
-    bool stopping;                       // ends when there is no VM left
+    int inherited[FL_SOCKET_INOTIFY + 1]; // enum fl_kept_socket, a predecessor's at first; -1: none
+    uint64_t mode;                        // FL_MODE_*, a predecessor's
+    bool serving;                         // false: a standby, that owns nothing
+    bool refusing;                        // no new VM: draining or stopping
+    bool releasing;                       // VMs are filled and let go
+    bool stopping;                        // ends when there is no VM left
 };
 
 // No new VM from now on; with `release`, those there are filled and let go. Cannot be taken back.

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "engine/vm_state.h"
+
 enum { FL_DOCTOR_NAME = 20, FL_DOCTOR_STACK = 256 };
 
 // A task that sleeps in handle_userfault, or one that cannot end (struct fl_diagnosis, dying).
@@ -53,8 +55,9 @@ struct fl_uffd_case {
     int vm_fd; // its number there, -1 if it does not hold it (any more)
     bool kvm;  // it has a KVM guest
     char vm_name[FL_DOCTOR_NAME];
-    size_t tasks;       // of the VM that wait
-    int64_t waiting_ms; // the longest of them, -1 if unknown or none
+    char image[FL_IMAGE_NAME_BYTES]; // that a Faultline kept of it; empty: none
+    size_t tasks;                    // of the VM that wait
+    int64_t waiting_ms;              // the longest of them, -1 if unknown or none
     enum fl_verdict verdict;
 };
 

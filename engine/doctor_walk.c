@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/orphan_state.h"
 #include "engine/proc_fd.h"
 #include "engine/procfs.h"
 
@@ -17,11 +18,19 @@ struct memory {
     bool registered;
 };
 
+// What a Faultline has kept of a process.
+struct kept {
+    pid_t pid;
+    char image[FL_IMAGE_NAME_BYTES];
+};
+
 // What has been found so far.
 struct walk {
     struct fl_diagnosis found;
     size_t guests; // processes that have a KVM guest
     pid_t *guest;
+    size_t states;
+    struct kept *kept;
     size_t memories;
     struct memory *memory;
     pid_t pid;     // being looked at
@@ -77,19 +86,34 @@ static int take_userfaultfd(struct walk *walk, const struct fl_proc_fd *fd,
     return 0;
 }
 
+static int take_guest(struct walk *walk, pid_t pid)
+{
+    pid_t *guest = one_more(&walk->guest, &walk->guests, sizeof(*guest));
+    if (!guest)
+        return -ENOMEM;
+    *guest = pid;
+    return 0;
+}
+
+static int take_kept(struct walk *walk, const struct kept *kept)
+{
+    struct kept *more = one_more(&walk->kept, &walk->states, sizeof(*more));
+    if (!more)
+        return -ENOMEM;
+    *more = *kept;
+    return 0;
+}
+
 static int look_at_descriptor(void *arg, const struct fl_proc_fd *fd)
 {
     struct walk *walk = arg;
     struct fl_proc_uffd info;
+    struct kept kept;
     if (fl_proc_uffd(fd, &info))
         return take_userfaultfd(walk, fd, &info);
-    if (strcmp(fd->target, "anon_inode:kvm-vm") != 0)
-        return 0;
-    pid_t *guest = one_more(&walk->guest, &walk->guests, sizeof(*guest));
-    if (!guest)
-        return -ENOMEM;
-    *guest = fd->pid;
-    return 0;
+    if (strcmp(fd->target, "anon_inode:kvm-vm") == 0)
+        return take_guest(walk, fd->pid);
+    return fl_orphan_state_head(fd, &kept.pid, kept.image) ? take_kept(walk, &kept) : 0;
 }
 
 // --- tasks ---
@@ -230,6 +254,10 @@ static void find_vm(struct walk *walk, struct fl_uffd_case *uffd)
     memcpy(uffd->vm_name, vm->name, sizeof(uffd->vm_name));
     for (size_t i = 0; i < walk->guests; i++)
         uffd->kvm = uffd->kvm || walk->guest[i] == vm->pid;
+    for (size_t i = 0; i < walk->states; i++) {
+        if (walk->kept[i].pid == vm->pid)
+            memcpy(uffd->image, walk->kept[i].image, sizeof(uffd->image));
+    }
 }
 
 int fl_doctor_walk(struct fl_diagnosis *ret_found)
@@ -241,6 +269,7 @@ int fl_doctor_walk(struct fl_diagnosis *ret_found)
     for (size_t i = 0; result >= 0 && i < walk.found.cases; i++)
         find_vm(&walk, &walk.found.uffd[i]);
     free(walk.guest);
+    free(walk.kept);
     free(walk.memory);
     if (result < 0) {
         fl_diagnosis_free(&walk.found);

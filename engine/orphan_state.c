@@ -60,6 +60,11 @@ static bool is_sealed(int fd)
     return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_SEAL);
 }
 
+static bool is_believed(int fd, const struct stat *status)
+{
+    return is_trusted(status) && is_sealed(fd);
+}
+
 // The beginning is the same in all versions.
 static bool names_process(int fd, pid_t pid)
 {
@@ -67,6 +72,40 @@ static bool names_process(int fd, pid_t pid)
     size_t bytes = offsetof(struct fl_vm_state, removed_offset);
     return pread(fd, &head, bytes, 0) == (ssize_t)bytes && head.magic == FL_VM_STATE_MAGIC &&
            head.pid == pid;
+}
+
+static bool has_state_name(const struct fl_proc_fd *fd)
+{
+    static const char prefix[] = "/memfd:faultline-vm-";
+    return strncmp(fd->target, prefix, sizeof(prefix) - 1) == 0;
+}
+
+static bool read_head(int fd, pid_t *ret_pid, char ret_image[FL_IMAGE_NAME_BYTES])
+{
+    struct fl_vm_state head;
+    struct stat status;
+    size_t bytes = offsetof(struct fl_vm_state, layout);
+    if (fstat(fd, &status) != 0 || !is_believed(fd, &status) ||
+        pread(fd, &head, bytes, 0) != (ssize_t)bytes || head.magic != FL_VM_STATE_MAGIC ||
+        head.version != FL_VM_STATE_VERSION || !memchr(head.image, '\0', sizeof(head.image)))
+        return false;
+    *ret_pid = (pid_t)head.pid;
+    memcpy(ret_image, head.image, sizeof(head.image));
+    return true;
+}
+
+bool fl_orphan_state_head(const struct fl_proc_fd *fd, pid_t *ret_pid,
+                          char ret_image[FL_IMAGE_NAME_BYTES])
+{
+    char path[96];
+    if (!has_state_name(fd))
+        return false;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/fd/%d", (int)fd->pid, (int)fd->tid, fd->fd);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool found = file >= 0 && read_head(file, ret_pid, ret_image);
+    if (file >= 0)
+        close(file);
+    return found;
 }
 
 // --- the search ---
@@ -85,7 +124,7 @@ static int take_state(struct search *search, const struct fl_proc_fd *found, int
     }
     if (error)
         return error == -ENOMEM ? error : 0;
-    if (orphan->uffd >= 0 && !fl_orphan_covered(orphan, &state->layout)) {
+    if (!fl_orphan_covered(orphan, &state->layout)) {
         fl_vm_state_unmap(state);
         return 0;
     }
@@ -107,16 +146,15 @@ static int take_state(struct search *search, const struct fl_proc_fd *found, int
 
 static int look_at(void *arg, const struct fl_proc_fd *found)
 {
-    static const char prefix[] = "/memfd:faultline-vm-";
     struct search *search = arg;
     struct stat status;
-    if (strncmp(found->target, prefix, sizeof(prefix) - 1) != 0 || found->pid == getpid())
+    if (!has_state_name(found) || found->pid == getpid())
         return 0;
     int fd = fl_proc_take_fd(found->pid, found->tid, found->fd);
     if (fd < 0)
         return 0;
     int result = 0;
-    if (fstat(fd, &status) == 0 && is_trusted(&status) && is_sealed(fd) &&
+    if (fstat(fd, &status) == 0 && is_believed(fd, &status) &&
         names_process(fd, search->orphan->pid) &&
         !(search->orphan->state && search->inode == status.st_ino))
         result = take_state(search, found, fd, &status);
@@ -133,16 +171,4 @@ int fl_orphan_find_state(struct fl_orphan *orphan, char *reason, size_t size)
     if (orphan->state)
         orphan->state_unreadable = false;
     return result < 0 ? result : 0;
-}
-
-bool fl_orphan_kept_image(pid_t pid, char *ret_name, size_t size)
-{
-    char reason[256];
-    struct fl_orphan orphan = {.pid = pid, .pidfd = -1, .uffd = -1, .state_fd = -1};
-    bool found = fl_orphan_find_state(&orphan, reason, sizeof(reason)) == 0 && orphan.state &&
-                 orphan.state->image[0] != '\0';
-    if (found)
-        snprintf(ret_name, size, "%s", orphan.state->image);
-    fl_orphan_close(&orphan);
-    return found;
 }

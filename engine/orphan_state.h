@@ -7,14 +7,16 @@
 #include <stddef.h>
 
 #include "engine/orphan.h"
+#include "engine/proc_fd.h"
 
 // Fills in state_fd, state, state_holder, state_unreadable. 0 also if there is none. -ENOTUNIQ with
 // a sentence if there are several; -ENOMEM.
 int fl_orphan_find_state(struct fl_orphan *orphan, char *reason, size_t size);
 
-// The image that the state kept of a process names, if there is one such state: without a look at
-// the process itself.
-bool fl_orphan_kept_image(pid_t pid, char *ret_name, size_t size);
+// If the descriptor is such a state: of which process it is, and which image it names. Reads /proc
+// only, and looks at no more than that.
+bool fl_orphan_state_head(const struct fl_proc_fd *fd, pid_t *ret_pid,
+                          char ret_image[FL_IMAGE_NAME_BYTES]);
 
 // True if each range lies in regions of the layout, and is of its page size.
 bool fl_orphan_covered(const struct fl_orphan *orphan, const struct fl_layout *layout);

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/orphan_state.h"
-
 // Where a holder that is not the VM stands.
 enum holder {
     HOLDER_NONE,
@@ -73,13 +71,11 @@ static size_t held_by(const struct fl_diagnosis *found, pid_t pid)
 static void rescue_command(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
                            bool force, char *buf, size_t size)
 {
-    char image[FL_IMAGE_NAME_BYTES] = "NAME";
     char fd[32] = "";
-    fl_orphan_kept_image(uffd->vm, image, sizeof(image));
     if (held_by(found, uffd->vm) > 1)
         snprintf(fd, sizeof(fd), " --fd %d", uffd->vm_fd);
-    snprintf(buf, size, "faultline rescue%s --image %s%s %d", force ? " --force" : "", image, fd,
-             (int)uffd->vm);
+    snprintf(buf, size, "faultline rescue%s --image %s%s %d", force ? " --force" : "",
+             *uffd->image ? uffd->image : "NAME", fd, (int)uffd->vm);
 }
 
 static void mend_stuck(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd, char *buf,

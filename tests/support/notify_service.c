@@ -14,6 +14,7 @@
 //               before the next life
 //   twice       stores one description under two names
 //   remove=NAME
+//   die         kills itself
 // and in every life:
 //   child       has a child process, which tries to store something (it must not be listened to)
 //   and
@@ -236,6 +237,8 @@ static void act(struct service *service, const char *action, bool first)
         return;
     } else if (strcmp(action, "kinds") == 0) {
         store_kinds();
+    } else if (strcmp(action, "die") == 0) {
+        kill(getpid(), SIGKILL);
     } else if (starts(action, "fill=")) {
         fill(action + 5);
     } else if (starts(action, "listen=")) {

@@ -33,8 +33,8 @@ enum { FL_MODE_REFUSING = 1, FL_MODE_RELEASING = 2, FL_MODE_STOPPING = 4 };
 
 enum fl_message_type {
     // An engine to the keeper.
-    FL_MESSAGE_READY = 1, // started; owns nothing yet
-    FL_MESSAGE_SERVING,   // has taken over what it was sent. value: VMs
+    FL_MESSAGE_READY = 1, // started; owns nothing yet. With what life.h is about
+    FL_MESSAGE_SERVING,   // has taken over what it was sent; likewise. value: VMs
     FL_MESSAGE_PUT,       // (a part of) a record. other: a connection that it takes the place of
     FL_MESSAGE_DROP,      // a record
     FL_MESSAGE_ACCEPT,    // other: the listener; id: of the connection to be

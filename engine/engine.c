@@ -2,14 +2,17 @@
 #include "engine/engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "engine/clock.h"
 #include "engine/closer.h"
 #include "engine/frame_cache.h"
 #include "engine/io_pool.h"
+#include "engine/life.h"
 #include "engine/worker.h"
 
 enum { READERS_MIN = 4, VMS_AT_START = 64, DESCRIPTORS_MOST = 1 << 18 };
@@ -43,6 +46,19 @@ static void raise_descriptor_limit(void)
     }
 }
 
+// The table of descriptors grows now: once there are threads, each time that it doubles waits 10 to
+// 30 ms for the kernel, and a successor that takes VMs over has no such time.
+static void make_room_for_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == 0)
+        return;
+    rlim_t most = limit.rlim_cur < DESCRIPTORS_MOST ? limit.rlim_cur : DESCRIPTORS_MOST;
+    int top = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)most - 1);
+    if (top >= 0)
+        close(top);
+}
+
 static int start_workers(struct fl_engine *engine)
 {
     engine->workers = calloc(engine->options.workers, sizeof(*engine->workers));
@@ -60,12 +76,27 @@ static int start_workers(struct fl_engine *engine)
             return error;
         engine->worker_count++;
     }
+    for (unsigned i = 0; i < engine->worker_count; i++) {
+        while (sem_wait(&engine->begun) != 0) {
+        }
+    }
     return 0;
+}
+
+// The control thread is the first of those whose lives are seen.
+static int begin_life(struct fl_engine *engine)
+{
+    int error = fl_life_new(1 + engine->options.workers, &engine->life_fd, &engine->life);
+    if (!error)
+        fl_life_begin(engine->life, 0);
+    return error;
 }
 
 static int start(struct fl_engine *engine)
 {
     int error = fl_closer_start();
+    if (!error)
+        error = begin_life(engine);
     if (!error)
         error = fl_mailbox_init(&engine->control);
     if (error)
@@ -86,6 +117,7 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
     if (!engine)
         return -ENOMEM;
     raise_descriptor_limit();
+    make_room_for_descriptors();
     engine->options = *options;
     if (engine->options.workers == 0)
         engine->options.workers = cores();
@@ -94,6 +126,8 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
     engine->next_vm_id = 1;
     engine->started_ns = fl_now();
     engine->control.event_fd = -1;
+    engine->life_fd = -1;
+    sem_init(&engine->begun, 0, 0);
     rcu_register_thread();
     int error = start(engine);
     if (error) {
@@ -121,6 +155,9 @@ void fl_engine_stop(struct fl_engine *engine)
         cds_lfht_destroy(engine->vms, NULL);
     if (engine->control.event_fd >= 0)
         fl_mailbox_fini(&engine->control);
+    if (engine->life_fd >= 0)
+        close(engine->life_fd);
+    sem_destroy(&engine->begun);
     rcu_unregister_thread();
     free(engine);
 }

@@ -4,6 +4,7 @@
 #ifndef FAULTLINE_ENGINE_ENGINE_H
 #define FAULTLINE_ENGINE_ENGINE_H
 
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@ struct fl_cache;
 struct fl_images;
 struct fl_io_pool;
 struct fl_kept;
+struct fl_life;
 struct fl_worker;
 
 struct fl_engine_options {
@@ -42,6 +44,9 @@ struct fl_engine {
     struct fl_images
         *images; // of the store; NULL for a raw file. Set and freed by who starts the engine
     struct fl_kept *kept; // what the keeper holds; likewise
+    struct fl_life *life; // by which the keeper sees us die
+    int life_fd;          // its memfd
+    sem_t begun;          // posted by each worker that has
     struct fl_worker *workers;
     unsigned worker_count;
     struct fl_mailbox control; // mail to the control thread

@@ -127,12 +127,13 @@ static void run_due(struct fl_keeper *keeper)
         fl_keeper_start_standby(keeper);
 }
 
-// Both descriptors of a child lead here: whichever was ready, both are looked at.
+// All descriptors of a child lead here: whichever was ready, all are looked at.
 static void on_child(struct fl_keeper *keeper, struct fl_child *child)
 {
     fl_keeper_receive(keeper, child);
     if (child->phase == FL_CHILD_TAKING_OVER)
         fl_keeper_go_on_sending(keeper, child);
+    fl_keeper_child_over(keeper, child);
     fl_keeper_child_ended(keeper, child); // may free it
 }
 

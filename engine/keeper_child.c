@@ -15,6 +15,7 @@
 
 #include "engine/clock.h"
 #include "engine/keeper.h"
+#include "engine/life.h"
 #include "engine/server.h"
 
 enum { ARGS_MAX = 256 };
@@ -75,9 +76,29 @@ int fl_child_start(int executable, char *const *argv, struct fl_child **ret_chil
         free(child);
         return error;
     }
+    child->life = child->lifeless = -1;
     child->since_ns = fl_now();
     *ret_child = child;
     return 0;
+}
+
+int fl_child_watch_life(struct fl_child *child, int life)
+{
+    if (child->life >= 0) { // as it was READY
+        close(life);
+        return 0;
+    }
+    child->life = life;
+    child->lifeless = fl_life_watch(life);
+    return child->lifeless < 0 ? child->lifeless : 0;
+}
+
+bool fl_child_is_over(struct fl_child *child)
+{
+    struct pollfd ended[2] = {{.fd = child->lifeless, .events = POLLIN},
+                              {.fd = child->pidfd, .events = POLLIN}};
+    child->over = child->over || poll(ended, 2, 0) > 0;
+    return child->over;
 }
 
 int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child)
@@ -98,6 +119,7 @@ int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child)
     child->pid = pid;
     child->pidfd = pidfd;
     child->channel = channel;
+    child->life = child->lifeless = -1;
     child->phase = FL_CHILD_SERVING;
     child->since_ns = fl_now();
     *ret_child = child;
@@ -139,6 +161,10 @@ void fl_child_free(struct fl_child *child)
 {
     if (child->channel >= 0)
         close(child->channel);
+    if (child->life >= 0)
+        close(child->life);
+    if (child->lifeless >= 0)
+        close(child->lifeless);
     close(child->pidfd);
     free(child);
 }

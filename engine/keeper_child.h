@@ -24,8 +24,11 @@ struct fl_child {
     struct cds_list_head link;
     pid_t pid;
     int pidfd;
-    int channel; // -1 once it has ended
-    bool born;   // we started it: its end is ours to collect
+    int channel;  // -1 once it has ended
+    int life;     // memfd of life.h; -1: none yet
+    int lifeless; // readable once none of its threads runs any more; -1: not watched
+    bool over;    // and that was seen
+    bool born;    // we started it: its end is ours to collect
     enum fl_child_phase phase;
     uint64_t since_ns; // when the phase began
     // While it takes over: what to send next.
@@ -40,6 +43,10 @@ struct fl_child {
 int fl_child_start(int executable, char *const *argv, struct fl_child **ret_child);
 // One that runs already, at the other end of the channel. Takes the channel.
 int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child);
+// Takes the descriptor. Its end will be seen before its memory is freed.
+int fl_child_watch_life(struct fl_child *child, int life);
+// True from the moment on when none of its threads runs any more, or its end has come.
+bool fl_child_is_over(struct fl_child *child);
 void fl_child_set_phase(struct fl_child *child, enum fl_child_phase phase);
 void fl_child_kill(struct fl_child *child);
 // Its end, in words; -EAGAIN if it has not come. ret_status: its exit status, -1 if a signal ended

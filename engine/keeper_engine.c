@@ -65,6 +65,15 @@ int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child)
     return 0;
 }
 
+int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int life)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = child};
+    int error = fl_child_watch_life(child, life);
+    if (error || child->lifeless < 0)
+        return error;
+    return epoll_ctl(keeper->epoll_fd, EPOLL_CTL_ADD, child->lifeless, &event) != 0 ? -errno : 0;
+}
+
 // --- starting ---
 
 static void pause_before_next(struct fl_keeper *keeper)
@@ -235,6 +244,19 @@ static void log_end(const struct fl_keeper *keeper, const struct fl_child *child
            "event=%s pid=%d reason=\"%s\" vms=%" PRIu64,
            keeper->engine_ended ? "engine_ended" : "engine_died", (int)child->pid, words,
            keeper->records.vms);
+}
+
+// Its memory is still being freed, which VMs need not wait for. How it ended is not known yet.
+void fl_keeper_child_over(struct fl_keeper *keeper, struct fl_child *child)
+{
+    // Before anything has served, its exit status decides what is to be done.
+    if (keeper->serving != child || keeper->generation == 0 || !fl_child_is_over(child))
+        return;
+    fl_keeper_receive(keeper, child); // its last words
+    if (keeper->serving != child || keeper->engine_ended)
+        return;
+    serving_ended(keeper, child, child->phase, -1, "it ended");
+    fl_keeper_tell_news(keeper);
 }
 
 void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child)

@@ -50,7 +50,7 @@ static void from_manager(void *arg, const char *name, int fd)
 
 // --- from itself, before an exec ---
 
-static void take_engine(struct fl_keeper *keeper, int channel, pid_t pid)
+static void take_engine(struct fl_keeper *keeper, int channel, int life, pid_t pid)
 {
     struct fl_child *child = NULL;
     int error = fl_child_adopt(channel, pid, &child);
@@ -61,20 +61,27 @@ static void take_engine(struct fl_keeper *keeper, int channel, pid_t pid)
         return;
     }
     keeper->serving = child;
+    error = life < 0 ? 0 : fl_keeper_watch_life(keeper, child, life);
+    if (error) // its end will be seen later, that is all
+        fl_log(FL_LOG_WARNING, "event=watch_failed pid=%d reason=\"%s\"", (int)pid,
+               strerror(-error));
 }
 
-// Lines "NAME VALUE FD", and one "engine PID CHANNEL" with the counts so far.
+// Lines "NAME VALUE FD", and one "engine PID CHANNEL LIFE" with the counts so far.
 static void take_line(struct fl_keeper *keeper, const char *line)
 {
     char name[FL_RECORD_NAME];
     uint64_t value = 0;
     int fd = -1;
+    int life = -1;
     int pid = 0;
     // NOLINTBEGIN(cert-err34-c): what this very program has printed
-    if (sscanf(line, "engine %d %d %" SCNu64 " %" SCNu64 " %" SCNu64, &pid, &fd,
-               &keeper->generation, &keeper->deaths, &keeper->upgrade.count) == 5) {
+    if (sscanf(line, "engine %d %d %d %" SCNu64 " %" SCNu64 " %" SCNu64, &pid, &fd, &life,
+               &keeper->generation, &keeper->deaths, &keeper->upgrade.count) == 6) {
         fcntl(fd, F_SETFD, FD_CLOEXEC);
-        take_engine(keeper, fd, pid);
+        if (life >= 0)
+            fcntl(life, F_SETFD, FD_CLOEXEC);
+        take_engine(keeper, fd, life, pid);
     } else if (sscanf(line, "%63s %" SCNu64 " %d", name, &value, &fd) == 3) {
         // NOLINTEND(cert-err34-c)
         if (fd >= 0)
@@ -126,9 +133,12 @@ static int write_list(struct fl_keeper *keeper, FILE *list)
     const struct fl_record *record = NULL;
     while ((record = fl_records_next(&keeper->records, record)) != NULL)
         list_record(list, record);
-    fprintf(list, "engine %d %d %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", (int)keeper->serving->pid,
-            keeper->serving->channel, keeper->generation, keeper->deaths, keeper->upgrade.count);
+    fprintf(list, "engine %d %d %d %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+            (int)keeper->serving->pid, keeper->serving->channel, keeper->serving->life,
+            keeper->generation, keeper->deaths, keeper->upgrade.count);
     pass_on(keeper->serving->channel);
+    if (keeper->serving->life >= 0)
+        pass_on(keeper->serving->life);
     return fflush(list) == 0 ? 0 : -errno;
 }
 
@@ -185,6 +195,8 @@ int fl_keeper_exec(struct fl_keeper *keeper, int executable)
         }
     }
     fcntl(keeper->serving->channel, F_SETFD, FD_CLOEXEC);
+    if (keeper->serving->life >= 0)
+        fcntl(keeper->serving->life, F_SETFD, FD_CLOEXEC);
     fclose(list);
     return error;
 }
@@ -204,7 +216,7 @@ static int first_answer(int channel, int pidfd, struct fl_message *message, int 
 }
 
 // All that it holds. What came from the store is replaced by the same from it.
-static int take_all(struct fl_keeper *keeper, int channel, int pidfd)
+static int take_all(struct fl_keeper *keeper, int channel, int pidfd, int *ret_life)
 {
     static struct fl_message message;
     int fds[FL_CHANNEL_FDS];
@@ -212,8 +224,10 @@ static int take_all(struct fl_keeper *keeper, int channel, int pidfd)
         int got = first_answer(channel, pidfd, &message, fds);
         if (got != 1)
             return got;
-        if (message.type == FL_MESSAGE_SERVING)
+        if (message.type == FL_MESSAGE_SERVING) {
+            *ret_life = fds[0];
             return 0;
+        }
         if (message.type == FL_MESSAGE_PUT)
             fl_records_put(&keeper->records, &message, fds);
         fl_channel_close_fds(fds);
@@ -230,6 +244,7 @@ static int from_engine(struct fl_keeper *keeper)
     char path[PATH_MAX];
     struct fl_message hello = {.type = FL_MESSAGE_HELLO, .slots = 1, .mask = 1};
     struct ucred peer = {0};
+    int life = -1;
     socklen_t size = sizeof(peer);
     int length = snprintf(path, sizeof(path), "%s" FL_KEEPER_SUFFIX, keeper->options->control);
     int channel =
@@ -243,7 +258,7 @@ static int from_engine(struct fl_keeper *keeper)
     if (!error && pidfd < 0)
         error = -errno;
     if (!error)
-        error = take_all(keeper, channel, pidfd);
+        error = take_all(keeper, channel, pidfd, &life);
     if (pidfd >= 0)
         close(pidfd);
     if (error) {
@@ -252,7 +267,7 @@ static int from_engine(struct fl_keeper *keeper)
         close(channel);
         return error == -EBUSY ? error : 0;
     }
-    take_engine(keeper, channel, peer.pid);
+    take_engine(keeper, channel, life, peer.pid);
     if (!keeper->serving)
         return 0;
     fl_log(FL_LOG_INFO, "event=took_over engine=%d vms=%" PRIu64, (int)peer.pid,

@@ -61,11 +61,13 @@ struct fl_keeper {
 
 // keeper_engine.c
 int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child);
+int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int life);
 void fl_keeper_start_standby(struct fl_keeper *keeper);
 void fl_keeper_promote(struct fl_keeper *keeper);
 void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_served(struct fl_keeper *keeper, struct fl_child *child, uint64_t vms);
 void fl_keeper_retire(struct fl_keeper *keeper, struct fl_child *child);
+void fl_keeper_child_over(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_send(struct fl_child *child, uint32_t type, uint64_t value);
 void fl_keeper_tell_news(struct fl_keeper *keeper);

@@ -66,10 +66,20 @@ static void put(struct fl_keeper *keeper, const struct fl_message *message, int 
                (unsigned long long)message->id, strerror(-error));
 }
 
-static void ready(struct fl_keeper *keeper, struct fl_child *child)
+static void watch_life(struct fl_keeper *keeper, struct fl_child *child, int fds[FL_CHANNEL_FDS])
+{
+    int error = fds[0] < 0 ? -EPROTO : fl_keeper_watch_life(keeper, child, fds[0]);
+    fds[0] = -1;
+    if (error) // its end will be seen later, that is all
+        fl_log(FL_LOG_WARNING, "event=watch_failed pid=%d reason=\"%s\"", (int)child->pid,
+               strerror(-error));
+}
+
+static void ready(struct fl_keeper *keeper, struct fl_child *child, int fds[FL_CHANNEL_FDS])
 {
     if (child->phase != FL_CHILD_STARTING)
         return;
+    watch_life(keeper, child, fds);
     fl_child_set_phase(child, FL_CHILD_READY);
     if (keeper->serving)
         fl_log(FL_LOG_INFO, "event=engine_ready pid=%d", (int)child->pid);
@@ -127,7 +137,7 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
         if (got != 1)
             break;
         if (message.type == FL_MESSAGE_READY)
-            ready(keeper, child);
+            ready(keeper, child, fds);
         else if (keeper->serving == child)
             from_serving(keeper, child, &message, fds);
         fl_channel_close_fds(fds);

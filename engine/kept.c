@@ -69,6 +69,13 @@ static void send_type(struct fl_kept *kept, enum fl_message_type type, uint64_t 
     send_message(kept, &message, NULL);
 }
 
+// With that by which our end is seen.
+static void send_life(struct fl_kept *kept, enum fl_message_type type, uint64_t value)
+{
+    struct fl_message message = {.type = type, .value = value, .slots = 1, .mask = 1};
+    send_message(kept, &message, &kept->server->engine->life_fd);
+}
+
 static void handle(struct fl_kept *kept, const struct fl_message *message, int fds[FL_CHANNEL_FDS])
 {
     switch (message->type) {
@@ -147,7 +154,7 @@ int fl_kept_start(struct fl_server *server, int channel, struct fl_kept **ret_ke
     fcntl(channel, F_SETFD, FD_CLOEXEC);
     int error = watch(kept, channel);
     if (!error)
-        send_type(kept, FL_MESSAGE_READY, (uint64_t)getpid());
+        send_life(kept, FL_MESSAGE_READY, (uint64_t)getpid());
     return error;
 }
 
@@ -314,7 +321,7 @@ int fl_kept_upgrade(struct fl_kept *kept, const char *path, bool keeper_too)
 
 void fl_kept_serving(struct fl_kept *kept)
 {
-    send_type(kept, FL_MESSAGE_SERVING, kept->server->engine->vm_count);
+    send_life(kept, FL_MESSAGE_SERVING, kept->server->engine->vm_count);
 }
 
 void fl_kept_pong(struct fl_kept *kept, uint64_t oldest_ns)

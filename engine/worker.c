@@ -19,6 +19,7 @@
 #include "engine/closer.h"
 #include "engine/fault.h"
 #include "engine/fill.h"
+#include "engine/life.h"
 #include "engine/log.h"
 #include "engine/point.h"
 #include "engine/procfs.h"
@@ -340,6 +341,8 @@ static void *worker_main(void *argument)
 {
     struct fl_worker *worker = argument;
     set_priority(worker);
+    fl_life_begin(worker->engine->life, 1 + worker->index);
+    sem_post(&worker->engine->begun);
     rcu_register_thread();
     work(worker);
     rcu_unregister_thread();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -56,4 +57,50 @@ Test(vm_state, is_sparse)
     cr_assert_lt(status.st_blocks * 512, 64 << 10);
     fl_vm_state_unmap(state);
     close(fd);
+}
+
+// What comes from another process is looked at before it is believed.
+Test(vm_state, of_a_predecessor_is_checked)
+{
+    struct fl_layout layout = {.page_shift = 12, .regions = 1};
+    layout.region[0] = (struct fl_region){.base = 1 << 20, .bytes = 1 << 20};
+    const char *reason = NULL;
+    struct fl_vm_state *state = NULL;
+    struct fl_vm_state *again = NULL;
+    int fd = -1;
+    cr_assert_eq(fl_layout_finish(&layout, &reason), 0);
+    cr_assert_eq(fl_vm_state_create(3, 42, "an-image", &layout, &fd, &state), 0);
+    cr_assert_eq(fl_vm_state_open(fd, &again), 0);
+    cr_expect_eq(again->pid, 42);
+    fl_vm_state_unmap(again);
+    cr_expect_neq(ftruncate(fd, 1), 0, "it could be cut off under who has mapped it");
+
+    state->version++;
+    cr_expect_eq(fl_vm_state_open(fd, &again), -EPROTONOSUPPORT);
+    state->version--;
+    state->layout.region[0].bytes += 4096;
+    cr_expect_eq(fl_vm_state_open(fd, &again), -EINVAL);
+    state->layout.region[0].bytes -= 4096;
+    state->layout.regions = FL_REGIONS_MAX + 1;
+    cr_expect_eq(fl_vm_state_open(fd, &again), -EINVAL);
+    state->layout.regions = 1;
+    state->installed_offset += 8;
+    cr_expect_eq(fl_vm_state_open(fd, &again), -EINVAL);
+    state->installed_offset -= 8;
+    memset(state->image, 'x', sizeof(state->image));
+    cr_expect_eq(fl_vm_state_open(fd, &again), -EINVAL);
+    state->image[1] = '\0';
+    cr_assert_eq(fl_vm_state_open(fd, &again), 0);
+    fl_vm_state_unmap(again);
+    fl_vm_state_unmap(state);
+    close(fd);
+
+    int small = memfd_create("small", MFD_CLOEXEC);
+    cr_expect_eq(fl_vm_state_open(small, &again), -EINVAL);
+    close(small);
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    cr_expect_eq(fl_vm_state_open(ends[0], &again), -EINVAL);
+    close(ends[0]);
+    close(ends[1]);
 }

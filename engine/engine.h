@@ -54,7 +54,8 @@ struct fl_engine {
     unsigned vm_count;         // control thread
     uint64_t next_vm_id;       // control thread
     uint64_t started_ns;
-    uint64_t refused; // control thread
+    uint64_t oldest_wait_ns; // control thread: of a fault for storage, at the last heartbeat
+    uint64_t refused;        // control thread
     uint64_t attached;
 };
 

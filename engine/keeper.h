@@ -16,7 +16,8 @@ struct fl_keeper_options {
     const char *control;      // path of the control API
     uint64_t stop_timeout_ms; // for VMs to be filled at the end
     uint64_t hang_timeout_ms; // after which an engine that does not answer is killed
-    uint64_t trial_ms;        // for which an upgraded engine must live
+    uint64_t fault_timeout_ms; // after which an engine resolves every fault, one way or the other
+    uint64_t trial_ms;         // for which an upgraded engine must live
 };
 
 // The variable that names the descriptor of a list of what a keeper hands to itself over an exec.

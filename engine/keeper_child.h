@@ -35,6 +35,7 @@ struct fl_child {
     const struct fl_record *next;
     uint32_t next_slot;
     uint64_t pinged_ns; // 0: no answer is outstanding
+    uint64_t oldest_ns; // for how long its oldest fault was waiting for storage when it answered
     uint64_t ended_ns;  // when its channel ended, and it should be about to end itself; 0: not yet
 };
 

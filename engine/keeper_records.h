@@ -22,8 +22,8 @@ struct fl_record {
     uint32_t slots;
     uint64_t id;
     uint64_t value;
-    // Of a VM: how many of its faults had been read when one was seen waiting, and since when.
-    uint64_t faults_seen;
+    // Of a VM: how much had been read of it when a message was seen waiting, and since when.
+    uint64_t read_seen;
     uint64_t waiting_since_ns; // 0: nobody waits
     int fd[];                  // [slots], -1 where there is none
 };

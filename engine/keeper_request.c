@@ -109,6 +109,7 @@ static void from_serving(struct fl_keeper *keeper, struct fl_child *child,
         break;
     case FL_MESSAGE_PONG:
         child->pinged_ns = 0;
+        child->oldest_ns = message->value;
         break;
     case FL_MESSAGE_UPGRADE:
         fl_keeper_upgrade(keeper, message->text, message->value);

@@ -19,17 +19,18 @@
 #define END_LIMIT (500 * FL_NS_PER_MS)
 #define YIELD_LIMIT (500 * FL_NS_PER_MS) // its workers are at the end of a round by then
 
-// Faults of the VM that were read so far, as its owner counts them.
-static uint64_t faults_read(const struct fl_record *record)
+// A number that grows with every message of the VM that is read, as its owner counts them.
+static uint64_t messages_read(const struct fl_record *record)
 {
-    uint64_t count = 0;
-    off_t at = offsetof(struct fl_vm_state, counters) + offsetof(struct fl_vm_counters, faults);
-    if (pread(record->fd[FL_VM_STATE], &count, sizeof(count), at) != (ssize_t)sizeof(count))
+    struct fl_vm_counters counters;
+    off_t at = offsetof(struct fl_vm_state, counters);
+    if (pread(record->fd[FL_VM_STATE], &counters, sizeof(counters), at) !=
+        (ssize_t)sizeof(counters))
         return 0;
-    return count;
+    return fl_counter_get(&counters.faults) + fl_counter_get(&counters.removed);
 }
 
-// True if a fault of this VM has been waiting to be read for too long: faults can be seen there at
+// True if a message of this VM has been waiting to be read for too long: some can be seen there at
 // every look, and none was read in between.
 static bool waits_too_long(struct fl_record *record, bool readable, uint64_t now, uint64_t limit)
 {
@@ -37,10 +38,10 @@ static bool waits_too_long(struct fl_record *record, bool readable, uint64_t now
         record->waiting_since_ns = 0;
         return false;
     }
-    uint64_t count = faults_read(record);
-    if (!record->waiting_since_ns || count != record->faults_seen)
+    uint64_t count = messages_read(record);
+    if (!record->waiting_since_ns || count != record->read_seen)
         record->waiting_since_ns = now;
-    record->faults_seen = count;
+    record->read_seen = count;
     return now - record->waiting_since_ns > limit;
 }
 
@@ -98,6 +99,11 @@ static void look_at_serving(struct fl_keeper *keeper, uint64_t now)
     }
     if (!serves)
         return;
+    // It would have poisoned the page by now, if all were well with it.
+    if (child->oldest_ns > keeper->options->fault_timeout_ms * FL_NS_PER_MS + limit) {
+        hangs(keeper, "a fault that it has read waits for longer than it should", 0);
+        return;
+    }
     uint64_t vm = find_unread(keeper, now, limit);
     if (vm) {
         hangs(keeper, "it does not read the faults of a VM", vm);

@@ -32,6 +32,7 @@ static void came_back(void *control, struct fl_mail *mail)
         pulse->oldest_ns = beat->oldest_ns;
     if (--pulse->outstanding > 0)
         return;
+    pulse->server->engine->oldest_wait_ns = pulse->oldest_ns;
     fl_kept_pong(pulse->server->engine->kept, pulse->oldest_ns);
     free(pulse);
 }

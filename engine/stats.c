@@ -60,6 +60,7 @@ void fl_stats_collect(const struct fl_engine *engine, struct fl_stats *ret_stats
     ret_stats->vms = engine->vm_count;
     ret_stats->attached = engine->attached;
     ret_stats->refused = engine->refused;
+    ret_stats->oldest_wait_ns = engine->oldest_wait_ns;
     for (unsigned i = 0; i < engine->worker_count; i++)
         add_worker(ret_stats, &engine->workers[i].stats);
     ret_stats->cache = fl_cache_stats(engine->cache);

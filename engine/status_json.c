@@ -61,10 +61,11 @@ static json_t *latency(const struct fl_stats *stats)
 
 static json_t *faults(const struct fl_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "read", (json_int_t)stats->faults,
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "read", (json_int_t)stats->faults,
                      "installed", (json_int_t)stats->installed, "zeroed", (json_int_t)stats->zeroed,
                      "poisoned", (json_int_t)stats->poisoned, "duplicates",
-                     (json_int_t)stats->duplicates, "parked", (json_int_t)stats->parked);
+                     (json_int_t)stats->duplicates, "parked", (json_int_t)stats->parked,
+                     "oldest_wait_ms", (json_int_t)(stats->oldest_wait_ns / FL_NS_PER_MS));
 }
 
 static json_t *cache(const struct fl_stats *stats)

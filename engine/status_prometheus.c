@@ -2,11 +2,14 @@
 #include "engine/status.h"
 
 #include <inttypes.h>
+#include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/clock.h"
 #include "engine/engine.h"
+#include "engine/kept.h"
 #include "engine/stats.h"
 
 static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
@@ -35,6 +38,26 @@ static void write_faults(FILE *out, const struct fl_stats *stats)
            stats->zeroed_pages);
     metric(out, "pages_removed_total", "counter", "4 KiB pages that guests gave back.",
            stats->removed_pages);
+}
+
+static void write_keeper(FILE *out, const struct fl_engine *engine, const struct fl_stats *stats)
+{
+    json_int_t generation = 0;
+    json_int_t deaths = 0;
+    json_t *news = json_loads(fl_kept_news(engine->kept), JSON_DECODE_ANY, NULL);
+    bool kept = json_unpack(news, "{s:I, s:I}", "generation", &generation, "deaths", &deaths) == 0;
+    json_decref(news);
+    metric(out, "keeper_up", "gauge", "1 if a keeper would start another engine.", kept);
+    metric(out, "engine_generation", "gauge", "Engines that have served under this keeper.",
+           (uint64_t)generation);
+    metric(out, "engine_deaths_total", "counter", "Engines that died under this keeper.",
+           (uint64_t)deaths);
+    fprintf(out,
+            "# HELP faultline_fault_oldest_wait_seconds How long the oldest fault has been waiting "
+            "for storage, at the last heartbeat.\n"
+            "# TYPE faultline_fault_oldest_wait_seconds gauge\n"
+            "faultline_fault_oldest_wait_seconds %.3f\n",
+            (double)stats->oldest_wait_ns / (double)FL_NS_PER_S);
 }
 
 static void write_cache(FILE *out, const struct fl_stats *stats)
@@ -82,6 +105,7 @@ char *fl_status_prometheus(struct fl_engine *engine)
     }
     fl_stats_collect(engine, stats);
     write_faults(out, stats);
+    write_keeper(out, engine, stats);
     write_cache(out, stats);
     write_latency(out, stats);
     free(stats);

@@ -131,6 +131,7 @@ int cmd_serve(int argc, char **argv)
     serve.keeper.argv = argv;
     serve.keeper.control = serve.server.control;
     serve.keeper.stop_timeout_ms = serve.server.engine.stop_timeout_ms;
+    serve.keeper.fault_timeout_ms = serve.server.engine.read_timeout_ms;
     return fl_keeper_run(&serve.keeper);
 }
 

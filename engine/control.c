@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <limits.h>
 #include <microhttpd.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,19 +11,17 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/control_request.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
-#include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/server.h"
 #include "engine/status.h"
-#include "snapshot/read.h"
 
-enum { BODY_MAX = 65536, TIMEOUT_S = 10, CLIENTS_MAX = 256 };
+enum { TIMEOUT_S = 10, CLIENTS_MAX = 256 };
 
 struct fl_control {
     struct fl_source source; // libmicrohttpd's epoll descriptor
@@ -34,165 +31,41 @@ struct fl_control {
     struct MHD_Daemon *daemon;
 };
 
-// What a client has sent so far.
-struct request {
-    char *body;
-    size_t used;
-    bool too_long;
-};
-
-// --- answers ---
-
-static enum MHD_Result send_text(struct MHD_Connection *client, unsigned status, const char *type,
-                                 char *text)
-{
-    if (!text)
-        return MHD_NO;
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
-    if (!response) {
-        free(text);
-        return MHD_NO;
-    }
-    MHD_add_response_header(response, "Content-Type", type);
-    enum MHD_Result result = MHD_queue_response(client, status, response);
-    MHD_destroy_response(response);
-    return result;
-}
-
-static enum MHD_Result send_error(struct MHD_Connection *client, unsigned status,
-                                  const char *reason)
-{
-    json_t *error = json_pack("{s:s}", "error", reason);
-    char *text = json_dumps(error, JSON_COMPACT);
-    json_decref(error);
-    return send_text(client, status, "application/json", text);
-}
-
-// --- POST /v1/listeners ---
-
-struct order {
-    const char *image;
-    const char *socket;
-    struct fl_socket_access access;
-};
-
-static const char *read_order(const json_t *body, const struct fl_socket_access *defaults,
-                              struct order *order)
-{
-    json_int_t uid = -1;
-    json_int_t gid = -1;
-    json_int_t mode = (json_int_t)defaults->mode;
-    if (json_unpack((json_t *)body, "{s:s, s:s, s?:I, s?:I, s?:I !}", "image", &order->image,
-                    "socket", &order->socket, "uid", &uid, "gid", &gid, "mode", &mode) != 0)
-        return "the body must be {\"image\": NAME, \"socket\": PATH, \"uid\": N, \"gid\": N, "
-               "\"mode\": N}";
-    if (order->socket[0] != '/')
-        return "the socket's path is not absolute";
-    if (uid < -1 || gid < -1 || uid >= UINT32_MAX || gid >= UINT32_MAX || mode < 0 || mode > 0777)
-        return "uid, gid or mode is out of range";
-    order->access = (struct fl_socket_access){(mode_t)mode, uid < 0 ? defaults->uid : (uid_t)uid,
-                                              gid < 0 ? defaults->gid : (gid_t)gid};
-    return NULL;
-}
-
-static bool image_exists(const struct fl_server *server, const char *name)
-{
-    char path[PATH_MAX];
-    struct stat status;
-    if (!fl_name_valid(name))
-        return false;
-    int length =
-        snprintf(path, sizeof(path), "%s/%s.img", fl_reader_images_dir(server->reader), name);
-    return length < (int)sizeof(path) && stat(path, &status) == 0;
-}
-
-static enum MHD_Result obey(struct fl_server *server, struct MHD_Connection *client,
-                            const struct order *order)
-{
-    const char *reason = NULL;
-    if (server->refusing)
-        return send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
-                          "the engine takes no new VM: it is draining or stopping");
-    if (!image_exists(server, order->image))
-        return send_error(client, MHD_HTTP_NOT_FOUND, "the store has no image of this name");
-    int error =
-        fl_listener_add(server, order->image, order->socket, &order->access, false, &reason);
-    if (error)
-        return send_error(client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST,
-                          reason);
-    json_t *answer = json_pack("{s:s, s:s}", "image", order->image, "socket", order->socket);
-    char *text = json_dumps(answer, JSON_COMPACT);
-    json_decref(answer);
-    return send_text(client, MHD_HTTP_CREATED, "application/json", text);
-}
-
-// The body as JSON; NULL after an error was sent.
-static json_t *read_body(struct MHD_Connection *client, const struct request *request,
-                         enum MHD_Result *ret_result)
-{
-    json_error_t where;
-    if (request->too_long) {
-        *ret_result =
-            send_error(client, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than 65536 bytes");
-        return NULL;
-    }
-    json_t *body = json_loadb(request->body ? request->body : "", request->used,
-                              JSON_REJECT_DUPLICATES, &where);
-    if (!body)
-        *ret_result = send_error(client, MHD_HTTP_BAD_REQUEST, "the body is not JSON");
-    return body;
-}
-
-static enum MHD_Result post_listener(struct fl_server *server, struct MHD_Connection *client,
-                                     const struct request *request)
-{
-    struct order order;
-    enum MHD_Result result = MHD_NO;
-    json_t *body = read_body(client, request, &result);
-    if (!body)
-        return result;
-    const char *reason = read_order(body, &server->options->access, &order);
-    result =
-        reason ? send_error(client, MHD_HTTP_BAD_REQUEST, reason) : obey(server, client, &order);
-    json_decref(body);
-    return result;
-}
-
-// --- the others ---
+// --- requests of the whole server ---
 
 static enum MHD_Result post_drain(struct fl_server *server, struct MHD_Connection *client,
-                                  const struct request *request)
+                                  const struct fl_request *request)
 {
     int populate = 0;
     enum MHD_Result result = MHD_NO;
-    json_t *body = read_body(client, request, &result);
+    json_t *body = fl_control_read_body(client, request, &result);
     if (!body)
         return result;
     if (json_unpack(body, "{s?:b !}", "populate", &populate) != 0) {
-        result =
-            send_error(client, MHD_HTTP_BAD_REQUEST, "the body must be {\"populate\": BOOLEAN}");
+        result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
+                                       "the body must be {\"populate\": BOOLEAN}");
     } else {
         fl_server_drain(server, populate != 0);
-        result = send_text(client, MHD_HTTP_OK, "application/json", fl_status_json(server->engine));
+        result = fl_control_send(client, MHD_HTTP_OK, "application/json",
+                                 fl_status_json(server->engine));
     }
     json_decref(body);
     return result;
 }
 
 static enum MHD_Result get_status(struct fl_server *server, struct MHD_Connection *client,
-                                  const struct request *request)
+                                  const struct fl_request *request)
 {
     (void)request;
-    return send_text(client, MHD_HTTP_OK, "application/json", fl_status_json(server->engine));
+    return fl_control_send(client, MHD_HTTP_OK, "application/json", fl_status_json(server->engine));
 }
 
 static enum MHD_Result get_metrics(struct fl_server *server, struct MHD_Connection *client,
-                                   const struct request *request)
+                                   const struct fl_request *request)
 {
     (void)request;
-    return send_text(client, MHD_HTTP_OK, "text/plain; version=0.0.4",
-                     fl_status_prometheus(server->engine));
+    return fl_control_send(client, MHD_HTTP_OK, "text/plain; version=0.0.4",
+                           fl_status_prometheus(server->engine));
 }
 
 static bool upgrading(const struct fl_server *server)
@@ -206,27 +79,29 @@ static bool upgrading(const struct fl_server *server)
 }
 
 static enum MHD_Result post_upgrade(struct fl_server *server, struct MHD_Connection *client,
-                                    const struct request *request)
+                                    const struct fl_request *request)
 {
     const char *engine = "";
     int keeper = 0;
     enum MHD_Result result = MHD_NO;
-    json_t *body = read_body(client, request, &result);
+    json_t *body = fl_control_read_body(client, request, &result);
     if (!body)
         return result;
     if (json_unpack(body, "{s?:s, s?:b !}", "engine", &engine, "keeper", &keeper) != 0 ||
         (engine[0] != '\0' && engine[0] != '/')) {
-        result = send_error(client, MHD_HTTP_BAD_REQUEST,
-                            "the body must be {\"engine\": ABSOLUTE PATH, \"keeper\": BOOLEAN}");
+        result = fl_control_send_error(
+            client, MHD_HTTP_BAD_REQUEST,
+            "the body must be {\"engine\": ABSOLUTE PATH, \"keeper\": BOOLEAN}");
     } else if (upgrading(server)) {
-        result = send_error(client, MHD_HTTP_CONFLICT, "an upgrade is under way");
+        result = fl_control_send_error(client, MHD_HTTP_CONFLICT, "an upgrade is under way");
     } else {
         int error = fl_kept_upgrade(server->engine->kept, engine, keeper != 0);
-        result = error ? send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                    error == -ENOTCONN ? "the engine has no keeper"
-                                                       : "the path of the engine is too long")
-                       : send_text(client, MHD_HTTP_ACCEPTED, "application/json",
-                                   fl_status_json(server->engine));
+        result =
+            error ? fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                          error == -ENOTCONN ? "the engine has no keeper"
+                                                             : "the path of the engine is too long")
+                  : fl_control_send(client, MHD_HTTP_ACCEPTED, "application/json",
+                                    fl_status_json(server->engine));
     }
     json_decref(body);
     return result;
@@ -238,19 +113,21 @@ struct route {
     const char *path;
     const char *method;
     enum MHD_Result (*answer)(struct fl_server *server, struct MHD_Connection *client,
-                              const struct request *request);
+                              const struct fl_request *request);
 };
 
 static const struct route routes[] = {
     {"/v1/status", MHD_HTTP_METHOD_GET, get_status},
     {"/metrics", MHD_HTTP_METHOD_GET, get_metrics},
-    {"/v1/listeners", MHD_HTTP_METHOD_POST, post_listener},
+    {"/v1/listeners", MHD_HTTP_METHOD_GET, fl_control_get_listeners},
+    {"/v1/listeners", MHD_HTTP_METHOD_POST, fl_control_post_listener},
+    {"/v1/listeners", MHD_HTTP_METHOD_DELETE, fl_control_delete_listener},
     {"/v1/drain", MHD_HTTP_METHOD_POST, post_drain},
     {"/v1/upgrade", MHD_HTTP_METHOD_POST, post_upgrade},
 };
 
 static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *client,
-                              const char *url, const char *method, const struct request *request)
+                              const char *url, const char *method, const struct fl_request *request)
 {
     bool found = false;
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
@@ -261,16 +138,17 @@ static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *c
         found = true;
     }
     if (found)
-        return send_error(client, MHD_HTTP_METHOD_NOT_ALLOWED,
-                          "this path does not take this method");
-    return send_error(client, MHD_HTTP_NOT_FOUND,
-                      "there is no such path; there are /v1/status, /v1/listeners, /v1/drain, "
-                      "/v1/upgrade and /metrics");
+        return fl_control_send_error(client, MHD_HTTP_METHOD_NOT_ALLOWED,
+                                     "this path does not take this method");
+    return fl_control_send_error(
+        client, MHD_HTTP_NOT_FOUND,
+        "there is no such path; there are /v1/status, /v1/listeners, /v1/drain, "
+        "/v1/upgrade and /metrics");
 }
 
-static void take_body(struct request *request, const char *data, size_t size)
+static void take_body(struct fl_request *request, const char *data, size_t size)
 {
-    if (request->used + size > BODY_MAX)
+    if (request->used + size > FL_CONTROL_BODY_MAX)
         request->too_long = true;
     char *body = request->too_long ? NULL : realloc(request->body, request->used + size);
     if (!body) {
@@ -289,7 +167,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
 {
     (void)version;
     struct fl_control *control = arg;
-    struct request *request = *state;
+    struct fl_request *request = *state;
     if (!request) {
         *state = calloc(1, sizeof(*request));
         return *state ? MHD_YES : MHD_NO;
@@ -308,7 +186,7 @@ static void on_completed(void *arg, struct MHD_Connection *client, void **state,
     (void)arg;
     (void)client;
     (void)code;
-    struct request *request = *state;
+    struct fl_request *request = *state;
     if (request)
         free(request->body);
     free(request);

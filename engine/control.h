@@ -3,7 +3,7 @@
 // The control API: HTTP and JSON on a unix socket, for curl and for the verbs. Control thread only.
 //
 //   GET  /v1/status     what the engine does, with all VMs (docs/control-api.md)
-//   POST /v1/listeners  {"image", "socket", "uid", "gid", "mode"}: listen for the image there, too
+//   GET, POST, DELETE /v1/listeners  where it listens for which image (docs/control-api.md)
 //   POST /v1/drain      {"populate": BOOLEAN}: no new VM from now on; fill and let go those there
 //   POST /v1/upgrade    {"engine": PATH, "keeper": BOOLEAN}: another engine takes over
 //   GET  /metrics       Prometheus text

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
@@ -22,6 +23,7 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "snapshot/read.h"
 
 enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024, DESCRIPTORS_FREE = 512 };
 #define ACCEPT_PAUSE (100 * FL_NS_PER_MS)
@@ -114,6 +116,34 @@ static const char *why(int error)
     default:
         return strerror(-error);
     }
+}
+
+bool fl_listener_image_exists(const struct fl_server *server, const char *image)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    if (!fl_name_valid(image))
+        return false;
+    int length =
+        snprintf(path, sizeof(path), "%s/%s.img", fl_reader_images_dir(server->reader), image);
+    return length < (int)sizeof(path) && stat(path, &status) == 0;
+}
+
+struct fl_listener *fl_listener_find(struct fl_server *server, const char *path)
+{
+    struct fl_listener *listener;
+    cds_list_for_each_entry(listener, &server->listeners, link)
+    {
+        if (strcmp(listener->path, path) == 0 || fl_socket_is_at(path, &listener->listening))
+            return listener;
+    }
+    return NULL;
+}
+
+void fl_listener_remove(struct fl_listener *listener)
+{
+    fl_log(FL_LOG_INFO, "event=unlisten image=%s socket=%s", listener->image, listener->path);
+    close_listener(listener);
 }
 
 static struct fl_listener *new_listener(struct fl_server *server, const char *image,
@@ -249,15 +279,19 @@ void fl_listeners_resume(struct fl_server *server)
         fl_server_watch(server, &listener->source, EPOLLIN);
 }
 
-static struct fl_listener *find_automatic(struct fl_server *server, const char *image)
+// Marks the listeners of the image; true if one of them is automatic.
+static bool mark(struct fl_server *server, const char *image)
 {
+    bool automatic = false;
     struct fl_listener *listener;
     cds_list_for_each_entry(listener, &server->listeners, link)
     {
-        if (listener->automatic && strcmp(listener->image, image) == 0)
-            return listener;
+        if (strcmp(listener->image, image) != 0)
+            continue;
+        listener->seen = true;
+        automatic = automatic || listener->automatic;
     }
-    return NULL;
+    return automatic;
 }
 
 static void add_automatic(struct fl_server *server, const char *image)
@@ -280,17 +314,13 @@ void fl_listeners_follow(struct fl_server *server, char *const *images, unsigned
     struct fl_listener *next;
     cds_list_for_each_entry(listener, &server->listeners, link) listener->seen = false;
     for (unsigned i = 0; i < count; i++) {
-        listener = find_automatic(server, images[i]);
-        if (listener)
-            listener->seen = true;
-        else
+        if (!mark(server, images[i]))
             add_automatic(server, images[i]);
     }
     cds_list_for_each_entry_safe(listener, next, &server->listeners, link)
     {
-        if (!listener->automatic || listener->seen)
-            continue;
-        fl_log(FL_LOG_INFO, "event=unlisten image=%s socket=%s", listener->image, listener->path);
-        close_listener(listener);
+        // The list may be older than the image, and than the order to listen for it.
+        if (!listener->seen && !fl_listener_image_exists(server, listener->image))
+            fl_listener_remove(listener);
     }
 }

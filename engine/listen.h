@@ -19,9 +19,16 @@ struct fl_listener {
     int description; // memfd, likewise; -1 without a keeper to be
     char *image;
     char *path;
-    bool automatic; // made for an image of the store, goes with it
+    bool automatic; // made for an image of the store, and not asked for
     bool seen;      // mark of fl_listeners_follow()
 };
+
+// True if the store has the image now.
+bool fl_listener_image_exists(const struct fl_server *server, const char *image);
+// The listener that the path leads to, however it is spelt, or that had it; NULL: none.
+struct fl_listener *fl_listener_find(struct fl_server *server, const char *path);
+// Ends one; who has connected already is still served.
+void fl_listener_remove(struct fl_listener *listener);
 
 // 0, or -errno with a constant sentence.
 int fl_listener_add(struct fl_server *server, const char *image, const char *path,
@@ -36,7 +43,7 @@ void fl_listeners_close(struct fl_server *server);
 void fl_listeners_pause(struct fl_server *server);
 void fl_listeners_resume(struct fl_server *server);
 
-// Automatic listeners become those of exactly these images.
+// Automatic listeners become those of exactly these images; others go with their images.
 void fl_listeners_follow(struct fl_server *server, char *const *images, unsigned count);
 
 #endif

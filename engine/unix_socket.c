@@ -62,6 +62,30 @@ static int open_directory(const char *path, const char **ret_base)
     return fd < 0 ? -errno : fd;
 }
 
+// The directory may be somebody else's, who puts a link to something of ours in the socket's place:
+// so what is changed is what was looked at.
+static int set_access(int directory, const char *path, const struct stat *expected,
+                      const struct fl_socket_access *access)
+{
+    struct stat status;
+    char name[32];
+    int error = 0;
+    int place = openat(directory, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (place < 0)
+        return -errno;
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", place);
+    if (fstat(place, &status) != 0)
+        error = -errno;
+    else if (!S_ISSOCK(status.st_mode) || status.st_dev != expected->st_dev ||
+             status.st_ino != expected->st_ino)
+        error = -ESTALE;
+    else if (chmod(name, access->mode) != 0 ||
+             fchownat(place, "", access->uid, access->gid, AT_EMPTY_PATH) != 0)
+        error = -errno;
+    close(place);
+    return error;
+}
+
 static int prepare(int fd, int directory, const char *temporary,
                    const struct fl_socket_access *access, struct fl_listening *listening)
 {
@@ -71,10 +95,12 @@ static int prepare(int fd, int directory, const char *temporary,
              temporary);
     if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
         return -errno;
-    if (fchmodat(directory, temporary, access->mode, 0) != 0 ||
-        fchownat(directory, temporary, access->uid, access->gid, AT_SYMLINK_NOFOLLOW) != 0 ||
-        fstatat(directory, temporary, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
-        listen(fd, SOMAXCONN) != 0)
+    if (fstatat(directory, temporary, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return -errno;
+    int error = set_access(directory, temporary, &status, access);
+    if (error)
+        return error;
+    if (listen(fd, SOMAXCONN) != 0)
         return -errno;
     *listening = (struct fl_listening){.fd = fd, .dev = status.st_dev, .ino = status.st_ino};
     return 0;
@@ -109,11 +135,23 @@ int fl_socket_listen(const char *path, int type, const struct fl_socket_access *
     return error;
 }
 
-void fl_socket_unlink(const char *path, const struct fl_listening *listening)
+bool fl_socket_is_at(const char *path, const struct fl_listening *listening)
 {
     struct stat status;
-    if (lstat(path, &status) == 0 && status.st_dev == listening->dev &&
-        status.st_ino == listening->ino)
+    return lstat(path, &status) == 0 && status.st_dev == listening->dev &&
+           status.st_ino == listening->ino;
+}
+
+int fl_socket_set_access(const char *path, const struct fl_listening *listening,
+                         const struct fl_socket_access *access)
+{
+    struct stat expected = {.st_dev = listening->dev, .st_ino = listening->ino};
+    return set_access(AT_FDCWD, path, &expected, access);
+}
+
+void fl_socket_unlink(const char *path, const struct fl_listening *listening)
+{
+    if (fl_socket_is_at(path, listening))
         unlink(path);
 }
 

@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_ENGINE_UNIX_SOCKET_H
 #define FAULTLINE_ENGINE_UNIX_SOCKET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -24,6 +25,11 @@ struct fl_listening {
 // something that is no socket.
 int fl_socket_listen(const char *path, int type, const struct fl_socket_access *access,
                      struct fl_listening *ret_listening);
+// True if the path still leads to it.
+bool fl_socket_is_at(const char *path, const struct fl_listening *listening);
+// Gives what is at the path the access, if it is still ours. -ESTALE: it is not.
+int fl_socket_set_access(const char *path, const struct fl_listening *listening,
+                         const struct fl_socket_access *access);
 // Removes the path if it is still ours: nobody can connect any more.
 void fl_socket_unlink(const char *path, const struct fl_listening *listening);
 // The same, and closes it.

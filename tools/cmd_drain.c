@@ -37,11 +37,11 @@ struct drain {
     uint64_t timeout_s; // 0: none
 };
 
-static time_t now(void)
+static int64_t now_ms(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec;
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
 static void show(const json_t *status, long long vms)
@@ -59,7 +59,8 @@ static void show(const json_t *status, long long vms)
         present += json_integer_value(json_object_get(vm, "zeroed"));
     }
     double share = pages > 0 ? 100.0 * (double)present / (double)pages : 100;
-    fprintf(stderr, "\r\033[Kdraining: %lld VMs left, %.0f %% of their memory filled", vms, share);
+    fprintf(stderr, "\r\033[Kdraining: %lld VM%s left, %.0f %% of their memory filled", vms,
+            cli_s((uint64_t)vms), share);
     if (vms == 0)
         fputc('\n', stderr);
 }
@@ -80,14 +81,15 @@ static long long look(const struct drain *drain, const json_t *order)
 static int run(const struct drain *drain)
 {
     json_t *order = json_pack("{s:b}", "populate", drain->populate);
-    time_t end = now() + (time_t)drain->timeout_s;
+    int64_t end = drain->timeout_s > 0 ? now_ms() + (int64_t)drain->timeout_s * 1000 : INT64_MAX;
     long long vms = look(drain, order);
     json_decref(order);
     while (vms > 0) {
-        if (drain->timeout_s > 0 && now() >= end)
-            return cli_fail("drain", "%lld VMs still depend on the server at %s", vms,
-                            drain->control);
-        poll(NULL, 0, LOOK_EVERY_MS);
+        int64_t left = end - now_ms();
+        if (left <= 0)
+            return cli_fail("drain", "%lld VM%s still depend%s on the server at %s", vms,
+                            cli_s((uint64_t)vms), vms == 1 ? "s" : "", drain->control);
+        poll(NULL, 0, left < LOOK_EVERY_MS ? (int)left : LOOK_EVERY_MS);
         vms = look(drain, NULL);
     }
     return vms == 0 ? EXIT_DONE : EXIT_FAILED;
@@ -95,32 +97,16 @@ static int run(const struct drain *drain)
 
 int cmd_drain(int argc, char **argv)
 {
-    static const struct option options[] = {{"populate", no_argument, NULL, 'p'},
-                                            {"timeout", required_argument, NULL, 't'},
-                                            {"control", required_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     struct drain drain = {.control = default_control()};
-    int option;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case 'p':
-            drain.populate = true;
-            break;
-        case 't':
-            if (cli_parse_number(optarg, 1, DAY_S, &drain.timeout_s) != 0)
-                return cli_usage("drain", "'%s' is not a number of seconds", optarg);
-            break;
-        case 'c':
-            drain.control = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return EXIT_DONE;
-        default:
-            return EXIT_USAGE;
-        }
-    }
+    const struct cli_option options[] = {
+        CLI_FLAG("populate", &drain.populate),
+        CLI_NUMBER("timeout", &drain.timeout_s, 1, DAY_S),
+        CLI_TEXT("control", &drain.control),
+        CLI_END,
+    };
+    int status = cli_parse("drain", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
     if (optind != argc)
         return cli_usage("drain", "it takes no argument '%s'", argv[optind]);
     return run(&drain);

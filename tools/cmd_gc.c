@@ -25,34 +25,17 @@ struct arguments {
 
 static int parse(int argc, char **argv, struct arguments *args)
 {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, 's'},   {"dry-run", no_argument, NULL, 'd'},
-        {"rebuild-index", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_FLAG("dry-run", &args->options.dry_run),
+        CLI_FLAG("rebuild-index", &args->options.rebuild_index),
+        CLI_FLAG("json", &args->json),
+        CLI_END,
     };
-    int c;
-    while ((c = getopt_long(argc, argv, "s:h", options, NULL)) != -1) {
-        switch (c) {
-        case 's':
-            args->store = optarg;
-            break;
-        case 'd':
-            args->options.dry_run = true;
-            break;
-        case 'r':
-            args->options.rebuild_index = true;
-            break;
-        case 'j':
-            args->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return cli_usage("gc", "wrong option");
-        }
-    }
-    return optind == argc ? EXIT_DONE : cli_usage("gc", "it takes no argument");
+    int status = cli_parse("gc", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    return optind == argc ? EXIT_DONE : cli_usage("gc", "it takes no argument '%s'", argv[optind]);
 }
 
 static int print_json(const struct fl_gc_result *result, bool dry_run)

@@ -2,7 +2,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "engine/server.h"
 #include "tools/cli.h"
@@ -31,27 +30,19 @@ static void filled(uint64_t vm_id, uint64_t ns)
 
 int cmd_handler(int argc, char **argv)
 {
-    enum { POPULATE = SERVE_OPTION_END };
-    static const struct option options[] = {{"populate", no_argument, NULL, POPULATE},
-                                            {"help", no_argument, NULL, 'h'},
-                                            SERVE_OPTIONS,
-                                            {0}};
     struct fl_server_options server;
     char reason[512];
-    int option;
     serve_options_init(&server);
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        if (option == POPULATE) {
-            server.engine.populate = true;
-            server.engine.filled = filled;
-        } else if (serve_option(&server, "handler", option) != EXIT_DONE) {
-            return EXIT_USAGE;
-        }
-    }
+    const struct cli_option options[] = {
+        CLI_FLAG("populate", &server.engine.populate),
+        SERVE_OPTIONS(&server),
+        CLI_END,
+    };
+    int status = cli_parse("handler", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    if (server.engine.populate)
+        server.engine.filled = filled;
     if (argc - optind != 2)
         return cli_usage("handler", "it takes a socket and a memory file");
     server.raw_socket = argv[optind];

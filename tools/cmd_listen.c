@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <getopt.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -13,84 +14,143 @@
 
 static const char help[] =
     "usage: faultline listen --image NAME --socket PATH [OPTION...]\n"
+    "       faultline listen --remove --socket PATH [OPTION...]\n"
+    "       faultline listen --list [--json] [OPTION...]\n"
     "\n"
     "Has a running server listen for an image at another path as well, for instance inside the "
     "chroot of a\n"
-    "jailed Firecracker.\n"
+    "jailed Firecracker. The socket goes with its image, with the server, and with --remove.\n"
     "\n"
-    "  --image NAME       an image of the server's store\n"
-    "  --socket PATH      where to listen; its directory must exist\n"
-    "  --owner UID:GID    owner of the socket, e.g. the jail's\n"
-    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
-    "                     " DEFAULT_CONTROL ")\n"
+    "  --image NAME        an image of the server's store\n"
+    "  --socket PATH       where to listen; its directory must exist\n"
+    "  --owner USER:GROUP  owner of the socket, e.g. the jail's; names or numbers\n"
+    "  --mode OCTAL        its mode (default: that of the images' sockets)\n"
+    "  --remove            listen there no more\n"
+    "  --list              show where the server listens\n"
+    "  --json              as JSON (docs/control-api.md)\n"
+    "  --control PATH      the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                      " DEFAULT_CONTROL ")\n"
     "  -h, --help\n";
+
+#define UNSET ((mode_t)-1)
+static const char listeners[] = "/v1/listeners";
 
 struct order {
     const char *control;
     const char *image;
     const char *socket;
-    const char *owner;
+    struct fl_socket_access access;
+    bool remove;
+    bool list;
+    bool json;
 };
 
-static int order(const struct order *order)
+// The server's current directory is not ours.
+static int make_absolute(const char *path, char absolute[PATH_MAX])
 {
-    char absolute[PATH_MAX];
     char here[PATH_MAX];
-    unsigned uid = 0;
-    unsigned gid = 0;
-    json_t *answer = NULL;
-    if (order->socket[0] != '/' && !getcwd(here, sizeof(here)))
+    if (path[0] != '/' && !getcwd(here, sizeof(here)))
         return cli_fail("listen", "the current directory has no name");
-    int length = order->socket[0] == '/'
-                     ? snprintf(absolute, sizeof(absolute), "%s", order->socket)
-                     : snprintf(absolute, sizeof(absolute), "%s/%s", here, order->socket);
-    if (length >= (int)sizeof(absolute))
-        return cli_fail("listen", "the path %s is too long", order->socket);
-    json_t *body = json_pack("{s:s, s:s}", "image", order->image, "socket", absolute);
-    if (order->owner) {
-        if (parse_owner(order->owner, &uid, &gid) != 0) {
-            json_decref(body);
-            return cli_usage("listen", "'%s' is not UID:GID", order->owner);
-        }
-        json_object_set_new(body, "uid", json_integer(uid));
-        json_object_set_new(body, "gid", json_integer(gid));
+    int length = path[0] == '/' ? snprintf(absolute, PATH_MAX, "%s", path)
+                                : snprintf(absolute, PATH_MAX, "%s/%s", here, path);
+    return length < PATH_MAX ? EXIT_DONE : cli_fail("listen", "the path %s is too long", path);
+}
+
+static json_t *make_body(const struct order *order, const char *socket)
+{
+    const struct fl_socket_access *access = &order->access;
+    json_t *body = json_pack("{s:s}", "socket", socket);
+    if (order->remove)
+        return body;
+    json_object_set_new(body, "image", json_string(order->image));
+    if (access->uid != (uid_t)-1) {
+        json_object_set_new(body, "uid", json_integer(access->uid));
+        json_object_set_new(body, "gid", json_integer(access->gid));
     }
-    int result = control_ask("listen", order->control, "/v1/listeners", body, &answer);
+    if (access->mode != UNSET)
+        json_object_set_new(body, "mode", json_integer(access->mode));
+    return body;
+}
+
+static int change(const struct order *order)
+{
+    char socket[PATH_MAX];
+    json_t *answer = NULL;
+    int result = make_absolute(order->socket, socket);
+    if (result != EXIT_DONE)
+        return result;
+    json_t *body = make_body(order, socket);
+    if (!body)
+        return cli_fail("listen", "the path %s is not UTF-8, as the control API needs it", socket);
+    result = control_ask_by("listen", order->control, order->remove ? "DELETE" : "POST", listeners,
+                            body, &answer);
     json_decref(body);
     json_decref(answer);
     return result;
 }
 
+static void print_list(const json_t *list)
+{
+    size_t i;
+    const json_t *listener;
+    printf("%-24s %-9s %s\n", "IMAGE", "MADE", "SOCKET");
+    json_array_foreach(list, i, listener)
+    {
+        bool automatic = json_is_true(json_object_get(listener, "automatic"));
+        printf("%-24s %-9s %s\n", json_string_value(json_object_get(listener, "image")),
+               automatic ? "by itself" : "by order",
+               json_string_value(json_object_get(listener, "socket")));
+    }
+}
+
+static int list(const struct order *order)
+{
+    json_t *answer = NULL;
+    int result = control_ask("listen", order->control, listeners, NULL, &answer);
+    if (result != EXIT_DONE)
+        return result;
+    if (order->json) {
+        json_dumpf(answer, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        print_list(json_object_get(answer, "listeners"));
+    }
+    json_decref(answer);
+    return EXIT_DONE;
+}
+
+static int check(const struct order *order, int argc, char **argv)
+{
+    if (optind != argc)
+        return cli_usage("listen", "it takes no argument '%s'", argv[optind]);
+    if (order->list && (order->remove || order->image || order->socket))
+        return cli_usage("listen", "--list takes neither --image, --socket nor --remove");
+    if (order->remove && (!order->socket || order->image))
+        return cli_usage("listen", "--remove takes --socket, and no --image");
+    if (!order->list && !order->remove && (!order->image || !order->socket))
+        return cli_usage("listen", "it takes --image and --socket");
+    return EXIT_DONE;
+}
+
 int cmd_listen(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"image", required_argument, NULL, 'i'}, {"socket", required_argument, NULL, 's'},
-        {"owner", required_argument, NULL, 'o'}, {"control", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},        {0}};
-    struct order wanted = {.control = default_control()};
-    int option;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case 'i':
-            wanted.image = optarg;
-            break;
-        case 's':
-            wanted.socket = optarg;
-            break;
-        case 'o':
-            wanted.owner = optarg;
-            break;
-        case 'c':
-            wanted.control = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return EXIT_DONE;
-        default:
-            return EXIT_USAGE;
-        }
-    }
-    if (optind != argc || !wanted.image || !wanted.socket)
-        return cli_usage("listen", "it takes --image and --socket, and no argument");
-    return order(&wanted);
+    struct order order = {.control = default_control(),
+                          .access = {.mode = UNSET, .uid = (uid_t)-1, .gid = (gid_t)-1}};
+    const struct cli_option options[] = {
+        CLI_TEXT("image", &order.image),
+        CLI_TEXT("socket", &order.socket),
+        CLI_OTHER("owner", take_owner, &order.access),
+        CLI_OTHER("mode", take_mode, &order.access),
+        CLI_FLAG("remove", &order.remove),
+        CLI_FLAG("list", &order.list),
+        CLI_FLAG("json", &order.json),
+        CLI_TEXT("control", &order.control),
+        CLI_END,
+    };
+    int status = cli_parse("listen", help, options, argc, argv);
+    if (status == EXIT_DONE)
+        status = check(&order, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    return order.list ? list(&order) : change(&order);
 }

@@ -13,29 +13,15 @@ static const char help[] =
 
 static int parse(int argc, char **argv, const char **ret_store, bool *ret_json)
 {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+    const struct cli_option options[] = {
+        CLI_TEXT("store", ret_store),
+        CLI_FLAG("json", ret_json),
+        CLI_END,
     };
-    int c;
-    while ((c = getopt_long(argc, argv, "s:h", options, NULL)) != -1) {
-        switch (c) {
-        case 's':
-            *ret_store = optarg;
-            break;
-        case 'j':
-            *ret_json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return cli_usage("ls", "wrong option");
-        }
-    }
-    return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument");
+    int status = cli_parse("ls", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument '%s'", argv[optind]);
 }
 
 static void print_row(const struct fl_image_info *info, bool first)

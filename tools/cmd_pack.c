@@ -8,6 +8,8 @@
 #include "tools/store_cli.h"
 #include "tools/verb.h"
 
+enum { THREADS_MAX = 256 };
+
 static const char help[] =
     "usage: faultline pack [--store DIR] --name IMAGE [OPTION...] MEMFILE\n\n"
     "Adds a guest memory file to the store as an image. Holes and zero pages cost nothing, pages "
@@ -26,45 +28,24 @@ struct arguments {
 
 static int parse(int argc, char **argv, struct arguments *args)
 {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, 's'},
-        {"name", required_argument, NULL, 'n'},
-        {"replace", no_argument, NULL, 'r'},
-        {"threads", required_argument, NULL, 't'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_TEXT("name", &args->options.name),
+        CLI_FLAG("replace", &args->options.replace),
+        CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
+        CLI_FLAG("json", &args->json),
+        CLI_END,
     };
-    uint64_t threads;
-    int c;
-    while ((c = getopt_long(argc, argv, "s:n:h", options, NULL)) != -1) {
-        switch (c) {
-        case 's':
-            args->store = optarg;
-            break;
-        case 'n':
-            args->options.name = optarg;
-            break;
-        case 'r':
-            args->options.replace = true;
-            break;
-        case 't':
-            if (cli_parse_number(optarg, 1, 256, &threads) < 0)
-                return cli_usage("pack", "--threads is a number from 1 to 256, not '%s'", optarg);
-            args->options.threads = (unsigned)threads;
-            break;
-        case 'j':
-            args->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return cli_usage("pack", "wrong option");
-        }
-    }
+    int status = cli_parse("pack", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
     if (!args->options.name)
         return cli_usage("pack", "--name is missing");
+    if (!fl_name_valid(args->options.name))
+        return cli_usage("pack",
+                         "--name: '%s' cannot name an image: 1 to %u of A-Z a-z 0-9 . _ - and not "
+                         "starting with '.' or '-'",
+                         args->options.name, FL_NAME_MAX);
     if (argc - optind != 1)
         return cli_usage("pack", "exactly one memory file is needed");
     args->options.path = argv[optind];

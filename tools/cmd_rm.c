@@ -13,24 +13,10 @@ static const char help[] =
 
 static int parse(int argc, char **argv, const char **ret_store)
 {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int c;
-    while ((c = getopt_long(argc, argv, "s:h", options, NULL)) != -1) {
-        switch (c) {
-        case 's':
-            *ret_store = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return cli_usage("rm", "wrong option");
-        }
-    }
+    const struct cli_option options[] = {CLI_TEXT("store", ret_store), CLI_END};
+    int status = cli_parse("rm", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
     return optind < argc ? EXIT_DONE : cli_usage("rm", "an image is needed");
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
 #include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,9 +15,6 @@
 #include "tools/paths.h"
 #include "tools/serve_options.h"
 #include "tools/verb.h"
-
-enum { STORE = SERVE_OPTION_END, SOCKETS, CONTROL, HANG_TIMEOUT, UPGRADE_TRIAL };
-enum { HOUR_MS = 3600 * 1000 };
 
 static const char help[] =
     "usage: faultline serve [OPTION...]\n"
@@ -51,70 +49,82 @@ struct serve {
     struct fl_keeper_options keeper;
 };
 
-// Only the last part of a path is made, with all parents for the defaults below /run.
-static int make_directory(const char *path)
-{
-    if (strncmp(path, DEFAULT_RUN "/", sizeof(DEFAULT_RUN)) == 0 && mkdir(DEFAULT_RUN, 0755) != 0 &&
-        errno != EEXIST)
-        return -errno;
-    return mkdir(path, 0755) == 0 || errno == EEXIST ? 0 : -errno;
-}
-
-static int take(struct serve *serve, const char *verb, int option)
-{
-    switch (option) {
-    case STORE:
-        serve->server.store = optarg;
-        return EXIT_DONE;
-    case SOCKETS:
-        serve->server.sockets = optarg;
-        return EXIT_DONE;
-    case CONTROL:
-        serve->server.control = optarg;
-        return EXIT_DONE;
-    case HANG_TIMEOUT:
-    case UPGRADE_TRIAL:
-        if (cli_parse_number(optarg, 1, HOUR_MS,
-                             option == HANG_TIMEOUT ? &serve->keeper.hang_timeout_ms
-                                                    : &serve->keeper.trial_ms) == 0)
-            return EXIT_DONE;
-        return cli_usage(verb, "'%s' is not a value for this option", optarg);
-    default:
-        return serve_option(&serve->server, verb, option);
-    }
-}
-
 // EXIT_DONE with *ret_run: go on.
 static int parse(int argc, char **argv, struct serve *serve, bool *ret_run)
 {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, STORE},
-        {"sockets", required_argument, NULL, SOCKETS},
-        {"control", required_argument, NULL, CONTROL},
-        {"hang-timeout", required_argument, NULL, HANG_TIMEOUT},
-        {"upgrade-trial", required_argument, NULL, UPGRADE_TRIAL},
-        {"help", no_argument, NULL, 'h'},
-        SERVE_OPTIONS,
-        {0}};
-    int option;
     *serve = (struct serve){.keeper = {.hang_timeout_ms = 10000, .trial_ms = 10000}};
     serve_options_init(&serve->server);
     serve->server.store = default_store();
     serve->server.control = default_control();
     serve->server.sockets = DEFAULT_SOCKETS;
-    *ret_run = false;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        if (take(serve, "serve", option) != EXIT_DONE)
-            return EXIT_USAGE;
-    }
-    if (optind != argc)
-        return cli_usage("serve", "it takes no argument '%s'", argv[optind]);
-    *ret_run = true;
-    return EXIT_DONE;
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &serve->server.store),
+        CLI_TEXT("sockets", &serve->server.sockets),
+        CLI_TEXT("control", &serve->server.control),
+        CLI_NUMBER("hang-timeout", &serve->keeper.hang_timeout_ms, 1, HOUR_MS),
+        CLI_NUMBER("upgrade-trial", &serve->keeper.trial_ms, 1, HOUR_MS),
+        SERVE_OPTIONS(&serve->server),
+        CLI_END,
+    };
+    int status = cli_parse("serve", help, options, argc, argv);
+    *ret_run = status == EXIT_DONE && optind == argc;
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    return *ret_run ? EXIT_DONE : cli_usage("serve", "it takes no argument '%s'", argv[optind]);
+}
+
+// --- where sockets go ---
+
+// 0, or -errno: -ENOENT if it is its parent that is missing.
+static int make_directory(const char *path)
+{
+    struct stat status;
+    if (mkdir(path, 0755) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return -errno;
+    if (stat(path, &status) != 0)
+        return -errno;
+    return S_ISDIR(status.st_mode) ? 0 : -ENOTDIR;
+}
+
+// Of those below /run, which is empty after every boot, the default's parent is made as well.
+static int make_default(const char *path)
+{
+    bool below = strncmp(path, DEFAULT_RUN "/", sizeof(DEFAULT_RUN)) == 0;
+    int error = below ? make_directory(DEFAULT_RUN) : 0;
+    return error ? cli_fail_errno("serve", error, "the directory " DEFAULT_RUN " cannot be made")
+                 : EXIT_DONE;
+}
+
+static int prepare_sockets(const char *path)
+{
+    int status = make_default(path);
+    int error = status == EXIT_DONE ? make_directory(path) : 0;
+    if (error == -ENOENT)
+        return cli_fail("serve", "--sockets: the directory that %s would be in does not exist",
+                        path);
+    if (error == -ENOTDIR)
+        return cli_fail("serve", "--sockets: %s is not a directory", path);
+    if (error)
+        return cli_fail_errno("serve", error, "--sockets: the directory %s cannot be made", path);
+    return status;
+}
+
+static int prepare_control(const char *path)
+{
+    char copy[PATH_MAX];
+    struct stat status;
+    if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
+        return cli_fail("serve", "--control: the path %s is too long", path);
+    const char *parent = dirname(copy);
+    if (make_default(path) != EXIT_DONE)
+        return EXIT_FAILED;
+    if (stat(parent, &status) != 0)
+        return cli_fail_errno("serve", -errno, "--control: the directory of %s cannot be used",
+                              path);
+    return S_ISDIR(status.st_mode) ? EXIT_DONE
+                                   : cli_fail("serve", "--control: %s is not in a directory", path);
 }
 
 int cmd_serve(int argc, char **argv)
@@ -124,14 +134,12 @@ int cmd_serve(int argc, char **argv)
     int result = parse(argc, argv, &serve, &run);
     if (!run)
         return result;
-    int error = make_directory(serve.server.sockets);
-    if (error)
-        return cli_fail_errno("serve", error, "the directory %s cannot be made",
-                              serve.server.sockets);
+    if (prepare_control(serve.server.control) != EXIT_DONE ||
+        prepare_sockets(serve.server.sockets) != EXIT_DONE)
+        return EXIT_FAILED;
     serve.keeper.argv = argv;
     serve.keeper.control = serve.server.control;
     serve.keeper.stop_timeout_ms = serve.server.engine.stop_timeout_ms;
-    serve.keeper.fault_timeout_ms = serve.server.engine.read_timeout_ms;
     return fl_keeper_run(&serve.keeper);
 }
 

@@ -44,12 +44,12 @@ static void print_totals(const json_t *status)
     const json_t *latency = json_object_get(status, "latency_us");
     const json_t *cache = json_object_get(status, "cache");
     const json_t *memory = json_object_get(status, "memory");
-    printf("server    faultline %s, pid %lld, %lld workers, up %.0f s\n", text(status, "version"),
+    printf("server    faultline %s, pid %lld, %lld worker%s, up %.0f s\n", text(status, "version"),
            (long long)number(status, "pid"), (long long)number(status, "workers"),
-           real(status, "uptime_seconds"));
-    printf("VMs       %lld now, %lld ever, %lld handshakes refused\n",
+           cli_s((uint64_t)number(status, "workers")), real(status, "uptime_seconds"));
+    printf("VMs       %lld now, %lld ever, %lld handshake%s refused\n",
            (long long)number(status, "vms"), (long long)number(status, "attached"),
-           (long long)number(status, "refused"));
+           (long long)number(status, "refused"), cli_s((uint64_t)number(status, "refused")));
     printf("faults    %lld installed, %lld zeroed, %lld poisoned, %lld duplicate, %lld waiting\n",
            (long long)number(faults, "installed"), (long long)number(faults, "zeroed"),
            (long long)number(faults, "poisoned"), (long long)number(faults, "duplicates"),
@@ -90,25 +90,16 @@ static void print_vms(const json_t *vms)
 
 int cmd_status(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-                                            {"control", required_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     const char *control = default_control();
     bool json = false;
-    int option;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option == 'j') {
-            json = true;
-        } else if (option == 'c') {
-            control = optarg;
-        } else if (option == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        } else {
-            return EXIT_USAGE;
-        }
-    }
+    const struct cli_option options[] = {
+        CLI_FLAG("json", &json),
+        CLI_TEXT("control", &control),
+        CLI_END,
+    };
+    int parsed = cli_parse("status", help, options, argc, argv);
+    if (parsed != EXIT_DONE)
+        return parsed == CLI_HELPED ? EXIT_DONE : parsed;
     if (optind != argc)
         return cli_usage("status", "it takes no argument '%s'", argv[optind]);
     json_t *status = NULL;

@@ -7,6 +7,8 @@
 #include "tools/store_cli.h"
 #include "tools/verb.h"
 
+enum { THREADS_MAX = 256 };
+
 static const char help[] =
     "usage: faultline unpack [--store DIR] [OPTION...] IMAGE OUTFILE\n\n"
     "Writes the image back as the memory file it was made from, bit for bit; zero pages become "
@@ -22,35 +24,15 @@ struct arguments {
 
 static int parse(int argc, char **argv, struct arguments *args)
 {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, 's'},
-        {"force", no_argument, NULL, 'f'},
-        {"threads", required_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_FLAG("force", &args->options.force),
+        CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
+        CLI_END,
     };
-    uint64_t threads;
-    int c;
-    while ((c = getopt_long(argc, argv, "s:fh", options, NULL)) != -1) {
-        switch (c) {
-        case 's':
-            args->store = optarg;
-            break;
-        case 'f':
-            args->options.force = true;
-            break;
-        case 't':
-            if (cli_parse_number(optarg, 1, 256, &threads) < 0)
-                return cli_usage("unpack", "--threads is a number from 1 to 256, not '%s'", optarg);
-            args->options.threads = (unsigned)threads;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return cli_usage("unpack", "wrong option");
-        }
-    }
+    int status = cli_parse("unpack", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
     if (argc - optind != 2)
         return cli_usage("unpack", "an image and an output file are needed");
     args->options.name = argv[optind];

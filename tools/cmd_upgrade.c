@@ -133,33 +133,17 @@ static int upgrade(const struct order *order)
 
 int cmd_upgrade(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"engine", required_argument, NULL, 'e'}, {"keeper", no_argument, NULL, 'k'},
-        {"json", no_argument, NULL, 'j'},         {"control", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},         {0}};
     struct order order = {.control = default_control()};
-    int option;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case 'e':
-            order.engine = optarg;
-            break;
-        case 'k':
-            order.keeper = true;
-            break;
-        case 'j':
-            order.json = true;
-            break;
-        case 'c':
-            order.control = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return EXIT_DONE;
-        default:
-            return EXIT_USAGE;
-        }
-    }
+    const struct cli_option options[] = {
+        CLI_TEXT("engine", &order.engine),
+        CLI_FLAG("keeper", &order.keeper),
+        CLI_FLAG("json", &order.json),
+        CLI_TEXT("control", &order.control),
+        CLI_END,
+    };
+    int status = cli_parse("upgrade", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
     if (optind != argc)
         return cli_usage("upgrade", "it takes no argument '%s'", argv[optind]);
     return upgrade(&order);

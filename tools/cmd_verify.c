@@ -8,6 +8,8 @@
 #include "tools/store_cli.h"
 #include "tools/verb.h"
 
+enum { THREADS_MAX = 256 };
+
 static const char help[] =
     "usage: faultline verify [--store DIR] [OPTION...] [IMAGE...]\n\n"
     "Checks every byte of the store, or of the images named, against its checksums, and every "
@@ -24,40 +26,18 @@ struct arguments {
 
 static int parse(int argc, char **argv, struct arguments *args)
 {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, 's'},
-        {"threads", required_argument, NULL, 't'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
+        CLI_FLAG("json", &args->json),
+        CLI_END,
     };
-    uint64_t threads;
-    int c;
-    while ((c = getopt_long(argc, argv, "s:h", options, NULL)) != -1) {
-        switch (c) {
-        case 's':
-            args->store = optarg;
-            break;
-        case 't':
-            if (cli_parse_number(optarg, 1, 256, &threads) < 0)
-                return cli_usage("verify", "--threads is a number from 1 to 256, not '%s'", optarg);
-            args->options.threads = (unsigned)threads;
-            break;
-        case 'j':
-            args->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return cli_usage("verify", "wrong option");
-        }
-    }
-    if (optind < argc) {
+    int status = cli_parse("verify", help, options, argc, argv);
+    if (status == EXIT_DONE && optind < argc) {
         args->options.names = (const char *const *)&argv[optind];
         args->options.names_count = (size_t)(argc - optind);
     }
-    return EXIT_DONE;
+    return status;
 }
 
 struct found {

@@ -2,6 +2,7 @@
 #include "tools/control_client.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,24 +33,40 @@ static size_t collect(char *data, size_t size, size_t count, void *arg)
     return size * count;
 }
 
-static CURLcode perform(const char *control, const char *path, const char *body, struct text *text,
-                        long *ret_status)
+struct question {
+    const char *control;
+    const char *method; // NULL: GET, or POST with a body
+    const char *path;
+    const char *body; // NULL: none
+};
+
+struct reply {
+    CURLcode code;
+    long os_error;
+    long status;
+    struct text text;
+};
+
+static CURLcode perform(const struct question *question, struct reply *reply)
 {
     char url[256];
-    snprintf(url, sizeof(url), "http://localhost%s", path);
+    snprintf(url, sizeof(url), "http://localhost%s", question->path);
     CURL *curl = curl_easy_init();
     if (!curl)
         return CURLE_OUT_OF_MEMORY;
-    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, control);
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, question->control);
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, collect);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, text);
-    if (body)
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reply->text);
+    if (question->body)
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, question->body);
+    if (question->method)
+        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, question->method);
     CURLcode code = curl_easy_perform(curl);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, ret_status);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply->status);
+    curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &reply->os_error);
     curl_easy_cleanup(curl);
     return code;
 }
@@ -69,33 +86,71 @@ static bool has_made_way(CURLcode code)
     return code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
 }
 
-int control_ask(const char *verb, const char *control, const char *path, const json_t *body,
-                json_t **ret_answer)
+// Repeated only if it changes nothing.
+static void ask(const struct question *question, struct reply *reply)
 {
-    struct text text = {0};
-    long status = 0;
+    reply->code = perform(question, reply);
+    for (unsigned i = 0; i < ATTEMPTS && !question->body && has_made_way(reply->code); i++) {
+        free(reply->text.data);
+        reply->text = (struct text){0};
+        poll(NULL, 0, PAUSE_MS);
+        reply->code = perform(question, reply);
+    }
+}
+
+static int say_unreachable(const char *verb, const char *control, const struct reply *reply)
+{
+    if (reply->code == CURLE_OPERATION_TIMEDOUT)
+        return cli_fail(verb, "the server at %s has not answered within %d s", control, TIMEOUT_S);
+    if (reply->code != CURLE_COULDNT_CONNECT || reply->os_error == 0)
+        return cli_fail(verb, "no server answers at %s: %s", control,
+                        curl_easy_strerror(reply->code));
+    switch (reply->os_error) {
+    case ENOENT:
+        return cli_fail(verb,
+                        "no server answers at %s: there is no such socket (--control or "
+                        "$FAULTLINE_CONTROL says where it is)",
+                        control);
+    case ECONNREFUSED:
+        return cli_fail(verb,
+                        "no server answers at %s: nobody listens there any more; start 'faultline "
+                        "serve' again",
+                        control);
+    case EACCES:
+    case EPERM:
+        return cli_fail(verb, "%s: permission denied: run it as the server's user", control);
+    default:
+        return cli_fail_errno(verb, (int)reply->os_error, "no server answers at %s", control);
+    }
+}
+
+int control_ask_by(const char *verb, const char *control, const char *method, const char *path,
+                   const json_t *body, json_t **ret_answer)
+{
+    struct reply reply = {0};
     if (strlen(control) >= sizeof(((struct sockaddr_un *)0)->sun_path))
         return cli_fail(verb, "the control socket's path %s is too long", control);
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    CURLcode code = perform(control, path, sent, &text, &status);
-    for (unsigned i = 0; i < ATTEMPTS && !body && has_made_way(code); i++) {
-        free(text.data);
-        text = (struct text){0};
-        poll(NULL, 0, PAUSE_MS);
-        code = perform(control, path, NULL, &text, &status);
-    }
+    struct question question = {control, method, path, sent};
+    ask(&question, &reply);
     free(sent);
-    if (code != CURLE_OK) {
-        free(text.data);
-        return cli_fail(verb, "no server answers at %s: %s", control, curl_easy_strerror(code));
+    if (reply.code != CURLE_OK) {
+        free(reply.text.data);
+        return say_unreachable(verb, control, &reply);
     }
     json_error_t where;
-    json_t *answer = json_loads(text.data ? text.data : "", 0, &where);
-    free(text.data);
-    int result = judge(verb, control, status, answer);
+    json_t *answer = json_loads(reply.text.data ? reply.text.data : "", 0, &where);
+    free(reply.text.data);
+    int result = judge(verb, control, reply.status, answer);
     if (result == EXIT_DONE)
         *ret_answer = answer;
     else
         json_decref(answer);
     return result;
+}
+
+int control_ask(const char *verb, const char *control, const char *path, const json_t *body,
+                json_t **ret_answer)
+{
+    return control_ask_by(verb, control, NULL, path, body, ret_answer);
 }

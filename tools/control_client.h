@@ -6,9 +6,12 @@
 
 #include <jansson.h>
 
-// GET, or POST of `body` unless it is NULL. The caller owns *ret_answer. EXIT_DONE; else
-// EXIT_FAILED after a sentence on stderr that names the socket or repeats what the server said.
+// GET, or POST of `body` unless it is NULL; or another method. The server has 30 s to answer. The
+// caller owns *ret_answer. EXIT_DONE; else EXIT_FAILED after a sentence on stderr that names the
+// socket or repeats what the server said.
 int control_ask(const char *verb, const char *control, const char *path, const json_t *body,
                 json_t **ret_answer);
+int control_ask_by(const char *verb, const char *control, const char *method, const char *path,
+                   const json_t *body, json_t **ret_answer);
 
 #endif

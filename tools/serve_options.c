@@ -2,15 +2,13 @@
 #include "tools/serve_options.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/server.h"
-#include "tools/cli.h"
-#include "tools/verb.h"
-
-enum { DEFAULT_MODE = 0660, THREADS_MAX = 1024, HOUR_MS = 3600 * 1000 };
+enum { DEFAULT_MODE = 0660, NAME_MAX_BYTES = 256 };
 
 void serve_options_init(struct fl_server_options *options)
 {
@@ -21,92 +19,80 @@ void serve_options_init(struct fl_server_options *options)
     };
 }
 
-int parse_owner(const char *text, unsigned *ret_uid, unsigned *ret_gid)
+static bool find_user(const char *name, uid_t *ret_uid)
 {
-    uint64_t uid = 0;
-    uint64_t gid = 0;
-    char copy[32];
-    const char *colon = strchr(text, ':');
-    if (!colon || strlen(text) >= sizeof(copy))
-        return -EINVAL;
-    memcpy(copy, text, (size_t)(colon - text));
-    copy[colon - text] = '\0';
-    if (cli_parse_number(copy, 0, UINT32_MAX - 1, &uid) ||
-        cli_parse_number(colon + 1, 0, UINT32_MAX - 1, &gid))
-        return -EINVAL;
-    *ret_uid = (unsigned)uid;
-    *ret_gid = (unsigned)gid;
-    return 0;
+    uint64_t number = 0;
+    const struct passwd *user = NULL;
+    if (cli_parse_number(name, 0, UINT32_MAX - 1, &number) == 0) {
+        *ret_uid = (uid_t)number;
+        return true;
+    }
+    if (*name != '\0')
+        user = getpwnam(name);
+    if (user)
+        *ret_uid = user->pw_uid;
+    return user != NULL;
 }
 
-static int parse_mode(const char *text, mode_t *ret_mode)
+static bool find_group(const char *name, gid_t *ret_gid)
 {
+    uint64_t number = 0;
+    const struct group *group = NULL;
+    if (cli_parse_number(name, 0, UINT32_MAX - 1, &number) == 0) {
+        *ret_gid = (gid_t)number;
+        return true;
+    }
+    if (*name != '\0')
+        group = getgrnam(name);
+    if (group)
+        *ret_gid = group->gr_gid;
+    return group != NULL;
+}
+
+const char *take_owner(void *arg, const char *text)
+{
+    struct fl_socket_access *access = arg;
+    char user[NAME_MAX_BYTES];
+    const char *colon = strchr(text, ':');
+    if (!colon || (size_t)(colon - text) >= sizeof(user))
+        return "is not USER:GROUP";
+    memcpy(user, text, (size_t)(colon - text));
+    user[colon - text] = '\0';
+    uid_t uid = 0;
+    if (!find_user(user, &uid))
+        return "begins with no user that there is";
+    if (!find_group(colon + 1, &access->gid))
+        return "ends with no group that there is";
+    access->uid = uid;
+    return NULL;
+}
+
+const char *take_mode(void *arg, const char *text)
+{
+    struct fl_socket_access *access = arg;
     char *end = NULL;
     unsigned long mode = strtoul(text, &end, 8);
-    if (*text == '\0' || *end != '\0' || mode > 0777)
-        return -EINVAL;
-    *ret_mode = (mode_t)mode;
-    return 0;
+    if (strspn(text, "01234567") != strlen(text) || *text == '\0' || mode > 0777)
+        return "is not an octal mode from 0 to 777";
+    access->mode = (mode_t)mode;
+    return NULL;
 }
 
-static int take_nice(int *ret_nice)
+const char *take_nice(void *arg, const char *text)
 {
+    int *nice = arg;
     uint64_t number = 0;
-    bool negative = optarg[0] == '-';
-    int error = cli_parse_number(optarg + negative, 0, negative ? 20 : 19, &number);
-    if (!error)
-        *ret_nice = negative ? -(int)number : (int)number;
-    return error;
+    bool negative = text[0] == '-';
+    if (cli_parse_number(text + negative, 0, negative ? 20 : 19, &number) != 0)
+        return "is not a number from -20 to 19";
+    *nice = negative ? -(int)number : (int)number;
+    return NULL;
 }
 
-static int take_number(unsigned *ret_number, unsigned low, unsigned high)
+const char *take_on_error(void *arg, const char *text)
 {
-    uint64_t number = 0;
-    int error = cli_parse_number(optarg, low, high, &number);
-    if (!error)
-        *ret_number = (unsigned)number;
-    return error;
-}
-
-static int take(struct fl_server_options *options, int option)
-{
-    struct fl_engine_options *engine = &options->engine;
-    switch (option) {
-    case SERVE_WORKERS:
-        return take_number(&engine->workers, 1, THREADS_MAX);
-    case SERVE_READERS:
-        return take_number(&engine->readers, 1, THREADS_MAX);
-    case SERVE_CACHE:
-        return cli_parse_size(optarg, &engine->cache_bytes);
-    case SERVE_SPIN:
-        return take_number(&engine->spin_us, 0, 1000000);
-    case SERVE_NICE:
-        return take_nice(&engine->nice);
-    case SERVE_RETRIES:
-        return take_number(&engine->read_retries, 0, 8);
-    case SERVE_READ_TIMEOUT:
-        return cli_parse_number(optarg, 1, HOUR_MS, &engine->read_timeout_ms);
-    case SERVE_HANDSHAKE_TIMEOUT:
-        return cli_parse_number(optarg, 1, HOUR_MS, &engine->handshake_timeout_ms);
-    case SERVE_STOP_TIMEOUT:
-        return cli_parse_number(optarg, 0, HOUR_MS, &engine->stop_timeout_ms);
-    case SERVE_ON_ERROR:
-        engine->kill_on_error = strcmp(optarg, "kill") == 0;
-        return engine->kill_on_error || strcmp(optarg, "poison") == 0 ? 0 : -EINVAL;
-    case SERVE_OWNER:
-        return parse_owner(optarg, &options->access.uid, &options->access.gid);
-    case SERVE_MODE:
-        return parse_mode(optarg, &options->access.mode);
-    default:
-        return -ENOENT;
-    }
-}
-
-int serve_option(struct fl_server_options *options, const char *verb, int option)
-{
-    if (option == '?') // getopt has said what is wrong
-        return EXIT_USAGE;
-    if (take(options, option) == 0)
-        return EXIT_DONE;
-    return cli_usage(verb, "'%s' is not a value for this option", optarg);
+    struct fl_engine_options *engine = arg;
+    engine->kill_on_error = strcmp(text, "kill") == 0;
+    return engine->kill_on_error || strcmp(text, "poison") == 0 ? NULL
+                                                                : "is neither poison nor kill";
 }

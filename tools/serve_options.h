@@ -1,44 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The options that all verbs share which run an engine.
+// The options that all verbs share which run an engine, and what sockets are given.
 #ifndef FAULTLINE_TOOLS_SERVE_OPTIONS_H
 #define FAULTLINE_TOOLS_SERVE_OPTIONS_H
 
-#include <getopt.h>
+#include "engine/server.h"
+#include "tools/cli.h"
 
-struct fl_server_options;
+enum { SERVE_THREADS_MAX = 1024, SERVE_SPIN_MAX = 1000000, SERVE_RETRIES_MAX = 8 };
+enum { HOUR_MS = 3600 * 1000 };
 
-enum {
-    SERVE_WORKERS = 1000,
-    SERVE_READERS,
-    SERVE_CACHE,
-    SERVE_SPIN,
-    SERVE_NICE,
-    SERVE_ON_ERROR,
-    SERVE_RETRIES,
-    SERVE_READ_TIMEOUT,
-    SERVE_HANDSHAKE_TIMEOUT,
-    SERVE_STOP_TIMEOUT,
-    SERVE_OWNER,
-    SERVE_MODE,
-    SERVE_OPTION_END,
-};
+// Values of CLI_OTHER: an int for --nice, struct fl_engine_options for --on-error, struct
+// fl_socket_access for the others.
+const char *take_nice(void *nice, const char *text);
+const char *take_on_error(void *engine, const char *text);
+// USER:GROUP, numbers or names.
+const char *take_owner(void *access, const char *text);
+const char *take_mode(void *access, const char *text);
 
-#define SERVE_OPTIONS                                                                              \
-    {"workers", required_argument, NULL, SERVE_WORKERS},                                           \
-        {"readers", required_argument, NULL, SERVE_READERS},                                       \
-        {"cache", required_argument, NULL, SERVE_CACHE},                                           \
-        {"spin", required_argument, NULL, SERVE_SPIN},                                             \
-        {"nice", required_argument, NULL, SERVE_NICE},                                             \
-        {"on-error", required_argument, NULL, SERVE_ON_ERROR},                                     \
-        {"retries", required_argument, NULL, SERVE_RETRIES},                                       \
-        {"read-timeout", required_argument, NULL, SERVE_READ_TIMEOUT},                             \
-        {"handshake-timeout", required_argument, NULL, SERVE_HANDSHAKE_TIMEOUT},                   \
-        {"stop-timeout", required_argument, NULL, SERVE_STOP_TIMEOUT},                             \
-        {"owner", required_argument, NULL, SERVE_OWNER},                                           \
-    {                                                                                              \
-        "mode", required_argument, NULL, SERVE_MODE                                                \
-    }
+// Entries of a struct cli_option[], for a struct fl_server_options *.
+#define SERVE_OPTIONS(SERVER)                                                                      \
+    CLI_COUNT("workers", &(SERVER)->engine.workers, 1, SERVE_THREADS_MAX),                         \
+        CLI_COUNT("readers", &(SERVER)->engine.readers, 1, SERVE_THREADS_MAX),                     \
+        CLI_SIZE("cache", &(SERVER)->engine.cache_bytes),                                          \
+        CLI_COUNT("spin", &(SERVER)->engine.spin_us, 0, SERVE_SPIN_MAX),                           \
+        CLI_OTHER("nice", take_nice, &(SERVER)->engine.nice),                                      \
+        CLI_OTHER("on-error", take_on_error, &(SERVER)->engine),                                   \
+        CLI_COUNT("retries", &(SERVER)->engine.read_retries, 0, SERVE_RETRIES_MAX),                \
+        CLI_NUMBER("read-timeout", &(SERVER)->engine.read_timeout_ms, 1, HOUR_MS),                 \
+        CLI_NUMBER("handshake-timeout", &(SERVER)->engine.handshake_timeout_ms, 1, HOUR_MS),       \
+        CLI_NUMBER("stop-timeout", &(SERVER)->engine.stop_timeout_ms, 0, HOUR_MS),                 \
+        CLI_OTHER("owner", take_owner, &(SERVER)->access),                                         \
+        CLI_OTHER("mode", take_mode, &(SERVER)->access)
 
 #define SERVE_OPTIONS_HELP                                                                         \
     "  --workers N             threads that serve faults (default: one a core)\n"                  \
@@ -55,15 +48,9 @@ enum {
     "  --handshake-timeout MS  for a peer to say what it wants (default 5000)\n"                   \
     "  --stop-timeout MS       for filling VMs at the end before they are killed (default "        \
     "60000)\n"                                                                                     \
-    "  --owner UID:GID         owner of the images' sockets\n"                                     \
+    "  --owner USER:GROUP      owner of the images' sockets, names or numbers\n"                   \
     "  --mode OCTAL            their mode (default 660)\n"
 
 void serve_options_init(struct fl_server_options *options);
-// Takes one option with its argument from getopt's optarg. EXIT_DONE, or EXIT_USAGE after a
-// message.
-int serve_option(struct fl_server_options *options, const char *verb, int option);
-
-// "UID:GID" in numbers. 0, or -EINVAL.
-int parse_owner(const char *text, unsigned *ret_uid, unsigned *ret_gid);
 
 #endif

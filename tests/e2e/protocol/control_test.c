@@ -5,6 +5,8 @@
 #include <ctype.h>
 #include <jansson.h>
 #include <poll.h>
+#include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +185,116 @@ Test(control, listens_where_it_is_told_to)
     cr_assert(is_gone(path), "a socket is left");
 }
 
+static unsigned mode_of(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 ? status.st_mode & 07777U : 0;
+}
+
+Test(control, sockets_have_the_owner_and_the_mode_asked_for)
+{
+    static struct answer answer;
+    char output[1024];
+    char path[2 * TEST_PATH];
+    char body[4 * TEST_PATH];
+    struct stat status;
+    begin();
+    put_path(path, "other.sock");
+    const char *args[] = {"listen", "--control", control(), "--image", "image",       "--socket",
+                          path,     "--mode",    "0606",    "--owner", "daemon:4711", NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    cr_assert_eq(stat(path, &status), 0);
+    const struct passwd *daemon = getpwnam("daemon");
+    cr_assert_not_null(daemon);
+    cr_assert(status.st_uid == daemon->pw_uid && status.st_gid == 4711);
+    cr_assert_eq(mode_of(path), 0606);
+    // Once more is as good as once, with the access that was asked for last.
+    snprintf(body, sizeof(body), "{\"image\":\"image\",\"socket\":\"%s\",\"mode\":\"0640\"}", path);
+    cr_assert_eq(ask_with(&answer, "POST", "/v1/listeners", body), 200, "%s", answer.text);
+    cr_assert_eq(mode_of(path), 0640);
+    snprintf(body, sizeof(body), "{\"image\":\"image\",\"socket\":\"%s\",\"mode\":384}", path);
+    cr_assert_eq(ask_with(&answer, "POST", "/v1/listeners", body), 200, "%s", answer.text);
+    cr_assert_eq(mode_of(path), 0600);
+    check_served(path, &world->memory);
+    world_stop(world);
+}
+
+static unsigned list_listeners(const char *socket)
+{
+    char output[8192];
+    size_t i;
+    const json_t *listener;
+    unsigned found = 0;
+    const char *args[] = {"listen", "--control", control(), "--list", "--json", NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    json_t *answer = json_loads(output, 0, NULL);
+    cr_assert_not_null(answer, "%s", output);
+    json_array_foreach(json_object_get(answer, "listeners"), i, listener) found +=
+        strcmp(json_string_value(json_object_get(listener, "socket")), socket) == 0;
+    json_decref(answer);
+    return found;
+}
+
+static int remove_listener(char *output, size_t size, const char *socket)
+{
+    const char *args[] = {"listen", "--control", control(), "--remove", "--socket", socket, NULL};
+    return faultline_run(output, size, args);
+}
+
+Test(control, listeners_are_listed_and_taken_away)
+{
+    char output[1024];
+    char path[2 * TEST_PATH];
+    begin();
+    put_path(path, "other.sock");
+    cr_assert_eq(listen_at(output, sizeof(output), "image", path, NULL), 0, "%s", output);
+    // An engine that takes over has them, too.
+    world->server.deaths++;
+    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
+    cr_assert(server_wait_log(&world->server, "generation=2", 1));
+    check_served(path, &world->memory);
+    cr_assert(list_listeners(path) == 1 && list_listeners(world->socket) == 1);
+    cr_assert_eq(remove_listener(output, sizeof(output), path), 0, "%s", output);
+    cr_assert(is_gone(path));
+    cr_assert_eq(list_listeners(path), 0);
+    cr_assert_eq(remove_listener(output, sizeof(output), path), 1);
+    cr_assert_not_null(strstr(output, "this server does not listen there"), "%s", output);
+    cr_assert_eq(remove_listener(output, sizeof(output), world->socket), 1);
+    cr_assert_not_null(strstr(output, "it is the image's own socket"), "%s", output);
+    check_served(world->socket, &world->memory);
+    // One whose socket somebody has deleted is replaced.
+    cr_assert_eq(listen_at(output, sizeof(output), "image", path, NULL), 0, "%s", output);
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(listen_at(output, sizeof(output), "image", path, NULL), 0, "%s", output);
+    cr_assert_eq(list_listeners(path), 1);
+    check_served(path, &world->memory);
+    world_stop(world);
+}
+
+Test(control, all_sockets_go_with_their_image)
+{
+    char output[1024];
+    char path[2 * TEST_PATH];
+    char other[2 * TEST_PATH];
+    struct good good;
+    begin();
+    world_pack(world, world->file, "second");
+    put_path(path, "extra.sock");
+    put_path(other, "other.sock");
+    cr_assert_eq(listen_at(output, sizeof(output), "image", path, NULL), 0, "%s", output);
+    cr_assert_eq(listen_at(output, sizeof(output), "second", other, NULL), 0, "%s", output);
+    good_start(&good, path, &world->memory);
+    const char *args[] = {"rm", "--store", world->store, "image", NULL};
+    cr_assert_eq(faultline_run(NULL, 0, args), 0);
+    cr_assert(wait_until(is_gone, path), "the extra socket outlives its image");
+    cr_assert(wait_until(is_gone, (void *)world->socket), "the socket outlives its image");
+    cr_assert_eq(list_listeners(path), 0);
+    // Who was served before is served on, and so are others.
+    cr_assert_eq(good_end(&good), 0);
+    check_served(other, &world->memory);
+    world_stop(world);
+}
+
 Test(control, says_why_it_cannot_listen)
 {
     static const struct {
@@ -191,8 +303,8 @@ Test(control, says_why_it_cannot_listen)
         const char *reason;
     } bad[] = {
         {"other", "x.sock", "the store has no image of this name"},
-        {"../image", "x.sock", "the store has no image of this name"},
-        {"image", "sockets/image.sock", "another process listens there"},
+        {"../image", "x.sock", "this cannot name an image"},
+        {"second", "sockets/image.sock", "this server listens there for image image"},
         {"image", "control.sock", "another process listens there"},
         {"image", "memory", "there is something that is not a socket"},
         {"image", "sockets", "there is something that is not a socket"},
@@ -200,6 +312,7 @@ Test(control, says_why_it_cannot_listen)
     };
     char output[1024];
     begin();
+    world_pack(world, world->file, "second");
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         const char *path = temp_path(&world->temp, bad[i].socket);
         cr_assert_eq(listen_at(output, sizeof(output), bad[i].image, path, NULL), 1, "%s", path);
@@ -219,7 +332,11 @@ static void check_errors(struct answer *answer)
     cr_assert_eq(ask_with(answer, "GET", "/", ""), 404, "%s", answer->text);
     cr_assert_eq(ask_with(answer, "DELETE", "/v1/status", ""), 405, "%s", answer->text);
     cr_assert_eq(ask_with(answer, "POST", "/metrics", "{}"), 405, "%s", answer->text);
-    cr_assert_eq(ask_with(answer, "GET", "/v1/listeners", ""), 405, "%s", answer->text);
+    cr_assert_eq(ask_with(answer, "PUT", "/v1/listeners", ""), 405, "%s", answer->text);
+    cr_assert_eq(ask_with(answer, "DELETE", "/v1/listeners", ""), 400, "%s", answer->text);
+    cr_assert_eq(ask_with(answer, "DELETE", "/v1/listeners", "{\"socket\":1}"), 400);
+    cr_assert_eq(ask_with(answer, "DELETE", "/v1/listeners", "{\"socket\":\"/none\"}"), 404);
+    cr_assert(says(answer, "this server does not listen there"));
     cr_assert_eq(ask_with(answer, "POST", "/v1/listeners", ""), 400, "%s", answer->text);
     cr_assert(says(answer, "the body is not JSON"));
     cr_assert_eq(ask_with(answer, "POST", "/v1/listeners", "[1]"), 400, "%s", answer->text);
@@ -231,6 +348,14 @@ static void check_errors(struct answer *answer)
                           "{\"image\":\"image\",\"socket\":\"/x.sock\",\"uid\":-2}"),
                  400, "%s", answer->text);
     cr_assert(says(answer, "uid, gid or mode is out of range"));
+    static const char *const modes[] = {"512", "-1", "\"0888\"", "\"1000\"", "\"\"", "true"};
+    for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        char body[128];
+        snprintf(body, sizeof(body), "{\"image\":\"image\",\"socket\":\"/x.sock\",\"mode\":%s}",
+                 modes[i]);
+        cr_assert_eq(ask_with(answer, "POST", "/v1/listeners", body), 400, "%s", modes[i]);
+        cr_assert(says(answer, "uid, gid or mode is out of range"));
+    }
 }
 
 static void send_garbage(uint64_t seed)

@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/e2e/protocol/good.h"
@@ -171,6 +173,68 @@ Test(serve, wrong_use_is_status_2_and_a_sentence)
     }
 }
 
+// Options that are refused are named, with what would do, and so are those that there are not.
+Test(serve, wrong_options_are_named)
+{
+    static const struct {
+        const char *args[8];
+        const char *says;
+    } wrong[] = {
+        {{"serve", "--cache", "10Q"}, "--cache: '10Q' is not a size"},
+        {{"serve", "--workers", "0"}, "--workers: '0' is not a number from 1 to 1024"},
+        {{"serve", "--nice", "-21"}, "--nice: '-21' is not a number from -20 to 19"},
+        {{"serve", "--owner", "no-such-user:0"}, "begins with no user that there is"},
+        {{"handler", "--mode", "0888", "a", "b"}, "--mode: '0888' is not an octal mode"},
+        {{"drain", "--timeout", "1.5"}, "--timeout: '1.5' is not a number from 1 to"},
+        {{"pack", "--name", "a/b", "/dev/null"}, "'a/b' cannot name an image"},
+        {{"pack", "--threads", "0", "/dev/null"}, "--threads: '0' is not a number from 1 to 256"},
+        {{"ls", "--frob"}, "there is no option '--frob'"},
+        {{"ls", "-x"}, "there is no option '-x'"},
+        {{"ls", "--json=1"}, "--json takes no value"},
+        {{"rm", "--store"}, "--store needs a value"},
+        {{"gc", "--dry"}, "options are written out: --dry-run"},
+        {{"verify", "--sto=x"}, "options are written out: --store"},
+        {{"unpack", "--frob", "a", "b"}, "there is no option '--frob'"},
+        {{"inspect", "--frob", "a"}, "there is no option '--frob'"},
+        {{"listen", "--list", "--remove"}, "--list takes neither"},
+        {{"listen", "--remove"}, "--remove takes --socket"},
+        {{"status", "--frob"}, "there is no option '--frob'"},
+        {{"upgrade", "--frob"}, "there is no option '--frob'"},
+    };
+    char output[4096];
+    char begins[64];
+    char ends[64];
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        const char *verb = wrong[i].args[0];
+        snprintf(begins, sizeof(begins), "faultline %s: ", verb);
+        snprintf(ends, sizeof(ends), " (see faultline %s --help)\n", verb);
+        cr_assert_eq(faultline_run(output, sizeof(output), wrong[i].args), 2, "%s", output);
+        cr_assert_not_null(strstr(output, wrong[i].says), "no '%s': %s", wrong[i].says, output);
+        cr_assert(one_sentence(output) && strncmp(output, begins, strlen(begins)) == 0, "%s",
+                  output);
+        cr_assert_str_eq(output + strlen(output) - strlen(ends), ends);
+    }
+}
+
+Test(serve, places_it_cannot_use_are_named)
+{
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_pack(world, world->file, "image");
+    const char *control = temp_path(&world->temp, "control.sock");
+    const char *file = world->file;
+    const char *deep = temp_path(&world->temp, "none/deep");
+    const char *on_file[] = {"serve", "--store",   world->store, "--sockets",
+                             file,    "--control", control,      NULL};
+    check_failure(on_file, 1, "is not a directory");
+    const char *nowhere[] = {"serve", "--store",   world->store, "--sockets",
+                             deep,    "--control", control,      NULL};
+    check_failure(nowhere, 1, "would be in does not exist");
+    const char *no_control[] = {"serve",          "--store",   world->store, "--sockets",
+                                world->temp.path, "--control", deep,         NULL};
+    check_failure(no_control, 1, deep);
+    check_failure(no_control, 1, "No such file or directory");
+}
+
 static void write_marker(const char *text)
 {
     const char *path = temp_path(&world->temp, "store/faultline-store");
@@ -214,6 +278,13 @@ Test(serve, no_server_is_said_so)
     const char *nowhere = temp_path(&world->temp, "control.sock");
     const char *status[] = {"status", "--control", nowhere, NULL};
     check_failure(status, 1, nowhere);
+    check_failure(status, 1, "there is no such socket");
     const char *args[] = {"listen", "--control", nowhere, "--image", "i", "--socket", "/x", NULL};
     check_failure(args, 1, nowhere);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", nowhere);
+    cr_assert(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    close(fd);
+    check_failure(status, 1, "nobody listens there any more");
 }

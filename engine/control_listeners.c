@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// /v1/listeners: which there are, one more, one less.
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/control_request.h"
+#include "engine/listen.h"
+#include "engine/server.h"
+#include "snapshot/read.h"
+
+struct order {
+    const char *image;
+    const char *socket;
+    struct fl_socket_access access;
+};
+
+// A number, or the octal digits that people know: "0660". -1: neither.
+static json_int_t read_mode(const json_t *mode)
+{
+    const char *text = json_string_value(mode);
+    char *end = NULL;
+    if (json_is_integer(mode))
+        return json_integer_value(mode);
+    if (!text || strspn(text, "01234567") != strlen(text) || *text == '\0')
+        return -1;
+    unsigned long value = strtoul(text, &end, 8);
+    return value <= 0777 ? (json_int_t)value : -1;
+}
+
+static const char *read_order(const json_t *body, const struct fl_socket_access *defaults,
+                              struct order *order)
+{
+    json_int_t uid = -1;
+    json_int_t gid = -1;
+    json_t *mode_json = NULL;
+    if (json_unpack((json_t *)body, "{s:s, s:s, s?:I, s?:I, s?:o !}", "image", &order->image,
+                    "socket", &order->socket, "uid", &uid, "gid", &gid, "mode", &mode_json) != 0)
+        return "the body must be {\"image\": NAME, \"socket\": PATH, \"uid\": N, \"gid\": N, "
+               "\"mode\": N or OCTAL STRING}";
+    json_int_t mode = mode_json ? read_mode(mode_json) : (json_int_t)defaults->mode;
+    if (!fl_name_valid(order->image))
+        return "this cannot name an image";
+    if (order->socket[0] != '/')
+        return "the socket's path is not absolute";
+    if (uid < -1 || gid < -1 || uid >= UINT32_MAX || gid >= UINT32_MAX || mode < 0 || mode > 0777)
+        return "uid, gid or mode is out of range";
+    order->access = (struct fl_socket_access){(mode_t)mode, uid < 0 ? defaults->uid : (uid_t)uid,
+                                              gid < 0 ? defaults->gid : (gid_t)gid};
+    return NULL;
+}
+
+static json_t *describe(const char *image, const char *socket, bool automatic)
+{
+    return json_pack("{s:s, s:s, s:b}", "image", image, "socket", socket, "automatic", automatic);
+}
+
+// We listen there already: for the same image it is what was asked for, but for its access.
+static enum MHD_Result keep(struct MHD_Connection *client, const struct fl_listener *listener,
+                            const struct order *order)
+{
+    char reason[FL_NAME_MAX + 64];
+    if (strcmp(listener->image, order->image) != 0) {
+        snprintf(reason, sizeof(reason), "this server listens there for image %s", listener->image);
+        return fl_control_send_error(client, MHD_HTTP_CONFLICT, reason);
+    }
+    int error = fl_socket_set_access(order->socket, &listener->listening, &order->access);
+    if (error)
+        return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, strerror(-error));
+    return fl_control_send_json(client, MHD_HTTP_OK,
+                                describe(listener->image, listener->path, listener->automatic));
+}
+
+static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *client,
+                           const struct order *order)
+{
+    const char *reason = NULL;
+    if (server->refusing)
+        return fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                     "the engine takes no new VM: it is draining or stopping");
+    if (!fl_listener_image_exists(server, order->image))
+        return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
+                                     "the store has no image of this name");
+    struct fl_listener *there = fl_listener_find(server, order->socket);
+    if (there && fl_socket_is_at(order->socket, &there->listening))
+        return keep(client, there, order);
+    int error =
+        fl_listener_add(server, order->image, order->socket, &order->access, false, &reason);
+    if (error)
+        return fl_control_send_error(
+            client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST, reason);
+    if (there && !there->automatic) // somebody has deleted its socket: nobody can reach it
+        fl_listener_remove(there);
+    return fl_control_send_json(client, MHD_HTTP_CREATED,
+                                describe(order->image, order->socket, false));
+}
+
+enum MHD_Result fl_control_post_listener(struct fl_server *server, struct MHD_Connection *client,
+                                         const struct fl_request *request)
+{
+    struct order order;
+    enum MHD_Result result = MHD_NO;
+    json_t *body = fl_control_read_body(client, request, &result);
+    if (!body)
+        return result;
+    const char *reason = read_order(body, &server->options->access, &order);
+    result = reason ? fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, reason)
+                    : add(server, client, &order);
+    json_decref(body);
+    return result;
+}
+
+static enum MHD_Result take_away(struct fl_server *server, struct MHD_Connection *client,
+                                 const char *socket)
+{
+    struct fl_listener *listener = fl_listener_find(server, socket);
+    if (!listener)
+        return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
+                                     "this server does not listen there");
+    if (listener->automatic)
+        return fl_control_send_error(client, MHD_HTTP_CONFLICT,
+                                     "it is the image's own socket, and goes with the image");
+    json_t *answer = describe(listener->image, listener->path, false);
+    fl_listener_remove(listener);
+    return fl_control_send_json(client, MHD_HTTP_OK, answer);
+}
+
+enum MHD_Result fl_control_delete_listener(struct fl_server *server, struct MHD_Connection *client,
+                                           const struct fl_request *request)
+{
+    const char *socket = NULL;
+    enum MHD_Result result = MHD_NO;
+    json_t *body = fl_control_read_body(client, request, &result);
+    if (!body)
+        return result;
+    if (json_unpack(body, "{s:s !}", "socket", &socket) != 0)
+        result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
+                                       "the body must be {\"socket\": PATH}");
+    else
+        result = take_away(server, client, socket);
+    json_decref(body);
+    return result;
+}
+
+enum MHD_Result fl_control_get_listeners(struct fl_server *server, struct MHD_Connection *client,
+                                         const struct fl_request *request)
+{
+    (void)request;
+    struct fl_listener *listener;
+    json_t *list = json_array();
+    cds_list_for_each_entry(listener, &server->listeners, link)
+        json_array_append_new(list, describe(listener->image, listener->path, listener->automatic));
+    return fl_control_send_json(client, MHD_HTTP_OK, json_pack("{s:o}", "listeners", list));
+}

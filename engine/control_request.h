@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One request of the control API: its body, its answer, and those requests that have a file of
+// their own. Control thread only.
+#ifndef FAULTLINE_ENGINE_CONTROL_REQUEST_H
+#define FAULTLINE_ENGINE_CONTROL_REQUEST_H
+
+#include <jansson.h>
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct fl_server;
+
+enum { FL_CONTROL_BODY_MAX = 65536 };
+
+// What a client has sent so far.
+struct fl_request {
+    char *body;
+    size_t used;
+    bool too_long;
+};
+
+// The answer; the text comes from malloc and is taken. NULL (no memory): MHD_NO.
+enum MHD_Result fl_control_send(struct MHD_Connection *client, unsigned status, const char *type,
+                                char *text);
+// Likewise; the object is taken.
+enum MHD_Result fl_control_send_json(struct MHD_Connection *client, unsigned status,
+                                     json_t *object);
+enum MHD_Result fl_control_send_error(struct MHD_Connection *client, unsigned status,
+                                      const char *reason);
+
+// The body as JSON, the caller's; NULL after an error was sent.
+json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_request *request,
+                             enum MHD_Result *ret_result);
+
+// --- /v1/listeners ---
+
+enum MHD_Result fl_control_get_listeners(struct fl_server *server, struct MHD_Connection *client,
+                                         const struct fl_request *request);
+enum MHD_Result fl_control_post_listener(struct fl_server *server, struct MHD_Connection *client,
+                                         const struct fl_request *request);
+enum MHD_Result fl_control_delete_listener(struct fl_server *server, struct MHD_Connection *client,
+                                           const struct fl_request *request);
+
+#endif

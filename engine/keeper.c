@@ -160,7 +160,7 @@ static void loop(struct fl_keeper *keeper)
             else if (is_child(keeper, event[i].data.ptr)) // an earlier event may have freed it
                 on_child(keeper, event[i].data.ptr);
         }
-        if (count <= 0 || count < EVENTS)
+        if (count < EVENTS)
             run_due(keeper);
     }
 }

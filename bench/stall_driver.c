@@ -225,7 +225,10 @@ static bool command_ended(struct stall_run *run, uint64_t pid)
     int status = 0;
     if (waitpid((pid_t)pid, &status, WNOHANG) != (pid_t)pid)
         return false;
-    run->failed |= !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        fprintf(stderr, "stall: `faultline upgrade` failed\n");
+        run->failed = true;
+    }
     return true;
 }
 
@@ -279,8 +282,10 @@ static void measure(struct stall_run *run, enum stall_kind kind)
     if (!goes_on(run) || !await(run, has_served, 0, "an engine that serves"))
         return;
     open_window(run);
-    if (!happen(run, kind, &command))
+    if (!happen(run, kind, &command)) {
+        fprintf(stderr, "stall: %s did not work out\n", stall_key[kind]);
         run->failed = true;
+    }
     go_on_for(run, AFTER_MS);
     run->result[kind].disturbed += busy > run->options->quiet;
     close_window(run, &run->result[kind]);

@@ -94,7 +94,8 @@ static int scatter(const struct fl_message *message, const int *list, unsigned c
     return lost ? -EMFILE : -EPROTO;
 }
 
-// A channel that came over a socket does not block by itself.
+// A channel that came over a socket does not block by itself. The end of a peer that has left
+// something unread is ECONNRESET, once, before what it had sent: that is to be had all the same.
 static ssize_t receive_once(int channel, struct msghdr *header, bool wait)
 {
     struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
@@ -102,7 +103,7 @@ static ssize_t receive_once(int channel, struct msghdr *header, bool wait)
         ssize_t got = recvmsg(channel, header, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
         if (got < 0 && errno == EAGAIN && wait)
             poll(&poll_fd, 1, -1);
-        else if (got >= 0 || errno != EINTR)
+        else if (got >= 0 || (errno != EINTR && errno != ECONNRESET))
             return got;
     }
 }

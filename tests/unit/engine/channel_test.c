@@ -224,3 +224,16 @@ Test(records, of_nonsense_are_refused)
     fl_records_free(&records);
     cr_expect_eq(open_files(), before);
 }
+
+Test(channel, last_words_of_one_that_left_something_unread)
+{
+    struct fl_message said = {.type = FL_MESSAGE_PUT, .kind = FL_RECORD_VM, .id = 7};
+    struct fl_message ping = {.type = FL_MESSAGE_PING};
+    cr_assert_eq(fl_channel_send(channel[1], &said, NULL, false), 0);
+    cr_assert_eq(fl_channel_send(channel[0], &ping, NULL, false), 0);
+    close(channel[1]);
+    cr_assert_eq(fl_channel_receive(channel[0], &message, fds, false), 1);
+    cr_assert_eq(message.id, 7);
+    cr_assert_eq(fl_channel_receive(channel[0], &message, fds, false), 0);
+    channel[1] = dup(channel[0]); // something for close_channel()
+}

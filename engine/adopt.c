@@ -22,6 +22,7 @@
 #include "engine/log.h"
 #include "engine/server.h"
 #include "engine/vm.h"
+#include "snapshot/read.h"
 
 enum { REASON_BYTES = 192 };
 
@@ -93,7 +94,7 @@ static struct incoming *find_incoming(struct fl_server *server, uint64_t id, con
 static void without_image(struct fl_vm *vm, int error)
 {
     char reason[REASON_BYTES];
-    snprintf(reason, sizeof(reason), "its image cannot be opened: %s", strerror(-error));
+    snprintf(reason, sizeof(reason), "its image cannot be opened: %s", fl_image_strerror(error));
     if (vm->on_error == FL_ON_ERROR_KILL)
         fl_vm_kill(vm, reason);
     else
@@ -133,7 +134,7 @@ static void image_opened(void *control, struct fl_mail *mail)
             incoming->error = -ERANGE;
         incoming->answer(incoming->arg, incoming->error,
                          incoming->error == -ERANGE ? "its regions do not fit the image"
-                         : incoming->error          ? strerror(-incoming->error)
+                         : incoming->error          ? fl_image_strerror(incoming->error)
                                                     : "");
         if (incoming->error) { // who asked still has the VM
             while (!cds_list_empty(&incoming->waiting))

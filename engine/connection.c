@@ -24,6 +24,7 @@
 #include "engine/log.h"
 #include "engine/point.h"
 #include "engine/uffd.h"
+#include "snapshot/read.h"
 
 enum { REASON_BYTES = 256, CHUNK = 4096 };
 
@@ -154,7 +155,7 @@ static void opened(void *control, struct fl_mail *mail)
     char reason[REASON_BYTES];
     if (connection->open_error) {
         snprintf(reason, sizeof(reason), "the image cannot be opened: %s",
-                 strerror(-connection->open_error));
+                 fl_image_strerror(connection->open_error));
         refuse(connection, reason);
     } else if (connection->server->refusing) {
         fl_images_put(connection->server->engine->images, connection->opened);

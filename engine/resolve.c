@@ -11,6 +11,7 @@
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
+#include "snapshot/read.h"
 
 // One page on its way to be resolved.
 struct want {
@@ -69,7 +70,7 @@ static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
            "event=poison vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
            " reason=\"%s\"",
            vm->id, vm->state->image, fl_layout_image_page(&vm->state->layout, page), times,
-           strerror(-error));
+           fl_frame_strerror(error));
 }
 
 // Tries to fail the page again later.
@@ -86,7 +87,7 @@ static enum fl_outcome fail_again(struct want *want, int error)
 static enum fl_outcome fail(struct want *want, int error)
 {
     struct fl_vm *vm = want->vm;
-    if (vm->on_error == FL_ON_ERROR_KILL && fl_vm_kill(vm, strerror(-error)))
+    if (vm->on_error == FL_ON_ERROR_KILL && fl_vm_kill(vm, fl_frame_strerror(error)))
         return fail_again(want, error); // parked until it is dead
     switch (fl_install_poison(vm, want->page)) {
     case FL_INSTALL_DONE:

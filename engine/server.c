@@ -295,14 +295,9 @@ static int watch_signals(struct run *run)
 
 static const char *store_trouble(int error)
 {
-    switch (error) {
-    case -ENOENT:
-        return "there is no store";
-    case -EPROTONOSUPPORT:
-        return "it is of a version that this program does not know";
-    default:
-        return strerror(-error);
-    }
+    return error == -EPROTONOSUPPORT ? "it is of a version that this program does not know"
+           : error == -EBADMSG       ? "its marker faultline-store is damaged"
+                                     : strerror(-error);
 }
 
 static int start_store(struct run *run, char *reason, size_t size)
@@ -310,11 +305,13 @@ static int start_store(struct run *run, char *reason, size_t size)
     struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
     int error = fl_reader_open(options->store, &server->reader);
-    if (error) {
+    if (error == -ENOENT)
+        snprintf(reason, size, FL_NO_STORE, options->store);
+    else if (error)
         snprintf(reason, size, "the store %s cannot be opened: %s", options->store,
                  store_trouble(error));
+    if (error)
         return error;
-    }
     error = fl_kept_start(server, options->channel, &server->engine->kept);
     if (!error)
         error = fl_images_new(server->reader, server->engine->kept, &server->engine->images);
@@ -365,11 +362,15 @@ static int start_raw(struct run *run, char *reason, size_t size)
     const struct fl_server_options *options = server->options;
     const char *why = NULL;
     int error = fl_image_open_raw(options->raw_file, &server->raw);
-    if (error) {
+    if (error == -EINVAL)
+        snprintf(reason, size, "the memory file %s is not a regular file", options->raw_file);
+    else if (error == -ENODATA)
+        snprintf(reason, size, "the memory file %s is empty", options->raw_file);
+    else if (error)
         snprintf(reason, size, "the memory file %s cannot be opened: %s", options->raw_file,
                  strerror(-error));
+    if (error)
         return error;
-    }
     error = fl_listener_add(server, fl_image_name(server->raw), options->raw_socket,
                             &options->access, false, &why);
     if (error)

@@ -91,14 +91,15 @@ static int mark_image(void *arg, const char *name)
 {
     struct gc *gc = arg;
     struct fl_image *image;
+    struct fl_blame blame;
     int r = fl_image_open(gc->store->reader, name, &image);
     if (r == -ENOENT) // removed a moment ago
         return 0;
     if (r < 0)
-        return fl_fail(gc->error, r,
-                       "image '%s' cannot be read, so it is not known which packs it needs and "
-                       "nothing was collected (remove it to go on)",
-                       name);
+        return fl_fail_plain(gc->error, r,
+                             "image '%s' cannot be read, so it is not known which packs it needs "
+                             "and nothing was collected (remove it to go on): %s",
+                             name, fl_image_blame(gc->store, name, r, &blame));
     uint64_t **bitmaps = calloc(image->header.packs + 1, sizeof(*bitmaps));
     r = bitmaps ? mark_packs(gc, image, bitmaps) : -ENOMEM;
     if (r == 0)

@@ -93,22 +93,31 @@ static int load_map(int fd, struct fl_image_file *file)
     return fl_checksum(file->map, bytes) == file->header.map_checksum ? 0 : -EBADMSG;
 }
 
-static int load_pack_ids(int fd, struct fl_image_file *file)
+static int read_packs(int fd, const struct fl_disk_image_header *header, uint64_t *ids)
 {
-    size_t bytes = file->header.packs * sizeof(*file->pack_ids);
-    file->pack_ids = malloc(bytes ? bytes : 1);
-    if (!file->pack_ids)
-        return -ENOMEM;
-    int r = fl_pread_full(fd, file->pack_ids, bytes,
-                          sizeof(file->header) + file->header.pages * sizeof(*file->map));
+    size_t bytes = header->packs * sizeof(*ids);
+    int r = fl_pread_full(fd, ids, bytes, sizeof(*header) + header->pages * sizeof(uint64_t));
     if (r < 0)
         return r;
-    if (fl_checksum(file->pack_ids, bytes) != file->header.pack_table_checksum)
+    if (fl_checksum(ids, bytes) != header->pack_table_checksum)
         return -EBADMSG;
-    for (uint32_t i = 0; i < file->header.packs; i++) {
-        if (file->pack_ids[i] == 0 || file->pack_ids[i] & FL_PACK_ID_RAW)
+    for (uint32_t i = 0; i < header->packs; i++) {
+        if (ids[i] == 0 || ids[i] & FL_PACK_ID_RAW)
             return -EBADMSG;
     }
+    return 0;
+}
+
+int fl_image_file_packs(int fd, const struct fl_disk_image_header *header, uint64_t **ret_ids)
+{
+    size_t bytes = header->packs * sizeof(uint64_t);
+    uint64_t *ids = malloc(bytes ? bytes : 1);
+    int r = ids ? read_packs(fd, header, ids) : -ENOMEM;
+    if (r < 0) {
+        free(ids);
+        return r;
+    }
+    *ret_ids = ids;
     return 0;
 }
 
@@ -119,7 +128,7 @@ int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file)
     if (r == 0)
         r = load_map(fd, &file);
     if (r == 0)
-        r = load_pack_ids(fd, &file);
+        r = fl_image_file_packs(fd, &file.header, &file.pack_ids);
     if (r < 0) {
         fl_image_file_free(&file);
         return r;

@@ -26,6 +26,8 @@ int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *
 // All of it. The map's checksum is verified here, its entries are by fl_image_new, which has the
 // packs. -EBADMSG, -EPROTONOSUPPORT, -ENOMEM, errors of reading. Release with fl_image_file_free.
 int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file);
+// The pack table alone, header.packs entries, verified; free it. Errors likewise.
+int fl_image_file_packs(int fd, const struct fl_disk_image_header *header, uint64_t **ret_ids);
 void fl_image_file_free(struct fl_image_file *file);
 
 #endif

@@ -10,18 +10,27 @@
 #include "snapshot/image.h"
 #include "snapshot/image_file.h"
 #include "snapshot/io.h"
+#include "snapshot/pack_name.h"
 #include "snapshot/store_dir.h"
 
 #define RANGE_PAGES 512u
 
-static int image_failed(struct fl_store *store, const char *name, int error,
-                        struct fl_error *ret_error)
+// Of the packs that the image names, how many the store has not.
+static int count_missing(struct fl_store *store, int fd, const struct fl_disk_image_header *header,
+                         uint64_t *ret_missing)
 {
-    if (error == -ENOENT)
-        return fl_fail_plain(ret_error, error, "the store %s has no image '%s'", store->dir, name);
-    if (error == -EINVAL)
-        return fl_fail_plain(ret_error, error, "'%s' cannot name an image", name);
-    return fl_fail(ret_error, error, "cannot open image '%s'", name);
+    FL_AUTO_FREE uint64_t *ids = NULL;
+    uint64_t missing = 0;
+    int r = fl_image_file_packs(fd, header, &ids);
+    for (uint32_t i = 0; r == 0 && i < header->packs; i++) {
+        char name[FL_PACK_NAME_BYTES];
+        fl_pack_name(ids[i], name);
+        missing +=
+            faccessat(store->packs_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+    }
+    if (r == 0)
+        *ret_missing = missing;
+    return r;
 }
 
 static void fill_info(const struct fl_disk_image_header *header, struct fl_image_info *ret_info)
@@ -49,13 +58,17 @@ int fl_store_image_info(struct fl_store *store, const char *name, struct fl_imag
     struct fl_disk_image_header header;
     int r = fl_image_file_name(name, file_name);
     if (r < 0)
-        return image_failed(store, name, r, ret_error);
+        return fl_image_failed(store, name, r, ret_error);
     FL_AUTO_CLOSE int fd =
         openat(store->reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     r = fd < 0 ? -errno : fl_image_file_header(fd, name, &header);
+    uint64_t missing = 0;
+    if (r == 0)
+        r = count_missing(store, fd, &header, &missing);
     if (r < 0)
-        return image_failed(store, name, r, ret_error);
+        return fl_image_failed(store, name, r, ret_error);
     fill_info(&header, ret_info);
+    ret_info->packs_missing = missing;
     return 0;
 }
 
@@ -181,12 +194,12 @@ int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_d
     struct fl_image_detail detail = {.frames = 0};
     int r = fl_image_open(store->reader, name, &image);
     if (r < 0)
-        return image_failed(store, name, r, ret_error);
+        return fl_image_failed(store, name, r, ret_error);
     fill_info(&image->header, &detail.info);
     r = measure(image, &detail);
     fl_image_unref(image);
     if (r < 0)
-        return image_failed(store, name, r, ret_error);
+        return fl_image_failed(store, name, r, ret_error);
     *ret_detail = detail;
     return 0;
 }
@@ -196,9 +209,9 @@ int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_e
     char file_name[FL_IMAGE_NAME_BYTES];
     int r = fl_image_file_name(name, file_name);
     if (r < 0)
-        return image_failed(store, name, r, ret_error);
+        return fl_image_failed(store, name, r, ret_error);
     if (unlinkat(store->reader->images_fd, file_name, 0) < 0)
-        r = errno == ENOENT ? image_failed(store, name, -ENOENT, ret_error)
+        r = errno == ENOENT ? fl_image_failed(store, name, -ENOENT, ret_error)
                             : fl_fail(ret_error, -errno, "cannot remove image '%s'", name);
     if (r < 0)
         return r;

@@ -26,23 +26,39 @@ struct job {
     struct fl_pack_result result;
 };
 
+// The caller closes *ret_fd in every case.
+static int open_memory(const char *path, int *ret_fd, struct stat *ret_stat,
+                       struct fl_error *ret_error)
+{
+    // Non-blocking, so that naming a FIFO by mistake is an error and not a wait.
+    *ret_fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*ret_fd < 0)
+        return fl_fail(ret_error, -errno, "cannot open the memory file %s", path);
+    if (fstat(*ret_fd, ret_stat) < 0)
+        return fl_fail(ret_error, -errno, "cannot read the memory file %s", path);
+    if (!S_ISREG(ret_stat->st_mode))
+        return fl_fail_plain(ret_error, -EINVAL, "the memory file %s is not a regular file", path);
+    if (ret_stat->st_size == 0)
+        return fl_fail_plain(ret_error, -ENODATA, "the memory file %s is empty", path);
+    return 0;
+}
+
+int fl_pack_check_input(const char *path, struct fl_error *ret_error)
+{
+    struct stat status;
+    FL_AUTO_CLOSE int fd = -1;
+    return open_memory(path, &fd, &status, ret_error);
+}
+
 static int open_input(struct job *job)
 {
-    const char *path = job->options->path;
-    // Non-blocking, so that naming a FIFO by mistake is an error and not a wait.
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return fl_fail(job->error, -errno, "cannot open the memory file %s", path);
-    job->run.input_fd = fd;
-    if (fstat(fd, &job->input_stat) < 0)
-        return fl_fail(job->error, -errno, "cannot read the memory file %s", path);
-    if (!S_ISREG(job->input_stat.st_mode))
-        return fl_fail_plain(job->error, -EINVAL, "the memory file %s is not a regular file", path);
-    if (job->input_stat.st_size == 0)
-        return fl_fail_plain(job->error, -ENODATA, "the memory file %s is empty", path);
+    int *fd = &job->run.input_fd;
+    int r = open_memory(job->options->path, fd, &job->input_stat, job->error);
+    if (r < 0)
+        return r;
     job->run.input_bytes = (uint64_t)job->input_stat.st_size;
     job->run.input_pages = (job->run.input_bytes + FL_PAGE_SIZE - 1) / FL_PAGE_SIZE;
-    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    posix_fadvise(*fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     return 0;
 }
 

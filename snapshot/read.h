@@ -44,6 +44,15 @@ struct fl_run {
 // True if the name may name an image.
 bool fl_name_valid(const char *name);
 
+// What error of fl_frame_read() says of the frame, and one of the functions that open images of
+// their image. Constant or strerror()'s.
+const char *fl_frame_strerror(int error);
+const char *fl_image_strerror(int error);
+
+// What to say of a directory, its one %s, for which fl_reader_open() returns -ENOENT.
+#define FL_NO_STORE                                                                                \
+    "there is no store at %s: 'faultline pack' makes one; --store or $FAULTLINE_STORE says where"
+
 // Any thread. -ENOENT if there is no store, -EPROTONOSUPPORT if its version is not ours.
 int fl_reader_open(const char *store_dir, struct fl_reader **ret_reader);
 // Images hold their own reference: they may outlive the reader.

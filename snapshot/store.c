@@ -163,7 +163,7 @@ int fl_store_open(const char *dir, bool create_it, struct fl_store **ret_store,
     }
     fl_store_close(store);
     if (r == -ENOENT)
-        return fl_fail_plain(ret_error, r, "%s is not a store", dir);
+        return fl_fail_plain(ret_error, r, FL_NO_STORE, dir);
     if (r == -EPROTONOSUPPORT)
         return fl_fail_plain(ret_error, r, "the store %s has a format version that is not known",
                              dir);

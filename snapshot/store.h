@@ -69,6 +69,8 @@ struct fl_pack_result {
     bool index_not_updated; // later images will not share this one's pages until it is rebuilt
 };
 
+// 0 if the file can be packed. For who would not make a store for nothing.
+int fl_pack_check_input(const char *path, struct fl_error *ret_error);
 // -EEXIST without replace.
 int fl_store_pack(struct fl_store *store, const struct fl_pack_options *options,
                   struct fl_pack_result *ret_result, struct fl_error *ret_error);
@@ -95,6 +97,7 @@ struct fl_verify_options {
     size_t names_count;
     unsigned threads;
     // Called once for each thing that is wrong: "image NAME" or "pack ID", and a sentence about it.
+    // Images that need what is bad come after it.
     void (*bad)(void *arg, const char *object, const char *problem);
     void *bad_arg;
     struct fl_progress progress; // stored bytes
@@ -117,10 +120,11 @@ struct fl_image_info {
     uint64_t zero_pages, duplicate_pages, shared_pages, stored_pages, declined_pages;
     uint64_t created; // seconds since the epoch
     uint64_t packs;
+    uint64_t packs_missing; // of them: then the image cannot be opened
     uint8_t content_id[32];
 };
 
-// From the image's header alone. -ENOENT, -EINVAL, -EBADMSG.
+// From the image's header and pack table alone. -ENOENT, -EINVAL, -EBADMSG.
 int fl_store_image_info(struct fl_store *store, const char *name, struct fl_image_info *ret_info,
                         struct fl_error *ret_error);
 // The names of all images, sorted; free each and the array. count may be 0.

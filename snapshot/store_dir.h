@@ -24,6 +24,17 @@ __attribute__((format(printf, 3, 4))) int fl_fail(struct fl_error *ret_error, in
 __attribute__((format(printf, 3, 4))) int fl_fail_plain(struct fl_error *ret_error, int error,
                                                         const char *format, ...);
 
+struct fl_blame {
+    char text[160];
+};
+// What follows "image NAME: " where it could not be opened; if a pack is to blame, which. In
+// ret_blame or constant.
+const char *fl_image_blame(struct fl_store *store, const char *name, int error,
+                           struct fl_blame *ret_blame);
+// The whole sentence about it. Returns error.
+int fl_image_failed(struct fl_store *store, const char *name, int error,
+                    struct fl_error *ret_error);
+
 enum fl_lock { FL_LOCK_SHARED, FL_LOCK_EXCLUSIVE };
 // Waits for the lock; a signal handled without SA_RESTART ends the wait with -EINTR. It is given
 // back by fl_store_unlock, and by the kernel when the process dies.

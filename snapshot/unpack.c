@@ -223,11 +223,8 @@ int fl_store_unpack(struct fl_store *store, const struct fl_unpack_options *opti
     struct unpack unpack = {.fd = -1};
     double start = fl_seconds_wall();
     int r = fl_image_open(store->reader, options->name, &unpack.image);
-    if (r == -ENOENT)
-        return fl_fail_plain(ret_error, r, "the store %s has no image '%s'", store->dir,
-                             options->name);
     if (r < 0)
-        return fl_fail(ret_error, r, "cannot open image '%s'", options->name);
+        return fl_image_failed(store, options->name, r, ret_error);
     r = write_output(&unpack, options, ret_error);
     if (r == 0)
         *ret_result = (struct fl_unpack_result){

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshot/bad_frames.h"
 #include "snapshot/identity.h"
 #include "snapshot/image.h"
 #include "snapshot/io.h"
@@ -35,7 +36,8 @@ struct verify {
     struct worker **workers; // one a thread
     atomic_uint_fast64_t done;
     uint64_t total;
-    pthread_mutex_t lock; // of result.bad and the callback
+    pthread_mutex_t lock; // of result.bad, the callback and bad_frames
+    struct fl_bad_frames bad_frames;
 
     // The pack in work.
     const struct fl_pack *pack;
@@ -57,14 +59,6 @@ __attribute__((format(printf, 3, 4))) static void report(struct verify *verify, 
     pthread_mutex_unlock(&verify->lock);
 }
 
-static const char *reason(int error)
-{
-    return error == -EBADMSG           ? "does not match its checksum"
-           : error == -EPROTONOSUPPORT ? "has a format version that is not known"
-           : error == -ENOENT          ? "is missing"
-                                       : strerror(-error);
-}
-
 static void pack_object(uint64_t id, char object[32])
 {
     snprintf(object, 32, "pack %016" PRIx64, id);
@@ -82,6 +76,14 @@ static int next_step(void *arg, void *item, unsigned thread)
     return 1;
 }
 
+// Images that need it are reported as well. Short of memory, they are not.
+static void note_frame(struct verify *verify, uint32_t frame)
+{
+    pthread_mutex_lock(&verify->lock);
+    fl_bad_frames_add(&verify->bad_frames, (struct fl_frame_id){fl_pack_id(verify->pack), frame});
+    pthread_mutex_unlock(&verify->lock);
+}
+
 // What cannot be read is reported and not an error: the rest is to be checked as well.
 static void verify_frame(struct verify *verify, struct worker *worker, uint32_t frame)
 {
@@ -91,19 +93,22 @@ static void verify_frame(struct verify *verify, struct worker *worker, uint32_t 
     pack_object(fl_pack_id(verify->pack), object);
     int r = fl_pack_read_frame(verify->pack, frame, worker->pages);
     if (r < 0) {
-        report(verify, object, "frame %" PRIu32 ": %s", frame, reason(r));
+        report(verify, object, "frame %" PRIu32 ": %s", frame, fl_frame_strerror(r));
+        note_frame(verify, frame);
         return;
     }
     r = fl_pack_read_identities(verify->pack, frame, 0, pages, worker->identities);
     for (uint32_t slot = 0; r == 0 && slot < pages; slot++) {
         r = fl_hash_page(worker->hasher, worker->pages + (size_t)slot * FL_PAGE_SIZE, &identity);
-        if (r == 0 && memcmp(&identity, &worker->identities[slot], sizeof(identity)) != 0)
+        if (r == 0 && memcmp(&identity, &worker->identities[slot], sizeof(identity)) != 0) {
             report(verify, object,
                    "frame %" PRIu32 ", page %" PRIu32 ": SHA-256 is not the recorded one", frame,
                    slot);
+            note_frame(verify, frame);
+        }
     }
     if (r < 0)
-        report(verify, object, "frame %" PRIu32 ": %s", frame, reason(r));
+        report(verify, object, "frame %" PRIu32 ": %s", frame, fl_frame_strerror(r));
 }
 
 static int verify_step(void *arg, void *item, unsigned thread)
@@ -163,14 +168,14 @@ static int verify_pack(struct verify *verify, uint64_t id)
         if (r == -ENOENT)
             report(verify, object, "it is missing");
         else
-            report(verify, object, "its header or frame table %s", reason(r));
+            report(verify, object, "its header or frame table %s", fl_frame_strerror(r));
         return 0;
     }
     verify->result.frames += fl_pack_frames(pack);
     verify->result.pages += fl_pack_pages(pack);
     r = fl_pack_check_identities(pack);
     if (r < 0)
-        report(verify, object, "its table of identities %s", reason(r));
+        report(verify, object, "its table of identities %s", fl_frame_strerror(r));
     r = verify_frames(verify, pack);
     fl_pack_unref(pack);
     return r;
@@ -203,24 +208,34 @@ static int compute_content(const struct fl_image *image, struct worker *worker,
     return r < 0 ? r : fl_hash_finish(worker->hasher, ret_content);
 }
 
+static void report_bad_pages(struct verify *verify, const char *object,
+                             const struct fl_image *image)
+{
+    uint64_t pack = 0;
+    uint64_t pages = fl_bad_frames_pages(&verify->bad_frames, image, &pack);
+    if (pages > 0)
+        report(verify, object,
+               "%" PRIu64 " of its pages are in bad frames, the first in pack %016" PRIx64, pages,
+               pack);
+}
+
 static void verify_image(struct verify *verify, const char *name)
 {
     char object[FL_NAME_MAX + 16];
     struct fl_image *image;
     struct fl_identity content;
+    struct fl_blame blame;
     snprintf(object, sizeof(object), "image %s", name);
     verify->result.images++;
     int r = fl_image_open(verify->store->reader, name, &image);
     if (r < 0) {
-        if (r == -EBADMSG)
-            report(verify, object, "it, or a pack that it needs, is missing or damaged");
-        else
-            report(verify, object, "it %s", reason(r));
+        report(verify, object, "%s", fl_image_blame(verify->store, name, r, &blame));
         return;
     }
+    report_bad_pages(verify, object, image);
     r = compute_content(image, verify->workers[0], &content);
     if (r < 0)
-        report(verify, object, "its pages' identities: %s", reason(r));
+        report(verify, object, "its pages' identities: %s", fl_frame_strerror(r));
     else if (memcmp(&content, &image->header.content_id, sizeof(content)) != 0)
         report(verify, object, "its content id is not that of its pages");
     fl_image_unref(image);
@@ -281,6 +296,7 @@ static int verify_packs(struct verify *verify)
         sum_stored(verify, &ids);
     for (size_t i = 0; r == 0 && i < ids.count; i++)
         r = verify_pack(verify, ids.ids[i]);
+    fl_bad_frames_sort(&verify->bad_frames);
     free(ids.ids);
     return r;
 }
@@ -347,6 +363,7 @@ int fl_store_verify(struct fl_store *store, const struct fl_verify_options *opti
         *ret_result = verify.result;
     }
     free_workers(&verify);
+    fl_bad_frames_free(&verify.bad_frames);
     pthread_mutex_destroy(&verify.lock);
     fl_store_unlock(store);
     return r;

@@ -54,16 +54,19 @@ static void print_text(const struct fl_gc_result *result, bool dry_run)
 {
     char freed[32];
     char dead[32];
-    printf("%s %s: %" PRIu64 " packs, %" PRIu64 " temporary files\n",
+    printf("%s %s: %" PRIu64 " pack%s, %" PRIu64 " temporary file%s\n",
            dry_run ? "would free" : "freed",
            cli_format_bytes(result->bytes_freed, freed, sizeof(freed)), result->packs_removed,
-           result->temporaries_removed);
-    printf("%" PRIu64 " packs stay, with %s that no image refers to\n", result->packs_kept,
+           cli_s(result->packs_removed), result->temporaries_removed,
+           cli_s(result->temporaries_removed));
+    printf("%" PRIu64 " pack%s stay%s, with %s that no image refers to\n", result->packs_kept,
+           cli_s(result->packs_kept), result->packs_kept == 1 ? "s" : "",
            cli_format_bytes(result->dead_bytes, dead, sizeof(dead)));
     if (result->index_rebuilt)
         puts("the index was made anew");
     else if (result->packs_indexed > 0)
-        printf("%" PRIu64 " packs were missing in the index\n", result->packs_indexed);
+        printf("the index did not know %" PRIu64 " pack%s\n", result->packs_indexed,
+               cli_s(result->packs_indexed));
     if (result->index_not_updated)
         fputs(
             "faultline gc: the index could not be written: pages may not be shared until gc can\n",

@@ -63,10 +63,12 @@ static void print_text(const struct fl_image_detail *detail)
     printf("  shared       %12" PRIu64 "\n", info->shared_pages);
     printf("  stored       %12" PRIu64 "  (%" PRIu64 " of them known, but declined)\n",
            info->stored_pages, info->declined_pages);
-    printf("frames         %12" PRIu64 "  in %" PRIu64 " packs\n", detail->frames, info->packs);
+    printf("frames         %12" PRIu64 "  in %" PRIu64 " pack%s\n", detail->frames, info->packs,
+           cli_s(info->packs));
     printf("stored bytes   %12s  compressed, of %" PRIu64 " pages\n",
            cli_format_bytes(detail->stored_bytes, text, sizeof(text)), detail->frame_pages);
-    printf("fragmentation  %12.1f  frames a range of 2 MiB (at most %" PRIu64 ")\n",
+    printf("fragmentation  %12.1f  frames in a range of 2 MiB on average, %" PRIu64
+           " in the worst\n",
            mean_frames(detail), detail->range_frames_max);
 }
 

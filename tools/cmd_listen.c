@@ -98,7 +98,7 @@ static void print_list(const json_t *list)
     {
         bool automatic = json_is_true(json_object_get(listener, "automatic"));
         printf("%-24s %-9s %s\n", json_string_value(json_object_get(listener, "image")),
-               automatic ? "by itself" : "by order",
+               automatic ? "automatic" : "asked for",
                json_string_value(json_object_get(listener, "socket")));
     }
 }

@@ -24,24 +24,32 @@ static int parse(int argc, char **argv, const char **ret_store, bool *ret_json)
     return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument '%s'", argv[optind]);
 }
 
-static void print_row(const struct fl_image_info *info, bool first)
+static void print_header(void)
+{
+    printf("%-32s %12s %11s %11s %11s %11s %6s  %s\n", "IMAGE", "SIZE", "ZERO", "DUPLICATE",
+           "SHARED", "STORED", "PACKS", "CREATED");
+}
+
+static void print_row(const struct fl_image_info *info)
 {
     char bytes[32];
     char created[32];
-    if (first)
-        printf("%-32s %12s %11s %11s %11s %11s %6s  %s\n", "IMAGE", "SIZE", "ZERO", "DUPLICATE",
-               "SHARED", "STORED", "PACKS", "CREATED");
     store_format_time(info->created, created, sizeof(created));
-    printf("%-32s %12s %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %6" PRIu64 "  %s\n",
+    printf("%-32s %12s %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %6" PRIu64 "  %s",
            info->name, cli_format_bytes(info->bytes, bytes, sizeof(bytes)), info->zero_pages,
            info->duplicate_pages, info->shared_pages, info->stored_pages, info->packs, created);
+    if (info->packs_missing > 0)
+        printf("  CANNOT BE USED: %" PRIu64 " pack%s missing", info->packs_missing,
+               cli_s(info->packs_missing));
+    putchar('\n');
 }
 
 // An image that cannot be read is said on stderr and does not hide the others.
 static int list(struct fl_store *store, char **names, size_t count, json_t *array)
 {
     int status = EXIT_DONE;
-    bool first = true;
+    if (!array)
+        print_header();
     for (size_t i = 0; i < count; i++) {
         struct fl_image_info info;
         struct fl_error error;
@@ -53,8 +61,7 @@ static int list(struct fl_store *store, char **names, size_t count, json_t *arra
         if (array)
             json_array_append_new(array, store_image_json(&info));
         else
-            print_row(&info, first);
-        first = false;
+            print_row(&info);
     }
     return status;
 }

@@ -129,6 +129,8 @@ int cmd_pack(int argc, char **argv)
     int status = parse(argc, argv, &args);
     if (status != EXIT_DONE)
         return status < 0 ? EXIT_DONE : status;
+    if (fl_pack_check_input(args.options.path, &error) < 0) // before a store is made for nothing
+        return cli_fail("pack", "%s", error.text);
     struct fl_store *store = store_open_or_say("pack", store_dir(args.store), true);
     if (!store)
         return EXIT_FAILED;

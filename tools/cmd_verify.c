@@ -14,8 +14,8 @@ static const char help[] =
     "usage: faultline verify [--store DIR] [OPTION...] [IMAGE...]\n\n"
     "Checks every byte of the store, or of the images named, against its checksums, and every "
     "page\n"
-    "against its SHA-256. Names each thing that is bad; the exit status is 1 then.\n\n" STORE_HELP
-    "  --threads N     threads (one a core)\n"
+    "against its SHA-256. Names each thing that is bad, and the images that need it; the exit "
+    "status is 1 then.\n\n" STORE_HELP "  --threads N     threads (one a core)\n"
     "  --json          the result as JSON\n";
 
 struct arguments {
@@ -82,10 +82,11 @@ static int verify(struct fl_store *store, struct arguments *args, struct found *
     if (args->json && print_json(&result, found->bad) != EXIT_DONE)
         return EXIT_FAILED;
     if (!args->json)
-        printf("%s: %" PRIu64 " images, %" PRIu64 " packs, %" PRIu64 " frames, %" PRIu64
-               " pages in %.2f s; %" PRIu64 " bad\n",
-               result.bad == 0 ? "ok" : "BAD", result.images, result.packs, result.frames,
-               result.pages, result.seconds, result.bad);
+        printf("%s: %" PRIu64 " image%s, %" PRIu64 " pack%s, %" PRIu64 " frame%s, %" PRIu64
+               " page%s in %.2f s; %" PRIu64 " bad\n",
+               result.bad == 0 ? "ok" : "BAD", result.images, cli_s(result.images), result.packs,
+               cli_s(result.packs), result.frames, cli_s(result.frames), result.pages,
+               cli_s(result.pages), result.seconds, result.bad);
     return result.bad == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 

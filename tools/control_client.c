@@ -118,7 +118,10 @@ static int say_unreachable(const char *verb, const char *control, const struct r
                         control);
     case EACCES:
     case EPERM:
-        return cli_fail(verb, "%s: permission denied: run it as the server's user", control);
+        return cli_fail(
+            verb,
+            "the server at %s cannot be reached: permission denied: run it as the server's user",
+            control);
     default:
         return cli_fail_errno(verb, (int)reply->os_error, "no server answers at %s", control);
     }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/rescue.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "snapshot/read.h"
 #include "tools/cli.h"
 #include "tools/verb.h"
 
@@ -90,6 +92,8 @@ static int check_evidence(struct rescue *rescue, const struct fl_orphan *orphan)
     struct fl_reader *reader = NULL;
     struct fl_image *image = NULL;
     int error = fl_reader_open(rescue->store, &reader);
+    if (error == -ENOENT)
+        return cli_fail("rescue", FL_NO_STORE " (or say --force)", rescue->store);
     if (!error)
         error = fl_image_open(reader, rescue->image, &image);
     if (!error)

@@ -48,7 +48,7 @@ void store_format_time(uint64_t seconds, char *buf, size_t size)
 {
     time_t time = (time_t)seconds;
     struct tm tm;
-    if (!localtime_r(&time, &tm) || strftime(buf, size, "%Y-%m-%d %H:%M", &tm) == 0)
+    if (!gmtime_r(&time, &tm) || strftime(buf, size, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
         snprintf(buf, size, "?");
 }
 
@@ -56,11 +56,12 @@ json_t *store_image_json(const struct fl_image_info *info)
 {
     char id[65];
     store_format_id(info->content_id, id);
-    return json_pack(
-        "{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}", "name", info->name, "bytes",
-        (json_int_t)info->bytes, "pages", (json_int_t)info->pages, "zero_pages",
-        (json_int_t)info->zero_pages, "duplicate_pages", (json_int_t)info->duplicate_pages,
-        "shared_pages", (json_int_t)info->shared_pages, "stored_pages",
-        (json_int_t)info->stored_pages, "declined_pages", (json_int_t)info->declined_pages, "packs",
-        (json_int_t)info->packs, "created", (json_int_t)info->created, "content_id", id);
+    return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}", "name", info->name,
+                     "bytes", (json_int_t)info->bytes, "pages", (json_int_t)info->pages,
+                     "zero_pages", (json_int_t)info->zero_pages, "duplicate_pages",
+                     (json_int_t)info->duplicate_pages, "shared_pages",
+                     (json_int_t)info->shared_pages, "stored_pages", (json_int_t)info->stored_pages,
+                     "declined_pages", (json_int_t)info->declined_pages, "packs",
+                     (json_int_t)info->packs, "packs_missing", (json_int_t)info->packs_missing,
+                     "created", (json_int_t)info->created, "content_id", id);
 }

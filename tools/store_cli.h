@@ -23,7 +23,7 @@ int store_print_json(const char *verb, json_t *object);
 
 // "64 hex digits" of a content id.
 void store_format_id(const uint8_t id[32], char ret_hex[65]);
-// "2026-11-23 09:42" in local time.
+// "2026-11-23T09:42:00Z".
 void store_format_time(uint64_t seconds, char *buf, size_t size);
 
 json_t *store_image_json(const struct fl_image_info *info);

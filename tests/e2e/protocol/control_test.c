@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/e2e/protocol/good.h"
@@ -321,6 +322,28 @@ Test(control, says_why_it_cannot_listen)
     }
     cr_assert_neq(access(temp_path(&world->temp, "x.sock"), F_OK), 0);
     check_served(world->socket, &world->memory);
+    world_stop(world);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+Test(control, drain_waits_as_long_as_it_is_told_to)
+{
+    char output[1024];
+    struct good good;
+    begin();
+    good_start(&good, world->socket, &world->memory);
+    const char *args[] = {"drain", "--control", control(), "--timeout", "1", NULL};
+    uint64_t start = now_ms();
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 1, "%s", output);
+    cr_assert_geq(now_ms() - start, 1000);
+    cr_assert_not_null(strstr(output, "1 VM still depends on the server"), "%s", output);
+    cr_assert_eq(good_end(&good), 0);
     world_stop(world);
 }
 

@@ -153,27 +153,18 @@ static void print_json(const struct fl_diagnosis *found)
 
 int cmd_doctor(int argc, char **argv)
 {
-    static const struct option options[] = {{"all", no_argument, NULL, 'a'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"patience", required_argument, NULL, 'p'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     uint64_t patience = DEFAULT_PATIENCE_MS;
     bool json = false;
     bool all = false;
-    int option;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        if (option == '?')
-            return EXIT_USAGE;
-        if (option == 'p' && cli_parse_number(optarg, 0, HOUR_MS, &patience) != 0)
-            return cli_usage("doctor", "'%s' is not a number of milliseconds", optarg);
-        json = json || option == 'j';
-        all = all || option == 'a';
-    }
+    const struct cli_option options[] = {
+        CLI_FLAG("all", &all),
+        CLI_FLAG("json", &json),
+        CLI_NUMBER("patience", &patience, 0, HOUR_MS),
+        CLI_END,
+    };
+    int parsed = cli_parse("doctor", help, options, argc, argv);
+    if (parsed != EXIT_DONE)
+        return parsed == CLI_HELPED ? EXIT_DONE : parsed;
     if (optind != argc)
         return cli_usage("doctor", "it takes no argument '%s'", argv[optind]);
     struct fl_diagnosis found;

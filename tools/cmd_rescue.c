@@ -162,54 +162,6 @@ static int run(struct rescue *rescue)
 
 // --- arguments ---
 
-enum { OPTION_NOTHING_REMOVED = 256, OPTION_DRY_RUN };
-
-static int take_option(struct rescue *rescue, int option)
-{
-    uint64_t number = 0;
-    switch (option) {
-    case 'c':
-        rescue->control = optarg;
-        return EXIT_DONE;
-    case 'i':
-        if (strlen(optarg) >= FL_IMAGE_NAME_BYTES)
-            return cli_usage("rescue", "no image has a name as long as '%s'", optarg);
-        rescue->image = optarg;
-        return EXIT_DONE;
-    case 's':
-        rescue->store = optarg;
-        return EXIT_DONE;
-    case 'r':
-        rescue->regions = optarg;
-        return EXIT_DONE;
-    case 'd':
-        if (cli_parse_number(optarg, 0, INT_MAX, &number) != 0)
-            return cli_usage("rescue", "'%s' is not the number of a descriptor", optarg);
-        rescue->fd = (int)number;
-        return EXIT_DONE;
-    case 'p':
-    case 'k':
-        if (rescue->action != RESCUE_SERVE)
-            return cli_usage("rescue", "--poison and --kill exclude each other");
-        rescue->action = option == 'p' ? RESCUE_POISON : RESCUE_KILL;
-        return EXIT_DONE;
-    case 'f':
-        rescue->force = true;
-        return EXIT_DONE;
-    case 'j':
-        rescue->json = true;
-        return EXIT_DONE;
-    case OPTION_NOTHING_REMOVED:
-        rescue->nothing_removed = true;
-        return EXIT_DONE;
-    case OPTION_DRY_RUN:
-        rescue->dry_run = true;
-        return EXIT_DONE;
-    default:
-        return EXIT_USAGE;
-    }
-}
-
 static int take_pid(struct rescue *rescue, int argc, char **argv)
 {
     uint64_t number = 0;
@@ -221,33 +173,44 @@ static int take_pid(struct rescue *rescue, int argc, char **argv)
     return EXIT_DONE;
 }
 
+static int parse(struct rescue *rescue, int argc, char **argv)
+{
+    bool poison = false;
+    bool kill_it = false;
+    unsigned fd = UINT_MAX;
+    const struct cli_option options[] = {
+        CLI_TEXT("control", &rescue->control),
+        CLI_TEXT("image", &rescue->image),
+        CLI_TEXT("store", &rescue->store),
+        CLI_TEXT("regions", &rescue->regions),
+        CLI_COUNT("fd", &fd, 0, INT_MAX),
+        CLI_FLAG("nothing-removed", &rescue->nothing_removed),
+        CLI_FLAG("poison", &poison),
+        CLI_FLAG("kill", &kill_it),
+        CLI_FLAG("force", &rescue->force),
+        CLI_FLAG("dry-run", &rescue->dry_run),
+        CLI_FLAG("json", &rescue->json),
+        CLI_END,
+    };
+    int status = cli_parse("rescue", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    if (poison && kill_it)
+        return cli_usage("rescue", "--poison and --kill exclude each other");
+    if (rescue->image && strlen(rescue->image) >= FL_IMAGE_NAME_BYTES)
+        return cli_usage("rescue", "no image has a name as long as '%s'", rescue->image);
+    if (poison || kill_it)
+        rescue->action = poison ? RESCUE_POISON : RESCUE_KILL;
+    if (fd != UINT_MAX)
+        rescue->fd = (int)fd;
+    return take_pid(rescue, argc, argv);
+}
+
 int cmd_rescue(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"control", required_argument, NULL, 'c'},
-        {"image", required_argument, NULL, 'i'},
-        {"store", required_argument, NULL, 's'},
-        {"regions", required_argument, NULL, 'r'},
-        {"fd", required_argument, NULL, 'd'},
-        {"nothing-removed", no_argument, NULL, OPTION_NOTHING_REMOVED},
-        {"poison", no_argument, NULL, 'p'},
-        {"kill", no_argument, NULL, 'k'},
-        {"force", no_argument, NULL, 'f'},
-        {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {0}};
     struct rescue rescue = {.control = default_control(), .store = default_store(), .fd = -1};
-    int option;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        int status = take_option(&rescue, option);
-        if (status != EXIT_DONE)
-            return status;
-    }
-    int status = take_pid(&rescue, argc, argv);
-    return status == EXIT_DONE ? run(&rescue) : status;
+    int status = parse(&rescue, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    return run(&rescue);
 }

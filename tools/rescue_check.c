@@ -93,7 +93,10 @@ static int check_evidence(struct rescue *rescue, const struct fl_orphan *orphan)
     struct fl_image *image = NULL;
     int error = fl_reader_open(rescue->store, &reader);
     if (error == -ENOENT)
-        return cli_fail("rescue", FL_NO_STORE " (or say --force)", rescue->store);
+        return cli_fail("rescue",
+                        "the memory of %s (pid %d) cannot be compared with image %s: " FL_NO_STORE
+                        " (or say --force)",
+                        orphan->name, (int)orphan->pid, rescue->image, rescue->store);
     if (!error)
         error = fl_image_open(reader, rescue->image, &image);
     if (!error)

@@ -62,7 +62,7 @@ Test(drain, waits_for_the_vms_and_takes_no_new_one)
     struct client client;
     begin(&client);
     cr_assert_eq(drain("--timeout", "1", output, sizeof(output)), 1);
-    cr_expect_not_null(strstr(output, "1 VMs still depend on the server at"), "%s", output);
+    cr_expect_not_null(strstr(output, "1 VM still depends on the server at"), "%s", output);
     cr_expect_not(socket_exists());
     const char *listen[] = {
         "listen", "--control", temp_path(&world->temp, "control.sock"), "--image",

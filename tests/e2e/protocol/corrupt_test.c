@@ -165,6 +165,7 @@ Test(corrupt, a_bad_frame_poisons_its_pages_and_no_other)
     // The 1st, 2nd, 4th, 8th and 16th page.
     cr_assert_eq(server_count_log(&world->server, "event=poison vm=2 image=image"), 5);
     cr_assert_eq(server_count_log(&world->server, "event=poison"), 5);
+    cr_assert_eq(server_count_log(&world->server, "reason=\"does not match its checksum\""), 5);
     cr_assert_eq(world_status(world, "faults", "poisoned"), FRAME_PAGES);
     long long errors = world_status(world, "cache", "read_errors");
     cr_assert(errors > 0 && errors % ATTEMPTS == 0, "%lld failed reads", errors);

@@ -200,6 +200,9 @@ Test(serve, wrong_options_are_named)
         {{"listen", "--remove"}, "--remove takes --socket"},
         {{"status", "--frob"}, "there is no option '--frob'"},
         {{"upgrade", "--frob"}, "there is no option '--frob'"},
+        {{"doctor", "--patience", "x"}, "--patience: 'x' is not a number from 0 to 3600000"},
+        {{"rescue", "--poison", "--kill", "1"}, "--poison and --kill exclude each other"},
+        {{"rescue", "--fd", "x", "1"}, "--fd: 'x' is not a number from 0 to"},
     };
     char output[4096];
     char begins[64];

@@ -95,7 +95,9 @@ static struct fl_vm *new_vm(struct fl_engine *engine, struct fl_peer *peer, cons
     struct fl_vm_state *state = NULL;
     if (fl_vm_state_create(engine->next_vm_id, peer->pid, image_name, layout, &state_fd, &state))
         return NULL;
-    state->flags = engine->options.kill_on_error ? FL_VM_STATE_KILL : 0;
+    bool kill = peer->policy == FL_POLICY_DEFAULT ? engine->options.kill_on_error
+                                                  : peer->policy == FL_POLICY_KILL;
+    state->flags = kill ? FL_VM_STATE_KILL : 0;
     struct fl_vm *vm = vm_of(peer, state_fd, state);
     if (vm) {
         engine->next_vm_id++;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/description.h"
 #include "engine/region.h"
 #include "snapshot/read.h"
 
@@ -23,6 +24,7 @@ struct fl_peer {
     int pidfd;
     int socket;
     uint64_t connection; // the keeper's record of it, 0: none
+    enum fl_policy policy;
 };
 
 void fl_peer_close(struct fl_peer *peer);

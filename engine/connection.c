@@ -310,7 +310,8 @@ static void begin(struct connection *connection)
         refuse(connection, "the host is out of memory");
 }
 
-void fl_connection_new(struct fl_server *server, const char *image, int socket, uint64_t record)
+void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
+                       int socket, uint64_t record)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
     if (!connection) {
@@ -322,8 +323,8 @@ void fl_connection_new(struct fl_server *server, const char *image, int socket, 
     connection->server = server;
     connection->text = malloc(FL_HANDSHAKE_MAX + 1);
     snprintf(connection->image, sizeof(connection->image), "%s", image);
-    connection->peer =
-        (struct fl_peer){.uffd = -1, .pidfd = -1, .socket = socket, .connection = record};
+    connection->peer = (struct fl_peer){
+        .uffd = -1, .pidfd = -1, .socket = socket, .connection = record, .policy = policy};
     cds_list_add_tail(&connection->link, &server->connections);
     server->connection_count++;
     begin(connection);
@@ -338,7 +339,8 @@ void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_C
         fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, record);
         return;
     }
-    fl_connection_new(server, description.image, fds[0], record);
+    fl_connection_new(server, description.image, (enum fl_policy)description.policy, fds[0],
+                      record);
     fds[0] = -1;
 }
 
@@ -349,7 +351,8 @@ void fl_connections_keep(struct fl_server *server)
     cds_list_for_each_entry(connection, &server->connections, link)
     {
         struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
-                                             .version = FL_DESCRIPTION_VERSION};
+                                             .version = FL_DESCRIPTION_VERSION,
+                                             .policy = connection->peer.policy};
         snprintf(description.image, sizeof(description.image), "%s", connection->image);
         int fd = fl_description_write(&description);
         if (!connection->peer.connection)

@@ -8,10 +8,12 @@
 #include <stdint.h>
 
 #include "engine/channel.h"
+#include "engine/description.h"
 #include "engine/server.h"
 
 // Takes the socket. `record`: the keeper's of it, 0: none.
-void fl_connection_new(struct fl_server *server, const char *image, int socket, uint64_t record);
+void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
+                       int socket, uint64_t record);
 // From a predecessor: the socket, with all that has been sent in it, and the listener's
 // description.
 void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS]);

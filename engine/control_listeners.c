@@ -16,6 +16,7 @@ struct order {
     const char *image;
     const char *socket;
     struct fl_socket_access access;
+    enum fl_policy policy;
 };
 
 // A number, or the octal digits that people know: "0660". -1: neither.
@@ -31,16 +32,28 @@ static json_int_t read_mode(const json_t *mode)
     return value <= 0777 ? (json_int_t)value : -1;
 }
 
+static bool read_policy(const char *text, enum fl_policy *ret_policy)
+{
+    *ret_policy = FL_POLICY_DEFAULT;
+    if (text)
+        *ret_policy = strcmp(text, "kill") == 0 ? FL_POLICY_KILL : FL_POLICY_POISON;
+    return !text || *ret_policy == FL_POLICY_KILL || strcmp(text, "poison") == 0;
+}
+
 static const char *read_order(const json_t *body, const struct fl_socket_access *defaults,
                               struct order *order)
 {
     json_int_t uid = -1;
     json_int_t gid = -1;
     json_t *mode_json = NULL;
-    if (json_unpack((json_t *)body, "{s:s, s:s, s?:I, s?:I, s?:o !}", "image", &order->image,
-                    "socket", &order->socket, "uid", &uid, "gid", &gid, "mode", &mode_json) != 0)
+    const char *policy = NULL;
+    if (json_unpack((json_t *)body, "{s:s, s:s, s?:I, s?:I, s?:o, s?:s !}", "image", &order->image,
+                    "socket", &order->socket, "uid", &uid, "gid", &gid, "mode", &mode_json,
+                    "on_error", &policy) != 0)
         return "the body must be {\"image\": NAME, \"socket\": PATH, \"uid\": N, \"gid\": N, "
-               "\"mode\": N or OCTAL STRING}";
+               "\"mode\": N or OCTAL STRING, \"on_error\": \"poison\" or \"kill\"}";
+    if (!read_policy(policy, &order->policy))
+        return "on_error is neither \"poison\" nor \"kill\"";
     json_int_t mode = mode_json ? read_mode(mode_json) : (json_int_t)defaults->mode;
     if (!fl_name_valid(order->image))
         return "this cannot name an image";
@@ -67,6 +80,9 @@ static enum MHD_Result keep(struct MHD_Connection *client, const struct fl_liste
         snprintf(reason, sizeof(reason), "this server listens there for image %s", listener->image);
         return fl_control_send_error(client, MHD_HTTP_CONFLICT, reason);
     }
+    if (listener->policy != order->policy)
+        return fl_control_send_error(client, MHD_HTTP_CONFLICT,
+                                     "this server listens there with another policy on errors");
     int error = fl_socket_set_access(order->socket, &listener->listening, &order->access);
     if (error)
         return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, strerror(-error));
@@ -87,8 +103,8 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
     struct fl_listener *there = fl_listener_find(server, order->socket);
     if (there && fl_socket_is_at(order->socket, &there->listening))
         return keep(client, there, order);
-    int error =
-        fl_listener_add(server, order->image, order->socket, &order->access, false, &reason);
+    int error = fl_listener_add(server, order->image, order->socket, &order->access, order->policy,
+                                false, &reason);
     if (error)
         return fl_control_send_error(
             client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST, reason);

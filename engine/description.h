@@ -12,12 +12,21 @@
 #define FL_DESCRIPTION_MAGIC 0x7473696c746c6166ULL // "faltlist"
 enum { FL_DESCRIPTION_VERSION = 1 };
 
+// What becomes of a VM whose page cannot be had.
+enum fl_policy {
+    FL_POLICY_DEFAULT, // as --on-error says
+    FL_POLICY_POISON,
+    FL_POLICY_KILL,
+};
+
 struct fl_description {
     uint64_t magic;
     uint32_t version;
     uint32_t automatic; // made for an image of the store, goes with it
     uint64_t dev;       // of the socket's file: it is removed only while it is ours
     uint64_t ino;
+    uint32_t policy; // enum fl_policy, of its VMs
+    uint32_t reserved;
     char image[FL_IMAGE_NAME_BYTES];
     char path[PATH_MAX];
 };

@@ -61,7 +61,7 @@ static bool accept_one(struct fl_listener *listener)
     int fd = fl_kept_accept(server->engine->kept, listener->id, listener->listening.fd, &record);
     if (fd >= 0) {
         FL_POINT("accepted");
-        fl_connection_new(server, listener->image, fd, record);
+        fl_connection_new(server, listener->image, listener->policy, fd, record);
         return true;
     }
     if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
@@ -179,7 +179,8 @@ static int describe(struct fl_listener *listener)
                                          .version = FL_DESCRIPTION_VERSION,
                                          .automatic = listener->automatic,
                                          .dev = listener->listening.dev,
-                                         .ino = listener->listening.ino};
+                                         .ino = listener->listening.ino,
+                                         .policy = listener->policy};
     snprintf(description.image, sizeof(description.image), "%s", listener->image);
     snprintf(description.path, sizeof(description.path), "%s", listener->path);
     listener->description = fl_description_write(&description);
@@ -200,7 +201,8 @@ static int keep(struct fl_listener *listener)
 }
 
 int fl_listener_add(struct fl_server *server, const char *image, const char *path,
-                    const struct fl_socket_access *access, bool automatic, const char **ret_reason)
+                    const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
+                    const char **ret_reason)
 {
     struct fl_listener *listener = new_listener(server, image, path);
     int error =
@@ -212,6 +214,7 @@ int fl_listener_add(struct fl_server *server, const char *image, const char *pat
         return error;
     }
     listener->automatic = automatic;
+    listener->policy = policy;
     error = keep(listener);
     int watched = watch(listener);
     error = error ? error : watched;
@@ -237,6 +240,7 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
     }
     listener->id = id;
     listener->automatic = description.automatic != 0;
+    listener->policy = (enum fl_policy)description.policy;
     listener->listening =
         (struct fl_listening){.fd = fds[0], .dev = description.dev, .ino = description.ino};
     listener->description = fds[1];
@@ -302,7 +306,8 @@ static void add_automatic(struct fl_server *server, const char *image)
     if (length >= (int)sizeof(path))
         reason = "its path is too long";
     else
-        fl_listener_add(server, image, path, &server->options->access, true, &reason);
+        fl_listener_add(server, image, path, &server->options->access, FL_POLICY_DEFAULT, true,
+                        &reason);
     if (reason)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"", image, path,
                reason);

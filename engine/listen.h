@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "engine/channel.h"
+#include "engine/description.h"
 #include "engine/server.h"
 
 struct fl_listener {
@@ -15,8 +16,9 @@ struct fl_listener {
     struct cds_list_head link;
     struct fl_server *server;
     struct fl_listening listening;
-    uint64_t id;     // of the keeper's record
-    int description; // memfd, likewise; -1 without a keeper to be
+    uint64_t id;           // of the keeper's record
+    int description;       // memfd, likewise; -1 without a keeper to be
+    enum fl_policy policy; // of its VMs
     char *image;
     char *path;
     bool automatic; // made for an image of the store, and not asked for
@@ -32,7 +34,8 @@ void fl_listener_remove(struct fl_listener *listener);
 
 // 0, or -errno with a constant sentence.
 int fl_listener_add(struct fl_server *server, const char *image, const char *path,
-                    const struct fl_socket_access *access, bool automatic, const char **ret_reason);
+                    const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
+                    const char **ret_reason);
 // A predecessor's: the socket and its description.
 void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL_FDS]);
 // Has a new keeper hold them all.

@@ -372,7 +372,7 @@ static int start_raw(struct run *run, char *reason, size_t size)
     if (error)
         return error;
     error = fl_listener_add(server, fl_image_name(server->raw), options->raw_socket,
-                            &options->access, false, &why);
+                            &options->access, FL_POLICY_DEFAULT, false, &why);
     if (error)
         snprintf(reason, size, "it cannot listen at %s: %s", options->raw_socket, why);
     return error;

@@ -25,6 +25,7 @@ static const char help[] =
     "  --socket PATH       where to listen; its directory must exist\n"
     "  --owner USER:GROUP  owner of the socket, e.g. the jail's; names or numbers\n"
     "  --mode OCTAL        its mode (default: that of the images' sockets)\n"
+    "  --on-error POLICY   of the VMs that come by it: poison or kill (default: the server's)\n"
     "  --remove            listen there no more\n"
     "  --list              show where the server listens\n"
     "  --json              as JSON (docs/control-api.md)\n"
@@ -39,6 +40,7 @@ struct order {
     const char *control;
     const char *image;
     const char *socket;
+    const char *on_error;
     struct fl_socket_access access;
     bool remove;
     bool list;
@@ -69,6 +71,8 @@ static json_t *make_body(const struct order *order, const char *socket)
     }
     if (access->mode != UNSET)
         json_object_set_new(body, "mode", json_integer(access->mode));
+    if (order->on_error)
+        json_object_set_new(body, "on_error", json_string(order->on_error));
     return body;
 }
 
@@ -141,6 +145,7 @@ int cmd_listen(int argc, char **argv)
         CLI_TEXT("socket", &order.socket),
         CLI_OTHER("owner", take_owner, &order.access),
         CLI_OTHER("mode", take_mode, &order.access),
+        CLI_TEXT("on-error", &order.on_error),
         CLI_FLAG("remove", &order.remove),
         CLI_FLAG("list", &order.list),
         CLI_FLAG("json", &order.json),

@@ -2,6 +2,7 @@
 //
 // Nothing that dies costs a VM a byte: the engine, the keeper, both in turn, at any moment.
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -413,6 +414,49 @@ Test(restart, when_the_image_is_not_in_the_store_any_more)
     kill_engine();
     client_tell(&client, 'g');
     cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
+}
+
+// --- policies ---
+
+static void spoil_packs(void)
+{
+    char path[2 * TEST_PATH];
+    const char *directory = temp_path(&world->temp, "store/packs");
+    DIR *packs = opendir(directory);
+    cr_assert_not_null(packs);
+    for (const struct dirent *entry; (entry = readdir(packs));) {
+        snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
+        if (entry->d_name[0] != '.')
+            cr_assert_eq(truncate(path, 0), 0);
+    }
+    closedir(packs);
+}
+
+// Each VM keeps the policy of the socket that it came by, whoever serves it.
+Test(restart, keeps_what_is_to_become_of_a_vm)
+{
+    static const char *const impatient[] = {"--retries", "0", NULL};
+    struct client poisoned;
+    struct client killed;
+    begin_with(&poisoned, impatient);
+    const char *usual = world->socket;
+    world->socket = temp_path(&world->temp, "kill.sock");
+    const char *listen[] = {"listen",      "--control",  temp_path(&world->temp, "control.sock"),
+                            "--image",     "image",      "--socket",
+                            world->socket, "--on-error", "kill",
+                            NULL};
+    cr_assert_eq(faultline_run(NULL, 0, listen), 0);
+    kill_engine(); // the listener keeps it, too
+    client_start(&killed, obedient, NULL);
+    cr_assert(client_says(&killed, 't'));
+    world->socket = usual;
+    kill_engine();
+    spoil_packs();
+    client_tell(&killed, 'g');
+    cr_expect_eq(client_wait(&killed), 128 + SIGKILL);
+    client_tell(&poisoned, 'g');
+    cr_expect_eq(client_wait(&poisoned), 128 + SIGBUS);
     world_stop(world);
 }
 

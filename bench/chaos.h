@@ -48,7 +48,6 @@ struct chaos_done {
     uint32_t restarts[CHAOS_RESTARTS];
     uint32_t points;
     struct chaos_point point[CHAOS_POINTS];
-    uint32_t not_done;    // what was asked for and could not be done, or failed undisturbed
     uint32_t let_go;      // VMs that lived on when the service had ended
     uint32_t left;        // processes
     bool vms_left;        // the engine still counted VMs when no client was left
@@ -75,6 +74,8 @@ bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_option
 
 // Everything, from the first keeper to the end of the last process. `service` is prepared.
 void chaos_drive(struct chaos_run *run);
+// The longest wait of any thread, one that goes on included.
+uint64_t chaos_longest_ns(const struct chaos_run *run);
 // Nothing that must not happen has happened.
 bool chaos_good(const struct chaos_run *run);
 // The table on stdout; the JSON in a file. False if it cannot be written.

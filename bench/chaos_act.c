@@ -109,14 +109,11 @@ void chaos_kill_client(struct chaos_run *run)
 // Now and then with a client, when its engine has just gone.
 void chaos_kill_engine(struct chaos_run *run)
 {
-    if (!chaos_await(run, chaos_serves, "an engine that serves"))
-        return;
+    bool killed = false;
     run->disturbed = true;
-    if (!chaos_service_kill_engine(&run->service)) {
-        run->done.not_done++;
-        return;
-    }
-    run->done.kills++;
+    while (!killed && chaos_await(run, chaos_serves, "an engine that serves"))
+        killed = chaos_service_kill_engine(&run->service);
+    run->done.kills += killed;
     if (chaos_dice(run, 16) == 0)
         chaos_kill_client(run);
 }

@@ -206,8 +206,8 @@ static void live_at_points(struct chaos_run *run)
         struct chaos_point *point = &run->done.point[i];
         uint64_t count = 1 + chaos_dice(run, 2) * chaos_dice(run, COUNT_MOST);
         live_at(run, point, count);
-        if (point->hits == 0 && count > 1 &&
-            chaos_goes_on(run)) // one that is passed once in a life
+        // One that an engine passes once in its life.
+        if (point->hits == 0 && count > 1 && chaos_goes_on(run))
             live_at(run, point, 1);
         if (point->hits == 0)
             run->failed = true;
@@ -229,5 +229,5 @@ bool chaos_good(const struct chaos_run *run)
     const struct chaos_done *done = &run->done;
     return done->over && !run->failed && chaos_crowd_good(&run->crowd) &&
            run->service.died_unasked == 0 && done->left == 0 && !done->vms_left &&
-           done->stop_status == 0 && run->crowd.longest_ns <= run->options->limit_ms * 1000000;
+           done->stop_status == 0 && chaos_longest_ns(run) <= run->options->limit_ms * 1000000;
 }

@@ -41,14 +41,12 @@ bool chaos_told_to_end(void)
     return told;
 }
 
-pid_t chaos_spawn(const char *const *argv, int log_fd, bool bound)
+pid_t chaos_spawn(const char *const *argv, int log_fd)
 {
     pid_t pid = fork();
     if (pid != 0)
         return pid < 0 ? -errno : pid;
     child_setup();
-    if (!bound)
-        prctl(PR_SET_PDEATHSIG, 0);
     if (dup2(log_fd, STDOUT_FILENO) < 0 || dup2(log_fd, STDERR_FILENO) < 0)
         _exit(126);
     // NOLINTNEXTLINE(performance-no-int-to-ptr): execv() has no const

@@ -19,9 +19,9 @@ int chaos_guard(int (*run)(void *arg), void *arg, unsigned *ret_left);
 // In the child: whether it was told to end.
 bool chaos_told_to_end(void);
 
-// Forks and execs argv[0] with its output appended to log_fd; dies with the caller if `bound`.
+// Forks and execs argv[0] with its output appended to log_fd; dies with the caller.
 // The pid or a negative errno.
-pid_t chaos_spawn(const char *const *argv, int log_fd, bool bound);
+pid_t chaos_spawn(const char *const *argv, int log_fd);
 
 // Processes that descend from the caller, children of children too. Returns how many there are; at
 // most `most` are put in ret_pids. A zombie counts until it is reaped.

@@ -84,9 +84,11 @@ static double ms(uint64_t ns)
     return (double)ns / 1e6;
 }
 
-static uint64_t longest(const struct chaos_run *run, const struct bench_hist *wait)
+uint64_t chaos_longest_ns(const struct chaos_run *run)
 {
-    return wait->max_ns > run->crowd.longest_ns ? wait->max_ns : run->crowd.longest_ns;
+    struct bench_hist wait;
+    chaos_crowd_wait(&run->crowd, &wait);
+    return wait.max_ns > run->crowd.longest_ns ? wait.max_ns : run->crowd.longest_ns;
 }
 
 // --- the table ---
@@ -113,7 +115,7 @@ void chaos_print(const struct chaos_run *run)
     print(verdict(run));
     printf("\nwaits: p50 %.3f ms, p99 %.3f ms, p99.9 %.3f ms, the longest %.0f ms\n%s\n",
            ms(bench_hist_quantile(&wait, .5)), ms(bench_hist_quantile(&wait, .99)),
-           ms(bench_hist_quantile(&wait, .999)), ms(longest(run, &wait)),
+           ms(bench_hist_quantile(&wait, .999)), ms(chaos_longest_ns(run)),
            chaos_good(run) ? "passed" : "FAILED");
     fflush(stdout);
 }
@@ -158,7 +160,7 @@ static json_t *waits_json(const struct chaos_run *run)
     json_object_set_new(object, "p50", json_real(ms(bench_hist_quantile(&wait, .5))));
     json_object_set_new(object, "p99", json_real(ms(bench_hist_quantile(&wait, .99))));
     json_object_set_new(object, "p99.9", json_real(ms(bench_hist_quantile(&wait, .999))));
-    json_object_set_new(object, "max", json_real(ms(longest(run, &wait))));
+    json_object_set_new(object, "max", json_real(ms(chaos_longest_ns(run))));
     return object;
 }
 

@@ -121,7 +121,6 @@ static bool was_armed(struct chaos_service *service)
 static void bury(struct chaos_service *service, pid_t pid, const char *line)
 {
     struct chaos_engine *engine = find(service, pid);
-    service->died++;
     if (service->serving == pid)
         service->serving = 0;
     if ((engine == NULL || !engine->killed) && was_armed(service)) {
@@ -144,7 +143,6 @@ static void take_line(struct chaos_service *service, const char *line)
     if (number != NULL)
         pid = (int)strtol(number + 5, NULL, 10);
     if (strcmp(event, "engine_ready") == 0) {
-        service->started++;
         forget(find(service, pid)); // one of the same number, whose keeper could not tell its end
         meet(service, pid);
     } else if (strcmp(event, "engine_serving") == 0) {
@@ -180,7 +178,7 @@ void chaos_service_follow(struct chaos_service *service)
 
 bool chaos_service_start(struct chaos_service *service)
 {
-    pid_t pid = chaos_spawn(service->args, service->log_fd, true);
+    pid_t pid = chaos_spawn(service->args, service->log_fd);
     if (pid < 0)
         return say("fork", strerror(-pid));
     service->keeper = pid;
@@ -202,12 +200,8 @@ bool chaos_service_reap(struct chaos_service *service)
     for (unsigned i = 0; i < service->engines; i++) {
         struct chaos_engine *engine = &service->engine[i];
         if (engine->pidfd >= 0 && !engine->reaped &&
-            waitpid(engine->pid, &status, WNOHANG) == engine->pid) {
+            waitpid(engine->pid, &status, WNOHANG) == engine->pid)
             engine->reaped = true;
-            if (0)
-                fprintf(stderr, "chaos: engine %d without a keeper ended (wait status %d)\n",
-                        (int)engine->pid, status);
-        }
     }
     if (service->keeper <= 0 || service->peer != NULL ||
         waitpid(service->keeper, &status, WNOHANG) != service->keeper)
@@ -265,10 +259,8 @@ static bool kill_one(struct chaos_engine *engine)
 bool chaos_service_kill_engine(struct chaos_service *service)
 {
     struct chaos_engine *engine = service->serving > 0 ? find(service, service->serving) : NULL;
-    if (engine == NULL || engine->killed || !kill_one(engine))
-        return false;
-    service->serving = 0;
-    return true;
+    service->serving = 0; // until the log names another
+    return engine != NULL && !engine->killed && kill_one(engine);
 }
 
 bool chaos_service_kill_standby(struct chaos_service *service)
@@ -293,7 +285,7 @@ pid_t chaos_service_upgrade(const struct chaos_service *service, const char *eng
         args[count++] = engine;
     }
     args[count] = NULL;
-    return chaos_spawn(args, service->log_fd, true);
+    return chaos_spawn(args, service->log_fd);
 }
 
 void chaos_service_set_point(struct chaos_service *service, const char *point)

@@ -40,11 +40,9 @@ struct chaos_service {
     pid_t keeper;                 // 0: none runs. Under a service manager: as it was last seen.
     struct notify_peer *peer;
 
-    pid_t serving; // the engine; 0: none, or it was killed
-    unsigned started;
-    unsigned served; // how often one was said to serve, to a new keeper too
-    unsigned execed; // keepers that took over from themselves
-    unsigned died;
+    pid_t serving;          // the engine; 0: none, or it was killed
+    unsigned served;        // how often one was said to serve, to a new keeper too
+    unsigned execed;        // keepers that took over from themselves
     unsigned died_armed;    // at the point of their own that they were told to
     unsigned died_unasked;  // that nobody had killed
     char token[CHAOS_PATH]; // who removes this file may die at its point

@@ -299,7 +299,11 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
         break;
     case FL_RECORD_CONNECTION:
         fl_kept_seen_id(server->engine->kept, message->id);
-        fl_connection_adopt(server, message->id, fds);
+        // The keeper was killed while a VM took its place: the VM it is.
+        if (fl_attach_comes_from(server->engine, message->id))
+            fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, message->id);
+        else
+            fl_connection_adopt(server, message->id, fds);
         break;
     case FL_RECORD_LISTENER:
         fl_kept_seen_id(server->engine->kept, message->id);

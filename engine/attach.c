@@ -167,6 +167,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     }
     vm->image = image;
     vm->state->image_record = fl_images_keep(engine->images, image);
+    vm->state->connection = connection;
     FL_POINT("image_kept");
     engine->attached++;
     publish(engine, vm);
@@ -198,6 +199,24 @@ struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, in
     publish(engine, vm);
     FL_POINT("vm_inherited");
     return vm;
+}
+
+struct origin {
+    uint64_t connection;
+    bool found;
+};
+
+static void compare_origin(void *arg, const struct fl_vm *vm)
+{
+    struct origin *origin = arg;
+    origin->found = origin->found || vm->state->connection == origin->connection;
+}
+
+bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection)
+{
+    struct origin origin = {.connection = connection};
+    fl_vms_each(engine, compare_origin, &origin);
+    return origin.found;
 }
 
 void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image)
@@ -251,6 +270,7 @@ void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
                "event=refuse_failed reason=\"out of memory: the VM's faults fail with its end\"");
         return; // the descriptors stay open: waiting is bad, zeros for bytes would be worse
     }
+    vm->state->connection = connection;
     publish(engine, vm);
     fl_kept_put_vm(engine->kept, vm, connection);
     fl_worker_attach(choose(engine), vm);

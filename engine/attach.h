@@ -38,6 +38,8 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
 // NULL (and takes nothing) without memory.
 struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, int state_fd,
                               struct fl_vm_state *state, bool record);
+// True if a VM in the table comes from that connection.
+bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection);
 // Gives it its image (NULL: its faults are poisoned) and a worker. Takes the hold on the image.
 void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image);
 // Instead: forgets it, as somebody else still has its descriptors.

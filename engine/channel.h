@@ -35,7 +35,8 @@ enum fl_message_type {
     // An engine to the keeper.
     FL_MESSAGE_READY = 1, // started; owns nothing yet. With what life.h is about
     FL_MESSAGE_SERVING,   // has taken over what it was sent; likewise. value: VMs
-    FL_MESSAGE_PUT,       // (a part of) a record. other: a connection that it takes the place of
+    FL_MESSAGE_PUT,       // (a part of) a record. other: a connection that it takes the place of;
+                          // then it is answered by KEPT
     FL_MESSAGE_DROP,      // a record
     FL_MESSAGE_ACCEPT,    // other: the listener; id: of the connection to be
     FL_MESSAGE_PONG,      // every thread has answered. value: ns that the oldest fault waits
@@ -45,12 +46,13 @@ enum fl_message_type {
     FL_MESSAGE_ENDED,     // asked to stop, and nothing depends on it any more
     // The keeper to an engine.
     FL_MESSAGE_RECORD = 32, // like PUT
-    FL_MESSAGE_SERVE,       // that was all
+    FL_MESSAGE_SERVE,       // that was all. other: 1 if a service manager keeps all that we keep
     FL_MESSAGE_ACCEPTED,    // the answer to ACCEPT, with the socket, or error
     FL_MESSAGE_PING,
     FL_MESSAGE_STOP, // SIGTERM has come. value: ms left for VMs to be filled
     FL_MESSAGE_YIELD,
     FL_MESSAGE_NEWS, // for the status: text is JSON of the keeper's
+    FL_MESSAGE_KEPT, // the record `id` is safe, whoever dies now
     // Whoever connects to CONTROL.keeper to the engine.
     FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone
     FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_ADOPT_*

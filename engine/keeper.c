@@ -57,6 +57,11 @@ static void leave(struct fl_keeper *keeper)
 {
     if (keeper->records.store)
         end_engines(keeper);
+    if (!fl_records_store_again(&keeper->records)) {
+        fl_log(FL_LOG_ERROR, "event=leave_refused reason=\"the service manager does not take what "
+                             "VMs need\"");
+        return;
+    }
     int error = keeper->records.store ? fl_sm_barrier(BARRIER_MS) : 0;
     if (error)
         fl_log(FL_LOG_WARNING, "event=leave reason=\"the service manager does not answer: %s\"",

@@ -147,7 +147,9 @@ void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child)
     epoll_ctl(keeper->epoll_fd, EPOLL_CTL_MOD, child->channel, &event);
     child->pinged_ns = fl_now();
     fl_keeper_tell_news(keeper);
-    fl_keeper_send(child, FL_MESSAGE_SERVE, keeper->generation + 1);
+    struct fl_message serve = {
+        .type = FL_MESSAGE_SERVE, .value = keeper->generation + 1, .other = keeper->records.store};
+    fl_channel_send(child->channel, &serve, NULL, false);
 }
 
 // The standby takes over, if there is one that is ready; else as soon as one is.

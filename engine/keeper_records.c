@@ -88,16 +88,43 @@ int fl_record_parse(const char *name, struct fl_message *ret_message)
 
 // --- putting and dropping ---
 
-static void store_slot(const struct fl_records *records, const struct fl_record *record,
-                       uint32_t slot)
+static void store_slot(struct fl_records *records, struct fl_record *record, uint32_t slot)
 {
     char name[FL_RECORD_NAME];
     if (!records->store)
         return;
     fl_record_name(record, slot, name);
     int error = fl_sm_store(name, record->fd[slot]);
-    if (error)
+    if (!error)
+        return;
+    record->unstored = true;
+    if (records->unstored++ == 0) // of many, one line
         fl_log(FL_LOG_ERROR, "event=store_failed name=%s reason=\"%s\"", name, strerror(-error));
+}
+
+// What it has already it ignores.
+static void store_all(struct fl_records *records, struct fl_record *record)
+{
+    record->unstored = false;
+    for (uint32_t i = 0; i < record->slots; i++) {
+        if (record->fd[i] >= 0)
+            store_slot(records, record, i);
+    }
+}
+
+bool fl_records_store_again(struct fl_records *records)
+{
+    struct fl_record *record = NULL;
+    if (!records->store || records->unstored == 0)
+        return true;
+    records->unstored = 0;
+    while ((record = fl_records_next(records, record)) != NULL) {
+        if (record->unstored)
+            store_all(records, record);
+    }
+    if (records->unstored == 0)
+        fl_log(FL_LOG_INFO, "event=stored reason=\"the service manager has taken the rest\"");
+    return records->unstored == 0;
 }
 
 static void unstore_slot(const struct fl_records *records, const struct fl_record *record,

@@ -25,6 +25,7 @@ struct fl_record {
     // Of a VM: how much had been read of it when a message was seen waiting, and since when.
     uint64_t read_seen;
     uint64_t waiting_since_ns; // 0: nobody waits
+    bool unstored;             // the service manager did not take all of it
     int fd[];                  // [slots], -1 where there is none
 };
 
@@ -32,7 +33,8 @@ struct fl_records {
     struct cds_list_head kind[FL_RECORD_KINDS];
     struct cds_list_head bucket[FL_RECORD_BUCKETS];
     uint64_t vms;
-    bool store; // the service manager's store has a copy of each
+    unsigned unstored; // records that are not stored as a whole, at least
+    bool store;        // the service manager's store has a copy of each
 };
 
 void fl_records_init(struct fl_records *records, bool store);
@@ -44,6 +46,8 @@ int fl_records_put(struct fl_records *records, const struct fl_message *message,
                    int fds[FL_CHANNEL_FDS]);
 // Closes its descriptors and frees it; a record that is not there is none to drop.
 void fl_records_drop(struct fl_records *records, uint32_t kind, uint64_t id);
+// Stores again what the service manager did not take. True if all is stored.
+bool fl_records_store_again(struct fl_records *records);
 void fl_records_free(struct fl_records *records);
 
 static inline struct fl_record_view fl_record_view(const struct fl_record *record)

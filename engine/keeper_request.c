@@ -54,16 +54,35 @@ static void accept_request(struct fl_keeper *keeper, struct fl_child *child,
         fl_child_kill(child); // the rest follows from its end
 }
 
-static void put(struct fl_keeper *keeper, const struct fl_message *message, int fds[FL_CHANNEL_FDS])
+static int put(struct fl_keeper *keeper, const struct fl_message *message, int fds[FL_CHANNEL_FDS])
 {
-    // In one step for whoever takes over: never both, never none. The connection first: its socket
-    // is among what comes, and the service manager keeps it under one name only.
-    if (message->other)
-        fl_records_drop(&keeper->records, FL_RECORD_CONNECTION, message->other);
     int error = fl_records_put(&keeper->records, message, fds);
     if (error)
         fl_log(FL_LOG_ERROR, "event=put_failed kind=%u id=%llu reason=\"%s\"", message->kind,
                (unsigned long long)message->id, strerror(-error));
+    return error;
+}
+
+// A VM takes the place of its handshake's connection. If we are killed in between, the service
+// manager has both, and the VM says which connection it comes from. The socket is theirs both, and
+// the service manager keeps it under one name only: it goes last.
+static void put_vm(struct fl_keeper *keeper, struct fl_child *child,
+                   const struct fl_message *message, int fds[FL_CHANNEL_FDS])
+{
+    struct fl_message kept = {.type = FL_MESSAGE_KEPT, .id = message->id};
+    int socket = fds[FL_VM_SOCKET];
+    fds[FL_VM_SOCKET] = -1;
+    kept.error = put(keeper, message, fds);
+    fl_records_drop(&keeper->records, FL_RECORD_CONNECTION, message->other);
+    if (socket >= 0 && !kept.error) {
+        fds[FL_VM_SOCKET] = socket;
+        put(keeper, message, fds);
+    } else if (socket >= 0) {
+        close(socket);
+    }
+    // It waits for the answer, so there is room for it.
+    if (child->channel >= 0 && fl_channel_send(child->channel, &kept, NULL, false) != 0)
+        fl_child_kill(child); // the rest follows from its end
 }
 
 static void watch_life(struct fl_keeper *keeper, struct fl_child *child, int fds[FL_CHANNEL_FDS])
@@ -99,7 +118,10 @@ static void from_serving(struct fl_keeper *keeper, struct fl_child *child,
             fl_keeper_served(keeper, child, message->value);
         break;
     case FL_MESSAGE_PUT:
-        put(keeper, message, fds);
+        if (message->other)
+            put_vm(keeper, child, message, fds);
+        else
+            put(keeper, message, fds);
         break;
     case FL_MESSAGE_DROP:
         fl_records_drop(&keeper->records, message->kind, message->id);

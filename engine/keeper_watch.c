@@ -138,6 +138,7 @@ void fl_keeper_look(struct fl_keeper *keeper, uint64_t now)
 {
     keeper->look_ns = now + LOOK_EVERY;
     look_at_endings(keeper, now);
+    fl_records_store_again(&keeper->records);
     if (keeper->serving)
         look_at_serving(keeper, now);
     if (keeper->standby)

@@ -38,6 +38,7 @@ struct fl_kept {
     struct cds_list_head later;
     struct fl_message received;
     uint64_t next_id;
+    bool outside; // a service manager keeps what the keeper does
     char news[FL_CHANNEL_TEXT];
 };
 
@@ -51,7 +52,7 @@ static void lost(struct fl_kept *kept)
     close(kept->source.fd);
     kept->source.fd = -1;
     snprintf(kept->news, sizeof(kept->news), "null");
-    fl_server_keeper_lost(kept->server);
+    fl_server_keeper_lost(kept->server, kept->outside);
 }
 
 static void send_message(struct fl_kept *kept, const struct fl_message *message, const int *fds)
@@ -83,6 +84,7 @@ static void handle(struct fl_kept *kept, const struct fl_message *message, int f
         fl_adopt_record(kept->server, message, fds);
         break;
     case FL_MESSAGE_SERVE:
+        kept->outside = message->other != 0;
         fl_server_serve(kept->server, message->value);
         break;
     case FL_MESSAGE_PING:
@@ -190,6 +192,29 @@ void fl_kept_seen_id(struct fl_kept *kept, uint64_t id)
 
 // --- keeping ---
 
+// Puts aside what else comes first. -EPIPE if the keeper is gone.
+static int wait_for(struct fl_kept *kept, enum fl_message_type type, uint64_t id, int *ret_fd)
+{
+    for (;;) {
+        struct later *later = malloc(sizeof(*later));
+        if (!later)
+            return -ENOMEM;
+        if (fl_channel_receive(kept->source.fd, &later->message, later->fds, true) != 1) {
+            free(later);
+            lost(kept);
+            return -EPIPE;
+        }
+        if (later->message.type != type || later->message.id != id) {
+            cds_list_add_tail(&later->link, &kept->later);
+            continue;
+        }
+        int error = later->message.error;
+        *ret_fd = later->fds[0];
+        free(later);
+        return error;
+    }
+}
+
 static void put(struct fl_kept *kept, const struct fl_record_view *record, uint64_t connection)
 {
     uint32_t from = 0;
@@ -206,6 +231,10 @@ void fl_kept_put_vm(struct fl_kept *kept, const struct fl_vm *vm, uint64_t conne
                            [FL_VM_PIDFD] = vm->pidfd,
                            [FL_VM_SOCKET] = vm->socket};
     put(kept, &(struct fl_record_view){FL_RECORD_VM, vm->id, 0, FL_VM_SLOTS, fd}, connection);
+    // Only then is the handshake taken out of its socket, and the VM's first fault read.
+    int none = -1;
+    if (connection && fl_kept_any(kept))
+        wait_for(kept, FL_MESSAGE_KEPT, vm->id, &none);
 }
 
 // Through descriptions of their own, as images share packs, and the keeper's own store outside
@@ -271,37 +300,17 @@ void fl_kept_drop(struct fl_kept *kept, enum fl_record_kind kind, uint64_t id)
 
 // --- asking ---
 
-// Puts aside what else comes first. -EPIPE if the keeper is gone.
-static int wait_for_socket(struct fl_kept *kept, uint64_t id)
-{
-    for (;;) {
-        struct later *later = malloc(sizeof(*later));
-        if (!later)
-            return -ENOMEM;
-        if (fl_channel_receive(kept->source.fd, &later->message, later->fds, true) != 1) {
-            free(later);
-            lost(kept);
-            return -EPIPE;
-        }
-        if (later->message.type != FL_MESSAGE_ACCEPTED || later->message.id != id) {
-            cds_list_add_tail(&later->link, &kept->later);
-            continue;
-        }
-        int socket = later->message.error ? later->message.error : later->fds[0];
-        free(later);
-        return socket;
-    }
-}
-
 int fl_kept_accept(struct fl_kept *kept, uint64_t listener, int listening, uint64_t *ret_id)
 {
     *ret_id = fl_kept_new_id(kept);
     if (fl_kept_any(kept)) {
         struct fl_message request = {.type = FL_MESSAGE_ACCEPT, .id = *ret_id, .other = listener};
         send_message(kept, &request, NULL);
-        int socket = fl_kept_any(kept) ? wait_for_socket(kept, *ret_id) : -EPIPE;
-        if (socket != -EPIPE)
-            return socket;
+        int socket = -1;
+        int error =
+            fl_kept_any(kept) ? wait_for(kept, FL_MESSAGE_ACCEPTED, *ret_id, &socket) : -EPIPE;
+        if (error != -EPIPE)
+            return error ? error : socket;
     }
     int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     return fd < 0 ? -errno : fd;

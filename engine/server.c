@@ -170,8 +170,14 @@ void fl_server_yield(struct fl_server *server)
     _exit(0);
 }
 
-void fl_server_keeper_lost(struct fl_server *server)
+void fl_server_keeper_lost(struct fl_server *server, bool outside)
 {
+    // Going on alone, until the service manager kills us too, we would take VMs that nobody has.
+    if (outside) {
+        fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"the service manager has them\"",
+               server->engine->vm_count);
+        _exit(1);
+    }
     if (!server->serving) { // a standby is of no use to anybody
         server->stopping = true;
         return;

@@ -78,7 +78,8 @@ void fl_server_drain(struct fl_server *server, bool release);
 void fl_server_serve(struct fl_server *server, uint64_t generation);
 void fl_server_stop(struct fl_server *server, uint64_t timeout_ms);
 void fl_server_yield(struct fl_server *server);
-void fl_server_keeper_lost(struct fl_server *server);
+// `outside`: a service manager has all that the keeper had, and starts the service again.
+void fl_server_keeper_lost(struct fl_server *server, bool outside);
 // For a new keeper.
 void fl_server_keep_mode(struct fl_server *server);
 void fl_server_keep_sockets(struct fl_server *server);

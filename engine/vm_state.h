@@ -52,6 +52,7 @@ struct fl_vm_state {
     uint64_t total_bytes;
     char image[FL_IMAGE_NAME_BYTES]; // empty: no image, every fault is poisoned
     uint64_t image_record;           // the keeper's record of the image; 0: none
+    uint64_t connection;             // ... of the handshake that it comes from; 0: none
     uint64_t flags;                  // FL_VM_STATE_*
     struct fl_layout layout;
     struct fl_vm_counters counters;
@@ -59,7 +60,7 @@ struct fl_vm_state {
 };
 
 static_assert(sizeof(struct uffd_msg) == 32, "the kernel's message size");
-static_assert(offsetof(struct fl_vm_state, layout) == 208, "layout of version 2");
+static_assert(offsetof(struct fl_vm_state, layout) == 216, "layout of version 2");
 
 // Makes the memfd and maps it. `layout` may have no pages. -ENOMEM, -EMFILE ...
 int fl_vm_state_create(uint64_t id, int64_t pid, const char *image, const struct fl_layout *layout,

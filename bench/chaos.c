@@ -25,7 +25,7 @@ static const char usage[] =
     "  --upgrades N      upgrade it so often (50)\n"
     "  --restarts N      restart the keeper so often (20), and as often through an fd store if\n"
     "  --managed         the second half of all is under a service manager with one\n"
-    "  --every MS        mean time between two events (250)\n"
+    "  --every MS        mean time between two events (400)\n"
     "  --seconds N       go on for so long after the last event (0)\n"
     "  --points LIST     instead, have it die at these test points, NAME,NAME...\n"
     "  --hits N          so often at each of them (20)\n"
@@ -138,7 +138,7 @@ bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_option
         .upgrades = 50,
         .restarts = 20,
         .hits = 20,
-        .every_ms = 250,
+        .every_ms = 400,
         .pause_us = 10000,
         .pages = 1024,
     };

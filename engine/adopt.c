@@ -267,6 +267,8 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
     int error = 0;
     struct fl_vm *vm = take_vm(server, fds, true, &error);
     if (vm) {
+        // Another connection of that number would be taken for the one that it comes from.
+        fl_kept_seen_id(server->engine->kept, vm->state->connection);
         if (vm->state->image[0] == '\0')
             fl_attach_adopted(server->engine, vm, NULL);
         else

@@ -241,8 +241,12 @@ int fl_keeper_run(const struct fl_keeper_options *options)
         return 1;
     }
     error = fl_keeper_inherit(&keeper);
-    if (error) {
+    if (error == -EBUSY) {
         fprintf(stderr, "faultline serve: another server listens at %s\n", options->control);
+        keeper.exit_status = 1;
+    } else if (error) {
+        fprintf(stderr, "faultline serve: the engine at %s serves, and cannot be taken over: %s\n",
+                options->control, strerror(-error));
         keeper.exit_status = 1;
     } else {
         loop(&keeper);

@@ -236,8 +236,16 @@ static int take_all(struct fl_keeper *keeper, int channel, int pidfd, int *ret_l
     }
 }
 
-// -EBUSY: it has a keeper. Any other trouble is logged, and we do without it. That it is dead is
-// none: its socket, which is among what the service manager kept, takes connections all the same.
+static bool lives(int pidfd)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    return pidfd >= 0 && poll(&ended, 1, 0) == 0;
+}
+
+// -EBUSY: it has a keeper. That it is dead is no trouble: its socket, which is among what the
+// service manager kept, takes connections all the same. One that lives, and that we cannot have
+// all of, must be left alone, unless a service manager has kept all: an engine of ours would serve
+// a part of its VMs beside it.
 static int from_engine(struct fl_keeper *keeper)
 {
     static const int log = STDERR_FILENO;
@@ -259,13 +267,14 @@ static int from_engine(struct fl_keeper *keeper)
         error = -errno;
     if (!error)
         error = take_all(keeper, channel, pidfd, &life);
+    bool alone = keeper->records.store || !lives(pidfd);
     if (pidfd >= 0)
         close(pidfd);
     if (error) {
         if (error != -EBUSY && error != -ESRCH)
             fl_log(FL_LOG_WARNING, "event=take_over_failed reason=\"%s\"", strerror(-error));
         close(channel);
-        return error == -EBUSY ? error : 0;
+        return error == -EBUSY || !alone ? error : 0;
     }
     take_engine(keeper, channel, life, peer.pid);
     if (!keeper->serving)

@@ -89,7 +89,7 @@ const char *fl_keeper_upgrade_name(enum fl_upgrade_state state);
 void fl_keeper_look(struct fl_keeper *keeper, uint64_t now);
 
 // keeper_inherit.c
-// -EBUSY: another keeper is alive.
+// -EBUSY: another keeper is alive; others: an engine serves that cannot be taken over.
 int fl_keeper_inherit(struct fl_keeper *keeper);
 // Becomes the executable, with everything that is held; returns only if that fails.
 int fl_keeper_exec(struct fl_keeper *keeper, int executable);

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What must not be lost on the way from one engine or keeper to the next, at moments that are rare.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/support/world.h"
+
+enum { BYTES = 4 << 20, MANY = 12, FEW_DESCRIPTORS = 48 };
+
+TestSuite(handover, .init = need_userfaultfd, .fini = world_close, .timeout = 180);
+
+static struct world *world;
+
+// Touches one page, says so, and all when it is told to. `arg`: it has closed its own userfaultfd,
+// so that the servers hold the last references.
+static int obedient(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    vmm_map(&vmm, &world->memory, 4096, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 5);
+    if (arg)
+        close(vmm.uffd);
+    tell_test(channel, 't');
+    await_test(channel, 'g');
+    vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
+    return 0;
+}
+
+// Connects and sends half of its handshake; the rest when it is told to.
+static int hesitant(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    char text[VMM_TEXT];
+    (void)arg;
+    vmm_map(&vmm, &world->memory, 4096, 2, VMM_1_12);
+    vmm.shared = shared;
+    size_t length = vmm_handshake_text(&vmm, text);
+    vmm.socket = vmm_connect(world->socket);
+    vmm_send(vmm.socket, text, length / 2, &vmm.uffd, 1);
+    tell_test(channel, 'h');
+    await_test(channel, 'g');
+    vmm_send(vmm.socket, text + length / 2, length - length / 2, NULL, 0);
+    vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
+    return 0;
+}
+
+static void start_vm(struct client *client, void *arg)
+{
+    client_start(client, obedient, arg);
+    cr_assert(client_says(client, 't'));
+}
+
+static void touches_all(struct client *client)
+{
+    client_tell(client, 'g');
+    int status = client_wait(client);
+    if (status != 0)
+        server_print_log(&world->server);
+    cr_assert_eq(status, 0);
+}
+
+// SIGKILL to the engine, and the next one serves.
+static void kill_engine(void)
+{
+    unsigned ready = server_count_log(&world->server, "event=ready pid=");
+    world->server.deaths++;
+    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
+    cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
+}
+
+// A VM says by number which connection it came from: that number must not be another's.
+Test(handover, of_a_handshake_beside_older_vms)
+{
+    struct client vm[2];
+    struct client late;
+    world = world_make(MIXED, BYTES);
+    world_serve(world, NULL);
+    start_vm(&vm[0], NULL);
+    start_vm(&vm[1], NULL);
+    kill_engine();
+    client_start(&late, hesitant, NULL);
+    cr_assert(client_says(&late, 'h'));
+    kill_engine();
+    touches_all(&late);
+    touches_all(&vm[0]);
+    touches_all(&vm[1]);
+    world_stop(world);
+}
+
+// --- a keeper that cannot have all of it ---
+
+// `faultline serve` with few descriptors, to its end; its output.
+static const char *serve_poorly(void)
+{
+    static char output[1 << 14];
+    const struct rlimit few = {FEW_DESCRIPTORS, FEW_DESCRIPTORS};
+    const char *path = temp_path(&world->temp, "poor.log");
+    int log = open(path, O_CREAT | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+    cr_assert_geq(log, 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        child_setup();
+        dup2(log, STDERR_FILENO);
+        if (setrlimit(RLIMIT_NOFILE, &few) == 0)
+            execl(getenv("FAULTLINE_BIN"), "faultline", "serve", "--store", world->store,
+                  "--sockets", temp_path(&world->temp, "sockets"), "--control",
+                  temp_path(&world->temp, "control.sock"), NULL);
+        _exit(127);
+    }
+    struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    if (poll(&ended, 1, TEST_DEADLINE_MS / 3) != 1)
+        kill(pid, SIGKILL);
+    close(ended.fd);
+    int status = 0;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    output[pread(log, output, sizeof(output) - 1, 0)] = '\0';
+    close(log);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "%s", output);
+    return output;
+}
+
+// A new keeper that may not have as many descriptors as the engine has must leave it alone: a part
+// of its VMs would be served twice.
+Test(handover, to_a_keeper_that_cannot_hold_all)
+{
+    struct client vm[MANY];
+    world = world_make(MIXED, BYTES);
+    world_serve(world, NULL);
+    pid_t engine = server_engine(&world->server);
+    for (unsigned i = 0; i < MANY; i++)
+        start_vm(&vm[i], NULL);
+    server_kill_keeper(&world->server);
+    cr_assert(server_wait_log(&world->server, "event=keeper_lost", 1));
+    const char *output = serve_poorly();
+    cr_assert_not_null(strstr(output, "cannot be taken over"), "%s", output);
+    cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
+    cr_assert_eq(server_engine(&world->server), engine);
+    for (unsigned i = 0; i < MANY; i++)
+        touches_all(&vm[i]);
+    world_stop(world);
+}

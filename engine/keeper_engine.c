@@ -120,36 +120,49 @@ void fl_keeper_start_standby(struct fl_keeper *keeper)
 
 // --- handing over ---
 
-void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child)
+// Everything, record by record. -EAGAIN: there is no room for more now.
+static int send_records(struct fl_keeper *keeper, struct fl_child *child)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = child};
     while (child->next) {
         struct fl_record_view view = fl_record_view(child->next);
         int error = fl_channel_send_record(child->channel, FL_MESSAGE_RECORD, &view, 0,
                                            &child->next_slot, false);
-        if (error == -EAGAIN) {
-            event.events |= EPOLLOUT;
-            epoll_ctl(keeper->epoll_fd, EPOLL_CTL_MOD, child->channel, &event);
-            return;
-        }
-        if (error) { // its end will be seen, or is brought about here
-            fl_log(FL_LOG_ERROR,
-                   "event=hand_over_failed pid=%d kind=%u id=%" PRIu64 " reason=\"%s\"",
-                   (int)child->pid, child->next->kind, child->next->id, strerror(-error));
-            fl_child_kill(child);
-            return;
-        }
+        if (error)
+            return error;
         child->next = fl_records_next(&keeper->records, child->next);
         child->next_slot = 0;
     }
-    if (child->pinged_ns) // SERVE was sent
-        return;
-    epoll_ctl(keeper->epoll_fd, EPOLL_CTL_MOD, child->channel, &event);
-    child->pinged_ns = fl_now();
-    fl_keeper_tell_news(keeper);
+    return 0;
+}
+
+static int send_serve(const struct fl_keeper *keeper, const struct fl_child *child)
+{
     struct fl_message serve = {
         .type = FL_MESSAGE_SERVE, .value = keeper->generation + 1, .other = keeper->records.store};
-    fl_channel_send(child->channel, &serve, NULL, false);
+    return fl_channel_send(child->channel, &serve, NULL, false);
+}
+
+void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = child};
+    if (child->pinged_ns) // SERVE was sent
+        return;
+    int error = send_records(keeper, child);
+    if (!error)
+        error = send_serve(keeper, child);
+    if (error && error != -EAGAIN) { // its end will be seen, or is brought about here
+        fl_log(FL_LOG_ERROR, "event=hand_over_failed pid=%d kind=%u id=%" PRIu64 " reason=\"%s\"",
+               (int)child->pid, child->next ? child->next->kind : 0,
+               child->next ? child->next->id : 0, strerror(-error));
+        fl_child_kill(child);
+        return;
+    }
+    event.events |= error ? EPOLLOUT : 0U;
+    epoll_ctl(keeper->epoll_fd, EPOLL_CTL_MOD, child->channel, &event);
+    if (error)
+        return;
+    child->pinged_ns = fl_now();
+    fl_keeper_tell_news(keeper);
 }
 
 // The standby takes over, if there is one that is ready; else as soon as one is.

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -149,5 +150,85 @@ Test(handover, to_a_keeper_that_cannot_hold_all)
     cr_assert_eq(server_engine(&world->server), engine);
     for (unsigned i = 0; i < MANY; i++)
         touches_all(&vm[i]);
+    world_stop(world);
+}
+
+// --- a channel that is full ---
+
+enum { MESSAGE_BYTES = 49, AROUND = 8 };
+
+// How many short messages a channel holds that nobody reads from.
+static unsigned channel_room(void)
+{
+    int pair[2];
+    char bytes[MESSAGE_BYTES] = {0};
+    unsigned count = 0;
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    while (send(pair[0], bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+        count++;
+    close(pair[0]);
+    close(pair[1]);
+    return count;
+}
+
+// The pid in the last such line.
+static pid_t last_standby(void)
+{
+    char line[2048];
+    int pid = 0;
+    FILE *file = fopen(world->server.log, "re");
+    while (file && fgets(line, sizeof(line), file)) {
+        const char *at = strstr(line, "event=engine_ready pid=");
+        if (at)
+            sscanf(at, "event=engine_ready pid=%d", &pid); // NOLINT(cert-err34-c)
+    }
+    if (file)
+        fclose(file);
+    return pid;
+}
+
+static bool has_stopped(void *arg)
+{
+    const int *pid = arg;
+    char path[64];
+    char line[128] = "";
+    snprintf(path, sizeof(path), "/proc/%d/stat", *pid);
+    FILE *file = fopen(path, "re");
+    bool read = file && fgets(line, sizeof(line), file);
+    if (file)
+        fclose(file);
+    const char *end = strrchr(line, ')');
+    return !read || (end && strncmp(end, ") T", 3) == 0);
+}
+
+// The standby is slow, and what it is sent fills the channel: with that many records at some of
+// these numbers to the last byte.
+Test(handover, of_as_much_as_the_channel_holds)
+{
+    static const char *const patient[] = {"--handshake-timeout", "600000", NULL};
+    unsigned room = channel_room();
+    int *fd = calloc(room + AROUND, sizeof(*fd));
+    cr_assert_not_null(fd);
+    world = world_make(MIXED, BYTES);
+    world_serve(world, patient);
+    for (unsigned i = 0; i < room + AROUND / 2; i++) {
+        fd[i] = vmm_connect(world->socket);
+        if (i + AROUND < room)
+            continue;
+        unsigned ready = server_count_log(&world->server, "event=ready pid=");
+        cr_assert(server_wait_log(&world->server, "event=engine_ready pid=", ready));
+        pid_t standby = last_standby();
+        cr_assert_eq(kill(standby, SIGSTOP), 0);
+        cr_assert(wait_until(has_stopped, &standby));
+        world->server.deaths++;
+        cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
+        cr_assert(server_wait_log(&world->server, "event=engine_died", world->server.deaths));
+        cr_assert_eq(kill(standby, SIGCONT), 0);
+        cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
+        cr_assert_eq(server_engine(&world->server), standby, "it was not told to serve");
+    }
+    for (unsigned i = 0; i < room + AROUND / 2; i++)
+        close(fd[i]);
+    free(fd);
     world_stop(world);
 }

@@ -14,6 +14,7 @@
 #include "engine/attach.h"
 #include "engine/closer.h"
 #include "engine/connection.h"
+#include "engine/description.h"
 #include "engine/engine.h"
 #include "engine/images.h"
 #include "engine/io_pool.h"
@@ -261,6 +262,17 @@ static void wait_for_image(struct fl_server *server, struct fl_vm *vm)
         serve_waiting(incoming);
 }
 
+// What another version of faultline wrote is not damaged: that version can go on with it. So this
+// is no engine for it, and an upgrade to this one goes back.
+static _Noreturn void leave_to_another(const struct fl_message *message)
+{
+    fl_log(FL_LOG_ERROR,
+           "event=adopt_failed kind=%u id=%" PRIu64
+           " reason=\"it is of another version of faultline\"",
+           message->kind, message->id);
+    _exit(1);
+}
+
 static void adopt_vm(struct fl_server *server, const struct fl_message *message,
                      int fds[FL_CHANNEL_FDS])
 {
@@ -275,12 +287,21 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
             wait_for_image(server, vm);
         return;
     }
+    if (error == -EPROTONOSUPPORT)
+        leave_to_another(message);
     struct fl_peer peer = peer_of(fds);
     fl_log(FL_LOG_ERROR, "event=adopt_failed vm=%" PRIu64 " reason=\"%s\"", message->id,
            strerror(-error));
     // Somebody may wait there all the same: told so, by poison.
-    fl_keep_refused(server->engine, &peer);
-    fl_kept_drop(server->engine->kept, FL_RECORD_VM, message->id);
+    fl_keep_unreadable(server->engine, &peer, message->id);
+}
+
+// What a listener or a connection is for.
+static void check_description(const struct fl_message *message, const int fds[FL_CHANNEL_FDS])
+{
+    struct fl_description description;
+    if (fds[1] >= 0 && fl_description_read(fds[1], &description) == -EPROTONOSUPPORT)
+        leave_to_another(message);
 }
 
 // --- all of them ---
@@ -301,6 +322,7 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
         break;
     case FL_RECORD_CONNECTION:
         fl_kept_seen_id(server->engine->kept, message->id);
+        check_description(message, fds);
         // The keeper was killed while a VM took its place: the VM it is.
         if (fl_attach_comes_from(server->engine, message->id))
             fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, message->id);
@@ -309,6 +331,7 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
         break;
     case FL_RECORD_LISTENER:
         fl_kept_seen_id(server->engine->kept, message->id);
+        check_description(message, fds);
         fl_listener_adopt(server, message->id, fds);
         break;
     case FL_RECORD_SOCKET:

@@ -88,19 +88,25 @@ static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_stat
     return vm;
 }
 
-static struct fl_vm *new_vm(struct fl_engine *engine, struct fl_peer *peer, const char *image_name,
-                            const struct fl_layout *layout)
+static void seen_vm_id(struct fl_engine *engine, uint64_t id)
+{
+    if (engine->next_vm_id <= id)
+        engine->next_vm_id = id + 1;
+}
+
+static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_peer *peer,
+                            const char *image_name, const struct fl_layout *layout)
 {
     int state_fd = -1;
     struct fl_vm_state *state = NULL;
-    if (fl_vm_state_create(engine->next_vm_id, peer->pid, image_name, layout, &state_fd, &state))
+    if (fl_vm_state_create(id, peer->pid, image_name, layout, &state_fd, &state))
         return NULL;
     bool kill = peer->policy == FL_POLICY_DEFAULT ? engine->options.kill_on_error
                                                   : peer->policy == FL_POLICY_KILL;
     state->flags = kill ? FL_VM_STATE_KILL : 0;
     struct fl_vm *vm = vm_of(peer, state_fd, state);
     if (vm) {
-        engine->next_vm_id++;
+        seen_vm_id(engine, id);
         return vm;
     }
     fl_vm_state_unmap(state);
@@ -159,7 +165,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
 {
     int64_t pid = peer->pid;
     uint64_t connection = peer->connection;
-    struct fl_vm *vm = new_vm(engine, peer, fl_image_name(image), layout);
+    struct fl_vm *vm = new_vm(engine, engine->next_vm_id, peer, fl_image_name(image), layout);
     if (!vm) {
         fl_refuse(engine, peer, fl_image_name(image), "the host is out of memory or descriptors");
         fl_images_put(engine->images, image);
@@ -194,8 +200,7 @@ struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, in
     if (!vm)
         return NULL;
     vm->inherited = true;
-    if (engine->next_vm_id <= vm->id)
-        engine->next_vm_id = vm->id + 1;
+    seen_vm_id(engine, vm->id);
     publish(engine, vm);
     FL_POINT("vm_inherited");
     return vm;
@@ -254,26 +259,39 @@ static bool holds_waiters(const struct fl_peer *peer)
     return error ? error != -EINVAL : info.ready;
 }
 
-void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
+// False if nobody can wait on it: then it is closed.
+static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer)
 {
     static const struct fl_layout none = {0};
     uint64_t connection = peer->connection;
     if (!holds_waiters(peer)) {
         fl_peer_close(peer);
-        if (connection)
-            fl_kept_drop(engine->kept, FL_RECORD_CONNECTION, connection);
-        return;
+        return false;
     }
-    struct fl_vm *vm = new_vm(engine, peer, "", &none);
+    struct fl_vm *vm = new_vm(engine, id, peer, "", &none);
     if (!vm) {
         fl_log(FL_LOG_ERROR,
                "event=refuse_failed reason=\"out of memory: the VM's faults fail with its end\"");
-        return; // the descriptors stay open: waiting is bad, zeros for bytes would be worse
+        return true; // the descriptors stay open: waiting is bad, zeros for bytes would be worse
     }
     vm->state->connection = connection;
     publish(engine, vm);
     fl_kept_put_vm(engine->kept, vm, connection);
     fl_worker_attach(choose(engine), vm);
+    return true;
+}
+
+void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
+{
+    uint64_t connection = peer->connection;
+    if (!keep_as(engine, engine->next_vm_id, peer) && connection)
+        fl_kept_drop(engine->kept, FL_RECORD_CONNECTION, connection);
+}
+
+void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id)
+{
+    if (!keep_as(engine, id, peer))
+        fl_kept_drop(engine->kept, FL_RECORD_VM, id);
 }
 
 void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,

@@ -53,6 +53,8 @@ void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image
 
 // The keeping alone, without a word.
 void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer);
+// Likewise a predecessor's VM that cannot be read: in the place of its record.
+void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id);
 
 // Worker: a refused VM has forked; its child's userfaultfd is treated in the same way.
 void fl_attach_child(struct fl_engine *engine, int uffd);

@@ -232,3 +232,112 @@ Test(handover, of_as_much_as_the_channel_holds)
     free(fd);
     world_stop(world);
 }
+
+// --- what another version wrote ---
+
+enum { STATE_VERSION_AT = 8, LISTENER_VERSION_AT = 8, OTHER_VERSION = 99 };
+
+// The engine's first memfd of that name, open.
+static int open_memfd(pid_t pid, const char *name)
+{
+    char path[64];
+    char target[128];
+    char wanted[128];
+    snprintf(wanted, sizeof(wanted), "/memfd:%s (deleted)", name);
+    for (int fd = 0; fd < 512; fd++) {
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+        ssize_t length = readlink(path, target, sizeof(target) - 1);
+        target[length > 0 ? length : 0] = '\0';
+        if (strcmp(target, wanted) == 0)
+            return open(path, O_RDWR | O_CLOEXEC);
+    }
+    return -1;
+}
+
+// Returns the version before.
+static uint32_t set_version(int fd, off_t at, uint32_t version)
+{
+    uint32_t before = 0;
+    cr_assert_eq(pread(fd, &before, sizeof(before), at), (ssize_t)sizeof(before));
+    cr_assert_eq(pwrite(fd, &version, sizeof(version), at), (ssize_t)sizeof(version));
+    return before;
+}
+
+static void leave_to_the_other(const char *memfd, off_t at)
+{
+    struct client vm[2];
+    world = world_make(MIXED, BYTES);
+    world_serve(world, NULL);
+    start_vm(&vm[0], NULL);
+    start_vm(&vm[1], &vm);
+    pid_t engine = server_engine(&world->server);
+    int fd = open_memfd(engine, memfd);
+    cr_assert_geq(fd, 0);
+    uint32_t version = set_version(fd, at, OTHER_VERSION);
+    cr_assert_eq(kill(engine, SIGKILL), 0);
+    cr_assert(server_wait_log(&world->server, "of another version of faultline", 2));
+    // Now it is an engine of the right version that comes next.
+    set_version(fd, at, version);
+    close(fd);
+    cr_assert(server_wait_log(&world->server, "event=ready pid=", 2));
+    world->server.deaths = server_count_log(&world->server, "event=engine_died");
+    touches_all(&vm[0]);
+    touches_all(&vm[1]);
+    struct client late;
+    start_vm(&late, NULL);
+    touches_all(&late);
+    world_stop(world);
+}
+
+Test(handover, of_a_vm_to_an_engine_of_another_version)
+{
+    leave_to_the_other("faultline-vm-1", STATE_VERSION_AT);
+}
+
+Test(handover, of_a_listener_to_an_engine_of_another_version)
+{
+    leave_to_the_other("faultline-listener", LISTENER_VERSION_AT);
+}
+
+// Its bytes make no sense to anybody: its faults are poisoned, in the place of its record.
+static int expects_poison(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, 4096, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 5);
+    vmm_catch_sigbus();
+    close(vmm.uffd);
+    for (uint32_t page = 10; page < 13; page++) {
+        tell_test(channel, 't');
+        await_test(channel, 'g');
+        if (!vmm_poisoned(vmm_page(&vmm, page)))
+            return 1;
+    }
+    return 0;
+}
+
+Test(handover, of_a_vm_whose_state_is_damaged)
+{
+    struct client vm[2];
+    world = world_make(DISTINCT, BYTES);
+    world_serve(world, NULL);
+    client_start(&vm[0], expects_poison, NULL);
+    cr_assert(client_says(&vm[0], 't'));
+    start_vm(&vm[1], &vm);
+    int fd = open_memfd(server_engine(&world->server), "faultline-vm-1");
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(pwrite(fd, "damaged.", 8, 0), 8);
+    close(fd);
+    for (unsigned i = 0; i < 2; i++) {
+        kill_engine();
+        client_tell(&vm[0], 'g');
+        cr_assert(client_says(&vm[0], 't'));
+    }
+    client_tell(&vm[0], 'g');
+    cr_assert_eq(client_wait(&vm[0]), 0);
+    touches_all(&vm[1]);
+    world_stop(world);
+}

@@ -51,10 +51,19 @@ static void end_engines(struct fl_keeper *keeper)
     }
 }
 
+// What nobody else has, an engine that serves has.
+static bool can_leave(const struct fl_keeper *keeper)
+{
+    return keeper->records.store || (keeper->serving && keeper->serving->phase == FL_CHILD_SERVING);
+}
+
 // Everything stays as it is, for the keeper that comes next: in the service manager's store, or
 // with the engine, which goes on alone.
 static void leave(struct fl_keeper *keeper)
 {
+    keeper->leaving = !can_leave(keeper);
+    if (keeper->leaving)
+        return;
     if (keeper->records.store)
         end_engines(keeper);
     if (!fl_records_store_again(&keeper->records)) {
@@ -165,6 +174,8 @@ static void loop(struct fl_keeper *keeper)
             else if (is_child(keeper, event[i].data.ptr)) // an earlier event may have freed it
                 on_child(keeper, event[i].data.ptr);
         }
+        if (keeper->leaving)
+            leave(keeper);
         if (count < EVENTS)
             run_due(keeper);
     }

@@ -52,6 +52,7 @@ struct fl_keeper {
     uint64_t look_ns;        // when the engine is looked after next
     uint64_t watchdog_ns;    // when the service manager wants to hear next; FL_NEVER
     bool announced;          // READY=1 was sent
+    bool leaving;            // as soon as an engine serves, which then goes on alone
     bool stopping;           // no VM may be left, then end
     uint64_t stop_ns;        // when VMs that are left are killed
     bool engine_ended;       // it said that nothing depends on it

@@ -130,6 +130,11 @@ static void ready(struct fl_source *source, uint32_t events)
             fl_kept_run(kept);
         }
     }
+    if (got < 0 && got != -EAGAIN && !kept->server->serving) {
+        // The keeper is there, and sends another engine what we could not have.
+        fl_log(FL_LOG_ERROR, "event=receive_failed reason=\"%s\"", strerror(-got));
+        _exit(1);
+    }
     if (got != 1 && got != -EAGAIN)
         lost(kept);
 }

@@ -170,22 +170,6 @@ void fl_server_yield(struct fl_server *server)
     _exit(0);
 }
 
-void fl_server_keeper_lost(struct fl_server *server, bool outside)
-{
-    // Going on alone, until the service manager kills us too, we would take VMs that nobody has.
-    if (outside) {
-        fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"the service manager has them\"",
-               server->engine->vm_count);
-        _exit(1);
-    }
-    if (!server->serving) { // a standby is of no use to anybody
-        server->stopping = true;
-        return;
-    }
-    fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
-           server->engine->vm_count);
-}
-
 // An engine that nobody looks after, and that nobody needs, must not stay for ever.
 static uint64_t when_lonely(struct run *run, uint64_t now)
 {
@@ -344,14 +328,20 @@ static int open_doors(struct run *run, char *reason, size_t size)
     return error;
 }
 
-void fl_server_serve(struct fl_server *server, uint64_t generation)
+static int begin_to_serve(struct run *run)
 {
-    struct run *run = run_of(server);
+    struct fl_server *server = &run->server;
     fl_adopt_end(server);
     server->serving = true;
     server->refusing = (server->mode & FL_MODE_REFUSING) != 0;
     server->releasing = (server->mode & FL_MODE_RELEASING) != 0;
-    if (open_doors(run, run->reason, run->reason_size) != 0) {
+    return open_doors(run, run->reason, run->reason_size);
+}
+
+void fl_server_serve(struct fl_server *server, uint64_t generation)
+{
+    struct run *run = run_of(server);
+    if (begin_to_serve(run) != 0) {
         run->failed = true;
         return;
     }
@@ -360,6 +350,36 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
            server->engine->worker_count, generation);
     FL_POINT("doors_open");
     fl_kept_serving(server->engine->kept);
+}
+
+// A standby is of no use to anybody; but one that has been sent VMs is all that they have.
+static void go_on_alone(struct run *run)
+{
+    struct fl_server *server = &run->server;
+    if (server->engine->vm_count == 0 && server->connection_count == 0) {
+        server->stopping = true;
+        return;
+    }
+    if (begin_to_serve(run) != 0) // nobody new will find us, that is all
+        fl_log(FL_LOG_ERROR, "event=open_failed reason=\"%s\"", run->reason);
+    fl_listeners_resume(server);
+    fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
+           server->engine->worker_count);
+}
+
+void fl_server_keeper_lost(struct fl_server *server, bool outside)
+{
+    // Going on alone, until the service manager kills us too, we would take VMs that nobody has.
+    if (outside) {
+        fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"the service manager has them\"",
+               server->engine->vm_count);
+        _exit(1);
+    }
+    if (!server->serving)
+        go_on_alone(run_of(server));
+    if (server->serving)
+        fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
+               server->engine->vm_count);
 }
 
 static int start_raw(struct run *run, char *reason, size_t size)

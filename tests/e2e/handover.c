@@ -187,18 +187,23 @@ static pid_t last_standby(void)
     return pid;
 }
 
-static bool has_stopped(void *arg)
+// As in /proc/PID/stat; 0 if it is gone.
+static char process_state(pid_t pid)
 {
-    const int *pid = arg;
     char path[64];
     char line[128] = "";
-    snprintf(path, sizeof(path), "/proc/%d/stat", *pid);
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     FILE *file = fopen(path, "re");
     bool read = file && fgets(line, sizeof(line), file);
     if (file)
         fclose(file);
     const char *end = strrchr(line, ')');
-    return !read || (end && strncmp(end, ") T", 3) == 0);
+    return read && end ? end[2] : '\0';
+}
+
+static bool has_stopped(void *arg)
+{
+    return process_state(*(pid_t *)arg) == 'T';
 }
 
 // The standby is slow, and what it is sent fills the channel: with that many records at some of
@@ -340,4 +345,86 @@ Test(handover, of_a_vm_whose_state_is_damaged)
     cr_assert_eq(client_wait(&vm[0]), 0);
     touches_all(&vm[1]);
     world_stop(world);
+}
+
+// --- nobody but the keeper has it ---
+
+static bool keeper_sleeps(void *arg)
+{
+    (void)arg;
+    return process_state(world->server.pid) == 'S';
+}
+
+// The engine is dead, and the standby has not yet looked at what the keeper has sent it.
+static pid_t stop_between_engines(void)
+{
+    cr_assert(server_wait_log(&world->server, "event=engine_ready pid=", 1));
+    pid_t standby = last_standby();
+    cr_assert_eq(kill(standby, SIGSTOP), 0);
+    cr_assert(wait_until(has_stopped, &standby));
+    world->server.deaths++;
+    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
+    cr_assert(server_wait_log(&world->server, "event=engine_died", 1));
+    cr_assert(wait_until(keeper_sleeps, NULL));
+    return standby;
+}
+
+// A new keeper finds the engine, and has all of it.
+static void next_keeper(pid_t engine, struct client *client)
+{
+    cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
+    cr_assert_eq(server_engine(&world->server), engine);
+    kill_engine();
+    touches_all(client);
+    world_stop(world);
+}
+
+Test(handover, of_a_keeper_that_leaves_between_engines)
+{
+    struct client vm;
+    int status = -1;
+    world = world_make(MIXED, BYTES);
+    world_serve(world, NULL);
+    start_vm(&vm, &vm);
+    pid_t standby = stop_between_engines();
+    cr_assert_eq(kill(world->server.pid, SIGUSR1), 0);
+    cr_assert(wait_until(keeper_sleeps, NULL));
+    cr_assert_eq(kill(standby, SIGCONT), 0);
+    cr_assert_eq(waitpid(world->server.pid, &status, 0), world->server.pid);
+    cr_assert_eq(status, 0);
+    cr_assert_eq(server_count_log(&world->server, "event=ready pid="), 2);
+    next_keeper(standby, &vm);
+}
+
+// What it could still send before it died is all that is left.
+static void die_between_engines(unsigned connections)
+{
+    static const char *const patient[] = {"--handshake-timeout", "600000", NULL};
+    struct client vm;
+    int *fd = calloc(connections + 1, sizeof(*fd));
+    cr_assert_not_null(fd);
+    world = world_make(MIXED, BYTES);
+    world_serve(world, patient);
+    start_vm(&vm, &vm);
+    for (unsigned i = 0; i < connections; i++)
+        fd[i] = vmm_connect(world->socket);
+    world_status(world, "", "vms"); // its answer comes after all of them were accepted
+    pid_t standby = stop_between_engines();
+    server_kill_keeper(&world->server);
+    cr_assert_eq(kill(standby, SIGCONT), 0);
+    cr_assert(server_wait_log(&world->server, "event=ready pid=", 2));
+    for (unsigned i = 0; i < connections; i++)
+        close(fd[i]);
+    free(fd);
+    next_keeper(standby, &vm);
+}
+
+Test(handover, of_a_keeper_that_dies_between_engines)
+{
+    die_between_engines(0);
+}
+
+Test(handover, of_a_keeper_that_dies_while_it_hands_over)
+{
+    die_between_engines(channel_room() + AROUND);
 }

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct fl_life {
@@ -59,14 +61,18 @@ static int start(struct watch *watch, int event_fd)
 
 int fl_life_watch(int fd)
 {
+    struct stat status;
     struct watch *watch = calloc(1, sizeof(*watch));
     int event_fd = watch ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
     if (event_fd < 0) {
         free(watch);
         return -errno;
     }
-    watch->life = map(fd);
-    int error = watch->life ? 0 : -errno;
+    // Of an engine of another version it may be something else, and reading beyond it would kill
+    // us.
+    bool ours = fstat(fd, &status) == 0 && status.st_size == (off_t)sizeof(*watch->life);
+    watch->life = ours ? map(fd) : NULL;
+    int error = watch->life ? 0 : ours ? -errno : -EPROTONOSUPPORT;
     if (!error)
         error = start(watch, event_fd);
     if (!error)

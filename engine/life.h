@@ -20,7 +20,8 @@ int fl_life_new(unsigned threads, int *ret_fd, struct fl_life **ret_life);
 void fl_life_begin(struct fl_life *life, unsigned thread);
 
 // Keeper: a descriptor that is readable once all threads have given up theirs, close-on-exec, or
-// -errno. All must have begun. Starts a thread that ends with them.
+// -errno: -EPROTONOSUPPORT if it is of another version. All must have begun. Starts a thread that
+// ends with them.
 int fl_life_watch(int fd);
 
 #endif

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -134,4 +135,16 @@ Test(life, of_too_many_threads_is_refused)
     struct fl_life *life = NULL;
     int fd = -1;
     cr_expect_eq(fl_life_new(FL_LIFE_THREADS + 1, &fd, &life), -EINVAL);
+}
+
+// An engine of another version has a memfd of another size: reading beyond its end would kill the
+// keeper.
+Test(life, of_another_version_is_refused)
+{
+    int fd = memfd_create("other", MFD_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(fl_life_watch(fd), -EPROTONOSUPPORT);
+    cr_assert_eq(ftruncate(fd, 4096), 0);
+    cr_assert_eq(fl_life_watch(fd), -EPROTONOSUPPORT);
+    close(fd);
 }

@@ -138,9 +138,12 @@ static void image_opened(void *control, struct fl_mail *mail)
                          : incoming->error          ? fl_image_strerror(incoming->error)
                                                     : "");
         if (incoming->error) { // who asked still has the VM
-            while (!cds_list_empty(&incoming->waiting))
-                fl_attach_forget(incoming->server->engine,
-                                 cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker));
+            while (!cds_list_empty(&incoming->waiting)) {
+                struct fl_vm *vm =
+                    cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);
+                cds_list_del(&vm->in_worker);
+                fl_attach_forget(incoming->server->engine, vm);
+            }
         }
     }
     serve_waiting(incoming);
@@ -370,6 +373,10 @@ void fl_adopt_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t
                      void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     int error = 0;
+    if (fl_attach_has(server->engine, fds[FL_VM_UFFD])) {
+        answer(arg, -EEXIST, "this server serves it already");
+        return;
+    }
     struct fl_vm *vm = take_vm(server, fds, false, &error);
     if (!vm) {
         answer(arg, error,

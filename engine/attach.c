@@ -5,7 +5,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/kcmp.h>
 
 #include <urcu/compiler.h>
 
@@ -224,6 +227,26 @@ bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection)
     return origin.found;
 }
 
+struct same {
+    int uffd;
+    bool found;
+};
+
+static void compare_uffd(void *arg, const struct fl_vm *vm)
+{
+    struct same *same = arg;
+    pid_t self = getpid();
+    same->found =
+        same->found || syscall(SYS_kcmp, self, self, KCMP_FILE, vm->uffd, same->uffd) == 0;
+}
+
+bool fl_attach_has(struct fl_engine *engine, int uffd)
+{
+    struct same same = {.uffd = uffd};
+    fl_vms_each(engine, compare_uffd, &same);
+    return same.found;
+}
+
 void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image)
 {
     uint64_t before = vm->state->image_record;
@@ -238,7 +261,6 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
 
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)
 {
-    cds_list_del(&vm->in_worker);
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;
     close_fd(&vm->uffd);

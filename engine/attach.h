@@ -40,9 +40,11 @@ struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, in
                               struct fl_vm_state *state, bool record);
 // True if a VM in the table comes from that connection.
 bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection);
+// True if a VM in the table is served through this very userfaultfd.
+bool fl_attach_has(struct fl_engine *engine, int uffd);
 // Gives it its image (NULL: its faults are poisoned) and a worker. Takes the hold on the image.
 void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image);
-// Instead: forgets it, as somebody else still has its descriptors.
+// Instead: forgets it, as somebody else still has its descriptors. It is in no list any more.
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm);
 
 // Refuses the peer with one log line. If it brought a userfaultfd, somebody may wait on it, and

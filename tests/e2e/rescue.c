@@ -386,6 +386,19 @@ Test(rescue, by_force)
     server_kill(&handler);
 }
 
+// Two of a kind in one server would not hear of what each other's reads took out.
+Test(rescue, twice_by_force)
+{
+    orphan(&plain);
+    world_serve(world, NULL);
+    cr_assert_eq(kill(client.pid, SIGSTOP), 0); // it is not to end meanwhile
+    EXPECT_DONE("--image", "image", "--nothing-removed");
+    EXPECT_REFUSED("serves it already", "--image", "image", "--nothing-removed", "--force");
+    cr_expect_eq(world_status(world, "", "vms"), 1);
+    cr_assert_eq(kill(client.pid, SIGCONT), 0);
+    expect_served();
+}
+
 Test(rescue, without_doing_it)
 {
     orphan(&plain);

@@ -234,6 +234,8 @@ static void serving_ended(struct fl_keeper *keeper, struct fl_child *child,
     } else {
         failed(keeper);
     }
+    if (keeper->upgrade.state == FL_UPGRADE_STARTING && !keeper->done)
+        fl_keeper_upgrade_called_off(keeper);
     fl_keeper_promote(keeper);
 }
 

@@ -82,6 +82,8 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_upgrade(struct fl_keeper *keeper, const char *path, uint64_t flags);
 void fl_keeper_upgrade_ready(struct fl_keeper *keeper);
 void fl_keeper_upgrade_failed(struct fl_keeper *keeper, const char *reason);
+// The engine that serves has died before the new one was ready.
+void fl_keeper_upgrade_called_off(struct fl_keeper *keeper);
 void fl_keeper_upgrade_due(struct fl_keeper *keeper, uint64_t now);
 uint64_t fl_keeper_upgrade_next_due(const struct fl_keeper *keeper);
 const char *fl_keeper_upgrade_name(enum fl_upgrade_state state);

@@ -103,6 +103,15 @@ void fl_keeper_upgrade_failed(struct fl_keeper *keeper, const char *reason)
     keeper->start_after_ns = 0; // a standby of the old executable, at once
 }
 
+// VMs wait, and it is not known whether the new engine will ever be ready: the old executable's is
+// the sure one.
+void fl_keeper_upgrade_called_off(struct fl_keeper *keeper)
+{
+    if (keeper->standby)
+        fl_keeper_retire(keeper, keeper->standby);
+    fl_keeper_upgrade_failed(keeper, "the old one died first");
+}
+
 // The new executable is the one from now on.
 static void settle(struct fl_keeper *keeper)
 {

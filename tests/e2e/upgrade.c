@@ -191,3 +191,40 @@ Test(upgrade, is_one_at_a_time)
     cr_assert_eq(status, 0);
     end(&client);
 }
+
+// `env engine ...` runs what we put there as the new engine: it never says that it is ready.
+static void put_sleeper(void)
+{
+    const char *path = temp_path(&world->temp, "engine");
+    FILE *script = fopen(path, "we");
+    cr_assert_not_null(script);
+    fputs("#!/bin/sh\nexec sleep 1000\n", script);
+    fclose(script);
+    cr_assert_eq(chmod(path, 0700), 0);
+}
+
+Test(upgrade, does_not_keep_vms_waiting_if_the_old_one_dies)
+{
+    struct client client;
+    char path[TEST_PATH + 64];
+    const char *before = getenv("PATH");
+    world = world_make(MIXED, BYTES);
+    put_sleeper();
+    snprintf(path, sizeof(path), "%.500s:/usr/bin:/bin", world->temp.path);
+    setenv("PATH", path, 1);
+    world_serve(world, NULL);
+    if (before)
+        setenv("PATH", before, 1);
+    client_start(&client, touch_on, NULL);
+    client_progressed(&client, 1);
+    pid_t verb = fork();
+    if (verb == 0) {
+        child_setup();
+        _exit(upgrade("/usr/bin/env", NULL, NULL, 0));
+    }
+    cr_assert(server_wait_log(&world->server, "state=starting", 1));
+    kill_engine();
+    cr_assert_eq(server_count_log(&world->server, "the old one died first"), 1);
+    waitpid(verb, NULL, 0);
+    end(&client);
+}

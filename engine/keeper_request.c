@@ -28,15 +28,22 @@ static int accept_for(struct fl_keeper *keeper, const struct fl_message *request
         fl_records_find(&keeper->records, FL_RECORD_LISTENER, request->other);
     if (!listener || listener->slots < 2 || listener->fd[0] < 0)
         return -ENOENT;
-    int socket = accept4(listener->fd[0], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (socket < 0)
+    // First: a connection that was taken, and of which nobody knows what for, would be lost.
+    int description = reopen(listener->fd[1]);
+    if (description < 0)
         return -errno;
+    int socket = accept4(listener->fd[0], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (socket < 0) {
+        int error = -errno;
+        close(description);
+        return error;
+    }
     struct fl_message put = {
         .kind = FL_RECORD_CONNECTION, .id = request->id, .slots = 2, .mask = 3};
     int fds[FL_CHANNEL_FDS];
     memset(fds, -1, sizeof(fds));
     fds[0] = socket;
-    fds[1] = reopen(listener->fd[1]);
+    fds[1] = description;
     *ret_socket = socket; // the record's
     return fl_records_put(&keeper->records, &put, fds);
 }

@@ -93,8 +93,8 @@ static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
         uint64_t left = region->first_page + (region->bytes >> layout->page_shift) - fill->ahead;
         struct fl_run run = fl_image_run(vm->image, fl_layout_image_page(layout, fill->ahead),
                                          (uint32_t)(left < FL_FRAME_PAGES ? left : FL_FRAME_PAGES));
-        if (!run.zero)
-            fl_cache_want(worker->cache, vm->image, run.id, NULL, NULL);
+        if (!run.zero && fl_cache_ahead(worker->cache, vm->image, &run.id, 1) == 0)
+            return;
         fill->ahead += run.pages;
     }
 }

@@ -285,7 +285,7 @@ int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_fram
         struct fl_frame *frame = find_or_load(cache, image, id);
         if (!frame)
             return -ENOMEM;
-        if (!waiter || leave_waiter(frame, waiter))
+        if (leave_waiter(frame, waiter))
             return 0;
         if (atomic_load(&frame->state) == READY && pin(frame)) {
             *ret_frame = frame;
@@ -294,6 +294,15 @@ int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_fram
         // Evicted or failed, and about to leave the table: help it out, then look again.
         cds_lfht_del(cache->table, &frame->node);
     }
+}
+
+uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
+                        const struct fl_frame_id *ids, uint32_t count)
+{
+    uint32_t begun = 0;
+    while (begun < count && find_or_load(cache, image, ids[begun]))
+        begun++;
+    return begun;
 }
 
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,

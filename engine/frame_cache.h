@@ -52,10 +52,13 @@ const uint8_t *fl_frame_data(const struct fl_frame *frame);
 struct fl_frame_id fl_frame_id(const struct fl_frame *frame);
 
 // RCU reader, never blocks. Starts the read if nobody did. 1: the frame is READY and *ret_frame
-// pinned for the caller; 0: the waiter will be delivered; or -ENOMEM. Without a waiter it only
-// starts the read: 0.
+// pinned for the caller; 0: the waiter will be delivered; or -ENOMEM.
 int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
                   struct fl_waiter *waiter, struct fl_frame **ret_frame);
+// RCU reader, never blocks. Starts the reads of frames that will be wanted. How many of them, from
+// the first on, are in memory or on their way: fewer than `count` if there is no room for more now.
+uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
+                        const struct fl_frame_id *ids, uint32_t count);
 // Any thread.
 void fl_frame_unpin(struct fl_frame *frame);
 

@@ -8,23 +8,15 @@
 #include "engine/fault.h"
 #include "engine/install.h"
 #include "engine/log.h"
+#include "engine/resolve.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 #include "snapshot/read.h"
 
-// One page on its way to be resolved.
-struct want {
-    struct fl_worker *worker;
-    struct fl_vm *vm;
-    uint64_t page;
-    uint64_t read_ns;
-    struct fl_park *park;
-};
+static enum fl_outcome resolve(struct fl_want *want);
 
-static enum fl_outcome resolve(struct want *want);
-
-static void count(struct want *want, enum fl_outcome outcome)
+static void count(struct fl_want *want, enum fl_outcome outcome)
 {
     struct fl_worker_stats *stats = &want->worker->stats;
     if (!want->read_ns)
@@ -38,7 +30,7 @@ static void count(struct want *want, enum fl_outcome outcome)
     fl_histogram_add(&stats->latency_ns, fl_now() - want->read_ns);
 }
 
-static enum fl_outcome done(struct want *want, enum fl_outcome outcome)
+static enum fl_outcome done(struct fl_want *want, enum fl_outcome outcome)
 {
     count(want, outcome);
     if (want->park)
@@ -47,7 +39,7 @@ static enum fl_outcome done(struct want *want, enum fl_outcome outcome)
 }
 
 // Parks the page to try again soon. Without memory for that, the waiter is woken to fault anew.
-static enum fl_outcome again(struct want *want)
+static enum fl_outcome again(struct fl_want *want)
 {
     struct fl_vm *vm = want->vm;
     if (!want->park)
@@ -74,7 +66,7 @@ static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
 }
 
 // Tries to fail the page again later.
-static enum fl_outcome fail_again(struct want *want, int error)
+static enum fl_outcome fail_again(struct fl_want *want, int error)
 {
     again(want);
     if (want->park)
@@ -84,7 +76,7 @@ static enum fl_outcome fail_again(struct want *want, int error)
 
 // The page cannot be had. By the VM's policy its toucher is told, or the VM ends; it never waits
 // on.
-static enum fl_outcome fail(struct want *want, int error)
+static enum fl_outcome fail(struct fl_want *want, int error)
 {
     struct fl_vm *vm = want->vm;
     if (vm->on_error == FL_ON_ERROR_KILL && fl_vm_kill(vm, fl_frame_strerror(error)))
@@ -109,7 +101,7 @@ static enum fl_outcome fail(struct want *want, int error)
     return fail_again(want, error);
 }
 
-static enum fl_outcome settle(struct want *want, enum fl_install result, enum fl_outcome outcome)
+static enum fl_outcome settle(struct fl_want *want, enum fl_install result, enum fl_outcome outcome)
 {
     switch (result) {
     case FL_INSTALL_DONE:
@@ -131,20 +123,19 @@ static enum fl_outcome settle(struct want *want, enum fl_install result, enum fl
     return fail(want, -EINVAL);
 }
 
-static enum fl_outcome zeros(struct want *want)
+enum fl_outcome fl_want_zeros(struct fl_want *want)
 {
     uint64_t pages = 0;
     return settle(want, fl_install_zero(want->vm, want->page, 1, &pages), FL_ZEROED);
 }
 
-static enum fl_outcome bytes(struct want *want, const void *from)
+enum fl_outcome fl_want_bytes(struct fl_want *want, const void *from)
 {
     uint64_t pages = 0;
     return settle(want, fl_install_copy(want->vm, want->page, from, 1, &pages), FL_INSTALLED);
 }
 
-// Waits for frames in a park of its own; takes the place of one that waited for something else.
-static enum fl_outcome wait_for(struct want *want, const struct fl_frame_id *ids, uint32_t frames)
+enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
 {
     uint64_t deadline = want->park ? want->park->deadline_ns : FL_NEVER;
     if (want->park)
@@ -160,8 +151,7 @@ static enum fl_outcome wait_for(struct want *want, const struct fl_frame_id *ids
     return want->park->outstanding > 0 ? FL_PARKED : resolve(want);
 }
 
-// The frame's bytes: pinned by the park that waited for it, or in the cache; NULL if neither.
-static const uint8_t *find(const struct want *want, struct fl_frame_id id)
+const uint8_t *fl_want_find(const struct fl_want *want, struct fl_frame_id id)
 {
     const uint8_t *data = want->park ? fl_park_data(want->park, id) : NULL;
     if (data)
@@ -170,112 +160,34 @@ static const uint8_t *find(const struct want *want, struct fl_frame_id id)
     return frame ? fl_frame_data(frame) : NULL;
 }
 
-static enum fl_outcome resolve_small(struct want *want)
+static enum fl_outcome resolve_small(struct fl_want *want)
 {
     uint64_t image_page = fl_layout_image_page(&want->vm->state->layout, want->page);
     struct fl_run run = fl_image_run(want->vm->image, image_page, 1);
     if (run.zero)
-        return zeros(want);
-    const uint8_t *data = find(want, run.id);
+        return fl_want_zeros(want);
+    const uint8_t *data = fl_want_find(want, run.id);
     if (!data)
-        return wait_for(want, &run.id, 1);
+        return fl_want_frames(want, &run.id, 1);
     fl_counter_add(&want->worker->stats.hits, !want->park);
-    return bytes(want, data + ((size_t)run.slot << FL_PAGE_SHIFT));
+    return fl_want_bytes(want, data + ((size_t)run.slot << FL_PAGE_SHIFT));
 }
 
-enum { HUGE_UNITS = 512 };
-
-// The runs of a huge page, up to the image's end; what lies beyond is zero.
-struct huge {
-    uint32_t runs;
-    bool zero; // all of it
-    struct fl_run run[HUGE_UNITS];
-};
-
-static void look_up_huge(const struct want *want, struct huge *huge)
-{
-    uint64_t first = fl_layout_image_page(&want->vm->state->layout, want->page);
-    uint64_t end = fl_image_pages(want->vm->image);
-    uint32_t at = 0;
-    huge->runs = 0;
-    huge->zero = true;
-    while (at < HUGE_UNITS) {
-        struct fl_run *run = &huge->run[huge->runs++];
-        if (first + at < end)
-            *run = fl_image_run(want->vm->image, first + at, HUGE_UNITS - at);
-        else
-            *run = (struct fl_run){.zero = true, .pages = HUGE_UNITS - at};
-        huge->zero = huge->zero && run->zero;
-        at += run->pages;
-    }
-}
-
-static bool same(struct fl_frame_id a, struct fl_frame_id b)
-{
-    return a.pack == b.pack && a.frame == b.frame;
-}
-
-// The distinct frames of the runs; the last ones first, as neighbours mostly share.
-static uint32_t frames_of(const struct huge *huge, struct fl_frame_id *ids)
-{
-    uint32_t frames = 0;
-    for (uint32_t i = 0; i < huge->runs; i++) {
-        uint32_t k = huge->run[i].zero ? 0 : frames;
-        while (k > 0 && !same(ids[k - 1], huge->run[i].id))
-            k--;
-        if (k == 0 && !huge->run[i].zero)
-            ids[frames++] = huge->run[i].id;
-    }
-    return frames;
-}
-
-static bool assemble(const struct want *want, const struct huge *huge)
-{
-    uint8_t *to = want->worker->staging;
-    for (uint32_t i = 0; i < huge->runs; i++) {
-        const struct fl_run *run = &huge->run[i];
-        size_t length = (size_t)run->pages << FL_PAGE_SHIFT;
-        const uint8_t *data = run->zero ? NULL : find(want, run->id);
-        if (!run->zero && !data)
-            return false;
-        if (data)
-            memcpy(to, data + ((size_t)run->slot << FL_PAGE_SHIFT), length);
-        else
-            memset(to, 0, length);
-        to += length;
-    }
-    return true;
-}
-
-static enum fl_outcome resolve_huge(struct want *want)
-{
-    struct huge huge;
-    look_up_huge(want, &huge);
-    if (huge.zero)
-        return zeros(want);
-    if (!assemble(want, &huge)) {
-        struct fl_frame_id ids[HUGE_UNITS];
-        return wait_for(want, ids, frames_of(&huge, ids));
-    }
-    fl_counter_add(&want->worker->stats.hits, !want->park);
-    return bytes(want, want->worker->staging);
-}
-
-static enum fl_outcome resolve(struct want *want)
+static enum fl_outcome resolve(struct fl_want *want)
 {
     struct fl_vm *vm = want->vm;
     if (vm->phase == FL_VM_GONE)
         return FL_PARKED;
     if (fl_bit_test(vm->removed, want->page))
-        return zeros(want);
+        return fl_want_zeros(want);
     if (want->park && want->park->error)
         return fail(want, want->park->error);
-    return vm->page_shift == FL_PAGE_SHIFT ? resolve_small(want) : resolve_huge(want);
+    return vm->page_shift == FL_PAGE_SHIFT ? resolve_small(want) : fl_resolve_huge(want);
 }
 
 enum fl_outcome fl_resolve(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
                            uint64_t read_ns, struct fl_park *park)
 {
-    struct want want = {worker, vm, page, read_ns, park};
+    struct fl_want want = {worker, vm, page, read_ns, park};
     return resolve(&want);
 }

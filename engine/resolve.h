@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the two ways of resolving a page share: 4 KiB (resolve.c) and 2 MiB (resolve_huge.c). The
+// way in is fl_resolve(), of fault.h. Owner worker only.
+#ifndef FAULTLINE_ENGINE_RESOLVE_H
+#define FAULTLINE_ENGINE_RESOLVE_H
+
+#include <stdint.h>
+
+#include "engine/fault.h"
+#include "engine/park.h"
+#include "snapshot/read.h"
+
+// One page on its way to be resolved.
+struct fl_want {
+    struct fl_worker *worker;
+    struct fl_vm *vm;
+    uint64_t page;
+    uint64_t read_ns; // when its fault was read; 0: nobody faulted
+    struct fl_park *park;
+};
+
+enum fl_outcome fl_resolve_huge(struct fl_want *want);
+
+// Puts zeros, or bytes, under the page, and settles what is to become of its fault.
+enum fl_outcome fl_want_zeros(struct fl_want *want);
+enum fl_outcome fl_want_bytes(struct fl_want *want, const void *from);
+// Waits for frames in a park of its own; takes the place of one that waited for something else.
+enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids,
+                               uint32_t frames);
+// The frame's bytes: pinned by the park that waited for it, or in the cache; NULL if neither.
+const uint8_t *fl_want_find(const struct fl_want *want, struct fl_frame_id id);
+
+#endif

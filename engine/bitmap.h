@@ -18,6 +18,13 @@ static inline bool fl_bit_test(const uint64_t *map, uint64_t bit)
     return (map[bit / 64] >> (bit % 64)) & 1;
 }
 
+// Only where it changes something: pages of an untouched map stay unreal.
+static inline void fl_bit_set(uint64_t *map, uint64_t bit)
+{
+    if (!fl_bit_test(map, bit))
+        map[bit / 64] |= 1ULL << (bit % 64);
+}
+
 // Set or clear [first, first + count); the result is how many bits changed.
 uint64_t fl_bits_set(uint64_t *map, uint64_t first, uint64_t count);
 uint64_t fl_bits_clear(uint64_t *map, uint64_t first, uint64_t count);

@@ -24,6 +24,9 @@ const struct fl_engine_options fl_engine_defaults = {
     .handshake_timeout_ms = 5000,
     .stop_timeout_ms = 60000,
     .spin_us = 50,
+    .prefetch_pages = FL_FRAME_PAGES,
+    .prefetch_vm_bytes = 16ULL << 20,
+    .prefetch_host_bytes = 1ULL << 30,
     .nice = -10,
 };
 
@@ -71,6 +74,12 @@ static int start_workers(struct fl_engine *engine)
         worker->options = &engine->options;
         worker->cache = engine->cache;
         worker->control = &engine->control;
+        worker->prefetch = (struct fl_prefetch_budget){
+            .window = engine->options.prefetch_pages,
+            .vm = engine->options.prefetch_vm_bytes >> FL_PAGE_SHIFT,
+            .host = engine->options.prefetch_host_bytes >> FL_PAGE_SHIFT,
+            .unproven = &engine->prefetch_unproven,
+        };
         int error = fl_worker_start(worker);
         if (error)
             return error;

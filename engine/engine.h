@@ -28,6 +28,9 @@ struct fl_engine_options {
     uint64_t handshake_timeout_ms; // for a peer to say what it wants
     uint64_t stop_timeout_ms;      // for VMs to be filled at the end, before they are killed
     unsigned spin_us;              // how long a worker looks for the next fault before it blocks
+    unsigned prefetch_pages;    // installed at once in a sequential sweep; less than 2: none ahead
+    uint64_t prefetch_vm_bytes; // of a VM that were installed ahead and may be in vain, at most
+    uint64_t prefetch_host_bytes; // ... of all VMs
     int nice;           // of the workers' threads; without the right to it they stay as they are
     bool kill_on_error; // the default policy: kill the VM rather than poison the page
     bool populate;      // fill all memory of a VM once it faults
@@ -49,10 +52,11 @@ struct fl_engine {
     sem_t begun;          // posted by each worker that has
     struct fl_worker *workers;
     unsigned worker_count;
-    struct fl_mailbox control; // mail to the control thread
-    struct cds_lfht *vms;      // written by the control thread, read under RCU by anyone
-    unsigned vm_count;         // control thread
-    uint64_t next_vm_id;       // control thread
+    struct fl_mailbox control;          // mail to the control thread
+    struct cds_lfht *vms;               // written by the control thread, read under RCU by anyone
+    unsigned vm_count;                  // control thread
+    uint64_t next_vm_id;                // control thread
+    _Atomic uint64_t prefetch_unproven; // pages of all VMs that may have been installed in vain
     uint64_t started_ns;
     uint64_t oldest_wait_ns; // control thread: of a fault for storage, at the last heartbeat
     uint64_t refused;        // control thread

@@ -12,7 +12,9 @@
 #include "engine/bitmap.h"
 #include "engine/clock.h"
 #include "engine/log.h"
+#include "engine/neighbours.h"
 #include "engine/point.h"
+#include "engine/resolve.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
@@ -61,19 +63,27 @@ static enum fl_outcome other_mode(struct fl_vm *vm, uint64_t address, uint64_t f
     return FL_INSTALLED;
 }
 
-enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t address,
-                         uint64_t flags)
+static bool is_other_mode(uint64_t flags)
+{
+    return flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR);
+}
+
+enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struct fl_ask *ask,
+                         uint32_t *ret_there)
 {
     uint64_t page = 0;
-    if (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR))
-        return other_mode(vm, address, flags);
-    if (!vm->image || !fl_layout_page(&vm->state->layout, address, &page))
-        return fl_fault_outside(vm, address);
+    *ret_there = 0;
+    if (is_other_mode(ask->flags))
+        return other_mode(vm, ask->address, ask->flags);
+    if (!vm->image || !fl_layout_page(&vm->state->layout, ask->address, &page))
+        return fl_fault_outside(vm, ask->address);
     if (worker->options->populate)
         fl_fill_begin(worker, vm, FL_FILL_ALL);
     struct fl_park *park = fl_park_find(vm, page);
-    if (!park)
-        return fl_resolve(worker, vm, page, worker->now, NULL);
+    if (!park) {
+        uint32_t pages = fl_neighbours(worker, vm, page, ask->pages);
+        return fl_resolve_some(worker, vm, page, pages, ret_there);
+    }
     fl_counter_add(&worker->stats.duplicates, 1);
     if (!park->read_ns) // a fill asked first; now somebody waits
         park->read_ns = worker->now;
@@ -120,18 +130,13 @@ static void event(struct fl_worker *worker, struct fl_vm *vm, const struct uffd_
     }
 }
 
-struct asked {
-    uint64_t address; // of the page
-    uint64_t flags;
-};
-
-static bool same(const struct asked *a, const struct asked *b)
+static bool same(const struct fl_ask *a, const struct fl_ask *b)
 {
     return a->address == b->address && a->flags == b->flags;
 }
 
 // Insertion sort: batches are short, and qsort() may allocate.
-static void insert(struct asked *asked, unsigned count, struct asked new)
+static void insert(struct fl_ask *asked, unsigned count, struct fl_ask new)
 {
     while (count > 0 && asked[count - 1].address > new.address) {
         asked[count] = asked[count - 1];
@@ -140,17 +145,38 @@ static void insert(struct asked *asked, unsigned count, struct asked new)
     asked[count] = new;
 }
 
-// In order, so that duplicates are neighbours and neighbouring pages come from one frame in turn.
-static void faults(struct fl_worker *worker, struct fl_vm *vm, const struct asked *asked,
-                   unsigned count)
+// How many pages in a row are asked for, from the first one on.
+static uint32_t in_a_row(const struct fl_ask *asked, unsigned count, uint64_t page_bytes)
 {
+    uint32_t pages = 1;
+    for (unsigned i = 1; i < count && !is_other_mode(asked[i].flags); i++) {
+        uint64_t next = asked[0].address + pages * page_bytes;
+        if (asked[i].address > next)
+            break;
+        pages += asked[i].address == next;
+    }
+    return pages;
+}
+
+// In order, so that duplicates are neighbours and pages in a row can be installed in one go: what
+// that has reached was asked for before, and its waiters are awake.
+static void faults(struct fl_worker *worker, struct fl_vm *vm, struct fl_ask *asked, unsigned count)
+{
+    uint64_t there_to = 0; // address
+    enum fl_outcome outcome = FL_PARKED;
+    fl_counter_add(&worker->stats.faults, count);
+    fl_counter_add(&vm->state->counters.faults, count);
     for (unsigned i = 0; i < count; i++) {
-        fl_counter_add(&worker->stats.faults, 1);
-        fl_counter_add(&vm->state->counters.faults, 1);
-        if (i > 0 && same(&asked[i], &asked[i - 1]))
+        if (i > 0 && same(&asked[i], &asked[i - 1])) {
             fl_counter_add(&worker->stats.duplicates, 1);
-        else
-            fl_fault(worker, vm, asked[i].address, asked[i].flags);
+        } else if (asked[i].address < there_to && !is_other_mode(asked[i].flags)) {
+            fl_resolved(worker, outcome, worker->now);
+        } else {
+            uint32_t there = 0;
+            asked[i].pages = in_a_row(&asked[i], count - i, fl_vm_page_bytes(vm));
+            outcome = fl_fault(worker, vm, &asked[i], &there);
+            there_to = asked[i].address + there * fl_vm_page_bytes(vm);
+        }
     }
 }
 
@@ -158,7 +184,7 @@ static void faults(struct fl_worker *worker, struct fl_vm *vm, const struct aske
 // acted on first: a page that was removed must not be filled from the image after this.
 static void act(struct fl_worker *worker, struct fl_vm *vm, unsigned count)
 {
-    struct asked asked[FL_INBOX];
+    struct fl_ask asked[FL_INBOX];
     unsigned pending = 0;
     uint64_t mask = ~(fl_vm_page_bytes(vm) - 1);
     for (unsigned i = 0; i < count; i++) {
@@ -168,7 +194,7 @@ static void act(struct fl_worker *worker, struct fl_vm *vm, unsigned count)
             continue;
         }
         insert(asked, pending++,
-               (struct asked){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags});
+               (struct fl_ask){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags, 1});
     }
     FL_POINT("events_acted");
     faults(worker, vm, asked, pending);

@@ -32,8 +32,17 @@ bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm);
 // Its faults come again when their waiters are woken.
 void fl_inbox_replay(struct fl_worker *worker, struct fl_vm *vm);
 
-enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t address,
-                         uint64_t flags);
+// What messages ask for: pages of the VM in a row.
+struct fl_ask {
+    uint64_t address; // of the first page
+    uint64_t flags;   // of its message
+    uint32_t pages;   // at least 1
+};
+
+// The first page of what is asked for. *ret_there: how many of them are there now, and whoever had
+// asked for them before is awake.
+enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struct fl_ask *ask,
+                         uint32_t *ret_there);
 
 // Tells who touched an address for which there are no bytes, whatever the size of its page is.
 enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address);

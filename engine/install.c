@@ -13,7 +13,7 @@
 // million faults of another handler): wake it always.
 static void present(struct fl_vm *vm, uint64_t page, uint64_t address)
 {
-    fl_bits_set(vm->installed, page, 1);
+    fl_bit_set(vm->installed, page);
     fl_uffd_wake(vm->uffd, address, fl_vm_page_bytes(vm));
 }
 
@@ -22,7 +22,10 @@ static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_
                              uint64_t *ret_pages)
 {
     uint64_t address = fl_layout_address(&vm->state->layout, page + done);
-    fl_bits_set(vm->installed, page, done);
+    if (done == 1)
+        fl_bit_set(vm->installed, page);
+    else if (done > 1)
+        fl_bits_set(vm->installed, page, done);
     *ret_pages = done;
     switch (error) {
     case 0:

@@ -78,6 +78,7 @@ struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t
     park->worker = worker;
     park->vm = vm;
     park->page = page;
+    park->pages = 1;
     park->read_ns = read_ns;
     park->deadline_ns = fl_park_deadline(worker);
     CDS_INIT_LIST_HEAD(&park->in_retry);

@@ -26,6 +26,7 @@ struct fl_park {
     struct fl_worker *worker;
     struct fl_vm *vm; // NULL: orphaned
     uint64_t page;
+    uint32_t pages;       // that may be installed together with it, itself included
     uint64_t read_ns;     // when its first message was read; 0: asked for by a fill, not a fault
     uint64_t deadline_ns; // then it fails
     uint64_t retry_ns;

@@ -16,26 +16,33 @@
 
 static enum fl_outcome resolve(struct fl_want *want);
 
-static void count(struct fl_want *want, enum fl_outcome outcome)
+void fl_resolved(struct fl_worker *worker, enum fl_outcome outcome, uint64_t read_ns)
 {
-    struct fl_worker_stats *stats = &want->worker->stats;
-    if (!want->read_ns)
-        return;
+    struct fl_worker_stats *stats = &worker->stats;
     if (outcome == FL_INSTALLED)
         fl_counter_add(&stats->installed, 1);
     else if (outcome == FL_ZEROED)
         fl_counter_add(&stats->zeroed, 1);
     else
         fl_counter_add(&stats->poisoned, 1);
-    fl_histogram_add(&stats->latency_ns, fl_now() - want->read_ns);
+    fl_histogram_add(&stats->latency_ns, fl_now() - read_ns);
 }
 
 static enum fl_outcome done(struct fl_want *want, enum fl_outcome outcome)
 {
-    count(want, outcome);
+    if (want->read_ns)
+        fl_resolved(want->worker, outcome, want->read_ns);
     if (want->park)
         fl_park_end(want->park);
     return outcome;
+}
+
+static struct fl_park *new_park(const struct fl_want *want, uint32_t frames)
+{
+    struct fl_park *park = fl_park_new(want->worker, want->vm, want->page, frames, want->read_ns);
+    if (park)
+        park->pages = want->pages;
+    return park;
 }
 
 // Parks the page to try again soon. Without memory for that, the waiter is woken to fault anew.
@@ -43,7 +50,7 @@ static enum fl_outcome again(struct fl_want *want)
 {
     struct fl_vm *vm = want->vm;
     if (!want->park)
-        want->park = fl_park_new(want->worker, vm, want->page, 0, want->read_ns);
+        want->park = new_park(want, 0);
     if (want->park)
         fl_park_retry(want->park);
     else
@@ -123,16 +130,30 @@ static enum fl_outcome settle(struct fl_want *want, enum fl_install result, enum
     return fail(want, -EINVAL);
 }
 
-enum fl_outcome fl_want_zeros(struct fl_want *want)
+static enum fl_outcome install_zeros(struct fl_want *want, uint32_t count)
 {
     uint64_t pages = 0;
-    return settle(want, fl_install_zero(want->vm, want->page, 1, &pages), FL_ZEROED);
+    enum fl_install result = fl_install_zero(want->vm, want->page, count, &pages);
+    want->there = (uint32_t)pages;
+    return settle(want, result, FL_ZEROED);
+}
+
+static enum fl_outcome install_bytes(struct fl_want *want, const void *from, uint32_t count)
+{
+    uint64_t pages = 0;
+    enum fl_install result = fl_install_copy(want->vm, want->page, from, count, &pages);
+    want->there = (uint32_t)pages;
+    return settle(want, result, FL_INSTALLED);
+}
+
+enum fl_outcome fl_want_zeros(struct fl_want *want)
+{
+    return install_zeros(want, 1);
 }
 
 enum fl_outcome fl_want_bytes(struct fl_want *want, const void *from)
 {
-    uint64_t pages = 0;
-    return settle(want, fl_install_copy(want->vm, want->page, from, 1, &pages), FL_INSTALLED);
+    return install_bytes(want, from, 1);
 }
 
 enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
@@ -140,7 +161,7 @@ enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *i
     uint64_t deadline = want->park ? want->park->deadline_ns : FL_NEVER;
     if (want->park)
         fl_park_end(want->park);
-    want->park = fl_park_new(want->worker, want->vm, want->page, frames, want->read_ns);
+    want->park = new_park(want, frames);
     if (!want->park)
         return again(want);
     if (deadline < want->park->deadline_ns)
@@ -160,17 +181,29 @@ const uint8_t *fl_want_find(const struct fl_want *want, struct fl_frame_id id)
     return frame ? fl_frame_data(frame) : NULL;
 }
 
+struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pages)
+{
+    const struct fl_layout *layout = &vm->state->layout;
+    uint64_t image_page = fl_layout_image_page(layout, page);
+    if (pages > 1) {
+        const struct fl_region *region = fl_layout_region(layout, page);
+        uint64_t end = region->first_page + (region->bytes >> layout->page_shift);
+        end = page + pages < end ? page + pages : end;
+        pages = (uint32_t)(fl_bits_next_set(vm->removed, vm->installed, page + 1, end) - page);
+    }
+    return fl_image_run(vm->image, image_page, pages);
+}
+
 static enum fl_outcome resolve_small(struct fl_want *want)
 {
-    uint64_t image_page = fl_layout_image_page(&want->vm->state->layout, want->page);
-    struct fl_run run = fl_image_run(want->vm->image, image_page, 1);
+    struct fl_run run = fl_resolve_run(want->vm, want->page, want->pages);
     if (run.zero)
-        return fl_want_zeros(want);
+        return install_zeros(want, run.pages);
     const uint8_t *data = fl_want_find(want, run.id);
     if (!data)
         return fl_want_frames(want, &run.id, 1);
     fl_counter_add(&want->worker->stats.hits, !want->park);
-    return fl_want_bytes(want, data + ((size_t)run.slot << FL_PAGE_SHIFT));
+    return install_bytes(want, data + ((size_t)run.slot << FL_PAGE_SHIFT), run.pages);
 }
 
 static enum fl_outcome resolve(struct fl_want *want)
@@ -188,6 +221,21 @@ static enum fl_outcome resolve(struct fl_want *want)
 enum fl_outcome fl_resolve(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
                            uint64_t read_ns, struct fl_park *park)
 {
-    struct fl_want want = {worker, vm, page, read_ns, park};
+    struct fl_want want = {.worker = worker,
+                           .vm = vm,
+                           .page = page,
+                           .read_ns = read_ns,
+                           .park = park,
+                           .pages = park ? park->pages : 1};
     return resolve(&want);
+}
+
+enum fl_outcome fl_resolve_some(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+                                uint32_t pages, uint32_t *ret_there)
+{
+    struct fl_want want = {
+        .worker = worker, .vm = vm, .page = page, .read_ns = worker->now, .pages = pages};
+    enum fl_outcome outcome = resolve(&want);
+    *ret_there = want.there;
+    return outcome;
 }

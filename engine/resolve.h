@@ -18,7 +18,20 @@ struct fl_want {
     uint64_t page;
     uint64_t read_ns; // when its fault was read; 0: nobody faulted
     struct fl_park *park;
+    uint32_t pages; // that may be installed at once, from this one on; at least 1
+    uint32_t there; // of them, when it was resolved: how many are there
 };
+
+// A page that a fault asks for (read just now, and parked nowhere), and those behind it that may be
+// installed together with it. *ret_there: how many of them are there now.
+enum fl_outcome fl_resolve_some(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+                                uint32_t pages, uint32_t *ret_there);
+// What the image has for at most that many 4 KiB pages of the VM that can be installed in one go:
+// the first, and those behind it that are neither there nor removed, and come from one place.
+struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pages);
+
+// Counts a fault that is resolved, and how long it took.
+void fl_resolved(struct fl_worker *worker, enum fl_outcome outcome, uint64_t read_ns);
 
 enum fl_outcome fl_resolve_huge(struct fl_want *want);
 

@@ -48,6 +48,7 @@ static void add_worker(struct fl_stats *stats, const struct fl_worker_stats *wor
     stats->copied_pages += fl_counter_get(&worker->copied_units);
     stats->zeroed_pages += fl_counter_get(&worker->zeroed_units);
     stats->removed_pages += fl_counter_get(&worker->removed_units);
+    stats->ahead_pages += fl_counter_get(&worker->ahead_units);
     stats->hits += fl_counter_get(&worker->hits);
     stats->misses += fl_counter_get(&worker->misses);
     fl_histogram_merge(&stats->latency_ns, &worker->latency_ns);
@@ -63,6 +64,7 @@ void fl_stats_collect(const struct fl_engine *engine, struct fl_stats *ret_stats
     ret_stats->oldest_wait_ns = engine->oldest_wait_ns;
     for (unsigned i = 0; i < engine->worker_count; i++)
         add_worker(ret_stats, &engine->workers[i].stats);
+    ret_stats->ahead_unproven_pages = atomic_load(&engine->prefetch_unproven);
     ret_stats->cache = fl_cache_stats(engine->cache);
     ret_stats->allocated_bytes = allocated();
     ret_stats->resident_bytes = resident();

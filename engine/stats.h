@@ -26,6 +26,8 @@ struct fl_stats {
     uint64_t copied_pages;
     uint64_t zeroed_pages;
     uint64_t removed_pages;
+    uint64_t ahead_pages;
+    uint64_t ahead_unproven_pages;
     uint64_t hits;
     uint64_t misses;
     struct fl_cache_stats cache;

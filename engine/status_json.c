@@ -90,15 +90,18 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_t *vms = json_array();
     fl_vms_each(engine, add_vm, vms);
     return json_pack(
-        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:{s:I, s:I, s:I}, s:o, s:o, s:{s:I, s:I}, s:o, "
+        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o, s:{s:I, "
+        "s:I}, "
+        "s:o, "
         "s:o}",
         "version", FAULTLINE_VERSION, "pid", (int)getpid(), "workers", (int)stats->workers,
         "uptime_seconds", (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
         (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
         (json_int_t)stats->refused, "faults", faults(stats), "pages", "copied",
         (json_int_t)stats->copied_pages, "zeroed", (json_int_t)stats->zeroed_pages, "removed",
-        (json_int_t)stats->removed_pages, "latency_us", latency(stats), "cache", cache(stats),
-        "memory", "allocated", (json_int_t)stats->allocated_bytes, "resident",
+        (json_int_t)stats->removed_pages, "ahead", (json_int_t)stats->ahead_pages, "ahead_unproven",
+        (json_int_t)stats->ahead_unproven_pages, "latency_us", latency(stats), "cache",
+        cache(stats), "memory", "allocated", (json_int_t)stats->allocated_bytes, "resident",
         (json_int_t)stats->resident_bytes, "keeper", keeper(engine), "vm_list", vms);
 }
 

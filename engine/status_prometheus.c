@@ -38,6 +38,11 @@ static void write_faults(FILE *out, const struct fl_stats *stats)
            stats->zeroed_pages);
     metric(out, "pages_removed_total", "counter", "4 KiB pages that guests gave back.",
            stats->removed_pages);
+    metric(out, "pages_ahead_total", "counter",
+           "4 KiB pages installed together with a neighbour that was asked for.",
+           stats->ahead_pages);
+    metric(out, "pages_ahead_unproven", "gauge", "Of them, those that VMs may not have needed.",
+           stats->ahead_unproven_pages);
 }
 
 static void write_keeper(FILE *out, const struct fl_engine *engine, const struct fl_stats *stats)

@@ -17,6 +17,7 @@
 #include "engine/fill.h"
 #include "engine/mailbox.h"
 #include "engine/park.h"
+#include "engine/prefetch.h"
 #include "engine/rcu.h"
 #include "engine/vm_state.h"
 #include "snapshot/read.h"
@@ -67,6 +68,7 @@ struct fl_vm {
     bool doubtful;  // its socket closed or its process exited: look now and then if it is gone
     uint64_t last_active_ns; // when messages were last read
     struct fl_parks parks;
+    struct fl_prefetch prefetch;
     struct fl_fill fill;
     struct fl_watch watch_faults;
     struct fl_watch watch_exit;

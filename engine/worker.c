@@ -124,6 +124,7 @@ static void bury(struct fl_worker *worker)
         worker->unwatched -= vm->unwatched;
         fl_parks_end_all(vm);
         fl_fill_abandon(vm);
+        fl_prefetch_end(&vm->prefetch, &worker->prefetch);
         epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->uffd, NULL);
         if (vm->pidfd >= 0)
             epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);

@@ -16,6 +16,7 @@
 #include "engine/frame_cache.h"
 #include "engine/histogram.h"
 #include "engine/mailbox.h"
+#include "engine/prefetch.h"
 #include "engine/vm.h"
 
 struct fl_worker_stats {
@@ -28,6 +29,7 @@ struct fl_worker_stats {
     fl_counter copied_units;
     fl_counter zeroed_units;
     fl_counter removed_units;
+    fl_counter ahead_units; // to be installed together with a page that was asked for
     fl_counter hits;
     fl_counter misses;
     struct fl_histogram latency_ns; // message read -> its page is there
@@ -39,6 +41,7 @@ struct fl_worker {
     struct fl_engine *engine;
     const struct fl_engine_options *options;
     struct fl_cache *cache;
+    struct fl_prefetch_budget prefetch;
     struct fl_mailbox *control; // to whom VMs that are gone are mailed
     pthread_t thread;
     int epoll_fd;

@@ -136,6 +136,8 @@ static uint32_t stored_run(const uint64_t *entry, uint32_t limit)
 {
     uint64_t place = fl_entry_place(entry[0]);
     uint32_t n = 1;
+    if (limit == 1)
+        return 1;
     // The number after a frame's slot 511 is the next frame's slot 0: not the same place.
     while (n < limit && entry[n] == entry[0] + n && fl_entry_place(entry[n]) == place)
         n++;

@@ -7,7 +7,12 @@
 #include "engine/server.h"
 #include "tools/cli.h"
 
-enum { SERVE_THREADS_MAX = 1024, SERVE_SPIN_MAX = 1000000, SERVE_RETRIES_MAX = 8 };
+enum {
+    SERVE_THREADS_MAX = 1024,
+    SERVE_SPIN_MAX = 1000000,
+    SERVE_RETRIES_MAX = 8,
+    SERVE_PREFETCH_MAX = 512
+};
 enum { HOUR_MS = 3600 * 1000 };
 
 // Values of CLI_OTHER: an int for --nice, struct fl_engine_options for --on-error, struct
@@ -24,6 +29,9 @@ const char *take_mode(void *access, const char *text);
         CLI_COUNT("readers", &(SERVER)->engine.readers, 1, SERVE_THREADS_MAX),                     \
         CLI_SIZE("cache", &(SERVER)->engine.cache_bytes),                                          \
         CLI_COUNT("spin", &(SERVER)->engine.spin_us, 0, SERVE_SPIN_MAX),                           \
+        CLI_COUNT("prefetch", &(SERVER)->engine.prefetch_pages, 0, SERVE_PREFETCH_MAX),            \
+        CLI_SIZE("prefetch-vm", &(SERVER)->engine.prefetch_vm_bytes),                              \
+        CLI_SIZE("prefetch-host", &(SERVER)->engine.prefetch_host_bytes),                          \
         CLI_OTHER("nice", take_nice, &(SERVER)->engine.nice),                                      \
         CLI_OTHER("on-error", take_on_error, &(SERVER)->engine),                                   \
         CLI_COUNT("retries", &(SERVER)->engine.read_retries, 0, SERVE_RETRIES_MAX),                \
@@ -39,6 +47,10 @@ const char *take_mode(void *access, const char *text);
     "4)\n"                                                                                         \
     "  --cache SIZE            bound on decompressed frames in memory (default 1G)\n"              \
     "  --spin US               look this long for the next fault before blocking (default 50)\n"   \
+    "  --prefetch PAGES        install so many at once when a VM sweeps its memory; 0: never "     \
+    "(default 16)\n"                                                                               \
+    "  --prefetch-vm SIZE      of a VM, at most so much that it may not need (default 16M)\n"      \
+    "  --prefetch-host SIZE    ... of all VMs (default 1G)\n"                                      \
     "  --nice N                priority of those threads, -20 to 19, where we may (default -10)\n" \
     "  --on-error poison|kill  for a page that cannot be read: SIGBUS to its toucher (default), "  \
     "or SIGKILL\n"                                                                                 \

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/neighbours.h"
+
+#include "engine/bitmap.h"
+#include "engine/frame_cache.h"
+#include "engine/resolve.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+// The frame of the page at which a sweep goes on, so that it is there when it is asked for.
+static void read_next(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
+{
+    const struct fl_layout *layout = &vm->state->layout;
+    const struct fl_region *region = fl_layout_region(layout, page - 1);
+    if (page >= region->first_page + (region->bytes >> layout->page_shift))
+        return;
+    struct fl_run run = fl_image_run(vm->image, fl_layout_image_page(layout, page), 1);
+    if (!run.zero)
+        fl_cache_ahead(worker->cache, vm->image, &run.id, 1);
+}
+
+uint32_t fl_neighbours(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
+{
+    const struct fl_prefetch_budget *budget = &worker->prefetch;
+    if (vm->page_shift != FL_PAGE_SHIFT)
+        return 1;
+    if (budget->window < 2)
+        return asked;
+    bool follows = page > 0 && fl_bit_test(vm->installed, page - 1);
+    uint32_t window = fl_prefetch_window(&vm->prefetch, budget, page, asked, follows);
+    uint32_t pages = window > 1 ? fl_resolve_run(vm, page, window).pages : 1;
+    fl_prefetch_installing(&vm->prefetch, budget, page, asked, pages);
+    if (pages > asked)
+        fl_counter_add(&worker->stats.ahead_units, pages - asked);
+    if (window > asked && pages < window)
+        read_next(worker, vm, page + pages);
+    return pages;
+}

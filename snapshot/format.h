@@ -2,9 +2,11 @@
 //
 // Every structure of the store that is on disk. docs/store-format.md is the same in words.
 //
-//   STORE  := faultline-store  packs/ID.pack*  images/NAME.img*  index/ (LMDB)  tmp/  lock
+//   STORE  := faultline-store  packs/ID.pack*  images/NAME.img*  traces/NAME.trace*  index/ (LMDB)
+//             tmp/  lock
 //   PACK   := pack_header  frame-bytes*  frame*  identity[pages]  pack_footer
 //   IMAGE  := image_header  entry[pages]  pack-id[packs]
+//   TRACE  := trace_header  trace_entry[count]
 //
 // All integers are little-endian, all fields have fixed widths, and nothing here is trusted:
 // whoever reads one of these checks the checksum first and the bounds of every field next.
@@ -30,6 +32,8 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 static const uint8_t fl_magic_pack[FL_MAGIC_BYTES] = {'F', 'L', 'P', 'A', 'C', 'K', '\r', '\n'};
 static const uint8_t fl_magic_footer[FL_MAGIC_BYTES] = {'F', 'L', 'P', 'F', 'O', 'O', 'T', '\n'};
 static const uint8_t fl_magic_image[FL_MAGIC_BYTES] = {'F', 'L', 'I', 'M', 'A', 'G', 'E', '\n'};
+
+static const uint8_t fl_magic_trace[FL_MAGIC_BYTES] = {'F', 'L', 'T', 'R', 'A', 'C', 'E', '\n'};
 
 struct fl_identity {
     uint8_t bytes[FL_IDENTITY_BYTES];
@@ -131,6 +135,31 @@ static inline uint64_t fl_entry_place(uint64_t entry)
 {
     return entry & ~(uint64_t)(FL_FRAME_PAGES_MAX - 1);
 }
+
+// The file of a trace: the pages that were touched after attach, merged from recordings.
+struct fl_disk_trace_header {
+    uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_trace
+    uint32_t version;
+    uint32_t runs;                 // recordings it was merged from, at least 1
+    uint64_t pages;                // of the image
+    uint64_t count;                // entries, 1 to pages
+    struct fl_identity content_id; // of the image; of another one the trace says nothing
+    uint64_t entries_checksum;     // XXH3-64 of the entries
+    char name[FL_NAME_MAX + 8];    // of the image, padded with NUL
+    uint64_t checksum;             // XXH3-64 of the bytes before
+};
+static_assert(sizeof(struct fl_disk_trace_header) == 216, "layout");
+
+// Sums and no means: whatever the order of merging, the result is the same to the bit. In the file
+// they come in the order of replay (fl_trace_compare), each page at most once.
+struct fl_disk_trace_entry {
+    uint64_t page;      // below pages
+    uint64_t positions; // the sum of its places in the recordings: index * 2^32 / pages recorded
+    uint64_t ms;        // the sum of the ms after attach
+    uint32_t seen;      // recordings that have it, 1 to runs
+    uint32_t zero;
+};
+static_assert(sizeof(struct fl_disk_trace_entry) == 32, "layout");
 
 // The value of the index: key is the identity.
 struct fl_disk_place {

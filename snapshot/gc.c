@@ -12,11 +12,14 @@
 #include <unistd.h>
 
 #include "snapshot/image.h"
+#include "snapshot/image_file.h"
 #include "snapshot/index.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_list.h"
 #include "snapshot/pack_name.h"
 #include "snapshot/store_dir.h"
+#include "snapshot/trace_file.h"
+#include "snapshot/trace_store.h"
 
 // A pack that stays, and which of its frames an image refers to.
 struct live {
@@ -231,12 +234,47 @@ static int sweep_temporary(void *arg, const char *name)
     return 0;
 }
 
+// A trace is of no use to anybody once its image is gone or has other content. One that cannot be
+// read stays: verify tells of it.
+static bool trace_useless(struct gc *gc, const char *name)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    struct fl_disk_image_header image;
+    struct fl_disk_trace_header trace;
+    if (fl_image_file_name(name, file_name) < 0)
+        return false;
+    FL_AUTO_CLOSE int fd = openat(gc->store->reader->images_fd, file_name,
+                                  O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return errno == ENOENT;
+    return fl_image_file_header(fd, name, &image) == 0 &&
+           fl_trace_check(gc->store, &image, &trace) == -ESTALE;
+}
+
+static int sweep_trace(void *arg, const char *name)
+{
+    struct gc *gc = arg;
+    char file_name[sizeof(FL_TRACE_DIR) + FL_TRACE_NAME_BYTES] = FL_TRACE_DIR "/";
+    if (!trace_useless(gc, name))
+        return 0;
+    fl_trace_file_name(name, file_name + sizeof(FL_TRACE_DIR));
+    uint64_t bytes = file_bytes(gc->store->reader->dir_fd, file_name);
+    int r = gc->options->dry_run ? 0 : fl_trace_remove(gc->store, name);
+    if (r < 0)
+        return fl_fail(gc->error, r, "cannot remove the trace of image '%s'", name);
+    gc->result.traces_removed++;
+    gc->result.bytes_freed += bytes;
+    return 0;
+}
+
 static int collect(struct gc *gc)
 {
     // Before the images are read: what is in tmp/ needs no knowledge of them.
     int r = fl_each_file(gc->store->tmp_fd, sweep_temporary, gc);
     if (r == 0)
         r = fl_reader_list(gc->store->reader, mark_image, gc);
+    if (r == 0)
+        r = fl_trace_each(gc->store, sweep_trace, gc);
     if (r < 0)
         return r;
     if (!gc->options->dry_run)

@@ -124,6 +124,11 @@ uint64_t fl_image_pages(const struct fl_image *image)
     return image->header.pages;
 }
 
+const uint8_t *fl_image_content_id(const struct fl_image *image)
+{
+    return image->fd < 0 ? NULL : image->header.content_id.bytes;
+}
+
 static uint32_t zero_run(const uint64_t *entry, uint32_t limit)
 {
     uint32_t n = 1;

@@ -24,20 +24,24 @@ int fl_image_file_name(const char *name, char ret_file[FL_IMAGE_NAME_BYTES])
     return 0;
 }
 
-int fl_image_parse_file_name(const char *file, char ret_name[FL_NAME_MAX + 1])
+int fl_parse_file_name(const char *file, const char *suffix, char ret_name[FL_NAME_MAX + 1])
 {
-    const size_t suffix = sizeof(FL_IMAGE_SUFFIX) - 1;
+    size_t end = strlen(suffix);
     size_t len = strlen(file);
     char name[FL_NAME_MAX + 1];
-    if (len <= suffix || len - suffix > FL_NAME_MAX ||
-        strcmp(file + len - suffix, FL_IMAGE_SUFFIX) != 0)
+    if (len <= end || len - end > FL_NAME_MAX || strcmp(file + len - end, suffix) != 0)
         return -EINVAL;
-    memcpy(name, file, len - suffix);
-    name[len - suffix] = '\0';
+    memcpy(name, file, len - end);
+    name[len - end] = '\0';
     if (!fl_name_valid(name))
         return -EINVAL;
-    memcpy(ret_name, name, len - suffix + 1);
+    memcpy(ret_name, name, len - end + 1);
     return 0;
+}
+
+int fl_image_parse_file_name(const char *file, char ret_name[FL_NAME_MAX + 1])
+{
+    return fl_parse_file_name(file, FL_IMAGE_SUFFIX, ret_name);
 }
 
 static bool header_named(const struct fl_disk_image_header *header, const char *name)

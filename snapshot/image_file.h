@@ -19,6 +19,8 @@ struct fl_image_file {
 int fl_image_file_name(const char *name, char ret_file[FL_IMAGE_NAME_BYTES]);
 // The image's name, if the file name is an image's and not, say, an editor's leftover. -EINVAL.
 int fl_image_parse_file_name(const char *file, char ret_name[FL_NAME_MAX + 1]);
+// The same of a file whose name is an image's and this suffix.
+int fl_parse_file_name(const char *file, const char *suffix, char ret_name[FL_NAME_MAX + 1]);
 
 // The header alone, verified against its checksum, the name and the file's size. name NULL: any
 // that may name an image.

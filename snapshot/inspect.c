@@ -12,6 +12,7 @@
 #include "snapshot/io.h"
 #include "snapshot/pack_name.h"
 #include "snapshot/store_dir.h"
+#include "snapshot/trace_store.h"
 
 #define RANGE_PAGES 512u
 
@@ -196,6 +197,7 @@ int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_d
     if (r < 0)
         return fl_image_failed(store, name, r, ret_error);
     fill_info(&image->header, &detail.info);
+    detail.trace = fl_trace_info(store, &image->header);
     r = measure(image, &detail);
     fl_image_unref(image);
     if (r < 0)
@@ -216,5 +218,11 @@ int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_e
     if (r < 0)
         return r;
     r = fl_sync_dir(store->reader->images_fd);
-    return r < 0 ? fl_fail(ret_error, r, "cannot flush the removal of image '%s'", name) : 0;
+    if (r < 0)
+        return fl_fail(ret_error, r, "cannot flush the removal of image '%s'", name);
+    // A kill before it leaves a trace without an image, which is the collector's.
+    r = fl_trace_remove(store, name);
+    return r < 0 && r != -ENOENT
+               ? fl_fail(ret_error, r, "cannot remove the trace of image '%s'", name)
+               : 0;
 }

@@ -92,6 +92,8 @@ void fl_image_unref(struct fl_image *image);
 const char *fl_image_name(const struct fl_image *image);
 uint64_t fl_image_bytes(const struct fl_image *image); // of the memory file, exact
 uint64_t fl_image_pages(const struct fl_image *image); // bytes rounded up to pages
+// 32 bytes that name its content, whatever its layout; the image's own. NULL: a raw memory file's.
+const uint8_t *fl_image_content_id(const struct fl_image *image);
 
 // The longest run that starts at `page`, at most max_pages (>= 1) and not beyond the image's end.
 // page must be below fl_image_pages(). Never blocks. Any thread.
@@ -103,5 +105,28 @@ uint32_t fl_frame_pages(const struct fl_image *image, struct fl_frame_id id);
 // storage: never call it from a thread that serves faults. Any thread. On an error buf's content is
 // undefined.
 int fl_frame_read(const struct fl_image *image, struct fl_frame_id id, void *buf);
+
+// The recorded order of first touches of an image, its working set. Immutable, reference-counted.
+struct fl_trace;
+struct fl_trace_entry {
+    uint64_t page; // of the image
+    uint32_t ms;   // after attach, the mean of the recordings that have it
+    uint32_t seen; // recordings that have it
+};
+
+// Any thread; blocks on storage. The trace that the store keeps for the image. -ENOENT: none, or
+// the image is a raw memory file's; -ESTALE: it was recorded of other content (the image was
+// replaced); -EBADMSG, -EPROTONOSUPPORT, -ENOMEM, errors of reading. A trace is a hint: without one
+// all pages are served, later.
+int fl_trace_open(struct fl_reader *reader, const struct fl_image *image,
+                  struct fl_trace **ret_trace);
+struct fl_trace *fl_trace_ref(struct fl_trace *trace);
+void fl_trace_unref(struct fl_trace *trace); // NULL is allowed; never blocks
+
+uint32_t fl_trace_runs(const struct fl_trace *trace);  // recordings it was merged from
+uint64_t fl_trace_count(const struct fl_trace *trace); // entries, at least 1
+// In the order of replay: what most recordings have first, then by the mean place in them. Each
+// page at most once and below the image's pages. The trace's own.
+const struct fl_trace_entry *fl_trace_entries(const struct fl_trace *trace);
 
 #endif

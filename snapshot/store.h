@@ -96,15 +96,15 @@ struct fl_verify_options {
     const char *const *names; // NULL: every image and every pack
     size_t names_count;
     unsigned threads;
-    // Called once for each thing that is wrong: "image NAME" or "pack ID", and a sentence about it.
-    // Images that need what is bad come after it.
+    // Called once for each thing that is wrong: "image NAME", "trace NAME" or "pack ID", and a
+    // sentence about it. Images that need what is bad come after it.
     void (*bad)(void *arg, const char *object, const char *problem);
     void *bad_arg;
     struct fl_progress progress; // stored bytes
 };
 
 struct fl_verify_result {
-    uint64_t images, packs, frames, pages;
+    uint64_t images, packs, frames, pages, traces;
     uint64_t bad; // things reported
     double seconds;
 };
@@ -132,8 +132,22 @@ int fl_store_image_names(struct fl_store *store, char ***ret_names, size_t *ret_
                          struct fl_error *ret_error);
 void fl_store_free_names(char **names, size_t count);
 
+enum fl_trace_state {
+    FL_TRACE_NONE,
+    FL_TRACE_GOOD,
+    FL_TRACE_STALE, // recorded of other content: the image was replaced
+    FL_TRACE_BAD,   // damaged, or of a version that is not known
+};
+
+struct fl_trace_info {
+    enum fl_trace_state state;
+    uint64_t pages; // in it; this and the next are 0 unless it is good
+    uint32_t runs;  // recordings it was merged from
+};
+
 struct fl_image_detail {
     struct fl_image_info info;
+    struct fl_trace_info trace;
     uint64_t frames;       // that the image refers to
     uint64_t frame_pages;  // in them; more than the image uses where it uses frames in part
     uint64_t stored_bytes; // of these frames
@@ -145,7 +159,28 @@ struct fl_image_detail {
 int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_detail *ret_detail,
                      struct fl_error *ret_error);
 
-// Makes the name disappear; the space comes back with fl_store_gc. Whoever has it open keeps it.
+// One VM's touches, each page where it was touched first; what comes again is ignored.
+struct fl_recording {
+    const struct fl_trace_entry *entries; // in the order of touch; `seen` is ignored
+    uint64_t count;
+    const uint8_t *content_id; // of the image that the VM has: 32 bytes; NULL: whatever is there
+};
+
+// Merges recordings into the trace of the image, or with replace puts them in its place. A stale
+// trace gives way as well. Pages that more recordings have come first, and then by their mean place
+// in them, each place as a share of its recording. Recordings without pages count for nothing.
+// Several processes may merge at a time: nothing is lost. -ENOENT: no such image; -ENODATA: there
+// is nothing to merge; -EINVAL: a page is beyond the image; -ESTALE: recorded of other content than
+// the image's; -EBADMSG, -EPROTONOSUPPORT: the trace that is there cannot be read (replace does not
+// read it); -EOVERFLOW: merged from too many recordings.
+int fl_store_trace_merge(struct fl_store *store, const char *name,
+                         const struct fl_recording *recordings, unsigned count, bool replace,
+                         struct fl_error *ret_error);
+// -ENOENT: the image has none, or there is no image and no trace of this name.
+int fl_store_trace_rm(struct fl_store *store, const char *name, struct fl_error *ret_error);
+
+// Makes the name disappear, and its trace; the space comes back with fl_store_gc. Whoever has it
+// open keeps it.
 int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_error);
 
 struct fl_gc_options {
@@ -157,9 +192,10 @@ struct fl_gc_options {
 struct fl_gc_result {
     uint64_t packs_removed, packs_kept;
     uint64_t temporaries_removed;
-    uint64_t bytes_freed;   // packs and temporaries
-    uint64_t dead_bytes;    // of frames in the packs kept that no image refers to
-    uint64_t packs_indexed; // that the index did not know
+    uint64_t traces_removed; // of images that are gone or have other content now
+    uint64_t bytes_freed;    // packs, temporaries and traces
+    uint64_t dead_bytes;     // of frames in the packs kept that no image refers to
+    uint64_t packs_indexed;  // that the index did not know
     bool index_rebuilt;
     bool index_not_updated; // it could not be written: dedup may be missed, nothing else
 };

@@ -18,6 +18,8 @@
 #include "snapshot/pack_list.h"
 #include "snapshot/pipeline.h"
 #include "snapshot/store_dir.h"
+#include "snapshot/trace_file.h"
+#include "snapshot/trace_store.h"
 
 // Frames that a thread takes at a time.
 #define STEP 64u
@@ -241,6 +243,24 @@ static void verify_image(struct verify *verify, const char *name)
     fl_image_unref(image);
 }
 
+// Of an image or not: one without is the collector's, but may be damaged as well.
+static int verify_trace(void *arg, const char *name)
+{
+    struct verify *verify = arg;
+    char object[FL_NAME_MAX + 16];
+    struct fl_trace_file trace;
+    snprintf(object, sizeof(object), "trace %s", name);
+    int r = fl_trace_file_load(verify->store->reader->dir_fd, name, &trace);
+    if (r == -ENOENT || r == -EINVAL) // none, or no such name: verify_image has told
+        return 0;
+    verify->result.traces++;
+    if (r < 0)
+        report(verify, object, "%s", fl_trace_strerror(r));
+    else
+        fl_trace_file_free(&trace);
+    return 0;
+}
+
 static bool contains(const uint64_t *ids, size_t count, uint64_t id)
 {
     for (size_t i = 0; i < count; i++) {
@@ -301,22 +321,32 @@ static int verify_packs(struct verify *verify)
     return r;
 }
 
+static void verify_named(struct verify *verify)
+{
+    for (size_t i = 0; i < verify->options->names_count; i++) {
+        verify_image(verify, verify->options->names[i]);
+        verify_trace(verify, verify->options->names[i]);
+    }
+}
+
 static int verify_images(struct verify *verify, struct fl_error *ret_error)
 {
-    const struct fl_verify_options *options = verify->options;
     char **names;
     size_t count;
-    for (size_t i = 0; options->names && i < options->names_count; i++)
-        verify_image(verify, options->names[i]);
-    if (options->names)
+    if (verify->options->names) {
+        verify_named(verify);
         return 0;
+    }
     int r = fl_store_image_names(verify->store, &names, &count, ret_error);
     if (r < 0)
         return r;
     for (size_t i = 0; i < count; i++)
         verify_image(verify, names[i]);
     fl_store_free_names(names, count);
-    return 0;
+    r = fl_trace_each(verify->store, verify_trace, verify);
+    return r < 0
+               ? fl_fail(ret_error, r, "cannot list the traces of the store %s", verify->store->dir)
+               : 0;
 }
 
 static int make_workers(struct verify *verify)

@@ -42,9 +42,10 @@ static int print_json(const struct fl_gc_result *result, bool dry_run)
 {
     return store_print_json(
         "gc",
-        json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "dry_run", dry_run, "packs_removed",
+        json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "dry_run", dry_run, "packs_removed",
                   (json_int_t)result->packs_removed, "packs_kept", (json_int_t)result->packs_kept,
-                  "temporaries_removed", (json_int_t)result->temporaries_removed, "bytes_freed",
+                  "temporaries_removed", (json_int_t)result->temporaries_removed, "traces_removed",
+                  (json_int_t)result->traces_removed, "bytes_freed",
                   (json_int_t)result->bytes_freed, "dead_bytes", (json_int_t)result->dead_bytes,
                   "packs_indexed", (json_int_t)result->packs_indexed, "index_rebuilt",
                   result->index_rebuilt, "index_not_updated", result->index_not_updated));
@@ -54,11 +55,12 @@ static void print_text(const struct fl_gc_result *result, bool dry_run)
 {
     char freed[32];
     char dead[32];
-    printf("%s %s: %" PRIu64 " pack%s, %" PRIu64 " temporary file%s\n",
+    printf("%s %s: %" PRIu64 " pack%s, %" PRIu64 " temporary file%s, %" PRIu64 " trace%s\n",
            dry_run ? "would free" : "freed",
            cli_format_bytes(result->bytes_freed, freed, sizeof(freed)), result->packs_removed,
            cli_s(result->packs_removed), result->temporaries_removed,
-           cli_s(result->temporaries_removed));
+           cli_s(result->temporaries_removed), result->traces_removed,
+           cli_s(result->traces_removed));
     printf("%" PRIu64 " pack%s stay%s, with %s that no image refers to\n", result->packs_kept,
            cli_s(result->packs_kept), result->packs_kept == 1 ? "s" : "",
            cli_format_bytes(result->dead_bytes, dead, sizeof(dead)));

@@ -29,14 +29,27 @@ static double mean_frames(const struct fl_image_detail *detail)
     return detail->ranges > 0 ? (double)detail->range_frames / (double)detail->ranges : 0.0;
 }
 
+static const char *trace_state(enum fl_trace_state state)
+{
+    static const char *const names[] = {
+        [FL_TRACE_NONE] = "none",
+        [FL_TRACE_GOOD] = "good",
+        [FL_TRACE_STALE] = "stale",
+        [FL_TRACE_BAD] = "bad",
+    };
+    return names[state];
+}
+
 static int print_json(const struct fl_image_detail *detail)
 {
     json_t *object = store_image_json(&detail->info);
-    json_t *more = json_pack("{s:I,s:I,s:I,s:{s:I,s:f,s:I}}", "frames", (json_int_t)detail->frames,
-                             "frame_pages", (json_int_t)detail->frame_pages, "stored_bytes",
-                             (json_int_t)detail->stored_bytes, "fragmentation", "ranges",
-                             (json_int_t)detail->ranges, "frames_mean", mean_frames(detail),
-                             "frames_max", (json_int_t)detail->range_frames_max);
+    json_t *more = json_pack(
+        "{s:I,s:I,s:I,s:{s:I,s:f,s:I},s:{s:s,s:I,s:I}}", "frames", (json_int_t)detail->frames,
+        "frame_pages", (json_int_t)detail->frame_pages, "stored_bytes",
+        (json_int_t)detail->stored_bytes, "fragmentation", "ranges", (json_int_t)detail->ranges,
+        "frames_mean", mean_frames(detail), "frames_max", (json_int_t)detail->range_frames_max,
+        "trace", "state", trace_state(detail->trace.state), "pages",
+        (json_int_t)detail->trace.pages, "runs", (json_int_t)detail->trace.runs);
     bool ok = object && more && json_object_update(object, more) == 0;
     json_decref(more);
     if (!ok) {
@@ -44,6 +57,19 @@ static int print_json(const struct fl_image_detail *detail)
         object = NULL;
     }
     return store_print_json("inspect", object);
+}
+
+static void print_trace(const struct fl_trace_info *trace)
+{
+    if (trace->state == FL_TRACE_GOOD)
+        printf("trace          %12" PRIu64 "  pages, merged from %" PRIu32 " recording%s\n",
+               trace->pages, trace->runs, cli_s(trace->runs));
+    else if (trace->state == FL_TRACE_STALE)
+        puts("trace          of other content: the image was replaced after it was recorded");
+    else if (trace->state == FL_TRACE_BAD)
+        puts("trace          damaged or of an unknown version: faultline verify tells more");
+    else
+        puts("trace          none");
 }
 
 static void print_text(const struct fl_image_detail *detail)
@@ -70,6 +96,7 @@ static void print_text(const struct fl_image_detail *detail)
     printf("fragmentation  %12.1f  frames in a range of 2 MiB on average, %" PRIu64
            " in the worst\n",
            mean_frames(detail), detail->range_frames_max);
+    print_trace(&detail->trace);
 }
 
 int cmd_inspect(int argc, char **argv)

@@ -59,10 +59,11 @@ static void bad(void *arg, const char *object, const char *problem)
 
 static int print_json(const struct fl_verify_result *result, json_t *list)
 {
-    json_t *object = json_pack("{s:b,s:I,s:I,s:I,s:I,s:f,s:O}", "ok", result->bad == 0, "images",
-                               (json_int_t)result->images, "packs", (json_int_t)result->packs,
-                               "frames", (json_int_t)result->frames, "pages",
-                               (json_int_t)result->pages, "seconds", result->seconds, "bad", list);
+    json_t *object =
+        json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:f,s:O}", "ok", result->bad == 0, "images",
+                  (json_int_t)result->images, "packs", (json_int_t)result->packs, "frames",
+                  (json_int_t)result->frames, "pages", (json_int_t)result->pages, "traces",
+                  (json_int_t)result->traces, "seconds", result->seconds, "bad", list);
     return store_print_json("verify", object);
 }
 

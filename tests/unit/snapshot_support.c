@@ -307,6 +307,45 @@ int inspect_image(const char *store, const char *name, struct fl_image_detail *r
     return complain(r, &error);
 }
 
+int merge_trace(const char *store, const char *name, const struct fl_recording *recordings,
+                unsigned count, bool replace)
+{
+    struct fl_store *open_store = NULL;
+    struct fl_error error;
+    int r = fl_store_open(store, false, &open_store, &error);
+    if (r == 0)
+        r = fl_store_trace_merge(open_store, name, recordings, count, replace, &error);
+    fl_store_close(open_store);
+    return complain(r, &error);
+}
+
+int remove_trace(const char *store, const char *name)
+{
+    struct fl_store *open_store = NULL;
+    struct fl_error error;
+    int r = fl_store_open(store, false, &open_store, &error);
+    if (r == 0)
+        r = fl_store_trace_rm(open_store, name, &error);
+    fl_store_close(open_store);
+    return complain(r, &error);
+}
+
+int open_trace(const char *store, const char *name, struct fl_trace **ret_trace)
+{
+    struct fl_reader *reader;
+    struct fl_image *image;
+    int r = fl_reader_open(store, &reader);
+    if (r < 0)
+        return r;
+    r = fl_image_open(reader, name, &image);
+    if (r == 0) {
+        r = fl_trace_open(reader, image, ret_trace);
+        fl_image_unref(image);
+    }
+    fl_reader_close(reader);
+    return r;
+}
+
 int open_image(const char *store, const char *name, struct fl_image **ret_image)
 {
     struct fl_reader *reader;

@@ -51,6 +51,12 @@ int collect_store(const char *store, bool rebuild, struct fl_gc_result *ret_resu
 int remove_image(const char *store, const char *name);
 int inspect_image(const char *store, const char *name, struct fl_image_detail *ret_detail);
 
+int merge_trace(const char *store, const char *name, const struct fl_recording *recordings,
+                unsigned count, bool replace);
+int remove_trace(const char *store, const char *name);
+// As the engine does.
+int open_trace(const char *store, const char *name, struct fl_trace **ret_trace);
+
 int open_image(const char *store, const char *name, struct fl_image **ret_image);
 // Descriptors of this process; the one that counts is always among them.
 int count_descriptors(void);

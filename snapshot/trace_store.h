@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the operations on a store need to know of its traces.
+#ifndef FAULTLINE_SNAPSHOT_TRACE_STORE_H
+#define FAULTLINE_SNAPSHOT_TRACE_STORE_H
+
+#include "snapshot/format.h"
+#include "snapshot/store_dir.h"
+
+// 0: there is one, and it is of this image; -ENOENT, -ESTALE, -EBADMSG and so on as fl_trace_open.
+// Reads the header alone.
+int fl_trace_check(struct fl_store *store, const struct fl_disk_image_header *image,
+                   struct fl_disk_trace_header *ret_header);
+struct fl_trace_info fl_trace_info(struct fl_store *store,
+                                   const struct fl_disk_image_header *image);
+// Removes the file. -ENOENT: there is none.
+int fl_trace_remove(struct fl_store *store, const char *name);
+// Calls fn with the image name of each trace; stops at its first non-zero result and returns it.
+int fl_trace_each(struct fl_store *store, int (*fn)(void *arg, const char *name), void *arg);
+// What to say of an error of reading a trace. Constant or strerror()'s.
+const char *fl_trace_strerror(int error);
+
+#endif

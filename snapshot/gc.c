@@ -193,7 +193,7 @@ static void keep_pack(struct gc *gc, const struct live *live)
             gc->result.dead_bytes += fl_pack_frame_stored(pack, frame);
     }
     if (gc->index && !knows_pack(gc, live->id)) {
-        if (fl_index_add_pack(gc->index, pack) == 0)
+        if (fl_index_add_pack(gc->index, pack, FL_INDEX_KEEP_KNOWN) == 0)
             gc->result.packs_indexed++;
         else
             gc->result.index_not_updated = true;

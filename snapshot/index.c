@@ -224,6 +224,20 @@ static int put_record(struct fl_index *index, MDB_txn *txn, const struct record 
     return error_of(mdb_put(txn, index->pages, &key, &value, 0));
 }
 
+static bool place_known(struct fl_index *index, MDB_txn *txn, const struct fl_identity *identity)
+{
+    struct fl_disk_place place;
+    MDB_val key = {sizeof(place.pack_id), &place.pack_id};
+    MDB_val value;
+    return get_place(txn, index->pages, identity, &place) == 0 &&
+           mdb_get(txn, index->packs, &key, &value) == 0;
+}
+
+static int put_new_record(struct fl_index *index, MDB_txn *txn, const struct record *record)
+{
+    return place_known(index, txn, &record->identity) ? 0 : put_record(index, txn, record);
+}
+
 // Only if the entry is this pack's: another pack may have the page as well.
 static int delete_record(struct fl_index *index, MDB_txn *txn, const struct record *record)
 {
@@ -267,15 +281,15 @@ static int set_known(struct fl_index *index, MDB_txn *txn, const struct fl_pack 
     return r == -ENOENT ? 0 : r;
 }
 
-static int change(struct fl_index *index, const struct fl_pack *pack, bool known)
+static int change(struct fl_index *index, const struct fl_pack *pack, record_fn fn)
 {
     MDB_txn *txn;
     int r = begin(index, 0, &txn);
     if (r < 0)
         return r;
-    r = each_record(index, txn, pack, known ? put_record : delete_record);
+    r = each_record(index, txn, pack, fn);
     if (r == 0)
-        r = set_known(index, txn, pack, known);
+        r = set_known(index, txn, pack, fn != delete_record);
     if (r < 0) {
         mdb_txn_abort(txn);
         return r;
@@ -285,26 +299,27 @@ static int change(struct fl_index *index, const struct fl_pack *pack, bool known
 
 // -ENOSPC is both LMDB's full map and a full disk; growing the map helps against the first only, so
 // an attempt that does not get further is the last.
-static int change_growing(struct fl_index *index, const struct fl_pack *pack, bool known)
+static int change_growing(struct fl_index *index, const struct fl_pack *pack, record_fn fn)
 {
     enum { DOUBLINGS = 10 };
-    int r = change(index, pack, known);
+    int r = change(index, pack, fn);
     for (int i = 0; r == -ENOSPC && i < DOUBLINGS; i++) {
         MDB_envinfo info;
         mdb_env_info(index->env, &info);
         if (mdb_env_set_mapsize(index->env, info.me_mapsize * 2) != 0)
             break;
-        r = change(index, pack, known);
+        r = change(index, pack, fn);
     }
     return r;
 }
 
-int fl_index_add_pack(struct fl_index *index, const struct fl_pack *pack)
+int fl_index_add_pack(struct fl_index *index, const struct fl_pack *pack,
+                      enum fl_index_prefer prefer)
 {
-    return change_growing(index, pack, true);
+    return change_growing(index, pack, prefer == FL_INDEX_NEWER ? put_record : put_new_record);
 }
 
 int fl_index_remove_pack(struct fl_index *index, const struct fl_pack *pack)
 {
-    return change_growing(index, pack, false);
+    return change_growing(index, pack, delete_record);
 }

@@ -27,10 +27,15 @@ int fl_index_get(struct fl_index_view *view, const struct fl_identity *identity,
                  struct fl_disk_place *ret_place);
 bool fl_index_has_pack(struct fl_index_view *view, uint64_t pack_id);
 
+// What becomes of a page that is known already: now it is at this pack's place, as the newer
+// neighbours are the better ones; or it stays where it is, unless that pack is not known (any
+// more).
+enum fl_index_prefer { FL_INDEX_NEWER, FL_INDEX_KEEP_KNOWN };
+
 // Each one transaction: all or nothing. No view may be open in this process (the map may have to
-// grow). A page that is known already now is at this pack's place: the newer neighbours are the
-// better ones.
-int fl_index_add_pack(struct fl_index *index, const struct fl_pack *pack);
+// grow).
+int fl_index_add_pack(struct fl_index *index, const struct fl_pack *pack,
+                      enum fl_index_prefer prefer);
 int fl_index_remove_pack(struct fl_index *index, const struct fl_pack *pack);
 
 #endif

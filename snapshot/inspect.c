@@ -206,17 +206,26 @@ int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_d
     return 0;
 }
 
+static int remove_name(struct fl_store *store, const char *file_name)
+{
+    int r = fl_store_lock_names(store);
+    if (r < 0)
+        return r;
+    r = unlinkat(store->reader->images_fd, file_name, 0) < 0 ? -errno : 0;
+    fl_store_unlock_names(store);
+    return r;
+}
+
 int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_error)
 {
     char file_name[FL_IMAGE_NAME_BYTES];
     int r = fl_image_file_name(name, file_name);
     if (r < 0)
         return fl_image_failed(store, name, r, ret_error);
-    if (unlinkat(store->reader->images_fd, file_name, 0) < 0)
-        r = errno == ENOENT ? fl_image_failed(store, name, -ENOENT, ret_error)
-                            : fl_fail(ret_error, -errno, "cannot remove image '%s'", name);
+    r = remove_name(store, file_name);
     if (r < 0)
-        return r;
+        return r == -ENOENT ? fl_image_failed(store, name, r, ret_error)
+                            : fl_fail(ret_error, r, "cannot remove image '%s'", name);
     r = fl_sync_dir(store->reader->images_fd);
     if (r < 0)
         return fl_fail(ret_error, r, "cannot flush the removal of image '%s'", name);

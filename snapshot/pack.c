@@ -184,15 +184,25 @@ static void fill_header(struct job *job, struct fl_disk_image_header *header)
     strncpy(header->name, job->options->name, sizeof(header->name) - 1);
 }
 
+static int publish_locked(struct job *job, struct fl_disk_image_header *header)
+{
+    const uint64_t *packs = fl_dedup_packs(job->run.dedup, &header->packs);
+    int r = fl_store_lock_names(job->store);
+    if (r < 0)
+        return r;
+    r = fl_image_writer_publish(job->run.image, header, packs, job->store->reader->images_fd,
+                                job->options->replace, &job->result.image_bytes);
+    fl_store_unlock_names(job->store);
+    return r;
+}
+
 static int publish_image(struct job *job)
 {
     struct fl_disk_image_header header;
     fill_header(job, &header);
-    const uint64_t *packs = fl_dedup_packs(job->run.dedup, &header.packs);
     int r = fl_hash_finish(job->run.content, &header.content_id);
     if (r == 0)
-        r = fl_image_writer_publish(job->run.image, &header, packs, job->store->reader->images_fd,
-                                    job->options->replace, &job->result.image_bytes);
+        r = publish_locked(job, &header);
     if (r == -EEXIST)
         return exists_error(job);
     return r < 0 ? fl_fail(job->error, r, "cannot write to the store %s", job->store->dir) : 0;
@@ -237,7 +247,7 @@ static void update_index(struct job *job)
                        : -ENOENT;
     if (r == 0) {
         close_views(job);
-        r = fl_index_add_pack(job->index, pack);
+        r = fl_index_add_pack(job->index, pack, FL_INDEX_NEWER);
         fl_pack_unref(pack);
     }
     job->result.index_not_updated = r < 0;

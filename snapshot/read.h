@@ -125,8 +125,10 @@ void fl_trace_unref(struct fl_trace *trace); // NULL is allowed; never blocks
 
 uint32_t fl_trace_runs(const struct fl_trace *trace);  // recordings it was merged from
 uint64_t fl_trace_count(const struct fl_trace *trace); // entries, at least 1
-// In the order of replay: what most recordings have first, then by the mean place in them. Each
-// page at most once and below the image's pages. The trace's own.
+// In the order of replay: what most recordings have first, then by the mean place in them; and then
+// each FL_TRACE_WINDOW of these by page, so that neighbours in memory come together and can be read
+// and installed together. Each page at most once and below the image's pages. The trace's own.
+#define FL_TRACE_WINDOW 1024u
 const struct fl_trace_entry *fl_trace_entries(const struct fl_trace *trace);
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "snapshot/image.h"
 #include "snapshot/image_file.h"
 #include "snapshot/image_open.h"
 #include "snapshot/io.h"
@@ -125,6 +126,13 @@ static bool still_published(int images_fd, const char *file_name, int fd)
     struct stat name_st;
     return fstat(fd, &open_st) == 0 && fstatat(images_fd, file_name, &name_st, 0) == 0 &&
            open_st.st_ino == name_st.st_ino && open_st.st_dev == name_st.st_dev;
+}
+
+bool fl_image_still_published(const struct fl_reader *reader, const struct fl_image *image)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    return fl_image_file_name(fl_image_name(image), file_name) == 0 &&
+           still_published(reader->images_fd, file_name, image->fd);
 }
 
 // A pack may vanish between the image's opening and its own because the image was removed or

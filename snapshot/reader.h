@@ -15,4 +15,7 @@ struct fl_reader {
     struct fl_registry *registry;
 };
 
+// True if the file of the open image is still what its name stands for.
+bool fl_image_still_published(const struct fl_reader *reader, const struct fl_image *image);
+
 #endif

@@ -196,3 +196,17 @@ void fl_store_unlock(struct fl_store *store)
 {
     flock(store->lock_fd, LOCK_UN);
 }
+
+int fl_store_lock_names(struct fl_store *store)
+{
+    int r;
+    do {
+        r = flock(store->reader->images_fd, LOCK_EX);
+    } while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : 0;
+}
+
+void fl_store_unlock_names(struct fl_store *store)
+{
+    flock(store->reader->images_fd, LOCK_UN);
+}

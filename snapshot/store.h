@@ -176,8 +176,46 @@ struct fl_recording {
 int fl_store_trace_merge(struct fl_store *store, const char *name,
                          const struct fl_recording *recordings, unsigned count, bool replace,
                          struct fl_error *ret_error);
+// The trace of an image as one recording, whatever content it was recorded of: to be merged into
+// the trace of another, say. Free with fl_recording_free. -ENOENT, -EBADMSG, -EPROTONOSUPPORT.
+int fl_store_trace_read(struct fl_store *store, const char *name,
+                        struct fl_recording *ret_recording, struct fl_error *ret_error);
+void fl_recording_free(struct fl_recording *recording);
 // -ENOENT: the image has none, or there is no image and no trace of this name.
 int fl_store_trace_rm(struct fl_store *store, const char *name, struct fl_error *ret_error);
+
+// What replaying a trace costs, with the image as it is laid out.
+struct fl_replay_cost {
+    uint64_t pages;  // that are not zero
+    uint64_t frames; // to be read and decompressed for them
+    uint64_t pieces; // of files that these frames are: 1 is one sequential read
+    uint64_t bytes;  // stored, of these frames
+    uint64_t runs;   // ranges that can be installed at once, in the order of replay
+};
+
+struct fl_optimize_options {
+    const char *name;
+    struct fl_progress progress; // bytes of the working set, read and written
+};
+
+struct fl_optimize_result {
+    uint64_t trace_pages;
+    uint64_t zero_pages; // of them: they stay zero
+    struct fl_replay_cost before, after;
+    bool already;          // it was laid out in this way: nothing was written
+    uint64_t stored_bytes; // of the new pack: what it costs, as cold copies stay where they are
+    uint64_t image_bytes;  // of the new image file
+    uint64_t pack_id;
+    double seconds;
+    bool index_not_updated;
+};
+
+// Puts the pages of the image's trace, in the order of replay, into a pack of their own, and the
+// image with a new map in the place of the old one, atomically. Its content, content id and trace
+// stay what they are; VMs that have the old one open go on with it. -ENOENT: no image, or no trace;
+// -ESTALE: the trace is of other content, or the image was replaced or removed meanwhile.
+int fl_store_optimize(struct fl_store *store, const struct fl_optimize_options *options,
+                      struct fl_optimize_result *ret_result, struct fl_error *ret_error);
 
 // Makes the name disappear, and its trace; the space comes back with fl_store_gc. Whoever has it
 // open keeps it.

@@ -41,6 +41,11 @@ enum fl_lock { FL_LOCK_SHARED, FL_LOCK_EXCLUSIVE };
 int fl_store_lock(struct fl_store *store, enum fl_lock lock, struct fl_error *ret_error);
 void fl_store_unlock(struct fl_store *store);
 
+// Who takes an image's name away or puts another file under it holds this lock, so that it can look
+// first; it is held for the time of a rename. -errno.
+int fl_store_lock_names(struct fl_store *store);
+void fl_store_unlock_names(struct fl_store *store);
+
 // 0, or -ECANCELED if the caller wants to stop.
 int fl_progress_call(const struct fl_progress *progress, uint64_t done, uint64_t total);
 

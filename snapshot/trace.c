@@ -18,6 +18,22 @@ struct fl_trace {
     struct fl_trace_entry entries[];
 };
 
+static int compare_pages(const void *left, const void *right)
+{
+    const struct fl_trace_entry *a = left;
+    const struct fl_trace_entry *b = right;
+    return a->page < b->page ? -1 : a->page > b->page;
+}
+
+static void sort_windows(struct fl_trace *trace)
+{
+    for (uint64_t first = 0; first < trace->count; first += FL_TRACE_WINDOW) {
+        uint64_t left = trace->count - first;
+        uint64_t pages = left < FL_TRACE_WINDOW ? left : FL_TRACE_WINDOW;
+        qsort(&trace->entries[first], pages, sizeof(trace->entries[0]), compare_pages);
+    }
+}
+
 static struct fl_trace *from_file(const struct fl_trace_file *file)
 {
     uint64_t count = file->header.count;
@@ -35,6 +51,7 @@ static struct fl_trace *from_file(const struct fl_trace_file *file)
             .seen = entry->seen,
         };
     }
+    sort_windows(trace);
     return trace;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -58,6 +59,46 @@ int fl_store_trace_rm(struct fl_store *store, const char *name, struct fl_error 
         return fl_fail_plain(ret_error, r, "image '%s' has no trace in the store %s", name,
                              store->dir);
     return r < 0 ? fl_fail(ret_error, r, "cannot remove the trace of image '%s'", name) : 0;
+}
+
+// A mean is at most UINT32_MAX: loading has checked the sum.
+static struct fl_trace_entry *to_entries(const struct fl_trace_file *file)
+{
+    uint64_t count = file->header.count;
+    struct fl_trace_entry *entries = malloc(count * sizeof(*entries));
+    for (uint64_t i = 0; entries && i < count; i++)
+        entries[i] = (struct fl_trace_entry){
+            .page = file->entries[i].page,
+            .ms = (uint32_t)(file->entries[i].ms / file->entries[i].seen),
+            .seen = file->entries[i].seen,
+        };
+    return entries;
+}
+
+int fl_store_trace_read(struct fl_store *store, const char *name,
+                        struct fl_recording *ret_recording, struct fl_error *ret_error)
+{
+    struct fl_trace_file file;
+    int r = fl_trace_file_load(store->reader->dir_fd, name, &file);
+    if (r == -ENOENT)
+        return fl_fail_plain(ret_error, r, "there is no trace of an image '%s' in the store %s",
+                             name, store->dir);
+    if (r < 0)
+        return fl_fail_plain(ret_error, r, "the trace of image '%s' cannot be read: %s", name,
+                             fl_trace_strerror(r));
+    struct fl_trace_entry *entries = to_entries(&file);
+    uint64_t count = file.header.count;
+    fl_trace_file_free(&file);
+    if (!entries)
+        return fl_fail(ret_error, -ENOMEM, "the trace of image '%s'", name);
+    *ret_recording = (struct fl_recording){.entries = entries, .count = count};
+    return 0;
+}
+
+void fl_recording_free(struct fl_recording *recording)
+{
+    free((void *)(uintptr_t)recording->entries);
+    *recording = (struct fl_recording){.entries = NULL};
 }
 
 struct listing {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "tools/cli.h"
+#include "tools/optimize_report.h"
 #include "tools/progress.h"
 #include "tools/store_cli.h"
 #include "tools/verb.h"
@@ -17,11 +18,14 @@ static const char help[] =
     "the store has already are shared. The store is created if it does not exist.\n\n" STORE_HELP
     "  --name IMAGE    the image's name: A-Z a-z 0-9 . _ -, at most 128\n"
     "  --replace       an image of that name gives way (otherwise that is an error)\n"
+    "  --trace OTHER   take the trace of this image of the store, an earlier snapshot of the same\n"
+    "                  guest, say, for the new one's, and lay it out by it (see optimize --help)\n"
     "  --threads N     threads (one a core)\n"
     "  --json          the result as JSON\n";
 
 struct arguments {
     const char *store;
+    const char *trace; // of this image; NULL: none
     bool json;
     struct fl_pack_options options;
 };
@@ -32,6 +36,7 @@ static int parse(int argc, char **argv, struct arguments *args)
         CLI_TEXT("store", &args->store),
         CLI_TEXT("name", &args->options.name),
         CLI_FLAG("replace", &args->options.replace),
+        CLI_TEXT("trace", &args->trace),
         CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
         CLI_FLAG("json", &args->json),
         CLI_END,
@@ -72,15 +77,20 @@ static json_t *times_json(const struct fl_pack_result *r)
                      r->index_not_updated);
 }
 
-static int print_json(const char *name, const struct fl_pack_result *result)
+// layout: NULL if it was not laid out.
+static int print_json(const char *name, const struct fl_pack_result *result,
+                      const struct fl_optimize_result *layout)
 {
     json_t *object = json_pack("{s:s}", "name", name);
     json_t *counts = counts_json(result);
     json_t *times = times_json(result);
-    bool ok = object && counts && times && json_object_update(object, counts) == 0 &&
-              json_object_update(object, times) == 0;
+    json_t *laid_out = layout ? optimize_json(name, layout) : json_null();
+    bool ok = object && counts && times && laid_out && json_object_update(object, counts) == 0 &&
+              json_object_update(object, times) == 0 &&
+              json_object_set(object, "layout", laid_out) == 0;
     json_decref(counts);
     json_decref(times);
+    json_decref(laid_out);
     if (!ok) {
         json_decref(object);
         object = NULL;
@@ -120,11 +130,68 @@ static void warn(const struct fl_pack_result *result)
               stderr);
 }
 
+// Pages beyond the end of a smaller image are left out.
+static void cut(struct fl_recording *trace, struct fl_trace_entry *entries, uint64_t pages)
+{
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < trace->count; i++) {
+        if (entries[i].page < pages)
+            entries[kept++] = entries[i];
+    }
+    trace->count = kept;
+}
+
+// The image is complete by now, whatever comes of this.
+static int lay_out(struct fl_store *store, const struct arguments *args,
+                   const struct fl_recording *trace, struct fl_optimize_result *ret_layout)
+{
+    struct progress progress;
+    struct fl_error error;
+    struct fl_optimize_options options = {.name = args->options.name};
+    int r = fl_store_trace_merge(store, options.name, trace, 1, true, &error);
+    if (r == 0) {
+        options.progress = progress_begin(&progress, "laying out", true);
+        r = fl_store_optimize(store, &options, ret_layout, &error);
+        progress_end(&progress);
+    }
+    return r < 0 ? cli_fail("pack", "the image is complete, but not laid out: %s", error.text)
+                 : EXIT_DONE;
+}
+
+// The trace is read first: it may be that of the image which is replaced.
+static int pack(struct fl_store *store, struct arguments *args)
+{
+    struct progress progress;
+    struct fl_pack_result result;
+    struct fl_optimize_result layout;
+    struct fl_recording trace = {.entries = NULL};
+    struct fl_error error;
+    if (args->trace && fl_store_trace_read(store, args->trace, &trace, &error) < 0)
+        return cli_fail("pack", "%s", error.text);
+    args->options.progress = progress_begin(&progress, "packing", true);
+    int r = fl_store_pack(store, &args->options, &result, &error);
+    progress_end(&progress);
+    int status = r < 0 ? cli_fail("pack", "%s", error.text) : EXIT_DONE;
+    if (r == 0)
+        warn(&result);
+    if (r == 0 && args->trace) {
+        cut(&trace, (struct fl_trace_entry *)(uintptr_t)trace.entries, result.pages);
+        status = lay_out(store, args, &trace, &layout);
+    }
+    fl_recording_free(&trace);
+    if (status != EXIT_DONE)
+        return status;
+    if (args->json)
+        return print_json(args->options.name, &result, args->trace ? &layout : NULL);
+    print_text(args->options.name, &result);
+    if (args->trace)
+        optimize_print("pack", args->options.name, &layout);
+    return EXIT_DONE;
+}
+
 int cmd_pack(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
-    struct progress progress;
-    struct fl_pack_result result;
     struct fl_error error;
     int status = parse(argc, argv, &args);
     if (status != EXIT_DONE)
@@ -134,15 +201,7 @@ int cmd_pack(int argc, char **argv)
     struct fl_store *store = store_open_or_say("pack", store_dir(args.store), true);
     if (!store)
         return EXIT_FAILED;
-    args.options.progress = progress_begin(&progress, "packing", true);
-    int r = fl_store_pack(store, &args.options, &result, &error);
-    progress_end(&progress);
+    status = pack(store, &args);
     fl_store_close(store);
-    if (r < 0)
-        return cli_fail("pack", "%s", error.text);
-    warn(&result);
-    if (args.json)
-        return print_json(args.options.name, &result);
-    print_text(args.options.name, &result);
-    return EXIT_DONE;
+    return status;
 }

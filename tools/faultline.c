@@ -18,6 +18,8 @@ static const struct verb verbs[] = {
     {"verify", cmd_verify, "check every byte of a store against its checksums"},
     {"ls", cmd_ls, "list the images of a store"},
     {"inspect", cmd_inspect, "show what an image is made of"},
+    {"trace", cmd_trace, "show in which order an image's pages are first touched"},
+    {"optimize", cmd_optimize, "lay an image out by its trace"},
     {"rm", cmd_rm, "remove an image from a store"},
     {"gc", cmd_gc, "give back the space of what no image refers to"},
     {"serve", cmd_serve, "serve page faults of VMs restored from the images of a store"},

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot/layout.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "snapshot/io.h"
+
+// A page's place in the image and in the order of replay.
+struct place {
+    uint64_t entry;
+    uint64_t index;
+};
+
+static int compare_places(const void *left, const void *right)
+{
+    const struct place *a = left;
+    const struct place *b = right;
+    if (a->entry != b->entry)
+        return a->entry < b->entry ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static struct place *sorted_places(const struct fl_layout *layout)
+{
+    struct place *places = malloc((layout->count ? layout->count : 1) * sizeof(*places));
+    if (!places)
+        return NULL;
+    for (uint64_t i = 0; i < layout->count; i++)
+        places[i] = (struct place){layout->pages[i].entry, i};
+    if (layout->count > 1)
+        qsort(places, layout->count, sizeof(*places), compare_places);
+    return places;
+}
+
+// The index of the first page of each page's place, in `number` for now.
+static int find_firsts(struct fl_layout *layout)
+{
+    FL_AUTO_FREE struct place *places = sorted_places(layout);
+    if (!places)
+        return -ENOMEM;
+    uint64_t first = 0;
+    for (uint64_t i = 0; i < layout->count; i++) {
+        if (i == 0 || places[i].entry != places[i - 1].entry)
+            first = places[i].index;
+        layout->pages[places[i].index].number = first;
+    }
+    return 0;
+}
+
+// Pages that share a place in the image share one here, unless it is so far back that who replays
+// may have let go of it.
+static int number_pages(struct fl_layout *layout)
+{
+    FL_AUTO_FREE uint64_t *last = malloc((layout->count ? layout->count : 1) * sizeof(*last));
+    int r = last ? find_firsts(layout) : -ENOMEM;
+    for (uint64_t i = 0; r == 0 && i < layout->count; i++) {
+        uint64_t first = layout->pages[i].number;
+        if (first == i || layout->numbers - last[first] > FL_HOT_SHARE_PAGES)
+            last[first] = layout->numbers++;
+        layout->pages[i].number = last[first];
+    }
+    return r;
+}
+
+int fl_layout_make(const struct fl_image *image, const struct fl_trace *trace,
+                   struct fl_layout *ret_layout)
+{
+    struct fl_layout layout = {.count = 0};
+    const struct fl_trace_entry *entries = fl_trace_entries(trace);
+    uint64_t count = fl_trace_count(trace);
+    layout.pages = malloc(count * sizeof(*layout.pages));
+    if (!layout.pages)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t entry = image->map[entries[i].page];
+        if (entry != 0)
+            layout.pages[layout.count++] =
+                (struct fl_hot_page){.page = entries[i].page, .entry = entry};
+    }
+    int r = number_pages(&layout);
+    if (r < 0)
+        fl_layout_free(&layout);
+    else
+        *ret_layout = layout;
+    return r;
+}
+
+void fl_layout_free(struct fl_layout *layout)
+{
+    free(layout->pages);
+    layout->pages = NULL;
+}
+
+static bool frames_are(const struct fl_layout *layout, const struct fl_pack *pack)
+{
+    uint64_t left = layout->numbers;
+    for (uint32_t frame = 0; left > 0; frame++) {
+        uint64_t pages = left < FL_HOT_FRAME_PAGES ? left : FL_HOT_FRAME_PAGES;
+        if (fl_pack_frame_pages(pack, frame) != pages)
+            return false;
+        left -= pages;
+    }
+    return fl_pack_pages(pack) == layout->numbers;
+}
+
+bool fl_layout_is(const struct fl_layout *layout, const struct fl_image *image)
+{
+    if (layout->count == 0)
+        return true;
+    uint32_t pack = fl_entry_pack(layout->pages[0].entry);
+    for (uint64_t i = 0; i < layout->count; i++) {
+        uint64_t number = layout->pages[i].number;
+        if (layout->pages[i].entry != fl_entry(pack, (uint32_t)(number / FL_HOT_FRAME_PAGES),
+                                               (uint32_t)(number % FL_HOT_FRAME_PAGES)))
+            return false;
+    }
+    return frames_are(layout, image->packs[pack]);
+}
+
+static int compare_frames(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left;
+    uint64_t b = *(const uint64_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+static void add_frame(const struct fl_image *image, uint64_t place, struct fl_replay_cost *cost)
+{
+    const struct fl_pack *pack = image->packs[fl_entry_pack(place)];
+    cost->frames++;
+    cost->bytes += fl_pack_frame_stored(pack, fl_entry_frame(place));
+}
+
+// Frames of a pack follow each other in its file.
+static bool next_frame(uint64_t place, uint64_t before)
+{
+    return fl_entry_pack(before) == fl_entry_pack(place) &&
+           fl_entry_frame(before) + 1 == fl_entry_frame(place);
+}
+
+static uint64_t count_runs(const struct fl_layout *layout, const struct fl_image *image)
+{
+    uint64_t runs = 0;
+    for (uint64_t i = 0; i < layout->count; runs++) {
+        struct fl_run run = fl_image_run(image, layout->pages[i].page, FL_FRAME_PAGES_MAX);
+        uint64_t next = layout->pages[i].page;
+        for (uint32_t k = 0; k < run.pages && i < layout->count; k++) {
+            if (layout->pages[i].page != next++)
+                break;
+            i++;
+        }
+    }
+    return runs;
+}
+
+int fl_layout_cost(const struct fl_layout *layout, const struct fl_image *image,
+                   struct fl_replay_cost *ret_cost)
+{
+    struct fl_replay_cost cost = {.pages = layout->count};
+    FL_AUTO_FREE uint64_t *places = malloc((layout->count ? layout->count : 1) * sizeof(*places));
+    if (!places)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < layout->count; i++)
+        places[i] = fl_entry_place(image->map[layout->pages[i].page]);
+    if (layout->count > 1)
+        qsort(places, layout->count, sizeof(*places), compare_frames);
+    for (uint64_t i = 0; i < layout->count; i++) {
+        if (i > 0 && places[i] == places[i - 1])
+            continue;
+        add_frame(image, places[i], &cost);
+        cost.pieces += i == 0 || !next_frame(places[i], places[i - 1]);
+    }
+    cost.runs = count_runs(layout, image);
+    *ret_cost = cost;
+    return 0;
+}

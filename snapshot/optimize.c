@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Laying an image out by its trace. The pages of the trace are read, each frame of theirs once,
+// and gathered in a nameless file in the order of the new pack; then encoded from there; then the
+// pack is published, and the image with a map that points to it. All other pages stay where they
+// are.
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "snapshot/frame.h"
+#include "snapshot/identity.h"
+#include "snapshot/image_file.h"
+#include "snapshot/image_writer.h"
+#include "snapshot/index.h"
+#include "snapshot/io.h"
+#include "snapshot/layout.h"
+#include "snapshot/pack_name.h"
+#include "snapshot/pack_writer.h"
+#include "snapshot/publish.h"
+#include "snapshot/store_dir.h"
+#include "snapshot/trace_store.h"
+
+struct job {
+    struct fl_store *store;
+    const struct fl_optimize_options *options;
+    struct fl_error *error;
+    struct fl_optimize_result result;
+    struct fl_image *image;
+    struct fl_layout layout;
+    int scratch_fd;                 // the hot pages, by number
+    struct fl_identity *identities; // of them, by number
+    struct fl_hasher *hasher;
+    struct fl_pack_writer *pack;
+    uint64_t done; // pages gathered and pages written
+    uint8_t pages[FL_FRAME_PAGES_MAX * FL_PAGE_SIZE];
+};
+
+static int step(struct job *job, uint64_t pages)
+{
+    job->done += pages;
+    return fl_progress_call(&job->options->progress, job->done * FL_PAGE_SIZE,
+                            2 * job->layout.numbers * FL_PAGE_SIZE);
+}
+
+static int compare_hot(const void *left, const void *right)
+{
+    const struct fl_hot_page *a = left;
+    const struct fl_hot_page *b = right;
+    if (a->entry != b->entry)
+        return a->entry < b->entry ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+// One page of the frame that is in job->pages. Checked against its identity: what is published
+// under the content id of before has the content of before.
+static int gather_page(struct job *job, const struct fl_hot_page *hot,
+                       const struct fl_identity *expected)
+{
+    const uint8_t *page = job->pages + (size_t)fl_entry_slot(hot->entry) * FL_PAGE_SIZE;
+    struct fl_identity *identity = &job->identities[hot->number];
+    int r = fl_hash_page(job->hasher, page, identity);
+    if (r == 0 && memcmp(identity, expected, sizeof(*identity)) != 0)
+        r = -EBADMSG;
+    return r < 0 ? r
+                 : fl_pwrite_full(job->scratch_fd, page, FL_PAGE_SIZE, hot->number * FL_PAGE_SIZE);
+}
+
+// The pages from `hot` on that are in one frame; sets how many there are.
+static int gather_frame(struct job *job, const struct fl_hot_page *hot, uint64_t left,
+                        uint64_t *ret_count)
+{
+    struct fl_identity expected[FL_FRAME_PAGES_MAX];
+    uint64_t place = fl_entry_place(hot->entry);
+    const struct fl_pack *pack = job->image->packs[fl_entry_pack(place)];
+    uint32_t frame = fl_entry_frame(place);
+    int r = fl_pack_read_frame(pack, frame, job->pages);
+    if (r == 0)
+        r = fl_pack_read_identities(pack, frame, 0, fl_pack_frame_pages(pack, frame), expected);
+    uint64_t count = 0;
+    uint64_t numbers = 0;
+    for (; r == 0 && count < left && fl_entry_place(hot[count].entry) == place; count++) {
+        if (count > 0 && hot[count].number == hot[count - 1].number)
+            continue;
+        r = gather_page(job, &hot[count], &expected[fl_entry_slot(hot[count].entry)]);
+        numbers++;
+    }
+    *ret_count = count;
+    return r < 0 ? r : step(job, numbers);
+}
+
+static int gather(struct job *job)
+{
+    uint64_t count = job->layout.count;
+    FL_AUTO_FREE struct fl_hot_page *hot = malloc(count * sizeof(*hot));
+    job->identities = malloc(job->layout.numbers * sizeof(*job->identities));
+    if (!hot || !job->identities)
+        return -ENOMEM;
+    memcpy(hot, job->layout.pages, count * sizeof(*hot));
+    qsort(hot, count, sizeof(*hot), compare_hot);
+    int r = 0;
+    for (uint64_t i = 0; r == 0 && i < count;) {
+        uint64_t pages = 0;
+        r = gather_frame(job, &hot[i], count - i, &pages);
+        i += pages;
+    }
+    return r;
+}
+
+static int write_frames(struct job *job)
+{
+    uint8_t out[FL_HOT_FRAME_PAGES * FL_PAGE_SIZE];
+    int r = 0;
+    for (uint64_t first = 0; r == 0 && first < job->layout.numbers; first += FL_HOT_FRAME_PAGES) {
+        uint64_t left = job->layout.numbers - first;
+        uint32_t pages = left < FL_HOT_FRAME_PAGES ? (uint32_t)left : FL_HOT_FRAME_PAGES;
+        struct fl_disk_frame frame;
+        r = fl_pread_full(job->scratch_fd, job->pages, (size_t)pages * FL_PAGE_SIZE,
+                          first * FL_PAGE_SIZE);
+        if (r < 0)
+            return r;
+        fl_frame_encode(job->pages, pages, out, &frame);
+        r = fl_pack_writer_append(job->pack, &frame, 1, out, frame.stored, &job->identities[first]);
+        if (r == 0)
+            r = step(job, pages);
+    }
+    return r;
+}
+
+static int build_pack(struct job *job)
+{
+    if ((job->layout.numbers + FL_HOT_FRAME_PAGES - 1) / FL_HOT_FRAME_PAGES > UINT32_MAX)
+        return -EOVERFLOW;
+    int r = fl_hasher_new(&job->hasher);
+    if (r == 0)
+        r = fl_scratch_create(job->store->tmp_fd, &job->scratch_fd);
+    if (r == 0)
+        r = fl_pack_writer_new(job->store->tmp_fd, &job->pack);
+    if (r == 0)
+        r = gather(job);
+    return r < 0 ? r : write_frames(job);
+}
+
+// The new image's map and pack table. Packs that no page needs any more are left out, so that they
+// can be collected.
+struct plan {
+    uint64_t *map; // pages of the image
+    uint64_t *pack_ids;
+    uint32_t packs;
+};
+
+static int renumber_packs(struct job *job, struct plan *plan)
+{
+    const struct fl_disk_image_header *header = &job->image->header;
+    FL_AUTO_FREE uint32_t *number = calloc((size_t)header->packs + 1, sizeof(*number)); // 1 + it
+    plan->pack_ids = malloc(((size_t)header->packs + 1) * sizeof(*plan->pack_ids));
+    if (!number || !plan->pack_ids)
+        return -ENOMEM;
+    for (uint64_t page = 0; page < header->pages; page++) {
+        uint64_t entry = plan->map[page];
+        if (entry == 0)
+            continue;
+        uint32_t old = fl_entry_pack(entry);
+        if (number[old] == 0) {
+            plan->pack_ids[plan->packs] = fl_pack_id(job->image->packs[old]);
+            number[old] = ++plan->packs;
+        }
+        plan->map[page] = fl_entry(number[old] - 1, fl_entry_frame(entry), fl_entry_slot(entry));
+    }
+    return plan->packs < FL_IMAGE_PACKS_MAX ? 0 : -EOVERFLOW;
+}
+
+static int plan_image(struct job *job, struct plan *plan)
+{
+    uint64_t pages = job->image->header.pages;
+    plan->map = fl_map_memory(pages * sizeof(*plan->map));
+    if (!plan->map)
+        return -ENOMEM;
+    memcpy(plan->map, job->image->map, pages * sizeof(*plan->map));
+    for (uint64_t i = 0; i < job->layout.count; i++)
+        plan->map[job->layout.pages[i].page] = 0;
+    int r = renumber_packs(job, plan);
+    if (r < 0)
+        return r;
+    for (uint64_t i = 0; i < job->layout.count; i++) {
+        const struct fl_hot_page *hot = &job->layout.pages[i];
+        plan->map[hot->page] = fl_entry(plan->packs, (uint32_t)(hot->number / FL_HOT_FRAME_PAGES),
+                                        (uint32_t)(hot->number % FL_HOT_FRAME_PAGES));
+    }
+    plan->pack_ids[plan->packs++] = fl_pack_writer_id(job->pack);
+    return 0;
+}
+
+// With the names locked: who removes or replaces the image does so before or after, never between
+// the look and the rename.
+static int publish_image(struct job *job, struct fl_image_writer *writer, const struct plan *plan)
+{
+    struct fl_disk_image_header header = job->image->header;
+    header.packs = plan->packs;
+    int r = fl_store_lock_names(job->store);
+    if (r < 0)
+        return r;
+    if (fl_image_still_published(job->store->reader, job->image))
+        r = fl_image_writer_publish(writer, &header, plan->pack_ids, job->store->reader->images_fd,
+                                    true, &job->result.image_bytes);
+    else
+        r = -ESTALE;
+    fl_store_unlock_names(job->store);
+    return r;
+}
+
+static int write_image(struct job *job)
+{
+    struct plan plan = {.map = NULL};
+    struct fl_image_writer *writer = NULL;
+    uint64_t pages = job->image->header.pages;
+    int r = plan_image(job, &plan);
+    if (r == 0)
+        r = fl_image_writer_new(job->store->tmp_fd, &writer);
+    if (r == 0)
+        r = fl_image_writer_append(writer, plan.map, pages);
+    if (r == 0)
+        r = publish_image(job, writer, &plan);
+    fl_image_writer_free(writer);
+    fl_unmap(plan.map, pages * sizeof(*plan.map));
+    free(plan.pack_ids);
+    return r;
+}
+
+static void withdraw_pack(struct job *job)
+{
+    char name[FL_PACK_NAME_BYTES];
+    fl_pack_name(fl_pack_writer_id(job->pack), name);
+    unlinkat(job->store->packs_fd, name, 0);
+}
+
+static int publish(struct job *job)
+{
+    int r = fl_pack_writer_publish(job->pack, job->store->packs_fd, &job->result.stored_bytes);
+    if (r < 0)
+        return r;
+    r = write_image(job);
+    if (r < 0)
+        withdraw_pack(job);
+    else
+        job->result.pack_id = fl_pack_writer_id(job->pack);
+    return r;
+}
+
+// Its pages keep the places that the index has of them: those are beside their neighbours.
+static void update_index(struct job *job)
+{
+    struct fl_index *index = NULL;
+    struct fl_pack *pack = NULL;
+    int r = fl_index_open(job->store->index_dir, &index);
+    if (r == 0)
+        r = fl_pack_open(job->store->reader->registry, job->result.pack_id, &pack);
+    if (r == 0)
+        r = fl_index_add_pack(index, pack, FL_INDEX_KEEP_KNOWN);
+    if (pack)
+        fl_pack_unref(pack);
+    fl_index_close(index);
+    job->result.index_not_updated = r < 0;
+}
+
+static int measure_after(struct job *job)
+{
+    struct fl_image *image;
+    int r = fl_image_open(job->store->reader, job->options->name, &image);
+    if (r < 0)
+        return r;
+    r = fl_layout_cost(&job->layout, image, &job->result.after);
+    fl_image_unref(image);
+    return r;
+}
+
+static int failed(struct job *job, int error)
+{
+    const char *name = job->options->name;
+    if (error == -ECANCELED)
+        return fl_fail_plain(job->error, error, "interrupted; image '%s' is as it was", name);
+    if (error == -ESTALE)
+        return fl_fail_plain(job->error, error,
+                             "image '%s' was replaced or removed meanwhile; nothing was changed",
+                             name);
+    return fl_fail(job->error, error, "cannot lay out image '%s'", name);
+}
+
+static int trace_failed(struct job *job, int error)
+{
+    const char *name = job->options->name;
+    if (error == -ENOENT)
+        return fl_fail_plain(job->error, error,
+                             "image '%s' has no trace to be laid out by: record one first", name);
+    return fl_fail_plain(job->error, error, "the trace of image '%s' is of no use: %s", name,
+                         fl_trace_strerror(error));
+}
+
+static int open_layout(struct job *job)
+{
+    struct fl_trace *trace;
+    int r = fl_image_open(job->store->reader, job->options->name, &job->image);
+    if (r < 0)
+        return fl_image_failed(job->store, job->options->name, r, job->error);
+    r = fl_trace_open(job->store->reader, job->image, &trace);
+    if (r < 0)
+        return trace_failed(job, r);
+    job->result.trace_pages = fl_trace_count(trace);
+    r = fl_layout_make(job->image, trace, &job->layout);
+    fl_trace_unref(trace);
+    if (r == 0)
+        r = fl_layout_cost(&job->layout, job->image, &job->result.before);
+    return r < 0 ? failed(job, r) : 0;
+}
+
+static int optimize_locked(struct job *job)
+{
+    int r = open_layout(job);
+    if (r < 0)
+        return r;
+    job->result.zero_pages = job->result.trace_pages - job->layout.count;
+    job->result.already = fl_layout_is(&job->layout, job->image);
+    if (job->result.already) {
+        job->result.after = job->result.before;
+        return 0;
+    }
+    r = build_pack(job);
+    if (r == 0)
+        r = publish(job);
+    if (r < 0)
+        return failed(job, r);
+    update_index(job);
+    r = measure_after(job);
+    return r < 0 ? fl_image_failed(job->store, job->options->name, r, job->error) : 0;
+}
+
+static void end(struct job *job)
+{
+    fl_image_unref(job->image);
+    fl_layout_free(&job->layout);
+    fl_cleanup_close(&job->scratch_fd);
+    free(job->identities);
+    fl_hasher_free(job->hasher);
+    fl_pack_writer_free(job->pack);
+    free(job);
+}
+
+int fl_store_optimize(struct fl_store *store, const struct fl_optimize_options *options,
+                      struct fl_optimize_result *ret_result, struct fl_error *ret_error)
+{
+    double start = fl_seconds_wall();
+    struct job *job = calloc(1, sizeof(*job));
+    if (!job)
+        return fl_fail(ret_error, -ENOMEM, "cannot lay out image '%s'", options->name);
+    *job = (struct job){.store = store, .options = options, .error = ret_error, .scratch_fd = -1};
+    int r = fl_store_lock(store, FL_LOCK_SHARED, ret_error);
+    if (r == 0) {
+        r = optimize_locked(job);
+        fl_store_unlock(store);
+    }
+    if (r == 0) {
+        job->result.seconds = fl_seconds_wall() - start;
+        *ret_result = job->result;
+    }
+    end(job);
+    return r;
+}

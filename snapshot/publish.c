@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "snapshot/format.h"
@@ -53,19 +54,42 @@ static int rename_new(const struct fl_temp *temp, int to_dir_fd, const char *to_
     return linkat(temp->dir_fd, temp->name, to_dir_fd, to_name, 0) < 0 ? -errno : 1;
 }
 
+// 1: the two files have changed places, so that it can be undone; 0: there was none of that name.
+// A file system that cannot exchange renames over the old one.
+static int rename_over(const struct fl_temp *temp, int to_dir_fd, const char *to_name)
+{
+    struct stat st;
+    // A rename would refuse it, an exchange would not.
+    if (fstatat(to_dir_fd, to_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
+        return -EISDIR;
+    if (renameat2(temp->dir_fd, temp->name, to_dir_fd, to_name, RENAME_EXCHANGE) == 0)
+        return 1;
+    if (errno != ENOENT && errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    return renameat(temp->dir_fd, temp->name, to_dir_fd, to_name) < 0 ? -errno : 0;
+}
+
+static void undo(struct fl_temp *temp, int to_dir_fd, const char *to_name, bool exchanged)
+{
+    if (!exchanged || renameat2(temp->dir_fd, temp->name, to_dir_fd, to_name, RENAME_EXCHANGE) < 0)
+        unlinkat(to_dir_fd, to_name, 0);
+}
+
 int fl_temp_publish(struct fl_temp *temp, int to_dir_fd, const char *to_name, bool replace)
 {
     if (fsync(temp->fd) < 0)
         return -errno;
-    int r = replace ? renameat(temp->dir_fd, temp->name, to_dir_fd, to_name)
-                    : rename_new(temp, to_dir_fd, to_name);
-    if (r < 0)
-        return replace ? -errno : r;
-    if (r == 0)
+    int named =
+        replace ? rename_over(temp, to_dir_fd, to_name) : rename_new(temp, to_dir_fd, to_name);
+    if (named < 0)
+        return named;
+    // Else there is something under the temporary name, to be removed by discarding: the same file,
+    // or the one that was replaced.
+    if (named == 0)
         temp->name[0] = '\0';
-    r = fl_sync_dir(to_dir_fd);
+    int r = fl_sync_dir(to_dir_fd);
     if (r < 0)
-        unlinkat(to_dir_fd, to_name, 0);
+        undo(temp, to_dir_fd, to_name, replace && named == 1);
     return r;
 }
 

@@ -176,8 +176,9 @@ struct fl_recording {
 int fl_store_trace_merge(struct fl_store *store, const char *name,
                          const struct fl_recording *recordings, unsigned count, bool replace,
                          struct fl_error *ret_error);
-// The trace of an image as one recording, whatever content it was recorded of: to be merged into
-// the trace of another, say. Free with fl_recording_free. -ENOENT, -EBADMSG, -EPROTONOSUPPORT.
+// The trace of an image as one recording, in the order of touch and whatever content it was
+// recorded of: to be merged into the trace of another, say. Free with fl_recording_free. -ENOENT,
+// -EBADMSG, -EPROTONOSUPPORT.
 int fl_store_trace_read(struct fl_store *store, const char *name,
                         struct fl_recording *ret_recording, struct fl_error *ret_error);
 void fl_recording_free(struct fl_recording *recording);

@@ -16,7 +16,7 @@ static const char help[] =
     "       faultline trace rm [--store DIR] IMAGE\n\n"
     "Shows or removes the trace of an image: the recorded order in which its pages are first\n"
     "touched after a restore, by which they are read and installed ahead.\n\n" STORE_HELP
-    "  --json          as JSON, with all pages in the order of replay\n"
+    "  --json          as JSON, with all pages in the order of touch\n"
     "  --svg FILE      write a picture of which parts of memory were touched when\n";
 
 struct arguments {
@@ -69,14 +69,12 @@ static int open_shown(const struct arguments *args, struct shown *shown)
 
 enum field { PAGE, MS, SEEN };
 
-static json_t *column(const struct fl_trace *trace, enum field field)
+static json_t *column(const struct fl_recording *order, enum field field)
 {
-    const struct fl_trace_entry *entries = fl_trace_entries(trace);
     json_t *array = json_array();
-    for (uint64_t i = 0; array && i < fl_trace_count(trace); i++) {
-        uint64_t number = field == PAGE ? entries[i].page
-                          : field == MS ? entries[i].ms
-                                        : entries[i].seen;
+    for (uint64_t i = 0; array && i < order->count; i++) {
+        const struct fl_trace_entry *entry = &order->entries[i];
+        uint64_t number = field == PAGE ? entry->page : field == MS ? entry->ms : entry->seen;
         json_array_append_new(array, json_integer((json_int_t)number));
     }
     return array;
@@ -87,20 +85,40 @@ static double stretch_mean(const struct trace_report *report)
     return (double)report->pages / (double)report->stretches;
 }
 
-static int print_json(const char *name, const struct trace_report *report,
-                      const struct fl_trace *trace)
+static json_t *figures_json(const char *name, const struct trace_report *report)
 {
-    return store_print_json(
-        "trace",
-        json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:f,s:I},s:o,s:o,s:o}", "name",
-                  name, "image_pages", (json_int_t)report->image_pages, "pages",
-                  (json_int_t)report->pages, "zero_pages", (json_int_t)report->zero_pages, "runs",
-                  (json_int_t)report->runs, "seen_in_all", (json_int_t)report->seen_in_all,
-                  "seen_in_most", (json_int_t)report->seen_in_most, "first_ms",
-                  (json_int_t)report->first_ms, "half_ms", (json_int_t)report->half_ms, "last_ms",
-                  (json_int_t)report->last_ms, "stretches", "count", (json_int_t)report->stretches,
-                  "mean", stretch_mean(report), "max", (json_int_t)report->longest, "order",
-                  column(trace, PAGE), "ms", column(trace, MS), "seen", column(trace, SEEN)));
+    return json_pack(
+        "{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:f,s:I}}", "name", name, "image_pages",
+        (json_int_t)report->image_pages, "pages", (json_int_t)report->pages, "zero_pages",
+        (json_int_t)report->zero_pages, "runs", (json_int_t)report->runs, "seen_in_all",
+        (json_int_t)report->seen_in_all, "seen_in_most", (json_int_t)report->seen_in_most,
+        "first_ms", (json_int_t)report->first_ms, "half_ms", (json_int_t)report->half_ms, "last_ms",
+        (json_int_t)report->last_ms, "stretches", "count", (json_int_t)report->stretches, "mean",
+        stretch_mean(report), "max", (json_int_t)report->longest);
+}
+
+// Here the pages are in the order of touch: that of replay is made for reading and installing.
+static int print_json(const struct arguments *args, const struct trace_report *report)
+{
+    struct fl_recording order = {.count = 0};
+    struct fl_error error;
+    struct fl_store *store = store_open_or_say("trace", store_dir(args->store), false);
+    if (!store)
+        return EXIT_FAILED;
+    int r = fl_store_trace_read(store, args->image, &order, &error);
+    fl_store_close(store);
+    if (r < 0)
+        return cli_fail("trace", "%s", error.text);
+    json_t *object = figures_json(args->image, report);
+    json_t *columns = json_pack("{s:o,s:o,s:o}", "order", column(&order, PAGE), "ms",
+                                column(&order, MS), "seen", column(&order, SEEN));
+    fl_recording_free(&order);
+    if (!object || !columns || json_object_update(object, columns) < 0) {
+        json_decref(object);
+        object = NULL;
+    }
+    json_decref(columns);
+    return store_print_json("trace", object);
 }
 
 static void print_text(const char *name, const struct trace_report *report)
@@ -148,7 +166,7 @@ static int print_shown(const struct arguments *args, const struct shown *shown)
     if (status != EXIT_DONE)
         return status;
     if (args->json)
-        return print_json(args->image, &report, shown->trace);
+        return print_json(args, &report);
     print_text(args->image, &report);
     return EXIT_DONE;
 }

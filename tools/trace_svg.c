@@ -11,7 +11,7 @@
 #include "tools/trace_report.h"
 
 enum {
-    WIDTH = 1120,
+    WIDTH = 1150,
     HEIGHT = 660,
     LEFT = 90,
     TOP = 70,
@@ -28,7 +28,7 @@ enum {
 };
 
 static const char *const colours[COLOURS] = {"#f2b950", "#ee7b3c", "#cf4258", "#85366d", "#2b2450"};
-static const char *const opacities[DENSITIES] = {"0.45", "0.7", "1"};
+static const char *const opacities[DENSITIES] = {"0.5", "0.75", "1"};
 static const char *const density_names[DENSITIES] = {"less than a tenth", "less than a half",
                                                      "half or more"};
 
@@ -189,25 +189,30 @@ static void swatch(FILE *out, int y, const char *colour, const char *opacity, co
     text(out, LEGEND + 22, y, "start", what);
 }
 
+static void draw_seen(const struct picture *picture, int *y)
+{
+    char what[64];
+    if (picture->report->runs == 1) {
+        text(picture->out, LEGEND, *y, "start", "of one recording");
+        return;
+    }
+    snprintf(what, sizeof(what), "in how many of the %" PRIu32, picture->report->runs);
+    text(picture->out, LEGEND, *y, "start", what);
+    text(picture->out, LEGEND, *y += 18, "start", "recordings");
+    for (int colour = COLOURS - 1; colour >= 0; colour--) {
+        snprintf(what, sizeof(what), "%d to %d %%", colour * 100 / COLOURS,
+                 (colour + 1) * 100 / COLOURS);
+        swatch(picture->out, *y += 22, colours[colour], "1", what);
+    }
+}
+
 static void draw_legend(const struct picture *picture)
 {
     int y = TOP + 12;
     char what[64];
-    text(picture->out, LEGEND, y, "start", "in how many of the");
-    snprintf(what, sizeof(what), "%" PRIu32 " recording%s", picture->report->runs,
-             cli_s(picture->report->runs));
-    text(picture->out, LEGEND, y += 18, "start", what);
-    for (int colour = COLOURS - 1; colour >= 0; colour--) {
-        // With few recordings not every colour can occur.
-        if (picture->report->runs == 1 && colour < COLOURS - 1)
-            break;
-        snprintf(what, sizeof(what), "%d to %d %%", colour * 100 / COLOURS,
-                 (colour + 1) * 100 / COLOURS);
-        swatch(picture->out, y += 22, colours[colour], "1",
-               picture->report->runs == 1 ? "in it" : what);
-    }
-    text(picture->out, LEGEND, y += 40, "start", "how much of the");
-    snprintf(what, sizeof(what), "cell's %.4g pages", picture->row_pages);
+    draw_seen(picture, &y);
+    text(picture->out, LEGEND, y += 40, "start", "share touched of the");
+    snprintf(what, sizeof(what), "cell's %.0f pages", picture->row_pages);
     text(picture->out, LEGEND, y += 18, "start", what);
     for (int density = DENSITIES - 1; density >= 0; density--)
         swatch(picture->out, y += 22, colours[COLOURS - 1], opacities[density],

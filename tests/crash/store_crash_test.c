@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The packer and the collector are killed before each call that changes a file, one call a round,
-// until a round goes through; and each of these calls fails in turn for want of space. After each
-// round: the store opens, what was published is intact, the work can be done again, and gc leaves
-// nothing over.
+// The packer, the collector, and who records traces and lays images out by them, are killed before
+// each call that changes a file, one call a round, until a round goes through; and each of these
+// calls fails in turn for want of space. After each round: the store opens, what was published is
+// intact, the work can be done again, and gc leaves nothing over.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -66,6 +66,30 @@ static int run_pack(const char *store, const char *name, const char *memory, lon
     // One thread, so that a call's number is the same call in each round.
     const char *const argv[] = {faultline(), "pack",      "--store", store,  "--name",
                                 name,        "--threads", "1",       memory, NULL};
+    return run(argv, at, error);
+}
+
+enum { TRACED = 70 };
+
+// The trace that the base has: TRACED pages, the last first.
+static void write_recording(const char *path, int step)
+{
+    FILE *file = fopen(path, "we");
+    cr_assert(file);
+    for (int page = TRACED - 1; page >= 0; page--)
+        fprintf(file, "%d %d\n", page * step, TRACED - page);
+    fclose(file);
+}
+
+static int run_record(const char *store, const char *recording, long at, int error)
+{
+    const char *const argv[] = {RECORD_TRACE, store, "first", recording, NULL};
+    return run(argv, at, error);
+}
+
+static int run_optimize(long at, int error)
+{
+    const char *const argv[] = {faultline(), "optimize", "--store", space.store, "first", NULL};
     return run(argv, at, error);
 }
 
@@ -271,4 +295,145 @@ Test(crash, unpack_without_space_from_each_call_on)
     cr_assert_gt(round, 3);
     cr_assert_lt(round, ROUNDS_MAX);
     cr_assert(same_files(space.memory, space.output));
+}
+
+// The recordings that the trace is merged from; 0: there is no trace.
+static uint32_t trace_runs(long round)
+{
+    struct fl_trace *trace = NULL;
+    int r = open_trace(space.store, "first", &trace);
+    if (r == -ENOENT)
+        return 0;
+    cr_assert_eq(r, 0, "round %ld", round);
+    uint32_t runs = fl_trace_runs(trace);
+    cr_assert_geq(fl_trace_count(trace), TRACED, "round %ld", round);
+    fl_trace_unref(trace);
+    return runs;
+}
+
+// The first trace of a store and one that is merged into another: the old one is there or the new
+// one, whole, and recording again is all it takes.
+static void kill_recording(uint32_t runs)
+{
+    char recording[160];
+    long round = 1;
+    snprintf(recording, sizeof(recording), "%s/recording", space.dir);
+    write_recording(recording, 3);
+    for (; round < ROUNDS_MAX; round++) {
+        copy_base();
+        int status = run_record(space.store, recording, round, 0);
+        uint32_t after = trace_runs(round);
+        cr_assert(after == runs || after == runs + 1, "round %ld: %u", round, after);
+        if (!was_killed(status)) {
+            cr_assert_eq(status, 0, "round %ld", round);
+            cr_assert_eq(after, runs + 1, "round %ld", round);
+            break;
+        }
+        cr_assert_eq(run_record(space.store, recording, 0, 0), 0, "round %ld", round);
+        cr_assert_eq(trace_runs(round), after + 1, "round %ld", round);
+        expect_clean(round, 1);
+        expect_image("first", space.memory, round);
+    }
+    cr_assert_gt(round, 4);
+    cr_assert_lt(round, ROUNDS_MAX);
+}
+
+Test(crash, first_recording_killed_before_each_call)
+{
+    kill_recording(0);
+}
+
+static void record_base(void)
+{
+    char recording[160];
+    snprintf(recording, sizeof(recording), "%s/recording", space.dir);
+    write_recording(recording, 1);
+    cr_assert_eq(run_record(base, recording, 0, 0), 0);
+}
+
+Test(crash, merging_killed_before_each_call)
+{
+    record_base();
+    kill_recording(1);
+}
+
+Test(crash, recording_without_space_from_each_call_on)
+{
+    char recording[160];
+    char text[600];
+    long round = 1;
+    record_base();
+    snprintf(recording, sizeof(recording), "%s/recording", space.dir);
+    for (; round < ROUNDS_MAX; round++) {
+        copy_base();
+        int status = run_record(space.store, recording, round, ENOSPC);
+        if (status == 0)
+            break;
+        cr_assert(WIFEXITED(status), "round %ld", round);
+        read_log(text, sizeof(text));
+        cr_assert(strstr(text, strerror(ENOSPC)), "round %ld: %s", round, text);
+        cr_assert_leq(trace_runs(round), 1, "round %ld", round);
+        cr_assert_eq(count_files(space.store, "tmp"), 0, "round %ld", round);
+        expect_clean(round, 1);
+    }
+    cr_assert_gt(round, 3);
+    cr_assert_lt(round, ROUNDS_MAX);
+}
+
+// The old layout or the new one, and the trace is of both.
+static void expect_laid_out(long round)
+{
+    uint64_t bad;
+    cr_assert_eq(verify_store(space.store, &bad), 0, "round %ld", round);
+    cr_assert_eq(bad, 0, "round %ld", round);
+    expect_image("first", space.memory, round);
+    cr_assert_eq(trace_runs(round), 1, "round %ld", round);
+    cr_assert_eq(run_optimize(0, 0), 0, "round %ld", round);
+    expect_clean(round, 2);
+    expect_image("first", space.memory, round);
+}
+
+Test(crash, optimize_killed_before_each_call)
+{
+    long round = 1;
+    bool published = false;
+    record_base();
+    for (; round < ROUNDS_MAX; round++) {
+        copy_base();
+        int status = run_optimize(round, 0);
+        struct fl_image_detail detail;
+        cr_assert_eq(inspect_image(space.store, "first", &detail), 0, "round %ld", round);
+        published |= detail.info.packs == 2 && was_killed(status);
+        if (!was_killed(status))
+            cr_assert_eq(status, 0, "round %ld", round);
+        expect_laid_out(round);
+        if (!was_killed(status))
+            break;
+    }
+    cr_assert_gt(round, 10);
+    cr_assert_lt(round, ROUNDS_MAX);
+    cr_assert(published, "some rounds were killed after publishing");
+}
+
+Test(crash, optimize_without_space_from_each_call_on)
+{
+    char text[600];
+    long round = 1;
+    record_base();
+    for (; round < ROUNDS_MAX; round++) {
+        copy_base();
+        int status = run_optimize(round, ENOSPC);
+        cr_assert(WIFEXITED(status), "round %ld: status %x", round, status);
+        read_log(text, sizeof(text));
+        if (status != 0) {
+            cr_assert(strstr(text, strerror(ENOSPC)), "round %ld: %s", round, text);
+            cr_assert_eq(count_files(space.store, "tmp"), 0, "round %ld", round);
+            cr_assert_eq(count_files(space.store, "packs"), 1, "round %ld", round);
+        }
+        expect_laid_out(round);
+        if (status == 0 && !strstr(text, "the store's index could not be"))
+            break;
+    }
+    cr_assert_gt(round, 8);
+    cr_assert_lt(round, ROUNDS_MAX);
 }

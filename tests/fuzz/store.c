@@ -37,10 +37,12 @@ struct target {
     char store[2 * TEST_PATH];
     struct file image;
     struct file pack;
+    struct file trace;
 };
 
 struct tally {
     uint64_t refused;    // the image could not be opened
+    uint64_t traceless;  // the trace could not
     uint64_t unreadable; // a frame could not be read
     uint64_t right;
 };
@@ -86,6 +88,20 @@ static void save(const char *path, const uint8_t *bytes, size_t used)
     close(fd);
 }
 
+// Two recordings: every second page from the end, every third from the start.
+static void make_trace(const struct target *target)
+{
+    struct fl_trace_entry back[PAGES / 2];
+    struct fl_trace_entry forth[PAGES / 3];
+    for (uint32_t i = 0; i < PAGES / 2; i++)
+        back[i] = (struct fl_trace_entry){.page = PAGES - 1 - 2 * i, .ms = i};
+    for (uint32_t i = 0; i < PAGES / 3; i++)
+        forth[i] = (struct fl_trace_entry){.page = 3 * i, .ms = 2 * i};
+    const struct fl_recording both[] = {{.entries = back, .count = PAGES / 2},
+                                        {.entries = forth, .count = PAGES / 3}};
+    need(merge_trace(target->store, "image", both, 2, false) == 0, "recorded");
+}
+
 static void make(struct target *target)
 {
     temp_make(&target->temp);
@@ -93,8 +109,10 @@ static void make(struct target *target)
     snprintf(target->store, sizeof(target->store), "%s", temp_path(&target->temp, "store"));
     memory_make(&target->memory, memory, (uint64_t)PAGES * PAGE - 100, 3);
     need(pack_file(target->store, "image", memory, NULL) == 0, "packed");
+    make_trace(target);
     load(&target->temp, "store/images/image.img", &target->image);
     load(&target->temp, "store/packs/*.pack", &target->pack);
+    load(&target->temp, "store/traces/image.trace", &target->trace);
 }
 
 static void destroy(struct target *target)
@@ -105,6 +123,8 @@ static void destroy(struct target *target)
     free(target->image.bytes);
     free(target->pack.good);
     free(target->pack.bytes);
+    free(target->trace.good);
+    free(target->trace.bytes);
 }
 
 // --- mutation ---
@@ -223,6 +243,20 @@ static void sign_pack(struct file *file)
     memcpy(end, &footer, sizeof(footer));
 }
 
+static void sign_trace(struct file *file)
+{
+    struct fl_disk_trace_header header;
+    if (!inside(file, 0, 1, sizeof(header)))
+        return;
+    memcpy(&header, file->bytes, sizeof(header));
+    size_t size = sizeof(struct fl_disk_trace_entry);
+    if (inside(file, sizeof(header), header.count, size))
+        header.entries_checksum =
+            XXH3_64bits(file->bytes + sizeof(header), (size_t)header.count * size);
+    header.checksum = XXH3_64bits(&header, offsetof(struct fl_disk_trace_header, checksum));
+    memcpy(file->bytes, &header, sizeof(header));
+}
+
 // --- reading ---
 
 // One run; false if its frame cannot be read. A buffer of exactly a frame: AddressSanitizer sees
@@ -268,6 +302,34 @@ static void read_image(const struct target *target, const struct fl_image *image
     tally->unreadable += !whole;
 }
 
+// Each page at most once and within the image, by no more recordings than there are.
+static void read_entries(const struct fl_image *image, const struct fl_trace *trace)
+{
+    const struct fl_trace_entry *entries = fl_trace_entries(trace);
+    uint64_t count = fl_trace_count(trace);
+    need(count >= 1 && count <= fl_image_pages(image), "entries are within bounds");
+    bool *had = calloc(fl_image_pages(image), sizeof(*had));
+    need(had, "memory");
+    for (uint64_t i = 0; i < count; i++) {
+        need(entries[i].page < fl_image_pages(image) && !had[entries[i].page], "a page, once");
+        need(entries[i].seen >= 1 && entries[i].seen <= fl_trace_runs(trace), "seen is right");
+        had[entries[i].page] = true;
+    }
+    free(had);
+}
+
+static void check_trace(struct fl_reader *reader, const struct fl_image *image, struct tally *tally)
+{
+    struct fl_trace *trace = NULL;
+    int error = fl_trace_open(reader, image, &trace);
+    need(error <= 0, "an errno");
+    if (error)
+        tally->traceless++;
+    else
+        read_entries(image, trace);
+    fl_trace_unref(trace);
+}
+
 static void read_store(const struct target *target, bool as_packed, struct tally *tally)
 {
     struct fl_reader *reader = NULL;
@@ -279,6 +341,8 @@ static void read_store(const struct target *target, bool as_packed, struct tally
         tally->refused++;
     else
         read_image(target, image, as_packed, tally);
+    if (!error)
+        check_trace(reader, image, tally);
     fl_image_unref(image);
     fl_reader_close(reader);
 }
@@ -286,7 +350,8 @@ static void read_store(const struct target *target, bool as_packed, struct tally
 static void once(struct target *target, uint64_t seed, struct tally *tally)
 {
     uint64_t state = seed;
-    struct file *file = random_next(&state) % 2 ? &target->image : &target->pack;
+    struct file *const files[] = {&target->image, &target->pack, &target->trace};
+    struct file *file = files[random_next(&state) % 3];
     bool sign = random_next(&state) % 2;
     uint64_t changes = 1 + random_next(&state) % CHANGES_MAX;
     memcpy(file->bytes, file->good, file->good_bytes);
@@ -295,8 +360,10 @@ static void once(struct target *target, uint64_t seed, struct tally *tally)
         change(&state, file);
     if (sign && file == &target->image)
         sign_image(file);
-    else if (sign)
+    else if (sign && file == &target->pack)
         sign_pack(file);
+    else if (sign)
+        sign_trace(file);
     save(file->path, file->bytes, file->used);
     read_store(target, !sign, tally);
     save(file->path, file->good, file->good_bytes);
@@ -311,15 +378,17 @@ int main(int argc, char **argv)
     printf("%" PRIu64 " iterations from seed %" PRIu64 "\n", iterations, seed);
     make(&target);
     read_store(&target, true, &tally);
-    need(tally.right == 1, "the store is right before it is changed");
+    need(tally.right == 1 && tally.traceless == 0, "the store is right before it is changed");
     for (uint64_t i = 0; i < iterations; i++) {
         current = seed + i;
         once(&target, current, &tally);
     }
     destroy(&target);
-    printf("%" PRIu64 " refused, %" PRIu64 " with frames that cannot be read, %" PRIu64 " right\n",
-           tally.refused, tally.unreadable, tally.right);
-    need(iterations < 1000 || (tally.refused && tally.unreadable && tally.right > 1),
+    printf("%" PRIu64 " refused, %" PRIu64 " with frames that cannot be read, %" PRIu64
+           " with a trace that cannot be, %" PRIu64 " right\n",
+           tally.refused, tally.unreadable, tally.traceless, tally.right);
+    need(iterations < 1000 ||
+             (tally.refused && tally.unreadable && tally.traceless && tally.right > 1),
          "every outcome occurs");
     return 0;
 }

@@ -361,3 +361,21 @@ Test(store, two_processes_pack_into_one_store_while_a_third_collects)
     }
     expect_good();
 }
+
+// A file gives way to an unpacked image if it has to, a directory never.
+Test(store, a_directory_does_not_give_way_to_a_file)
+{
+    uint64_t state = test_seed();
+    cr_assert_eq(make_memory(space.memory, 50000, &state), 0);
+    cr_assert_eq(pack_file(space.store, "one", space.memory, NULL), 0);
+    int r = mkdir(space.output, 0700);
+    cr_assert_eq(r, 0);
+    cr_assert_eq(unpack_file(space.store, "one", space.output), -EISDIR);
+    cr_assert_eq(count_files(space.output, "."), 0);
+    r = rmdir(space.output);
+    cr_assert_eq(r, 0);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(unpack_file(space.store, "one", space.output), 0);
+    cr_assert(same_files(space.memory, space.output));
+    cr_assert_eq(count_files(space.dir, "."), 3, "the store, the memory and the output");
+}

@@ -330,6 +330,17 @@ int remove_trace(const char *store, const char *name)
     return complain(r, &error);
 }
 
+int read_trace(const char *store, const char *name, struct fl_recording *ret_recording)
+{
+    struct fl_store *open_store = NULL;
+    struct fl_error error;
+    int r = fl_store_open(store, false, &open_store, &error);
+    if (r == 0)
+        r = fl_store_trace_read(open_store, name, ret_recording, &error);
+    fl_store_close(open_store);
+    return complain(r, &error);
+}
+
 int open_trace(const char *store, const char *name, struct fl_trace **ret_trace)
 {
     struct fl_reader *reader;

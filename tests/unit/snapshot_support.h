@@ -54,6 +54,7 @@ int inspect_image(const char *store, const char *name, struct fl_image_detail *r
 int merge_trace(const char *store, const char *name, const struct fl_recording *recordings,
                 unsigned count, bool replace);
 int remove_trace(const char *store, const char *name);
+int read_trace(const char *store, const char *name, struct fl_recording *ret_recording);
 // As the engine does.
 int open_trace(const char *store, const char *name, struct fl_trace **ret_trace);
 

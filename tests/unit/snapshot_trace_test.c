@@ -47,6 +47,22 @@ static struct fl_trace *the_trace(void)
     return trace;
 }
 
+// The entries as they were merged; who replays has them in windows.
+static struct fl_recording the_order(void)
+{
+    struct fl_recording order = {.count = 0};
+    cr_assert_eq(read_trace(space.store, "image", &order), 0);
+    return order;
+}
+
+static uint32_t the_runs(void)
+{
+    struct fl_trace *trace = the_trace();
+    uint32_t runs = fl_trace_runs(trace);
+    fl_trace_unref(trace);
+    return runs;
+}
+
 // A recording with room for each page twice.
 struct touches {
     struct fl_trace_entry entries[2 * PAGES];
@@ -75,11 +91,11 @@ static struct touches touches_of(const uint64_t *pages, uint64_t count)
 
 static void expect_pages(const uint64_t *pages, uint64_t count)
 {
-    struct fl_trace *trace = the_trace();
-    cr_assert_eq(fl_trace_count(trace), count);
+    struct fl_recording order = the_order();
+    cr_assert_eq(order.count, count);
     for (uint64_t i = 0; i < count; i++)
-        cr_assert_eq(fl_trace_entries(trace)[i].page, pages[i], "entry %lu", i);
-    fl_trace_unref(trace);
+        cr_assert_eq(order.entries[i].page, pages[i], "entry %lu", i);
+    fl_recording_free(&order);
 }
 
 #define COUNT(ARRAY) (sizeof(ARRAY) / sizeof((ARRAY)[0]))
@@ -114,13 +130,15 @@ Test(trace, one_recording_comes_back_as_it_was)
     struct fl_recording one = recording(&touches);
     struct fl_image_detail detail;
     cr_assert_eq(merge(&one, 1, false), 0);
-    struct fl_trace *trace = the_trace();
-    cr_assert_eq(fl_trace_runs(trace), 1);
+    struct fl_recording order = the_order();
     for (uint64_t i = 0; i < COUNT(pages); i++) {
-        cr_assert_eq(fl_trace_entries(trace)[i].ms, 10 * i);
-        cr_assert_eq(fl_trace_entries(trace)[i].seen, 1);
+        cr_assert_eq(order.entries[i].ms, 10 * i);
+        cr_assert_eq(order.entries[i].seen, 1);
     }
+    fl_recording_free(&order);
+    struct fl_trace *trace = the_trace();
     fl_trace_unref(fl_trace_ref(trace));
+    cr_assert_eq(fl_trace_count(trace), COUNT(pages));
     fl_trace_unref(trace);
     expect_pages(pages, COUNT(pages));
     cr_assert_eq(inspect_image(space.store, "image", &detail), 0);
@@ -138,10 +156,10 @@ Test(trace, a_page_counts_where_it_was_touched_first)
     struct fl_recording one = recording(&touches);
     cr_assert_eq(merge(&one, 1, false), 0);
     expect_pages(once, COUNT(once));
-    struct fl_trace *trace = the_trace();
-    cr_assert_eq(fl_trace_entries(trace)[0].ms, 0);
-    cr_assert_eq(fl_trace_entries(trace)[0].seen, 1);
-    fl_trace_unref(trace);
+    struct fl_recording order = the_order();
+    cr_assert_eq(order.entries[0].ms, 0);
+    cr_assert_eq(order.entries[0].seen, 1);
+    fl_recording_free(&order);
 }
 
 Test(trace, what_more_recordings_have_comes_first)
@@ -155,14 +173,13 @@ Test(trace, what_more_recordings_have_comes_first)
     struct fl_recording all[] = {recording(&touches[0]), recording(&touches[1]),
                                  recording(&touches[2])};
     cr_assert_eq(merge(all, 3, false), 0);
-    struct fl_trace *trace = the_trace();
-    cr_assert_eq(fl_trace_runs(trace), 3);
-    cr_assert_eq(fl_trace_entries(trace)[0].page, 3);
-    cr_assert_eq(fl_trace_entries(trace)[0].seen, 3);
-    cr_assert_eq(fl_trace_entries(trace)[0].ms, (20 + 10 + 0) / 3);
-    cr_assert_eq(fl_trace_entries(trace)[1].page, 2);
-    cr_assert_eq(fl_trace_entries(trace)[1].seen, 2);
-    fl_trace_unref(trace);
+    cr_assert_eq(the_runs(), 3);
+    struct fl_recording order = the_order();
+    cr_assert_eq(order.entries[0].seen, 3);
+    cr_assert_eq(order.entries[0].ms, (20 + 10 + 0) / 3);
+    cr_assert_eq(order.entries[1].seen, 2);
+    cr_assert_eq(order.entries[2].seen, 1);
+    fl_recording_free(&order);
     expect_pages(merged, COUNT(merged));
 }
 
@@ -177,11 +194,11 @@ Test(trace, a_longer_recording_weighs_no_more)
     touch(&touches[1], 251);
     struct fl_recording both[] = {recording(&touches[0]), recording(&touches[1])};
     cr_assert_eq(merge(both, 2, false), 0);
-    struct fl_trace *trace = the_trace();
-    cr_assert_eq(fl_trace_count(trace), 100);
-    cr_assert_eq(fl_trace_entries(trace)[0].page, 250); // means: (30 % + 0 %) / 2
-    cr_assert_eq(fl_trace_entries(trace)[1].page, 251); // (10 % + 50 %) / 2
-    fl_trace_unref(trace);
+    struct fl_recording order = the_order();
+    cr_assert_eq(order.count, 100);
+    cr_assert_eq(order.entries[0].page, 250); // means: (30 % + 0 %) / 2
+    cr_assert_eq(order.entries[1].page, 251); // (10 % + 50 %) / 2
+    fl_recording_free(&order);
 }
 
 static void random_touches(struct touches *touches, uint64_t *state)
@@ -244,17 +261,17 @@ static void expect_model(const struct touches *touches)
         for (int page = 0; page < PAGES; page++)
             seen[page] += had[page];
     }
-    struct fl_trace *trace = the_trace();
-    const struct fl_trace_entry *entries = fl_trace_entries(trace);
+    struct fl_recording order = the_order();
+    const struct fl_trace_entry *entries = order.entries;
     for (int page = 0; page < PAGES; page++)
         pages += seen[page] > 0;
-    cr_assert_eq(fl_trace_count(trace), pages);
+    cr_assert_eq(order.count, pages);
     for (uint64_t i = 0; i < pages; i++) {
         cr_assert_eq(entries[i].seen, seen[entries[i].page]);
         seen[entries[i].page] = 0; // at most once
         cr_assert(i == 0 || entries[i - 1].seen >= entries[i].seen);
     }
-    fl_trace_unref(trace);
+    fl_recording_free(&order);
 }
 
 Test(trace, every_page_once_with_its_number_of_recordings)
@@ -269,6 +286,29 @@ Test(trace, every_page_once_with_its_number_of_recordings)
         }
         expect_model(touches);
     }
+}
+
+// Who replays has the same pages; each FL_TRACE_WINDOW of the order comes by page.
+Test(trace, replay_goes_by_page_within_a_window)
+{
+    enum { MANY = 2 * FL_TRACE_WINDOW + 100 };
+    struct fl_trace_entry *touches = calloc(MANY, sizeof(*touches));
+    cr_assert_eq(make_pages(space.memory, 1, MANY), 0);
+    cr_assert_eq(pack_file(space.store, "large", space.memory, NULL), 0);
+    for (uint32_t i = 0; i < MANY; i++)
+        touches[i] = (struct fl_trace_entry){.page = (uint64_t)i * 1001 % MANY, .ms = i};
+    const struct fl_recording one = {.entries = touches, .count = MANY};
+    struct fl_trace *trace;
+    cr_assert_eq(merge_trace(space.store, "large", &one, 1, false), 0);
+    cr_assert_eq(open_trace(space.store, "large", &trace), 0);
+    cr_assert_eq(fl_trace_count(trace), MANY, "1001 and MANY have no common divisor");
+    for (uint32_t i = 0; i < MANY; i++) {
+        const struct fl_trace_entry *entry = &fl_trace_entries(trace)[i];
+        cr_assert_eq(entry->ms / FL_TRACE_WINDOW, i / FL_TRACE_WINDOW);
+        cr_assert(i % FL_TRACE_WINDOW == 0 || entry[-1].page < entry->page);
+    }
+    fl_trace_unref(trace);
+    free(touches);
 }
 
 Test(trace, replace_forgets_what_was_there)
@@ -307,9 +347,7 @@ Test(trace, an_empty_recording_counts_for_nothing)
     struct touches touches[] = {touches_of(pages, 1), {.count = 0}};
     struct fl_recording both[] = {recording(&touches[0]), recording(&touches[1])};
     cr_assert_eq(merge(both, 2, false), 0);
-    struct fl_trace *trace = the_trace();
-    cr_assert_eq(fl_trace_runs(trace), 1);
-    fl_trace_unref(trace);
+    cr_assert_eq(the_runs(), 1);
 }
 
 static void make_trace(void)
@@ -364,9 +402,7 @@ Test(trace, a_stale_one_gives_way_to_what_is_recorded_next)
     make_trace();
     replace_image(5000);
     make_trace();
-    struct fl_trace *trace = the_trace();
-    cr_assert_eq(fl_trace_runs(trace), 1);
-    fl_trace_unref(trace);
+    cr_assert_eq(the_runs(), 1);
 }
 
 Test(trace, it_goes_with_the_image)
@@ -427,9 +463,9 @@ Test(trace, of_several_who_merge_at_a_time_none_is_lost)
         cr_assert_eq(waitpid(pids[i], &status, 0), pids[i]);
         cr_assert_eq(status, 0);
     }
-    struct fl_trace *trace = the_trace();
-    cr_assert_eq(fl_trace_runs(trace), PROCESSES * MERGES);
-    cr_assert_eq(fl_trace_count(trace), PROCESSES + PROCESSES * MERGES);
-    cr_assert_eq(fl_trace_entries(trace)[PROCESSES - 1].seen, MERGES);
-    fl_trace_unref(trace);
+    struct fl_recording order = the_order();
+    cr_assert_eq(the_runs(), PROCESSES * MERGES);
+    cr_assert_eq(order.count, PROCESSES + PROCESSES * MERGES);
+    cr_assert_eq(order.entries[PROCESSES - 1].seen, MERGES);
+    fl_recording_free(&order);
 }

@@ -84,7 +84,7 @@ static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_stat
     vm->page_shift = state->layout.pages > 0 ? state->layout.page_shift : FL_PAGE_SHIFT;
     vm->on_error = state->flags & FL_VM_STATE_KILL ? FL_ON_ERROR_KILL : FL_ON_ERROR_POISON;
     fl_parks_init(&vm->parks);
-    fl_fill_init(&vm->fill);
+    fl_fill_init(vm);
     vm->watch_faults = (struct fl_watch){FL_WATCH_FAULTS, vm};
     vm->watch_exit = (struct fl_watch){FL_WATCH_EXIT, vm};
     vm->watch_socket = (struct fl_watch){FL_WATCH_SOCKET, vm};
@@ -177,6 +177,8 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     vm->image = image;
     vm->state->image_record = fl_images_keep(engine->images, image);
     vm->state->connection = connection;
+    if (!engine->options.populate)
+        vm->touches = fl_recordings_begin(&engine->recordings, vm->id, image, layout);
     FL_POINT("image_kept");
     engine->attached++;
     publish(engine, vm);
@@ -185,9 +187,9 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     FL_POINT("vm_kept");
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
-           " page_size=%" PRIu64,
+           " page_size=%" PRIu64 "%s",
            vm->id, vm->state->image, pid, layout->regions, layout->pages << layout->page_shift,
-           fl_vm_page_bytes(vm));
+           fl_vm_page_bytes(vm), fl_vm_lazy(vm) ? " recorded=yes" : "");
     fl_worker_attach(choose(engine), vm);
     return 0;
 }

@@ -43,4 +43,13 @@ enum MHD_Result fl_control_post_listener(struct fl_server *server, struct MHD_Co
 enum MHD_Result fl_control_delete_listener(struct fl_server *server, struct MHD_Connection *client,
                                            const struct fl_request *request);
 
+// --- /v1/recordings ---
+
+enum MHD_Result fl_control_get_recordings(struct fl_server *server, struct MHD_Connection *client,
+                                          const struct fl_request *request);
+enum MHD_Result fl_control_post_recording(struct fl_server *server, struct MHD_Connection *client,
+                                          const struct fl_request *request);
+enum MHD_Result fl_control_delete_recording(struct fl_server *server, struct MHD_Connection *client,
+                                            const struct fl_request *request);
+
 #endif

@@ -11,6 +11,7 @@
 
 #include "engine/mailbox.h"
 #include "engine/rcu.h"
+#include "engine/recordings.h"
 
 struct fl_cache;
 struct fl_images;
@@ -61,6 +62,7 @@ struct fl_engine {
     uint64_t oldest_wait_ns; // control thread: of a fault for storage, at the last heartbeat
     uint64_t refused;        // control thread
     uint64_t attached;
+    struct fl_recordings recordings; // control thread
 };
 
 // The calling thread becomes the control thread: it is registered with RCU until fl_engine_stop().

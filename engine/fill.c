@@ -3,9 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
-
-#include <urcu/compiler.h>
 
 #include "engine/bitmap.h"
 #include "engine/clock.h"
@@ -22,13 +19,13 @@ enum {
     AHEAD_PAGES = 512, // how far ahead frames are asked for
     HUGE_AT_ONCE = 4,  // huge pages in the making
 };
-#define PAUSE (100 * FL_NS_PER_US)
-#define LONG_PAUSE (10 * FL_NS_PER_MS) // memory is short
 
-void fl_fill_init(struct fl_fill *fill)
+static bool slice(struct fl_worker *worker, struct fl_vm *vm);
+
+void fl_fill_init(struct fl_vm *vm)
 {
-    *fill = (struct fl_fill){.goal = FL_FILL_NONE};
-    CDS_INIT_LIST_HEAD(&fill->in_worker);
+    vm->fill = (struct fl_fill){.goal = FL_FILL_NONE};
+    fl_task_init(&vm->fill.task, vm, slice);
 }
 
 void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal goal)
@@ -36,21 +33,13 @@ void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal
     struct fl_fill *fill = &vm->fill;
     if (fill->goal != FL_FILL_NONE && (fill->goal == goal || goal == FL_FILL_NONE))
         return;
+    fl_touches_end(worker, vm);
     if (fill->goal == FL_FILL_NONE || fill->next == vm->state->layout.pages)
         fill->begun_ns = worker->now;
     fill->goal = goal;
     fill->next = 0;
     fill->ahead = 0;
-    if (cds_list_empty(&fill->in_worker))
-        cds_list_add_tail(&fill->in_worker, &worker->fills);
-}
-
-void fl_fill_abandon(struct fl_vm *vm)
-{
-    cds_list_del_init(&vm->fill.in_worker);
-    if (vm->fill.wait)
-        vm->fill.wait->vm = NULL;
-    vm->fill.wait = NULL;
+    fl_task_start(worker, &fill->task);
 }
 
 // The frame could not be read: so the pages that wait for it here fail, each by the VM's policy.
@@ -67,17 +56,10 @@ static void fail_page(struct fl_worker *worker, struct fl_vm *vm, int error)
     fill->next++;
 }
 
-static void frame_came(void *owner, struct fl_mail *mail)
+static void frame_came(struct fl_worker *worker, struct fl_vm *vm, int error)
 {
-    struct fl_fill_wait *wait = caa_container_of(mail, struct fl_fill_wait, waiter.mail);
-    if (wait->waiter.frame)
-        fl_frame_unpin(wait->waiter.frame);
-    if (wait->vm) {
-        wait->vm->fill.wait = NULL;
-        if (wait->waiter.error)
-            fail_page(owner, wait->vm, wait->waiter.error);
-    }
-    free(wait);
+    if (error)
+        fail_page(worker, vm, error);
 }
 
 static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
@@ -99,52 +81,14 @@ static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
     }
 }
 
-static void wait_for(struct fl_worker *worker, struct fl_vm *vm, struct fl_frame_id id)
-{
-    struct fl_frame *frame = NULL;
-    struct fl_fill_wait *wait = calloc(1, sizeof(*wait));
-    if (!wait) {
-        vm->fill.not_before_ns = worker->now + LONG_PAUSE;
-        return;
-    }
-    wait->waiter.mail.deliver = frame_came;
-    wait->waiter.box = &worker->mailbox;
-    wait->worker = worker;
-    wait->vm = vm;
-    int result = fl_cache_want(worker->cache, vm->image, id, &wait->waiter, &frame);
-    if (result == 0) {
-        vm->fill.wait = wait;
-        ask_ahead(worker, vm);
-        return;
-    }
-    if (result == 1)
-        fl_frame_unpin(frame); // it has just come: the next slice finds it
-    else
-        vm->fill.not_before_ns = worker->now + LONG_PAUSE;
-    free(wait);
-}
-
 static void advance(struct fl_worker *worker, struct fl_vm *vm, enum fl_install result,
                     uint64_t pages)
 {
     struct fl_fill *fill = &vm->fill;
-    switch (result) {
-    case FL_INSTALL_DONE:
+    if (fl_task_goes_on(worker, &fill->task, result))
         fill->next += pages;
-        break;
-    case FL_INSTALL_AGAIN:
-        fill->not_before_ns = worker->now + PAUSE;
-        break;
-    case FL_INSTALL_SHORT:
-        fill->not_before_ns = worker->now + LONG_PAUSE;
-        break;
-    case FL_INSTALL_GONE:
-        fl_worker_vm_gone(worker, vm);
-        break;
-    case FL_INSTALL_FAILED:
+    else if (result == FL_INSTALL_FAILED)
         fail_page(worker, vm, -EINVAL);
-        break;
-    }
 }
 
 // [fill->next, end) is neither there nor removed, and within one region.
@@ -165,7 +109,8 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
     }
     const struct fl_frame *frame = fl_cache_lookup(worker->cache, run.id);
     if (!frame) {
-        wait_for(worker, vm, run.id);
+        fl_task_wait_for(worker, &fill->task, run.id, frame_came);
+        ask_ahead(worker, vm);
         return;
     }
     const uint8_t *from = fl_frame_data(frame) + ((size_t)run.slot << FL_PAGE_SHIFT);
@@ -223,8 +168,7 @@ void fl_fill_go_on_releasing(struct fl_worker *worker, struct fl_vm *vm)
 {
     vm->phase = FL_VM_RELEASING;
     vm->fill.unregistered = true;
-    if (cds_list_empty(&vm->fill.in_worker))
-        cds_list_add_tail(&vm->fill.in_worker, &worker->fills);
+    fl_task_start(worker, &vm->fill.task);
 }
 
 // A REMOVE that began before we unregistered still waits for its event to be read: leaving earlier
@@ -234,10 +178,10 @@ static void let_go(struct fl_worker *worker, struct fl_vm *vm)
     while (fl_inbox_turn(worker, vm)) {
     }
     if (fl_uffd_removing(vm->uffd)) {
-        vm->fill.not_before_ns = worker->now + PAUSE;
+        fl_task_pause(worker, &vm->fill.task);
         return;
     }
-    cds_list_del_init(&vm->fill.in_worker);
+    fl_task_end(&vm->fill.task);
     FL_POINT("released");
     fl_log(FL_LOG_INFO, "event=release vm=%" PRIu64 " image=%s", vm->id, vm->state->image);
     fl_worker_vm_gone(worker, vm);
@@ -250,7 +194,7 @@ static void finish(struct fl_worker *worker, struct fl_vm *vm)
         unregister(vm);
         let_go(worker, vm);
     } else {
-        cds_list_del_init(&vm->fill.in_worker);
+        fl_task_end(&vm->fill.task);
     }
 }
 
@@ -259,7 +203,7 @@ static bool slice(struct fl_worker *worker, struct fl_vm *vm)
     struct fl_fill *fill = &vm->fill;
     const struct fl_layout *layout = &vm->state->layout;
     bool huge = vm->page_shift != FL_PAGE_SHIFT;
-    if (fill->wait || fill->not_before_ns > worker->now ||
+    if (fill->task.wait || fill->task.not_before_ns > worker->now ||
         (huge && vm->parks.count >= HUGE_AT_ONCE))
         return false;
     if (fill->unregistered) {
@@ -282,34 +226,4 @@ static bool slice(struct fl_worker *worker, struct fl_vm *vm)
     end = end < fill->next + SLICE_PAGES ? end : fill->next + SLICE_PAGES;
     fill_small(worker, vm, fl_bits_next_set(vm->removed, vm->installed, fill->next, end));
     return true;
-}
-
-bool fl_fill_run(struct fl_worker *worker)
-{
-    struct fl_fill *fill;
-    struct fl_fill *next;
-    cds_list_for_each_entry_safe(fill, next, &worker->fills, in_worker)
-    {
-        struct fl_vm *vm = caa_container_of(fill, struct fl_vm, fill);
-        if (vm->phase == FL_VM_GONE || !slice(worker, vm))
-            continue;
-        if (!cds_list_empty(&fill->in_worker)) { // the others' turn
-            cds_list_del(&fill->in_worker);
-            cds_list_add_tail(&fill->in_worker, &worker->fills);
-        }
-        return true;
-    }
-    return false;
-}
-
-uint64_t fl_fill_next_due(const struct fl_worker *worker)
-{
-    uint64_t due = FL_NEVER;
-    struct fl_fill *fill;
-    cds_list_for_each_entry(fill, &worker->fills, in_worker)
-    {
-        if (!fill->wait && fill->not_before_ns > worker->now && fill->not_before_ns < due)
-            due = fill->not_before_ns;
-    }
-    return due;
 }

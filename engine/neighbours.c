@@ -22,7 +22,7 @@ static void read_next(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
 uint32_t fl_neighbours(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
 {
     const struct fl_prefetch_budget *budget = &worker->prefetch;
-    if (vm->page_shift != FL_PAGE_SHIFT)
+    if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_lazy(vm))
         return 1;
     if (budget->window < 2)
         return asked;

@@ -38,12 +38,13 @@ static void add_vm(void *arg, const struct fl_vm *vm)
     uint64_t bytes = vm->state->layout.pages << vm->page_shift;
     json_array_append_new(
         arg,
-        json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "id",
+        json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "id",
                   (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
                   "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
                   (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
                   "zeroed", number(&counters->zeroed), "removed", number(&counters->removed),
-                  "poisoned", number(&counters->poisoned), "faults", number(&counters->faults)));
+                  "poisoned", number(&counters->poisoned), "faults", number(&counters->faults),
+                  "recorded", fl_vm_lazy(vm)));
 }
 
 static double quantile_us(const struct fl_stats *stats, double share)
@@ -68,6 +69,14 @@ static json_t *faults(const struct fl_stats *stats)
                      "oldest_wait_ms", (json_int_t)(stats->oldest_wait_ns / FL_NS_PER_MS));
 }
 
+static json_t *pages(const struct fl_stats *stats)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "copied", (json_int_t)stats->copied_pages,
+                     "zeroed", (json_int_t)stats->zeroed_pages, "removed",
+                     (json_int_t)stats->removed_pages, "ahead", (json_int_t)stats->ahead_pages,
+                     "ahead_unproven", (json_int_t)stats->ahead_unproven_pages);
+}
+
 static json_t *cache(const struct fl_stats *stats)
 {
     const struct fl_cache_stats *cache = &stats->cache;
@@ -85,24 +94,26 @@ static json_t *keeper(const struct fl_engine *engine)
     return news ? news : json_null();
 }
 
+static json_t *recordings(const struct fl_engine *engine)
+{
+    struct fl_recordings_now now = fl_recordings_now(&engine->recordings);
+    return json_pack("{s:i, s:i, s:I}", "orders", (int)now.orders, "vms", (int)now.vms, "pages",
+                     (json_int_t)now.pages);
+}
+
 static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
 {
     json_t *vms = json_array();
     fl_vms_each(engine, add_vm, vms);
     return json_pack(
-        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:o, s:{s:I, "
-        "s:I}, "
-        "s:o, "
-        "s:o}",
+        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o, s:o, s:o}",
         "version", FAULTLINE_VERSION, "pid", (int)getpid(), "workers", (int)stats->workers,
         "uptime_seconds", (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
         (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
-        (json_int_t)stats->refused, "faults", faults(stats), "pages", "copied",
-        (json_int_t)stats->copied_pages, "zeroed", (json_int_t)stats->zeroed_pages, "removed",
-        (json_int_t)stats->removed_pages, "ahead", (json_int_t)stats->ahead_pages, "ahead_unproven",
-        (json_int_t)stats->ahead_unproven_pages, "latency_us", latency(stats), "cache",
-        cache(stats), "memory", "allocated", (json_int_t)stats->allocated_bytes, "resident",
-        (json_int_t)stats->resident_bytes, "keeper", keeper(engine), "vm_list", vms);
+        (json_int_t)stats->refused, "faults", faults(stats), "pages", pages(stats), "latency_us",
+        latency(stats), "cache", cache(stats), "memory", "allocated",
+        (json_int_t)stats->allocated_bytes, "resident", (json_int_t)stats->resident_bytes,
+        "recordings", recordings(engine), "keeper", keeper(engine), "vm_list", vms);
 }
 
 char *fl_status_json(struct fl_engine *engine)

@@ -19,6 +19,7 @@
 #include "engine/park.h"
 #include "engine/prefetch.h"
 #include "engine/rcu.h"
+#include "engine/touches.h"
 #include "engine/vm_state.h"
 #include "snapshot/read.h"
 
@@ -59,6 +60,9 @@ struct fl_vm {
     struct fl_worker *owner;
     int socket;     // of the handshake; open to our end, whatever the VMM does with its own
     bool inherited; // somebody else served it before
+    // Its first touches are noted here; NULL: they are not. Set when it is made, ended by the
+    // owner.
+    _Atomic(struct fl_touches *) touches;
 
     // Owner only.
     _Atomic enum fl_vm_phase phase;
@@ -86,6 +90,12 @@ struct fl_vm {
 static inline uint64_t fl_vm_page_bytes(const struct fl_vm *vm)
 {
     return 1ULL << vm->page_shift;
+}
+
+// Nothing may be installed ahead of its touch: that would hide the touch from a recording.
+static inline bool fl_vm_lazy(const struct fl_vm *vm)
+{
+    return vm->touches != NULL;
 }
 
 // 4 KiB pages in a page of the VM.

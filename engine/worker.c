@@ -26,7 +26,7 @@
 #include "engine/spin.h"
 #include "engine/uffd.h"
 
-enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, FILL_EVERY = 4 };
+enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 #define UNWATCHED_EVERY FL_NS_PER_MS
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 
@@ -92,6 +92,7 @@ static void take_over(void *owner, struct fl_mail *mail)
         fl_log(FL_LOG_ERROR, "event=watch_failed vm=%" PRIu64 " errno=%d", vm->id, -error);
     if (error || vm->pidfd < 0)
         doubt(worker, vm);
+    worker->recorded += fl_vm_lazy(vm);
     if (vm->inherited)
         succeed(worker, vm);
     make_hot(worker, vm);
@@ -123,7 +124,8 @@ static void bury(struct fl_worker *worker)
         worker->doubtful -= vm->doubtful;
         worker->unwatched -= vm->unwatched;
         fl_parks_end_all(vm);
-        fl_fill_abandon(vm);
+        fl_touches_end(worker, vm);
+        fl_task_end(&vm->fill.task);
         fl_prefetch_end(&vm->prefetch, &worker->prefetch);
         epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->uffd, NULL);
         if (vm->pidfd >= 0)
@@ -253,6 +255,8 @@ static void look(struct fl_worker *worker)
     {
         if (vm->doubtful)
             look_at(worker, vm);
+        if (fl_vm_lazy(vm))
+            fl_touches_look(worker, vm);
         if (vm->phase != FL_VM_GONE && vm->parks.count > 0)
             fl_parks_expire(vm, worker->now);
     }
@@ -261,9 +265,10 @@ static void look(struct fl_worker *worker)
 static uint64_t next_due(struct fl_worker *worker)
 {
     uint64_t due = fl_parks_next_due(worker);
-    uint64_t fill = fl_fill_next_due(worker);
-    due = fill < due ? fill : due;
-    if ((worker->doubtful > 0 || fl_counter_get(&worker->stats.parked) > 0) &&
+    uint64_t task = fl_tasks_next_due(worker);
+    due = task < due ? task : due;
+    if ((worker->doubtful > 0 || worker->recorded > 0 ||
+         fl_counter_get(&worker->stats.parked) > 0) &&
         worker->look_ns < due)
         due = worker->look_ns;
     if (worker->unwatched > 0 && worker->now + UNWATCHED_EVERY < due)
@@ -304,8 +309,8 @@ static void work(struct fl_worker *worker)
             busy |= poll_events(worker, &at_once);
         bool served = read_hot(worker);
         busy |= fl_parks_run_due(worker);
-        if ((!busy && !served) || round % FILL_EVERY == 0)
-            busy |= fl_fill_run(worker);
+        if ((!busy && !served) || round % TASK_EVERY == 0)
+            busy |= fl_tasks_run(worker);
         look(worker);
         bury(worker);
         fl_rcu_quiescent();
@@ -409,7 +414,7 @@ int fl_worker_start(struct fl_worker *worker)
     CDS_INIT_LIST_HEAD(&worker->owned);
     CDS_INIT_LIST_HEAD(&worker->hot);
     CDS_INIT_LIST_HEAD(&worker->retry);
-    CDS_INIT_LIST_HEAD(&worker->fills);
+    CDS_INIT_LIST_HEAD(&worker->tasks);
     CDS_INIT_LIST_HEAD(&worker->dead);
     int error = fl_mailbox_init(&worker->mailbox);
     if (error)

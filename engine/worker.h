@@ -60,11 +60,12 @@ struct fl_worker {
     uint64_t look_ns; // when doubtful VMs and deadlines are looked at next
     unsigned doubtful;
     unsigned unwatched;
+    unsigned recorded; // VMs
     struct fl_watch watch_mailbox;
     struct cds_list_head owned;
     struct cds_list_head hot;
     struct cds_list_head retry; // parks
-    struct cds_list_head fills; // VMs
+    struct cds_list_head tasks;
     struct cds_list_head dead;  // VMs that are gone, to be mailed at the end of the round
 };
 

@@ -152,6 +152,19 @@ int control_ask_by(const char *verb, const char *control, const char *method, co
     return result;
 }
 
+void control_try(const char *control, const char *method, const char *path, const json_t *body,
+                 long *ret_status, json_t **ret_answer)
+{
+    struct reply reply = {0};
+    char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    struct question question = {control, method, path, sent};
+    ask(&question, &reply);
+    free(sent);
+    *ret_status = reply.code == CURLE_OK ? reply.status : 0;
+    *ret_answer = *ret_status ? json_loads(reply.text.data ? reply.text.data : "", 0, NULL) : NULL;
+    free(reply.text.data);
+}
+
 int control_ask(const char *verb, const char *control, const char *path, const json_t *body,
                 json_t **ret_answer)
 {

@@ -14,4 +14,9 @@ int control_ask(const char *verb, const char *control, const char *path, const j
 int control_ask_by(const char *verb, const char *control, const char *method, const char *path,
                    const json_t *body, json_t **ret_answer);
 
+// The same without a word on stderr, for who goes on when nobody answers for a while. *ret_status
+// is the HTTP status, 0 if nobody has answered; the caller owns *ret_answer, NULL if it is no JSON.
+void control_try(const char *control, const char *method, const char *path, const json_t *body,
+                 long *ret_status, json_t **ret_answer);
+
 #endif

@@ -25,6 +25,7 @@ int cmd_listen(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_rescue(int argc, char **argv);
+int cmd_record(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 
 #endif

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/task.h"
+
+#include <stdlib.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/clock.h"
+#include "engine/frame_cache.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+#define PAUSE (100 * FL_NS_PER_US)
+#define LONG_PAUSE (10 * FL_NS_PER_MS)
+
+// The wait for one frame. Its life is that of the message, not of the VM: the VM may go first.
+struct fl_task_wait {
+    struct fl_waiter waiter;
+    struct fl_task *task; // NULL once it has ended
+    fl_task_came *came;
+};
+
+void fl_task_init(struct fl_task *task, struct fl_vm *vm, fl_task_slice *slice)
+{
+    *task = (struct fl_task){.vm = vm, .slice = slice};
+    CDS_INIT_LIST_HEAD(&task->in_worker);
+}
+
+void fl_task_start(struct fl_worker *worker, struct fl_task *task)
+{
+    if (cds_list_empty(&task->in_worker))
+        cds_list_add_tail(&task->in_worker, &worker->tasks);
+}
+
+bool fl_task_runs(const struct fl_task *task)
+{
+    return task->in_worker.next != &task->in_worker;
+}
+
+void fl_task_end(struct fl_task *task)
+{
+    cds_list_del_init(&task->in_worker);
+    if (task->wait)
+        task->wait->task = NULL;
+    task->wait = NULL;
+}
+
+void fl_task_pause(struct fl_worker *worker, struct fl_task *task)
+{
+    task->not_before_ns = worker->now + PAUSE;
+}
+
+void fl_task_pause_long(struct fl_worker *worker, struct fl_task *task)
+{
+    task->not_before_ns = worker->now + LONG_PAUSE;
+}
+
+static void frame_came(void *owner, struct fl_mail *mail)
+{
+    struct fl_task_wait *wait = caa_container_of(mail, struct fl_task_wait, waiter.mail);
+    struct fl_task *task = wait->task;
+    if (wait->waiter.frame)
+        fl_frame_unpin(wait->waiter.frame);
+    if (task) {
+        task->wait = NULL;
+        wait->came(owner, task->vm, wait->waiter.error);
+    }
+    free(wait);
+}
+
+void fl_task_wait_for(struct fl_worker *worker, struct fl_task *task, struct fl_frame_id id,
+                      fl_task_came *came)
+{
+    struct fl_frame *frame = NULL;
+    struct fl_task_wait *wait = calloc(1, sizeof(*wait));
+    if (!wait) {
+        fl_task_pause_long(worker, task);
+        return;
+    }
+    wait->waiter.mail.deliver = frame_came;
+    wait->waiter.box = &worker->mailbox;
+    wait->task = task;
+    wait->came = came;
+    int result = fl_cache_want(worker->cache, task->vm->image, id, &wait->waiter, &frame);
+    if (result == 0) {
+        task->wait = wait;
+        return;
+    }
+    if (result == 1)
+        fl_frame_unpin(frame); // it has just come: the next slice finds it
+    else
+        fl_task_pause_long(worker, task);
+    free(wait);
+}
+
+bool fl_task_goes_on(struct fl_worker *worker, struct fl_task *task, enum fl_install result)
+{
+    switch (result) {
+    case FL_INSTALL_DONE:
+        return true;
+    case FL_INSTALL_AGAIN:
+        fl_task_pause(worker, task);
+        break;
+    case FL_INSTALL_SHORT:
+        fl_task_pause_long(worker, task);
+        break;
+    case FL_INSTALL_GONE:
+        fl_worker_vm_gone(worker, task->vm);
+        break;
+    case FL_INSTALL_FAILED:
+        break;
+    }
+    return false;
+}
+
+bool fl_tasks_run(struct fl_worker *worker)
+{
+    struct fl_task *task;
+    struct fl_task *next;
+    cds_list_for_each_entry_safe(task, next, &worker->tasks, in_worker)
+    {
+        if (task->vm->phase == FL_VM_GONE || !task->slice(worker, task->vm))
+            continue;
+        if (!cds_list_empty(&task->in_worker)) { // the others' turn
+            cds_list_del(&task->in_worker);
+            cds_list_add_tail(&task->in_worker, &worker->tasks);
+        }
+        return true;
+    }
+    return false;
+}
+
+uint64_t fl_tasks_next_due(const struct fl_worker *worker)
+{
+    uint64_t due = FL_NEVER;
+    struct fl_task *task;
+    cds_list_for_each_entry(task, &worker->tasks, in_worker)
+    {
+        if (task->not_before_ns > worker->now && task->not_before_ns < due)
+            due = task->not_before_ns;
+    }
+    return due;
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Work for a VM that nobody waits for: filling it (fill.h), streaming its working set in
+// (replay.h). Its owner does it in slices, after demand faults, each VM in its turn. Owner worker
+// only.
+#ifndef FAULTLINE_ENGINE_TASK_H
+#define FAULTLINE_ENGINE_TASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <urcu/list.h>
+
+#include "engine/install.h"
+#include "snapshot/read.h"
+
+struct fl_task_wait;
+struct fl_vm;
+struct fl_worker;
+
+// One slice, no longer than the copying of a frame; true if something was done. False: it waits for
+// a frame, pauses, or has nothing to do until mail comes.
+typedef bool fl_task_slice(struct fl_worker *worker, struct fl_vm *vm);
+// The frame that it waited for is there, or `error` says why it is not.
+typedef void fl_task_came(struct fl_worker *worker, struct fl_vm *vm, int error);
+
+struct fl_task {
+    struct fl_vm *vm;
+    fl_task_slice *slice;
+    uint64_t not_before_ns;    // it pauses until then
+    struct fl_task_wait *wait; // NULL unless it waits for a frame
+    struct cds_list_head in_worker;
+};
+
+void fl_task_init(struct fl_task *task, struct fl_vm *vm, fl_task_slice *slice);
+// Nothing happens if it runs already.
+void fl_task_start(struct fl_worker *worker, struct fl_task *task);
+bool fl_task_runs(const struct fl_task *task);
+// It may have ended already.
+void fl_task_end(struct fl_task *task);
+
+// Has the frame read, and `came` called when it is there; or pauses, if there is no memory.
+void fl_task_wait_for(struct fl_worker *worker, struct fl_task *task, struct fl_frame_id id,
+                      fl_task_came *came);
+// Pauses, or lets the VM go, as the result of an installation wants it. True: on to the next pages,
+// if this is DONE; FAILED is left to the caller, too.
+bool fl_task_goes_on(struct fl_worker *worker, struct fl_task *task, enum fl_install result);
+// For a VM whose userfaultfd has a REMOVE in flight.
+void fl_task_pause(struct fl_worker *worker, struct fl_task *task);
+// For want of memory.
+void fl_task_pause_long(struct fl_worker *worker, struct fl_task *task);
+
+// One slice for one of the worker's VMs; true if something was done.
+bool fl_tasks_run(struct fl_worker *worker);
+// When the first that pauses goes on; FL_NEVER if none does.
+uint64_t fl_tasks_next_due(const struct fl_worker *worker);
+
+#endif

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/touches.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/bitmap.h"
+#include "engine/clock.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+// 16 GiB that were touched, within a window of seconds.
+#define ENTRIES_MOST ((uint64_t)1 << 22)
+
+static uint64_t room_for(const struct fl_image *image, unsigned share)
+{
+    uint64_t pages = fl_image_pages(image) * share / 100;
+    pages = pages > 0 ? pages : 1;
+    return pages < ENTRIES_MOST ? pages : ENTRIES_MOST;
+}
+
+uint64_t fl_touches_bytes(const struct fl_image *image, const struct fl_layout *layout,
+                          unsigned share)
+{
+    return sizeof(struct fl_touches) + room_for(image, share) * sizeof(struct fl_trace_entry) +
+           fl_bitmap_bytes(layout->pages);
+}
+
+void fl_touches_free(struct fl_touches *touches)
+{
+    free(touches->entry);
+    free(touches->seen);
+    free(touches);
+}
+
+struct fl_touches *fl_touches_new(const struct fl_image *image, const struct fl_layout *layout,
+                                  uint64_t window_ms, unsigned share)
+{
+    struct fl_touches *touches = calloc(1, sizeof(*touches));
+    if (!touches)
+        return NULL;
+    touches->image_pages = fl_image_pages(image);
+    memcpy(touches->content_id, fl_image_content_id(image), sizeof(touches->content_id));
+    touches->begun_ns = fl_now();
+    touches->until_ns = touches->begun_ns + window_ms * FL_NS_PER_MS;
+    touches->room = room_for(image, share);
+    touches->bytes = fl_touches_bytes(image, layout, share);
+    touches->entry = calloc(touches->room, sizeof(*touches->entry));
+    touches->seen = calloc(1, fl_bitmap_bytes(layout->pages));
+    CDS_INIT_LIST_HEAD(&touches->in_order);
+    if (touches->entry && touches->seen)
+        return touches;
+    fl_touches_free(touches);
+    return NULL;
+}
+
+// A page of 2 MiB is 512 of the image's: which of them was meant is not known.
+static void put(struct fl_touches *touches, uint64_t first, uint64_t end, uint64_t now)
+{
+    uint64_t ms = (now - touches->begun_ns) / FL_NS_PER_MS;
+    uint64_t count = fl_counter_get(&touches->count);
+    uint64_t before = count;
+    for (uint64_t page = first; page < end && count < touches->room; page++)
+        touches->entry[count++] = (struct fl_trace_entry){.page = page, .ms = (uint32_t)ms};
+    fl_counter_add(&touches->count, count - before);
+}
+
+void fl_touches_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
+{
+    struct fl_touches *touches = vm->touches;
+    if (worker->now >= touches->until_ns) {
+        fl_touches_end(worker, vm);
+        return;
+    }
+    if (fl_bit_test(touches->seen, page) || fl_bit_test(vm->removed, page))
+        return;
+    fl_bits_set(touches->seen, page, 1);
+    uint64_t first = fl_layout_image_page(&vm->state->layout, page);
+    uint64_t end = first + fl_vm_page_units(vm);
+    put(touches, first, end < touches->image_pages ? end : touches->image_pages, worker->now);
+    if (fl_counter_get(&touches->count) == touches->room)
+        fl_touches_end(worker, vm);
+}
+
+void fl_touches_look(struct fl_worker *worker, struct fl_vm *vm)
+{
+    struct fl_touches *touches = vm->touches;
+    if (worker->now >= touches->until_ns || atomic_load(&touches->cancelled))
+        fl_touches_end(worker, vm);
+}
+
+void fl_touches_end(struct fl_worker *worker, struct fl_vm *vm)
+{
+    struct fl_touches *touches = vm->touches;
+    if (!touches)
+        return;
+    vm->touches = NULL;
+    worker->recorded--;
+    fl_mailbox_post(worker->control, &touches->mail);
+}

@@ -51,6 +51,20 @@ static void publish(struct fl_engine *engine, struct fl_vm *vm)
     engine->vm_count++;
 }
 
+static int has_id(struct cds_lfht_node *node, const void *key)
+{
+    FL_RCU_SEEN(node);
+    return caa_container_of(node, struct fl_vm, in_table)->id == *(const uint64_t *)key;
+}
+
+struct fl_vm *fl_vms_find(struct fl_engine *engine, uint64_t id)
+{
+    struct cds_lfht_iter iter;
+    cds_lfht_lookup(engine->vms, hash(id), has_id, &id, &iter);
+    struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
+    return node ? caa_container_of(node, struct fl_vm, in_table) : NULL;
+}
+
 void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl_vm *vm), void *arg)
 {
     // By node: the macro that goes by entry computes one from the NULL at the end, which the
@@ -85,6 +99,7 @@ static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_stat
     vm->on_error = state->flags & FL_VM_STATE_KILL ? FL_ON_ERROR_KILL : FL_ON_ERROR_POISON;
     fl_parks_init(&vm->parks);
     fl_fill_init(vm);
+    fl_replay_init(vm);
     vm->watch_faults = (struct fl_watch){FL_WATCH_FAULTS, vm};
     vm->watch_exit = (struct fl_watch){FL_WATCH_EXIT, vm};
     vm->watch_socket = (struct fl_watch){FL_WATCH_SOCKET, vm};
@@ -179,6 +194,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     vm->state->connection = connection;
     if (!engine->options.populate)
         vm->touches = fl_recordings_begin(&engine->recordings, vm->id, image, layout);
+    fl_replay_expect(engine, vm);
     FL_POINT("image_kept");
     engine->attached++;
     publish(engine, vm);
@@ -191,6 +207,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
            vm->id, vm->state->image, pid, layout->regions, layout->pages << layout->page_shift,
            fl_vm_page_bytes(vm), fl_vm_lazy(vm) ? " recorded=yes" : "");
     fl_worker_attach(choose(engine), vm);
+    fl_replay_order(engine, vm);
     return 0;
 }
 
@@ -258,7 +275,9 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
         fl_kept_put_vm(engine->kept, vm, 0);
     fl_log(FL_LOG_INFO, "event=adopt vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64,
            vm->id, vm->state->image, vm->state->pid, fl_counter_get(&vm->state->counters.faults));
+    fl_replay_expect(engine, vm);
     fl_worker_attach(choose(engine), vm);
+    fl_replay_order(engine, vm);
 }
 
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)

@@ -68,6 +68,9 @@ void fl_vm_dispose(void *control, struct fl_mail *mail);
 void fl_release_all(struct fl_engine *engine);
 void fl_kill_all(struct fl_engine *engine, const char *reason);
 
+// Any RCU reader: the VM of that number, valid until its next quiescent state; NULL if there is
+// none.
+struct fl_vm *fl_vms_find(struct fl_engine *engine, uint64_t id);
 // Any RCU reader: calls fn for each VM.
 void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl_vm *vm),
                  void *arg);

@@ -23,6 +23,8 @@ const struct fl_engine_options fl_engine_defaults = {
     .read_timeout_ms = 30000,
     .handshake_timeout_ms = 5000,
     .stop_timeout_ms = 60000,
+    .replay = true,
+    .replay_reserve = 5,
     .spin_us = 50,
     .prefetch_pages = FL_FRAME_PAGES,
     .prefetch_vm_bytes = 16ULL << 20,
@@ -134,6 +136,7 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
         engine->options.readers = cores() > READERS_MIN ? cores() : READERS_MIN;
     engine->next_vm_id = 1;
     fl_recordings_init(&engine->recordings);
+    engine->memory.reserve = options->replay_reserve;
     engine->started_ns = fl_now();
     engine->control.event_fd = -1;
     engine->life_fd = -1;
@@ -146,6 +149,15 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
     }
     *ret_engine = engine;
     return 0;
+}
+
+bool fl_engine_replays(const struct fl_engine *engine)
+{
+    for (unsigned i = 0; i < engine->worker_count; i++) {
+        if (fl_counter_get(&engine->workers[i].stats.replaying) > 0)
+            return true;
+    }
+    return false;
 }
 
 // Readers end before the workers whose mailboxes they deliver to, and the cache after both.

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/host_memory.h"
 #include "engine/mailbox.h"
 #include "engine/rcu.h"
 #include "engine/recordings.h"
@@ -32,9 +33,12 @@ struct fl_engine_options {
     unsigned prefetch_pages;    // installed at once in a sequential sweep; less than 2: none ahead
     uint64_t prefetch_vm_bytes; // of a VM that were installed ahead and may be in vain, at most
     uint64_t prefetch_host_bytes; // ... of all VMs
-    int nice;           // of the workers' threads; without the right to it they stay as they are
-    bool kill_on_error; // the default policy: kill the VM rather than poison the page
-    bool populate;      // fill all memory of a VM once it faults
+    int nice;              // of the workers' threads; without the right to it they stay as they are
+    bool kill_on_error;    // the default policy: kill the VM rather than poison the page
+    bool replay;           // stream working sets in ahead of touches, where there is a trace
+    uint64_t replay_bytes; // of each VM at most; 0: no bound
+    unsigned replay_reserve; // percent of the host's memory that replay leaves alone
+    bool populate;           // fill all memory of a VM once it faults
     // Called in a worker's thread when a VM's memory was filled. NULL: not wanted.
     void (*filled)(uint64_t vm_id, uint64_t ns);
 };
@@ -63,10 +67,13 @@ struct fl_engine {
     uint64_t refused;        // control thread
     uint64_t attached;
     struct fl_recordings recordings; // control thread
+    struct fl_host_memory memory;
 };
 
 // The calling thread becomes the control thread: it is registered with RCU until fl_engine_stop().
 int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **ret_engine);
+// Any thread. Whether a VM's working set is being streamed in.
+bool fl_engine_replays(const struct fl_engine *engine);
 // Control thread, when there is no VM left.
 void fl_engine_stop(struct fl_engine *engine);
 

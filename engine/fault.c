@@ -84,11 +84,14 @@ enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struc
     struct fl_park *park = fl_park_find(vm, page);
     if (!park) {
         uint32_t pages = fl_neighbours(worker, vm, page, ask->pages);
+        fl_replay_fault(worker, vm, page, pages < ask->pages ? pages : ask->pages);
         return fl_resolve_some(worker, vm, page, pages, ret_there);
     }
     fl_counter_add(&worker->stats.duplicates, 1);
-    if (!park->read_ns) // a fill asked first; now somebody waits
+    if (!park->read_ns) { // a fill asked first; now somebody waits
         park->read_ns = worker->now;
+        fl_replay_fault(worker, vm, page, 1);
+    }
     return FL_PARKED;
 }
 

@@ -34,6 +34,7 @@ void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal
     if (fill->goal != FL_FILL_NONE && (fill->goal == goal || goal == FL_FILL_NONE))
         return;
     fl_touches_end(worker, vm);
+    fl_replay_end(worker, vm);
     if (fill->goal == FL_FILL_NONE || fill->next == vm->state->layout.pages)
         fill->begun_ns = worker->now;
     fill->goal = goal;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include <urcu/list.h>
 
 #include "engine/kept.h"
+#include "engine/log.h"
 
 struct entry {
     struct cds_list_head link;
@@ -21,6 +23,10 @@ struct entry {
     struct fl_image *image;
     unsigned users;
     uint64_t record; // the keeper's, 0: none. Control thread, but when it is new
+    // Its trace, as of that file (of inode 0: it has not been looked for, or there was none):
+    struct stat trace_file;
+    struct fl_plan *plan; // NULL: there is none that can be used
+    bool planning;        // by a reader
 };
 
 struct fl_images {
@@ -34,6 +40,13 @@ static bool same_file(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
            a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+static void free_entry(struct entry *entry)
+{
+    fl_image_unref(entry->image);
+    fl_plan_unref(entry->plan);
+    free(entry);
 }
 
 // With the lock held.
@@ -189,6 +202,88 @@ void fl_images_keep_all(struct fl_images *images)
     pthread_mutex_unlock(&images->lock);
 }
 
+// --- traces ---
+
+static const char *trace_trouble(int error)
+{
+    switch (error) {
+    case -ESTALE:
+        return "it was recorded of other content: the image was replaced since";
+    case -EBADMSG:
+        return "its file is damaged";
+    case -EPROTONOSUPPORT:
+        return "it is of a version that this program does not know";
+    default:
+        return strerror(-error);
+    }
+}
+
+static struct fl_plan *open_plan(struct fl_images *images, const struct fl_image *image)
+{
+    struct fl_trace *trace = NULL;
+    struct fl_plan *plan = NULL;
+    int error = fl_trace_open(images->reader, image, &trace);
+    if (!error)
+        error = fl_plan_new(image, trace, &plan);
+    if (error && error != -ENOENT)
+        fl_log(FL_LOG_WARNING, "event=trace_failed image=%s reason=\"%s\"", fl_image_name(image),
+               trace_trouble(error));
+    if (!error)
+        fl_log(FL_LOG_INFO, "event=trace image=%s pages=%" PRIu64 " recordings=%" PRIu32,
+               fl_image_name(image), fl_trace_count(trace), fl_trace_runs(trace));
+    fl_trace_unref(trace);
+    return plan;
+}
+
+// The file of its trace; all zero if there is none.
+static struct stat look_at_trace(const struct fl_images *images, const struct fl_image *image)
+{
+    char path[PATH_MAX];
+    struct stat file;
+    int length = snprintf(path, sizeof(path), "%s/../traces/%s.trace",
+                          fl_reader_images_dir(images->reader), fl_image_name(image));
+    if (length >= (int)sizeof(path) || stat(path, &file) != 0)
+        memset(&file, 0, sizeof(file));
+    return file;
+}
+
+// With the lock held. 1: *ret_plan is what the file says; 0: the caller is to find out; or -EBUSY.
+static int known_plan(struct entry *entry, const struct stat *file, struct fl_plan **ret_plan)
+{
+    if (entry && entry->planning)
+        return -EBUSY;
+    if (entry && !same_file(&entry->trace_file, file)) {
+        entry->planning = true;
+        return 0;
+    }
+    *ret_plan = entry && entry->plan ? fl_plan_ref(entry->plan) : NULL;
+    return 1;
+}
+
+int fl_images_plan(struct fl_images *images, const struct fl_image *image,
+                   struct fl_plan **ret_plan)
+{
+    struct stat file = look_at_trace(images, image);
+    pthread_mutex_lock(&images->lock);
+    int known = known_plan(entry_of(images, image), &file, ret_plan);
+    pthread_mutex_unlock(&images->lock);
+    if (known != 0)
+        return known < 0 ? known : 0;
+    struct fl_plan *plan = file.st_ino ? open_plan(images, image) : NULL;
+    pthread_mutex_lock(&images->lock);
+    struct entry *entry = entry_of(images, image);
+    struct fl_plan *before = entry ? entry->plan : NULL;
+    if (entry) { // else its last user has gone meanwhile
+        entry->trace_file = file;
+        entry->plan = plan ? fl_plan_ref(plan) : NULL;
+        entry->planning = false;
+    }
+    pthread_mutex_unlock(&images->lock);
+    fl_plan_unref(before);
+    *ret_plan = plan;
+    return 0;
+}
+
 void fl_images_put(struct fl_images *images, struct fl_image *image)
 {
     struct entry *last = NULL;
@@ -205,8 +300,7 @@ void fl_images_put(struct fl_images *images, struct fl_image *image)
     if (last) {
         if (last->record)
             fl_kept_drop(images->kept, FL_RECORD_IMAGE, last->record);
-        fl_image_unref(last->image);
-        free(last);
+        free_entry(last);
     }
 }
 
@@ -231,8 +325,7 @@ void fl_images_free(struct fl_images *images)
     struct entry *next;
     cds_list_for_each_entry_safe(entry, next, &images->open, link)
     {
-        fl_image_unref(entry->image);
-        free(entry);
+        free_entry(entry);
     }
     pthread_mutex_destroy(&images->lock);
     free(images);

@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_ENGINE_IMAGES_H
 #define FAULTLINE_ENGINE_IMAGES_H
 
+#include "engine/plan.h"
 #include "snapshot/read.h"
 
 struct fl_images;
@@ -19,6 +20,12 @@ int fl_images_get(struct fl_images *images, const char *name, struct fl_image **
 // The same from the files of the keeper's record `id`. The caller keeps the descriptors.
 int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, uint32_t count,
                         struct fl_image **ret_image);
+// Reader threads: blocks on storage. What replay makes of the trace that the store has for the image
+// now, and a reference; NULL: it has none that can be used, which is said in the log, once for each
+// file while the image is in use. -EBUSY: another reader prepares it just now. For an image that
+// has a user.
+int fl_images_plan(struct fl_images *images, const struct fl_image *image,
+                   struct fl_plan **ret_plan);
 // Control thread. A user more of one that is in use, and a reference.
 struct fl_image *fl_images_use(struct fl_images *images, struct fl_image *image);
 // Control thread. Has the keeper hold it for a successor from now on, until its last user goes. The

@@ -111,3 +111,18 @@ uint64_t fl_layout_image_page(const struct fl_layout *layout, uint64_t page)
     uint64_t offset = region->offset + ((page - region->first_page) << layout->page_shift);
     return offset >> FL_PAGE_SHIFT;
 }
+
+bool fl_layout_from_image(const struct fl_layout *layout, uint64_t image_page, uint64_t *ret_page,
+                          uint64_t *ret_left)
+{
+    uint64_t offset = image_page << FL_PAGE_SHIFT;
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        const struct fl_region *region = &layout->region[i];
+        if (offset < region->offset || offset - region->offset >= region->bytes)
+            continue;
+        *ret_page = region->first_page + ((offset - region->offset) >> layout->page_shift);
+        *ret_left = (region->bytes - (offset - region->offset)) >> FL_PAGE_SHIFT;
+        return true;
+    }
+    return false;
+}

@@ -39,5 +39,9 @@ const struct fl_region *fl_layout_region(const struct fl_layout *layout, uint64_
 // Where the page lies in the VMM, and (in 4 KiB pages) in the image.
 uint64_t fl_layout_address(const struct fl_layout *layout, uint64_t page);
 uint64_t fl_layout_image_page(const struct fl_layout *layout, uint64_t page);
+// The page of the VM that holds this page of the image, and how many pages of the image (itself
+// counted) its region has from there on. False if the VM has it nowhere.
+bool fl_layout_from_image(const struct fl_layout *layout, uint64_t image_page, uint64_t *ret_page,
+                          uint64_t *ret_left);
 
 #endif

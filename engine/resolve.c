@@ -32,6 +32,8 @@ static enum fl_outcome done(struct fl_want *want, enum fl_outcome outcome)
 {
     if (want->read_ns)
         fl_resolved(want->worker, outcome, want->read_ns);
+    else if (want->vm->replay.plan && outcome != FL_POISONED)
+        fl_replay_came(want->worker, want->vm, fl_vm_page_units(want->vm));
     if (want->park)
         fl_park_end(want->park);
     return outcome;
@@ -81,11 +83,26 @@ static enum fl_outcome fail_again(struct fl_want *want, int error)
     return FL_PARKED;
 }
 
+// Replay wanted it, and nobody else: that is no reason to tell anybody.
+static bool nobody_waits(const struct fl_want *want)
+{
+    return !want->read_ns && want->vm->fill.goal == FL_FILL_NONE;
+}
+
+static enum fl_outcome leave(struct fl_want *want)
+{
+    if (want->park)
+        fl_park_end(want->park);
+    return FL_PARKED;
+}
+
 // The page cannot be had. By the VM's policy its toucher is told, or the VM ends; it never waits
 // on.
 static enum fl_outcome fail(struct fl_want *want, int error)
 {
     struct fl_vm *vm = want->vm;
+    if (nobody_waits(want))
+        return leave(want);
     if (vm->on_error == FL_ON_ERROR_KILL && fl_vm_kill(vm, fl_frame_strerror(error)))
         return fail_again(want, error); // parked until it is dead
     switch (fl_install_poison(vm, want->page)) {

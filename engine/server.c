@@ -202,7 +202,11 @@ static uint64_t next_due(struct run *run)
         due = server->accept_again_ns;
     if (server->releasing && server->engine->vm_count > 0 && run->stop.again_ns < due)
         due = run->stop.again_ns;
-    uint64_t lonely = when_lonely(run, fl_now());
+    uint64_t now = fl_now();
+    uint64_t memory =
+        fl_host_memory_next_due(&server->engine->memory, fl_engine_replays(server->engine), now);
+    due = memory < due ? memory : due;
+    uint64_t lonely = when_lonely(run, now);
     return lonely < due ? lonely : due;
 }
 
@@ -244,6 +248,7 @@ static void loop(struct run *run)
         uint64_t now = fl_now();
         fl_control_run(server->control);
         fl_connections_expire(server, now);
+        fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
         if (server->accept_again_ns && server->accept_again_ns <= now)
             fl_listeners_resume(server);
         if (server->releasing && server->engine->vm_count > 0)

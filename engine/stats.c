@@ -51,6 +51,10 @@ static void add_worker(struct fl_stats *stats, const struct fl_worker_stats *wor
     stats->ahead_pages += fl_counter_get(&worker->ahead_units);
     stats->hits += fl_counter_get(&worker->hits);
     stats->misses += fl_counter_get(&worker->misses);
+    stats->replaying += fl_counter_get(&worker->replaying);
+    stats->replays += fl_counter_get(&worker->replays);
+    stats->replayed_pages += fl_counter_get(&worker->replayed_units);
+    stats->replay_late += fl_counter_get(&worker->replay_late);
     fl_histogram_merge(&stats->latency_ns, &worker->latency_ns);
 }
 

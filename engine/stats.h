@@ -30,6 +30,10 @@ struct fl_stats {
     uint64_t ahead_unproven_pages;
     uint64_t hits;
     uint64_t misses;
+    uint64_t replaying;
+    uint64_t replays;
+    uint64_t replayed_pages;
+    uint64_t replay_late;
     struct fl_cache_stats cache;
     uint64_t allocated_bytes; // by jemalloc; 0 where it is not the allocator
     uint64_t resident_bytes;

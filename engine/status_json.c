@@ -32,19 +32,46 @@ static json_int_t number(const fl_counter *counter)
     return (json_int_t)fl_counter_get(counter);
 }
 
+static const char *replay_name(const struct fl_replay *replay)
+{
+    switch (atomic_load(&replay->state)) {
+    case FL_REPLAY_NONE:
+        return "none";
+    case FL_REPLAY_LOADING:
+        return "loading";
+    case FL_REPLAY_RUNNING:
+        return "running";
+    case FL_REPLAY_PAUSED:
+        return "paused";
+    case FL_REPLAY_DONE:
+        return "done";
+    case FL_REPLAY_ENDED:
+        break;
+    }
+    return "ended";
+}
+
+static json_t *replay_of(const struct fl_replay *replay)
+{
+    return json_pack("{s:s, s:I, s:I, s:I, s:I}", "state", replay_name(replay), "total",
+                     number(&replay->total), "pages", number(&replay->pages), "late",
+                     number(&replay->late), "us",
+                     (json_int_t)(fl_counter_get(&replay->ns) / FL_NS_PER_US));
+}
+
 static void add_vm(void *arg, const struct fl_vm *vm)
 {
     const struct fl_vm_counters *counters = &vm->state->counters;
     uint64_t bytes = vm->state->layout.pages << vm->page_shift;
     json_array_append_new(
         arg,
-        json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "id",
+        json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "id",
                   (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
                   "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
                   (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
                   "zeroed", number(&counters->zeroed), "removed", number(&counters->removed),
                   "poisoned", number(&counters->poisoned), "faults", number(&counters->faults),
-                  "recorded", fl_vm_lazy(vm)));
+                  "recorded", fl_vm_lazy(vm), "replay", replay_of(&vm->replay)));
 }
 
 static double quantile_us(const struct fl_stats *stats, double share)
@@ -101,19 +128,28 @@ static json_t *recordings(const struct fl_engine *engine)
                      (json_int_t)now.pages);
 }
 
+static json_t *replay(const struct fl_engine *engine, const struct fl_stats *stats)
+{
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:b, s:b}", "on", engine->options.replay, "running",
+                     (json_int_t)stats->replaying, "done", (json_int_t)stats->replays, "pages",
+                     (json_int_t)stats->replayed_pages, "late", (json_int_t)stats->replay_late,
+                     "scarce", engine->memory.scarce, "huge_scarce", engine->memory.huge_scarce);
+}
+
 static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
 {
     json_t *vms = json_array();
     fl_vms_each(engine, add_vm, vms);
     return json_pack(
-        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o, s:o, s:o}",
+        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o, s:o, s:o, s:o}",
         "version", FAULTLINE_VERSION, "pid", (int)getpid(), "workers", (int)stats->workers,
         "uptime_seconds", (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
         (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
         (json_int_t)stats->refused, "faults", faults(stats), "pages", pages(stats), "latency_us",
         latency(stats), "cache", cache(stats), "memory", "allocated",
-        (json_int_t)stats->allocated_bytes, "resident", (json_int_t)stats->resident_bytes,
-        "recordings", recordings(engine), "keeper", keeper(engine), "vm_list", vms);
+        (json_int_t)stats->allocated_bytes, "resident", (json_int_t)stats->resident_bytes, "replay",
+        replay(engine, stats), "recordings", recordings(engine), "keeper", keeper(engine),
+        "vm_list", vms);
 }
 
 char *fl_status_json(struct fl_engine *engine)

@@ -45,6 +45,21 @@ static void write_faults(FILE *out, const struct fl_stats *stats)
            stats->ahead_unproven_pages);
 }
 
+static void write_replay(FILE *out, const struct fl_engine *engine, const struct fl_stats *stats)
+{
+    metric(out, "replays_running", "gauge", "VMs whose working set is being streamed in.",
+           stats->replaying);
+    metric(out, "replays_total", "counter", "Working sets streamed in to their end.",
+           stats->replays);
+    metric(out, "replay_pages_total", "counter", "4 KiB pages installed by replay.",
+           stats->replayed_pages);
+    metric(out, "replay_late_pages_total", "counter",
+           "4 KiB pages of traces that were touched before replay came to them.",
+           stats->replay_late);
+    metric(out, "replay_paused", "gauge", "1 while replay pauses as memory is scarce.",
+           engine->memory.scarce || engine->memory.huge_scarce);
+}
+
 static void write_keeper(FILE *out, const struct fl_engine *engine, const struct fl_stats *stats)
 {
     json_int_t generation = 0;
@@ -110,6 +125,7 @@ char *fl_status_prometheus(struct fl_engine *engine)
     }
     fl_stats_collect(engine, stats);
     write_faults(out, stats);
+    write_replay(out, engine, stats);
     write_keeper(out, engine, stats);
     write_cache(out, stats);
     write_latency(out, stats);

@@ -19,6 +19,7 @@
 #include "engine/park.h"
 #include "engine/prefetch.h"
 #include "engine/rcu.h"
+#include "engine/replay.h"
 #include "engine/touches.h"
 #include "engine/vm_state.h"
 #include "snapshot/read.h"
@@ -74,6 +75,7 @@ struct fl_vm {
     struct fl_parks parks;
     struct fl_prefetch prefetch;
     struct fl_fill fill;
+    struct fl_replay replay;
     struct fl_watch watch_faults;
     struct fl_watch watch_exit;
     struct fl_watch watch_socket;

@@ -127,6 +127,7 @@ static void bury(struct fl_worker *worker)
         fl_touches_end(worker, vm);
         fl_task_end(&vm->fill.task);
         fl_prefetch_end(&vm->prefetch, &worker->prefetch);
+        fl_replay_end(worker, vm);
         epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->uffd, NULL);
         if (vm->pidfd >= 0)
             epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);

@@ -32,6 +32,10 @@ struct fl_worker_stats {
     fl_counter ahead_units; // to be installed together with a page that was asked for
     fl_counter hits;
     fl_counter misses;
+    fl_counter replaying; // VMs, now
+    fl_counter replays;   // that came to their end
+    fl_counter replayed_units;
+    fl_counter replay_late;         // pages of traces that were touched before replay came to them
     struct fl_histogram latency_ns; // message read -> its page is there
 };
 
@@ -66,7 +70,7 @@ struct fl_worker {
     struct cds_list_head hot;
     struct cds_list_head retry; // parks
     struct cds_list_head tasks;
-    struct cds_list_head dead;  // VMs that are gone, to be mailed at the end of the round
+    struct cds_list_head dead; // VMs that are gone, to be mailed at the end of the round
 };
 
 int fl_worker_start(struct fl_worker *worker);

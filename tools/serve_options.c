@@ -96,3 +96,10 @@ const char *take_on_error(void *arg, const char *text)
     return engine->kill_on_error || strcmp(text, "poison") == 0 ? NULL
                                                                 : "is neither poison nor kill";
 }
+
+const char *take_on_off(void *arg, const char *text)
+{
+    bool *flag = arg;
+    *flag = strcmp(text, "on") == 0;
+    return *flag || strcmp(text, "off") == 0 ? NULL : "is neither on nor off";
+}

@@ -15,10 +15,11 @@ enum {
 };
 enum { HOUR_MS = 3600 * 1000 };
 
-// Values of CLI_OTHER: an int for --nice, struct fl_engine_options for --on-error, struct
-// fl_socket_access for the others.
+// Values of CLI_OTHER: a bool for those that are on or off, an int for --nice, struct
+// fl_engine_options for --on-error, struct fl_socket_access for the others.
 const char *take_nice(void *nice, const char *text);
 const char *take_on_error(void *engine, const char *text);
+const char *take_on_off(void *flag, const char *text);
 // USER:GROUP, numbers or names.
 const char *take_owner(void *access, const char *text);
 const char *take_mode(void *access, const char *text);
@@ -38,6 +39,9 @@ const char *take_mode(void *access, const char *text);
         CLI_NUMBER("read-timeout", &(SERVER)->engine.read_timeout_ms, 1, HOUR_MS),                 \
         CLI_NUMBER("handshake-timeout", &(SERVER)->engine.handshake_timeout_ms, 1, HOUR_MS),       \
         CLI_NUMBER("stop-timeout", &(SERVER)->engine.stop_timeout_ms, 0, HOUR_MS),                 \
+        CLI_OTHER("replay", take_on_off, &(SERVER)->engine.replay),                                \
+        CLI_SIZE("replay-max", &(SERVER)->engine.replay_bytes),                                    \
+        CLI_COUNT("replay-reserve", &(SERVER)->engine.replay_reserve, 0, 100),                     \
         CLI_OTHER("owner", take_owner, &(SERVER)->access),                                         \
         CLI_OTHER("mode", take_mode, &(SERVER)->access)
 
@@ -60,6 +64,13 @@ const char *take_mode(void *access, const char *text);
     "  --handshake-timeout MS  for a peer to say what it wants (default 5000)\n"                   \
     "  --stop-timeout MS       for filling VMs at the end before they are killed (default "        \
     "60000)\n"                                                                                     \
+    "  --replay on|off         stream the working sets of images that have a trace in, ahead of "  \
+    "touches\n"                                                                                    \
+    "                          (default on)\n"                                                     \
+    "  --replay-max SIZE       of each VM at most so much (default: all of its trace)\n"           \
+    "  --replay-reserve N      pause while less than N percent of the host's memory, or of its "   \
+    "huge pages,\n"                                                                                \
+    "                          is available (default 5)\n"                                         \
     "  --owner USER:GROUP      owner of the images' sockets, names or numbers\n"                   \
     "  --mode OCTAL            their mode (default 660)\n"
 

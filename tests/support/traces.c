@@ -91,8 +91,9 @@ void record_one(const struct world *world, struct touches touches)
 {
     char output[1024];
     struct client client;
+    static const char *const all[] = {"--share", "100", NULL};
     touches.world = world;
-    pid_t pid = record_start(world, NULL);
+    pid_t pid = record_start(world, all);
     client_start(&client, touch_in_turn, &touches);
     cr_assert(client_says(&client, 't'));
     client_tell(&client, 'e');

@@ -29,7 +29,7 @@ int touch_in_turn(int channel, struct client_shared *shared, void *arg);
 pid_t record_start(const struct world *world, const char *const *extra);
 // Its exit status; what it says is in `output`.
 int record_wait(pid_t pid, const struct world *world, char *output, size_t size);
-// All of it: one VM that does this is recorded, and its recording merged.
+// All of that: one VM that does this is recorded, and its recording merged.
 void record_one(const struct world *world, struct touches touches);
 
 struct trace {

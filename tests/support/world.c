@@ -97,7 +97,7 @@ void world_stop(struct world *world)
     cr_assert_eq(status, 0, "the server ended with %d", status);
 }
 
-long long world_status(const struct world *world, const char *object, const char *key)
+static json_t *get_status(const struct world *world)
 {
     static char output[1 << 16];
     const char *args[] = {"status", "--control", temp_path(&world->temp, "control.sock"), "--json",
@@ -105,11 +105,51 @@ long long world_status(const struct world *world, const char *object, const char
     cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
     json_t *status = json_loads(output, 0, NULL);
     cr_assert_not_null(status, "%s", output);
+    return status;
+}
+
+long long world_status(const struct world *world, const char *object, const char *key)
+{
+    json_t *status = get_status(world);
     const json_t *at = *object ? json_object_get(status, object) : status;
     const json_t *value = json_object_get(at, key);
     long long number = json_is_integer(value) ? json_integer_value(value) : -1;
     json_decref(status);
     return number;
+}
+
+// NULL if it is not there; belongs to the status.
+static const json_t *find_vm(const json_t *status, long long id)
+{
+    size_t i;
+    const json_t *vm;
+    json_array_foreach(json_object_get(status, "vm_list"), i, vm)
+    {
+        if (json_integer_value(json_object_get(vm, "id")) == id)
+            return vm;
+    }
+    return NULL;
+}
+
+long long world_vm_status(const struct world *world, long long vm, const char *object,
+                          const char *key)
+{
+    json_t *status = get_status(world);
+    const json_t *at = find_vm(status, vm);
+    at = at && *object ? json_object_get(at, object) : at;
+    long long number = json_integer_value(json_object_get(at, key));
+    json_decref(status);
+    return number;
+}
+
+bool world_vm_replay_is(const struct world *world, long long vm, const char *state)
+{
+    json_t *status = get_status(world);
+    const json_t *replay = json_object_get(find_vm(status, vm), "replay");
+    const char *is = json_string_value(json_object_get(replay, "state"));
+    bool same = is && strcmp(is, state) == 0;
+    json_decref(status);
+    return same;
 }
 
 static void need(bool there, const char *what)

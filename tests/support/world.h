@@ -37,6 +37,12 @@ void world_stop(struct world *world);
 // top). -1 if there is none.
 long long world_status(const struct world *world, const char *object, const char *key);
 
+// The same of one of its VMs; 0 also for a VM that is not there. And whether its replay is in this
+// state.
+long long world_vm_status(const struct world *world, long long vm, const char *object,
+                          const char *key);
+bool world_vm_replay_is(const struct world *world, long long vm, const char *state);
+
 // Skips the test, loudly, or fails it where CI says that all is there (CI=true).
 void need_userfaultfd(void);
 void need_huge_pages(unsigned pages);

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/host_memory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "engine/clock.h"
+#include "engine/log.h"
+
+#define LOOK_EVERY (250 * FL_NS_PER_MS)
+#define WANTED_FOR FL_NS_PER_S // before whoever wants it shows itself
+
+static bool below(uint64_t available, uint64_t total, unsigned percent)
+{
+    return total > 0 && available < total / 100 * percent;
+}
+
+static bool memory_scarce(unsigned reserve)
+{
+    char line[128];
+    uint64_t total = 0;
+    uint64_t available = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    if (!file)
+        return false;
+    while (available == 0 && fgets(line, sizeof(line), file)) {
+        if (sscanf(line, "MemTotal: %" SCNu64, &total) != 1)    // NOLINT(cert-err34-c)
+            sscanf(line, "MemAvailable: %" SCNu64, &available); // NOLINT(cert-err34-c)
+    }
+    fclose(file);
+    return below(available, total, reserve);
+}
+
+static uint64_t read_huge(const char *name)
+{
+    char path[96];
+    uint64_t number = 0;
+    snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-2048kB/%s", name);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%" SCNu64, &number) != 1) // NOLINT(cert-err34-c)
+        number = 0;
+    fclose(file);
+    return number;
+}
+
+static void note(_Atomic bool *scarce, bool is, const char *what)
+{
+    if (*scarce == is)
+        return;
+    fl_log(is ? FL_LOG_WARNING : FL_LOG_INFO, "event=replay_%s reason=\"%s %s\"",
+           is ? "paused" : "resumed", what, is ? "are scarce" : "are there again");
+    *scarce = is;
+}
+
+static void look(struct fl_host_memory *memory, uint64_t now)
+{
+    memory->looked_ns = now;
+    // Pages of 2 MiB may be few: the share is rounded up.
+    uint64_t kept = (read_huge("nr_hugepages") * memory->reserve + 99) / 100;
+    note(&memory->scarce, memory_scarce(memory->reserve), "pages of 4 KiB");
+    note(&memory->huge_scarce, read_huge("free_hugepages") < kept, "pages of 2 MiB");
+}
+
+void fl_host_memory_wanted(struct fl_host_memory *memory, uint64_t now)
+{
+    memory->wanted_ns = now;
+    if (now - memory->looked_ns >= LOOK_EVERY)
+        look(memory, now);
+}
+
+static bool still_wanted(const struct fl_host_memory *memory, bool wanted, uint64_t now)
+{
+    return wanted || (memory->wanted_ns > 0 && now - memory->wanted_ns < WANTED_FOR);
+}
+
+void fl_host_memory_run(struct fl_host_memory *memory, bool wanted, uint64_t now)
+{
+    if (still_wanted(memory, wanted, now) && now - memory->looked_ns >= LOOK_EVERY)
+        look(memory, now);
+}
+
+uint64_t fl_host_memory_next_due(const struct fl_host_memory *memory, bool wanted, uint64_t now)
+{
+    return still_wanted(memory, wanted, now) ? memory->looked_ns + LOOK_EVERY : FL_NEVER;
+}

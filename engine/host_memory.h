@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whether the host has memory to spare for what nobody waits for. The control thread looks, now and
+// then and only while somebody wants to know; workers read what it saw.
+#ifndef FAULTLINE_ENGINE_HOST_MEMORY_H
+#define FAULTLINE_ENGINE_HOST_MEMORY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fl_host_memory {
+    _Atomic bool scarce;      // memory: less than the reserve is available
+    _Atomic bool huge_scarce; // free pages of 2 MiB, likewise
+    // Control thread:
+    unsigned reserve;   // percent of all there is
+    uint64_t wanted_ns; // when somebody last began to want it; 0: never
+    uint64_t looked_ns;
+};
+
+// Control thread, all of them. Somebody begins to want to know: looks, if the last look is old.
+void fl_host_memory_wanted(struct fl_host_memory *memory, uint64_t now);
+// Looks if it is time; `wanted`: somebody wants to know it still.
+void fl_host_memory_run(struct fl_host_memory *memory, bool wanted, uint64_t now);
+// When to look next; FL_NEVER if nobody wants to know.
+uint64_t fl_host_memory_next_due(const struct fl_host_memory *memory, bool wanted, uint64_t now);
+
+#endif

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A trace made ready for replay: its pages put together by the frame that holds them, the frames in
+// the order in which their first page is touched. Immutable, reference-counted; any thread.
+#ifndef FAULTLINE_ENGINE_PLAN_H
+#define FAULTLINE_ENGINE_PLAN_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/bitmap.h"
+#include "snapshot/read.h"
+
+// Consecutive pages of the image, from consecutive slots of the step's frame.
+struct fl_plan_run {
+    uint64_t page;
+    uint32_t pages;
+    uint32_t slot;
+};
+
+// What the trace has of one frame, or of zero pages near each other.
+struct fl_plan_step {
+    struct fl_frame_id id;
+    bool zero;
+    uint32_t runs;
+    uint64_t first_run;
+    uint64_t touched;       // place in the trace of the first of its pages
+    uint64_t pages_before;  // of the trace, in the steps before
+    uint64_t frames_before; // pages of the frames of these steps
+};
+
+struct fl_plan {
+    atomic_uint refs;
+    struct fl_trace *trace; // a reference
+    uint64_t image_pages;
+    uint64_t steps;
+    uint64_t runs;
+    struct fl_plan_step *step;
+    struct fl_plan_run *run;
+    uint64_t *has; // bitmap of the image's pages: those of the trace
+};
+
+// Takes time, for a trace of many pages. Takes a reference of its own to the trace. -ENOMEM.
+int fl_plan_new(const struct fl_image *image, struct fl_trace *trace, struct fl_plan **ret_plan);
+struct fl_plan *fl_plan_ref(struct fl_plan *plan);
+void fl_plan_unref(struct fl_plan *plan); // NULL is allowed
+
+static inline bool fl_plan_has(const struct fl_plan *plan, uint64_t image_page)
+{
+    return image_page < plan->image_pages && fl_bit_test(plan->has, image_page);
+}
+
+#endif

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Streaming the working set of an image into a VM ahead of its touches, in the order of the image's
+// trace: frames are asked for far ahead, and installed as they come, in slices after demand faults
+// (task.h). What cannot be had is left to the fault that may come for it: replay poisons nothing,
+// kills nobody, and fills no page that the guest gave back.
+#ifndef FAULTLINE_ENGINE_REPLAY_H
+#define FAULTLINE_ENGINE_REPLAY_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "engine/counter.h"
+#include "engine/plan.h"
+#include "engine/task.h"
+
+struct fl_engine;
+struct fl_vm;
+struct fl_worker;
+
+enum fl_replay_state {
+    FL_REPLAY_NONE,    // no trace, or none wanted
+    FL_REPLAY_LOADING, // its trace is being looked for
+    FL_REPLAY_RUNNING,
+    FL_REPLAY_PAUSED, // memory is short
+    FL_REPLAY_DONE,
+    FL_REPLAY_ENDED, // before its end: the VM is filled or released
+};
+
+struct fl_replay {
+    // Written by the owner, read by anyone.
+    _Atomic enum fl_replay_state state;
+    fl_counter pages; // of 4 KiB that it has installed
+    fl_counter late;  // pages of the trace that were touched before it came to them
+    fl_counter total; // pages of the trace
+    fl_counter ns;    // from its beginning to its end
+
+    // Owner only.
+    struct fl_plan *plan; // while it runs
+    uint64_t begun_ns;
+    uint64_t next;  // step of the plan (2 MiB pages: entry of the trace) to be done; all before are
+    uint64_t scan;  // while it waits for `next`: what to try meanwhile
+    uint64_t ahead; // first whose frames were not asked for yet
+    uint64_t end;
+    uint64_t *asked; // 2 MiB pages: bitmaps, of those whose frames were asked for ...
+    uint64_t *tried; // ... and of those that were taken on
+    uint64_t asked_count;
+    uint64_t tried_count;
+    struct fl_task task;
+};
+
+void fl_replay_init(struct fl_vm *vm);
+// Control thread, before a worker has the VM, which has its image: has a successor know that there
+// is one to go on with.
+void fl_replay_expect(struct fl_engine *engine, struct fl_vm *vm);
+// Control thread, once a worker has it: looks for the trace, and has the worker begin. Nothing
+// happens for a VM that is not to have any.
+void fl_replay_order(struct fl_engine *engine, struct fl_vm *vm);
+
+// Owner only. Takes the plan, NULL: there is none.
+void fl_replay_begin(struct fl_worker *worker, struct fl_vm *vm, struct fl_plan *plan);
+// Owner only. It ends here, if it runs: the VM is gone, or will be filled anyway.
+void fl_replay_end(struct fl_worker *worker, struct fl_vm *vm);
+// Owner only. Faults came for the page, and those behind it, all of one region.
+void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t pages);
+// Owner only. A page that nobody had touched is there.
+void fl_replay_came(struct fl_worker *worker, struct fl_vm *vm, uint64_t units);
+
+// --- between replay.c and replay_huge.c ---
+
+// True if something was done; the replay's end is `next` having come to `end`.
+bool fl_replay_slice_huge(struct fl_worker *worker, struct fl_vm *vm);
+int fl_replay_begin_huge(struct fl_worker *worker, struct fl_vm *vm); // -ENOMEM
+// How many pages of 4 KiB ahead of the next one frames are to be asked for.
+uint64_t fl_replay_distance(const struct fl_worker *worker);
+
+#endif

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pages of 2 MiB: the entries of the trace name them in the order of their first appearance. Each
+// is made as a fault would have it made, several at a time.
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/bitmap.h"
+#include "engine/fault.h"
+#include "engine/frame_cache.h"
+#include "engine/replay.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+enum { HUGE_UNITS = 512, HUGE_AT_ONCE = 4, LOOK_AT_ONCE = 2048 };
+
+int fl_replay_begin_huge(struct fl_worker *worker, struct fl_vm *vm)
+{
+    struct fl_replay *replay = &vm->replay;
+    (void)worker;
+    size_t bytes = fl_bitmap_bytes(vm->state->layout.pages);
+    replay->asked = calloc(1, bytes);
+    replay->tried = calloc(1, bytes);
+    replay->end = fl_trace_count(replay->plan->trace);
+    return replay->asked && replay->tried ? 0 : -ENOMEM;
+}
+
+static uint64_t huge_most(const struct fl_worker *worker)
+{
+    uint64_t bytes = worker->options->replay_bytes;
+    uint64_t huge = (uint64_t)HUGE_UNITS << FL_PAGE_SHIFT;
+    return bytes > 0 ? (bytes + huge - 1) / huge : UINT64_MAX;
+}
+
+// The VM's page at *at, or at the first entry behind it whose page the map has not; *at is behind
+// it then. False: not within as many looks as are left, or before the trace's end.
+static bool next_new(const struct fl_vm *vm, uint64_t *at, uint64_t *map, unsigned *looks,
+                     uint64_t *ret_page)
+{
+    const struct fl_trace_entry *entry = fl_trace_entries(vm->replay.plan->trace);
+    while (*at<vm->replay.end && * looks> 0) {
+        uint64_t left = 0;
+        uint64_t page = entry[(*at)++].page;
+        --*looks;
+        if (!fl_layout_from_image(&vm->state->layout, page, ret_page, &left) ||
+            fl_bit_test(map, *ret_page))
+            continue;
+        fl_bits_set(map, *ret_page, 1);
+        return true;
+    }
+    return false;
+}
+
+static bool is_there(const struct fl_vm *vm, uint64_t page)
+{
+    return fl_bit_test(vm->installed, page) || fl_bit_test(vm->removed, page);
+}
+
+static void ask_for(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
+{
+    struct fl_frame_id ids[HUGE_UNITS];
+    uint32_t count = 0;
+    uint64_t at = fl_layout_image_page(&vm->state->layout, page);
+    uint64_t end = at + HUGE_UNITS;
+    end = end < fl_image_pages(vm->image) ? end : fl_image_pages(vm->image);
+    while (at < end) {
+        struct fl_run run = fl_image_run(vm->image, at, (uint32_t)(end - at));
+        bool again =
+            count > 0 && ids[count - 1].pack == run.id.pack && ids[count - 1].frame == run.id.frame;
+        if (!run.zero && !again)
+            ids[count++] = run.id;
+        at += run.pages;
+    }
+    fl_cache_ahead(worker->cache, vm->image, ids, count);
+}
+
+static bool ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
+{
+    struct fl_replay *replay = &vm->replay;
+    unsigned looks = LOOK_AT_ONCE;
+    uint64_t page = 0;
+    uint64_t distance = fl_replay_distance(worker) / HUGE_UNITS + 1;
+    if (replay->asked_count >= replay->tried_count + distance ||
+        replay->asked_count >= huge_most(worker) ||
+        !next_new(vm, &replay->ahead, replay->asked, &looks, &page))
+        return looks == 0;
+    replay->asked_count++;
+    if (!is_there(vm, page))
+        ask_for(worker, vm, page);
+    return true;
+}
+
+// What is in the making is a park, of a fault or of our own.
+static bool try_next(struct fl_worker *worker, struct fl_vm *vm)
+{
+    struct fl_replay *replay = &vm->replay;
+    unsigned looks = LOOK_AT_ONCE;
+    uint64_t page = 0;
+    if (vm->parks.count >= HUGE_AT_ONCE)
+        return false;
+    if (replay->tried_count >= huge_most(worker))
+        replay->next = replay->end;
+    if (!next_new(vm, &replay->next, replay->tried, &looks, &page))
+        return looks == 0;
+    replay->tried_count++;
+    if (!is_there(vm, page) && !fl_park_find(vm, page))
+        fl_resolve(worker, vm, page, 0, NULL);
+    return true;
+}
+
+bool fl_replay_slice_huge(struct fl_worker *worker, struct fl_vm *vm)
+{
+    bool any = ask_ahead(worker, vm);
+    return try_next(worker, vm) || any;
+}

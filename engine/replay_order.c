@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a VM that was attached to the beginning of its replay: a reader looks for the trace, so that
+// neither the handshake nor a take-over waits for it.
+#include <errno.h>
+#include <stdlib.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/host_memory.h"
+#include "engine/images.h"
+#include "engine/io_pool.h"
+#include "engine/replay.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+#define BUSY_PAUSE (2 * FL_NS_PER_MS)
+
+struct order {
+    struct fl_io_job job;
+    struct fl_mail mail;
+    struct fl_engine *engine;
+    struct fl_worker *worker;
+    uint64_t vm_id; // not the VM: it may be gone first
+    struct fl_image *image;
+    struct fl_plan *plan;
+};
+
+static bool expected(const struct fl_engine *engine, const struct fl_vm *vm)
+{
+    return engine->options.replay && !engine->options.populate && engine->images && vm->image &&
+           !fl_vm_lazy(vm) && !(vm->state->flags & FL_VM_STATE_RELEASED);
+}
+
+void fl_replay_expect(struct fl_engine *engine, struct fl_vm *vm)
+{
+    // What a predecessor has done is not begun again.
+    bool begins =
+        expected(engine, vm) && (!vm->inherited || (vm->state->flags & FL_VM_STATE_REPLAY) != 0);
+    vm->state->flags &= ~(uint64_t)FL_VM_STATE_REPLAY;
+    vm->state->flags |= begins ? FL_VM_STATE_REPLAY : 0;
+    vm->replay.state = begins ? FL_REPLAY_LOADING : FL_REPLAY_NONE;
+}
+
+static void looked(void *owner, struct fl_mail *mail)
+{
+    struct order *order = caa_container_of(mail, struct order, mail);
+    struct fl_vm *vm = fl_vms_find(order->engine, order->vm_id);
+    if (vm && vm->owner == owner && vm->phase != FL_VM_GONE)
+        fl_replay_begin(owner, vm, order->plan);
+    else
+        fl_plan_unref(order->plan);
+    free(order);
+}
+
+// Reader thread.
+static uint64_t look(struct fl_io_job *job)
+{
+    struct order *order = caa_container_of(job, struct order, job);
+    int error = fl_images_plan(order->engine->images, order->image, &order->plan);
+    if (error == -EBUSY)
+        return fl_now() + BUSY_PAUSE;
+    fl_image_unref(order->image);
+    order->mail.deliver = looked;
+    fl_mailbox_post(&order->worker->mailbox, &order->mail);
+    return 0;
+}
+
+// Whether it is expected is known from its state, which its worker owns by now: nothing is lost if
+// that is asked again.
+void fl_replay_order(struct fl_engine *engine, struct fl_vm *vm)
+{
+    if (vm->replay.state != FL_REPLAY_LOADING)
+        return;
+    struct order *order = calloc(1, sizeof(*order));
+    if (!order)
+        return; // it is served without
+    order->engine = engine;
+    order->worker = vm->owner;
+    order->vm_id = vm->id;
+    order->image = fl_image_ref(vm->image);
+    order->job.run = look;
+    fl_host_memory_wanted(&engine->memory, fl_now());
+    fl_io_pool_submit(engine->io_pool, &order->job);
+}

@@ -160,10 +160,13 @@ bool fl_engine_replays(const struct fl_engine *engine)
     return false;
 }
 
-// Readers end before the workers whose mailboxes they deliver to, and the cache after both.
+// The read-ahead ends before the readers that it sends to, they before the workers whose mailboxes
+// they deliver to, and the cache after both.
 void fl_engine_stop(struct fl_engine *engine)
 {
     fl_rcu_offline();
+    if (engine->cache)
+        fl_cache_stop(engine->cache);
     if (engine->io_pool)
         fl_io_pool_stop(engine->io_pool);
     for (unsigned i = 0; i < engine->worker_count; i++)

@@ -91,6 +91,7 @@ enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struc
     if (!park->read_ns) { // a fill asked first; now somebody waits
         park->read_ns = worker->now;
         fl_replay_fault(worker, vm, page, 1);
+        fl_resolve_hurry(vm, page);
     }
     return FL_PARKED;
 }

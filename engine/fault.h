@@ -51,5 +51,7 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address);
 // the one that the page waits in, or NULL; it is ended when the page is resolved.
 enum fl_outcome fl_resolve(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
                            uint64_t read_ns, struct fl_park *park);
+// Somebody waits for a page that only a fill had asked for.
+void fl_resolve_hurry(struct fl_vm *vm, uint64_t page);
 
 #endif

@@ -10,14 +10,17 @@
 #include "engine/install.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/resolve.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 
 enum {
-    SLICE_PAGES = 256, // 4 KiB pages of zeros in a slice; of bytes, a frame's at most
-    AHEAD_PAGES = 512, // how far ahead frames are asked for
-    HUGE_AT_ONCE = 4,  // huge pages in the making
+    SLICE_PAGES = 256,  // 4 KiB pages of zeros in a slice; of bytes, a frame's at most
+    AHEAD_PAGES = 4096, // how far ahead frames are asked for
+    HUGE_AT_ONCE = 4,   // huge pages waited for
+    AHEAD_HUGE = 16,    // how many further ones are asked for
+    AHEAD_FRAMES = 64,  // in one call
 };
 
 static bool slice(struct fl_worker *worker, struct fl_vm *vm);
@@ -71,15 +74,21 @@ static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
         fill->next + AHEAD_PAGES < layout->pages ? fill->next + AHEAD_PAGES : layout->pages;
     if (fill->ahead < fill->next)
         fill->ahead = fill->next;
-    while (fill->ahead < end) {
-        const struct fl_region *region = fl_layout_region(layout, fill->ahead);
-        uint64_t left = region->first_page + (region->bytes >> layout->page_shift) - fill->ahead;
-        struct fl_run run = fl_image_run(vm->image, fl_layout_image_page(layout, fill->ahead),
+    struct fl_frame_id ids[AHEAD_FRAMES];
+    uint32_t count = 0;
+    uint64_t at = fill->ahead;
+    while (at < end && count < AHEAD_FRAMES) {
+        const struct fl_region *region = fl_layout_region(layout, at);
+        uint64_t left = region->first_page + (region->bytes >> layout->page_shift) - at;
+        struct fl_run run = fl_image_run(vm->image, fl_layout_image_page(layout, at),
                                          (uint32_t)(left < FL_FRAME_PAGES ? left : FL_FRAME_PAGES));
-        if (!run.zero && fl_cache_ahead(worker->cache, vm->image, &run.id, 1) == 0)
-            return;
-        fill->ahead += run.pages;
+        if (!run.zero)
+            ids[count++] = run.id;
+        at += run.pages;
     }
+    // Without room for all of them, the same ones again the next time.
+    if (fl_cache_ahead(worker->cache, vm->image, ids, count) == count)
+        fill->ahead = at;
 }
 
 static void advance(struct fl_worker *worker, struct fl_vm *vm, enum fl_install result,
@@ -110,8 +119,8 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
     }
     const struct fl_frame *frame = fl_cache_lookup(worker->cache, run.id);
     if (!frame) {
-        fl_task_wait_for(worker, &fill->task, run.id, frame_came);
         ask_ahead(worker, vm);
+        fl_task_wait_for(worker, &fill->task, run.id, frame_came);
         return;
     }
     const uint8_t *from = fl_frame_data(frame) + ((size_t)run.slot << FL_PAGE_SHIFT);
@@ -119,26 +128,29 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
     advance(worker, vm, result, pages);
 }
 
-static bool huge_is_zero(struct fl_vm *vm, uint64_t page)
+// Those that will be in the making next, one a call: each is some thousand times the work of this.
+static void ask_ahead_huge(struct fl_worker *worker, struct fl_vm *vm)
 {
-    uint64_t at = fl_layout_image_page(&vm->state->layout, page);
-    uint64_t end = at + fl_vm_page_units(vm);
-    uint64_t image_end = fl_image_pages(vm->image);
-    end = end < image_end ? end : image_end;
-    while (at < end) {
-        struct fl_run run = fl_image_run(vm->image, at, (uint32_t)(end - at));
-        if (!run.zero)
-            return false;
-        at += run.pages;
+    struct fl_fill *fill = &vm->fill;
+    const struct fl_layout *layout = &vm->state->layout;
+    if (fill->ahead < fill->next)
+        fill->ahead = fill->next;
+    while (fill->ahead < fill->next + AHEAD_HUGE && fill->ahead < layout->pages) {
+        uint64_t first = fl_layout_image_page(layout, fill->ahead);
+        if (!fl_vm_page_is_zero(vm, fill->ahead) &&
+            fl_cache_ahead_huge(worker->cache, vm->image, &first, 1) == 0)
+            return;
+        fill->ahead++;
     }
-    return true;
 }
 
 // The path of a fault does it, without a fault.
 static void fill_huge(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
-    bool skip = fill->goal == FL_FILL_NONZERO && huge_is_zero(vm, fill->next);
+    bool skip = fill->goal == FL_FILL_NONZERO && fl_vm_page_is_zero(vm, fill->next);
+    if (!skip)
+        ask_ahead_huge(worker, vm);
     if (!skip && !fl_park_find(vm, fill->next))
         fl_resolve(worker, vm, fill->next, 0, NULL);
     fill->next++;

@@ -2,94 +2,118 @@
 #include "engine/frame_cache.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include <urcu/compiler.h>
 
 #include "engine/clock.h"
-#include "engine/rcu.h"
+#include "engine/frame_cache_internal.h"
+#include "engine/frame_load.h"
+#include "engine/read_ahead.h"
 
 char fl_rcu_edge;
-
-enum frame_state {
-    LOADING, // -> READY or FAILED, by the reader that loads it
-    READY,
-    FAILED,
-};
 
 // The list of waiters is closed with this mark once the frame is READY or FAILED.
 #define CLOSED ((struct fl_waiter *)1)
 enum { DEAD = -1, FRAMES_AT_START = 1024, FRAMES_AT_MOST = 1 << 24 };
-#define FIRST_PAUSE (2 * FL_NS_PER_MS)
-#define PAUSE_GROWTH 5
+// What was asked for ahead may be this part of the bound, and this much, until it is used; and it
+// counts as unused no longer than this.
+enum { AHEAD_SHARE = 4 };
+#define AHEAD_MOST (UINT64_C(1) << 30)
+#define AHEAD_KEPT (5 * FL_NS_PER_S)
+#define AGE_EVERY (100 * FL_NS_PER_MS)
 
-struct fl_frame {
-    struct cds_lfht_node node;
-    struct rcu_head rcu;
-    struct fl_frame_id id;
-    _Atomic int state;                   // written by the loading reader only
-    _Atomic int pins;                    // DEAD once evicted
-    _Atomic bool hot;                    // looked up since the clock's hand passed
-    _Atomic(struct fl_waiter *) waiters; // a stack, then CLOSED
+// What to look for, and how to have it if it is not there.
+struct what {
+    struct fl_key key;
+    const struct fl_frame_id *id; // NULL: a page of 2 MiB
     uint32_t pages;
-    uint8_t *data;
-    // While LOADING:
-    struct fl_cache *cache;
-    struct fl_image *image; // a reference
-    struct fl_io_job job;
-    unsigned attempts;
-    // Under the cache's lock:
-    struct cds_list_head clock;
 };
 
-struct fl_cache {
-    struct cds_lfht *table;
-    struct fl_io_pool *pool;
-    unsigned retries;
-    uint64_t limit;
-    pthread_mutex_t lock;       // reader threads only: all below, and the frames' `clock`
-    struct cds_list_head clock; // READY frames; the hand is at the head
-    _Atomic uint64_t bytes;     // changed under the lock, read by anyone
-    _Atomic uint64_t frames;
-    _Atomic uint64_t reads;
-    _Atomic uint64_t read_errors;
-    _Atomic uint64_t failed;
-    _Atomic uint64_t evictions;
-};
-
-static unsigned long hash(struct fl_frame_id id)
+static struct fl_key frame_key(struct fl_frame_id id)
 {
-    uint64_t x = (id.pack ^ ((uint64_t)id.frame << 32 | id.frame)) * 0x9e3779b97f4a7c15ULL;
+    return (struct fl_key){.of = id.pack, .at = id.frame};
+}
+
+static struct fl_key huge_key(const struct fl_image *image, uint64_t first_page)
+{
+    return (struct fl_key){.of = fl_image_serial(image), .at = first_page | FL_KEY_HUGE};
+}
+
+static struct what a_frame(const struct fl_image *image, const struct fl_frame_id *id)
+{
+    return (struct what){.key = frame_key(*id), .id = id, .pages = fl_frame_pages(image, *id)};
+}
+
+static struct what a_huge_page(const struct fl_image *image, uint64_t first_page)
+{
+    return (struct what){.key = huge_key(image, first_page), .pages = FL_HUGE_PAGES};
+}
+
+static unsigned long hash(struct fl_key key)
+{
+    uint64_t x = (key.of ^ (key.at << 32 | key.at >> 32) ^ key.at) * 0x9e3779b97f4a7c15ULL;
     return x ^ (x >> 29);
 }
 
-static int match(struct cds_lfht_node *node, const void *key)
+static int match(struct cds_lfht_node *node, const void *wanted)
 {
     const struct fl_frame *frame = caa_container_of(node, struct fl_frame, node);
-    const struct fl_frame_id *id = key;
+    const struct fl_key *key = wanted;
     FL_RCU_SEEN(node);
-    return frame->id.pack == id->pack && frame->id.frame == id->frame;
+    return frame->key.of == key->of && frame->key.at == key->at;
 }
 
-static struct fl_frame *find(struct fl_cache *cache, struct fl_frame_id id)
+static struct fl_frame *find(struct fl_cache *cache, struct fl_key key)
 {
     struct cds_lfht_iter iter;
-    cds_lfht_lookup(cache->table, hash(id), match, &id, &iter);
+    cds_lfht_lookup(cache->table, hash(key), match, &key, &iter);
     struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
     return node ? caa_container_of(node, struct fl_frame, node) : NULL;
 }
 
+static uint64_t bytes_of(const struct fl_frame *frame)
+{
+    return (uint64_t)frame->pages * FL_PAGE_SIZE;
+}
+
+static bool ready(const struct fl_frame *frame)
+{
+    return atomic_load_explicit(&frame->state, memory_order_acquire) == FL_FRAME_READY;
+}
+
+// It counts as asked for ahead no more.
+static void set_use(struct fl_frame *frame, enum fl_frame_use use)
+{
+    if (atomic_exchange(&frame->use, use) == FL_FRAME_AHEAD)
+        atomic_fetch_sub(&frame->cache->ahead, bytes_of(frame));
+}
+
+static void touch(struct fl_frame *frame)
+{
+    // Most often it is, and then the line stays shared.
+    if (atomic_load_explicit(&frame->use, memory_order_relaxed) != FL_FRAME_HOT)
+        set_use(frame, FL_FRAME_HOT);
+}
+
+static const struct fl_frame *lookup(struct fl_cache *cache, struct fl_key key)
+{
+    struct fl_frame *frame = find(cache, key);
+    if (!frame || !ready(frame))
+        return NULL;
+    touch(frame);
+    return frame;
+}
+
 const struct fl_frame *fl_cache_lookup(struct fl_cache *cache, struct fl_frame_id id)
 {
-    struct fl_frame *frame = find(cache, id);
-    if (!frame || atomic_load_explicit(&frame->state, memory_order_acquire) != READY)
-        return NULL;
-    if (!atomic_load_explicit(&frame->hot, memory_order_relaxed)) // keep the line shared
-        atomic_store_explicit(&frame->hot, true, memory_order_relaxed);
-    return frame;
+    return lookup(cache, frame_key(id));
+}
+
+const struct fl_frame *fl_cache_lookup_huge(struct fl_cache *cache, const struct fl_image *image,
+                                            uint64_t first_page)
+{
+    return lookup(cache, huge_key(image, first_page));
 }
 
 const uint8_t *fl_frame_data(const struct fl_frame *frame)
@@ -99,13 +123,12 @@ const uint8_t *fl_frame_data(const struct fl_frame *frame)
 
 struct fl_frame_id fl_frame_id(const struct fl_frame *frame)
 {
-    return frame->id;
+    return (struct fl_frame_id){.pack = frame->key.of, .frame = (uint32_t)frame->key.at};
 }
 
 static void free_frame(struct fl_frame *frame)
 {
-    fl_image_unref(frame->image);
-    free(frame->data);
+    fl_frame_memory_put(&frame->cache->memory, frame->data, frame->pages);
     free(frame);
 }
 
@@ -129,10 +152,30 @@ void fl_frame_unpin(struct fl_frame *frame)
     atomic_fetch_sub(&frame->pins, 1);
 }
 
+struct fl_frame *fl_cache_pin(struct fl_cache *cache, struct fl_frame_id id)
+{
+    fl_rcu_online();
+    struct fl_frame *frame = find(cache, frame_key(id));
+    if (frame && ready(frame) && pin(frame))
+        touch(frame);
+    else
+        frame = NULL;
+    fl_rcu_offline();
+    return frame;
+}
+
 static bool kill_unpinned(struct fl_frame *frame)
 {
     int none = 0;
     return atomic_compare_exchange_strong(&frame->pins, &none, DEAD);
+}
+
+// What was asked for ahead stays until it is used or has aged: there is little of it.
+static bool spared(struct fl_frame *frame)
+{
+    int use = FL_FRAME_HOT;
+    return atomic_compare_exchange_strong(&frame->use, &use, FL_FRAME_COLD) ||
+           use == FL_FRAME_AHEAD;
 }
 
 // With the lock held. Turns the hand until the frames fit, at most twice round: pinned ones stay.
@@ -142,15 +185,33 @@ static void evict(struct fl_cache *cache)
     while (atomic_load(&cache->bytes) > cache->limit && turns-- > 0) {
         struct fl_frame *frame = cds_list_first_entry(&cache->clock, struct fl_frame, clock);
         cds_list_del(&frame->clock);
-        if (atomic_exchange(&frame->hot, false) || !kill_unpinned(frame)) {
+        if (spared(frame) || !kill_unpinned(frame)) {
             cds_list_add_tail(&frame->clock, &cache->clock);
             continue;
         }
+        cds_list_del(&frame->in_ahead);
         cds_lfht_del(cache->table, &frame->node);
-        atomic_fetch_sub(&cache->bytes, (uint64_t)frame->pages * FL_PAGE_SIZE);
+        atomic_fetch_sub(&cache->bytes, bytes_of(frame));
         atomic_fetch_sub(&cache->frames, 1);
         atomic_fetch_add(&cache->evictions, 1);
         fl_rcu_defer(&frame->rcu, free_frame_rcu);
+    }
+}
+
+// With the lock held. Frames that came ahead and were used meanwhile leave the list; those that
+// were not for long are like any other.
+static void age(struct fl_cache *cache, uint64_t now)
+{
+    while (!cds_list_empty(&cache->unused)) {
+        struct fl_frame *frame = cds_list_first_entry(&cache->unused, struct fl_frame, in_ahead);
+        if (atomic_load(&frame->use) == FL_FRAME_AHEAD) {
+            if (now - frame->came_ns < AHEAD_KEPT)
+                return;
+            int ahead = FL_FRAME_AHEAD;
+            if (atomic_compare_exchange_strong(&frame->use, &ahead, FL_FRAME_COLD))
+                atomic_fetch_sub(&cache->ahead, bytes_of(frame));
+        }
+        cds_list_del_init(&frame->in_ahead);
     }
 }
 
@@ -158,10 +219,27 @@ static void admit(struct fl_cache *cache, struct fl_frame *frame)
 {
     pthread_mutex_lock(&cache->lock);
     cds_list_add_tail(&frame->clock, &cache->clock);
-    atomic_fetch_add(&cache->bytes, (uint64_t)frame->pages * FL_PAGE_SIZE);
+    if (atomic_load(&frame->use) == FL_FRAME_AHEAD) {
+        frame->came_ns = fl_now();
+        cds_list_add_tail(&frame->in_ahead, &cache->unused);
+        age(cache, frame->came_ns);
+    }
+    atomic_fetch_add(&cache->bytes, bytes_of(frame));
     atomic_fetch_add(&cache->frames, 1);
     evict(cache);
     pthread_mutex_unlock(&cache->lock);
+}
+
+static uint64_t run_age(struct fl_io_job *job)
+{
+    struct fl_cache *cache = caa_container_of(job, struct fl_cache, age_job);
+    uint64_t now = fl_now();
+    pthread_mutex_lock(&cache->lock);
+    age(cache, now);
+    pthread_mutex_unlock(&cache->lock);
+    atomic_store(&cache->aged_ns, now);
+    atomic_store(&cache->aging, false);
+    return 0;
 }
 
 static void deliver(struct fl_frame *frame, struct fl_waiter *waiter, int error)
@@ -171,6 +249,7 @@ static void deliver(struct fl_frame *frame, struct fl_waiter *waiter, int error)
         waiter->frame = NULL;
         waiter->error = error;
         if (!error) {
+            touch(frame);
             atomic_fetch_add(&frame->pins, 1);
             waiter->frame = frame;
         }
@@ -179,19 +258,18 @@ static void deliver(struct fl_frame *frame, struct fl_waiter *waiter, int error)
     }
 }
 
-// The loading reader holds a pin of its own until all is delivered, so that nothing evicts the
-// frame.
-static void finish(struct fl_frame *frame, int error)
+// The loading has a pin of its own until all is delivered, so that nothing evicts the frame.
+void fl_frame_finish(struct fl_frame *frame, int error)
 {
     struct fl_cache *cache = frame->cache;
-    fl_image_unref(frame->image);
-    frame->image = NULL;
     fl_rcu_online();
     if (error)
         cds_lfht_del(cache->table, &frame->node);
-    atomic_store_explicit(&frame->state, error ? FAILED : READY, memory_order_release);
+    atomic_store_explicit(&frame->state, error ? FL_FRAME_FAILED : FL_FRAME_READY,
+                          memory_order_release);
     deliver(frame, atomic_exchange(&frame->waiters, CLOSED), error);
     if (error) {
+        set_use(frame, FL_FRAME_COLD);
         atomic_fetch_add(&cache->failed, 1);
         fl_rcu_defer(&frame->rcu, free_frame_rcu);
     } else {
@@ -201,69 +279,65 @@ static void finish(struct fl_frame *frame, int error)
     fl_rcu_offline();
 }
 
-static int load(struct fl_frame *frame)
-{
-    frame->pages = fl_frame_pages(frame->image, frame->id);
-    if (frame->pages == 0)
-        return -EBADMSG;
-    if (!frame->data)
-        frame->data = aligned_alloc(FL_PAGE_SIZE, (size_t)frame->pages * FL_PAGE_SIZE);
-    return frame->data ? fl_frame_read(frame->image, frame->id, frame->data) : -ENOMEM;
-}
-
-static uint64_t run(struct fl_io_job *job)
-{
-    struct fl_frame *frame = caa_container_of(job, struct fl_frame, job);
-    struct fl_cache *cache = frame->cache;
-    int error = load(frame);
-    atomic_fetch_add(&cache->reads, 1);
-    if (error) {
-        atomic_fetch_add(&cache->read_errors, 1);
-        if (frame->attempts++ < cache->retries) {
-            uint64_t pause = FIRST_PAUSE;
-            for (unsigned i = 1; i < frame->attempts; i++)
-                pause *= PAUSE_GROWTH;
-            return fl_now() + pause;
-        }
-    }
-    finish(frame, error);
-    return 0;
-}
-
 static struct fl_frame *new_frame(struct fl_cache *cache, struct fl_image *image,
-                                  struct fl_frame_id id)
+                                  const struct what *what, enum fl_frame_use use)
 {
     struct fl_frame *frame = calloc(1, sizeof(*frame));
     if (!frame)
         return NULL;
-    frame->id = id;
-    frame->pins = 1; // the loading reader's
-    frame->hot = true;
+    frame->key = what->key;
     frame->cache = cache;
-    frame->image = fl_image_ref(image);
-    frame->job.run = run;
+    frame->pages = what->pages;
+    frame->pins = 1; // the loading's
+    frame->use = use;
+    CDS_INIT_LIST_HEAD(&frame->in_ahead);
     cds_lfht_node_init(&frame->node);
+    frame->load = fl_load_new(frame, image, what->id);
+    if (!frame->load) {
+        free(frame);
+        return NULL;
+    }
     FL_RCU_PUBLISH(&frame->node);
     return frame;
 }
 
-// The frame in the table, put there LOADING and submitted if it was missing.
-static struct fl_frame *find_or_load(struct fl_cache *cache, struct fl_image *image,
-                                     struct fl_frame_id id)
+// The frame in the table, put there LOADING if it was missing: then its load is *ret_new, else
+// NULL there.
+static struct fl_frame *find_or_add(struct fl_cache *cache, struct fl_image *image,
+                                    const struct what *what, enum fl_frame_use use,
+                                    struct fl_load **ret_new)
 {
-    struct fl_frame *frame = find(cache, id);
+    struct fl_frame *frame = find(cache, what->key);
+    *ret_new = NULL;
     if (frame)
         return frame;
-    frame = new_frame(cache, image, id);
+    frame = new_frame(cache, image, what, use);
     if (!frame)
         return NULL;
+    struct fl_load *load = frame->load;
+    // Whoever finds it from now on may end the load: not before it is handed on below.
+    if (use == FL_FRAME_AHEAD)
+        fl_load_ref(load);
     struct cds_lfht_node *there =
-        cds_lfht_add_unique(cache->table, hash(id), match, &id, &frame->node);
+        cds_lfht_add_unique(cache->table, hash(what->key), match, &what->key, &frame->node);
     if (there != &frame->node) {
-        free_frame(frame);
+        fl_load_discard(load);
+        free(frame);
         return caa_container_of(there, struct fl_frame, node);
     }
-    fl_io_pool_submit(cache->pool, &frame->job);
+    *ret_new = load;
+    return frame;
+}
+
+// The same for what is not wanted yet: counted before it is seen, as it may be used at once.
+static struct fl_frame *find_or_ask(struct fl_cache *cache, struct fl_image *image,
+                                    const struct what *what, struct fl_load **ret_new)
+{
+    uint64_t bytes = (uint64_t)what->pages * FL_PAGE_SIZE;
+    atomic_fetch_add(&cache->ahead, bytes);
+    struct fl_frame *frame = find_or_add(cache, image, what, FL_FRAME_AHEAD, ret_new);
+    if (!*ret_new)
+        atomic_fetch_sub(&cache->ahead, bytes);
     return frame;
 }
 
@@ -278,16 +352,32 @@ static bool leave_waiter(struct fl_frame *frame, struct fl_waiter *waiter)
     return true;
 }
 
-int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
-                  struct fl_waiter *waiter, struct fl_frame **ret_frame)
+// Has it loaded in its turn: at once, or by the read-ahead (only if it is new: else it is there).
+static void begin(struct fl_frame *frame, struct fl_load *new, bool wanted)
+{
+    struct fl_cache *cache = frame->cache;
+    if (wanted && atomic_load(&frame->state) == FL_FRAME_LOADING) {
+        if (fl_load_hurry(frame->load) && !new)
+            atomic_fetch_add(&cache->promoted, 1);
+    } else if (new) {
+        fl_read_ahead_ask(cache->read_ahead, new);
+    }
+}
+
+static int want(struct fl_cache *cache, struct fl_image *image, const struct what *what,
+                bool wanted, struct fl_waiter *waiter, struct fl_frame **ret_frame)
 {
     for (;;) {
-        struct fl_frame *frame = find_or_load(cache, image, id);
+        struct fl_load *new = NULL;
+        struct fl_frame *frame = wanted ? find_or_add(cache, image, what, FL_FRAME_HOT, &new)
+                                        : find_or_ask(cache, image, what, &new);
         if (!frame)
             return -ENOMEM;
+        begin(frame, new, wanted);
         if (leave_waiter(frame, waiter))
             return 0;
-        if (atomic_load(&frame->state) == READY && pin(frame)) {
+        if (ready(frame) && pin(frame)) {
+            touch(frame);
             *ret_frame = frame;
             return 1;
         }
@@ -296,13 +386,130 @@ int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_fram
     }
 }
 
+int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
+                  struct fl_waiter *waiter, struct fl_frame **ret_frame)
+{
+    struct what what = a_frame(image, &id);
+    return want(cache, image, &what, true, waiter, ret_frame);
+}
+
+int fl_cache_want_huge(struct fl_cache *cache, struct fl_image *image, uint64_t first_page,
+                       struct fl_waiter *waiter, struct fl_frame **ret_frame)
+{
+    struct what what = a_huge_page(image, first_page);
+    return want(cache, image, &what, true, waiter, ret_frame);
+}
+
+int fl_cache_await(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
+                   struct fl_waiter *waiter, struct fl_frame **ret_frame)
+{
+    struct what what = a_frame(image, &id);
+    return want(cache, image, &what, false, waiter, ret_frame);
+}
+
+int fl_cache_await_huge(struct fl_cache *cache, struct fl_image *image, uint64_t first_page,
+                        struct fl_waiter *waiter, struct fl_frame **ret_frame)
+{
+    struct what what = a_huge_page(image, first_page);
+    return want(cache, image, &what, false, waiter, ret_frame);
+}
+
+static void hurry(struct fl_cache *cache, struct fl_key key)
+{
+    struct fl_frame *frame = find(cache, key);
+    if (frame)
+        begin(frame, NULL, true);
+}
+
+void fl_cache_hurry(struct fl_cache *cache, struct fl_frame_id id)
+{
+    hurry(cache, frame_key(id));
+}
+
+void fl_cache_hurry_huge(struct fl_cache *cache, const struct fl_image *image, uint64_t first_page)
+{
+    hurry(cache, huge_key(image, first_page));
+}
+
+// --- ahead of use ---
+
+// Whether so many bytes more may be asked for. Two that ask at once may exceed the limit by one.
+static bool has_room(struct fl_cache *cache, uint64_t bytes)
+{
+    if (atomic_load(&cache->ahead) + bytes <= cache->ahead_limit)
+        return true;
+    // Perhaps nobody will come for what is there.
+    if (fl_now() - atomic_load(&cache->aged_ns) > AGE_EVERY &&
+        !atomic_exchange(&cache->aging, true))
+        fl_io_pool_submit(cache->pool, &cache->age_job);
+    return false;
+}
+
+// What one call asks for goes to the read-ahead in one piece.
+struct chain {
+    struct fl_load *first;
+    struct fl_load **end;
+};
+
+static bool ask(struct fl_cache *cache, struct fl_image *image, const struct what *what,
+                struct chain *chain)
+{
+    struct fl_load *new = NULL;
+    struct fl_frame *frame = find(cache, what->key);
+    if (!frame && has_room(cache, (uint64_t)what->pages * FL_PAGE_SIZE))
+        frame = find_or_ask(cache, image, what, &new);
+    if (!frame)
+        return false;
+    if (new) {
+        *chain->end = new;
+        chain->end = &new->next;
+    } else if (atomic_load_explicit(&frame->use, memory_order_relaxed) == FL_FRAME_COLD) {
+        touch(frame); // that the hand does not take it before it is used
+    }
+    return true;
+}
+
+static void send(struct fl_cache *cache, const struct chain *chain)
+{
+    if (chain->first)
+        fl_read_ahead_ask(cache->read_ahead, chain->first);
+}
+
 uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
                         const struct fl_frame_id *ids, uint32_t count)
 {
+    struct chain chain = {.end = &chain.first};
     uint32_t begun = 0;
-    while (begun < count && find_or_load(cache, image, ids[begun]))
-        begun++;
+    for (; begun < count; begun++) {
+        struct what what = a_frame(image, &ids[begun]);
+        if (!ask(cache, image, &what, &chain))
+            break;
+    }
+    send(cache, &chain);
     return begun;
+}
+
+uint32_t fl_cache_ahead_huge(struct fl_cache *cache, struct fl_image *image,
+                             const uint64_t *first_pages, uint32_t count)
+{
+    struct chain chain = {.end = &chain.first};
+    uint32_t begun = 0;
+    for (; begun < count; begun++) {
+        struct what what = a_huge_page(image, first_pages[begun]);
+        if (!ask(cache, image, &what, &chain))
+            break;
+    }
+    send(cache, &chain);
+    return begun;
+}
+
+// --- the cache as a whole ---
+
+static int start(struct fl_cache *cache)
+{
+    cache->table =
+        cds_lfht_new(FRAMES_AT_START, FRAMES_AT_START, FRAMES_AT_MOST, CDS_LFHT_AUTO_RESIZE, NULL);
+    return cache->table ? fl_read_ahead_start(cache, &cache->read_ahead) : -ENOMEM;
 }
 
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
@@ -311,19 +518,31 @@ int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool
     struct fl_cache *cache = calloc(1, sizeof(*cache));
     if (!cache)
         return -ENOMEM;
-    cache->table =
-        cds_lfht_new(FRAMES_AT_START, FRAMES_AT_START, FRAMES_AT_MOST, CDS_LFHT_AUTO_RESIZE, NULL);
-    if (!cache->table) {
-        free(cache);
-        return -ENOMEM;
-    }
     cache->limit = limit_bytes;
+    cache->ahead_limit = limit_bytes / AHEAD_SHARE;
+    if (cache->ahead_limit > AHEAD_MOST)
+        cache->ahead_limit = AHEAD_MOST;
     cache->retries = retries;
     cache->pool = pool;
+    cache->age_job.run = run_age;
+    fl_frame_memory_init(&cache->memory);
     pthread_mutex_init(&cache->lock, NULL);
     CDS_INIT_LIST_HEAD(&cache->clock);
+    CDS_INIT_LIST_HEAD(&cache->unused);
+    int error = start(cache);
+    if (error) {
+        fl_cache_free(cache);
+        return error;
+    }
     *ret_cache = cache;
     return 0;
+}
+
+void fl_cache_stop(struct fl_cache *cache)
+{
+    if (cache->read_ahead)
+        fl_read_ahead_stop(cache->read_ahead);
+    cache->read_ahead = NULL;
 }
 
 void fl_cache_free(struct fl_cache *cache)
@@ -337,7 +556,9 @@ void fl_cache_free(struct fl_cache *cache)
         fl_rcu_defer(&frame->rcu, free_frame_rcu);
     }
     rcu_barrier();
-    cds_lfht_destroy(cache->table, NULL);
+    if (cache->table)
+        cds_lfht_destroy(cache->table, NULL);
+    fl_frame_memory_fini(&cache->memory);
     pthread_mutex_destroy(&cache->lock);
     free(cache);
 }
@@ -352,5 +573,12 @@ struct fl_cache_stats fl_cache_stats(struct fl_cache *cache)
         .read_errors = atomic_load(&cache->read_errors),
         .failed = atomic_load(&cache->failed),
         .evictions = atomic_load(&cache->evictions),
+        .io = cache->io,
+        .ahead_waiting = atomic_load(&cache->ahead),
+        .ahead_extents = atomic_load(&cache->ahead_extents),
+        .ahead_bytes = atomic_load(&cache->ahead_bytes),
+        .ahead_frames = atomic_load(&cache->ahead_frames),
+        .ahead_errors = atomic_load(&cache->ahead_errors),
+        .promoted = atomic_load(&cache->promoted),
     };
 }

@@ -7,6 +7,13 @@
 // looked up stays valid until the thread's next quiescent state, even if it is evicted meanwhile.
 // Who needs it for longer holds a pin. Eviction is by CLOCK, done by the reader threads when they
 // add a frame.
+//
+// A page of 2 MiB put together from an image's frames is an object of the cache as a frame is, and
+// all of this is true of it too: the functions that end in _huge name it by the image and its first
+// page there. So every VM after the first copies it in one piece.
+//
+// What is wanted is read at once. What is asked for ahead is read in large pieces behind it, and
+// hurried when somebody comes to want it.
 #ifndef FAULTLINE_ENGINE_FRAME_CACHE_H
 #define FAULTLINE_ENGINE_FRAME_CACHE_H
 
@@ -33,32 +40,60 @@ struct fl_waiter {
 struct fl_cache_stats {
     uint64_t bytes;
     uint64_t limit;
-    uint64_t frames;
-    uint64_t reads;
-    uint64_t read_errors; // failed attempts, each retry counted
-    uint64_t failed;      // frames given up
+    uint64_t frames;      // and pages of 2 MiB
+    uint64_t reads;       // of frames one by one
+    uint64_t read_errors; // failed attempts of these, each retry counted
+    uint64_t failed;      // frames, and pages of 2 MiB, given up
     uint64_t evictions;
+    const char *io;         // how read-ahead reads: "io_uring" or "threads"
+    uint64_t ahead_waiting; // bytes, decompressed, asked for ahead and not used yet
+    uint64_t ahead_extents; // reads of several frames at once
+    uint64_t ahead_bytes;   // as stored, that these brought
+    uint64_t ahead_frames;  // that came with them
+    uint64_t ahead_errors;  // extents that could not be read, frames in them that were not right
+    uint64_t promoted;      // asked for ahead, then wanted before they were there
 };
 
 // `retries` further attempts, with growing pauses, follow a read that fails.
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
                  struct fl_cache **ret_cache);
+// Ends the read-ahead, before the readers are stopped; what nobody waits for is not read any more.
+void fl_cache_stop(struct fl_cache *cache);
 // After the readers were stopped and all VMs are gone.
 void fl_cache_free(struct fl_cache *cache);
 
 // RCU reader, never blocks: the frame if it is READY, else NULL.
 const struct fl_frame *fl_cache_lookup(struct fl_cache *cache, struct fl_frame_id id);
+const struct fl_frame *fl_cache_lookup_huge(struct fl_cache *cache, const struct fl_image *image,
+                                            uint64_t first_page);
 const uint8_t *fl_frame_data(const struct fl_frame *frame);
-struct fl_frame_id fl_frame_id(const struct fl_frame *frame);
+struct fl_frame_id fl_frame_id(const struct fl_frame *frame); // not of a page of 2 MiB
 
-// RCU reader, never blocks. Starts the read if nobody did. 1: the frame is READY and *ret_frame
-// pinned for the caller; 0: the waiter will be delivered; or -ENOMEM.
+// RCU reader, never blocks. Starts the read if nobody did, ahead of all that is not wanted yet. 1:
+// the frame is READY and *ret_frame pinned for the caller; 0: the waiter will be delivered; or
+// -ENOMEM.
 int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
                   struct fl_waiter *waiter, struct fl_frame **ret_frame);
-// RCU reader, never blocks. Starts the reads of frames that will be wanted. How many of them, from
-// the first on, are in memory or on their way: fewer than `count` if there is no room for more now.
+int fl_cache_want_huge(struct fl_cache *cache, struct fl_image *image, uint64_t first_page,
+                       struct fl_waiter *waiter, struct fl_frame **ret_frame);
+// The same for who can wait: it comes when what is wanted leaves time for it.
+int fl_cache_await(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
+                   struct fl_waiter *waiter, struct fl_frame **ret_frame);
+int fl_cache_await_huge(struct fl_cache *cache, struct fl_image *image, uint64_t first_page,
+                        struct fl_waiter *waiter, struct fl_frame **ret_frame);
+// RCU reader, never blocks. What somebody can wait for has become what somebody wants.
+void fl_cache_hurry(struct fl_cache *cache, struct fl_frame_id id);
+void fl_cache_hurry_huge(struct fl_cache *cache, const struct fl_image *image, uint64_t first_page);
+
+// RCU reader, never blocks. Starts the reads of frames that will be wanted, in this order:
+// neighbours on disk are read together, so ask for many in one call. How many of them, from the
+// first on, are in memory or on their way: fewer than `count` if there is no room for more now. A
+// part of the bound is for what was asked for and is not used yet; it gets free by use, or when
+// nothing has come of it for seconds.
 uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
                         const struct fl_frame_id *ids, uint32_t count);
+uint32_t fl_cache_ahead_huge(struct fl_cache *cache, struct fl_image *image,
+                             const uint64_t *first_pages, uint32_t count);
 // Any thread.
 void fl_frame_unpin(struct fl_frame *frame);
 

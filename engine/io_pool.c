@@ -15,34 +15,89 @@
 #include "engine/clock.h"
 #include "engine/rcu.h"
 
-struct fl_io_pool {
+enum { LATER_EVERY = 16 };
+
+struct queue {
     struct cds_wfcq_head head; // submitters append without a lock
     struct cds_wfcq_tail tail;
-    int event_fd; // a semaphore: one count a job in the queue
+};
+
+struct fl_io_pool {
+    struct queue now;
+    struct queue later;
+    int event_fd; // a semaphore: one count a job that came while a reader slept
+    _Atomic unsigned asleep;
+    _Atomic unsigned laters; // readers that run jobs for later; changed under the lock
     atomic_bool stopping;
-    pthread_mutex_t lock; // readers among themselves: taking from the queue, and `delayed`
+    pthread_mutex_t lock; // readers among themselves: taking from the queues, and the rest
     struct cds_list_head delayed;
+    unsigned turns;
+    unsigned laters_most;
     unsigned threads;
     pthread_t thread[];
 };
 
-void fl_io_pool_submit(struct fl_io_pool *pool, struct fl_io_job *job)
+// After the job was put where readers look. Pairs with the count in wait_for_work(): either we see
+// the sleeper or it sees the job.
+static void wake_one(struct fl_io_pool *pool)
+{
+    if (atomic_load(&pool->asleep) > 0) {
+        uint64_t one = 1;
+        ssize_t written = write(pool->event_fd, &one, sizeof(one));
+        (void)written; // fails only when 2^64 jobs wait
+    }
+}
+
+static void append(struct fl_io_pool *pool, struct queue *queue, struct fl_io_job *job)
 {
     cds_wfcq_node_init(&job->node);
     __tsan_release(job);
-    cds_wfcq_enqueue(&pool->head, &pool->tail, &job->node);
-    uint64_t one = 1;
-    ssize_t written = write(pool->event_fd, &one, sizeof(one));
-    (void)written; // fails only when 2^64 jobs wait
+    cds_wfcq_enqueue(&queue->head, &queue->tail, &job->node); // a full barrier
+    wake_one(pool);
 }
 
-static struct fl_io_job *take_queued(struct fl_io_pool *pool)
+void fl_io_pool_submit(struct fl_io_pool *pool, struct fl_io_job *job)
 {
-    struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&pool->head, &pool->tail);
+    job->later = false;
+    append(pool, &pool->now, job);
+}
+
+void fl_io_pool_submit_later(struct fl_io_pool *pool, struct fl_io_job *job)
+{
+    job->later = true;
+    append(pool, &pool->later, job);
+}
+
+static bool empty(struct queue *queue)
+{
+    return cds_wfcq_empty(&queue->head, &queue->tail);
+}
+
+bool fl_io_pool_hurries(struct fl_io_pool *pool)
+{
+    return !empty(&pool->now);
+}
+
+static struct fl_io_job *take_queued(struct queue *queue)
+{
+    struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&queue->head, &queue->tail);
     if (!node)
         return NULL;
     struct fl_io_job *job = caa_container_of(node, struct fl_io_job, node);
     __tsan_acquire(job);
+    return job;
+}
+
+static bool later_is_full(struct fl_io_pool *pool)
+{
+    return atomic_load(&pool->laters) >= pool->laters_most;
+}
+
+static struct fl_io_job *take_later(struct fl_io_pool *pool)
+{
+    struct fl_io_job *job = later_is_full(pool) ? NULL : take_queued(&pool->later);
+    if (job)
+        atomic_fetch_add(&pool->laters, 1);
     return job;
 }
 
@@ -67,26 +122,52 @@ static struct fl_io_job *take(struct fl_io_pool *pool, uint64_t *ret_due)
 {
     pthread_mutex_lock(&pool->lock);
     struct fl_io_job *job = take_delayed(pool, ret_due);
+    if (!job && ++pool->turns % LATER_EVERY == 0)
+        job = take_later(pool);
     if (!job)
-        job = take_queued(pool);
+        job = take_queued(&pool->now);
+    if (!job)
+        job = take_later(pool);
     pthread_mutex_unlock(&pool->lock);
     return job;
 }
 
-static void delay(struct fl_io_pool *pool, struct fl_io_job *job, uint64_t until)
+void fl_io_pool_submit_at(struct fl_io_pool *pool, struct fl_io_job *job, uint64_t when)
 {
     pthread_mutex_lock(&pool->lock);
-    job->not_before = until;
+    job->later = false; // it has waited enough
+    job->not_before = when;
     cds_list_add_tail(&job->delayed, &pool->delayed);
     pthread_mutex_unlock(&pool->lock);
+    wake_one(pool); // it may sleep for longer
 }
 
-// Waits for a job in the queue or until a delayed one is due.
+// The job may be freed, or be another reader's, as soon as it has run.
+static void run(struct fl_io_pool *pool, struct fl_io_job *job)
+{
+    bool later = job->later;
+    uint64_t again = job->run(job);
+    if (later) {
+        pthread_mutex_lock(&pool->lock);
+        atomic_fetch_sub(&pool->laters, 1);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (again == FL_IO_YIELD)
+        append(pool, later ? &pool->later : &pool->now, job);
+    else if (again)
+        fl_io_pool_submit_at(pool, job, again);
+}
+
+// Waits for a job in a queue or until a delayed one is due. Who runs a job for later looks for the
+// next one when it is done, so those that may not run yet keep nobody awake.
 static void wait_for_work(struct fl_io_pool *pool, uint64_t due)
 {
     struct pollfd poll_fd = {.fd = pool->event_fd, .events = POLLIN};
     struct timespec left = fl_until(fl_now(), due);
-    ppoll(&poll_fd, 1, due == FL_NEVER ? NULL : &left, NULL);
+    atomic_fetch_add(&pool->asleep, 1); // pairs with append()
+    if (empty(&pool->now) && (empty(&pool->later) || later_is_full(pool)))
+        ppoll(&poll_fd, 1, due == FL_NEVER ? NULL : &left, NULL);
+    atomic_fetch_sub(&pool->asleep, 1);
     uint64_t count;
     ssize_t got = read(pool->event_fd, &count, sizeof(count));
     (void)got; // another reader may have been faster
@@ -95,15 +176,14 @@ static void wait_for_work(struct fl_io_pool *pool, uint64_t due)
 static void *reader_main(void *argument)
 {
     struct fl_io_pool *pool = argument;
+    pthread_setname_np(pthread_self(), "fl-reader");
     rcu_register_thread();
     fl_rcu_offline();
     for (;;) {
         uint64_t due = FL_NEVER;
         struct fl_io_job *job = take(pool, &due);
         if (job) {
-            uint64_t again = job->run(job);
-            if (again)
-                delay(pool, job, again);
+            run(pool, job);
         } else if (atomic_load(&pool->stopping) && due == FL_NEVER) {
             break;
         } else {
@@ -128,7 +208,9 @@ int fl_io_pool_start(unsigned threads, struct fl_io_pool **ret_pool)
     struct fl_io_pool *pool = calloc(1, sizeof(*pool) + threads * sizeof(pthread_t));
     if (!pool)
         return -ENOMEM;
-    cds_wfcq_init(&pool->head, &pool->tail);
+    cds_wfcq_init(&pool->now.head, &pool->now.tail);
+    cds_wfcq_init(&pool->later.head, &pool->later.tail);
+    pool->laters_most = threads > 1 ? threads - 1 : 1;
     CDS_INIT_LIST_HEAD(&pool->delayed);
     pthread_mutex_init(&pool->lock, NULL);
     pool->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
@@ -148,7 +230,7 @@ int fl_io_pool_start(unsigned threads, struct fl_io_pool **ret_pool)
 void fl_io_pool_stop(struct fl_io_pool *pool)
 {
     atomic_store(&pool->stopping, true);
-    // Without EFD_SEMAPHORE's one-by-one counts some reader could sleep on: give each of them one.
+    // A count for each of them.
     uint64_t wakes = pool->threads;
     ssize_t written = wakes ? write(pool->event_fd, &wakes, sizeof(wakes)) : 0;
     (void)written;

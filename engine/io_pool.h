@@ -2,9 +2,14 @@
 //
 // The threads that may block on storage, so that those who serve faults never do. They run jobs: a
 // frame's read and decompression, the opening of an image.
+//
+// There are two queues. What somebody waits for comes first; what will be wanted later is only
+// taken when nothing of the first kind waits (but for one job in LATER_EVERY, so that it goes on),
+// and never by all threads at once: storage that is slow for the one does not hold up the other.
 #ifndef FAULTLINE_ENGINE_IO_POOL_H
 #define FAULTLINE_ENGINE_IO_POOL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <urcu/list.h>
@@ -12,20 +17,31 @@
 
 struct fl_io_pool;
 
+#define FL_IO_YIELD UINT64_C(1)
+
 struct fl_io_job {
     // Runs in a reader thread, RCU offline. Returns 0 when the job is done (it may have freed
-    // itself), or the time, as of fl_now(), at which it wants to run again.
+    // itself), or the time, as of fl_now(), at which it wants to run again, or FL_IO_YIELD: behind
+    // all that waits in its queue.
     uint64_t (*run)(struct fl_io_job *job);
     struct cds_wfcq_node node;
     struct cds_list_head delayed;
     uint64_t not_before;
+    bool later; // the queue it was last in
 };
 
 int fl_io_pool_start(unsigned threads, struct fl_io_pool **ret_pool);
 // Jobs not yet begun are run to their end, delayed ones at once: nobody waits for a job in vain.
 void fl_io_pool_stop(struct fl_io_pool *pool);
 
-// Any thread; takes no lock and does not wait.
+// Any thread; take no lock and do not wait. Ahead of all that was submitted for later; for later;
+// and not before a time of fl_now(), which may block for moments: not from a worker.
 void fl_io_pool_submit(struct fl_io_pool *pool, struct fl_io_job *job);
+void fl_io_pool_submit_later(struct fl_io_pool *pool, struct fl_io_job *job);
+void fl_io_pool_submit_at(struct fl_io_pool *pool, struct fl_io_job *job, uint64_t when);
+
+// Any thread. Whether a job of the first kind waits for a thread now: long jobs for later yield
+// then.
+bool fl_io_pool_hurries(struct fl_io_pool *pool);
 
 #endif

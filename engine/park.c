@@ -88,13 +88,17 @@ struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t
     return park;
 }
 
-int fl_park_want(struct fl_park *park, struct fl_frame_id id)
+static struct fl_waiter *next_waiter(struct fl_park *park)
 {
     struct fl_waiter *waiter = &park->waiter[park->frames];
     waiter->mail.deliver = frame_came;
     waiter->box = &park->worker->mailbox;
     waiter->user = park;
-    int result = fl_cache_want(park->worker->cache, park->vm->image, id, waiter, &waiter->frame);
+    return waiter;
+}
+
+static int wanted(struct fl_park *park, int result)
+{
     if (result < 0)
         return result;
     park->frames++;
@@ -102,8 +106,30 @@ int fl_park_want(struct fl_park *park, struct fl_frame_id id)
     return 0;
 }
 
-// The frames of a huge page are asked for in the order in which they are wanted: most often the
-// next.
+int fl_park_want(struct fl_park *park, struct fl_frame_id id)
+{
+    struct fl_waiter *waiter = next_waiter(park);
+    return wanted(park,
+                  fl_cache_want(park->worker->cache, park->vm->image, id, waiter, &waiter->frame));
+}
+
+// What a fill asks for can wait.
+int fl_park_want_huge(struct fl_park *park, uint64_t first_page)
+{
+    struct fl_waiter *waiter = next_waiter(park);
+    struct fl_cache *cache = park->worker->cache;
+    struct fl_image *image = park->vm->image;
+    return wanted(park,
+                  park->read_ns
+                      ? fl_cache_want_huge(cache, image, first_page, waiter, &waiter->frame)
+                      : fl_cache_await_huge(cache, image, first_page, waiter, &waiter->frame));
+}
+
+const uint8_t *fl_park_huge_data(const struct fl_park *park)
+{
+    return park->frames == 1 && park->waiter[0].frame ? fl_frame_data(park->waiter[0].frame) : NULL;
+}
+
 const uint8_t *fl_park_data(const struct fl_park *park, struct fl_frame_id id)
 {
     for (uint32_t i = 0; i < park->frames; i++) {

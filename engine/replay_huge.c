@@ -9,6 +9,7 @@
 #include "engine/fault.h"
 #include "engine/frame_cache.h"
 #include "engine/replay.h"
+#include "engine/resolve.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 
@@ -56,24 +57,6 @@ static bool is_there(const struct fl_vm *vm, uint64_t page)
     return fl_bit_test(vm->installed, page) || fl_bit_test(vm->removed, page);
 }
 
-static void ask_for(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
-{
-    struct fl_frame_id ids[HUGE_UNITS];
-    uint32_t count = 0;
-    uint64_t at = fl_layout_image_page(&vm->state->layout, page);
-    uint64_t end = at + HUGE_UNITS;
-    end = end < fl_image_pages(vm->image) ? end : fl_image_pages(vm->image);
-    while (at < end) {
-        struct fl_run run = fl_image_run(vm->image, at, (uint32_t)(end - at));
-        bool again =
-            count > 0 && ids[count - 1].pack == run.id.pack && ids[count - 1].frame == run.id.frame;
-        if (!run.zero && !again)
-            ids[count++] = run.id;
-        at += run.pages;
-    }
-    fl_cache_ahead(worker->cache, vm->image, ids, count);
-}
-
 static bool ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
@@ -85,8 +68,9 @@ static bool ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
         !next_new(vm, &replay->ahead, replay->asked, &looks, &page))
         return looks == 0;
     replay->asked_count++;
-    if (!is_there(vm, page))
-        ask_for(worker, vm, page);
+    uint64_t first = fl_layout_image_page(&vm->state->layout, page);
+    if (!is_there(vm, page) && !fl_vm_page_is_zero(vm, page))
+        fl_cache_ahead_huge(worker->cache, vm->image, &first, 1); // no room: it is made when tried
     return true;
 }
 

@@ -173,17 +173,33 @@ enum fl_outcome fl_want_bytes(struct fl_want *want, const void *from)
     return install_bytes(want, from, 1);
 }
 
-enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
+// A park with room for so many waiters, in the place of what it waited in; false without memory.
+static bool park(struct fl_want *want, uint32_t frames)
 {
     uint64_t deadline = want->park ? want->park->deadline_ns : FL_NEVER;
     if (want->park)
         fl_park_end(want->park);
     want->park = new_park(want, frames);
     if (!want->park)
-        return again(want);
+        return false;
     if (deadline < want->park->deadline_ns)
         want->park->deadline_ns = deadline;
     fl_counter_add(&want->worker->stats.misses, 1);
+    return true;
+}
+
+enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
+{
+    if (!park(want, 1))
+        return again(want);
+    want->park->error = fl_park_want_huge(want->park, first_page);
+    return want->park->outstanding > 0 ? FL_PARKED : resolve(want);
+}
+
+enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
+{
+    if (!park(want, frames))
+        return again(want);
     for (uint32_t i = 0; i < frames && !want->park->error; i++)
         want->park->error = fl_park_want(want->park, ids[i]);
     return want->park->outstanding > 0 ? FL_PARKED : resolve(want);
@@ -255,4 +271,14 @@ enum fl_outcome fl_resolve_some(struct fl_worker *worker, struct fl_vm *vm, uint
     enum fl_outcome outcome = resolve(&want);
     *ret_there = want.there;
     return outcome;
+}
+
+void fl_resolve_hurry(struct fl_vm *vm, uint64_t page)
+{
+    struct fl_cache *cache = vm->owner->cache;
+    uint64_t image_page = fl_layout_image_page(&vm->state->layout, page);
+    if (vm->page_shift != FL_PAGE_SHIFT)
+        fl_cache_hurry_huge(cache, vm->image, image_page);
+    else if (image_page < fl_image_pages(vm->image))
+        fl_cache_hurry(cache, fl_image_run(vm->image, image_page, 1).id);
 }

@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_ENGINE_RESOLVE_H
 #define FAULTLINE_ENGINE_RESOLVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/fault.h"
@@ -35,12 +36,17 @@ void fl_resolved(struct fl_worker *worker, enum fl_outcome outcome, uint64_t rea
 
 enum fl_outcome fl_resolve_huge(struct fl_want *want);
 
+// True if all that the image has for the page is zeros.
+bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page);
+
 // Puts zeros, or bytes, under the page, and settles what is to become of its fault.
 enum fl_outcome fl_want_zeros(struct fl_want *want);
 enum fl_outcome fl_want_bytes(struct fl_want *want, const void *from);
 // Waits for frames in a park of its own; takes the place of one that waited for something else.
 enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids,
                                uint32_t frames);
+// The same for the page of 2 MiB itself.
+enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page);
 // The frame's bytes: pinned by the park that waited for it, or in the cache; NULL if neither.
 const uint8_t *fl_want_find(const struct fl_want *want, struct fl_frame_id id);
 

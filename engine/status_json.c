@@ -104,15 +104,24 @@ static json_t *pages(const struct fl_stats *stats)
                      "ahead_unproven", (json_int_t)stats->ahead_unproven_pages);
 }
 
+static json_t *ahead(const struct fl_cache_stats *cache)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "waiting", (json_int_t)cache->ahead_waiting,
+                     "extents", (json_int_t)cache->ahead_extents, "bytes",
+                     (json_int_t)cache->ahead_bytes, "frames", (json_int_t)cache->ahead_frames,
+                     "errors", (json_int_t)cache->ahead_errors, "promoted",
+                     (json_int_t)cache->promoted);
+}
+
 static json_t *cache(const struct fl_stats *stats)
 {
     const struct fl_cache_stats *cache = &stats->cache;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "bytes",
                      (json_int_t)cache->bytes, "limit", (json_int_t)cache->limit, "frames",
                      (json_int_t)cache->frames, "hits", (json_int_t)stats->hits, "misses",
                      (json_int_t)stats->misses, "reads", (json_int_t)cache->reads, "read_errors",
                      (json_int_t)cache->read_errors, "failed", (json_int_t)cache->failed,
-                     "evictions", (json_int_t)cache->evictions);
+                     "evictions", (json_int_t)cache->evictions, "ahead", ahead(cache));
 }
 
 static json_t *keeper(const struct fl_engine *engine)
@@ -141,7 +150,8 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_t *vms = json_array();
     fl_vms_each(engine, add_vm, vms);
     return json_pack(
-        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o, s:o, s:o, s:o}",
+        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o, s:o, s:o, s:o, "
+        "s:s}",
         "version", FAULTLINE_VERSION, "pid", (int)getpid(), "workers", (int)stats->workers,
         "uptime_seconds", (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
         (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
@@ -149,7 +159,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
         latency(stats), "cache", cache(stats), "memory", "allocated",
         (json_int_t)stats->allocated_bytes, "resident", (json_int_t)stats->resident_bytes, "replay",
         replay(engine, stats), "recordings", recordings(engine), "keeper", keeper(engine),
-        "vm_list", vms);
+        "vm_list", vms, "io", stats->cache.io);
 }
 
 char *fl_status_json(struct fl_engine *engine)

@@ -94,6 +94,17 @@ static void write_cache(FILE *out, const struct fl_stats *stats)
     metric(out, "frame_read_errors_total", "counter", "Reads that failed.", cache->read_errors);
     metric(out, "frames_failed_total", "counter", "Frames given up after all retries.",
            cache->failed);
+    metric(out, "ahead_waiting_bytes", "gauge", "Asked for ahead of use and not used yet.",
+           cache->ahead_waiting);
+    metric(out, "ahead_extents_total", "counter", "Reads of several frames at once.",
+           cache->ahead_extents);
+    metric(out, "ahead_bytes_total", "counter", "Bytes that these read.", cache->ahead_bytes);
+    metric(out, "ahead_frames_total", "counter", "Frames that came with them.",
+           cache->ahead_frames);
+    metric(out, "ahead_errors_total", "counter",
+           "Such reads that failed, and frames in them that were damaged.", cache->ahead_errors);
+    metric(out, "ahead_promoted_total", "counter",
+           "Frames asked for ahead that a fault wanted before they were there.", cache->promoted);
     metric(out, "memory_allocated_bytes", "gauge", "Bytes allocated, as jemalloc counts.",
            stats->allocated_bytes);
     metric(out, "memory_resident_bytes", "gauge", "Resident set size.", stats->resident_bytes);

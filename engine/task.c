@@ -81,7 +81,7 @@ void fl_task_wait_for(struct fl_worker *worker, struct fl_task *task, struct fl_
     wait->waiter.box = &worker->mailbox;
     wait->task = task;
     wait->came = came;
-    int result = fl_cache_want(worker->cache, task->vm->image, id, &wait->waiter, &frame);
+    int result = fl_cache_await(worker->cache, task->vm->image, id, &wait->waiter, &frame);
     if (result == 0) {
         task->wait = wait;
         return;

@@ -376,19 +376,14 @@ static void pin(struct fl_worker *worker)
 
 static int allocate(struct fl_worker *worker)
 {
-    int protection = PROT_READ | PROT_WRITE;
-    void *staging = mmap(NULL, HUGE_BYTES, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     // Never written, so its pages stay the one shared zero page.
     void *zeros = mmap(NULL, HUGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    worker->staging = staging == MAP_FAILED ? NULL : staging;
     worker->zeros = zeros == MAP_FAILED ? NULL : zeros;
-    return worker->staging && worker->zeros ? 0 : -ENOMEM;
+    return worker->zeros ? 0 : -ENOMEM;
 }
 
 static void release(struct fl_worker *worker)
 {
-    if (worker->staging)
-        munmap(worker->staging, HUGE_BYTES);
     if (worker->zeros)
         munmap(worker->zeros, HUGE_BYTES);
     if (worker->epoll_fd >= 0)

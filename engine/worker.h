@@ -49,8 +49,7 @@ struct fl_worker {
     struct fl_mailbox *control; // to whom VMs that are gone are mailed
     pthread_t thread;
     int epoll_fd;
-    uint8_t *staging; // 2 MiB, where huge pages are put together
-    uint8_t *zeros;   // 2 MiB of them, read-only
+    uint8_t *zeros; // 2 MiB of them, read-only
 
     // Any thread.
     struct fl_mailbox mailbox;

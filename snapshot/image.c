@@ -67,6 +67,12 @@ static void image_free(struct fl_image *image)
     free(image);
 }
 
+static uint64_t next_serial(void)
+{
+    static atomic_uint_fast64_t last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
+
 int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
                  struct fl_image **ret_image)
 {
@@ -80,6 +86,7 @@ int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struc
     }
     atomic_init(&image->refs, 1);
     image->fd = -1;
+    image->serial = next_serial();
     image->header = *header;
     image->map = map;
     image->packs = packs;
@@ -107,6 +114,11 @@ void fl_image_unref(struct fl_image *image)
     // free.
     if (image && atomic_fetch_sub_explicit(&image->refs, 1, memory_order_acq_rel) == 1)
         image_free(image);
+}
+
+uint64_t fl_image_serial(const struct fl_image *image)
+{
+    return image->serial;
 }
 
 const char *fl_image_name(const struct fl_image *image)
@@ -191,4 +203,18 @@ int fl_frame_read(const struct fl_image *image, struct fl_frame_id id, void *buf
 {
     const struct fl_pack *pack = find_pack(image, id.pack);
     return pack ? fl_pack_read_frame(pack, id.frame, buf) : -EINVAL;
+}
+
+int fl_frame_place(const struct fl_image *image, struct fl_frame_id id,
+                   struct fl_frame_place *ret_place)
+{
+    const struct fl_pack *pack = find_pack(image, id.pack);
+    return pack ? fl_pack_frame_place(pack, id.frame, ret_place) : -EINVAL;
+}
+
+int fl_frame_unpack(const struct fl_image *image, struct fl_frame_id id, const void *stored,
+                    void *buf)
+{
+    const struct fl_pack *pack = find_pack(image, id.pack);
+    return pack ? fl_pack_unpack_frame(pack, id.frame, stored, buf) : -EINVAL;
 }

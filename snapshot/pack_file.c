@@ -327,18 +327,57 @@ uint32_t fl_pack_frame_stored(const struct fl_pack *pack, uint32_t frame)
     return pack->table[frame].disk.stored;
 }
 
-// The file's last page may be partial: the rest of it is zeros. A file that has become shorter than
-// it was is an I/O error, not zeros.
-static int read_raw_frame(const struct fl_pack *pack, uint32_t frame, char *buf)
+// The file's last page may be partial.
+static struct fl_frame_place raw_frame_place(const struct fl_pack *pack, uint32_t frame)
 {
     uint64_t offset = (uint64_t)frame * FL_FRAME_PAGES * FL_PAGE_SIZE;
-    size_t room = (size_t)raw_frame_pages(pack, frame) * FL_PAGE_SIZE;
+    uint32_t room = raw_frame_pages(pack, frame) * FL_PAGE_SIZE;
     uint64_t left = pack->file_bytes - offset;
-    size_t len = left < room ? (size_t)left : room;
-    int r = fl_pread_full(pack->fd, buf, len, offset);
+    return (struct fl_frame_place){
+        .fd = pack->fd, .stored = left < room ? (uint32_t)left : room, .offset = offset};
+}
+
+// The rest of a partial page is zeros.
+static void end_raw_frame(const struct fl_pack *pack, uint32_t frame, uint32_t stored, char *buf)
+{
+    memset(buf + stored, 0, (size_t)raw_frame_pages(pack, frame) * FL_PAGE_SIZE - stored);
+}
+
+// A file that has become shorter than it was is an I/O error, not zeros.
+static int read_raw_frame(const struct fl_pack *pack, uint32_t frame, char *buf)
+{
+    struct fl_frame_place place = raw_frame_place(pack, frame);
+    int r = fl_pread_full(pack->fd, buf, place.stored, place.offset);
     if (r < 0)
         return r == -EBADMSG ? -EIO : r;
-    memset(buf + len, 0, room - len);
+    end_raw_frame(pack, frame, place.stored, buf);
+    return 0;
+}
+
+int fl_pack_frame_place(const struct fl_pack *pack, uint32_t frame,
+                        struct fl_frame_place *ret_place)
+{
+    if (frame >= pack->frames)
+        return -EINVAL;
+    if (!pack->table) {
+        *ret_place = raw_frame_place(pack, frame);
+        return 0;
+    }
+    const struct fl_disk_frame *disk = &pack->table[frame].disk;
+    *ret_place =
+        (struct fl_frame_place){.fd = pack->fd, .stored = disk->stored, .offset = disk->offset};
+    return 0;
+}
+
+int fl_pack_unpack_frame(const struct fl_pack *pack, uint32_t frame, const void *stored, void *buf)
+{
+    if (frame >= pack->frames)
+        return -EINVAL;
+    if (pack->table)
+        return fl_frame_decode(&pack->table[frame].disk, stored, buf);
+    uint32_t bytes = raw_frame_place(pack, frame).stored;
+    memcpy(buf, stored, bytes);
+    end_raw_frame(pack, frame, bytes, buf);
     return 0;
 }
 

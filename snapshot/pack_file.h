@@ -37,6 +37,10 @@ uint64_t fl_pack_file_bytes(const struct fl_pack *pack);
 uint32_t fl_pack_frame_pages(const struct fl_pack *pack, uint32_t frame);
 uint32_t fl_pack_frame_stored(const struct fl_pack *pack, uint32_t frame);
 int fl_pack_read_frame(const struct fl_pack *pack, uint32_t frame, void *buf);
+// Reading in two steps: see fl_frame_place() and fl_frame_unpack().
+int fl_pack_frame_place(const struct fl_pack *pack, uint32_t frame,
+                        struct fl_frame_place *ret_place);
+int fl_pack_unpack_frame(const struct fl_pack *pack, uint32_t frame, const void *stored, void *buf);
 
 // For packing, verifying and collecting only (not for raw files): the identities of `count` pages
 // from a slot on. They are not verified; fl_pack_check_identities does that for all of them.

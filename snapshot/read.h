@@ -89,6 +89,8 @@ struct fl_image *fl_image_ref(struct fl_image *image);
 // faults.
 void fl_image_unref(struct fl_image *image);
 
+// Unique among the images that this process has opened, never used again.
+uint64_t fl_image_serial(const struct fl_image *image);
 const char *fl_image_name(const struct fl_image *image);
 uint64_t fl_image_bytes(const struct fl_image *image); // of the memory file, exact
 uint64_t fl_image_pages(const struct fl_image *image); // bytes rounded up to pages
@@ -105,6 +107,21 @@ uint32_t fl_frame_pages(const struct fl_image *image, struct fl_frame_id id);
 // storage: never call it from a thread that serves faults. Any thread. On an error buf's content is
 // undefined.
 int fl_frame_read(const struct fl_image *image, struct fl_frame_id id, void *buf);
+
+// The same in two steps, for who reads many frames at once: the bytes are read by the caller.
+// Where a frame's stored bytes are. The descriptor is the image's own, for pread() and the like.
+struct fl_frame_place {
+    int fd;
+    uint32_t stored; // bytes, at least 1
+    uint64_t offset;
+};
+// Any thread, never blocks. -EINVAL if the image refers to no such frame.
+int fl_frame_place(const struct fl_image *image, struct fl_frame_id id,
+                   struct fl_frame_place *ret_place);
+// Verifies and decompresses a frame's stored bytes, all of them, into buf, as fl_frame_read() does.
+// Any thread, never blocks. stored and buf do not overlap.
+int fl_frame_unpack(const struct fl_image *image, struct fl_frame_id id, const void *stored,
+                    void *buf);
 
 // The recorded order of first touches of an image, its working set. Immutable, reference-counted.
 struct fl_trace;

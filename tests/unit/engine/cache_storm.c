@@ -163,6 +163,7 @@ int main(void)
         served += client[i].served;
         fl_mailbox_fini(&client[i].box);
     }
+    fl_cache_stop(cache);
     fl_io_pool_stop(pool);
     fl_rcu_online();
     struct fl_cache_stats stats = fl_cache_stats(cache);

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the files behind frame_cache.h share.
+//
+//   frame_cache.c  the table: looking up, waiting, eviction
+//   frame_load.c   bringing one frame, or the parts of a page of 2 MiB
+//   read_ahead.c   what nobody waits for yet: large reads, far ahead
+//   extent.c       which frames one read brings
+//   ring.c         io_uring
+#ifndef FAULTLINE_ENGINE_FRAME_CACHE_INTERNAL_H
+#define FAULTLINE_ENGINE_FRAME_CACHE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <urcu/list.h>
+
+#include "engine/frame_cache.h"
+#include "engine/frame_memory.h"
+#include "engine/rcu.h"
+
+enum { FL_HUGE_PAGES = 512 };
+
+// A frame: pack and number. A page of 2 MiB: the image's serial number, and its first page with
+// the top bit set, which no frame's number has.
+struct fl_key {
+    uint64_t of;
+    uint64_t at;
+};
+#define FL_KEY_HUGE (UINT64_C(1) << 63)
+
+enum fl_frame_state {
+    FL_FRAME_LOADING, // -> READY or FAILED, by who brings the last part of it
+    FL_FRAME_READY,
+    FL_FRAME_FAILED,
+};
+
+// Moves: AHEAD -> HOT when it is wanted, AHEAD -> COLD when it was not for long; HOT -> COLD by the
+// clock's hand, COLD -> HOT when it is looked up.
+enum fl_frame_use {
+    FL_FRAME_COLD,
+    FL_FRAME_HOT,   // looked up since the clock's hand passed
+    FL_FRAME_AHEAD, // asked for ahead of use and not used yet: its bytes count as `ahead`
+};
+
+struct fl_frame {
+    struct cds_lfht_node node;
+    struct rcu_head rcu;
+    struct fl_key key;
+    struct fl_cache *cache;
+    uint32_t pages;
+    _Atomic int state;                   // enum fl_frame_state
+    _Atomic int use;                     // enum fl_frame_use
+    _Atomic int pins;                    // DEAD once evicted
+    _Atomic(struct fl_waiter *) waiters; // a stack, then CLOSED
+    uint8_t *data;                       // set by who loads it
+    struct fl_load *load;                // to be looked at while LOADING only
+    // Under the cache's lock:
+    struct cds_list_head clock;
+    struct cds_list_head in_ahead; // cache->unused, or linked to itself
+    uint64_t came_ns;
+};
+
+struct fl_cache {
+    struct cds_lfht *table;
+    struct fl_io_pool *pool;
+    struct fl_read_ahead *read_ahead;
+    struct fl_frame_memory memory;
+    const char *io; // how the read-ahead reads
+    unsigned retries;
+    uint64_t limit;
+    uint64_t ahead_limit;
+    pthread_mutex_t lock;        // pool threads only: the two lists, and the frames' fields above
+    struct cds_list_head clock;  // READY frames; the hand is at the head
+    struct cds_list_head unused; // of them, those that came ahead; in the order in which they came
+    struct fl_io_job age_job;
+    atomic_bool aging; // age_job is in the pool
+    _Atomic uint64_t aged_ns;
+    _Atomic uint64_t bytes; // changed under the lock, read by anyone
+    _Atomic uint64_t frames;
+    _Atomic uint64_t ahead; // bytes that were asked for ahead and not used yet
+    _Atomic uint64_t reads;
+    _Atomic uint64_t read_errors;
+    _Atomic uint64_t failed;
+    _Atomic uint64_t evictions;
+    _Atomic uint64_t promoted;
+    _Atomic uint64_t ahead_frames; // brought by extents
+    _Atomic uint64_t ahead_bytes;  // of extents
+    _Atomic uint64_t ahead_extents;
+    _Atomic uint64_t ahead_errors; // extents, or frames in them, that had to be read one by one
+};
+
+// Pool or read-ahead thread, RCU offline: the end of a LOADING frame. Delivers to all who wait.
+void fl_frame_finish(struct fl_frame *frame, int error);
+// The same threads: the frame if it is READY, pinned, else NULL.
+struct fl_frame *fl_cache_pin(struct fl_cache *cache, struct fl_frame_id id);
+
+#endif

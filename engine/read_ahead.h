@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What will be wanted and is not yet: read far ahead, in large pieces, many at once.
+//
+// One thread owns it. It is sent loads in the order in which they will be used, joins parts that
+// are neighbours on disk to extents, and has many of these on their way: by io_uring, or, where
+// that is not allowed, by the reader threads. When an extent has come, reader threads verify and
+// decompress what is in it, several at once, behind all that somebody wants. If it does not come,
+// its frames are read one by one: a bad sector is the trouble of those that lie on it.
+#ifndef FAULTLINE_ENGINE_READ_AHEAD_H
+#define FAULTLINE_ENGINE_READ_AHEAD_H
+
+struct fl_cache;
+struct fl_load;
+struct fl_read_ahead;
+
+int fl_read_ahead_start(struct fl_cache *cache, struct fl_read_ahead **ret_ahead);
+// What is not yet being read fails with -ECANCELED; waits for the rest. Before the readers stop.
+void fl_read_ahead_stop(struct fl_read_ahead *ahead);
+
+// Any thread, never blocks. Loads linked by `next`; takes a reference of each.
+void fl_read_ahead_ask(struct fl_read_ahead *ahead, struct fl_load *first);
+
+#endif

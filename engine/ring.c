@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/ring.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+
+struct fl_ring {
+    struct io_uring uring;
+    int event_fd;
+    bool armed; // the kernel watches event_fd for us
+};
+
+int fl_ring_open(int event_fd, unsigned depth, struct fl_ring **ret_ring)
+{
+    struct fl_ring *ring = calloc(1, sizeof(*ring));
+    if (!ring)
+        return -ENOMEM;
+    ring->event_fd = event_fd;
+    // One more for the eventfd. Kernels before 5.19 do not know the flag, and do without.
+    int error = io_uring_queue_init(depth + 1, &ring->uring, IORING_SETUP_COOP_TASKRUN);
+    if (error == -EINVAL)
+        error = io_uring_queue_init(depth + 1, &ring->uring, 0);
+    if (error) {
+        free(ring);
+        return error;
+    }
+    *ret_ring = ring;
+    return 0;
+}
+
+void fl_ring_close(struct fl_ring *ring)
+{
+    io_uring_queue_exit(&ring->uring);
+    free(ring);
+}
+
+// There is an entry for each read that may be on its way: it cannot be NULL after a submission.
+static struct io_uring_sqe *entry(struct fl_ring *ring)
+{
+    struct io_uring_sqe *sqe;
+    while (!(sqe = io_uring_get_sqe(&ring->uring)))
+        io_uring_submit(&ring->uring);
+    return sqe;
+}
+
+void fl_ring_read(struct fl_ring *ring, int fd, void *buf, uint32_t bytes, uint64_t offset,
+                  void *user)
+{
+    struct io_uring_sqe *sqe = entry(ring);
+    io_uring_prep_read(sqe, fd, buf, bytes, offset);
+    io_uring_sqe_set_data(sqe, user);
+}
+
+static void arm(struct fl_ring *ring)
+{
+    if (ring->armed)
+        return;
+    struct io_uring_sqe *sqe = entry(ring);
+    io_uring_prep_poll_add(sqe, ring->event_fd, POLLIN);
+    io_uring_sqe_set_data(sqe, NULL);
+    ring->armed = true;
+}
+
+// The kernel is short of something: not at once again.
+static void pause_briefly(struct fl_ring *ring)
+{
+    struct pollfd poll_fd = {.fd = ring->event_fd, .events = POLLIN};
+    poll(&poll_fd, 1, 1);
+}
+
+bool fl_ring_turn(struct fl_ring *ring, bool wait, void (*done)(void *arg, void *user, int result),
+                  void *arg)
+{
+    struct io_uring_cqe *cqe;
+    bool any = false;
+    if (wait)
+        arm(ring);
+    int result = 0;
+    if (wait || io_uring_sq_ready(&ring->uring) > 0)
+        result = io_uring_submit_and_wait(&ring->uring, wait);
+    if (result < 0 && result != -EINTR)
+        pause_briefly(ring);
+    while (io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
+        void *user = io_uring_cqe_get_data(cqe);
+        int ended = cqe->res;
+        io_uring_cqe_seen(&ring->uring, cqe);
+        if (user)
+            done(arg, user, ended);
+        else
+            ring->armed = false;
+        any = any || user;
+    }
+    return any;
+}

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Many threads on a frame cache far too small for them: each wants random frames, with and without
-// waiting, and checks every byte it gets. Finds use after free, lost waiters and double reads; runs
-// under TSan too.
+// Many threads on a frame cache far too small for them: each wants random frames and pages of 2
+// MiB, with and without waiting, ahead of use and at once, and checks every byte it gets. Finds use
+// after free, lost waiters, bytes in the wrong place; runs under TSan too.
+//
+// cache_storm [threads]: with "threads" the read-ahead has no io_uring.
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,22 +19,33 @@
 #include "engine/frame_cache.h"
 #include "engine/io_pool.h"
 #include "engine/rcu.h"
+#include "tests/support/no_io_uring.h"
 
-enum { FRAMES = 64, THREADS = 4, WANTS = 4000, ROOM = 6, OUT_MOST = 8, DEADLINE_MS = 60000 };
+enum {
+    FRAMES = 128,
+    PAGES = FRAMES * FL_FRAME_PAGES, // of the image; 8 MiB
+    HUGE_PAGES = 512,
+    THREADS = 4,
+    OUT_MOST = 8,
+    DEADLINE_MS = 60000
+};
 
 struct client {
     struct fl_mailbox box;
     struct fl_cache *cache;
     struct fl_image *image;
     unsigned seed;
+    unsigned wants;
     unsigned out; // waiters not yet back
     unsigned long served;
+    unsigned long refused; // asked for ahead, and there was no room
 };
 
 struct want {
     struct fl_waiter waiter;
     struct client *client;
-    struct fl_frame_id id;
+    bool huge;
+    uint64_t page;
 };
 
 static void die(const char *what)
@@ -41,15 +54,29 @@ static void die(const char *what)
     _exit(1);
 }
 
-// Page p of the file is filled with the word p + 1.
-static void check(const uint8_t *data, struct fl_frame_id id)
+static bool hole(uint64_t page)
 {
-    for (uint32_t slot = 0; slot < FL_FRAME_PAGES; slot++) {
+    return page % 48 < 7 || page / 300 == 3;
+}
+
+// Page p of the file is filled with the word p + 1; holes, and what is beyond its end, with zeros.
+static void check(const uint8_t *data, uint64_t first, uint32_t pages)
+{
+    for (uint32_t i = 0; i < pages; i++) {
+        uint64_t page = first + i;
         uint64_t word;
-        memcpy(&word, data + (size_t)slot * FL_PAGE_SIZE + 8 * (slot % 512), sizeof(word));
-        if (word != (uint64_t)id.frame * FL_FRAME_PAGES + slot + 1)
-            die("a frame has the bytes of another");
+        for (uint32_t at = 0; at < FL_PAGE_SIZE; at += 1016) {
+            memcpy(&word, data + (size_t)i * FL_PAGE_SIZE + at, sizeof(word));
+            if (word != (page >= PAGES || hole(page) ? 0 : page + 1))
+                die("a page has the bytes of another");
+        }
     }
+}
+
+static void check_want(const struct want *want, const struct fl_frame *frame)
+{
+    check(fl_frame_data(frame), want->page, want->huge ? HUGE_PAGES : FL_FRAME_PAGES);
+    want->client->served++;
 }
 
 static void came(void *owner, struct fl_mail *mail)
@@ -58,38 +85,96 @@ static void came(void *owner, struct fl_mail *mail)
     struct client *client = owner;
     if (want->waiter.error || !want->waiter.frame)
         die("a frame could not be read");
-    check(fl_frame_data(want->waiter.frame), want->id);
+    check_want(want, want->waiter.frame);
     fl_frame_unpin(want->waiter.frame);
     client->out--;
-    client->served++;
     free(want);
+}
+
+static unsigned chance(struct client *client, unsigned of)
+{
+    return (unsigned)rand_r(&client->seed) % of;
+}
+
+// The first page of a frame that is not all hole.
+static uint64_t some_frame(struct client *client)
+{
+    uint64_t page;
+    do
+        page = (uint64_t)chance(client, FRAMES) * FL_FRAME_PAGES;
+    while (fl_image_run(client->image, page, 1).zero);
+    return page;
+}
+
+static struct fl_frame_id id_of(const struct client *client, uint64_t page)
+{
+    return fl_image_run(client->image, page, 1).id;
+}
+
+static const struct fl_frame *look_up(const struct want *want)
+{
+    struct client *client = want->client;
+    return want->huge ? fl_cache_lookup_huge(client->cache, client->image, want->page)
+                      : fl_cache_lookup(client->cache, id_of(client, want->page));
+}
+
+static int wait_for(struct want *want, bool hurry, struct fl_frame **ret_frame)
+{
+    struct client *client = want->client;
+    struct fl_waiter *waiter = &want->waiter;
+    if (want->huge)
+        return (hurry ? fl_cache_want_huge : fl_cache_await_huge)(client->cache, client->image,
+                                                                  want->page, waiter, ret_frame);
+    return (hurry ? fl_cache_want : fl_cache_await)(client->cache, client->image,
+                                                    id_of(client, want->page), waiter, ret_frame);
 }
 
 static void want_one(struct client *client)
 {
-    uint64_t page = (uint64_t)rand_r(&client->seed) % FRAMES * FL_FRAME_PAGES;
-    struct fl_frame_id id = fl_image_run(client->image, page, 1).id;
-    const struct fl_frame *there = fl_cache_lookup(client->cache, id);
-    if (there) {
-        check(fl_frame_data(there), id);
-        client->served++;
-        return;
-    }
     struct want *want = calloc(1, sizeof(*want));
     struct fl_frame *frame = NULL;
+    want->client = client;
+    want->huge = chance(client, 8) == 0;
+    // Few different ones, at odd places, some of them across the image's end.
+    want->page =
+        want->huge ? (uint64_t)chance(client, 12) * (PAGES - 5) / 12 + 3 : some_frame(client);
+    const struct fl_frame *there = look_up(want);
+    if (there) {
+        check_want(want, there);
+        free(want);
+        return;
+    }
     want->waiter.mail.deliver = came;
     want->waiter.box = &client->box;
-    want->id = id;
-    int result = fl_cache_want(client->cache, client->image, id, &want->waiter, &frame);
-    client->out += result == 0;
-    if (result == 0)
-        return;
+    bool hurry = chance(client, 2);
+    int result = wait_for(want, hurry, &frame);
     if (result < 0)
         die("out of memory");
-    check(fl_frame_data(frame), id);
-    fl_frame_unpin(frame);
-    client->served++;
-    free(want);
+    if (result == 1) {
+        check_want(want, frame);
+        fl_frame_unpin(frame);
+        free(want);
+        return;
+    }
+    client->out++;
+    if (!hurry && chance(client, 4) == 0 && want->huge)
+        fl_cache_hurry_huge(client->cache, client->image, want->page);
+}
+
+static void ask_ahead(struct client *client)
+{
+    struct fl_frame_id ids[16];
+    uint64_t first = (uint64_t)chance(client, 12) * (PAGES - 5) / 12 + 3;
+    uint64_t at = chance(client, PAGES - 16 * FL_FRAME_PAGES);
+    uint32_t count = 0;
+    for (unsigned i = 0; i < 16; i++) {
+        struct fl_run run = fl_image_run(client->image, at + (uint64_t)i * FL_FRAME_PAGES, 1);
+        if (!run.zero)
+            ids[count++] = run.id;
+    }
+    client->refused += count - fl_cache_ahead(client->cache, client->image, ids, count);
+    if (chance(client, 4) == 0)
+        client->refused += 1 - fl_cache_ahead_huge(client->cache, client->image, &first, 1);
 }
 
 static void collect(struct client *client)
@@ -108,7 +193,9 @@ static void *client_main(void *arg)
 {
     struct client *client = arg;
     rcu_register_thread();
-    for (unsigned i = 0; i < WANTS; i++) {
+    for (unsigned i = 0; i < client->wants; i++) {
+        if (chance(client, 8) == 0)
+            ask_ahead(client);
         want_one(client);
         while (client->out > OUT_MOST)
             collect(client);
@@ -124,43 +211,40 @@ static void make_file(char *path)
 {
     static uint64_t page[FL_PAGE_SIZE / 8];
     int fd = mkstemp(path);
-    if (fd < 0)
+    if (fd < 0 || ftruncate(fd, (off_t)PAGES * FL_PAGE_SIZE) != 0)
         die("no temporary file");
-    for (uint64_t i = 0; i < (uint64_t)FRAMES * FL_FRAME_PAGES; i++) {
+    for (uint64_t i = 0; i < PAGES; i++) {
         for (size_t word = 0; word < FL_PAGE_SIZE / 8; word++)
             page[word] = i + 1;
-        if (write(fd, page, sizeof(page)) != (ssize_t)sizeof(page))
+        if (!hole(i) &&
+            pwrite(fd, page, sizeof(page), (off_t)(i * FL_PAGE_SIZE)) != (ssize_t)sizeof(page))
             die("cannot write the temporary file");
     }
     close(fd);
 }
 
-int main(void)
+// Returns what the clients were refused.
+static unsigned long storm(struct fl_image *image, uint64_t limit, unsigned wants, const char *io)
 {
     static struct client client[THREADS];
     pthread_t thread[THREADS];
     struct fl_io_pool *pool = NULL;
     struct fl_cache *cache = NULL;
-    struct fl_image *image = NULL;
-    char path[] = "/tmp/faultline-cache-storm-XXXXXX";
-    make_file(path);
-    rcu_register_thread();
-    int error = fl_image_open_raw(path, &image);
-    unlink(path);
-    if (error || fl_io_pool_start(3, &pool) ||
-        fl_cache_new((uint64_t)ROOM * FL_FRAME_PAGES * FL_PAGE_SIZE, 0, pool, &cache))
+    unsigned long served = 0;
+    unsigned long refused = 0;
+    if (fl_io_pool_start(3, &pool) || fl_cache_new(limit, 0, pool, &cache))
         die("cannot start");
     for (unsigned i = 0; i < THREADS; i++) {
-        client[i] = (struct client){.cache = cache, .image = image, .seed = i + 1};
+        client[i] = (struct client){.cache = cache, .image = image, .seed = i + 1, .wants = wants};
         if (fl_mailbox_init(&client[i].box) ||
             pthread_create(&thread[i], NULL, client_main, &client[i]))
             die("cannot start");
     }
     fl_rcu_offline();
-    unsigned long served = 0;
     for (unsigned i = 0; i < THREADS; i++) {
         pthread_join(thread[i], NULL);
         served += client[i].served;
+        refused += client[i].refused;
         fl_mailbox_fini(&client[i].box);
     }
     fl_cache_stop(cache);
@@ -168,15 +252,47 @@ int main(void)
     fl_rcu_online();
     struct fl_cache_stats stats = fl_cache_stats(cache);
     fl_cache_free(cache);
-    fl_image_unref(image);
-    rcu_unregister_thread();
-    printf("%lu frames served, %lu read, %lu evicted, %lu bytes at the end\n", served,
-           (unsigned long)stats.reads, (unsigned long)stats.evictions, (unsigned long)stats.bytes);
-    if (served != (unsigned long)THREADS * WANTS)
+    printf("%lu served, %lu read, %lu evicted, %lu bytes at the end; ahead, by %s: %lu extents, "
+           "%lu frames, %lu promoted, %lu refused\n",
+           served, (unsigned long)stats.reads, (unsigned long)stats.evictions,
+           (unsigned long)stats.bytes, stats.io, (unsigned long)stats.ahead_extents,
+           (unsigned long)stats.ahead_frames, (unsigned long)stats.promoted, refused);
+    if (served != (unsigned long)THREADS * wants)
         die("some were not served");
-    // Frames that were pinned when the last one came may exceed the bound until the next comes.
-    uint64_t pinned = (uint64_t)THREADS * OUT_MOST * FL_FRAME_PAGES * FL_PAGE_SIZE;
+    if (strcmp(stats.io, io) != 0)
+        die("it does not read as it should");
+    // What was pinned when the last one came may exceed the bound until the next comes.
+    uint64_t pinned = (uint64_t)THREADS * (OUT_MOST + 1) * HUGE_PAGES * FL_PAGE_SIZE;
     if (stats.bytes > stats.limit + pinned || stats.evictions == 0)
         die("the bound does not hold");
+    if (stats.failed > 0 || stats.read_errors > 0 || stats.ahead_errors > 0)
+        die("reads failed");
+    if (stats.ahead_extents == 0 || stats.ahead_frames == 0)
+        die("nothing came ahead");
+    return refused;
+}
+
+int main(int argc, char **argv)
+{
+    struct fl_image *image = NULL;
+    char path[] = "/tmp/faultline-cache-storm-XXXXXX";
+    bool threads = argc > 1 && strcmp(argv[1], "threads") == 0;
+    if (threads && !deny_io_uring())
+        die("io_uring cannot be denied");
+    const char *io = has_io_uring() ? "io_uring" : "threads";
+    make_file(path);
+    rcu_register_thread();
+    int error = fl_image_open_raw(path, &image);
+    unlink(path);
+    if (error)
+        die("no image");
+    // Six frames; room for one page of 2 MiB ahead of use; for most of it.
+    unsigned long refused = storm(image, 6 * 65536, 4000, io);
+    refused += storm(image, 8 << 20, 4000, io);
+    storm(image, 18 << 20, 4000, io);
+    if (refused == 0)
+        die("there was always room");
+    fl_image_unref(image);
+    rcu_unregister_thread();
     return 0;
 }

@@ -70,10 +70,12 @@ static void *map_huge(void)
 void fl_frame_memory_fini(struct fl_frame_memory *memory)
 {
     void *bytes;
+    pthread_mutex_lock(&memory->lock);
     while ((bytes = pop(&memory->frame, &memory->frames, FRAME_BYTES)))
         free(bytes);
     while ((bytes = pop(&memory->huge, &memory->huges, HUGE_BYTES)))
         munmap(bytes, HUGE_BYTES);
+    pthread_mutex_unlock(&memory->lock);
     pthread_mutex_destroy(&memory->lock);
 }
 

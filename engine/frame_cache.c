@@ -32,12 +32,13 @@ struct what {
 
 static struct fl_key frame_key(struct fl_frame_id id)
 {
-    return (struct fl_key){.of = id.pack, .at = id.frame};
+    return (struct fl_key){.of = {id.pack, 0}, .at = id.frame};
 }
 
 static struct fl_key huge_key(const struct fl_image *image, uint64_t first_page)
 {
-    return (struct fl_key){.of = fl_image_serial(image), .at = first_page | FL_KEY_HUGE};
+    struct fl_image_id id = fl_image_id(image);
+    return (struct fl_key){.of = {id.word[0], id.word[1]}, .at = first_page | FL_KEY_HUGE};
 }
 
 static struct what a_frame(const struct fl_image *image, const struct fl_frame_id *id)
@@ -52,7 +53,7 @@ static struct what a_huge_page(const struct fl_image *image, uint64_t first_page
 
 static unsigned long hash(struct fl_key key)
 {
-    uint64_t x = (key.of ^ (key.at << 32 | key.at >> 32) ^ key.at) * 0x9e3779b97f4a7c15ULL;
+    uint64_t x = (key.of[0] ^ (key.at << 32 | key.at >> 32) ^ key.at) * 0x9e3779b97f4a7c15ULL;
     return x ^ (x >> 29);
 }
 
@@ -61,7 +62,8 @@ static int match(struct cds_lfht_node *node, const void *wanted)
     const struct fl_frame *frame = caa_container_of(node, struct fl_frame, node);
     const struct fl_key *key = wanted;
     FL_RCU_SEEN(node);
-    return frame->key.of == key->of && frame->key.at == key->at;
+    return frame->key.of[0] == key->of[0] && frame->key.of[1] == key->of[1] &&
+           frame->key.at == key->at;
 }
 
 static struct fl_frame *find(struct fl_cache *cache, struct fl_key key)
@@ -123,7 +125,7 @@ const uint8_t *fl_frame_data(const struct fl_frame *frame)
 
 struct fl_frame_id fl_frame_id(const struct fl_frame *frame)
 {
-    return (struct fl_frame_id){.pack = frame->key.of, .frame = (uint32_t)frame->key.at};
+    return (struct fl_frame_id){.pack = frame->key.of[0], .frame = (uint32_t)frame->key.at};
 }
 
 static void free_frame(struct fl_frame *frame)

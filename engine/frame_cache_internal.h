@@ -22,10 +22,10 @@
 
 enum { FL_HUGE_PAGES = 512 };
 
-// A frame: pack and number. A page of 2 MiB: the image's serial number, and its first page with
+// A frame: its pack's id and 0, its number. A page of 2 MiB: the image's id, its first page with
 // the top bit set, which no frame's number has.
 struct fl_key {
-    uint64_t of;
+    uint64_t of[2];
     uint64_t at;
 };
 #define FL_KEY_HUGE (UINT64_C(1) << 63)

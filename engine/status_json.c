@@ -116,12 +116,12 @@ static json_t *ahead(const struct fl_cache_stats *cache)
 static json_t *cache(const struct fl_stats *stats)
 {
     const struct fl_cache_stats *cache = &stats->cache;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "bytes",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes",
                      (json_int_t)cache->bytes, "limit", (json_int_t)cache->limit, "frames",
                      (json_int_t)cache->frames, "hits", (json_int_t)stats->hits, "misses",
                      (json_int_t)stats->misses, "reads", (json_int_t)cache->reads, "read_errors",
                      (json_int_t)cache->read_errors, "failed", (json_int_t)cache->failed,
-                     "evictions", (json_int_t)cache->evictions, "ahead", ahead(cache));
+                     "evictions", (json_int_t)cache->evictions);
 }
 
 static json_t *keeper(const struct fl_engine *engine)
@@ -145,21 +145,43 @@ static json_t *replay(const struct fl_engine *engine, const struct fl_stats *sta
                      "scarce", engine->memory.scarce, "huge_scarce", engine->memory.huge_scarce);
 }
 
-static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
+// What there is of the whole engine, in single numbers and words.
+static json_t *engine_itself(const struct fl_engine *engine, const struct fl_stats *stats)
+{
+    return json_pack("{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:s}", "version", FAULTLINE_VERSION,
+                     "pid", (int)getpid(), "workers", (int)stats->workers, "uptime_seconds",
+                     (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
+                     (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
+                     (json_int_t)stats->refused, "io", stats->cache.io);
+}
+
+static json_t *memory(const struct fl_stats *stats)
+{
+    return json_pack("{s:I, s:I}", "allocated", (json_int_t)stats->allocated_bytes, "resident",
+                     (json_int_t)stats->resident_bytes);
+}
+
+static json_t *vm_list(struct fl_engine *engine)
 {
     json_t *vms = json_array();
     fl_vms_each(engine, add_vm, vms);
-    return json_pack(
-        "{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o, s:o, s:o, s:o, "
-        "s:s}",
-        "version", FAULTLINE_VERSION, "pid", (int)getpid(), "workers", (int)stats->workers,
-        "uptime_seconds", (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
-        (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
-        (json_int_t)stats->refused, "faults", faults(stats), "pages", pages(stats), "latency_us",
-        latency(stats), "cache", cache(stats), "memory", "allocated",
-        (json_int_t)stats->allocated_bytes, "resident", (json_int_t)stats->resident_bytes, "replay",
-        replay(engine, stats), "recordings", recordings(engine), "keeper", keeper(engine),
-        "vm_list", vms, "io", stats->cache.io);
+    return vms;
+}
+
+static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
+{
+    json_t *status = engine_itself(engine, stats);
+    json_object_set_new(status, "faults", faults(stats));
+    json_object_set_new(status, "pages", pages(stats));
+    json_object_set_new(status, "latency_us", latency(stats));
+    json_object_set_new(status, "cache", cache(stats));
+    json_object_set_new(status, "ahead", ahead(&stats->cache));
+    json_object_set_new(status, "memory", memory(stats));
+    json_object_set_new(status, "replay", replay(engine, stats));
+    json_object_set_new(status, "recordings", recordings(engine));
+    json_object_set_new(status, "keeper", keeper(engine));
+    json_object_set_new(status, "vm_list", vm_list(engine));
+    return status;
 }
 
 char *fl_status_json(struct fl_engine *engine)

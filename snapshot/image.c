@@ -67,10 +67,17 @@ static void image_free(struct fl_image *image)
     free(image);
 }
 
-static uint64_t next_serial(void)
+// The header of a raw file has no content id.
+static struct fl_image_id id_of(const struct fl_disk_image_header *header)
 {
+    static const struct fl_identity none;
     static atomic_uint_fast64_t last;
-    return atomic_fetch_add(&last, 1) + 1;
+    struct fl_image_id id = {{0}};
+    if (memcmp(&header->content_id, &none, sizeof(none)) == 0)
+        id.word[0] = atomic_fetch_add(&last, 1) + 1;
+    else
+        memcpy(id.word, header->content_id.bytes, sizeof(id.word));
+    return id;
 }
 
 int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
@@ -86,8 +93,8 @@ int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struc
     }
     atomic_init(&image->refs, 1);
     image->fd = -1;
-    image->serial = next_serial();
     image->header = *header;
+    image->id = id_of(header);
     image->map = map;
     image->packs = packs;
     int r = check_map(image);
@@ -116,9 +123,9 @@ void fl_image_unref(struct fl_image *image)
         image_free(image);
 }
 
-uint64_t fl_image_serial(const struct fl_image *image)
+struct fl_image_id fl_image_id(const struct fl_image *image)
 {
-    return image->serial;
+    return image->id;
 }
 
 const char *fl_image_name(const struct fl_image *image)

@@ -13,7 +13,7 @@ struct fl_image {
     atomic_uint refs;
     int fd; // the image's file, set once before the image is handed out; -1: a raw file's image
     // Immutable from the time the image is open.
-    uint64_t serial;
+    struct fl_image_id id;
     struct fl_disk_image_header header; // of a raw file: name, bytes and pages only
     uint64_t *map;                      // header.pages entries, each checked against its pack
     struct fl_pack **packs;             // in the order of the pack table

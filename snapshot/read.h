@@ -89,8 +89,13 @@ struct fl_image *fl_image_ref(struct fl_image *image);
 // faults.
 void fl_image_unref(struct fl_image *image);
 
-// Unique among the images that this process has opened, never used again.
-uint64_t fl_image_serial(const struct fl_image *image);
+// The same for images of the same content, whenever and under whatever name they were opened;
+// different for any two others (a raw file's image is like no other). 128 bits of the content's
+// cryptographic hash.
+struct fl_image_id {
+    uint64_t word[2];
+};
+struct fl_image_id fl_image_id(const struct fl_image *image);
 const char *fl_image_name(const struct fl_image *image);
 uint64_t fl_image_bytes(const struct fl_image *image); // of the memory file, exact
 uint64_t fl_image_pages(const struct fl_image *image); // bytes rounded up to pages

@@ -179,6 +179,64 @@ Test(corrupt, a_bad_frame_poisons_its_pages_and_no_other)
     end(&good);
 }
 
+// --- damage in the middle of what is read ahead ---
+
+// All of the VM's memory comes without a touch, and is then its own. A bad frame fails the pages of
+// the VM that it is in, whatever was read with it.
+static int filled_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    uint32_t page_bytes = *(const uint32_t *)arg;
+    (void)shared;
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    vmm_map(&vmm, &world->memory, page_bytes, 1, VMM_1_12);
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, vmm.pages - 1);
+    tell_test(channel, 'a');
+    await_test(channel, 'd');
+    vmm_catch_sigbus();
+    for (uint32_t page = 0; page < vmm.pages; page++) {
+        uint64_t end = vmm_page_offset(&vmm, page) + page_bytes;
+        bool bad = end > FIRST_BAD * PAGE && end - page_bytes < BEHIND_BAD * PAGE;
+        CHECK(vmm_poisoned(vmm_page(&vmm, page)) == bad, "page %u: SIGBUS or not", page);
+        if (!bad)
+            vmm_check(&vmm, page);
+    }
+    return 0;
+}
+
+static void fill_from_damaged(uint32_t page_bytes)
+{
+    static const char *const options[] = {"--retries", "0", NULL};
+    char output[1024];
+    struct client client;
+    world = world_make(DISTINCT, 4 * IMAGE_BYTES);
+    world_serve(world, options);
+    only_pack();
+    client_start(&client, filled_main, &page_bytes);
+    cr_assert(client_says(&client, 'a'));
+    flip(pack, frame_middle(BAD_FRAME));
+    const char *drain[] = {"drain", "--populate", "--control",
+                           temp_path(&world->temp, "control.sock"), NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), drain), 0, "%s", output);
+    client_tell(&client, 'd');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_geq(world_status(world, "ahead", "errors"), 1, "it was not read ahead");
+    cr_assert_geq(server_count_log(&world->server, "reason=\"does not match its checksum\""), 1);
+    world_stop(world);
+}
+
+Test(corrupt, a_bad_frame_among_those_that_are_read_ahead)
+{
+    fill_from_damaged(PAGE);
+}
+
+Test(corrupt, a_bad_frame_in_a_huge_page_that_is_read_ahead)
+{
+    need_huge_pages(4);
+    fill_from_damaged(HUGE);
+}
+
 Test(corrupt, on_error_kill_kills_that_vm_only)
 {
     static const char *const options[] = {"--retries", "2", "--on-error", "kill", NULL};

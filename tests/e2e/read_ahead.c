@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Memory that comes ahead of use, and pages of 2 MiB that the reader threads put together: with
+// io_uring, and where the host does not allow it.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/no_io_uring.h"
+#include "tests/support/world.h"
+
+TestSuite(read_ahead, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
+
+static struct world *world;
+
+static void expect_io(const char *io)
+{
+    static char output[1 << 16];
+    char field[64];
+    const char *args[] = {"status", "--control", temp_path(&world->temp, "control.sock"), "--json",
+                          NULL};
+    snprintf(field, sizeof(field), "\"io\": \"%s\"", io);
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    cr_assert_not_null(strstr(output, field), "%s is not in %s", field, output);
+}
+
+static void drain(void)
+{
+    char output[1024];
+    const char *args[] = {"drain", "--populate", "--control",
+                          temp_path(&world->temp, "control.sock"), NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+}
+
+// Touches one page; all the others come with the drain, and nobody serves it afterwards.
+static int touch_one_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)shared;
+    vmm_map(&vmm, &world->memory, *(const uint32_t *)arg, 2, VMM_1_12);
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 1);
+    tell_test(channel, 'a');
+    await_test(channel, 'd');
+    vmm_touch_all(&vmm, 2, VMM_UP, true);
+    return 0;
+}
+
+static int touch_all_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)channel;
+    (void)shared;
+    vmm_map(&vmm, &world->memory, *(const uint32_t *)arg, 2, VMM_1_12);
+    vmm_handshake(&vmm, world->socket);
+    vmm_touch_all(&vmm, 4, VMM_RANDOM, true);
+    return 0;
+}
+
+static void populate(uint32_t page_bytes, const char *const *options, const char *io)
+{
+    struct client toucher;
+    struct client client;
+    world = world_make(MIXED, (14 << 20) + 40960);
+    world_serve(world, options);
+    expect_io(io);
+    if (options) { // a cache that is full of what does not come again
+        client_start(&toucher, touch_all_main, &page_bytes);
+        cr_assert_eq(client_wait(&toucher), 0);
+    }
+    client_start(&client, touch_one_main, &page_bytes);
+    cr_assert(client_says(&client, 'a'));
+    drain();
+    client_tell(&client, 'd');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_eq(world_status(world, "faults", "poisoned"), 0);
+    cr_assert_eq(world_status(world, "cache", "read_errors"), 0);
+    cr_assert_gt(world_status(world, "ahead", "frames"), 0, "nothing came ahead");
+    world_stop(world);
+}
+
+// Small, so that what comes ahead has to be read again: an eighth of it is room for that.
+static const char *const small[] = {"--cache", "2M", NULL};
+static const char *const medium[] = {"--cache", "10M", NULL};
+
+static void need_io_uring(void)
+{
+    if (!has_io_uring())
+        cr_skip_test("this test needs io_uring");
+}
+
+Test(read_ahead, all_memory_comes_by_io_uring)
+{
+    need_io_uring();
+    populate(PAGE, NULL, "io_uring");
+}
+
+Test(read_ahead, all_memory_comes_by_io_uring_through_a_small_cache)
+{
+    need_io_uring();
+    populate(PAGE, small, "io_uring");
+}
+
+Test(read_ahead, huge_pages_come_by_io_uring)
+{
+    need_io_uring();
+    need_huge_pages(8);
+    populate(HUGE, medium, "io_uring");
+}
+
+Test(read_ahead, all_memory_comes_without_io_uring)
+{
+    cr_assert(deny_io_uring());
+    populate(PAGE, small, "threads");
+    cr_assert_geq(server_count_log(&world->server, "event=io_threads"), 1);
+}
+
+Test(read_ahead, huge_pages_come_without_io_uring)
+{
+    need_huge_pages(8);
+    cr_assert(deny_io_uring());
+    populate(HUGE, NULL, "threads");
+}
+
+// --- regions that do not begin where a page of 2 MiB of the image does, and end beyond it ---
+
+static int odd_regions_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)channel;
+    (void)shared;
+    (void)arg;
+    vmm_map_memory(&vmm, &world->memory, HUGE, 3, VMM_1_12);
+    // Two of the three, moved within the image; the last page begins in it and ends beyond it.
+    vmm.region[1] = vmm.region[2];
+    vmm.regions = 2;
+    vmm.region[0].offset = (uint64_t)5 * PAGE;
+    vmm.region[1].offset -= (uint64_t)7 * PAGE;
+    vmm.uffd = vmm_open_uffd(VMM_1_12);
+    vmm_enable(vmm.uffd, 0);
+    vmm_register(&vmm);
+    vmm_handshake(&vmm, world->socket);
+    for (unsigned i = 0; i < 2; i++) {
+        for (uint64_t at = 0; at < vmm.region[i].bytes; at += HUGE)
+            CHECK(memory_same(&world->memory, vmm.region[i].offset + at, vmm.region[i].base + at,
+                              HUGE),
+                  "region %u is wrong at %llu", i, (unsigned long long)at);
+    }
+    return 0;
+}
+
+static void odd_regions(enum world_memory kind)
+{
+    struct client client[2];
+    need_huge_pages(8);
+    world = world_make(kind, (12 << 20) + 3 * PAGE + 99);
+    world_serve(world, NULL);
+    for (unsigned i = 0; i < 2; i++) { // the second one finds what the first one had made
+        client_start(&client[i], odd_regions_main, NULL);
+        cr_assert_eq(client_wait(&client[i]), 0);
+        if (i == 0)
+            cr_assert_gt(world_status(world, "cache", "misses"), 0);
+    }
+    cr_assert_eq(world_status(world, "cache", "hits"), world_status(world, "cache", "misses"));
+    world_stop(world);
+}
+
+Test(read_ahead, regions_at_odd_places_of_the_image)
+{
+    odd_regions(MIXED);
+}
+
+Test(read_ahead, regions_at_odd_places_of_an_image_without_zeros)
+{
+    odd_regions(DISTINCT);
+}

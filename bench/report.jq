@@ -65,6 +65,25 @@ def store_table:
         | [$how, ($seconds | digits(2)), (.[0].bytes / $seconds / 1e9 | digits(2)),
            (.[0].stored | mib | digits(1)), (.[0].stored / .[0].bytes | digits(3))] | row);
 
+def cold_names: {faultline: "read-ahead, verified and decompressed", "fio-direct": "`fio`, direct, 16 at once",
+                 "fio-buffered": "`fio`, buffered"};
+def gb_per_s: .stored / .seconds / 1e9;
+def cold_ratio($all; $to):
+    [.[] | . as $one | ($all[] | select(.how == $to and .round == $one.round)) | ($one | gb_per_s) / gb_per_s] | median;
+
+def cold_table:
+    . as $all | "\n### Read-ahead from a cold disk\n",
+    ([$all[] | select(.how == "faultline")][0]
+        | "\(.frames) frames, \(.stored | mib | digits(0)) MiB stored, \(.bytes | mib | digits(0)) MiB of memory; by \(.io)\n"),
+    "| how | runs | GB/s from disk | GB/s into memory | to fio direct | to fio buffered |",
+    "| --- | --: | --: | --: | --: | --: |",
+    (unordered_keys(.how)[] as $how | [$all[] | select(.how == $how)]
+        | [cold_names[$how], "\(length)", ([.[] | gb_per_s] | median | digits(2)),
+           ([.[] | select(.bytes) | .bytes / .seconds / 1e9] | median | digits(2)),
+           (cold_ratio($all; "fio-direct") | digits(2)), (cold_ratio($all; "fio-buffered") | digits(2))] | row),
+    ([$all[] | select((.cached // 0) > 0.01)] | select(length > 0)
+        | "\nIn \(length) runs the page cache could not be emptied: they are not cold.");
+
 def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $all
     | "\nCPU seconds of `faultline pack`, over all threads: " + ([$all[0].stages | keys_unsorted[] as $stage
         | "\($stage) \([$all[].stages[$stage]] | median | digits(2))"] | join(", ")) + ".";
@@ -75,4 +94,5 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
     | [.[] | select(.scenario == $scenario)] | undisturbed | sort_servers | faults_table),
    ([$records[] | select(.part == "memory")] | select(length > 0) | memory_table),
    ([$records[] | select(.part == "store")] | unordered_keys(.input)[] as $input
-    | [.[] | select(.input == $input)] | store_table, sum_of_stages))
+    | [.[] | select(.input == $input)] | store_table, sum_of_stages),
+   ([$records[] | select(.part == "cold")] | select(length > 0) | cold_table))

@@ -120,7 +120,7 @@ const struct fl_frame *fl_cache_lookup_huge(struct fl_cache *cache, const struct
 
 const uint8_t *fl_frame_data(const struct fl_frame *frame)
 {
-    return frame->data;
+    return frame->data.bytes;
 }
 
 struct fl_frame_id fl_frame_id(const struct fl_frame *frame)

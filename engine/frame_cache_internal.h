@@ -54,7 +54,7 @@ struct fl_frame {
     _Atomic int use;                     // enum fl_frame_use
     _Atomic int pins;                    // DEAD once evicted
     _Atomic(struct fl_waiter *) waiters; // a stack, then CLOSED
-    uint8_t *data;                       // set by who loads it
+    struct fl_buffer data;               // set by who loads it
     struct fl_load *load;                // to be looked at while LOADING only
     // Under the cache's lock:
     struct cds_list_head clock;

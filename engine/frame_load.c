@@ -84,9 +84,9 @@ static int get_frame(const struct fl_part *part, const void *stored)
     struct fl_frame *frame = part->load->frame;
     if (frame->pages == 0)
         return -EBADMSG;
-    if (!frame->data)
+    if (!frame->data.bytes)
         frame->data = fl_frame_memory_get(&frame->cache->memory, frame->pages, NULL);
-    return frame->data ? get(part, stored, frame->data) : -ENOMEM;
+    return frame->data.bytes ? get(part, stored, frame->data.bytes) : -ENOMEM;
 }
 
 static void put_pieces(const struct fl_part *part, const uint8_t *bytes)
@@ -94,7 +94,7 @@ static void put_pieces(const struct fl_part *part, const uint8_t *bytes)
     const struct fl_load *load = part->load;
     for (uint16_t i = part->first_piece; i != FL_NO_PIECE; i = load->piece[i].next) {
         const struct fl_piece *piece = &load->piece[i];
-        memcpy(load->frame->data + ((size_t)piece->to << FL_PAGE_SHIFT),
+        memcpy(load->frame->data.bytes + ((size_t)piece->to << FL_PAGE_SHIFT),
                bytes + ((size_t)piece->slot << FL_PAGE_SHIFT),
                (size_t)piece->pages << FL_PAGE_SHIFT);
     }
@@ -108,20 +108,22 @@ static int get_pieces(const struct fl_part *part, const void *stored)
     struct fl_frame_memory *memory = &load->cache->memory;
     struct fl_frame *there = fl_cache_pin(load->cache, part->id);
     if (there) {
-        put_pieces(part, there->data);
+        put_pieces(part, there->data.bytes);
         fl_frame_unpin(there);
         return 0;
     }
     uint32_t pages = fl_frame_pages(load->image, part->id);
+    if (pages == 0)
+        return -EBADMSG;
     const struct fl_piece *piece = &load->piece[part->first_piece];
-    if (pages > 0 && piece->pages == pages && piece->next == FL_NO_PIECE)
-        return get(part, stored, load->frame->data + ((size_t)piece->to << FL_PAGE_SHIFT));
-    void *whole = pages > 0 ? fl_frame_memory_get(memory, pages, NULL) : NULL;
-    if (!whole)
-        return pages > 0 ? -ENOMEM : -EBADMSG;
-    int error = get(part, stored, whole);
+    if (piece->pages == pages && piece->next == FL_NO_PIECE)
+        return get(part, stored, load->frame->data.bytes + ((size_t)piece->to << FL_PAGE_SHIFT));
+    struct fl_buffer whole = fl_frame_memory_get(memory, pages, NULL);
+    if (!whole.bytes)
+        return -ENOMEM;
+    int error = get(part, stored, whole.bytes);
     if (!error)
-        put_pieces(part, whole);
+        put_pieces(part, whole.bytes);
     fl_frame_memory_put(memory, whole, pages);
     return error;
 }
@@ -255,7 +257,7 @@ static void find_parts(struct fl_load *load, bool zero)
         if (!run.zero)
             add_piece(load, &run, at, pieces++);
         else if (!zero)
-            memset(load->frame->data + ((size_t)at << FL_PAGE_SHIFT), 0, bytes);
+            memset(load->frame->data.bytes + ((size_t)at << FL_PAGE_SHIFT), 0, bytes);
         at += run.pages;
     }
 }
@@ -268,9 +270,9 @@ static int plan(struct fl_load *load)
     struct fl_part *part = malloc((most ? most : 1) * sizeof(*part));
     struct fl_piece *piece = malloc((most ? most : 1) * sizeof(*piece));
     frame->data = fl_frame_memory_get(&load->cache->memory, FL_HUGE_PAGES, &zero);
-    if (!part || !piece || !frame->data) {
+    if (!part || !piece || !frame->data.bytes) {
         fl_frame_memory_put(&load->cache->memory, frame->data, FL_HUGE_PAGES);
-        frame->data = NULL;
+        frame->data = (struct fl_buffer){.bytes = NULL};
         free(part);
         free(piece);
         return -ENOMEM;

@@ -13,46 +13,28 @@
 #define ASAN_UNPOISON_MEMORY_REGION(bytes, size) ((void)(bytes), (void)(size))
 #endif
 
-enum { HUGE_PAGES = 512, SPARE_FRAMES = 256, SPARE_HUGES = 8 };
-#define FRAME_BYTES ((size_t)FL_FRAME_PAGES * FL_PAGE_SIZE)
+enum { HUGE_PAGES = 512, SLOTS = HUGE_PAGES / FL_FRAME_PAGES, FREE_SLOTS_MOST = 256 };
+#define SLOT_BYTES ((size_t)FL_FRAME_PAGES * FL_PAGE_SIZE)
 #define HUGE_BYTES ((size_t)HUGE_PAGES * FL_PAGE_SIZE)
+#define ALL_SLOTS UINT32_MAX
 
-// Written into the buffer itself.
-struct fl_spare {
-    struct fl_spare *next;
+struct fl_chunk {
+    struct cds_list_head link; // in `chunks` while it has a free slot
+    uint8_t *base;
+    uint32_t free;  // a bit a slot
+    uint32_t given; // of these, those whose memory the kernel has back
 };
+_Static_assert(SLOTS == 32, "a bit a slot");
 
 void fl_frame_memory_init(struct fl_frame_memory *memory)
 {
-    *memory = (struct fl_frame_memory){.frame = NULL};
+    *memory = (struct fl_frame_memory){.spares = 0};
     pthread_mutex_init(&memory->lock, NULL);
+    CDS_INIT_LIST_HEAD(&memory->chunks);
 }
 
-static void *pop(struct fl_spare **list, unsigned *count, size_t size)
-{
-    struct fl_spare *spare = *list;
-    if (spare) {
-        ASAN_UNPOISON_MEMORY_REGION(spare, size);
-        *list = spare->next;
-        --*count;
-    }
-    return spare;
-}
+// --- pages of 2 MiB ---
 
-static bool push(struct fl_spare **list, unsigned *count, unsigned most, void *bytes, size_t size)
-{
-    if (*count == most)
-        return false;
-    struct fl_spare *spare = bytes;
-    spare->next = *list;
-    *list = spare;
-    ++*count;
-    ASAN_POISON_MEMORY_REGION(spare, size); // who still uses it is found
-    return true;
-}
-
-// Straight from the kernel, in one large page where it has one: 512 first touches would cost more
-// than all of the decompression, and a page that serves one large copy is walked once.
 static void *map_huge(void)
 {
     int protection = PROT_READ | PROT_WRITE;
@@ -67,50 +49,175 @@ static void *map_huge(void)
     return map + before;
 }
 
+static void unmap_huge(void *bytes)
+{
+    ASAN_UNPOISON_MEMORY_REGION(bytes, HUGE_BYTES); // the addresses may be somebody else's next
+    munmap(bytes, HUGE_BYTES);
+}
+
+// With the lock held.
+static void *take_spare(struct fl_frame_memory *memory)
+{
+    if (memory->spares == 0)
+        return NULL;
+    void *bytes = memory->spare[--memory->spares];
+    ASAN_UNPOISON_MEMORY_REGION(bytes, HUGE_BYTES);
+    return bytes;
+}
+
+// With the lock held. False: there are enough.
+static bool keep_spare(struct fl_frame_memory *memory, void *bytes)
+{
+    if (memory->spares == FL_SPARE_HUGE_PAGES)
+        return false;
+    ASAN_POISON_MEMORY_REGION(bytes, HUGE_BYTES); // who still uses it is found
+    memory->spare[memory->spares++] = bytes;
+    return true;
+}
+
+static struct fl_buffer get_huge(struct fl_frame_memory *memory, bool *ret_zero)
+{
+    pthread_mutex_lock(&memory->lock);
+    void *bytes = take_spare(memory);
+    pthread_mutex_unlock(&memory->lock);
+    *ret_zero = !bytes;
+    return (struct fl_buffer){.bytes = bytes ? bytes : map_huge()};
+}
+
+static void put_huge(struct fl_frame_memory *memory, void *bytes)
+{
+    pthread_mutex_lock(&memory->lock);
+    bool kept = keep_spare(memory, bytes);
+    pthread_mutex_unlock(&memory->lock);
+    if (!kept)
+        unmap_huge(bytes);
+}
+
+// --- slots ---
+
+// With the lock held. In the chunk that has had a free one for longest; resident ones first.
+static struct fl_buffer take_slot(struct fl_frame_memory *memory)
+{
+    if (cds_list_empty(&memory->chunks))
+        return (struct fl_buffer){.bytes = NULL};
+    struct fl_chunk *chunk = cds_list_first_entry(&memory->chunks, struct fl_chunk, link);
+    uint32_t resident = chunk->free & ~chunk->given;
+    unsigned slot = (unsigned)__builtin_ctz(resident ? resident : chunk->free);
+    chunk->free &= ~(1U << slot);
+    chunk->given &= ~(1U << slot);
+    memory->free_slots -= resident != 0;
+    if (chunk->free == 0)
+        cds_list_del(&chunk->link);
+    uint8_t *bytes = chunk->base + slot * SLOT_BYTES;
+    ASAN_UNPOISON_MEMORY_REGION(bytes, SLOT_BYTES);
+    return (struct fl_buffer){.bytes = bytes, .chunk = chunk};
+}
+
+static struct fl_chunk *new_chunk(struct fl_frame_memory *memory)
+{
+    bool zero;
+    struct fl_chunk *chunk = malloc(sizeof(*chunk));
+    struct fl_buffer huge = chunk ? get_huge(memory, &zero) : (struct fl_buffer){.bytes = NULL};
+    if (!huge.bytes) {
+        free(chunk);
+        return NULL;
+    }
+    *chunk = (struct fl_chunk){.base = huge.bytes, .free = ALL_SLOTS};
+    ASAN_POISON_MEMORY_REGION(chunk->base, HUGE_BYTES);
+    return chunk;
+}
+
+static struct fl_buffer get_slot(struct fl_frame_memory *memory)
+{
+    pthread_mutex_lock(&memory->lock);
+    struct fl_buffer buffer = take_slot(memory);
+    pthread_mutex_unlock(&memory->lock);
+    if (buffer.bytes)
+        return buffer;
+    struct fl_chunk *chunk = new_chunk(memory);
+    if (!chunk)
+        return buffer;
+    pthread_mutex_lock(&memory->lock);
+    cds_list_add(&chunk->link, &memory->chunks);
+    memory->free_slots += SLOTS;
+    buffer = take_slot(memory);
+    pthread_mutex_unlock(&memory->lock);
+    return buffer;
+}
+
+// With the lock held: the chunk, which nobody uses any more, is out of the lists.
+static bool retire(struct fl_frame_memory *memory, struct fl_chunk *chunk)
+{
+    if (chunk->free != ALL_SLOTS)
+        return false;
+    cds_list_del(&chunk->link);
+    memory->free_slots -= SLOTS - (unsigned)__builtin_popcount(chunk->given);
+    return true;
+}
+
+// The kernel gets back what would be too much to keep, before anybody can have it again.
+static void put_slot(struct fl_frame_memory *memory, struct fl_buffer buffer)
+{
+    struct fl_chunk *chunk = buffer.chunk;
+    uint32_t bit = 1U << (unsigned)((size_t)(buffer.bytes - chunk->base) / SLOT_BYTES);
+    pthread_mutex_lock(&memory->lock);
+    bool give = memory->free_slots >= FREE_SLOTS_MOST && (chunk->free | bit) != ALL_SLOTS &&
+                madvise(buffer.bytes, SLOT_BYTES, MADV_DONTNEED) == 0;
+    ASAN_POISON_MEMORY_REGION(buffer.bytes, SLOT_BYTES);
+    if (chunk->free == 0)
+        cds_list_add_tail(&chunk->link, &memory->chunks);
+    chunk->free |= bit;
+    chunk->given |= give ? bit : 0;
+    memory->free_slots += !give;
+    bool unused = retire(memory, chunk);
+    pthread_mutex_unlock(&memory->lock);
+    if (unused) {
+        put_huge(memory, chunk->base);
+        free(chunk);
+    }
+}
+
+// --- both ---
+
+static bool is_slot(uint32_t pages)
+{
+    return pages > FL_FRAME_PAGES / 2 && pages <= FL_FRAME_PAGES;
+}
+
+struct fl_buffer fl_frame_memory_get(struct fl_frame_memory *memory, uint32_t pages, bool *ret_zero)
+{
+    bool zero = false;
+    struct fl_buffer buffer;
+    if (is_slot(pages))
+        buffer = get_slot(memory);
+    else if (pages == HUGE_PAGES)
+        buffer = get_huge(memory, &zero);
+    else
+        buffer =
+            (struct fl_buffer){.bytes = aligned_alloc(FL_PAGE_SIZE, (size_t)pages * FL_PAGE_SIZE)};
+    if (ret_zero)
+        *ret_zero = zero;
+    return buffer;
+}
+
+void fl_frame_memory_put(struct fl_frame_memory *memory, struct fl_buffer buffer, uint32_t pages)
+{
+    if (!buffer.bytes)
+        return;
+    if (buffer.chunk)
+        put_slot(memory, buffer);
+    else if (pages == HUGE_PAGES)
+        put_huge(memory, buffer.bytes);
+    else
+        free(buffer.bytes);
+}
+
 void fl_frame_memory_fini(struct fl_frame_memory *memory)
 {
-    void *bytes;
     pthread_mutex_lock(&memory->lock);
-    while ((bytes = pop(&memory->frame, &memory->frames, FRAME_BYTES)))
-        free(bytes);
-    while ((bytes = pop(&memory->huge, &memory->huges, HUGE_BYTES)))
-        munmap(bytes, HUGE_BYTES);
+    void *bytes;
+    while ((bytes = take_spare(memory)))
+        unmap_huge(bytes);
     pthread_mutex_unlock(&memory->lock);
     pthread_mutex_destroy(&memory->lock);
-}
-
-void *fl_frame_memory_get(struct fl_frame_memory *memory, uint32_t pages, bool *ret_zero)
-{
-    void *spare = NULL;
-    pthread_mutex_lock(&memory->lock);
-    if (pages == FL_FRAME_PAGES)
-        spare = pop(&memory->frame, &memory->frames, FRAME_BYTES);
-    else if (pages == HUGE_PAGES)
-        spare = pop(&memory->huge, &memory->huges, HUGE_BYTES);
-    pthread_mutex_unlock(&memory->lock);
-    if (ret_zero)
-        *ret_zero = !spare && pages == HUGE_PAGES;
-    if (spare)
-        return spare;
-    return pages == HUGE_PAGES ? map_huge()
-                               : aligned_alloc(FL_PAGE_SIZE, (size_t)pages * FL_PAGE_SIZE);
-}
-
-void fl_frame_memory_put(struct fl_frame_memory *memory, void *bytes, uint32_t pages)
-{
-    bool kept = false;
-    if (!bytes)
-        return;
-    pthread_mutex_lock(&memory->lock);
-    if (pages == FL_FRAME_PAGES)
-        kept = push(&memory->frame, &memory->frames, SPARE_FRAMES, bytes, FRAME_BYTES);
-    else if (pages == HUGE_PAGES)
-        kept = push(&memory->huge, &memory->huges, SPARE_HUGES, bytes, HUGE_BYTES);
-    pthread_mutex_unlock(&memory->lock);
-    if (kept)
-        return;
-    if (pages == HUGE_PAGES)
-        munmap(bytes, HUGE_BYTES);
-    else
-        free(bytes);
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory for frames and for pages of 2 MiB. What a full cache evicts is what the next frame is put
-// into: memory that is new to the process costs more to touch for the first time than a frame takes
-// to decompress. So a few buffers are kept; the rest goes back to the allocator.
+// Memory for frames and for pages of 2 MiB.
 //
-// Any thread but workers: it takes a lock.
+// Touching 64 KiB for the first time, page by page, costs as much as decompressing a frame into it.
+// So frames are slots of chunks of 2 MiB, which the kernel gives in one large page where it has
+// one, and what a full cache evicts is what the next frame is put into. What nobody uses goes back
+// to the kernel: whole chunks, and single slots if too many are free.
+//
+// Any thread but workers: it takes a lock, and the kernel may take its time.
 #ifndef FAULTLINE_ENGINE_FRAME_MEMORY_H
 #define FAULTLINE_ENGINE_FRAME_MEMORY_H
 
@@ -13,24 +16,34 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct fl_spare; // a buffer that is kept
+#include <urcu/list.h>
+
+struct fl_chunk;
+
+struct fl_buffer {
+    uint8_t *bytes;         // NULL: none
+    struct fl_chunk *chunk; // whose slot it is, or NULL
+};
+
+enum { FL_SPARE_HUGE_PAGES = 8 };
 
 struct fl_frame_memory {
-    pthread_mutex_t lock;   // covers the rest
-    struct fl_spare *frame; // of FL_FRAME_PAGES pages
-    struct fl_spare *huge;
-    unsigned frames;
-    unsigned huges;
+    pthread_mutex_t lock;        // covers the rest
+    struct cds_list_head chunks; // with a free slot
+    unsigned free_slots;         // that are resident
+    unsigned spares;
+    void *spare[FL_SPARE_HUGE_PAGES]; // pages of 2 MiB
 };
 
 void fl_frame_memory_init(struct fl_frame_memory *memory);
 // When all of it was put back.
 void fl_frame_memory_fini(struct fl_frame_memory *memory);
 
-// `pages` pages of 4 KiB, aligned to one (512 of them to 2 MiB); NULL without memory.
+// `pages` pages of 4 KiB, aligned to one (512 of them to 2 MiB); bytes is NULL without memory.
 // *ret_zero (may be NULL): whether all of it is known to be zero.
-void *fl_frame_memory_get(struct fl_frame_memory *memory, uint32_t pages, bool *ret_zero);
-// NULL is allowed.
-void fl_frame_memory_put(struct fl_frame_memory *memory, void *bytes, uint32_t pages);
+struct fl_buffer fl_frame_memory_get(struct fl_frame_memory *memory, uint32_t pages,
+                                     bool *ret_zero);
+// None is allowed.
+void fl_frame_memory_put(struct fl_frame_memory *memory, struct fl_buffer buffer, uint32_t pages);
 
 #endif

@@ -84,6 +84,21 @@ def cold_table:
     ([$all[] | select((.cached // 0) > 0.01)] | select(length > 0)
         | "\nIn \(length) runs the page cache could not be emptied: they are not cold.");
 
+def kib: . / 1024;
+def frames_table:
+    . as $all | "\n### Frame sizes\n",
+    "Input: \($all[0].input), \(([$all[].bytes] | max) | mib | digits(0)) MiB that are not zero\n",
+    "| frame KiB | rounds | stored part | a fault without the cache: us p50 | us p99 | KiB read for it | one after the other GB/s | encode GB/s |",
+    "| --: | --: | --: | --: | --: | --: | --: | --: |",
+    (unordered_keys(.frame_bytes)[] as $size | [$all[] | select(.frame_bytes == $size)]
+        | .[0] as $one
+        | ["\($size | kib)", "\(length)", ($one.stored / $one.bytes | digits(3)),
+           ([.[].decode_ns_p50] | median / 1000 | digits(1)),
+           ([.[].decode_ns_p99] | median / 1000 | digits(1)),
+           ($one.stored / $one.bytes * $size | kib | digits(1)),
+           ($one.bytes / ([.[].sequential_seconds] | median) / 1e9 | digits(2)),
+           ($one.bytes / ([.[].encode_cpu_seconds] | median) / 1e9 | digits(2))] | row);
+
 def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $all
     | "\nCPU seconds of `faultline pack`, over all threads: " + ([$all[0].stages | keys_unsorted[] as $stage
         | "\($stage) \([$all[].stages[$stage]] | median | digits(2))"] | join(", ")) + ".";
@@ -95,4 +110,6 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
    ([$records[] | select(.part == "memory")] | select(length > 0) | memory_table),
    ([$records[] | select(.part == "store")] | unordered_keys(.input)[] as $input
     | [.[] | select(.input == $input)] | store_table, sum_of_stages),
-   ([$records[] | select(.part == "cold")] | select(length > 0) | cold_table))
+   ([$records[] | select(.part == "cold")] | select(length > 0) | cold_table),
+   ([$records[] | select(.part == "frames")] | unordered_keys(.input)[] as $input
+    | [.[] | select(.input == $input)] | sort_by(.frame_bytes) | frames_table))

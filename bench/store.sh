@@ -3,14 +3,6 @@
 # Packing: how fast, how small, and beside it what whole-file compressors make of the same file. Those
 # are no store (no page can be read back on its own), but people know what their figures mean.
 
-# Files as a guest's page cache would hold them, and zeros as its free memory.
-make_stand_in() {
-    local data=$1 zeros=$2
-    { find /usr/lib /usr/bin -xdev -type f -size +16k -print0 | sort -z | xargs -0 cat || true; } 2>/dev/null |
-        head -c "$data" >"$work/stand-in"
-    truncate -s "+$zeros" "$work/stand-in"
-}
-
 record_store() {
     local how=$1 seconds=$2 stored=$3 stages=$4
     jq -n '{part: "store", how: $how, input: $input, bytes: $bytes, seconds: $seconds, stored: $stored, stages: $stages}' \

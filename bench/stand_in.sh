@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# An input for want of a guest.
+
+# Files as a guest's page cache would hold them, and zeros as its free memory.
+make_stand_in() {
+    local data=$1 zeros=$2
+    { find /usr/lib /usr/bin -xdev -type f -size +16k -print0 | sort -z | xargs -0 cat || true; } 2>/dev/null |
+        head -c "$data" >"$work/stand-in"
+    truncate -s "+$zeros" "$work/stand-in"
+}

@@ -22,6 +22,7 @@
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/server.h"
+#include "engine/templates.h"
 #include "engine/vm.h"
 #include "snapshot/read.h"
 
@@ -60,6 +61,7 @@ static void close_files(struct incoming *incoming)
 static void free_incoming(struct incoming *incoming)
 {
     cds_list_del(&incoming->link);
+    fl_templates_settle(incoming->server->engine->templates, incoming->id);
     if (incoming->image)
         fl_images_put(incoming->server->engine->images, incoming->image);
     close_files(incoming);
@@ -146,6 +148,7 @@ static void image_opened(void *control, struct fl_mail *mail)
             }
         }
     }
+    fl_templates_image_opened(incoming->server->engine->templates, incoming->id, incoming->image);
     serve_waiting(incoming);
     if (!incoming->wanted)
         free_incoming(incoming);
@@ -205,6 +208,21 @@ static void adopt_image(struct fl_server *server, const struct fl_message *messa
     }
     if (message->first + FL_CHANNEL_FDS >= incoming->slots)
         open_later(incoming);
+}
+
+// Its image comes before it.
+static void adopt_template(struct fl_server *server, const struct fl_message *message,
+                           int fds[FL_CHANNEL_FDS])
+{
+    struct fl_templates *templates = server->engine->templates;
+    const struct incoming *incoming = find_incoming(server, message->id, "");
+    if (!templates || !incoming) {
+        fl_kept_drop(server->engine->kept, FL_RECORD_TEMPLATE, message->id);
+        return;
+    }
+    fl_templates_adopt(templates, message->id, fds);
+    if (incoming->opened)
+        fl_templates_image_opened(templates, message->id, incoming->image);
 }
 
 // --- VMs ---
@@ -336,6 +354,9 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
         fl_kept_seen_id(server->engine->kept, message->id);
         check_description(message, fds);
         fl_listener_adopt(server, message->id, fds);
+        break;
+    case FL_RECORD_TEMPLATE:
+        adopt_template(server, message, fds);
         break;
     case FL_RECORD_SOCKET:
         if (message->id >= FL_SOCKET_CONTROL && message->id <= FL_SOCKET_INOTIFY) {

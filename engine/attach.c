@@ -19,6 +19,7 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/templates.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
@@ -161,6 +162,9 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
     close_fd(&vm->pidfd);
     close_fd(&vm->socket);
     close_fd(&vm->state_fd);
+    if (vm->template)
+        fl_template_unclone(vm->template);
+    vm->template = NULL;
     if (vm->image)
         fl_images_put(engine->images, vm->image);
     vm->image = NULL;
@@ -178,11 +182,22 @@ static struct fl_worker *choose(struct fl_engine *engine)
     return best;
 }
 
+// Its memory is that of a template: NULL if that is lost, and then its pages come privately.
+static void share(struct fl_vm *vm, struct fl_template *template)
+{
+    vm->template = template;
+    if (!template)
+        return;
+    vm->state->flags |= FL_VM_STATE_TEMPLATE;
+    fl_template_clone(template);
+}
+
 int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
               const struct fl_layout *layout)
 {
     int64_t pid = peer->pid;
     uint64_t connection = peer->connection;
+    struct fl_template *template = peer->template;
     struct fl_vm *vm = new_vm(engine, engine->next_vm_id, peer, fl_image_name(image), layout);
     if (!vm) {
         fl_refuse(engine, peer, fl_image_name(image), "the host is out of memory or descriptors");
@@ -192,7 +207,8 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     vm->image = image;
     vm->state->image_record = fl_images_keep(engine->images, image);
     vm->state->connection = connection;
-    if (!engine->options.populate)
+    share(vm, template);
+    if (!engine->options.populate && !template) // what others touched there is not seen
         vm->touches = fl_recordings_begin(&engine->recordings, vm->id, image, layout);
     fl_replay_expect(engine, vm);
     FL_POINT("image_kept");
@@ -271,6 +287,8 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
     uint64_t before = vm->state->image_record;
     vm->image = image;
     vm->state->image_record = image ? fl_images_keep(engine->images, image) : 0;
+    if (vm->state->flags & FL_VM_STATE_TEMPLATE)
+        share(vm, fl_templates_of_record(engine->templates, vm->state->image_record));
     if (before == 0 || before != vm->state->image_record) // else the keeper has all of it
         fl_kept_put_vm(engine->kept, vm, 0);
     fl_log(FL_LOG_INFO, "event=adopt vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64,

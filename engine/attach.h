@@ -16,6 +16,7 @@ struct fl_engine;
 struct fl_vm;
 struct fl_vm_state;
 struct fl_mail;
+struct fl_template;
 
 // Who asks. The descriptors belong to whoever holds the structure; -1 where there is none.
 struct fl_peer {
@@ -25,6 +26,7 @@ struct fl_peer {
     int socket;
     uint64_t connection; // the keeper's record of it, 0: none
     enum fl_policy policy;
+    struct fl_template *template; // that it maps; NULL: none
 };
 
 void fl_peer_close(struct fl_peer *peer);

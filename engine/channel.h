@@ -13,7 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// In the order in which a successor is sent them. The numbers are kept between versions.
+// The numbers are kept between versions. A successor is sent templates behind images, and else in
+// this order.
 enum fl_record_kind {
     FL_RECORD_MODE = 1,   // value: FL_MODE_*; no descriptors
     FL_RECORD_IMAGE,      // its file, then its packs
@@ -22,9 +23,11 @@ enum fl_record_kind {
                           // description
     FL_RECORD_LISTENER,   // a socket to accept from, its description (listen.h)
     FL_RECORD_SOCKET,     // id: enum fl_kept_socket
+    FL_RECORD_TEMPLATE,   // enum fl_template_slot; id: that of its image
     FL_RECORD_KINDS,
 };
 
+enum fl_template_slot { FL_TEMPLATE_MEMORY, FL_TEMPLATE_STATE, FL_TEMPLATE_SLOTS };
 enum fl_vm_slot { FL_VM_STATE, FL_VM_UFFD, FL_VM_PIDFD, FL_VM_SOCKET, FL_VM_SLOTS };
 // The last is none: whoever closes an inotify instance for good waits for the kernel, 5 to 20 ms,
 // and an engine that dies must not: its VMs wait for its end.

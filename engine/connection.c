@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/template.h"
+#include "engine/templates.h"
 #include "engine/uffd.h"
 #include "snapshot/read.h"
 
@@ -41,6 +44,11 @@ struct connection {
     size_t used;
     uint64_t deadline_ns; // FL_NEVER once the handshake is complete
     struct fl_layout layout;
+    enum fl_purpose purpose;
+    struct fl_template *template; // held
+    bool ungreeted;               // it waits for the template
+    bool unattached;              // likewise, with its handshake complete
+    const char *doomed;           // why it will be refused when its handshake is complete
     // While a reader opens the image:
     struct fl_io_job job;
     struct fl_mail mail;
@@ -68,6 +76,8 @@ static void free_connection(struct connection *connection)
 {
     cds_list_del(&connection->link);
     connection->server->connection_count--;
+    if (connection->template)
+        fl_template_unhold(connection->template);
     free(connection->text);
     free(connection);
 }
@@ -124,6 +134,10 @@ static int check_fit(const struct connection *connection, const struct fl_image 
     uint64_t page = 1ULL << connection->layout.page_shift;
     uint64_t room = (fl_image_bytes(image) + page - 1) / page * page;
     uint64_t end = fl_layout_file_end(&connection->layout);
+    if (connection->template && connection->layout.page_shift != FL_PAGE_SHIFT) {
+        snprintf(reason, REASON_BYTES, "its pages are of 2 MiB, but those of a template of 4 KiB");
+        return -EINVAL;
+    }
     if (end <= room)
         return 0;
     snprintf(reason, REASON_BYTES,
@@ -142,6 +156,7 @@ static void attach(struct connection *connection, struct fl_image *image)
         return;
     }
     int socket = own_socket(connection);
+    connection->peer.template = connection->template;
     fl_attach(engine, &connection->peer, image, &connection->layout);
     FL_POINT("attached");
     consume(socket, connection->used);
@@ -175,9 +190,29 @@ static uint64_t open_image(struct fl_io_job *job)
     return 0;
 }
 
+// The template's, whatever the name stands for by now.
+static void use_template(struct connection *connection)
+{
+    struct fl_images *images = connection->server->engine->images;
+    struct fl_image *image = connection->template->image;
+    connection->unattached = image == NULL;
+    if (image && connection->server->refusing)
+        refuse(connection, no_new_vm);
+    else if (image)
+        attach(connection, fl_images_use(images, image));
+}
+
 static void find_image(struct connection *connection)
 {
     struct fl_server *server = connection->server;
+    if (connection->doomed) {
+        refuse(connection, connection->doomed);
+        return;
+    }
+    if (connection->template) {
+        use_template(connection);
+        return;
+    }
     if (server->raw) {
         attach(connection, fl_image_ref(server->raw));
         return;
@@ -295,6 +330,84 @@ static void ready(struct fl_source *source, uint32_t events)
     receive(caa_container_of(source, struct connection, source));
 }
 
+// --- the template ---
+
+// Who has said something already was greeted by a predecessor.
+static bool has_spoken(const struct connection *connection)
+{
+    int bytes = 0;
+    return ioctl(connection->peer.socket, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+static int greet(struct connection *connection)
+{
+    const struct fl_template *template = connection->template;
+    connection->ungreeted = false;
+    if (has_spoken(connection))
+        return 0;
+    int error = fl_send_greeting(connection->peer.socket, template->state->image,
+                                 template->state->pages << FL_PAGE_SHIFT, template->readable);
+    FL_POINT("template_greeted");
+    return error;
+}
+
+// Who has sent nothing yet is told at once. Whatever else was sent must be received, as there may
+// be a userfaultfd with it.
+static void turn_away(struct connection *connection, const char *reason)
+{
+    connection->doomed = reason;
+    if (connection->unattached) {
+        refuse(connection, reason);
+        return;
+    }
+    if (has_spoken(connection)) {
+        receive(connection);
+        return;
+    }
+    fl_send_refusal(connection->peer.socket, reason);
+    fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=none reason=\"%s\"",
+           connection->image, (long long)connection->peer.pid, reason);
+    connection->server->engine->refused++;
+    ended(connection);
+}
+
+static const char no_template[] = "there is no template of the image (any more)";
+static const char bad_template[] = "the template cannot be read";
+
+static void offer_template(struct connection *connection)
+{
+    struct fl_server *server = connection->server;
+    struct fl_template *template =
+        server->refusing ? NULL : fl_templates_find(server->engine->templates, connection->image);
+    if (!template) {
+        turn_away(connection, server->refusing ? no_new_vm : no_template);
+        return;
+    }
+    fl_template_hold(template);
+    connection->template = template;
+    connection->ungreeted = !fl_template_ready(template);
+    if (!connection->ungreeted && greet(connection) != 0)
+        ended(connection);
+}
+
+void fl_connections_template_ready(struct fl_server *server, struct fl_template *template,
+                                   int error)
+{
+    struct connection *connection;
+    struct connection *next;
+    cds_list_for_each_entry_safe(connection, next, &server->connections, link)
+    {
+        if (connection->template != template)
+            continue;
+        if (error && error != -ECANCELED && (connection->ungreeted || connection->unattached))
+            turn_away(connection, bad_template);
+        else if (connection->unattached)
+            use_template(connection);
+        else if (connection->ungreeted && greet(connection) != 0)
+            ended(connection);
+    }
+}
+
 // Edge-triggered, as what was looked at stays there to be read.
 static void begin(struct connection *connection)
 {
@@ -308,10 +421,12 @@ static void begin(struct connection *connection)
     setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning, sizeof(from_the_beginning));
     if (!connection->text || fl_server_watch(server, &connection->source, EPOLLIN | EPOLLET) != 0)
         refuse(connection, "the host is out of memory");
+    else if (connection->purpose == FL_PURPOSE_TEMPLATE)
+        offer_template(connection);
 }
 
 void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
-                       int socket, uint64_t record)
+                       enum fl_purpose purpose, int socket, uint64_t record)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
     if (!connection) {
@@ -321,6 +436,7 @@ void fl_connection_new(struct fl_server *server, const char *image, enum fl_poli
         return;
     }
     connection->server = server;
+    connection->purpose = purpose;
     connection->text = malloc(FL_HANDSHAKE_MAX + 1);
     snprintf(connection->image, sizeof(connection->image), "%s", image);
     connection->peer = (struct fl_peer){
@@ -339,8 +455,8 @@ void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_C
         fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, record);
         return;
     }
-    fl_connection_new(server, description.image, (enum fl_policy)description.policy, fds[0],
-                      record);
+    fl_connection_new(server, description.image, (enum fl_policy)description.policy,
+                      (enum fl_purpose)description.purpose, fds[0], record);
     fds[0] = -1;
 }
 
@@ -352,7 +468,8 @@ void fl_connections_keep(struct fl_server *server)
     {
         struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
                                              .version = FL_DESCRIPTION_VERSION,
-                                             .policy = connection->peer.policy};
+                                             .policy = connection->peer.policy,
+                                             .purpose = connection->purpose};
         snprintf(description.image, sizeof(description.image), "%s", connection->image);
         int fd = fl_description_write(&description);
         if (!connection->peer.connection)

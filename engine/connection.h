@@ -11,9 +11,14 @@
 #include "engine/description.h"
 #include "engine/server.h"
 
+struct fl_template;
+
 // Takes the socket. `record`: the keeper's of it, 0: none.
 void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
-                       int socket, uint64_t record);
+                       enum fl_purpose purpose, int socket, uint64_t record);
+// Those that wait for it go on, or are refused.
+void fl_connections_template_ready(struct fl_server *server, struct fl_template *template,
+                                   int error);
 // From a predecessor: the socket, with all that has been sent in it, and the listener's
 // description.
 void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS]);

@@ -125,6 +125,9 @@ static const struct route routes[] = {
     {"/v1/recordings", MHD_HTTP_METHOD_GET, fl_control_get_recordings},
     {"/v1/recordings", MHD_HTTP_METHOD_POST, fl_control_post_recording},
     {"/v1/recordings", MHD_HTTP_METHOD_DELETE, fl_control_delete_recording},
+    {"/v1/templates", MHD_HTTP_METHOD_GET, fl_control_get_templates},
+    {"/v1/templates", MHD_HTTP_METHOD_POST, fl_control_post_template},
+    {"/v1/templates", MHD_HTTP_METHOD_DELETE, fl_control_delete_template},
     {"/v1/drain", MHD_HTTP_METHOD_POST, post_drain},
     {"/v1/upgrade", MHD_HTTP_METHOD_POST, post_upgrade},
 };
@@ -145,7 +148,8 @@ static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *c
                                      "this path does not take this method");
     return fl_control_send_error(
         client, MHD_HTTP_NOT_FOUND,
-        "there is no such path; there are /v1/status, /v1/listeners, /v1/recordings, /v1/drain, "
+        "there is no such path; there are /v1/status, /v1/listeners, /v1/recordings, "
+        "/v1/templates, /v1/drain, "
         "/v1/upgrade and /metrics");
 }
 

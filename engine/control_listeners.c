@@ -136,6 +136,9 @@ static enum MHD_Result take_away(struct fl_server *server, struct MHD_Connection
     if (!listener)
         return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
                                      "this server does not listen there");
+    if (listener->purpose == FL_PURPOSE_TEMPLATE)
+        return fl_control_send_error(client, MHD_HTTP_CONFLICT,
+                                     "it is the template's own socket, and goes with it");
     if (listener->automatic)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
                                      "it is the image's own socket, and goes with the image");

@@ -52,4 +52,13 @@ enum MHD_Result fl_control_post_recording(struct fl_server *server, struct MHD_C
 enum MHD_Result fl_control_delete_recording(struct fl_server *server, struct MHD_Connection *client,
                                             const struct fl_request *request);
 
+// --- /v1/templates ---
+
+enum MHD_Result fl_control_get_templates(struct fl_server *server, struct MHD_Connection *client,
+                                         const struct fl_request *request);
+enum MHD_Result fl_control_post_template(struct fl_server *server, struct MHD_Connection *client,
+                                         const struct fl_request *request);
+enum MHD_Result fl_control_delete_template(struct fl_server *server, struct MHD_Connection *client,
+                                           const struct fl_request *request);
+
 #endif

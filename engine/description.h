@@ -19,14 +19,17 @@ enum fl_policy {
     FL_POLICY_KILL,
 };
 
+// What a connection is for: a VM, or a VM that maps the image's template.
+enum fl_purpose { FL_PURPOSE_VM, FL_PURPOSE_TEMPLATE };
+
 struct fl_description {
     uint64_t magic;
     uint32_t version;
     uint32_t automatic; // made for an image of the store, goes with it
     uint64_t dev;       // of the socket's file: it is removed only while it is ours
     uint64_t ino;
-    uint32_t policy; // enum fl_policy, of its VMs
-    uint32_t reserved;
+    uint32_t policy;  // enum fl_policy, of its VMs
+    uint32_t purpose; // enum fl_purpose
     char image[FL_IMAGE_NAME_BYTES];
     char path[PATH_MAX];
 };

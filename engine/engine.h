@@ -19,12 +19,14 @@ struct fl_images;
 struct fl_io_pool;
 struct fl_kept;
 struct fl_life;
+struct fl_templates;
 struct fl_worker;
 
 struct fl_engine_options {
     unsigned workers; // threads that serve; 0: one a core that we may run on
     unsigned readers; // threads that read and decompress; 0: as many, at least 4
     uint64_t cache_bytes;
+    uint64_t template_bytes; // of the memory of all templates; 0: a half of the host's
     unsigned read_retries;
     uint64_t read_timeout_ms;      // after which a page that is still being read is given up
     uint64_t handshake_timeout_ms; // for a peer to say what it wants
@@ -51,10 +53,11 @@ struct fl_engine {
     struct fl_cache *cache;
     struct fl_images
         *images; // of the store; NULL for a raw file. Set and freed by who starts the engine
-    struct fl_kept *kept; // what the keeper holds; likewise
-    struct fl_life *life; // by which the keeper sees us die
-    int life_fd;          // its memfd
-    sem_t begun;          // posted by each worker that has
+    struct fl_kept *kept;           // what the keeper holds; likewise
+    struct fl_templates *templates; // likewise
+    struct fl_life *life;           // by which the keeper sees us die
+    int life_fd;                    // its memfd
+    sem_t begun;                    // posted by each worker that has
     struct fl_worker *workers;
     unsigned worker_count;
     struct fl_mailbox control;          // mail to the control thread

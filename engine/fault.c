@@ -96,8 +96,8 @@ enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struc
     return FL_PARKED;
 }
 
-// The guest gave [start, end) back: zeros from now on. Only pages that lie in it as a whole, as the
-// kernel drops no part of one.
+// The guest gave [start, end) back: zeros from now on, in memory that is no template's. Only pages
+// that lie in it as a whole, as the kernel drops no part of one.
 static void removed(struct fl_vm *vm, uint64_t start, uint64_t end)
 {
     const struct fl_layout *layout = &vm->state->layout;
@@ -111,7 +111,9 @@ static void removed(struct fl_vm *vm, uint64_t start, uint64_t end)
         if (first >= last)
             continue;
         uint64_t units = (last - first) * fl_vm_page_units(vm);
-        fl_bits_set(vm->removed, region->first_page + first, last - first);
+        // Of a template the image's bytes come back, by themselves where it is filled.
+        if (!(vm->state->flags & FL_VM_STATE_TEMPLATE))
+            fl_bits_set(vm->removed, region->first_page + first, last - first);
         FL_POINT("removed_set");
         fl_bits_clear(vm->installed, region->first_page + first, last - first);
         fl_counter_add(&vm->state->counters.removed, units);

@@ -2,6 +2,8 @@
 #include "engine/fdpass.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -51,6 +53,43 @@ ssize_t fl_recv_fds(int socket, void *buf, size_t size, int flags, struct fl_fds
             take(fds, header);
     }
     return got;
+}
+
+static int send_line(int socket, const char *text, const int *fd)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.header), fd, sizeof(*fd));
+    }
+    ssize_t sent = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0)
+        return -errno;
+    return (size_t)sent == iov.iov_len ? 0 : -EIO;
+}
+
+int fl_send_greeting(int socket, const char *image, uint64_t bytes, int fd)
+{
+    char text[512];
+    snprintf(text, sizeof(text), "{\"image\":\"%s\",\"bytes\":%" PRIu64 ",\"page_size\":4096}\n",
+             image, bytes);
+    return send_line(socket, text, &fd);
+}
+
+int fl_send_refusal(int socket, const char *reason)
+{
+    char text[512];
+    snprintf(text, sizeof(text), "{\"error\":\"%s\"}\n", reason);
+    return send_line(socket, text, NULL);
 }
 
 void fl_fds_close(struct fl_fds *fds)

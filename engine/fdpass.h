@@ -19,9 +19,13 @@ struct fl_fds {
     int fd[FL_FDS_MAX];
 };
 
-// Like recv() without waiting, with its flags: bytes, 0 at the end, or -errno. Descriptors that came
-// along are added to fds, close-on-exec.
+// Like recv() without waiting, with its flags: bytes, 0 at the end, or -errno. Descriptors that
+// came along are added to fds, close-on-exec.
 ssize_t fl_recv_fds(int socket, void *buf, size_t size, int flags, struct fl_fds *fds);
+// What whoever maps a template is told first: a line of JSON, with the descriptor. Or why not. 0,
+// or -errno; never waits.
+int fl_send_greeting(int socket, const char *image, uint64_t bytes, int fd);
+int fl_send_refusal(int socket, const char *reason);
 void fl_fds_close(struct fl_fds *fds);
 
 // The process at the other end when it connected: its pid in our namespace (0 if it has none) and a

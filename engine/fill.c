@@ -107,6 +107,11 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
     struct fl_fill *fill = &vm->fill;
     uint64_t pages = 0;
     uint64_t image_page = fl_layout_image_page(&vm->state->layout, fill->next);
+    uint64_t shared = vm->template ? fl_install_shared(vm, fill->next, end - fill->next) : 0;
+    if (shared > 0) {
+        fill->next += shared;
+        return;
+    }
     struct fl_run run = fl_image_run(vm->image, image_page, (uint32_t)(end - fill->next));
     if (run.zero && fill->goal == FL_FILL_NONZERO) {
         fill->next += run.pages;

@@ -172,6 +172,19 @@ struct fl_image *fl_images_use(struct fl_images *images, struct fl_image *image)
     return fl_image_ref(image);
 }
 
+bool fl_images_is_current(struct fl_images *images, const struct fl_image *image)
+{
+    char path[PATH_MAX];
+    struct stat file;
+    pthread_mutex_lock(&images->lock);
+    const struct entry *entry = entry_of(images, image);
+    pthread_mutex_unlock(&images->lock);
+    int length = snprintf(path, sizeof(path), "%s/%s.img", fl_reader_images_dir(images->reader),
+                          fl_image_name(image));
+    return entry && length < (int)sizeof(path) && stat(path, &file) == 0 &&
+           same_file(&entry->file, &file);
+}
+
 uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image)
 {
     if (!images)

@@ -5,6 +5,8 @@
 #ifndef FAULTLINE_ENGINE_IMAGES_H
 #define FAULTLINE_ENGINE_IMAGES_H
 
+#include <stdbool.h>
+
 #include "engine/plan.h"
 #include "snapshot/read.h"
 
@@ -28,6 +30,8 @@ int fl_images_plan(struct fl_images *images, const struct fl_image *image,
                    struct fl_plan **ret_plan);
 // Control thread. A user more of one that is in use, and a reference.
 struct fl_image *fl_images_use(struct fl_images *images, struct fl_image *image);
+// Control thread. True if the store has this very one under its name.
+bool fl_images_is_current(struct fl_images *images, const struct fl_image *image);
 // Control thread. Has the keeper hold it for a successor from now on, until its last user goes. The
 // number of its record; 0 if it is not from here.
 uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image);

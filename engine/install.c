@@ -5,6 +5,7 @@
 
 #include "engine/bitmap.h"
 #include "engine/point.h"
+#include "engine/template.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
@@ -63,9 +64,65 @@ static void count_zeroed(struct fl_vm *vm, uint64_t units)
     fl_counter_add(&vm->owner->stats.zeroed_units, units);
 }
 
+// --- into the template ---
+
+// The page is in the file: the VM's retry finds it.
+static void let_see(struct fl_vm *vm, uint64_t page, uint64_t count)
+{
+    fl_bits_set(vm->installed, page, count);
+    FL_POINT("template_unwoken");
+    fl_uffd_wake(vm->uffd, fl_layout_address(&vm->state->layout, page), count << vm->page_shift);
+}
+
+// Whoever asks again for what is there for all has not mapped it as he said, and gets a page of his
+// own: else he would ask for ever.
+static bool was_told(const struct fl_vm *vm, uint64_t page)
+{
+    return fl_bit_test(vm->installed, page);
+}
+
+uint64_t fl_install_shared(struct fl_vm *vm, uint64_t page, uint64_t count)
+{
+    uint64_t first = fl_layout_image_page(&vm->state->layout, page);
+    uint64_t there = was_told(vm, page) ? 0 : fl_template_there(vm->template, first, count);
+    if (there > 0)
+        let_see(vm, page, there);
+    return there;
+}
+
+// How many pages are there for all now.
+static uint64_t share(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count)
+{
+    if (!vm->template || was_told(vm, page))
+        return 0;
+    uint64_t first = fl_layout_image_page(&vm->state->layout, page);
+    uint64_t done = fl_template_fill(vm->template, first, from, count);
+    if (done > 0)
+        let_see(vm, page, done);
+    return done;
+}
+
+// Zeros that are the image's, and that somebody has asked for: the host pays for them once, and
+// nobody asks again. What is only filled ahead costs nothing in the VM itself.
+static uint64_t share_zero(struct fl_vm *vm, uint64_t page, uint64_t count)
+{
+    if (!vm->template || count != 1)
+        return 0;
+    uint64_t first = fl_layout_image_page(&vm->state->layout, page);
+    bool zero = first < fl_image_pages(vm->image) && fl_image_run(vm->image, first, 1).zero;
+    return zero ? share(vm, page, NULL, 1) : 0;
+}
+
+// --- into the VM ---
+
 enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count,
                                 uint64_t *ret_pages)
 {
+    *ret_pages = share(vm, page, from, count);
+    if (*ret_pages > 0) {
+        count_copied(vm, *ret_pages);
+        return FL_INSTALL_DONE;
+    }
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
     int error = fl_uffd_copy(vm->uffd, to, from, count << vm->page_shift, &done);
@@ -88,6 +145,11 @@ static int zero(struct fl_vm *vm, uint64_t to, uint64_t count, uint64_t *ret_don
 enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
                                 uint64_t *ret_pages)
 {
+    *ret_pages = share_zero(vm, page, count);
+    if (*ret_pages > 0) {
+        count_zeroed(vm, *ret_pages);
+        return FL_INSTALL_DONE;
+    }
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
     int error = zero(vm, to, count, &done);

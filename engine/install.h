@@ -17,12 +17,16 @@ enum fl_install {
     FL_INSTALL_FAILED, // the kernel will never take it
 };
 
+// Into the template that the VM maps, if it maps one and there is room; into the VM alone if not.
 // `count` pages of the VM's size, all within one region. DONE may come with fewer pages than asked
 // for: go on behind them.
 enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count,
                                 uint64_t *ret_pages);
 enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
                                 uint64_t *ret_pages);
+// Of a VM that maps a template: how many of the pages, from the first on, others have filled
+// already; whoever waits for them here is woken.
+uint64_t fl_install_shared(struct fl_vm *vm, uint64_t page, uint64_t count);
 enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/keeper_records.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,7 +19,15 @@ static const char *const kind_name[FL_RECORD_KINDS] = {
     [FL_RECORD_CONNECTION] = "connection",
     [FL_RECORD_LISTENER] = "listener",
     [FL_RECORD_SOCKET] = "socket",
+    [FL_RECORD_TEMPLATE] = "template",
 };
+
+// What a record needs of others comes before it.
+static const uint32_t kind_order[] = {FL_RECORD_MODE,  FL_RECORD_IMAGE,      FL_RECORD_TEMPLATE,
+                                      FL_RECORD_VM,    FL_RECORD_CONNECTION, FL_RECORD_LISTENER,
+                                      FL_RECORD_SOCKET};
+enum { KINDS = sizeof(kind_order) / sizeof(kind_order[0]) };
+static_assert(KINDS == FL_RECORD_KINDS - 1, "every kind has its place");
 
 void fl_records_init(struct fl_records *records, bool store)
 {
@@ -47,12 +56,15 @@ struct fl_record *fl_records_find(struct fl_records *records, uint32_t kind, uin
 
 struct fl_record *fl_records_next(struct fl_records *records, const struct fl_record *record)
 {
-    unsigned kind = record ? record->kind : 0;
-    if (record && record->in_kind.next != &records->kind[kind])
+    unsigned place = 0;
+    if (record && record->in_kind.next != &records->kind[record->kind])
         return cds_list_entry(record->in_kind.next, struct fl_record, in_kind);
-    while (++kind < FL_RECORD_KINDS) {
-        if (!cds_list_empty(&records->kind[kind]))
-            return cds_list_first_entry(&records->kind[kind], struct fl_record, in_kind);
+    while (record && kind_order[place++] != record->kind) {
+    }
+    for (; place < KINDS; place++) {
+        struct cds_list_head *kind = &records->kind[kind_order[place]];
+        if (!cds_list_empty(kind))
+            return cds_list_first_entry(kind, struct fl_record, in_kind);
     }
     return NULL;
 }

@@ -22,6 +22,7 @@
 #include "engine/log.h"
 #include "engine/pulse.h"
 #include "engine/server.h"
+#include "engine/templates.h"
 #include "engine/vm.h"
 #include "snapshot/read.h"
 
@@ -291,6 +292,12 @@ void fl_kept_put_connection(struct fl_kept *kept, uint64_t id, int fd, int descr
     put_described(kept, FL_RECORD_CONNECTION, id, fd, description);
 }
 
+void fl_kept_put_template(struct fl_kept *kept, uint64_t id, int memory, int state)
+{
+    int fd[FL_TEMPLATE_SLOTS] = {[FL_TEMPLATE_MEMORY] = memory, [FL_TEMPLATE_STATE] = state};
+    put(kept, &(struct fl_record_view){FL_RECORD_TEMPLATE, id, 0, FL_TEMPLATE_SLOTS, fd}, 0);
+}
+
 void fl_kept_put_mode(struct fl_kept *kept, uint64_t mode)
 {
     int none = -1;
@@ -374,6 +381,7 @@ int fl_kept_change_keeper(struct fl_kept *kept, int channel)
     }
     fl_server_keep_mode(server);
     fl_images_keep_all(server->engine->images);
+    fl_templates_keep_all(server->engine->templates);
     fl_vms_each(server->engine, put_vm, kept);
     fl_listeners_keep(server);
     fl_connections_keep(server);

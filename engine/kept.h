@@ -41,6 +41,7 @@ void fl_kept_put_image(struct fl_kept *kept, uint64_t id, const struct fl_image 
 void fl_kept_put_socket(struct fl_kept *kept, enum fl_kept_socket id, int fd);
 void fl_kept_put_listener(struct fl_kept *kept, uint64_t id, int fd, int description);
 void fl_kept_put_connection(struct fl_kept *kept, uint64_t id, int fd, int description);
+void fl_kept_put_template(struct fl_kept *kept, uint64_t id, int memory, int state);
 void fl_kept_put_mode(struct fl_kept *kept, uint64_t mode);
 void fl_kept_drop(struct fl_kept *kept, enum fl_record_kind kind, uint64_t id);
 

@@ -23,6 +23,7 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/templates.h"
 #include "snapshot/read.h"
 
 enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024, DESCRIPTORS_FREE = 512 };
@@ -61,7 +62,7 @@ static bool accept_one(struct fl_listener *listener)
     int fd = fl_kept_accept(server->engine->kept, listener->id, listener->listening.fd, &record);
     if (fd >= 0) {
         FL_POINT("accepted");
-        fl_connection_new(server, listener->image, listener->policy, fd, record);
+        fl_connection_new(server, listener->image, listener->policy, listener->purpose, fd, record);
         return true;
     }
     if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
@@ -180,7 +181,8 @@ static int describe(struct fl_listener *listener)
                                          .automatic = listener->automatic,
                                          .dev = listener->listening.dev,
                                          .ino = listener->listening.ino,
-                                         .policy = listener->policy};
+                                         .policy = listener->policy,
+                                         .purpose = listener->purpose};
     snprintf(description.image, sizeof(description.image), "%s", listener->image);
     snprintf(description.path, sizeof(description.path), "%s", listener->path);
     listener->description = fl_description_write(&description);
@@ -200,21 +202,16 @@ static int keep(struct fl_listener *listener)
     return error;
 }
 
-int fl_listener_add(struct fl_server *server, const char *image, const char *path,
-                    const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
-                    const char **ret_reason)
+// Takes the listener.
+static int begin(struct fl_listener *listener, const struct fl_socket_access *access,
+                 const char **ret_reason)
 {
-    struct fl_listener *listener = new_listener(server, image, path);
-    int error =
-        listener ? fl_socket_listen(path, SOCK_STREAM, access, &listener->listening) : -ENOMEM;
+    int error = fl_socket_listen(listener->path, SOCK_STREAM, access, &listener->listening);
     if (error) {
         *ret_reason = why(error);
-        if (listener)
-            free_listener(listener);
+        free_listener(listener);
         return error;
     }
-    listener->automatic = automatic;
-    listener->policy = policy;
     error = keep(listener);
     int watched = watch(listener);
     error = error ? error : watched;
@@ -223,8 +220,34 @@ int fl_listener_add(struct fl_server *server, const char *image, const char *pat
         close_listener(listener);
         return error;
     }
-    fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", image, path);
+    fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->path);
     return 0;
+}
+
+int fl_listener_add(struct fl_server *server, const char *image, const char *path,
+                    const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
+                    const char **ret_reason)
+{
+    struct fl_listener *listener = new_listener(server, image, path);
+    if (!listener) {
+        *ret_reason = why(-ENOMEM);
+        return -ENOMEM;
+    }
+    listener->automatic = automatic;
+    listener->policy = policy;
+    return begin(listener, access, ret_reason);
+}
+
+int fl_listener_add_template(struct fl_server *server, const char *image, const char *path,
+                             const struct fl_socket_access *access, const char **ret_reason)
+{
+    struct fl_listener *listener = new_listener(server, image, path);
+    if (!listener) {
+        *ret_reason = why(-ENOMEM);
+        return -ENOMEM;
+    }
+    listener->purpose = FL_PURPOSE_TEMPLATE;
+    return begin(listener, access, ret_reason);
 }
 
 void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL_FDS])
@@ -241,6 +264,7 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
     listener->id = id;
     listener->automatic = description.automatic != 0;
     listener->policy = (enum fl_policy)description.policy;
+    listener->purpose = (enum fl_purpose)description.purpose;
     listener->listening =
         (struct fl_listening){.fd = fds[0], .dev = description.dev, .ino = description.ino};
     listener->description = fds[1];
@@ -328,4 +352,5 @@ void fl_listeners_follow(struct fl_server *server, char *const *images, unsigned
         if (!listener->seen && !fl_listener_image_exists(server, listener->image))
             fl_listener_remove(listener);
     }
+    fl_templates_follow(server->engine->templates);
 }

@@ -19,6 +19,7 @@ struct fl_listener {
     uint64_t id;           // of the keeper's record
     int description;       // memfd, likewise; -1 without a keeper to be
     enum fl_policy policy; // of its VMs
+    enum fl_purpose purpose;
     char *image;
     char *path;
     bool automatic; // made for an image of the store, and not asked for
@@ -36,6 +37,9 @@ void fl_listener_remove(struct fl_listener *listener);
 int fl_listener_add(struct fl_server *server, const char *image, const char *path,
                     const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
                     const char **ret_reason);
+// The same for VMs that map the image's template.
+int fl_listener_add_template(struct fl_server *server, const char *image, const char *path,
+                             const struct fl_socket_access *access, const char **ret_reason);
 // A predecessor's: the socket and its description.
 void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL_FDS]);
 // Has a new keeper hold them all.

@@ -243,7 +243,12 @@ static enum step do_step(struct fl_worker *worker, struct fl_vm *vm, uint64_t in
     const uint8_t *data = NULL;
     *budget -= COST_LOOK;
     while (find_missing(vm, &walk)) {
-        uint64_t pages = 0;
+        uint64_t pages = vm->template ? fl_install_shared(vm, walk.page, walk.pages) : 0;
+        if (pages > 0) { // by another VM
+            *budget -= COST_CALL;
+            walk.done += (uint32_t)pages;
+            continue;
+        }
         if (!walk.step->zero && !data) {
             const struct fl_frame *frame = fl_cache_lookup(worker->cache, walk.step->id);
             if (!frame)

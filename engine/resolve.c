@@ -230,8 +230,8 @@ struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pag
 static enum fl_outcome resolve_small(struct fl_want *want)
 {
     struct fl_run run = fl_resolve_run(want->vm, want->page, want->pages);
-    if (run.zero)
-        return install_zeros(want, run.pages);
+    if (run.zero) // one by one in a template, where they are for all
+        return install_zeros(want, want->vm->template ? 1 : run.pages);
     const uint8_t *data = fl_want_find(want, run.id);
     if (!data)
         return fl_want_frames(want, &run.id, 1);
@@ -244,8 +244,10 @@ static enum fl_outcome resolve(struct fl_want *want)
     struct fl_vm *vm = want->vm;
     if (vm->phase == FL_VM_GONE)
         return FL_PARKED;
-    if (fl_bit_test(vm->removed, want->page))
+    if (fl_bit_test(vm->removed, want->page) && !(vm->state->flags & FL_VM_STATE_TEMPLATE))
         return fl_want_zeros(want);
+    if (vm->template && fl_install_shared(vm, want->page, 1) > 0)
+        return done(want, FL_INSTALLED);
     if (want->park && want->park->error)
         return fail(want, want->park->error);
     return vm->page_shift == FL_PAGE_SHIFT ? resolve_small(want) : fl_resolve_huge(want);

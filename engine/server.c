@@ -27,6 +27,7 @@
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/templates.h"
 #include "engine/worker.h"
 #include "snapshot/read.h"
 
@@ -310,6 +311,9 @@ static int start_store(struct run *run, char *reason, size_t size)
     error = fl_kept_start(server, options->channel, &server->engine->kept);
     if (!error)
         error = fl_images_new(server->reader, server->engine->kept, &server->engine->images);
+    if (!error)
+        error =
+            fl_templates_new(server, options->engine.template_bytes, &server->engine->templates);
     if (error)
         snprintf(reason, size, "%s", strerror(-error));
     return error;
@@ -326,6 +330,7 @@ static int open_doors(struct run *run, char *reason, size_t size)
             fl_keeper_socket_start(server, options->control, &server->keeper_socket, reason, size);
     if (error)
         return error;
+    fl_templates_serve(server->engine->templates);
     error = fl_follow_start(server, &run->follow);
     if (error)
         snprintf(reason, size, "the store %s cannot be followed: %s", options->store,
@@ -439,7 +444,10 @@ static void end(struct run *run)
     if (server->engine) {
         struct fl_images *images = server->engine->images;
         struct fl_kept *kept = server->engine->kept;
+        struct fl_templates *templates = server->engine->templates;
+        fl_templates_stop(templates);
         fl_engine_stop(server->engine);
+        fl_templates_free(templates);
         fl_images_free(images);
         fl_kept_stop(kept);
     }

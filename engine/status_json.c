@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/stats.h"
+#include "engine/templates.h"
 #include "engine/vm.h"
 
 static const char *phase_name(const struct fl_vm *vm)
@@ -65,13 +66,14 @@ static void add_vm(void *arg, const struct fl_vm *vm)
     uint64_t bytes = vm->state->layout.pages << vm->page_shift;
     json_array_append_new(
         arg,
-        json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "id",
+        json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o}", "id",
                   (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
                   "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
                   (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
                   "zeroed", number(&counters->zeroed), "removed", number(&counters->removed),
                   "poisoned", number(&counters->poisoned), "faults", number(&counters->faults),
-                  "recorded", fl_vm_lazy(vm), "replay", replay_of(&vm->replay)));
+                  "template", (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded",
+                  fl_vm_lazy(vm), "replay", replay_of(&vm->replay)));
 }
 
 static double quantile_us(const struct fl_stats *stats, double share)
@@ -179,6 +181,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_object_set_new(status, "memory", memory(stats));
     json_object_set_new(status, "replay", replay(engine, stats));
     json_object_set_new(status, "recordings", recordings(engine));
+    json_object_set_new(status, "templates", fl_templates_json(engine->templates));
     json_object_set_new(status, "keeper", keeper(engine));
     json_object_set_new(status, "vm_list", vm_list(engine));
     return status;

@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/stats.h"
+#include "engine/templates.h"
 
 static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
 {
@@ -110,6 +111,19 @@ static void write_cache(FILE *out, const struct fl_stats *stats)
     metric(out, "memory_resident_bytes", "gauge", "Resident set size.", stats->resident_bytes);
 }
 
+static void write_templates(FILE *out, const struct fl_engine *engine)
+{
+    struct fl_templates_stats stats = fl_templates_stats(engine->templates);
+    metric(out, "templates", "gauge", "Templates.", stats.templates);
+    metric(out, "template_bytes", "gauge", "Bytes that are filled in templates.", stats.bytes);
+    metric(out, "template_limit_bytes", "gauge", "Their bound.", stats.limit);
+    metric(out, "template_clones", "gauge", "VMs that map a template.", stats.clones);
+    metric(out, "template_private_pages", "gauge",
+           "Pages of templates there are that VMs got privately for want of room.", stats.refused);
+    metric(out, "template_repaired_pages", "gauge",
+           "Pages of templates there are that a client had made zero.", stats.repaired);
+}
+
 static void write_latency(FILE *out, const struct fl_stats *stats)
 {
     static const double shares[] = {0.5, 0.9, 0.99, 0.999, 1};
@@ -139,6 +153,7 @@ char *fl_status_prometheus(struct fl_engine *engine)
     write_replay(out, engine, stats);
     write_keeper(out, engine, stats);
     write_cache(out, stats);
+    write_templates(out, engine);
     write_latency(out, stats);
     free(stats);
     if (fclose(out) != 0) {

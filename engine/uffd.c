@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -178,10 +179,34 @@ bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes)
     return fl_uffd_continue(fd, address, page_bytes) != -ENOENT;
 }
 
+int fl_uffd_register(int fd, uint64_t start, uint64_t bytes)
+{
+    struct uffdio_register request = {.range = {.start = start, .len = bytes},
+                                      .mode = UFFDIO_REGISTER_MODE_MISSING};
+    return call(fd, UFFDIO_REGISTER, &request);
+}
+
 bool fl_uffd_owns(int fd, uint64_t start, uint64_t bytes)
 {
     // To register what is registered with it already is nothing to do; what is another's is -EBUSY.
-    struct uffdio_register request = {.range = {.start = start, .len = bytes},
-                                      .mode = UFFDIO_REGISTER_MODE_MISSING};
-    return call(fd, UFFDIO_REGISTER, &request) == 0;
+    return fl_uffd_register(fd, start, bytes) == 0;
+}
+
+// For the faults of user space alone anybody may have one; containers that forbid the call often
+// have the device.
+int fl_uffd_new(void)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+    int device = fd < 0 ? open("/dev/userfaultfd", O_RDWR | O_CLOEXEC) : -1;
+    if (device >= 0) {
+        fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+        close(device);
+    }
+    int error = fd < 0 ? -errno : call(fd, UFFDIO_API, &api);
+    if (!error)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return error;
 }

@@ -45,6 +45,11 @@ int fl_uffd_unregister(int fd, uint64_t start, uint64_t bytes);
 int fl_uffd_unprotect(int fd, uint64_t start, uint64_t bytes);
 int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes);
 
+// One of our own, for memory of ours that nobody touches: by it pages of shared memory are filled
+// as a whole. Faults of the kernel's on it fail rather than wait. The descriptor, or -errno.
+int fl_uffd_new(void);
+int fl_uffd_register(int fd, uint64_t start, uint64_t bytes);
+
 // False once the address space behind fd is gone: only then (or after unregistering) may the last
 // descriptor be closed, since waiters of a closed userfaultfd read zeros.
 bool fl_uffd_alive(int fd);

@@ -24,6 +24,7 @@
 #include "engine/vm_state.h"
 #include "snapshot/read.h"
 
+struct fl_template;
 struct fl_worker;
 struct fl_vm;
 
@@ -56,7 +57,8 @@ struct fl_vm {
     uint64_t *removed;
     uint64_t *installed;
     unsigned page_shift;
-    struct fl_image *image; // NULL: the handshake was refused; every fault is poisoned
+    struct fl_template *template; // that it maps, of the same image; NULL: none
+    struct fl_image *image;       // NULL: the handshake was refused; every fault is poisoned
     enum fl_on_error on_error;
     struct fl_worker *owner;
     int socket;     // of the handshake; open to our end, whatever the VMM does with its own

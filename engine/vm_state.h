@@ -31,7 +31,8 @@ enum { FL_VM_STATE_VERSION = 2, FL_INBOX = 64, FL_IMAGE_NAME_BYTES = 136 };
 enum {
     FL_VM_STATE_KILL = 1,     // policy: a page that cannot be had kills the VM
     FL_VM_STATE_RELEASED = 2, // its memory is complete and unregistered
-    // 4 is that of templates
+    FL_VM_STATE_TEMPLATE =
+        4,                  // it maps its image's template: what it gives back is the image's again
     FL_VM_STATE_REPLAY = 8, // its working set is being streamed in: a successor goes on with that
 };
 

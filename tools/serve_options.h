@@ -29,6 +29,7 @@ const char *take_mode(void *access, const char *text);
     CLI_COUNT("workers", &(SERVER)->engine.workers, 1, SERVE_THREADS_MAX),                         \
         CLI_COUNT("readers", &(SERVER)->engine.readers, 1, SERVE_THREADS_MAX),                     \
         CLI_SIZE("cache", &(SERVER)->engine.cache_bytes),                                          \
+        CLI_SIZE("template-bytes", &(SERVER)->engine.template_bytes),                              \
         CLI_COUNT("spin", &(SERVER)->engine.spin_us, 0, SERVE_SPIN_MAX),                           \
         CLI_COUNT("prefetch", &(SERVER)->engine.prefetch_pages, 0, SERVE_PREFETCH_MAX),            \
         CLI_SIZE("prefetch-vm", &(SERVER)->engine.prefetch_vm_bytes),                              \
@@ -50,6 +51,7 @@ const char *take_mode(void *access, const char *text);
     "  --readers N             threads that read and decompress (default: one a core, at least "   \
     "4)\n"                                                                                         \
     "  --cache SIZE            bound on decompressed frames in memory (default 1G)\n"              \
+    "  --template-bytes SIZE   bound on the memory of templates (default: a half of the host's)\n" \
     "  --spin US               look this long for the next fault before blocking (default 50)\n"   \
     "  --prefetch PAGES        install so many at once when a VM sweeps its memory; 0: never "     \
     "(default 16)\n"                                                                               \

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A template: an image in one memfd that many VMs map privately, so that a page which one of them
+// has touched is there for all.
+//
+// A VM's fault on a hole is answered by filling the memfd and waking the VM. It is filled by
+// UFFDIO_COPY into a mapping of our own, which makes a page appear whole or not at all, once,
+// whoever else fills it; a write() does not (it shows zeros for a moment when the source is not in
+// memory, and makes larger folios than was asked for where the host allows them). A page that
+// cannot be had in this way (the bound on memory, no memory) is copied into the VM alone: templates
+// save memory, and nothing depends on them.
+//
+// Control thread, unless a function says otherwise.
+#ifndef FAULTLINE_ENGINE_TEMPLATE_H
+#define FAULTLINE_ENGINE_TEMPLATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <urcu/list.h>
+
+#include "engine/io_pool.h"
+#include "engine/mailbox.h"
+#include "engine/template_state.h"
+#include "snapshot/read.h"
+
+struct fl_templates;
+
+// What a reader goes through it for.
+enum fl_template_goal {
+    FL_TEMPLATE_CHECK, // pages that are there and that we have not filled
+    FL_TEMPLATE_FILL,  // all of it, and then to seal it
+};
+
+struct fl_template {
+    // Constant.
+    uint64_t id; // the keeper's record, and that of its image
+    struct fl_templates *table;
+    int memory;   // the memfd, and
+    int readable; // one that cannot write, for clients
+    int state_fd;
+    int uffd;        // by which it is filled; -1: it was sealed when we got it
+    uint64_t window; // where it is mapped for that, or was
+    bool open;       // it is: of whoever seals or frees it
+    struct fl_template_state *state;
+    _Atomic uint64_t *filled;
+
+    // Control thread.
+    struct cds_list_head link;
+    struct fl_image *image; // NULL until a predecessor's was opened
+    unsigned clones;
+    unsigned holds;      // of whoever else needs it
+    uint64_t clones_all; // ever
+    bool linked;         // its path is there
+    bool again;          // go through it once more, to fill it
+    int error;           // why it could not be filled as was asked
+
+    // Of the reader that goes through it; `passing`: there is one.
+    bool passing;
+    _Atomic bool cancel;
+    enum fl_template_goal goal;
+    uint64_t next; // page
+    uint8_t *frame;
+    struct fl_frame_id frame_id;
+    bool frame_read;
+    unsigned attempts;
+    int pass_error;
+    struct fl_io_job job;
+    struct fl_mail mail;
+};
+
+// --- pages: any thread ---
+
+static inline bool fl_template_has(const struct fl_template *template, uint64_t page)
+{
+    return page < template->state->pages &&
+           (atomic_load_explicit(&template->filled[page / 64], memory_order_acquire) >>
+            (page % 64)) &
+               1;
+}
+
+// How many pages from `page` on are there, at most `count`; from which on one is not, up to end.
+uint64_t fl_template_there(const struct fl_template *template, uint64_t page, uint64_t count);
+uint64_t fl_template_next_hole(const struct fl_template *template, uint64_t page);
+
+// Puts the image's bytes there (NULL: zeros). How many pages, from the first on, are there now; 0:
+// the VM must have them privately. Never blocks on storage.
+uint64_t fl_template_fill(struct fl_template *template, uint64_t page, const void *from,
+                          uint64_t count);
+// The page is there, but not by us: makes sure that it is the image's.
+bool fl_template_check(struct fl_template *template, uint64_t page, const void *from);
+// Pages are there that we have not filled, or are just being filled.
+bool fl_template_suspect(const struct fl_template *template);
+bool fl_template_sealed(const struct fl_template *template);
+
+// --- making one; what it has is closed by fl_template_free() ---
+
+int fl_template_new(struct fl_templates *table, uint64_t id, const char *image, uint64_t pages,
+                    struct fl_template **ret_template);
+// Of a predecessor's descriptors, which it takes only if there is no error.
+int fl_template_open(struct fl_templates *table, uint64_t id, int memory, int state_fd,
+                     struct fl_template **ret_template);
+// Any thread: nobody uses it any more. Unmapping takes its time.
+void fl_template_free(struct fl_template *template);
+// No more filling; then nobody can write to it any more. -EBUSY: somebody else still could.
+int fl_template_seal(struct fl_template *template);
+
+// --- going through it (template_pass.c) ---
+
+// Has a reader do that; done() is called in the control thread.
+void fl_template_pass(struct fl_template *template, enum fl_template_goal goal,
+                      void (*done)(void *control, struct fl_mail *mail));
+
+#endif

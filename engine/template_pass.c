@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Going through a template in a reader thread, a slice at a time, behind whatever else there is to
+// read: to fill what is missing and seal it, or to look at pages that somebody else has made.
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/template.h"
+#include "engine/templates.h"
+
+enum { SLICE_PAGES = 512, ATTEMPTS = 5 };
+#define READ_PAUSE (50 * FL_NS_PER_MS)
+#define SEAL_PAUSE (20 * FL_NS_PER_MS)
+
+// The next page of a check: one that is in the file without our having said so. The offset of the
+// open file is nobody's.
+static uint64_t next_foreign(const struct fl_template *template, uint64_t page)
+{
+    uint64_t pages = template->state->pages;
+    while (page < pages) {
+        off_t at = lseek(template->memory, (off_t)(page << FL_PAGE_SHIFT), SEEK_DATA);
+        if (at < 0)
+            return pages;
+        page = (uint64_t)at >> FL_PAGE_SHIFT;
+        off_t end = lseek(template->memory, at, SEEK_HOLE);
+        uint64_t hole = fl_template_next_hole(template, page);
+        if (hole << FL_PAGE_SHIFT < (uint64_t)end)
+            return hole;
+        page = (uint64_t)end >> FL_PAGE_SHIFT;
+    }
+    return pages;
+}
+
+static uint64_t next_page(const struct fl_template *template)
+{
+    return template->goal == FL_TEMPLATE_CHECK ? next_foreign(template, template->next)
+                                               : fl_template_next_hole(template, template->next);
+}
+
+static int read_frame(struct fl_template *template, struct fl_frame_id id)
+{
+    if (template->frame_read && template->frame_id.pack == id.pack &&
+        template->frame_id.frame == id.frame)
+        return 0;
+    template->frame_read = false;
+    if (!template->frame)
+        template->frame = malloc((size_t)FL_FRAME_PAGES_MAX << FL_PAGE_SHIFT);
+    if (!template->frame)
+        return -ENOMEM;
+    int error = fl_frame_read(template->image, id, template->frame);
+    template->frame_read = !error;
+    template->frame_id = id;
+    return error;
+}
+
+// How many pages are done; 0: why not in pass_error.
+static uint64_t fill_run(struct fl_template *template, uint64_t page)
+{
+    bool check = template->goal == FL_TEMPLATE_CHECK;
+    struct fl_run run = fl_image_run(template->image, page, check ? 1 : SLICE_PAGES);
+    uint64_t hole = page;
+    while (hole < page + run.pages && !fl_template_has(template, hole))
+        hole++;
+    const uint8_t *from = NULL;
+    template->pass_error = run.zero ? 0 : read_frame(template, run.id);
+    if (template->pass_error)
+        return 0;
+    if (!run.zero)
+        from = template->frame + ((size_t)run.slot << FL_PAGE_SHIFT);
+    uint64_t done = 0;
+    if (check)
+        done = fl_template_check(template, page, from);
+    else
+        done = fl_template_fill(template, page, from, hole - page);
+    if (done == 0)
+        template->pass_error = check ? -EIO : -ENOSPC;
+    return done;
+}
+
+static bool ended(const struct fl_template *template)
+{
+    return atomic_load(&template->cancel) || fl_templates_ending(template->table);
+}
+
+static uint64_t finish(struct fl_template *template)
+{
+    free(template->frame);
+    template->frame = NULL;
+    template->frame_read = false;
+    fl_mailbox_post(&fl_templates_engine(template->table)->control, &template->mail);
+    return 0;
+}
+
+// A predecessor that is still on its way out has it mapped, or somebody holds a page of it: later.
+static uint64_t seal(struct fl_template *template)
+{
+    int error = fl_template_sealed(template) ? 0 : fl_template_seal(template);
+    if (error == -EBUSY && !ended(template))
+        return fl_now() + SEAL_PAUSE;
+    template->pass_error = error;
+    return finish(template);
+}
+
+static uint64_t go_on(struct fl_io_job *job)
+{
+    struct fl_template *template = caa_container_of(job, struct fl_template, job);
+    uint64_t pages = template->state->pages;
+    uint64_t left = SLICE_PAGES;
+    template->next = next_page(template);
+    while (left > 0 && template->next < pages && !ended(template)) {
+        uint64_t done = fill_run(template, template->next);
+        if (done == 0 && template->pass_error != -ENOSPC && ++template->attempts < ATTEMPTS)
+            return fl_now() + READ_PAUSE;
+        if (done == 0)
+            return finish(template);
+        template->attempts = 0;
+        left -= done < left ? done : left;
+        template->next = next_page(template); // from this one on: it has its bit now
+    }
+    template->pass_error = ended(template) ? -ECANCELED : 0;
+    if (template->pass_error)
+        return finish(template);
+    if (template->next < pages) {
+        fl_io_pool_submit(fl_templates_engine(template->table)->io_pool, job);
+        return 0;
+    }
+    return template->goal == FL_TEMPLATE_FILL ? seal(template) : finish(template);
+}
+
+void fl_template_pass(struct fl_template *template, enum fl_template_goal goal,
+                      void (*done)(void *control, struct fl_mail *mail))
+{
+    template->passing = true;
+    template->goal = goal;
+    template->next = 0;
+    template->attempts = 0;
+    template->pass_error = 0;
+    template->mail.deliver = done;
+    template->job.run = go_on;
+    fl_io_pool_submit(fl_templates_engine(template->table)->io_pool, &template->job);
+}

@@ -1,0 +1,657 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/templates.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <urcu/compiler.h>
+
+#include "engine/closer.h"
+#include "engine/connection.h"
+#include "engine/engine.h"
+#include "engine/images.h"
+#include "engine/kept.h"
+#include "engine/listen.h"
+#include "engine/log.h"
+#include "engine/point.h"
+#include "engine/server.h"
+#include "engine/template.h"
+
+enum { REASON_BYTES = 160 };
+
+struct fl_templates {
+    struct fl_server *server;
+    uint64_t limit;        // pages
+    _Atomic uint64_t used; // pages
+    _Atomic bool ending;
+    struct cds_list_head list;
+    struct cds_list_head orders;
+};
+
+// Somebody asked for a template, and its image is being opened, or could not be.
+struct order {
+    struct cds_list_head link;
+    struct fl_templates *templates;
+    char image[FL_NAME_MAX + 1];
+    bool complete;
+    bool opening;
+    bool cancelled;
+    char reason[REASON_BYTES]; // why it failed
+    struct fl_image *opened;
+    int error;
+    struct fl_io_job job;
+    struct fl_mail mail;
+};
+
+// --- memory ---
+
+bool fl_templates_reserve(struct fl_templates *templates, uint64_t pages)
+{
+    uint64_t before = atomic_fetch_add_explicit(&templates->used, pages, memory_order_relaxed);
+    if (before + pages <= templates->limit)
+        return true;
+    fl_templates_release(templates, pages);
+    return false;
+}
+
+void fl_templates_take(struct fl_templates *templates, uint64_t pages)
+{
+    atomic_fetch_add_explicit(&templates->used, pages, memory_order_relaxed);
+}
+
+void fl_templates_release(struct fl_templates *templates, uint64_t pages)
+{
+    atomic_fetch_sub_explicit(&templates->used, pages, memory_order_relaxed);
+}
+
+bool fl_templates_ending(const struct fl_templates *templates)
+{
+    return atomic_load(&templates->ending);
+}
+
+struct fl_engine *fl_templates_engine(const struct fl_templates *templates)
+{
+    return templates->server->engine;
+}
+
+// --- the path for those who map the file themselves ---
+
+static bool path_of(const struct fl_template *template, const char *suffix, char path[PATH_MAX])
+{
+    return snprintf(path, PATH_MAX, "%s/%s%s", template->table->server->options->sockets,
+                    template->state->image, suffix) < PATH_MAX;
+}
+
+static void link_target(const struct fl_template *template, char target[64])
+{
+    snprintf(target, 64, "/proc/%d/fd/%d", (int)getpid(), template->memory);
+}
+
+// In one step, as somebody may just be opening it: a predecessor's gives way to ours.
+static void make_link(struct fl_template *template)
+{
+    char path[PATH_MAX];
+    char new[PATH_MAX];
+    char target[64];
+    if (!fl_template_sealed(template) || !(template->state->flags & FL_TEMPLATE_PINNED) ||
+        !path_of(template, ".mem", path) || !path_of(template, ".mem.new", new))
+        return;
+    link_target(template, target);
+    unlink(new);
+    template->linked = symlink(target, new) == 0 && rename(new, path) == 0;
+    if (!template->linked)
+        fl_log(FL_LOG_ERROR, "event=template_failed image=%s path=%s reason=\"%s\"",
+               template->state->image, path, strerror(errno));
+}
+
+static void remove_link(struct fl_template *template)
+{
+    char path[PATH_MAX];
+    char target[64];
+    char there[64];
+    if (!template->linked || !path_of(template, ".mem", path))
+        return;
+    link_target(template, target);
+    ssize_t length = readlink(path, there, sizeof(there) - 1);
+    if (length == (ssize_t)strlen(target) && memcmp(there, target, (size_t)length) == 0)
+        unlink(path);
+    template->linked = false;
+}
+
+// --- the end of one ---
+
+// Reader thread: what is closed for good takes its time.
+static uint64_t free_later(struct fl_io_job *job)
+{
+    struct fl_template *template = caa_container_of(job, struct fl_template, job);
+    fl_templates_release(template->table, template->state->filled);
+    fl_template_free(template);
+    return 0;
+}
+
+static void reap(struct fl_template *template)
+{
+    struct fl_engine *engine = fl_templates_engine(template->table);
+    if (template->clones > 0 || template->holds > 0)
+        return;
+    if (template->passing) {
+        atomic_store(&template->cancel, true);
+        return;
+    }
+    fl_log(FL_LOG_INFO, "event=template_gone image=%s clones=%" PRIu64 " filled=%" PRIu64,
+           template->state->image, template->clones_all, template->state->filled);
+    cds_list_del(&template->link);
+    fl_kept_drop(engine->kept, FL_RECORD_TEMPLATE, template->id);
+    if (template->image)
+        fl_images_put(engine->images, template->image);
+    template->job.run = free_later;
+    fl_io_pool_submit(engine->io_pool, &template->job);
+}
+
+void fl_template_hold(struct fl_template *template)
+{
+    template->holds++;
+}
+
+void fl_template_unhold(struct fl_template *template)
+{
+    template->holds--;
+    reap(template);
+}
+
+void fl_template_clone(struct fl_template *template)
+{
+    template->clones++;
+    template->clones_all++;
+}
+
+void fl_template_unclone(struct fl_template *template)
+{
+    template->clones--;
+    reap(template);
+}
+
+static void unpin(struct fl_template *template)
+{
+    char path[PATH_MAX];
+    struct fl_server *server = template->table->server;
+    struct fl_listener *listener = NULL;
+    if (path_of(template, ".template", path))
+        listener = fl_listener_find(server, path);
+    if (listener && listener->purpose == FL_PURPOSE_TEMPLATE)
+        fl_listener_remove(listener);
+    remove_link(template);
+    atomic_fetch_and(&template->state->flags, ~(uint64_t)FL_TEMPLATE_PINNED);
+    fl_template_unhold(template);
+}
+
+// --- filling and checking ---
+
+static void start_pass(struct fl_template *template);
+
+static void passed(void *control, struct fl_mail *mail)
+{
+    (void)control;
+    struct fl_template *template = caa_container_of(mail, struct fl_template, mail);
+    struct fl_server *server = template->table->server;
+    bool filled = template->goal == FL_TEMPLATE_FILL;
+    template->passing = false;
+    if (filled)
+        template->error = template->pass_error;
+    if (filled && template->pass_error && template->pass_error != -ECANCELED)
+        fl_log(FL_LOG_ERROR, "event=template_failed image=%s filled=%" PRIu64 " reason=\"%s\"",
+               template->state->image, template->state->filled,
+               template->pass_error == -ENOSPC ? "the bound on memory is reached"
+                                               : fl_frame_strerror(template->pass_error));
+    if (filled && fl_template_sealed(template)) {
+        fl_log(FL_LOG_INFO, "event=template_complete image=%s pages=%" PRIu64,
+               template->state->image, template->state->pages);
+        make_link(template);
+    }
+    fl_template_hold(template); // whoever waits may be the last to need it
+    fl_connections_template_ready(server, template, filled ? 0 : template->pass_error);
+    if (template->again)
+        start_pass(template);
+    fl_template_unhold(template);
+}
+
+// A pass that fills everything looks at everything, too.
+static void start_pass(struct fl_template *template)
+{
+    template->again = false;
+    template->error = 0;
+    if (!fl_template_sealed(template))
+        fl_template_pass(template, FL_TEMPLATE_FILL, passed);
+}
+
+static void want_complete(struct fl_template *template)
+{
+    atomic_fetch_or(&template->state->flags, FL_TEMPLATE_COMPLETE);
+    if (!template->image || fl_template_sealed(template))
+        return;
+    if (template->passing)
+        template->again = template->goal == FL_TEMPLATE_CHECK;
+    else
+        start_pass(template);
+}
+
+bool fl_template_ready(struct fl_template *template)
+{
+    if (!template->image || template->passing || !fl_template_suspect(template))
+        return template->image && !(template->passing && template->goal == FL_TEMPLATE_CHECK);
+    fl_template_pass(template, FL_TEMPLATE_CHECK, passed);
+    return false;
+}
+
+// --- asking for one ---
+
+struct fl_template *fl_templates_find(struct fl_templates *templates, const char *image)
+{
+    struct fl_template *template;
+    if (!templates)
+        return NULL;
+    cds_list_for_each_entry(template, &templates->list, link)
+    {
+        if ((template->state->flags & FL_TEMPLATE_PINNED) &&
+            strcmp(template->state->image, image) == 0)
+            return template;
+    }
+    return NULL;
+}
+
+struct fl_template *fl_templates_of_record(struct fl_templates *templates, uint64_t record)
+{
+    struct fl_template *template;
+    if (!templates || !record)
+        return NULL;
+    cds_list_for_each_entry(template, &templates->list, link)
+    {
+        if (template->id == record)
+            return template;
+    }
+    return NULL;
+}
+
+static struct order *find_order(struct fl_templates *templates, const char *image)
+{
+    struct order *order;
+    cds_list_for_each_entry(order, &templates->orders, link)
+    {
+        if (strcmp(order->image, image) == 0 && !order->cancelled)
+            return order;
+    }
+    return NULL;
+}
+
+static void free_order(struct order *order)
+{
+    cds_list_del(&order->link);
+    free(order);
+}
+
+static int listen_for(struct fl_template *template, const char **ret_reason)
+{
+    char path[PATH_MAX];
+    struct fl_server *server = template->table->server;
+    if (!path_of(template, ".template", path)) {
+        *ret_reason = "its path is too long";
+        return -ENAMETOOLONG;
+    }
+    return fl_listener_add_template(server, template->state->image, path, &server->options->access,
+                                    ret_reason);
+}
+
+static void pin(struct fl_template *template)
+{
+    if (!(atomic_fetch_or(&template->state->flags, FL_TEMPLATE_PINNED) & FL_TEMPLATE_PINNED))
+        fl_template_hold(template);
+}
+
+// Takes the hold on the image, if there is no error.
+static int make(struct fl_templates *templates, struct fl_image *image,
+                struct fl_template **ret_template)
+{
+    struct fl_engine *engine = fl_templates_engine(templates);
+    uint64_t id = fl_images_keep(engine->images, image);
+    struct fl_template *template = NULL;
+    int error =
+        fl_template_new(templates, id, fl_image_name(image), fl_image_pages(image), &template);
+    if (error)
+        return error;
+    template->image = image;
+    cds_list_add_tail(&template->link, &templates->list);
+    fl_kept_put_template(engine->kept, id, template->memory, template->state_fd);
+    FL_POINT("template_kept");
+    fl_log(FL_LOG_INFO, "event=template image=%s bytes=%" PRIu64, template->state->image,
+           template->state->pages << FL_PAGE_SHIFT);
+    *ret_template = template;
+    return 0;
+}
+
+// One of an image that was replaced since must not have the name.
+static void make_way(struct fl_templates *templates, const char *image)
+{
+    struct fl_template *template = fl_templates_find(templates, image);
+    if (template)
+        unpin(template);
+}
+
+static void fail(struct order *order, const char *reason)
+{
+    snprintf(order->reason, sizeof(order->reason), "%s", reason);
+    fl_log(FL_LOG_ERROR, "event=template_failed image=%s reason=\"%s\"", order->image, reason);
+}
+
+// An unpinned one of the same image may still be there, for its clones.
+static void fulfil(struct order *order)
+{
+    struct fl_templates *templates = order->templates;
+    struct fl_engine *engine = fl_templates_engine(templates);
+    struct fl_image *image = order->opened;
+    struct fl_template *template =
+        fl_templates_of_record(templates, fl_images_keep(engine->images, image));
+    const char *reason = NULL;
+    int error = template ? 0 : make(templates, image, &template);
+    order->opened = NULL;
+    if (error || template->clones + template->holds > 0) // it has its own
+        fl_images_put(engine->images, image);
+    if (error) {
+        fail(order, strerror(-error));
+        return;
+    }
+    if (!(template->state->flags & FL_TEMPLATE_PINNED)) {
+        make_way(templates, order->image);
+        pin(template);
+        if (listen_for(template, &reason) != 0) {
+            fail(order, reason);
+            unpin(template);
+            return;
+        }
+        make_link(template);
+    }
+    if (order->complete)
+        want_complete(template);
+    free_order(order);
+}
+
+static void opened(void *control, struct fl_mail *mail)
+{
+    (void)control;
+    struct order *order = caa_container_of(mail, struct order, mail);
+    struct fl_server *server = order->templates->server;
+    order->opening = false;
+    if (order->error && !order->cancelled) {
+        fail(order, fl_image_strerror(order->error));
+    } else if (!order->error && (order->cancelled || server->refusing)) {
+        fl_images_put(server->engine->images, order->opened);
+        order->cancelled = true;
+    }
+    if (order->cancelled)
+        free_order(order);
+    else if (!order->error)
+        fulfil(order);
+}
+
+static uint64_t open_image(struct fl_io_job *job)
+{
+    struct order *order = caa_container_of(job, struct order, job);
+    struct fl_engine *engine = fl_templates_engine(order->templates);
+    order->error = fl_images_get(engine->images, order->image, &order->opened);
+    order->mail.deliver = opened;
+    fl_mailbox_post(&engine->control, &order->mail);
+    return 0;
+}
+
+int fl_templates_ask(struct fl_templates *templates, const char *image, bool complete)
+{
+    struct order *order = find_order(templates, image);
+    if (order && order->opening) {
+        order->complete = order->complete || complete;
+        return 0;
+    }
+    if (order)
+        free_order(order);
+    order = calloc(1, sizeof(*order));
+    if (!order)
+        return -ENOMEM;
+    order->templates = templates;
+    order->complete = complete;
+    order->opening = true;
+    snprintf(order->image, sizeof(order->image), "%s", image);
+    cds_list_add_tail(&order->link, &templates->orders);
+    order->job.run = open_image;
+    fl_io_pool_submit(fl_templates_engine(templates)->io_pool, &order->job);
+    return 0;
+}
+
+bool fl_templates_unpin(struct fl_templates *templates, const char *image)
+{
+    struct order *order = find_order(templates, image);
+    struct fl_template *template = fl_templates_find(templates, image);
+    bool found = order || template;
+    if (order && order->opening)
+        order->cancelled = true;
+    else if (order)
+        free_order(order);
+    if (template)
+        unpin(template);
+    return found;
+}
+
+void fl_templates_follow(struct fl_templates *templates)
+{
+    struct fl_template *template;
+    struct fl_template *next;
+    if (!templates)
+        return;
+    cds_list_for_each_entry_safe(template, next, &templates->list, link)
+    {
+        if (!(template->state->flags & FL_TEMPLATE_PINNED) || !template->image ||
+            fl_images_is_current(fl_templates_engine(templates)->images, template->image))
+            continue;
+        fl_log(FL_LOG_INFO,
+               "event=template_unpinned image=%s reason=\"the image was removed or replaced\"",
+               template->state->image);
+        unpin(template);
+    }
+}
+
+// --- from a predecessor, and for a successor ---
+
+void fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[])
+{
+    struct fl_engine *engine = fl_templates_engine(templates);
+    struct fl_template *template = NULL;
+    int error = fds[0] < 0 || fds[1] < 0
+                    ? -EINVAL
+                    : fl_template_open(templates, id, fds[0], fds[1], &template);
+    if (error) { // its VMs get their pages privately
+        fl_log(FL_LOG_ERROR, "event=adopt_failed template=%" PRIu64 " reason=\"%s\"", id,
+               strerror(-error));
+        if (error != -EPROTONOSUPPORT)
+            fl_kept_drop(engine->kept, FL_RECORD_TEMPLATE, id);
+        return;
+    }
+    fds[0] = fds[1] = -1;
+    fl_templates_take(templates, template->state->filled);
+    template->holds = 1;
+    if (template->state->flags & FL_TEMPLATE_PINNED)
+        template->holds++;
+    cds_list_add_tail(&template->link, &templates->list);
+}
+
+void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, struct fl_image *image)
+{
+    struct fl_template *template = fl_templates_of_record(templates, id);
+    if (!template || template->image)
+        return;
+    bool same = image && fl_image_pages(image) == template->state->pages;
+    if (same)
+        template->image = fl_images_use(fl_templates_engine(templates)->images, image);
+    if (same && (template->state->flags & FL_TEMPLATE_COMPLETE))
+        want_complete(template);
+    if (!same && (template->state->flags & FL_TEMPLATE_PINNED))
+        unpin(template);
+    fl_connections_template_ready(templates->server, template, same ? 0 : -EIO);
+}
+
+void fl_templates_settle(struct fl_templates *templates, uint64_t id)
+{
+    struct fl_template *template = fl_templates_of_record(templates, id);
+    if (template)
+        fl_template_unhold(template);
+}
+
+void fl_templates_serve(struct fl_templates *templates)
+{
+    struct fl_template *template;
+    cds_list_for_each_entry(template, &templates->list, link) make_link(template);
+}
+
+void fl_templates_keep_all(struct fl_templates *templates)
+{
+    struct fl_template *template;
+    if (!templates)
+        return;
+    cds_list_for_each_entry(template, &templates->list, link) fl_kept_put_template(
+        fl_templates_engine(templates)->kept, template->id, template->memory, template->state_fd);
+}
+
+// --- what there is ---
+
+static const char *state_name(const struct fl_template *template)
+{
+    bool wanted = (template->state->flags & FL_TEMPLATE_COMPLETE) != 0;
+    if (fl_template_sealed(template))
+        return "complete";
+    if (wanted && template->error)
+        return "failed";
+    return wanted ? "filling" : "open";
+}
+
+static const char *why(const struct fl_template *template)
+{
+    return template->error == -ENOSPC ? "the bound on the memory of templates is reached"
+                                      : fl_frame_strerror(template->error);
+}
+
+static json_t *describe(const struct fl_template *template)
+{
+    char path[PATH_MAX] = "";
+    const struct fl_template_state *state = template->state;
+    json_t *object = json_pack(
+        "{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "image", state->image, "state",
+        state_name(template), "pinned", (state->flags & FL_TEMPLATE_PINNED) != 0, "bytes",
+        (json_int_t)(state->pages << FL_PAGE_SHIFT), "filled",
+        (json_int_t)(state->filled << FL_PAGE_SHIFT), "clones", (json_int_t) template->clones,
+        "clones_total", (json_int_t) template->clones_all, "repaired_pages",
+        (json_int_t)state->repaired, "private_pages", (json_int_t)state->refused);
+    if (!object)
+        return NULL;
+    if ((state->flags & FL_TEMPLATE_PINNED) && path_of(template, ".template", path))
+        json_object_set_new(object, "socket", json_string(path));
+    if (template->linked && path_of(template, ".mem", path))
+        json_object_set_new(object, "path", json_string(path));
+    if (template->error)
+        json_object_set_new(object, "error", json_string(why(template)));
+    return object;
+}
+
+static json_t *describe_order(const struct order *order)
+{
+    json_t *object = json_pack("{s:s, s:s}", "image", order->image, "state",
+                               order->opening ? "opening" : "failed");
+    if (object && !order->opening)
+        json_object_set_new(object, "error", json_string(order->reason));
+    return object;
+}
+
+struct json_t *fl_templates_json(const struct fl_templates *templates)
+{
+    const struct fl_template *template;
+    const struct order *order;
+    json_t *list = json_array();
+    if (!templates)
+        return json_pack("{s:i, s:i, s:o}", "bytes", 0, "limit", 0, "list", list);
+    cds_list_for_each_entry(template, &templates->list, link)
+        json_array_append_new(list, describe(template));
+    cds_list_for_each_entry(order, &templates->orders, link)
+    {
+        if (!order->cancelled)
+            json_array_append_new(list, describe_order(order));
+    }
+    return json_pack("{s:I, s:I, s:o}", "bytes", (json_int_t)(templates->used << FL_PAGE_SHIFT),
+                     "limit", (json_int_t)(templates->limit << FL_PAGE_SHIFT), "list", list);
+}
+
+struct fl_templates_stats fl_templates_stats(const struct fl_templates *templates)
+{
+    struct fl_templates_stats stats = {0};
+    const struct fl_template *template;
+    if (!templates)
+        return stats;
+    stats.bytes = templates->used << FL_PAGE_SHIFT;
+    stats.limit = templates->limit << FL_PAGE_SHIFT;
+    cds_list_for_each_entry(template, &templates->list, link)
+    {
+        stats.templates++;
+        stats.clones += template->clones;
+        stats.repaired += template->state->repaired;
+        stats.refused += template->state->refused;
+    }
+    return stats;
+}
+
+// --- all of them ---
+
+int fl_templates_new(struct fl_server *server, uint64_t limit_bytes,
+                     struct fl_templates **ret_templates)
+{
+    struct fl_templates *templates = calloc(1, sizeof(*templates));
+    if (!templates)
+        return -ENOMEM;
+    templates->server = server;
+    templates->limit =
+        limit_bytes ? limit_bytes >> FL_PAGE_SHIFT
+                    : (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2 >>
+                          FL_PAGE_SHIFT;
+    CDS_INIT_LIST_HEAD(&templates->list);
+    CDS_INIT_LIST_HEAD(&templates->orders);
+    *ret_templates = templates;
+    return 0;
+}
+
+void fl_templates_stop(struct fl_templates *templates)
+{
+    if (templates)
+        atomic_store(&templates->ending, true);
+}
+
+// The keeper's records stay: if this is an engine that could not begin to serve, another one will.
+void fl_templates_free(struct fl_templates *templates)
+{
+    struct fl_template *template;
+    struct fl_template *next;
+    struct order *order;
+    struct order *following;
+    if (!templates)
+        return;
+    cds_list_for_each_entry_safe(template, next, &templates->list, link)
+    {
+        remove_link(template);
+        fl_image_unref(template->image);
+        fl_template_free(template);
+    }
+    cds_list_for_each_entry_safe(order, following, &templates->orders, link)
+    {
+        fl_image_unref(order->opened);
+        free(order);
+    }
+    free(templates);
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The templates of a server: which there are, who asked for them, what they may cost together.
+// Control thread, unless a function says otherwise.
+#ifndef FAULTLINE_ENGINE_TEMPLATES_H
+#define FAULTLINE_ENGINE_TEMPLATES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fl_engine;
+struct fl_image;
+struct fl_server;
+struct fl_template;
+struct fl_templates;
+struct json_t;
+
+struct fl_templates_stats {
+    unsigned templates;
+    uint64_t bytes; // filled
+    uint64_t limit;
+    uint64_t clones;
+    uint64_t repaired;
+    uint64_t refused; // pages that went to VMs privately
+};
+
+// limit_bytes 0: a half of the host's memory.
+int fl_templates_new(struct fl_server *server, uint64_t limit_bytes,
+                     struct fl_templates **ret_templates);
+// Readers that go through one end soon.
+void fl_templates_stop(struct fl_templates *templates);
+// After the readers. Removes paths that are ours; NULL is allowed.
+void fl_templates_free(struct fl_templates *templates);
+
+// --- memory: any thread ---
+
+// Room for pages that are about to be filled; false: there is none.
+bool fl_templates_reserve(struct fl_templates *templates, uint64_t pages);
+// The same for what is there already.
+void fl_templates_take(struct fl_templates *templates, uint64_t pages);
+void fl_templates_release(struct fl_templates *templates, uint64_t pages);
+bool fl_templates_ending(const struct fl_templates *templates);
+struct fl_engine *fl_templates_engine(const struct fl_templates *templates);
+
+// --- asking for one ---
+
+// Has one made, unless there is one of the image as it is now, and keeps it until
+// fl_templates_unpin() or the end of the image; `complete`: has all of it filled. It may take a
+// while: what becomes of it is in fl_templates_json(). -ENOMEM.
+int fl_templates_ask(struct fl_templates *templates, const char *image, bool complete);
+// False if nobody asked for one of that image.
+bool fl_templates_unpin(struct fl_templates *templates, const char *image);
+// Lets go of those whose images were removed from the store or replaced.
+void fl_templates_follow(struct fl_templates *templates);
+// {"bytes": .., "limit": .., "list": [TEMPLATE...]}
+struct json_t *fl_templates_json(const struct fl_templates *templates);
+struct fl_templates_stats fl_templates_stats(const struct fl_templates *templates);
+
+// --- clones ---
+
+// The one that whoever connects for the image gets; NULL: none.
+struct fl_template *fl_templates_find(struct fl_templates *templates, const char *image);
+// That of the keeper's record; NULL: none (any more). `templates` may be NULL.
+struct fl_template *fl_templates_of_record(struct fl_templates *templates, uint64_t record);
+// It stays while somebody holds it.
+void fl_template_hold(struct fl_template *template);
+void fl_template_unhold(struct fl_template *template);
+// A VM more, a VM less.
+void fl_template_clone(struct fl_template *template);
+void fl_template_unclone(struct fl_template *template);
+// False while pages of it are looked at that a client may have made:
+// fl_connections_template_ready() follows.
+bool fl_template_ready(struct fl_template *template);
+
+// --- from a predecessor, and for a successor ---
+
+// Its descriptors: those that it takes are -1 after this. It is held until fl_templates_settle().
+void fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[]);
+// Its image was opened (NULL: it cannot be).
+void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, struct fl_image *image);
+// All VMs that it has are there.
+void fl_templates_settle(struct fl_templates *templates, uint64_t id);
+// We serve from now on: their paths lead to us.
+void fl_templates_serve(struct fl_templates *templates);
+// Has a new keeper hold them all.
+void fl_templates_keep_all(struct fl_templates *templates);
+
+#endif

@@ -287,7 +287,8 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
     uint64_t before = vm->state->image_record;
     vm->image = image;
     vm->state->image_record = image ? fl_images_keep(engine->images, image) : 0;
-    if (vm->state->flags & FL_VM_STATE_TEMPLATE)
+    // An orphan's template is lost, whatever there is of its image here.
+    if ((vm->state->flags & FL_VM_STATE_TEMPLATE) && before == vm->state->image_record)
         share(vm, fl_templates_of_record(engine->templates, vm->state->image_record));
     if (before == 0 || before != vm->state->image_record) // else the keeper has all of it
         fl_kept_put_vm(engine->kept, vm, 0);

@@ -105,9 +105,11 @@ static void make_link(struct fl_template *template)
     link_target(template, target);
     unlink(new);
     template->linked = symlink(target, new) == 0 && rename(new, path) == 0;
-    if (!template->linked)
-        fl_log(FL_LOG_ERROR, "event=template_failed image=%s path=%s reason=\"%s\"",
-               template->state->image, path, strerror(errno));
+    if (template->linked)
+        return;
+    template->error = -errno;
+    fl_log(FL_LOG_ERROR, "event=template_failed image=%s path=%s reason=\"%s\"",
+           template->state->image, path, strerror(-template->error));
 }
 
 static void remove_link(struct fl_template *template)
@@ -528,10 +530,10 @@ void fl_templates_keep_all(struct fl_templates *templates)
 static const char *state_name(const struct fl_template *template)
 {
     bool wanted = (template->state->flags & FL_TEMPLATE_COMPLETE) != 0;
-    if (fl_template_sealed(template))
-        return "complete";
     if (wanted && template->error)
         return "failed";
+    if (fl_template_sealed(template))
+        return "complete";
     return wanted ? "filling" : "open";
 }
 

@@ -25,6 +25,7 @@ enum {
     CONNECT_SECONDS = 10,
     // An object of the handshake with its keys, five 20-digit numbers and a comma.
     REGION_TEXT = 192,
+    GREETING_TEXT = 511,
     HANDSHAKE_TEXT = FL_CLIENT_REGIONS_MAX * REGION_TEXT + 2
 };
 
@@ -205,11 +206,9 @@ static void close_descriptors(struct fl_client *client)
         close(client->socket);
 }
 
-static int attach(struct fl_client *client, const char *socket_path, uint32_t page_bytes)
+// The socket is open.
+static int attach(struct fl_client *client, uint32_t page_bytes)
 {
-    client->socket = open_socket(socket_path);
-    if (client->socket < 0)
-        return client->socket;
     client->userfaultfd = open_userfaultfd();
     if (client->userfaultfd < 0)
         return client->userfaultfd;
@@ -221,6 +220,27 @@ static int attach(struct fl_client *client, const char *socket_path, uint32_t pa
     return send_handshake(client, page_bytes);
 }
 
+static struct fl_client *new_client(const struct fl_client_region *regions, size_t count)
+{
+    struct fl_client *client = malloc(sizeof(*client));
+    if (!client)
+        return NULL;
+    *client = (struct fl_client){.socket = -1, .userfaultfd = -1, .count = count};
+    memcpy(client->regions, regions, count * sizeof(*regions));
+    return client;
+}
+
+static int finish(struct fl_client *client, int error, struct fl_client **ret_client)
+{
+    if (error) {
+        close_descriptors(client);
+        free(client);
+    } else {
+        *ret_client = client;
+    }
+    return error;
+}
+
 int fl_client_hand_over(const char *socket_path, const struct fl_client_region *regions,
                         size_t count, uint32_t page_bytes, struct fl_client **ret_client)
 {
@@ -229,19 +249,12 @@ int fl_client_hand_over(const char *socket_path, const struct fl_client_region *
         error = check_places(regions, count, page_bytes);
     if (error)
         return error;
-    struct fl_client *client = malloc(sizeof(*client));
+    struct fl_client *client = new_client(regions, count);
     if (!client)
         return -ENOMEM;
-    *client = (struct fl_client){.socket = -1, .userfaultfd = -1, .count = count};
-    memcpy(client->regions, regions, count * sizeof(*regions));
-    error = attach(client, socket_path, page_bytes);
-    if (error) {
-        close_descriptors(client);
-        free(client);
-        return error;
-    }
-    *ret_client = client;
-    return 0;
+    client->socket = open_socket(socket_path);
+    return finish(client, client->socket < 0 ? client->socket : attach(client, page_bytes),
+                  ret_client);
 }
 
 static void unmap(const struct fl_client_region *regions, size_t count)
@@ -298,6 +311,108 @@ int fl_client_map(const char *socket_path, uint64_t bytes, uint32_t page_bytes,
 
 // The memory goes first: of memory that is still mapped when the last userfaultfd closes, the pages
 // that are missing read as zeros.
+// --- templates ---
+
+// The greeting: one line of JSON, with the descriptor. Who has no template says so, and closes.
+static int read_greeting(const char *text, int fd, uint64_t *ret_bytes)
+{
+    static const char key[] = "\"bytes\":";
+    const char *at = strstr(text, key);
+    char *end = NULL;
+    if (fd < 0)
+        return strstr(text, "\"error\"") ? -ENOENT : -EPROTO;
+    *ret_bytes = at ? strtoull(at + sizeof(key) - 1, &end, 10) : 0;
+    return *ret_bytes > 0 ? 0 : -EPROTO;
+}
+
+static int take_descriptor(struct msghdr *message)
+{
+    int fd = -1;
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    return fd;
+}
+
+// The template's descriptor, which can only be read, or -errno.
+static int receive_template(int socket, uint64_t *ret_bytes)
+{
+    char text[GREETING_TEXT + 1] = "";
+    struct timeval limit = {.tv_sec = CONNECT_SECONDS};
+    struct iovec part = {.iov_base = text, .iov_len = GREETING_TEXT};
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    if (setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) != 0)
+        return -errno;
+    ssize_t got = 0;
+    do {
+        got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return errno == EAGAIN ? -ETIMEDOUT : -errno;
+    text[got] = '\0';
+    int fd = take_descriptor(&message);
+    int error = read_greeting(text, fd, ret_bytes);
+    if (error && fd >= 0)
+        close(fd);
+    return error ? error : fd;
+}
+
+static int map_part(int fd, uint64_t bytes, struct fl_client_region *region)
+{
+    int flags = MAP_PRIVATE | MAP_NORESERVE | (region->address ? MAP_FIXED : 0);
+    if (region->offset + region->bytes > bytes)
+        return -EINVAL;
+    void *address = mmap(region->address, region->bytes, PROT_READ | PROT_WRITE, flags, fd,
+                         (off_t)region->offset);
+    if (address == MAP_FAILED)
+        return -errno;
+    region->address = address;
+    return 0;
+}
+
+// *ret_mapped of the regions are mapped, in every case.
+static int map_parts(struct fl_client *client, size_t *ret_mapped)
+{
+    uint64_t bytes = 0;
+    int fd = receive_template(client->socket, &bytes);
+    int error = fd < 0 ? fd : 0;
+    while (!error && *ret_mapped < client->count) {
+        error = map_part(fd, bytes, &client->regions[*ret_mapped]);
+        *ret_mapped += !error;
+    }
+    if (fd >= 0)
+        close(fd);
+    return error ? error : check_places(client->regions, client->count, FL_CLIENT_PAGE);
+}
+
+int fl_client_map_template(const char *socket_path, struct fl_client_region *regions, size_t count,
+                           struct fl_client **ret_client)
+{
+    size_t mapped = 0;
+    int error = check_sizes(regions, count, FL_CLIENT_PAGE);
+    if (error)
+        return error;
+    struct fl_client *client = new_client(regions, count);
+    if (!client)
+        return -ENOMEM;
+    client->socket = open_socket(socket_path);
+    error = client->socket < 0 ? client->socket : map_parts(client, &mapped);
+    if (!error)
+        error = attach(client, FL_CLIENT_PAGE);
+    if (error)
+        unmap(client->regions, mapped);
+    else
+        memcpy(regions, client->regions, count * sizeof(*regions));
+    return finish(client, error, ret_client);
+}
+
 void fl_client_close(struct fl_client *client)
 {
     if (!client)

@@ -29,7 +29,8 @@
 // the socket, and a handler that watches the process itself does not need them.
 //
 // Removing pages (madvise(MADV_DONTNEED)) is allowed, waits for the handler to have seen it, and
-// makes them zero for good. mremap() is not: what it moves is no longer served and reads as zeros.
+// makes them zero for good (but for templates, see there). mremap() is not: what it moves is no
+// longer served and reads as zeros.
 #ifndef FAULTLINE_CLIENT_H
 #define FAULTLINE_CLIENT_H
 
@@ -72,6 +73,18 @@ FL_CLIENT_API int fl_client_map(const char *socket_path, uint64_t bytes, uint32_
 FL_CLIENT_API int fl_client_map_regions(const char *socket_path, struct fl_client_region *regions,
                                         size_t count, uint32_t page_bytes,
                                         struct fl_client **ret_client);
+
+// Maps parts of an image's template, which listens at socket_path (IMAGE.template; `faultline
+// template` makes it): pages of 4 KiB that all its clients share until they write to them, fetched
+// once for the host. A region whose address is set is mapped there, in place of whatever the caller
+// has mapped there; the others anywhere. What is written is the process's own; a page that is given
+// back (MADV_DONTNEED) has the image's bytes again, not zeros. Otherwise as
+// fl_client_map_regions(). Do not map the template in other ways: a page that is read where no
+// handler watches, before it has been fetched, is zeros for all clients. -ENOENT: among others,
+// there is no template any more. -EINVAL: among others, a region ends beyond the image. -ETIMEDOUT:
+// the handler says nothing.
+FL_CLIENT_API int fl_client_map_template(const char *socket_path, struct fl_client_region *regions,
+                                         size_t count, struct fl_client **ret_client);
 
 // Hands over memory that the caller has mapped: private, anonymous, never touched (a page that is
 // there already is never asked for and stays as it is), in whole mappings of page_bytes pages, and

@@ -27,6 +27,7 @@ static const struct verb verbs[] = {
     {"handler", cmd_handler, "serve page faults from one raw memory file, in the foreground"},
     {"listen", cmd_listen, "have a running server listen for an image at another path"},
     {"record", cmd_record, "record what the next VMs of an image touch, for those after them"},
+    {"template", cmd_template, "have a running server keep an image in memory that its VMs share"},
     {"status", cmd_status, "show what a running server does"},
     {"drain", cmd_drain, "have a running server take no new VM, and wait until none needs it"},
     {"upgrade", cmd_upgrade, "put another engine in a running server's place, with no pause"},

@@ -13,6 +13,9 @@
 // size will do. FAULTLINE_HUGE=1 takes 2 MiB pages from the hugetlb pool; QEMU then needs
 // `align=2M` on the backend, so that it maps at a multiple of that.
 //
+// FAULTLINE_TEMPLATE=IMAGE.template instead of FAULTLINE_SOCKET maps the image's template
+// (`faultline template`): guests then share every page that they have not written to.
+//
 // Why share=on, though the memory becomes private: the migration capability x-ignore-shared, which
 // leaves RAM out of the migration stream, goes by QEMU's own flag of the backend, on both sides.
 // Without it the stream holds all of RAM and restoring writes every page. The guest never writes to
@@ -57,6 +60,7 @@ PRELOAD_API void *mmap64(void *address, size_t length, int prot, int flags, int 
 static struct {
     char file[PATH_MAX];
     char socket[PATH_MAX];
+    bool is_template;
     uint32_t page_bytes;
     dev_t dev;
     ino_t ino;
@@ -102,10 +106,13 @@ static void configure(void)
     struct stat status;
     const char *huge = getenv("FAULTLINE_HUGE");
     copy_setting(config.file, "FAULTLINE_RAM_FILE");
-    copy_setting(config.socket, "FAULTLINE_SOCKET");
+    config.is_template = getenv("FAULTLINE_TEMPLATE") != NULL;
+    copy_setting(config.socket, config.is_template ? "FAULTLINE_TEMPLATE" : "FAULTLINE_SOCKET");
     if (huge && *huge && strcmp(huge, "0") != 0 && strcmp(huge, "1") != 0)
         die("FAULTLINE_HUGE is %s, which is neither 0 nor 1", huge);
     config.page_bytes = huge && *huge == '1' ? FL_CLIENT_HUGE_PAGE : FL_CLIENT_PAGE;
+    if (config.is_template && config.page_bytes != FL_CLIENT_PAGE)
+        die("FAULTLINE_HUGE does not go with FAULTLINE_TEMPLATE, whose pages are of 4 KiB");
     if (stat(config.file, &status) != 0)
         die("%s (FAULTLINE_RAM_FILE): %s", config.file, strerror(errno));
     if (!S_ISREG(status.st_mode))
@@ -165,6 +172,7 @@ static void claim(uint64_t offset, uint64_t bytes)
     mapped[mappings++].bytes = bytes;
 }
 
+// Anonymous memory, or for a template only its place.
 static void *map_memory(void *address, size_t length, int prot, int flags)
 {
     int kept = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
@@ -183,7 +191,9 @@ static void hand_over(void *memory, size_t length, uint64_t offset)
 {
     struct fl_client *client = NULL;
     struct fl_client_region region = {.address = memory, .bytes = length, .offset = offset};
-    int error = fl_client_hand_over(config.socket, &region, 1, config.page_bytes, &client);
+    int error = config.is_template
+                    ? fl_client_map_template(config.socket, &region, 1, &client)
+                    : fl_client_hand_over(config.socket, &region, 1, config.page_bytes, &client);
     if (error)
         die("%s: its memory cannot be handed over to %s: %s", config.file, config.socket,
             strerror(-error));

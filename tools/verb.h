@@ -22,6 +22,7 @@ int cmd_engine(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_handler(int argc, char **argv);
 int cmd_listen(int argc, char **argv);
+int cmd_template(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_rescue(int argc, char **argv);

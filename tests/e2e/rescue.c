@@ -28,8 +28,9 @@ static char output[1 << 16];
 
 // What the VMM tells the test.
 static struct told {
-    char regions[VMM_TEXT]; // its handshake
-    uint8_t *first;         // its first region
+    char regions[VMM_TEXT];     // its handshake
+    uint8_t *first;             // its first region
+    char socket[2 * TEST_PATH]; // of the template
 } * told;
 
 static void need_told(void)
@@ -54,6 +55,7 @@ struct plan {
     unsigned regions;
     bool swapped;  // the regions lie side by side, the second first
     bool removes;  // gives a part back that it has not touched
+    bool shared;   // it maps a template, which gives back the image's bytes
     bool poisoned; // what it has not touched by then is to be poisoned
 };
 
@@ -94,19 +96,28 @@ static int run_vmm(int channel, struct client_shared *shared, void *arg)
 {
     struct vmm vmm;
     const struct plan *plan = arg;
-    vmm_map_memory(&vmm, &world->memory, plan->page_bytes, plan->regions, VMM_MAIN);
-    if (plan->swapped)
-        swap_regions(&vmm);
+    if (plan->shared) {
+        vmm_map_template(&vmm, &world->memory, plan->regions, told->socket, NULL);
+    } else {
+        vmm_map_memory(&vmm, &world->memory, plan->page_bytes, plan->regions, VMM_MAIN);
+        if (plan->swapped)
+            swap_regions(&vmm);
+        vmm.uffd = vmm_open_uffd(VMM_MAIN);
+        vmm_enable(vmm.uffd, 0);
+        vmm_register(&vmm);
+    }
     vmm.shared = shared;
-    vmm.uffd = vmm_open_uffd(VMM_MAIN);
-    vmm_enable(vmm.uffd, 0);
-    vmm_register(&vmm);
     told->regions[vmm_handshake_text(&vmm, told->regions)] = '\0';
     told->first = vmm.region[0].base;
-    vmm_handshake(&vmm, world->socket);
+    if (plan->shared)
+        vmm_handshake_template(&vmm);
+    else
+        vmm_handshake(&vmm, world->socket);
     touch_half(&vmm);
     if (plan->removes)
         remove_some(&vmm);
+    if (plan->shared) // it is the image's
+        memset(vmm.removed, false, vmm.pages * sizeof(*vmm.removed));
     tell_test(channel, 'h');
     await_test(channel, 'g');
     if (plan->poisoned)
@@ -300,6 +311,55 @@ Test(rescue, a_vm_whose_state_was_kept)
     EXPECT_DONE("--json");
     cr_expect(strstr(output, "\"removed_pages\": 1024"), "%s", output);
     close(state);
+    expect_served();
+}
+
+static void make_template(void)
+{
+    const char *args[] = {"template", "--control", temp_path(&world->temp, "control.sock"), "image",
+                          NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    snprintf(told->socket, sizeof(told->socket), "%s",
+             temp_path(&world->temp, "sockets/image.template"));
+}
+
+// The template is lost with those who served it: what is missing comes privately, beside another
+// template of the same image.
+Test(rescue, a_vm_that_maps_a_template)
+{
+    int state = -1;
+    struct plan plan = {.page_bytes = PAGE, .regions = 2, .shared = true, .removes = true};
+    world = world_make(DISTINCT, BYTES);
+    world_serve(world, NULL);
+    make_template();
+    start_vmm(&plan);
+    pid_t engine = server_engine(&world->server);
+    cr_assert_eq(fl_proc_each_fd(engine, take_state, &state), 1);
+    server_kill(&world->server);
+    cr_assert_geq(state, 0);
+    go_on(THREADS);
+    expect_doctor("faultline rescue --image image %d\n", (int)client.pid);
+    cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
+    make_template();
+    EXPECT_DONE("--json");
+    cr_expect(strstr(output, "\"removed_pages\": 0"), "%s", output);
+    close(state);
+    expect_served();
+}
+
+// Nor can anybody know, without what was kept, that it has given nothing back.
+Test(rescue, a_vm_that_maps_a_template_and_of_which_nothing_was_kept)
+{
+    struct plan plan = {.page_bytes = PAGE, .regions = 1, .shared = true};
+    world = world_make(DISTINCT, BYTES);
+    world_serve(world, NULL);
+    make_template();
+    start_vmm(&plan);
+    server_kill(&world->server);
+    go_on(THREADS);
+    cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
+    EXPECT_REFUSED("nothing was kept of it", "--image", "image");
+    EXPECT_DONE("--image", "image", "--nothing-removed");
     expect_served();
 }
 

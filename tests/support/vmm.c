@@ -93,6 +93,64 @@ void vmm_map(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes, 
     vmm_register(vmm);
 }
 
+// --- templates ---
+
+// The greeting is one line, with the descriptor.
+static int receive_template(int socket, uint64_t *ret_bytes)
+{
+    char text[512] = "";
+    unsigned long long bytes = 0;
+    int fd = -1;
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = {text, sizeof(text) - 1};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    CHECK(got > 0, "no greeting: %s", got == 0 ? "the end" : strerror(errno));
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    CHECK(header, "no descriptor came with '%s'", text);
+    memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    CHECK(sscanf(text, "{\"image\":\"image\",\"bytes\":%llu,\"page_size\":4096}\n", &bytes) == 1,
+          "the greeting is %s", text);
+    *ret_bytes = bytes;
+    return fd;
+}
+
+void vmm_map_template(struct vmm *vmm, const struct memory *memory, unsigned regions,
+                      const char *socket, int *given)
+{
+    uint64_t bytes = 0;
+    vmm_map_memory(vmm, memory, PAGE, regions, VMM_1_12);
+    vmm->socket = vmm_connect(socket);
+    int fd = receive_template(vmm->socket, &bytes);
+    CHECK(bytes == (uint64_t)vmm->pages * PAGE, "it has %llu bytes", (unsigned long long)bytes);
+    for (unsigned i = 0; i < regions; i++) {
+        const struct vmm_region *region = &vmm->region[i];
+        CHECK(mmap(region->base, region->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
+                   (off_t)region->offset) != MAP_FAILED,
+              "mmap of a template: %s", strerror(errno));
+    }
+    if (given)
+        *given = fd;
+    else
+        close(fd);
+    vmm->uffd = vmm_open_uffd(VMM_1_12);
+    vmm_enable(vmm->uffd, 0);
+    vmm_register(vmm);
+}
+
+void vmm_handshake_template(struct vmm *vmm)
+{
+    char text[VMM_TEXT];
+    size_t length = vmm_handshake_text(vmm, text);
+    vmm_send(vmm->socket, text, length, &vmm->uffd, 1);
+}
+
 uint8_t *vmm_page(const struct vmm *vmm, uint32_t page)
 {
     uint64_t offset = vmm_page_offset(vmm, page);

@@ -45,6 +45,11 @@ struct vmm {
 // Maps `memory` as that many regions of about the same size, and registers them.
 void vmm_map(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes, unsigned regions,
              enum vmm_protocol protocol);
+// Connects to the socket of a template and maps that instead of anonymous memory; the handshake
+// goes over the same connection. `given`: its descriptor stays open there, unless it is NULL.
+void vmm_map_template(struct vmm *vmm, const struct memory *memory, unsigned regions,
+                      const char *socket, int *given);
+void vmm_handshake_template(struct vmm *vmm);
 // The parts of it. The userfaultfd has EVENT_REMOVE and what `features` adds.
 void vmm_map_memory(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes,
                     unsigned regions, enum vmm_protocol protocol);

@@ -1,0 +1,775 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Templates: what one VM has touched is there for all, nobody can write it, and nothing depends on
+// it but memory.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "tests/support/world.h"
+#include "tools/client.h"
+
+enum { BYTES = 8 << 20, PAGES = BYTES / PAGE, CROWD = 12, KILLS = 8 };
+
+TestSuite(template, .init = need_userfaultfd, .fini = world_close, .timeout = 180);
+
+static struct world *world;
+static char template_socket[2 * TEST_PATH];
+static char template_path[2 * TEST_PATH];
+
+// --- the verb, and what the server says ---
+
+static int run(char output[4096], const char *a, const char *b, const char *c)
+{
+    const char *args[] = {"template", "--control", temp_path(&world->temp, "control.sock"), a, b,
+                          c,          NULL};
+    return faultline_run(output, 4096, args);
+}
+
+static void make_template(void)
+{
+    char output[4096];
+    cr_assert_eq(run(output, "image", NULL, NULL), 0, "%s", output);
+    output[strcspn(output, "\n")] = '\0';
+    cr_assert_str_eq(output, template_socket);
+}
+
+static void complete_template(void)
+{
+    char output[4096];
+    cr_assert_eq(run(output, "--complete", "image", NULL), 0, "%s", output);
+    output[strcspn(output, "\n")] = '\0';
+    cr_assert_str_eq(output, template_path);
+}
+
+static void serve(const char *const *extra)
+{
+    world_serve(world, extra);
+    snprintf(template_socket, sizeof(template_socket), "%s",
+             temp_path(&world->temp, "sockets/image.template"));
+    snprintf(template_path, sizeof(template_path), "%s",
+             temp_path(&world->temp, "sockets/image.mem"));
+}
+
+static void prepare(enum world_memory kind, const char *const *extra)
+{
+    world = world_make(kind, BYTES);
+    serve(extra);
+}
+
+static void begin(enum world_memory kind, const char *const *extra)
+{
+    prepare(kind, extra);
+    make_template();
+}
+
+// A number of the nth entry; -1 if there is none.
+static long long of_template(size_t n, const char *key)
+{
+    char output[4096];
+    cr_assert_eq(run(output, "--list", "--json", NULL), 0, "%s", output);
+    json_t *answer = json_loads(output, 0, NULL);
+    cr_assert_not_null(answer, "%s", output);
+    const json_t *value = json_object_get(json_array_get(json_object_get(answer, "list"), n), key);
+    long long number = json_is_integer(value) ? json_integer_value(value) : -1;
+    json_decref(answer);
+    return number;
+}
+
+static size_t templates(void)
+{
+    char output[4096];
+    cr_assert_eq(run(output, "--list", "--json", NULL), 0, "%s", output);
+    json_t *answer = json_loads(output, 0, NULL);
+    size_t count = json_array_size(json_object_get(answer, "list"));
+    json_decref(answer);
+    return count;
+}
+
+static bool no_template_is_left(void *arg)
+{
+    (void)arg;
+    return templates() == 0;
+}
+
+static bool no_vm_is_left(void *arg)
+{
+    (void)arg;
+    return world_status(world, "", "vms") == 0;
+}
+
+static void kill_engine(void)
+{
+    unsigned ready = server_count_log(&world->server, "event=ready pid=");
+    world->server.deaths++;
+    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
+    cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
+}
+
+// --- a client that does what it is told ---
+
+// 't' touches all and checks it, 'h' the first half; 'w' writes to every third page; 'c' checks
+// that those are its own and the rest the image's; 'r' gives everything back; 'd' checks again that
+// all is the image's; 'k' that what it was given cannot be written; 'z' reads page 3 through a
+// mapping that nobody watches; 'e' ends.
+struct guest {
+    struct vmm vmm;
+    int given;
+};
+
+static void check_from(struct guest *guest, uint32_t first, uint32_t end)
+{
+    for (uint32_t page = first; page < end; page++)
+        vmm_check(&guest->vmm, page);
+}
+
+static void write_own(struct guest *guest)
+{
+    for (uint32_t page = 0; page < guest->vmm.pages; page += 3)
+        memset(vmm_page(&guest->vmm, page), (int)getpid() & 0xff, PAGE);
+}
+
+static void check_own(struct guest *guest)
+{
+    uint8_t own[PAGE];
+    memset(own, (int)getpid() & 0xff, PAGE);
+    for (uint32_t page = 0; page < guest->vmm.pages; page++) {
+        if (page % 3 == 0)
+            CHECK(memcmp(vmm_page(&guest->vmm, page), own, PAGE) == 0, "page %u", page);
+        else
+            vmm_check(&guest->vmm, page);
+    }
+}
+
+static void try_to_write(const struct guest *guest)
+{
+    char path[40];
+    CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, guest->given, 0) == MAP_FAILED,
+          "it can be mapped to write");
+    CHECK(pwrite(guest->given, "x", 1, 0) < 0, "it can be written");
+    CHECK(ftruncate(guest->given, 0) != 0, "it can be cut");
+    CHECK(fallocate(guest->given, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE) != 0,
+          "it can be punched");
+    CHECK(setgid(65534) == 0 && setuid(65534) == 0, "setuid");
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", guest->given);
+    CHECK(open(path, O_RDWR | O_CLOEXEC) < 0, "it can be opened to write");
+    CHECK(fchmod(guest->given, 0666) != 0, "its mode can be changed");
+}
+
+static void read_unwatched(const struct guest *guest)
+{
+    const volatile uint8_t *memory = mmap(NULL, BYTES, PROT_READ, MAP_PRIVATE, guest->given, 0);
+    CHECK(memory != MAP_FAILED, "mmap: %s", strerror(errno));
+    CHECK(memory[3 * PAGE] == 0, "a hole that nobody watches is zeros");
+}
+
+static bool obey(struct guest *guest, char order)
+{
+    uint32_t pages = guest->vmm.pages;
+    switch (order) {
+    case 't':
+        vmm_touch_all(&guest->vmm, 2, VMM_RANDOM, true);
+        break;
+    case 'h':
+        check_from(guest, 0, pages / 2);
+        break;
+    case 'w':
+        write_own(guest);
+        break;
+    case 'c':
+        check_own(guest);
+        break;
+    case 'r':
+        vmm_remove(&guest->vmm, 0, pages);
+        break;
+    case 'd':
+        check_from(guest, 0, pages);
+        break;
+    case 'k':
+        try_to_write(guest);
+        break;
+    case 'z':
+        read_unwatched(guest);
+        break;
+    default:
+        return false;
+    }
+    return true;
+}
+
+static int guest_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct guest guest;
+    (void)arg;
+    vmm_map_template(&guest.vmm, &world->memory, 1, template_socket, &guest.given);
+    guest.vmm.shared = shared;
+    vmm_handshake_template(&guest.vmm);
+    tell_test(channel, 'o');
+    for (;;) {
+        struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
+        char order = 0;
+        poll(&poll_fd, 1, TEST_DEADLINE_MS);
+        if (read(channel, &order, 1) != 1)
+            return 3;
+        if (!obey(&guest, order))
+            return 0;
+        tell_test(channel, 'o');
+    }
+}
+
+static void start(struct client *client)
+{
+    client_start(client, guest_main, NULL);
+    cr_assert(client_says(client, 'o'));
+}
+
+static bool obeys(struct client *client, const char *orders)
+{
+    for (; *orders; orders++) {
+        client_tell(client, *orders);
+        if (!client_says(client, 'o'))
+            return false;
+    }
+    return true;
+}
+
+static void end(struct client *client)
+{
+    client_tell(client, 'e');
+    cr_assert_eq(client_wait(client), 0);
+}
+
+static long long faults(void)
+{
+    return world_status(world, "faults", "read");
+}
+
+// --- sharing ---
+
+Test(template, the_second_takes_no_fault)
+{
+    struct client first;
+    struct client second;
+    begin(MIXED, NULL);
+    start(&first);
+    cr_assert(obeys(&first, "t"));
+    long long before = faults();
+    cr_assert_gt(before, 0);
+    start(&second);
+    cr_assert(obeys(&second, "t"));
+    cr_assert_eq(faults(), before);
+    cr_assert_eq(of_template(0, "filled"), BYTES);
+    cr_assert_eq(of_template(0, "clones"), 2);
+    end(&first);
+    end(&second);
+    world_stop(world);
+}
+
+Test(template, what_one_writes_is_its_own)
+{
+    struct client first;
+    struct client second;
+    begin(MIXED, NULL);
+    start(&first);
+    start(&second);
+    cr_assert(obeys(&first, "hwc"));
+    cr_assert(obeys(&second, "twc"));
+    cr_assert(obeys(&first, "c"));
+    end(&second);
+    start(&second);
+    cr_assert(obeys(&second, "t"));
+    end(&first);
+    end(&second);
+    world_stop(world);
+}
+
+Test(template, what_is_given_back_is_the_images)
+{
+    struct client first;
+    struct client second;
+    begin(MIXED, NULL);
+    start(&first);
+    // Holes and pages, touched and not.
+    cr_assert(obeys(&first, "r"));
+    cr_assert(obeys(&first, "hwrd"));
+    start(&second);
+    cr_assert(obeys(&second, "t"));
+    end(&first);
+    end(&second);
+    world_stop(world);
+}
+
+Test(template, many_at_once)
+{
+    struct client crowd[CROWD];
+    begin(MIXED, NULL);
+    for (unsigned i = 0; i < CROWD; i++)
+        start(&crowd[i]);
+    for (unsigned i = 0; i < CROWD; i++)
+        client_tell(&crowd[i], i % 3 ? 't' : 'd');
+    for (unsigned i = 0; i < CROWD; i++)
+        cr_assert(client_says(&crowd[i], 'o'));
+    cr_assert_eq(of_template(0, "filled"), BYTES);
+    cr_assert_eq(of_template(0, "private_pages"), 0);
+    cr_assert_eq(of_template(0, "repaired_pages"), 0);
+    for (unsigned i = 0; i < CROWD; i++)
+        cr_assert(obeys(&crowd[i], "wc"));
+    for (unsigned i = 0; i < CROWD; i++)
+        end(&crowd[i]);
+    cr_assert_eq(world_status(world, "faults", "parked"), 0);
+    world_stop(world);
+}
+
+Test(template, through_the_client_library)
+{
+    struct fl_client *client = NULL;
+    struct fl_client_region regions[2] = {{.bytes = BYTES / 4, .offset = BYTES / 2},
+                                          {.bytes = BYTES / 4, .offset = 0}};
+    struct fl_client_region beyond = {.bytes = BYTES, .offset = PAGE};
+    begin(MIXED, NULL);
+    cr_assert_eq(fl_client_map_template(template_socket, &beyond, 1, &client), -EINVAL);
+    cr_assert_eq(fl_client_map_template(template_socket, regions, 2, &client), 0);
+    for (int i = 0; i < 2; i++)
+        cr_assert(
+            memory_same(&world->memory, regions[i].offset, regions[i].address, regions[i].bytes));
+    memset(regions[0].address, 1, PAGE);
+    fl_client_close(client);
+    cr_assert_eq(of_template(0, "filled"), BYTES / 2);
+    cr_assert(wait_until(no_vm_is_left, NULL));
+    world_stop(world);
+}
+
+// Anonymous memory, or the template at another place: its owner's bytes are right all the same.
+static int wrong_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)channel;
+    (void)arg;
+    vmm_map_template(&vmm, &world->memory, 2, template_socket, NULL);
+    for (unsigned i = 0; i < 2; i++)
+        CHECK(mmap(vmm.region[i].base, vmm.region[i].bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED,
+              "mmap");
+    vmm_register(&vmm);
+    vmm.shared = shared;
+    vmm_handshake_template(&vmm);
+    vmm_touch_all(&vmm, 2, VMM_UP, true);
+    return 0;
+}
+
+Test(template, who_maps_something_else_gets_its_bytes)
+{
+    struct client client;
+    begin(MIXED, NULL);
+    client_start(&client, wrong_main, NULL);
+    cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
+}
+
+// --- nobody else writes ---
+
+Test(template, cannot_be_written_by_a_client)
+{
+    struct client client;
+    begin(DISTINCT, NULL);
+    start(&client);
+    cr_assert(obeys(&client, "hk"));
+    end(&client);
+    start(&client);
+    cr_assert(obeys(&client, "t"));
+    end(&client);
+    world_stop(world);
+}
+
+Test(template, zeros_that_a_client_made_are_found)
+{
+    struct client first;
+    struct client second;
+    begin(DISTINCT, NULL);
+    start(&first);
+    cr_assert(obeys(&first, "z"));
+    start(&second);
+    cr_assert(obeys(&second, "t"));
+    cr_assert_eq(of_template(0, "repaired_pages"), 1);
+    cr_assert(
+        server_wait_log(&world->server, "event=template_repaired image=image image_page=3 ", 1));
+    cr_assert(obeys(&first, "t"));
+    end(&first);
+    end(&second);
+    world_stop(world);
+}
+
+// --- complete ---
+
+static void check_path(void)
+{
+    int fd = open(template_path, O_RDONLY | O_CLOEXEC);
+    cr_assert_geq(fd, 0, "%s: %s", template_path, strerror(errno));
+    uint8_t *memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    cr_assert_neq(memory, MAP_FAILED);
+    cr_assert(memory_same(&world->memory, 0, memory, BYTES));
+    memory[0] ^= 1;
+    munmap(memory, BYTES);
+    close(fd);
+}
+
+Test(template, complete_is_a_file_that_root_cannot_write)
+{
+    struct client client;
+    prepare(MIXED, NULL);
+    complete_template();
+    check_path();
+    int fd = open(template_path, O_RDWR | O_CLOEXEC);
+    cr_assert_geq(fd, 0, "root may open it");
+    cr_assert_eq(pwrite(fd, "x", 1, 0), -1);
+    cr_assert_eq(errno, EPERM);
+    cr_assert_eq(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+    cr_assert_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE), -1);
+    close(fd);
+    start(&client);
+    cr_assert(obeys(&client, "twcrd"));
+    cr_assert_eq(faults(), 0);
+    end(&client);
+    check_path();
+    world_stop(world);
+    cr_assert_eq(access(template_path, F_OK), -1);
+}
+
+Test(template, is_completed_while_clones_run)
+{
+    struct client client;
+    begin(MIXED, NULL);
+    start(&client);
+    cr_assert(obeys(&client, "hw"));
+    client_tell(&client, 'c');
+    complete_template();
+    cr_assert(client_says(&client, 'o'));
+    check_path();
+    cr_assert(obeys(&client, "c"));
+    end(&client);
+    world_stop(world);
+}
+
+Test(template, completing_repairs_what_a_client_made)
+{
+    struct client client;
+    begin(DISTINCT, NULL);
+    start(&client);
+    cr_assert(obeys(&client, "z"));
+    complete_template();
+    check_path();
+    cr_assert_eq(of_template(0, "repaired_pages"), 1);
+    cr_assert(obeys(&client, "t"));
+    end(&client);
+    world_stop(world);
+}
+
+// --- the bound ---
+
+Test(template, without_room_pages_are_private)
+{
+    static const char *const quarter[] = {"--template-bytes", "2M", NULL};
+    struct client first;
+    struct client second;
+    char output[4096];
+    begin(DISTINCT, quarter);
+    start(&first);
+    start(&second);
+    cr_assert(obeys(&first, "twc"));
+    cr_assert(obeys(&second, "twcrd"));
+    cr_assert_eq(of_template(0, "filled"), 2 << 20);
+    cr_assert_geq(of_template(0, "private_pages"), 2 * (PAGES - 512));
+    cr_assert_eq(run(output, "--complete", "image", NULL), 1);
+    cr_assert_not_null(strstr(output, "the bound on the memory of templates is reached"), "%s",
+                       output);
+    cr_assert(obeys(&first, "c"));
+    end(&first);
+    end(&second);
+    world_stop(world);
+}
+
+// --- its life ---
+
+Test(template, removed_it_lives_as_long_as_its_clones)
+{
+    struct client first;
+    struct client second;
+    struct fl_client *client = NULL;
+    struct fl_client_region region = {.bytes = PAGE};
+    char output[4096];
+    begin(MIXED, NULL);
+    start(&first);
+    start(&second);
+    cr_assert(obeys(&first, "h"));
+    cr_assert_eq(run(output, "--remove", "image", NULL), 0, "%s", output);
+    cr_assert_eq(run(output, "--remove", "image", NULL), 1);
+    cr_assert_eq(fl_client_map_template(template_socket, &region, 1, &client), -ENOENT);
+    cr_assert(obeys(&first, "twc"));
+    long long before = faults();
+    cr_assert(obeys(&second, "t"));
+    cr_assert_eq(faults(), before);
+    cr_assert_eq(templates(), 1);
+    end(&first);
+    client_kill(&second);
+    cr_assert(wait_until(no_template_is_left, NULL));
+    cr_assert_eq(world_status(world, "templates", "bytes"), 0);
+    // And again.
+    make_template();
+    start(&first);
+    cr_assert(obeys(&first, "t"));
+    end(&first);
+    world_stop(world);
+}
+
+Test(template, asked_for_again_it_is_the_same)
+{
+    struct client client;
+    char output[4096];
+    begin(MIXED, NULL);
+    start(&client);
+    cr_assert(obeys(&client, "t"));
+    make_template();
+    cr_assert_eq(templates(), 1);
+    cr_assert_eq(run(output, "--remove", "image", NULL), 0, "%s", output);
+    make_template();
+    cr_assert_eq(templates(), 1);
+    cr_assert_eq(of_template(0, "filled"), BYTES);
+    end(&client);
+    world_stop(world);
+}
+
+Test(template, of_an_image_that_is_replaced)
+{
+    struct client old;
+    struct client new;
+    struct memory other;
+    begin(DISTINCT, NULL);
+    start(&old);
+    cr_assert(obeys(&old, "h"));
+    const char *args[] = {"rm", "--store", world->store, "image", NULL};
+    cr_assert_eq(faultline_run(NULL, 0, args), 0);
+    memory_make_distinct(&other, temp_path(&world->temp, "other"), BYTES, 99);
+    world_pack(world, temp_path(&world->temp, "other"), "image");
+    cr_assert(server_wait_log(&world->server, "event=template_unpinned image=image", 1));
+    make_template();
+    struct world two = *world;
+    two.memory = other;
+    struct world *one = world;
+    world = &two;
+    start(&new);
+    cr_assert(obeys(&new, "twcrd"));
+    world = one;
+    cr_assert(obeys(&old, "twcrd"));
+    cr_assert_eq(templates(), 2);
+    end(&old);
+    end(&new);
+    memory_free(&other);
+    world_stop(world);
+}
+
+Test(template, of_no_image)
+{
+    char output[4096];
+    prepare(MIXED, NULL);
+    cr_assert_eq(run(output, "nothing", NULL, NULL), 1);
+    cr_assert_not_null(strstr(output, "the store has no image of this name"), "%s", output);
+    cr_assert_eq(run(output, "--remove", "image", NULL), 1);
+    world_stop(world);
+}
+
+// --- restarts ---
+
+Test(template, outlives_engines_and_keepers)
+{
+    struct client first;
+    struct client second;
+    begin(MIXED, NULL);
+    start(&first);
+    cr_assert(obeys(&first, "h"));
+    kill_engine();
+    start(&second);
+    cr_assert(obeys(&second, "h"));
+    cr_assert_eq(faults(), 0, "a successor counts anew");
+    server_kill_keeper(&world->server);
+    cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
+    kill_engine();
+    cr_assert(obeys(&second, "t"));
+    long long before = faults();
+    cr_assert_gt(before, 0);
+    cr_assert(obeys(&first, "twcrd"));
+    cr_assert_eq(faults(), before);
+    cr_assert_eq(of_template(0, "clones"), 2);
+    end(&first);
+    end(&second);
+    world_stop(world);
+}
+
+Test(template, the_path_outlives_engines)
+{
+    char output[4096];
+    prepare(MIXED, NULL);
+    complete_template();
+    kill_engine();
+    check_path();
+    const char *args[] = {"upgrade", "--control", temp_path(&world->temp, "control.sock"), NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    check_path();
+    cr_assert_eq(run(output, "--remove", "image", NULL), 0, "%s", output);
+    cr_assert_eq(access(template_path, F_OK), -1);
+    cr_assert(wait_until(no_template_is_left, NULL));
+    kill_engine();
+    cr_assert_eq(templates(), 0);
+    world_stop(world);
+}
+
+Test(template, while_faults_are_under_way)
+{
+    struct client crowd[3];
+    begin(DISTINCT, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        start(&crowd[i]);
+        client_tell(&crowd[i], i == 1 ? 'w' : 't');
+    }
+    for (unsigned i = 0; i < KILLS; i++) {
+        client_progressed(&crowd[0], 64 * (i + 1));
+        kill_engine();
+    }
+    for (unsigned i = 0; i < 3; i++)
+        cr_assert(client_says(&crowd[i], 'o'));
+    cr_assert(obeys(&crowd[1], "c"));
+    complete_template();
+    check_path();
+    cr_assert_eq(of_template(0, "repaired_pages"), 0);
+    for (unsigned i = 0; i < 3; i++)
+        end(&crowd[i]);
+    world_stop(world);
+}
+
+// --- at every named point ---
+
+static bool struck(void *arg)
+{
+    (void)arg;
+    return access(temp_path(&world->temp, "token"), F_OK) != 0;
+}
+
+static void arm(void)
+{
+    int fd = open(temp_path(&world->temp, "token"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    cr_assert_geq(fd, 0);
+    close(fd);
+}
+
+// `when` says before which step the point is armed: the template's making, a VM's coming, its
+// touching, the completing.
+static void live_through(const char *point, char when)
+{
+    struct client first;
+    struct client second;
+#ifndef FAULTLINE_POINTS
+    cr_skip_test("this build has no test points: configure with FAULTLINE_POINTS=ON");
+#endif
+    world = world_make(MIXED, BYTES);
+    setenv("FAULTLINE_KILL_AT", point, 1);
+    setenv("FAULTLINE_KILL_TOKEN", temp_path(&world->temp, "token"), 1);
+    serve(NULL);
+    unsetenv("FAULTLINE_KILL_AT");
+    unsetenv("FAULTLINE_KILL_TOKEN");
+    world->server.deaths = 2;
+    if (when == 'm')
+        arm();
+    make_template();
+    if (when == 'h')
+        arm();
+    start(&first);
+    start(&second);
+    if (when == 't')
+        arm();
+    cr_expect(obeys(&first, "h"), "%s", point);
+    cr_expect(obeys(&second, when == 'c' ? "h" : "t"), "%s", point);
+    if (when == 'c')
+        arm();
+    complete_template();
+    cr_expect(wait_until(struck, NULL), "no engine came to %s", point);
+    cr_expect(obeys(&first, "twcrd"), "%s", point);
+    cr_expect(obeys(&second, "twcrd"), "%s", point);
+    check_path();
+    cr_expect_eq(of_template(0, "repaired_pages"), 0, "%s", point);
+    end(&first);
+    end(&second);
+    world_stop(world);
+}
+
+Test(template, killed_when_it_is_kept_and_nobody_knows)
+{
+    live_through("template_kept", 'm');
+}
+
+Test(template, killed_when_a_client_is_greeted)
+{
+    live_through("template_greeted", 'h');
+}
+
+Test(template, killed_when_its_vm_is_not_kept)
+{
+    live_through("image_kept", 'h');
+}
+
+Test(template, killed_when_its_vm_is_kept)
+{
+    live_through("vm_kept", 'h');
+}
+
+Test(template, killed_when_a_page_is_there_and_not_noted)
+{
+    live_through("template_filled:100", 't');
+}
+
+Test(template, killed_when_a_page_is_noted)
+{
+    live_through("template_marked:100", 't');
+}
+
+Test(template, killed_when_nobody_is_woken)
+{
+    live_through("template_unwoken:100", 't');
+}
+
+Test(template, killed_while_it_is_completed)
+{
+    live_through("template_filled:3", 'c');
+}
+
+Test(template, killed_when_it_is_sealed_and_not_noted)
+{
+    live_through("template_sealed", 'c');
+}
+
+// --- the end ---
+
+Test(template, its_clones_are_let_go_whole)
+{
+    struct client first;
+    struct client second;
+    begin(MIXED, NULL);
+    start(&first);
+    cr_assert(obeys(&first, "hw"));
+    start(&second);
+    cr_assert_eq(server_stop(&world->server), 0);
+    cr_assert(obeys(&first, "c"));
+    cr_assert(obeys(&second, "t"));
+    end(&first);
+    end(&second);
+}

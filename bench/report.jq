@@ -55,6 +55,19 @@ def memory_table:
     (.[] | [names[.server], "\(.vms)", "\(.touched)", (.rss | mib | digits(1)), (.pss | mib | digits(1)),
             (.anonymous | mib | digits(1)), (.allocated | mib | digits(1))] | row);
 
+def clones_row:
+    [.how, "\(.clones)", (.first_us | digits(2)), (.others_us | digits(2)), "\(.faults)",
+     (.anonymous | mib | digits(1)), (if .how == "template" then .template else 0 end | mib | digits(1)),
+     (.page_tables | mib | digits(1)),
+     ((.anonymous + .page_tables + (if .how == "template" then .template else 0 end)) | mib | digits(1))] | row;
+
+def clones_table:
+    "\n### Clones of one image\n",
+    "Each reads all of \(.[0].bytes | mib | digits(0)) MiB, then writes to \(.[0].dirty_percent) % of its pages. The template of the first row is empty.\n",
+    "| pages | VMs | first: us/page | others: us/page | userfaults | own MiB | template MiB | page tables MiB | all MiB |",
+    "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+    (sort_by(.how != "template", .clones)[] | clones_row);
+
 def store_table:
     . as $all | "\n### Packing\n",
     "Input: \($all[0].input), \($all[0].bytes | mib | digits(0)) MiB\n",
@@ -108,6 +121,7 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
  | ([$records[] | select(.part == "faults")] | unordered_keys(.scenario)[] as $scenario
     | [.[] | select(.scenario == $scenario)] | undisturbed | sort_servers | faults_table),
    ([$records[] | select(.part == "memory")] | select(length > 0) | memory_table),
+   ([$records[] | select(.part == "clones")] | select(length > 0) | clones_table),
    ([$records[] | select(.part == "store")] | unordered_keys(.input)[] as $input
     | [.[] | select(.input == $input)] | store_table, sum_of_stages),
    ([$records[] | select(.part == "cold")] | select(length > 0) | cold_table),

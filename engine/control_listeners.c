@@ -66,9 +66,11 @@ static const char *read_order(const json_t *body, const struct fl_socket_access 
     return NULL;
 }
 
-static json_t *describe(const char *image, const char *socket, bool automatic)
+static json_t *describe(const struct fl_listener *listener)
 {
-    return json_pack("{s:s, s:s, s:b}", "image", image, "socket", socket, "automatic", automatic);
+    return json_pack("{s:s, s:s, s:b, s:b}", "image", listener->image, "socket", listener->path,
+                     "automatic", listener->automatic, "template",
+                     listener->purpose == FL_PURPOSE_TEMPLATE);
 }
 
 // We listen there already: for the same image it is what was asked for, but for its access.
@@ -80,14 +82,16 @@ static enum MHD_Result keep(struct MHD_Connection *client, const struct fl_liste
         snprintf(reason, sizeof(reason), "this server listens there for image %s", listener->image);
         return fl_control_send_error(client, MHD_HTTP_CONFLICT, reason);
     }
+    if (listener->purpose == FL_PURPOSE_TEMPLATE)
+        return fl_control_send_error(client, MHD_HTTP_CONFLICT,
+                                     "it is the socket of the image's template");
     if (listener->policy != order->policy)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
                                      "this server listens there with another policy on errors");
     int error = fl_socket_set_access(order->socket, &listener->listening, &order->access);
     if (error)
         return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, strerror(-error));
-    return fl_control_send_json(client, MHD_HTTP_OK,
-                                describe(listener->image, listener->path, listener->automatic));
+    return fl_control_send_json(client, MHD_HTTP_OK, describe(listener));
 }
 
 static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *client,
@@ -111,7 +115,7 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
     if (there && !there->automatic) // somebody has deleted its socket: nobody can reach it
         fl_listener_remove(there);
     return fl_control_send_json(client, MHD_HTTP_CREATED,
-                                describe(order->image, order->socket, false));
+                                describe(fl_listener_find(server, order->socket)));
 }
 
 enum MHD_Result fl_control_post_listener(struct fl_server *server, struct MHD_Connection *client,
@@ -142,7 +146,7 @@ static enum MHD_Result take_away(struct fl_server *server, struct MHD_Connection
     if (listener->automatic)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
                                      "it is the image's own socket, and goes with the image");
-    json_t *answer = describe(listener->image, listener->path, false);
+    json_t *answer = describe(listener);
     fl_listener_remove(listener);
     return fl_control_send_json(client, MHD_HTTP_OK, answer);
 }
@@ -171,6 +175,6 @@ enum MHD_Result fl_control_get_listeners(struct fl_server *server, struct MHD_Co
     struct fl_listener *listener;
     json_t *list = json_array();
     cds_list_for_each_entry(listener, &server->listeners, link)
-        json_array_append_new(list, describe(listener->image, listener->path, listener->automatic));
+        json_array_append_new(list, describe(listener));
     return fl_control_send_json(client, MHD_HTTP_OK, json_pack("{s:o}", "listeners", list));
 }

@@ -500,7 +500,9 @@ void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, stru
         want_complete(template);
     if (!same && (template->state->flags & FL_TEMPLATE_PINNED))
         unpin(template);
-    fl_connections_template_ready(templates->server, template, same ? 0 : -EIO);
+    // What its engine was killed over is looked at first.
+    if (!same || fl_template_ready(template))
+        fl_connections_template_ready(templates->server, template, same ? 0 : -EIO);
 }
 
 void fl_templates_settle(struct fl_templates *templates, uint64_t id)

@@ -136,6 +136,52 @@ Test(fd_store, nor_does_a_kill_of_the_keeper)
     end_all(clients);
 }
 
+// One VM has touched all of it; the whole service comes back; the next one finds it.
+static int map_template(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    vmm_map_template(&vmm, &world->memory, 2, arg, NULL);
+    vmm.shared = shared;
+    vmm_handshake_template(&vmm);
+    vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
+    tell_test(channel, 'd');
+    await_test(channel, 'e');
+    return 0;
+}
+
+static bool template_is_kept(void *arg)
+{
+    (void)arg;
+    return notify_peer_stored(peer, "template.") == 2 && notify_peer_stored(peer, "vm.") == 4;
+}
+
+Test(fd_store, a_template_comes_back)
+{
+    static char socket[2 * TEST_PATH];
+    struct client clients[2];
+    char output[1024];
+    serve();
+    snprintf(socket, sizeof(socket), "%s", temp_path(&world->temp, "sockets/image.template"));
+    const char *args[] = {"template", "--control", temp_path(&world->temp, "control.sock"), "image",
+                          NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    client_start(&clients[0], map_template, socket);
+    cr_assert(client_says(&clients[0], 'd'));
+    cr_assert(wait_until(template_is_kept, NULL));
+    cr_assert(notify_peer_restart(peer, SIGUSR1, TEST_DEADLINE_MS));
+    client_start(&clients[1], map_template, socket);
+    cr_assert(client_says(&clients[1], 'd'));
+    cr_expect_eq(world_status(world, "faults", "read"), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        client_tell(&clients[i], 'e');
+        cr_expect_eq(client_wait(&clients[i]), 0, "client %u", i);
+    }
+    int status = notify_peer_stop(peer, SIGTERM, TEST_DEADLINE_MS);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", (unsigned)status);
+    cr_expect_eq(notify_peer_seen(peer).twice, 0);
+    notify_peer_free(peer);
+}
+
 // It says that it stops, and lets nobody down.
 Test(fd_store, a_stop_completes_the_vms)
 {

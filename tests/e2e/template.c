@@ -618,13 +618,19 @@ Test(template, outlives_engines_and_keepers)
 
 Test(template, the_path_outlives_engines)
 {
+    static const char *const trial[] = {"--upgrade-trial", "200", NULL};
     char output[4096];
-    prepare(MIXED, NULL);
+    prepare(MIXED, trial);
     complete_template();
     kill_engine();
     check_path();
-    const char *args[] = {"upgrade", "--control", temp_path(&world->temp, "control.sock"), NULL};
+    // The keeper becomes another program on the way.
+    const char *args[] = {"upgrade", "--keeper", "--control",
+                          temp_path(&world->temp, "control.sock"), NULL};
     cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    cr_assert(server_wait_log(&world->server, "event=keeper_exec", 1));
+    check_path();
+    kill_engine();
     check_path();
     cr_assert_eq(run(output, "--remove", "image", NULL), 0, "%s", output);
     cr_assert_eq(access(template_path, F_OK), -1);

@@ -58,14 +58,22 @@ static int read_frame(struct fl_template *template, struct fl_frame_id id)
     return error;
 }
 
+static int why_not(const struct fl_template *template)
+{
+    if (!fl_templates_reserve(template->table, 1))
+        return -ENOSPC;
+    fl_templates_release(template->table, 1);
+    return -ENOMEM;
+}
+
 // How many pages are done; 0: why not in pass_error.
 static uint64_t fill_run(struct fl_template *template, uint64_t page)
 {
     bool check = template->goal == FL_TEMPLATE_CHECK;
     struct fl_run run = fl_image_run(template->image, page, check ? 1 : SLICE_PAGES);
-    uint64_t hole = page;
-    while (hole < page + run.pages && !fl_template_has(template, hole))
-        hole++;
+    uint64_t end = page + 1; // somebody may have filled it since
+    while (end < page + run.pages && !fl_template_has(template, end))
+        end++;
     const uint8_t *from = NULL;
     template->pass_error = run.zero ? 0 : read_frame(template, run.id);
     if (template->pass_error)
@@ -76,9 +84,9 @@ static uint64_t fill_run(struct fl_template *template, uint64_t page)
     if (check)
         done = fl_template_check(template, page, from);
     else
-        done = fl_template_fill(template, page, from, hole - page);
+        done = fl_template_fill(template, page, from, end - page);
     if (done == 0)
-        template->pass_error = check ? -EIO : -ENOSPC;
+        template->pass_error = check ? -EIO : why_not(template);
     return done;
 }
 

@@ -541,8 +541,9 @@ static const char *state_name(const struct fl_template *template)
 
 static const char *why(const struct fl_template *template)
 {
-    return template->error == -ENOSPC ? "the bound on the memory of templates is reached"
-                                      : fl_frame_strerror(template->error);
+    if (template->error == -ENOSPC)
+        return "the bound on the memory of templates is reached";
+    return fl_frame_strerror(template->error);
 }
 
 static json_t *describe(const struct fl_template *template)

@@ -449,16 +449,22 @@ Test(template, complete_is_a_file_that_root_cannot_write)
 
 Test(template, is_completed_while_clones_run)
 {
-    struct client client;
+    struct client clients[4];
     begin(MIXED, NULL);
-    start(&client);
-    cr_assert(obeys(&client, "hw"));
-    client_tell(&client, 'c');
+    for (unsigned i = 0; i < 4; i++)
+        start(&clients[i]);
+    cr_assert(obeys(&clients[0], "hw"));
+    for (unsigned i = 0; i < 4; i++)
+        client_tell(&clients[i], "cttd"[i]);
     complete_template();
-    cr_assert(client_says(&client, 'o'));
     check_path();
-    cr_assert(obeys(&client, "c"));
-    end(&client);
+    for (unsigned i = 0; i < 4; i++)
+        cr_assert(client_says(&clients[i], 'o'));
+    cr_assert_eq(of_template(0, "filled"), BYTES);
+    cr_assert_eq(of_template(0, "repaired_pages"), 0);
+    cr_assert(obeys(&clients[0], "c"));
+    for (unsigned i = 0; i < 4; i++)
+        end(&clients[i]);
     world_stop(world);
 }
 

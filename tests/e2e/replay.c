@@ -287,6 +287,34 @@ Test(replay, while_everything_is_touched)
     stop();
 }
 
+// A trace that is new is the next VM's, whoever has the one before still.
+Test(replay, is_of_the_newest_trace)
+{
+    static const uint32_t few[] = {1, 3, 4000};
+    static const char *const replace[] = {"--replace", NULL};
+    char output[1024];
+    struct client before;
+    struct client recorded;
+    struct client after;
+    begin(DISTINCT, NULL);
+    start(&before);
+    await_state(2, "done");
+    struct touches touches = {world, PAGE, 2, few, 3};
+    pid_t pid = record_start(world, replace);
+    client_start(&recorded, touch_in_turn, &touches);
+    cr_assert(client_says(&recorded, 't'));
+    end(&recorded);
+    int status = record_wait(pid, world, output, sizeof(output));
+    cr_assert_eq(status, 0, "%s", output);
+    start(&after);
+    await_state(4, "done");
+    cr_assert_eq(world_vm_status(world, 4, "replay", "pages"), 3);
+    cr_assert(obeys(&after, 'a'));
+    end(&after);
+    end(&before);
+    stop();
+}
+
 static void given_back(uint32_t page_bytes, bool first)
 {
     enum { ROUNDS = 4 };
@@ -457,7 +485,11 @@ Test(replay, pauses_while_memory_is_scarce)
     cr_assert_eq(present(&client), 0);
     cr_assert(server_wait_log(&world->server, "event=replay_paused", 1));
     cr_assert_eq(world_vm_status(world, 2, "replay", "pages"), 0);
-    cr_assert(obeys(&client, 'a')); // faults are served all the same
+    cr_assert(obeys(&client, 't')); // faults are served all the same
+    cr_assert_eq(world_vm_status(world, 2, "replay", "late"),
+                 world_vm_status(world, 2, "", "faults"));
+    cr_assert_gt(world_vm_status(world, 2, "", "faults"), 0);
+    cr_assert(obeys(&client, 'a'));
     end(&client);
     stop();
 }

@@ -67,6 +67,8 @@ struct chaos_run {
     bool of_keeper;    // ... --keeper
     bool upgraded;     // the last one has succeeded
     bool disturbed;    // something else was done meanwhile
+    pid_t record;      // `faultline record` that runs; 0: none
+    bool recorded;     // the image has a trace
     bool failed;       // something could not be done
 };
 

@@ -37,11 +37,25 @@ static void reap_upgrade(struct chaos_run *run)
     run->failed = true;
 }
 
+static void reap_record(struct chaos_run *run)
+{
+    int status = 0;
+    if (run->record == 0 || waitpid(run->record, &status, WNOHANG) != run->record)
+        return;
+    run->record = 0;
+    run->recorded = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (!run->recorded) {
+        fprintf(stderr, "chaos: recording that nothing disturbed failed\n");
+        run->failed = true;
+    }
+}
+
 void chaos_look(struct chaos_run *run)
 {
     chaos_service_follow(&run->service);
     chaos_crowd_look(&run->crowd);
     reap_upgrade(run);
+    reap_record(run);
     if (!chaos_service_reap(&run->service))
         run->failed = true;
 }
@@ -86,6 +100,11 @@ bool chaos_await(struct chaos_run *run, chaos_condition *condition, const char *
 bool chaos_serves(struct chaos_run *run)
 {
     return run->service.serving > 0;
+}
+
+bool chaos_recorded(struct chaos_run *run)
+{
+    return run->record == 0;
 }
 
 bool chaos_upgraded(struct chaos_run *run)

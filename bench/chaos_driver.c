@@ -152,12 +152,27 @@ static void give_up(struct chaos_run *run)
     chaos_crowd_kill(&run->crowd);
     if (run->upgrade > 0)
         kill(run->upgrade, SIGKILL);
+    if (run->record > 0)
+        kill(run->record, SIGKILL);
     chaos_service_kill(&run->service);
 }
 
 static bool listens(struct chaos_run *run)
 {
     return access(run->service.socket, F_OK) == 0;
+}
+
+// Before anything happens to the service: from then on working sets are streamed in.
+static void record_first(struct chaos_run *run)
+{
+    if (run->recorded)
+        return;
+    run->record = chaos_service_record(&run->service);
+    if (run->record < 0) {
+        run->record = 0;
+        run->failed = true;
+    }
+    chaos_await(run, chaos_recorded, "a recording");
 }
 
 // From the first keeper to the last process. `point`: where engines die; NULL: they are killed.
@@ -169,6 +184,7 @@ static void live(struct chaos_run *run, struct chaos_point *point)
     if (chaos_await(run, chaos_serves, "the service") &&
         chaos_await(run, listens, "the image's socket")) {
         chaos_crowd_open(&run->crowd);
+        record_first(run);
         if (point != NULL)
             chaos_act_at(run, point);
         else
@@ -228,6 +244,7 @@ bool chaos_good(const struct chaos_run *run)
 {
     const struct chaos_done *done = &run->done;
     return done->over && !run->failed && chaos_crowd_good(&run->crowd) &&
-           run->service.died_unasked == 0 && done->left == 0 && !done->vms_left &&
-           done->stop_status == 0 && chaos_longest_ns(run) <= run->options->limit_ms * 1000000;
+           run->service.died_unasked == 0 && run->service.replayed > 0 && done->left == 0 &&
+           !done->vms_left && done->stop_status == 0 &&
+           chaos_longest_ns(run) <= run->options->limit_ms * 1000000;
 }

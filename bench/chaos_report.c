@@ -54,6 +54,7 @@ static struct figures clients(const struct chaos_run *run)
     add(&all, "reads", "reads", chaos_crowd_ops(crowd, CHAOS_TOUCH));
     add(&all, "writes", "writes", chaos_crowd_ops(crowd, CHAOS_WRITE));
     add(&all, "removals", "removals", chaos_crowd_ops(crowd, CHAOS_REMOVE));
+    add(&all, "replayed", "working sets streamed in to their end", run->service.replayed);
     add(&all, "pages_compared", "pages compared", chaos_crowd_checked(crowd));
     return all;
 }

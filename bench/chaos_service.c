@@ -149,6 +149,8 @@ static void take_line(struct chaos_service *service, const char *line)
         service->served++;
         const struct chaos_engine *engine = meet(service, pid);
         service->serving = engine != NULL && !engine->killed ? pid : 0;
+    } else if (strcmp(event, "replayed") == 0) {
+        service->replayed++;
     } else if (strcmp(event, "keeper_exec") == 0) {
         service->execed++;
     } else if (strcmp(event, "engine_died") == 0) {
@@ -285,6 +287,15 @@ pid_t chaos_service_upgrade(const struct chaos_service *service, const char *eng
         args[count++] = engine;
     }
     args[count] = NULL;
+    return chaos_spawn(args, service->log_fd);
+}
+
+pid_t chaos_service_record(const struct chaos_service *service)
+{
+    const char *args[] = {
+        service->program, "record", "--control", service->control, "--store", service->store,
+        "--runs",         "3",      "--window",  "300ms",          "--share", "100",
+        "image",          NULL};
     return chaos_spawn(args, service->log_fd);
 }
 

@@ -42,6 +42,7 @@ struct chaos_service {
 
     pid_t serving;          // the engine; 0: none, or it was killed
     unsigned served;        // how often one was said to serve, to a new keeper too
+    unsigned replayed;      // working sets that were streamed in to their end
     unsigned execed;        // keepers that took over from themselves
     unsigned died_armed;    // at the point of their own that they were told to
     unsigned died_unasked;  // that nobody had killed
@@ -74,6 +75,9 @@ void chaos_service_kill_keeper(struct chaos_service *service);
 bool chaos_service_restart_managed(struct chaos_service *service, bool killed);
 // Starts `faultline upgrade`: its pid, to be reaped by the caller. engine may be NULL.
 pid_t chaos_service_upgrade(const struct chaos_service *service, const char *engine, bool keeper);
+// Starts `faultline record`, of VMs that come from now on: its pid, likewise. Those after them get
+// what these have touched ahead of their touches.
+pid_t chaos_service_record(const struct chaos_service *service);
 // From now on engines that come to this point, NAME[:COUNT], may kill themselves (engine/point.h).
 // To be called before the keeper is started; an empty point takes it back.
 void chaos_service_set_point(struct chaos_service *service, const char *point);

@@ -29,6 +29,39 @@ Test(region, numbers_pages_through_all_regions)
     cr_assert_eq(fl_layout_file_end(&layout), 0x8000);
 }
 
+Test(region, finds_pages_of_the_image)
+{
+    const char *reason = NULL;
+    uint64_t page = 0;
+    uint64_t left = 0;
+    struct fl_layout layout = two_regions();
+    cr_assert_eq(fl_layout_finish(&layout, &reason), 0);
+    for (uint64_t i = 0; i < layout.pages; i++) {
+        cr_assert(fl_layout_from_image(&layout, fl_layout_image_page(&layout, i), &page, &left));
+        cr_assert_eq(page, i);
+        cr_assert_eq(left, i < 3 ? 3 - i : 5 - i);
+    }
+    cr_assert_not(fl_layout_from_image(&layout, 2, &page, &left)); // between them
+    cr_assert_not(fl_layout_from_image(&layout, 8, &page, &left));
+}
+
+Test(region, finds_the_huge_page_of_a_page_of_the_image)
+{
+    const char *reason = NULL;
+    uint64_t page = 0;
+    uint64_t left = 0;
+    struct fl_layout layout = {
+        .page_shift = 21,
+        .regions = 1,
+        .region = {{.base = 0x40000000, .bytes = 0x400000, .offset = 0x1000}}};
+    cr_assert_eq(fl_layout_finish(&layout, &reason), 0);
+    cr_assert_not(fl_layout_from_image(&layout, 0, &page, &left));
+    cr_assert(fl_layout_from_image(&layout, 512, &page, &left));
+    cr_assert(page == 0 && left == 513);
+    cr_assert(fl_layout_from_image(&layout, 513, &page, &left));
+    cr_assert(page == 1 && left == 512);
+}
+
 Test(region, knows_what_is_outside)
 {
     const char *reason = NULL;

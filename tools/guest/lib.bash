@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # what guest_tick sets is for its callers
-# Shared by make and restore: a QEMU guest whose console is read line by line and which QMP commands steer.
+# Shared by the scripts beside it: a QEMU guest whose console is read line by line and which QMP commands steer.
 # QEMU runs inside its directory with relative names, so that no path needs QEMU's or a shell's quoting.
 
 guest_mib=256
@@ -14,6 +14,35 @@ fail() {
     echo "${0##*/}: $*" >&2
     [ ! -s "$dir/qemu.log" ] || sed 's/^/QEMU: /' "$dir/qemu.log" >&2
     exit 1
+}
+
+# Prints the path of the newest cloud kernel: from the cache, else from Debian, else whatever the cache has. $1 is a directory
+# that it may make.
+guest_kernel() {
+    local cache=${XDG_CACHE_HOME:-~/.cache}/faultline package kernel
+    package=$(apt-cache show --no-all-versions linux-image-cloud-amd64 2>/dev/null |
+        sed -n 's/^Depends:.*\(linux-image-[0-9][^ ,]*-cloud-amd64\).*/\1/p')
+    kernel=$cache/vmlinuz-${package#linux-image-}
+    if [ -n "$package" ] && [ ! -s "$kernel" ]; then
+        mkdir -p "$cache" "$1"
+        if (cd "$1" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "$package"); then
+            dpkg-deb -x "$1"/*.deb "$1"
+            mv "$1"/boot/vmlinuz-* "$kernel"
+        fi
+    fi
+    [ -s "$kernel" ] || kernel=$(find "$cache" -name 'vmlinuz-*' -size +0 2>/dev/null | sort -V | tail -n 1)
+    [ -n "$kernel" ] || fail "no kernel for the guest: apt-get could not download linux-image-cloud-amd64's (apt-get update?)"
+    echo "$kernel"
+}
+
+# Makes the initial file system $2 of busybox, the workload, and an init from standard input; $1 is a directory that it makes.
+guest_initrd() {
+    mkdir -p "$1/bin" "$1/proc"
+    cp "$(command -v busybox)" "$1/bin/busybox"
+    gcc -O2 -static -o "$1/workload" "$here/workload.c"
+    cat >"$1/init"
+    chmod +x "$1/init"
+    (cd "$1" && find . | cpio --quiet -o -H newc) >"$2"
 }
 
 # Starts QEMU in directory $1, which holds kernel, initrd and ram; the rest are more arguments for QEMU. It dies with this

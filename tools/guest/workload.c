@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the guest runs: fills memory with content that follows from a seed, then every second checks
-// all of it and says so on the console. Part random, part compressible, part duplicate pages, as
+// all of it and says so on the console, for ever or as often as it is told. Part random, part compressible, part duplicate pages, as
 // the memory of real guests is.
 #include <stddef.h>
 #include <stdint.h>
@@ -87,6 +87,7 @@ int main(int argc, char **argv)
     const struct timespec second = {.tv_sec = 1};
     size_t pages = (argc > 1 ? strtoul(argv[1], NULL, 10) : 96) * (1024 * 1024 / PAGE_SIZE);
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    unsigned long ticks = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
     uint64_t *memory =
         mmap(NULL, pages * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
@@ -94,11 +95,12 @@ int main(int argc, char **argv)
         return 1;
     }
     fill(memory, pages, seed);
-    for (unsigned long tick = 1;; tick++) {
+    for (unsigned long tick = 1; ticks == 0 || tick <= ticks; tick++) {
         struct check check = {.found = 0};
         for (size_t page = 0; page < pages; page++)
             check_page(memory, page, seed, &check);
         report(tick, pages, &check);
         nanosleep(&second, NULL);
     }
+    return 0;
 }

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -115,6 +116,25 @@ int bench_guest_start(struct bench_guest *ret_guest, const char *socket_path, ui
     if (err < 0)
         bench_guest_stop(&guest);
     else
+        *ret_guest = guest;
+    return err;
+}
+
+int bench_guest_map(struct bench_guest *ret_guest, const char *path, uint64_t bytes)
+{
+    struct bench_guest guest = {.bytes = bytes, .page_size = SMALL_PAGE, .uffd = -1, .sock = -1};
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int err = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
+    if (err == 0 && (uint64_t)st.st_size < bytes)
+        err = -EINVAL;
+    if (err == 0) {
+        guest.base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+        err = guest.base == MAP_FAILED ? -errno : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (err == 0)
         *ret_guest = guest;
     return err;
 }

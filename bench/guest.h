@@ -12,8 +12,8 @@ struct bench_guest {
     unsigned char *base;
     uint64_t bytes;
     uint64_t page_size; // 4096, or 2 MiB on hugetlb
-    int uffd;
-    int sock; // stays open as long as the guest lives: its end is the death notice
+    int uffd;           // -1: mapped from a file, and nobody serves it
+    int sock;           // stays open as long as the guest lives: its end is the death notice
 };
 
 // Maps `bytes` of anonymous memory (MAP_FAILED on failure), on huge pages if page_size is not 4096.
@@ -24,6 +24,9 @@ void *bench_map(uint64_t bytes, uint64_t page_size);
 // connect() says.
 int bench_guest_start(struct bench_guest *ret_guest, const char *socket_path, uint64_t bytes,
                       uint64_t page_size);
+// Maps the raw memory file privately instead, as a VMM does that leaves its guest's memory to the
+// kernel's page cache. -EINVAL: the file is shorter than `bytes`; or what open() or mmap() says.
+int bench_guest_map(struct bench_guest *ret_guest, const char *path, uint64_t bytes);
 // Unmaps and closes. Call it when no thread touches the memory any more.
 void bench_guest_stop(struct bench_guest *guest);
 

@@ -20,6 +20,7 @@
 #include "bench/guest.h"
 #include "bench/machine.h"
 #include "bench/options.h"
+#include "bench/order.h"
 #include "bench/vm.h"
 
 struct run {
@@ -28,24 +29,33 @@ struct run {
     struct bench_board *board;
     pid_t *vm;
     uint64_t deadline_ns;
-    uint64_t start_ns;
     uint64_t server_cpu_ns;
     uint64_t all_cpu_ns; // of every task of the machine; 0 if the kernel does not tell
 };
 
-static uint64_t touched_bytes(const struct bench_options *options)
+// Bytes that all VMs together will touch.
+static int count_touched(const struct bench_options *options, uint64_t *ret_bytes)
 {
-    uint64_t all = options->bytes / options->page_size;
-    return (options->touch < all ? options->touch : all) * options->page_size;
+    struct bench_touch *order = NULL;
+    uint64_t count = 0;
+    int err = bench_order_make(options, options->bytes / options->page_size - 1, options->touch,
+                               options->seed, &order, &count);
+    free(order);
+    // One more: the page that is touched before the start.
+    *ret_bytes = count == 0 ? 0 : (count + 1) * options->page_size * options->vms;
+    return err;
 }
 
 // The first touch of memory that is new to a virtual machine costs more than the fault that is to
 // be measured: have the host give it now, and give it back to the kernel that will take it again.
 static int warm_up(const struct bench_options *options)
 {
-    uint64_t bytes = touched_bytes(options) * options->vms;
-    if (bytes == 0)
-        return 0;
+    uint64_t bytes = 0;
+    int err = count_touched(options, &bytes);
+    if (options->warm > 0)
+        bytes = options->warm / options->page_size * options->page_size;
+    if (err < 0 || bytes == 0 || options->mapped_file != NULL)
+        return err;
     unsigned char *base = bench_map(bytes, options->page_size);
     if (base == MAP_FAILED)
         return -errno;
@@ -123,11 +133,11 @@ static uint64_t server_cpu_ns(const struct bench_servers *servers)
 static bool measure(struct run *run)
 {
     uint32_t threads = run->options.vms * run->options.threads;
-    if (!await(run, &run->board->ready, threads, "attached"))
+    if (!await(run, &run->board->ready, threads, "come to the start"))
         return false;
     uint64_t all_ns = bench_machine_busy_ns();
     uint64_t cpu_ns = server_cpu_ns(&run->servers);
-    run->start_ns = bench_now_ns();
+    run->board->start_ns = bench_now_ns();
     bench_board_enter(run->board, BENCH_TOUCH);
     if (!await(run, &run->board->finished, threads, "touched their pages"))
         return false;
@@ -156,6 +166,55 @@ static void sum_up(const struct run *run, struct totals *totals)
     }
 }
 
+// What became of one VM: how long until all its threads had touched their pages, and how long they
+// waited for pages in all.
+struct outcome {
+    double whole_set_ms;
+    double stall_ms;
+};
+
+static struct outcome outcome_of(const struct run *run, uint32_t vm)
+{
+    const struct bench_thread_result *result = &run->board->thread[vm * run->options.threads];
+    uint64_t end_ns = run->board->start_ns;
+    uint64_t stall_ns = 0;
+    for (uint32_t i = 0; i < run->options.threads; i++) {
+        stall_ns += result[i].latency.sum_ns;
+        if (result[i].end_ns > end_ns)
+            end_ns = result[i].end_ns;
+    }
+    return (struct outcome){
+        .whole_set_ms = (double)(end_ns - run->board->start_ns) / 1e6,
+        .stall_ms = (double)stall_ns / 1e6,
+    };
+}
+
+static int compare(const void *a, const void *b)
+{
+    double left = *(const double *)a;
+    double right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static void print_spread(const char *name, double *of_vm, uint32_t vms)
+{
+    qsort(of_vm, vms, sizeof(*of_vm), compare);
+    printf("\"%s\":{\"median\":%.3f,\"max\":%.3f},", name, of_vm[vms / 2], of_vm[vms - 1]);
+}
+
+static void print_vms(const struct run *run)
+{
+    static double whole_set_ms[BENCH_VMS_MAX];
+    static double stall_ms[BENCH_VMS_MAX];
+    for (uint32_t i = 0; i < run->options.vms; i++) {
+        struct outcome outcome = outcome_of(run, i);
+        whole_set_ms[i] = outcome.whole_set_ms;
+        stall_ms[i] = outcome.stall_ms;
+    }
+    print_spread("whole_set_ms", whole_set_ms, run->options.vms);
+    print_spread("stall_ms", stall_ms, run->options.vms);
+}
+
 static double per(double what, uint64_t count)
 {
     return count == 0 ? 0 : what / (double)count;
@@ -176,15 +235,17 @@ static void print_report(const struct run *run, const struct totals *totals)
     static const char *const orders[] = {"sequential", "random", "recorded"};
     const struct bench_options *options = &run->options;
     uint64_t touches = totals->latency.count;
-    double seconds = (double)(totals->end_ns - run->start_ns) / 1e9;
+    double seconds = (double)(totals->end_ns - run->board->start_ns) / 1e9;
     printf("{\"vms\":%u,\"threads\":%u,\"memory\":%" PRIu64 ",\"page_size\":%" PRIu64
-           ",\"order\":\"%s\",\"shared\":%s,",
+           ",\"order\":\"%s\",\"shared\":%s,\"restore\":%s,\"paced\":%s,",
            options->vms, options->threads, options->bytes, options->page_size,
-           orders[options->order], options->shared ? "true" : "false");
+           orders[options->order], options->shared ? "true" : "false",
+           options->restore ? "true" : "false", options->paced ? "true" : "false");
     printf("\"touches\":%" PRIu64 ",\"faults\":%" PRIu64
            ",\"seconds\":%.6f,\"touches_per_s\":%.0f,\"faults_per_s\":%.0f,",
            touches, totals->faults, seconds, touches == 0 ? 0 : (double)touches / seconds,
            totals->faults == 0 ? 0 : (double)totals->faults / seconds);
+    print_vms(run);
     print_latency(&totals->latency);
     if (run->servers.count > 0)
         printf("\"server_cpu_us_per_touch\":%.3f,", per((double)run->server_cpu_ns / 1e3, touches));

@@ -8,15 +8,19 @@
 
 #include "bench/size.h"
 
-enum { VMS_MAX = 4096, THREADS_MAX = 256 };
+enum { THREADS_MAX = 256 };
 
 static const char usage[] =
-    "usage: loadgen --socket PATH [OPTION...]\n"
+    "usage: loadgen --socket PATH | --map MEMFILE [OPTION...]\n"
+    "  --map MEMFILE         no server: a private mapping of the raw memory file (the page cache)\n"
     "  --vms N --threads N   VMs, and threads in each (1, 1)\n"
     "  --memory SIZE         memory of each VM (32M)\n"
     "  --page-size SIZE      4K or 2M (4K)\n"
     "  --touch PAGES         touch at most so many pages in each VM (all but one)\n"
-    "  --order random|sequential|FILE   FILE: page numbers, one a line (random)\n"
+    "  --order random|sequential|FILE   FILE: lines of PAGE or PAGE MS (random)\n"
+    "  --pace recorded|none  touch no page before its MS, counted from the start (none)\n"
+    "  --restore             attach after the start, so that the times include it\n"
+    "  --warm SIZE           memory to touch and free first (as much as the VMs will touch)\n"
     "  --shared              every thread touches every page, not its own share\n"
     "  --file MEMFILE --verify PAGES    compare so many pages of each VM afterwards\n"
     "  --seed N              of the random order (1)\n"
@@ -26,12 +30,16 @@ static const char usage[] =
 
 enum {
     OPT_SOCKET = 1,
+    OPT_MAP,
     OPT_VMS,
     OPT_THREADS,
     OPT_MEMORY,
     OPT_PAGE_SIZE,
     OPT_TOUCH,
     OPT_ORDER,
+    OPT_PACE,
+    OPT_RESTORE,
+    OPT_WARM,
     OPT_SHARED,
     OPT_FILE,
     OPT_VERIFY,
@@ -43,12 +51,16 @@ enum {
 
 static const struct option long_options[] = {
     {"socket", required_argument, NULL, OPT_SOCKET},
+    {"map", required_argument, NULL, OPT_MAP},
     {"vms", required_argument, NULL, OPT_VMS},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"memory", required_argument, NULL, OPT_MEMORY},
     {"page-size", required_argument, NULL, OPT_PAGE_SIZE},
     {"touch", required_argument, NULL, OPT_TOUCH},
     {"order", required_argument, NULL, OPT_ORDER},
+    {"pace", required_argument, NULL, OPT_PACE},
+    {"restore", no_argument, NULL, OPT_RESTORE},
+    {"warm", required_argument, NULL, OPT_WARM},
     {"shared", no_argument, NULL, OPT_SHARED},
     {"file", required_argument, NULL, OPT_FILE},
     {"verify", required_argument, NULL, OPT_VERIFY},
@@ -94,8 +106,11 @@ static bool set_option(struct bench_options *options, struct bench_servers *serv
     case OPT_SOCKET:
         options->socket_path = value;
         return true;
+    case OPT_MAP:
+        options->mapped_file = value;
+        return true;
     case OPT_VMS:
-        return parse_count(value, VMS_MAX, &options->vms);
+        return parse_count(value, BENCH_VMS_MAX, &options->vms);
     case OPT_THREADS:
         return parse_count(value, THREADS_MAX, &options->threads);
     case OPT_MEMORY:
@@ -107,6 +122,13 @@ static bool set_option(struct bench_options *options, struct bench_servers *serv
     case OPT_ORDER:
         set_order(options, value);
         return true;
+    case OPT_PACE:
+        options->paced = strcmp(value, "recorded") == 0;
+        return options->paced || strcmp(value, "none") == 0;
+    case OPT_RESTORE:
+        return options->restore = true;
+    case OPT_WARM:
+        return bench_parse_size(value, &options->warm);
     case OPT_SHARED:
         return options->shared = true;
     case OPT_FILE:
@@ -130,9 +152,11 @@ static bool set_option(struct bench_options *options, struct bench_servers *serv
 static bool consistent(const struct bench_options *options)
 {
     uint64_t page = options->page_size;
-    return options->socket_path != NULL && (page == 4096 || page == 2u << 20) &&
-           options->bytes % page == 0 && options->bytes / page >= 2 &&
-           options->bytes / page <= UINT32_MAX &&
+    bool mapped = options->mapped_file != NULL;
+    return mapped != (options->socket_path != NULL) &&
+           (page == 4096 || (page == 2u << 20 && !mapped)) && options->bytes % page == 0 &&
+           options->bytes / page >= 2 && options->bytes / page <= UINT32_MAX &&
+           (!options->paced || options->order == BENCH_RECORDED) &&
            (options->verify == 0 || options->memory_file != NULL);
 }
 

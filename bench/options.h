@@ -11,6 +11,7 @@
 #include "bench/vm.h"
 
 #define BENCH_SERVERS_MAX 8
+#define BENCH_VMS_MAX 4096
 
 // The CPU clocks of the server's processes.
 struct bench_servers {

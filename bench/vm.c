@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/clock.h"
@@ -27,8 +28,8 @@ struct vm {
 
 struct toucher {
     struct vm *vm;
-    uint32_t number; // on the board
-    uint32_t *order; // owned if options->shared, else a part of the VM's
+    uint32_t number;           // on the board
+    struct bench_touch *order; // owned if options->shared, else a part of the VM's
     uint64_t count;
     pthread_t thread;
 };
@@ -58,9 +59,9 @@ static void await_stage(struct bench_board *board, enum bench_stage stage)
 }
 
 // The coordinator is woken once, by the last: a wake-up a thread would disturb what is measured.
-static void arrive(_Atomic uint32_t *counter, uint32_t all)
+static void arrive(_Atomic uint32_t *counter, uint32_t count, uint32_t all)
 {
-    if (atomic_fetch_add(counter, 1) + 1 == all)
+    if (atomic_fetch_add(counter, count) + count == all)
         wake(counter);
 }
 
@@ -74,13 +75,25 @@ static uint64_t page_faults(void)
     return (uint64_t)usage.ru_majflt + (uint64_t)usage.ru_minflt;
 }
 
+static void sleep_until(uint64_t ns)
+{
+    struct timespec at = {.tv_sec = (time_t)(ns / 1000000000u),
+                          .tv_nsec = (long)(ns % 1000000000u)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+        continue;
+}
+
 static void touch_all(struct toucher *toucher, struct bench_thread_result *result)
 {
     const volatile unsigned char *base = toucher->vm->guest.base;
     uint64_t page_size = toucher->vm->guest.page_size;
+    bool paced = toucher->vm->options->paced;
     uint64_t sum = 0;
     for (uint64_t i = 0; i < toucher->count; i++) {
-        const volatile unsigned char *page = base + toucher->order[i] * page_size;
+        const volatile unsigned char *page = base + toucher->order[i].page * page_size;
+        uint64_t due_ns = toucher->vm->board->start_ns + toucher->order[i].ms * UINT64_C(1000000);
+        if (paced && bench_now_ns() < due_ns)
+            sleep_until(due_ns);
         uint64_t before = bench_now_ns();
         sum += *page;
         bench_hist_add(&result->latency, bench_now_ns() - before);
@@ -95,15 +108,17 @@ static void *toucher_main(void *arg)
     struct bench_thread_result *result = &board->thread[toucher->number];
     uint32_t all = toucher->vm->options->vms * toucher->vm->options->threads;
     memset(&result->latency, 0, sizeof(result->latency)); // its pages are there before the start
-    arrive(&board->ready, all);
-    await_stage(board, BENCH_TOUCH);
+    if (!toucher->vm->options->restore) {
+        arrive(&board->ready, 1, all);
+        await_stage(board, BENCH_TOUCH);
+    }
     uint64_t faults = page_faults();
     uint64_t cpu_ns = bench_clock_ns(CLOCK_THREAD_CPUTIME_ID);
     touch_all(toucher, result);
     result->end_ns = bench_now_ns();
     result->cpu_ns = bench_clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
     result->faults = page_faults() - faults;
-    arrive(&board->finished, all);
+    arrive(&board->finished, 1, all);
     return NULL;
 }
 
@@ -121,7 +136,7 @@ static bool page_right(const struct vm *vm, int memory_fd, uint64_t page, unsign
 }
 
 // Evenly spread over the order, so that the sample has pages from the start and the end of the run.
-static int verify(struct vm *vm, const uint32_t *order, uint64_t count)
+static int verify(struct vm *vm, const struct bench_touch *order, uint64_t count)
 {
     uint64_t want = vm->options->verify < count ? vm->options->verify : count;
     if (want == 0)
@@ -135,7 +150,7 @@ static int verify(struct vm *vm, const uint32_t *order, uint64_t count)
         return err;
     }
     for (uint64_t i = 0; i < want; i++) {
-        uint64_t page = order[i * count / want];
+        uint64_t page = order[i * count / want].page;
         if (!page_right(vm, fd, page, buf) && atomic_fetch_add(&vm->board->pages_wrong, 1) == 0)
             fprintf(stderr, "loadgen: vm %u page %" PRIu64 " is not what %s holds\n", vm->number,
                     page, vm->options->memory_file);
@@ -153,7 +168,8 @@ static void prime(const struct vm *vm, uint64_t pages)
     (void)*(const volatile unsigned char *)(vm->guest.base + (pages - 1) * vm->guest.page_size);
 }
 
-static int assign(struct toucher *toucher, uint32_t *order, uint64_t count, uint64_t pages)
+static int assign(struct toucher *toucher, struct bench_touch *order, uint64_t count,
+                  uint64_t pages)
 {
     const struct bench_options *options = toucher->vm->options;
     uint64_t index = toucher->number % options->threads;
@@ -167,8 +183,8 @@ static int assign(struct toucher *toucher, uint32_t *order, uint64_t count, uint
     return 0;
 }
 
-static int start_touchers(struct vm *vm, struct toucher *touchers, uint32_t *order, uint64_t count,
-                          uint64_t pages)
+static int start_touchers(struct vm *vm, struct toucher *touchers, struct bench_touch *order,
+                          uint64_t count, uint64_t pages)
 {
     for (uint32_t i = 0; i < vm->options->threads; i++) {
         touchers[i] = (struct toucher){.vm = vm, .number = vm->number * vm->options->threads + i};
@@ -182,41 +198,69 @@ static int start_touchers(struct vm *vm, struct toucher *touchers, uint32_t *ord
     return 0;
 }
 
-static int run(struct vm *vm, struct toucher *touchers)
+static int attach(struct vm *vm)
 {
     const struct bench_options *options = vm->options;
-    uint64_t pages = options->bytes / options->page_size;
-    uint32_t *order;
-    uint64_t count;
-    int err = bench_order_make(options, pages - 1, options->touch, options->seed + vm->number,
-                               &order, &count);
-    if (err < 0)
-        return err;
-    if (options->touch > 0)
+    if (options->mapped_file != NULL)
+        return bench_guest_map(&vm->guest, options->mapped_file, options->bytes);
+    return bench_guest_start(&vm->guest, options->socket_path, options->bytes, options->page_size);
+}
+
+// Attached before the start, with the attachment over; or, to be restored, after it.
+static int attach_in_time(struct vm *vm, uint64_t pages)
+{
+    const struct bench_options *options = vm->options;
+    struct bench_board *board = vm->board;
+    if (options->restore) {
+        arrive(&board->ready, options->threads, options->vms * options->threads);
+        await_stage(board, BENCH_TOUCH);
+    }
+    int err = attach(vm);
+    if (err == 0 && !options->restore && options->touch > 0)
         prime(vm, pages);
-    err = start_touchers(vm, touchers, order, count, pages - 1);
+    return err;
+}
+
+static int touch_and_verify(struct vm *vm, struct toucher *touchers, struct bench_touch *order,
+                            uint64_t count, uint64_t pages)
+{
+    const struct bench_options *options = vm->options;
+    int err = start_touchers(vm, touchers, order, count, pages);
     if (err < 0)
         return err;
     for (uint32_t i = 0; i < options->threads; i++)
         pthread_join(touchers[i].thread, NULL);
     await_stage(vm->board, BENCH_VERIFY);
     err = verify(vm, order, count);
-    arrive(&vm->board->verified, options->vms);
+    arrive(&vm->board->verified, 1, options->vms);
     await_stage(vm->board, BENCH_RELEASE);
     return err;
+}
+
+static int run(struct vm *vm)
+{
+    const struct bench_options *options = vm->options;
+    uint64_t pages = options->bytes / options->page_size;
+    struct toucher *touchers = calloc(options->threads, sizeof(*touchers));
+    struct bench_touch *order = NULL;
+    uint64_t count = 0;
+    if (touchers == NULL)
+        return -ENOMEM;
+    int err = bench_order_make(options, pages - 1, options->touch, options->seed + vm->number,
+                               &order, &count);
+    if (err == 0)
+        err = attach_in_time(vm, pages);
+    return err < 0 ? err : touch_and_verify(vm, touchers, order, count, pages - 1);
 }
 
 int bench_vm_main(const struct bench_options *options, struct bench_board *board, uint32_t number)
 {
     struct vm vm = {.options = options, .board = board, .number = number};
-    struct toucher *touchers = calloc(options->threads, sizeof(*touchers));
-    int err = touchers == NULL ? -ENOMEM
-                               : bench_guest_start(&vm.guest, options->socket_path, options->bytes,
-                                                   options->page_size);
-    if (err == 0)
-        err = run(&vm, touchers);
+    int err = run(&vm);
     if (err < 0)
-        fprintf(stderr, "loadgen: vm %u on %s: %s\n", number, options->socket_path, strerror(-err));
+        fprintf(stderr, "loadgen: vm %u on %s: %s\n", number,
+                options->mapped_file != NULL ? options->mapped_file : options->socket_path,
+                strerror(-err));
     // What is left mapped or open goes with the process, as it does when a VMM exits.
     return err < 0 ? 1 : 0;
 }

@@ -15,9 +15,10 @@
 enum bench_order { BENCH_SEQUENTIAL, BENCH_RANDOM, BENCH_RECORDED };
 
 struct bench_options {
-    const char *socket_path;
+    const char *socket_path; // NULL: the memory is mapped_file
+    const char *mapped_file; // raw memory, mapped privately, without a server
     const char *memory_file; // what the pages are compared with; NULL: nothing is verified
-    const char *order_file;  // page numbers, one a line, for BENCH_RECORDED
+    const char *order_file;  // lines of PAGE or PAGE MS, for BENCH_RECORDED
     enum bench_order order;
     uint32_t vms;
     uint32_t threads; // of each VM
@@ -27,13 +28,16 @@ struct bench_options {
     uint64_t verify; // pages compared in each VM after the measurement
     uint64_t seed;
     uint64_t timeout_s;
-    bool shared; // every thread touches every page, instead of its own share
-    bool hold;   // stay attached until standard input ends
+    uint64_t warm; // bytes that the coordinator touches and frees first; 0: what the VMs will touch
+    bool restore;  // attach after the start: what a VM waits for begins before it is attached
+    bool paced;    // no touch before its recorded time
+    bool shared;   // every thread touches every page, instead of its own share
+    bool hold;     // stay attached until standard input ends
 };
 
 // Only the coordinator moves the stage, and only forward.
 enum bench_stage {
-    BENCH_ATTACH,  // VMs attach and wait at the start line
+    BENCH_ATTACH,  // VMs attach (unless they are to be restored) and wait at the start line
     BENCH_TOUCH,   // threads touch and measure
     BENCH_VERIFY,  // the measurement is over, pages are compared
     BENCH_RELEASE, // VMs may exit
@@ -55,6 +59,7 @@ struct bench_board {
     _Atomic uint32_t verified; // VMs that have compared theirs
     _Atomic uint64_t pages_compared;
     _Atomic uint64_t pages_wrong;
+    uint64_t start_ns;                   // CLOCK_MONOTONIC; set before BENCH_TOUCH
     struct bench_thread_result thread[]; // vms * threads
 };
 

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// evict: has the kernel forget what it caches of files, and makes sure that it did: a benchmark of
+// a cold disk that reads from the page cache is a benchmark of something else. The disk's own
+// cache, and that of a virtual machine's host, it cannot empty.
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PAGE = 4096 };
+
+static int count_resident(int fd, uint64_t pages, uint64_t *ret_resident)
+{
+    int err = 0;
+    uint64_t resident = 0;
+    unsigned char *in = malloc(pages);
+    void *base = mmap(NULL, pages * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    if (in == NULL || base == MAP_FAILED || mincore(base, pages * PAGE, in) < 0)
+        err = -errno;
+    for (uint64_t i = 0; i < pages && err == 0; i++)
+        resident += in[i] & 1;
+    if (base != MAP_FAILED)
+        munmap(base, pages * PAGE);
+    free(in);
+    *ret_resident = resident;
+    return err;
+}
+
+// Dirty pages stay until they are written, hence the fsync.
+static int evict(int fd, uint64_t *ret_pages, uint64_t *ret_resident)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || fsync(fd) < 0)
+        return -errno;
+    *ret_pages = ((uint64_t)st.st_size + PAGE - 1) / PAGE;
+    if (*ret_pages == 0)
+        return 0;
+    int err = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    return err > 0 ? -err : count_resident(fd, *ret_pages, ret_resident);
+}
+
+// False, and says why, if more than a hundredth of the file stays in memory.
+static bool evict_path(const char *path)
+{
+    uint64_t pages = 0, resident = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int err = fd < 0 ? -errno : evict(fd, &pages, &resident);
+    if (fd >= 0)
+        close(fd);
+    if (err < 0)
+        fprintf(stderr, "evict: %s: %s\n", path, strerror(-err));
+    else if (resident > pages / 100)
+        fprintf(stderr, "evict: %s: %" PRIu64 " of %" PRIu64 " pages stay in the page cache\n",
+                path, resident, pages);
+    return err == 0 && resident <= pages / 100;
+}
+
+int main(int argc, char **argv)
+{
+    bool good = argc > 1;
+    if (!good)
+        fputs("usage: evict FILE...\n", stderr);
+    for (int i = 1; i < argc; i++)
+        good = evict_path(argv[i]) && good;
+    return good ? 0 : 1;
+}

@@ -7,18 +7,15 @@ servers=(serve handler bare spin)
 
 fault_socket() {
     case $1 in
-    serve) echo "$work/sockets/bench.sock" ;;
+    serve) echo "$work/serve.sockets/bench.sock" ;;
     *) echo "$work/$1.sock" ;;
     esac
 }
 
 start_fault_servers() {
     "$memfile" "$image_size" "$work/memory"
-    "$faultline" pack --store "$work/store" --name bench "$work/memory" >/dev/null 2>"$work/pack.log" ||
-        die "pack failed: $(tail -n 3 "$work/pack.log")"
-    mkdir -p "$work/sockets"
-    start_server serve "$faultline" serve --store "$work/store" --sockets "$work/sockets" \
-        --control "$work/control" --cache 1G
+    pack_image "$work/store" bench "$work/memory"
+    start_serve serve "$work/store"
     start_server handler "$faultline" handler "$work/handler.sock" "$work/memory"
     start_server bare "$bare_handler" "$work/bare.sock" "$work/memory"
     start_server spin "$bare_handler" --spin 50 "$work/spin.sock" "$work/memory"
@@ -32,31 +29,14 @@ warm_fault_server() {
 
 run_loadgen() {
     local scenario=$1 vms=$2 threads=$3 memory=$4 page_size=$5 order=$6 server=$7 round=$8
-    local pid arguments=()
-    for pid in $(server_pids "$server"); do
-        arguments+=(--server-pid "$pid")
-    done
-    "$loadgen" --socket "$(fault_socket "$server")" --vms "$vms" --threads "$threads" --memory "$memory" \
-        --page-size "$page_size" --order "$order" --seed "$round" --file "$work/memory" --verify 64 \
-        "${arguments[@]}" >"$work/run" || die "$server failed in $scenario, round $round"
+    load_server "$server" --socket "$(fault_socket "$server")" --vms "$vms" --threads "$threads" --memory "$memory" \
+        --page-size "$page_size" --order "$order" --seed "$round" --file "$work/memory" --verify 64 ||
+        die "$server failed in $scenario, round $round"
 }
 
-# True if other programs had less than a fifth of a CPU meanwhile. The kernel counts hundredths of a second:
-# a limit closer to zero would throw away short runs by chance.
-was_alone() {
-    jq -e '(.others_cpu_percent // 0) < 20' "$work/run" >/dev/null
-}
-
-# A disturbed run is thrown away and made again when the machine is quiet, a few times. If none was
-# undisturbed the last one is recorded, and says so; the report leaves it out.
 measure_fault_run() {
-    local scenario=$1 server=$7 round=$8 tries=1
-    run_loadgen "$@"
-    until was_alone || [ "$wait_quiet" = 0 ] || [ $tries -ge 6 ]; do
-        await_quiet
-        run_loadgen "$@"
-        tries=$((tries + 1))
-    done
+    local scenario=$1 server=$7 round=$8
+    alone run_loadgen "$@"
     record '{part: "faults", scenario: $scenario, server: $server, round: $round, tries: $tries} + .' \
         --arg scenario "$scenario" --arg server "$server" --argjson round "$round" --argjson tries $tries <"$work/run"
 }

@@ -17,8 +17,13 @@ give_back() {
     for name in "${!server_pid[@]}"; do
         stop_server "$name"
     done
-    [ -z "$huge_pages_before" ] || echo "$huge_pages_before" >/proc/sys/vm/nr_hugepages
+    give_back_huge_pages
     rm -rf "$work"
+}
+
+give_back_huge_pages() {
+    [ -z "$huge_pages_before" ] || echo "$huge_pages_before" >/proc/sys/vm/nr_hugepages
+    huge_pages_before=
 }
 
 say() {
@@ -67,6 +72,92 @@ server_pids() {
     local pid=${server_pid[$1]}
     echo "$pid"
     pgrep -P "$pid" || true
+}
+
+# What this build lacks is said, and left out.
+has_verb() {
+    "$faultline" "$1" --help >/dev/null 2>&1
+}
+
+# has_replay: can the engine have a VM's recorded pages there before it touches them?
+has_replay() {
+    has_verb record && has_verb trace
+}
+
+# pack_image STORE NAME FILE: a fresh image.
+pack_image() {
+    "$faultline" pack --store "$1" --name "$2" "$3" >/dev/null 2>"$work/pack.log" ||
+        die "pack failed: $(tail -n 3 "$work/pack.log")"
+}
+
+# start_serve NAME STORE: `faultline serve` with sockets in $work/NAME.sockets.
+start_serve() {
+    mkdir -p "$work/$1.sockets"
+    start_server "$1" "$faultline" serve --store "$2" --sockets "$work/$1.sockets" --control "$work/$1.control" \
+        --cache "$serve_cache"
+}
+
+# load_server SERVER LOADGEN-ARGUMENT...: the report is in $work/run, with what SERVER's processes used. SERVER - is none.
+load_server() {
+    local pid arguments=()
+    if [ "$1" != - ]; then
+        for pid in $(server_pids "$1"); do
+            arguments+=(--server-pid "$pid")
+        done
+    fi
+    shift
+    "$loadgen" "${arguments[@]}" "$@" >"$work/run"
+}
+
+# True if other programs had less than a fifth of a CPU meanwhile. The kernel counts hundredths of a second:
+# a limit closer to zero would throw away short runs by chance.
+was_alone() {
+    jq -e '(.others_cpu_percent // 0) < 20' "$work/run" >/dev/null
+}
+
+# alone COMMAND...: a command that leaves $work/run. A disturbed run is thrown away and made again when the machine is quiet, a
+# few times. If none was undisturbed the last one stays, and says so; the report leaves it out. Sets `tries`.
+alone() {
+    tries=1
+    "$@"
+    until was_alone || [ "$wait_quiet" = 0 ] || [ $tries -ge 6 ]; do
+        await_quiet
+        "$@"
+        tries=$((tries + 1))
+    done
+}
+
+# cold FILE...: true if the page cache holds nothing of them any more.
+cold() {
+    "$evict" "$@" 2>"$work/evict.log"
+}
+
+# All that a store keeps; no server may have it open.
+cold_store() {
+    find "$1" -type f -print0 >"$work/files"
+    xargs -0 "$evict" <"$work/files" 2>"$work/evict.log"
+}
+
+# record_trace SERVER STORE IMAGE BYTES ORDER: has a VM touch the order while it is recorded, and the trace kept.
+record_trace() {
+    local server=$1 store=$2 image=$3 bytes=$4 order=$5 pid
+    "$faultline" record --store "$store" --control "$work/$server.control" --runs 1 --window 60s --share 100 --timeout 120 \
+        "$image" >"$work/record.log" 2>&1 &
+    pid=$!
+    within 30 record_waits "$server" "$image" "$pid" || die "record did not begin: $(tail -n 3 "$work/record.log")"
+    # It ends with the VM.
+    "$loadgen" --socket "$work/$server.sockets/$image.sock" --memory "$bytes" --order "$order" --restore >"$work/trained" ||
+        die "no VM could be recorded"
+    wait $pid || die "record failed: $(tail -n 3 "$work/record.log")"
+    "$faultline" trace show --store "$store" --json "$image" >"$work/trace" || die "there is no trace of $image"
+    # The engine records what was touched, in the order of touch, or the figures would be of something else.
+    jq -r '.order[]' "$work/trace" | cmp -s - <(cut -d ' ' -f 1 "$order") ||
+        die "$image: what was recorded is not what was touched"
+}
+
+record_waits() {
+    kill -0 "$3" 2>/dev/null || die "record ended: $(tail -n 3 "$work/record.log")"
+    grep -q "event=record image=$2 " "$work/$1.log"
 }
 
 # Hundredths of a second that all CPUs together were busy or stolen since boot.

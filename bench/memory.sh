@@ -6,7 +6,7 @@
 # Attached VMs as the server counts them. The bare handler cannot be asked: its threads are its VMs.
 attached() {
     case $1 in
-    serve) "$faultline" status --control "$work/control" --json | jq .vms ;;
+    serve) "$faultline" status --control "$work/serve.control" --json | jq .vms ;;
     bare) echo $(($(ls "/proc/${server_pid[bare]}/task" | wc -l) - 1)) ;;
     esac
 }
@@ -19,7 +19,7 @@ all_attached() {
 record_memory() {
     local server=$1 vms=$2 touched=$3 allocated=null
     if [ "$server" = serve ]; then
-        allocated=$("$faultline" status --control "$work/control" --json | jq '.memory.allocated')
+        allocated=$("$faultline" status --control "$work/serve.control" --json | jq '.memory.allocated')
     fi
     for pid in $(server_pids "$server"); do
         cat "/proc/$pid/smaps_rollup"
@@ -31,10 +31,7 @@ record_memory() {
 
 start_memory_server() {
     case $1 in
-    serve)
-        start_server serve "$faultline" serve --store "$work/memory-store" --sockets "$work/sockets" \
-            --control "$work/control" --cache 1G
-        ;;
+    serve) start_serve serve "$work/memory-store" ;;
     bare) start_server bare "$bare_handler" "$work/bare.sock" "$work/memory-file" ;;
     esac
 }
@@ -42,7 +39,7 @@ start_memory_server() {
 # with_vms SERVER TOUCHED: VMs that stay attached until the pipe that is their standard input ends.
 with_vms() {
     local server=$1 touched=$2 socket=$work/bare.sock vms_pid
-    [ "$server" = bare ] || socket=$work/sockets/memory.sock
+    [ "$server" = bare ] || socket=$work/serve.sockets/memory.sock
     start_memory_server "$server"
     mkfifo "$work/hold"
     rm -f "$work/held" # an earlier report would look like this one's
@@ -62,10 +59,8 @@ with_vms() {
 measure_memory() {
     local server
     say "memory: $memory_vms VMs"
-    mkdir -p "$work/sockets"
     "$memfile" "$memory_of_vm" "$work/memory-file"
-    "$faultline" pack --store "$work/memory-store" --name memory "$work/memory-file" >/dev/null 2>"$work/pack.log" ||
-        die "pack failed: $(tail -n 3 "$work/pack.log")"
+    pack_image "$work/memory-store" memory "$work/memory-file"
     for server in serve bare; do
         start_memory_server $server
         record_memory $server 0 0

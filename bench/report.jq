@@ -1,33 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# The tables of docs/benchmarks.md from the raw records. Every figure is a median over rounds; a ratio is
-# the median of the ratios of each round, so that what slows a whole round down does not enter it.
+# The tables of docs/benchmarks.md from the raw records. report_lib.jq says what a figure is.
 
-def median: sort | if length == 0 then null
-    elif length % 2 == 1 then .[length / 2 | floor]
-    else (.[length / 2 - 1] + .[length / 2]) / 2 end;
-def digits($n): if . == null then "-" else
-    (. * pow(10; $n) | round) as $scaled
-    | if $n == 0 then "\($scaled)"
-      else ("\($scaled)" | until(length > $n; "0" + .)) | .[:-$n] + "." + .[-$n:] end end;
-def mib: if . == null then null else . / 1048576 end;
-def row: "| " + join(" | ") + " |";
-def unordered_keys(f): reduce (.[] | f) as $key ([]; if index([$key]) then . else . + [$key] end);
-
-def names: {serve: "`faultline serve`", handler: "`faultline handler`",
-            bare: "bare, blocks", spin: "bare, spins 50 us"};
-
-# The other server's figure in the same round of the same scenario.
-def ratio($field; $all; $to):
-    [.[] | . as $one | ($all[] | select(.server == $to and .round == $one.round)) | $one[$field] / .[$field]]
-    | median;
-
-# Runs that other programs disturbed do not count, unless there are no others.
-def undisturbed: [.[] | select((.others_cpu_percent // 0) < 20)] as $good
-    | if ($good | length) > 0 then $good else . end;
+include "report_lib";
+include "report_replay";
+include "report_recorded";
+include "report_cost";
 
 def faults_row($all):
-    [names[.[0].server], "\(length)",
+    [names[.[0].server], runs,
      ([.[].touches_per_s] | median / 1000 | digits(1)),
      ([.[].touches_per_s] | median * $all[0].page_size / 1e9 | digits(2)),
      (ratio("touches_per_s"; $all; "bare") | digits(2)),
@@ -45,6 +26,15 @@ def faults_table:
     "| server | runs | k pages/s | GB/s | to bare | to spinning | p50 us | p99 us | p99.9 us | server CPU us/page | faults/page |",
     "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys(.server)[] as $server | [$all[] | select(.server == $server)] | faults_row($all));
+
+# Throughput of one scenario to another's, of one server.
+def throughput($all; $server): [$all[] | select(.server == $server)] | undisturbed
+    | [.[].touches_per_s] | median;
+def many_to_few:
+    [.[] | select(.scenario == "500x1")] as $many | [.[] | select(.scenario == "32x2")] as $few
+    | select(($many | length) > 0 and ($few | length) > 0)
+    | "\nThroughput of 500 x 1 to that of 32 x 2: " + ([$many | unordered_keys(.server)[] as $server
+        | "\(names[$server]) \(throughput($many; $server) / throughput($few; $server) | digits(2))"] | join(", ")) + ".";
 
 def sort_servers: sort_by({serve: 0, handler: 1, bare: 2, spin: 3}[.server]);
 
@@ -120,10 +110,15 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
 (.records as $records
  | ([$records[] | select(.part == "faults")] | unordered_keys(.scenario)[] as $scenario
     | [.[] | select(.scenario == $scenario)] | undisturbed | sort_servers | faults_table),
+   ([$records[] | select(.part == "faults")] | many_to_few),
    ([$records[] | select(.part == "memory")] | select(length > 0) | memory_table),
    ([$records[] | select(.part == "clones")] | select(length > 0) | clones_table),
    ([$records[] | select(.part == "store")] | unordered_keys(.input)[] as $input
     | [.[] | select(.input == $input)] | store_table, sum_of_stages),
    ([$records[] | select(.part == "cold")] | select(length > 0) | cold_table),
    ([$records[] | select(.part == "frames")] | unordered_keys(.input)[] as $input
-    | [.[] | select(.input == $input)] | sort_by(.frame_bytes) | frames_table))
+    | [.[] | select(.input == $input)] | sort_by(.frame_bytes) | frames_table),
+   ([$records[] | select(.part == "replay")] | select(length > 0) | replay_table),
+   ([$records[] | select(.part == "recorded")] | unordered_keys([.snapshot, .vms, .how])[] as $scenario
+    | [.[] | select([.snapshot, .vms, .how] == $scenario)] | undisturbed | recorded_table),
+   ([$records[] | select(.part == "cost")] | select(length > 0) | cost_tables))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# What a fault costs, counted and not timed: system calls (strace counts them), reads (the kernel counts them, and
+# does not disturb), user-space instructions (callgrind counts them). `faultline handler` has the engine's path of a fault in one
+# process, without the keeper, its frames in memory.
+
+cost_servers=(handler bare spin example)
+
+cost_command() {
+    case $1 in
+    handler) printf '%s\n' "$faultline" handler "${@:2}" ;;
+    bare) printf '%s\n' "$bare_handler" ;;
+    spin) printf '%s\n' "$bare_handler" --spin 50 ;;
+    example) printf '%s\n' "$example_handler" ;;
+    esac
+}
+
+# start_cost_server NAME SERVER BEFORE... : SERVER with BEFORE in front of its command; its frames are in memory afterwards.
+start_cost_server() {
+    local name=$1 server=$2 command options=()
+    shift 2
+    # Without spinning, so that no instruction is one of waiting.
+    [ $# -eq 0 ] || options=(--spin 0)
+    mapfile -t command < <(cost_command "$server" "${options[@]}")
+    rm -f "$work/$name.sock"
+    start_server "$name" "$@" "${command[@]}" "$work/$name.sock" "$work/cost-memory"
+    "$loadgen" --socket "$work/$name.sock" --memory "$cost_memory" --order sequential --file "$work/cost-memory" \
+        --verify 1G >"$work/warm" || die "$name does not serve what is in the file"
+}
+
+# load_cost NAME VMS THREADS TOUCH: each VM touches TOUCH pages; the report is in $work/run.
+load_cost() {
+    "$loadgen" --socket "$work/$1.sock" --vms "$2" --threads "$3" --touch "$4" --memory "$cost_memory" \
+        --timeout 300 >"$work/run" || die "$1 failed with $2 VMs"
+}
+
+record_cost() {
+    record '{part: "cost", scenario: $scenario, server: $server, counted: $counted, faults: $faults, counts: .}' \
+        --arg scenario "$1" --arg server "$2" --arg counted "$3" --argjson faults "$4"
+}
+
+faults_of_run() {
+    jq .faults "$work/run"
+}
+
+# Reads that the process has made, with all threads it had.
+kernel_counts() {
+    awk '$1 == "syscr:" { reads = $2 } END { print reads + 0 }' "/proc/$1/io"
+}
+
+count_in_kernel() {
+    local scenario=$1 server=$2 vms=$3 threads=$4 touch=$5 before after
+    start_cost_server "$server" "$server"
+    before=$(kernel_counts "${server_pid[$server]}")
+    load_cost "$server" "$vms" "$threads" "$touch"
+    after=$(kernel_counts "${server_pid[$server]}")
+    stop_server "$server"
+    jq -n '{reads: ($after - $before)}' --argjson before "$before" --argjson after "$after" |
+        record_cost "$scenario" "$server" kernel "$(faults_of_run)"
+}
+
+all_traced() {
+    ! grep -h '^TracerPid:' "/proc/$1/task"/*/status | grep -qw 0
+}
+
+# strace slows a call down so much that it counts another run than the one that is timed: more batches, less spinning.
+count_calls() {
+    local scenario=$1 server=$2 vms=$3 threads=$4 touch=$5 strace_pid
+    start_cost_server "$server" "$server"
+    strace -f -c -o "$work/strace" -p "${server_pid[$server]}" 2>"$work/strace.log" &
+    strace_pid=$!
+    if ! within 30 all_traced "${server_pid[$server]}"; then
+        kill $strace_pid 2>/dev/null || true
+        wait $strace_pid 2>/dev/null || true
+        stop_server "$server"
+        say "SKIPPED: system calls of $server; strace: $(tail -n 1 "$work/strace.log")"
+        return 0
+    fi
+    load_cost "$server" "$vms" "$threads" "$touch"
+    kill -INT $strace_pid
+    wait $strace_pid || true
+    stop_server "$server"
+    # Columns: % time, seconds, usecs/call, calls, errors (often empty), name.
+    awk '$1 ~ /^[0-9.]+$/ && $NF != "total" { print $NF, $4 }' "$work/strace" |
+        jq -R -n '[inputs | split(" ") | {(.[0]): (.[1] | tonumber)}] | add // {}' |
+        record_cost "$scenario" "$server" strace "$(faults_of_run)"
+}
+
+# Sets `total`: the instructions, from its first to its last, of a server that had its frames read and then served TOUCH pages of
+# each VM. valgrind does not know epoll_pwait2.
+callgrind_total() {
+    local server=$1 vms=$2 threads=$3 touch=$4
+    rm -f "$work/callgrind"
+    start_cost_server "$server" "$server" env LD_PRELOAD="$build/bench/old_epoll.so" \
+        valgrind --quiet --tool=callgrind --callgrind-out-file="$work/callgrind"
+    load_cost "$server" "$vms" "$threads" "$touch"
+    stop_server "$server"
+    total=$(awk '$1 == "totals:" { total = $2 } END { printf "%.0f\n", total }' "$work/callgrind")
+}
+
+# The difference of two runs, one with few faults and one with many: starting, attaching, reading frames and ending are in both.
+count_instructions() {
+    local scenario=$1 server=$2 vms=$3 threads=$4 touch=$5 few many few_faults
+    callgrind_total "$server" "$vms" "$threads" $((touch / 4))
+    few=$total few_faults=$(faults_of_run)
+    callgrind_total "$server" "$vms" "$threads" "$touch"
+    many=$total
+    if [ "$few" = 0 ] || [ "$many" = 0 ]; then
+        say "SKIPPED: instructions of $server; callgrind left no count"
+        return 0
+    fi
+    jq -n '{instructions: ($many - $few)}' --argjson few "$few" --argjson many "$many" |
+        record_cost "$scenario" "$server" callgrind $(($(faults_of_run) - few_faults))
+}
+
+measure_cost() {
+    local scenario vms threads touch server can_trace=1 can_grind=1
+    command -v strace >/dev/null || { can_trace=0; say "SKIPPED: system calls; strace is not installed"; }
+    command -v valgrind >/dev/null || { can_grind=0; say "SKIPPED: instructions; valgrind is not installed"; }
+    if grep -qE '__(asan|tsan)_init' "$faultline"; then
+        can_grind=0
+        say "SKIPPED: instructions; this build has a sanitizer in it"
+    fi
+    "$memfile" "$cost_memory" "$work/cost-memory"
+    while read -r scenario vms threads touch; do
+        [ -n "$scenario" ] || continue
+        say "cost: $scenario"
+        for server in "${cost_servers[@]}"; do
+            count_in_kernel "$scenario" "$server" "$vms" "$threads" "$touch"
+            [ $can_trace = 0 ] || count_calls "$scenario" "$server" "$vms" "$threads" "$touch"
+            # Spinning is no work, and the handler that spins is else the one that blocks.
+            [ $can_grind = 0 ] || [ "$server" = spin ] || count_instructions "$scenario" "$server" "$vms" "$threads" "$touch"
+        done
+    done <<<"$cost_scenarios"
+}

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# How fast a trace is streamed into a VM that touches nothing, as the engine's log says it, beside the best that one thread can
+# copy into such memory, and beside what fio reads from the same disk. Everything in one round, in turn.
+
+# Images of one and the same memory: `seq`, whose trace is its first half in order; `spread`, in runs of 64 KiB from all over it;
+# `laidout`, the same runs, of an image that was laid out by its trace.
+replay_images=(seq spread laidout)
+
+# Runs of 16 pages, every page once, so many in all, the runs shuffled.
+make_spread_order() {
+    local pages=$1 touched=$2
+    awk -v runs=$((pages / 16)) -v wanted=$((touched / 16)) 'BEGIN {
+        srand(1)
+        for (i = 0; i < runs; i++) run[i] = i
+        for (i = 0; i < wanted; i++) {
+            j = i + int(rand() * (runs - i)); page = run[j] * 16; run[j] = run[i]
+            for (k = 0; k < 16; k++) print page + k
+        }
+    }'
+}
+
+prepare_replay() {
+    local image pages touched
+    pages=$(($(numfmt --from=iec "$replay_image_size") / 4096))
+    touched=$(($(numfmt --from=iec "$replay_set") / 4096))
+    "$memfile" "$replay_image_size" "$work/replay-memory"
+    seq 0 $((touched - 1)) >"$work/seq.order"
+    make_spread_order $pages $touched >"$work/spread.order"
+    cp "$work/spread.order" "$work/laidout.order"
+    for image in "${replay_images[@]}"; do
+        pack_image "$work/bulk-$image" "$image" "$work/replay-memory"
+    done
+    rm "$work/replay-memory"
+    [ $with_replay = 1 ] || return 0
+    for image in "${replay_images[@]}"; do
+        start_serve bulk "$work/bulk-$image"
+        record_trace bulk "$work/bulk-$image" "$image" "$replay_image_size" "$work/$image.order"
+        stop_server bulk
+    done
+    "$faultline" optimize --store "$work/bulk-laidout" laidout >/dev/null 2>"$work/optimize.log" ||
+        die "optimize failed: $(tail -n 3 "$work/optimize.log")"
+}
+
+replays_logged() {
+    grep -c 'event=replayed' "$work/bulk.log" || true
+}
+
+more_replays_than() {
+    [ "$(replays_logged)" -gt "$1" ]
+}
+
+# Bytes that the server has had read from a disk, or null if the kernel does not count them.
+disk_reads() {
+    local pid
+    for pid in $(server_pids bulk); do
+        cat "/proc/$pid/io" 2>/dev/null
+    done | awk '$1 == "read_bytes:" { sum += $2; seen = 1 } END { if (seen) printf "%.0f\n", sum; else print "null" }'
+}
+
+# One VM, attached until all of its trace is there.
+replay_once() {
+    local image=$1 state=$2 page_size=$3 before vm_pid read_before read_after
+    before=$(replays_logged)
+    read_before=$(disk_reads)
+    mkfifo "$work/hold"
+    "$loadgen" --socket "$work/bulk.sockets/$image.sock" --memory "$replay_image_size" --page-size "$page_size" \
+        --touch 0 --warm "$replay_set" --hold <"$work/hold" >"$work/held" &
+    vm_pid=$!
+    exec 9>"$work/hold"
+    within 120 more_replays_than "$before" || die "$image: no replay in 120 s: $(tail -n 3 "$work/bulk.log")"
+    read_after=$(disk_reads)
+    exec 9>&-
+    wait $vm_pid || die "$image: the VM failed"
+    rm "$work/hold"
+    grep 'event=replayed' "$work/bulk.log" | tail -n 1 | sed 's/.* pages=\([0-9]*\).* us=\([0-9]*\).*/\1 \2/' |
+        record 'split(" ") | map(tonumber) | {part: "replay", how: "replay", image: $image, state: $state,
+            page_size: $page_size, round: $round, bytes: (.[0] * 4096), seconds: (.[1] / 1e6),
+            disk_bytes: (if $after == null then null else $after - $before end)}' -R \
+            --arg image "$image" --arg state "$state" --argjson page_size "$(numfmt --from=iec "$page_size")" \
+            --argjson round "$round" --argjson before "$read_before" --argjson after "$read_after"
+}
+
+# Cold: a server that has just begun, and nothing of the store in the page cache. Warm: the server has just begun. Cached: it has
+# the frames.
+measure_replay_image() {
+    local image=$1
+    if [ "$can_be_cold" = 1 ]; then
+        cold_store "$work/bulk-$image" || die "still in the page cache: $(cat "$work/evict.log")"
+        start_serve bulk "$work/bulk-$image"
+        replay_once "$image" cold 4K
+        stop_server bulk
+    fi
+    cat "$work/bulk-$image"/packs/* >/dev/null
+    start_serve bulk "$work/bulk-$image"
+    replay_once "$image" warm 4K
+    replay_once "$image" cached 4K
+    # Huge pages enough for an order that is spread over all memory would be half of it.
+    if [ $have_huge_pages = 1 ] && [ "$image" = seq ]; then
+        replay_once "$image" cached 2M
+    fi
+    stop_server bulk
+}
+
+measure_bulk_copy() {
+    local page_size=$1 chunk
+    for chunk in "${@:2}"; do
+        "$bulk_copy" "$page_size" "$replay_set" "$chunk" |
+            record '{part: "replay", how: "bulk", round: $round} + .' --argjson round "$round"
+    done
+}
+
+# What the store's largest pack gives when it is read from its start to its end, past the page cache.
+measure_disk() {
+    local pack
+    command -v fio >/dev/null || { say "SKIPPED: fio is not installed"; return 0; }
+    [ "$can_be_cold" = 1 ] || return 0
+    pack=$(find "$work/bulk-seq/packs" -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
+    cold "$pack" || die "still in the page cache: $(cat "$work/evict.log")"
+    fio --name=seq --filename="$pack" --readonly --rw=read --bs=1M --direct=1 --ioengine=libaio --iodepth=16 \
+        --output-format=json >"$work/fio" 2>"$work/fio.log" || { say "SKIPPED: fio: $(tail -n 1 "$work/fio.log")"; return 0; }
+    record '.jobs[0].read | {part: "replay", how: "fio", round: $round, bytes: .io_bytes, seconds: (.runtime / 1000)}' \
+        --argjson round "$round" <"$work/fio"
+}
+
+measure_replay_round() {
+    local image
+    measure_bulk_copy 4K 64K 2M
+    [ $have_huge_pages = 0 ] || measure_bulk_copy 2M 2M
+    measure_disk
+    [ $with_replay = 1 ] || return 0
+    for image in "${replay_images[@]}"; do
+        measure_replay_image "$image"
+    done
+}
+
+measure_replay() {
+    with_replay=1
+    { has_replay && has_verb optimize; } || with_replay=0
+    [ $with_replay = 1 ] || say "SKIPPED: bulk replay; this build has no traces (only its ceilings are measured)"
+    have_huge_pages=1
+    reserve_huge_pages "$replay_huge_pages" || have_huge_pages=0
+    [ $have_huge_pages = 1 ] || say "SKIPPED: replay in 2 MiB pages; $replay_huge_pages huge pages cannot be reserved"
+    prepare_replay
+    can_be_cold=1
+    cold_store "$work/bulk-seq" || can_be_cold=0
+    [ $can_be_cold = 1 ] || say "SKIPPED: cold replay; $(tail -n 1 "$work/evict.log")"
+    for ((round = 1; round <= replay_rounds; round++)); do
+        await_quiet
+        say "replay: round $round of $replay_rounds (idle machine: $busy_percent % of a CPU)"
+        measure_replay_round
+    done
+    give_back_huge_pages
+}

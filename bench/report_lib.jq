@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# What the tables share. Every figure is a median over rounds; a ratio is the median of the ratios of each round, so that what
+# slows a whole round down does not enter it.
+
+def median: sort | if length == 0 then null
+    elif length % 2 == 1 then .[length / 2 | floor]
+    else (.[length / 2 - 1] + .[length / 2]) / 2 end;
+def digits($n): if . == null then "-" else
+    (. * pow(10; $n) | round) as $scaled
+    | if $n == 0 then "\($scaled)"
+      else ("\($scaled)" | until(length > $n; "0" + .)) | .[:-$n] + "." + .[-$n:] end end;
+def mib: if . == null then null else . / 1048576 end;
+def row: "| " + join(" | ") + " |";
+def unordered_keys(f): reduce (.[] | f) as $key ([]; if index([$key]) then . else . + [$key] end);
+
+def names: {serve: "`faultline serve`", handler: "`faultline handler`",
+            bare: "bare, blocks", spin: "bare, spins 50 us", example: "example handler",
+            replay: "`faultline serve`, replay", lazy: "`faultline serve`, no trace",
+            cache: "page cache, private mapping"};
+
+# The other server's figure in the same round of the same scenario.
+def ratio($field; $all; $to):
+    [.[] | . as $one | ($all[] | select(.server == $to and .round == $one.round)) | $one[$field] / .[$field]]
+    | median;
+
+# Runs that other programs disturbed do not count, unless a server has no others. Then its number of runs says so.
+def was_disturbed: (.others_cpu_percent // 0) >= 20;
+def undisturbed: [group_by(.server)[] | [.[] | select(was_disturbed | not)] as $good
+    | if ($good | length) > 0 then $good[] else .[] end];
+def runs: "\(length)" + if any(.[]; was_disturbed) then " (disturbed)" else "" end;
+
+# As ratio, the other way round: how much less this server has of what is to be little.
+def less(of; $all; $than):
+    [.[] | . as $one | ($all[] | select(.server == $than and .round == $one.round)) | of / ($one | of)]
+    | median;

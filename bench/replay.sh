@@ -29,16 +29,16 @@ prepare_replay() {
     make_spread_order $pages $touched >"$work/spread.order"
     cp "$work/spread.order" "$work/laidout.order"
     for image in "${replay_images[@]}"; do
-        pack_image "$work/bulk-$image" "$image" "$work/replay-memory"
+        pack_image "$work/bulk-store" "$image" "$work/replay-memory" # the first stores the pages that all share
     done
     rm "$work/replay-memory"
     [ $with_replay = 1 ] || return 0
+    start_serve bulk "$work/bulk-store"
     for image in "${replay_images[@]}"; do
-        start_serve bulk "$work/bulk-$image"
-        record_trace bulk "$work/bulk-$image" "$image" "$replay_image_size" "$work/$image.order"
-        stop_server bulk
+        record_trace bulk "$work/bulk-store" "$image" "$replay_image_size" "$work/$image.order"
     done
-    "$faultline" optimize --store "$work/bulk-laidout" laidout >/dev/null 2>"$work/optimize.log" ||
+    stop_server bulk
+    "$faultline" optimize --store "$work/bulk-store" laidout >/dev/null 2>"$work/optimize.log" ||
         die "optimize failed: $(tail -n 3 "$work/optimize.log")"
 }
 
@@ -82,22 +82,23 @@ replay_once() {
 }
 
 # Cold: a server that has just begun, and nothing of the store in the page cache. Warm: the server has just begun. Cached: it has
-# the frames.
+# the frames. Again: and has put pages of 2 MiB together from them before.
 measure_replay_image() {
     local image=$1
     if [ "$can_be_cold" = 1 ]; then
-        cold_store "$work/bulk-$image" || die "still in the page cache: $(cat "$work/evict.log")"
-        start_serve bulk "$work/bulk-$image"
+        cold_store "$work/bulk-store" || die "still in the page cache: $(cat "$work/evict.log")"
+        start_serve bulk "$work/bulk-store"
         replay_once "$image" cold 4K
         stop_server bulk
     fi
-    cat "$work/bulk-$image"/packs/* >/dev/null
-    start_serve bulk "$work/bulk-$image"
+    cat "$work/bulk-store"/packs/* >/dev/null # into the page cache
+    start_serve bulk "$work/bulk-store"
     replay_once "$image" warm 4K
     replay_once "$image" cached 4K
     # Huge pages enough for an order that is spread over all memory would be half of it.
     if [ $have_huge_pages = 1 ] && [ "$image" = seq ]; then
         replay_once "$image" cached 2M
+        replay_once "$image" again 2M
     fi
     stop_server bulk
 }
@@ -115,7 +116,7 @@ measure_disk() {
     local pack
     command -v fio >/dev/null || { say "SKIPPED: fio is not installed"; return 0; }
     [ "$can_be_cold" = 1 ] || return 0
-    pack=$(find "$work/bulk-seq/packs" -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
+    pack=$(find "$work/bulk-store/packs" -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
     cold "$pack" || die "still in the page cache: $(cat "$work/evict.log")"
     fio --name=seq --filename="$pack" --readonly --rw=read --bs=1M --direct=1 --ioengine=libaio --iodepth=16 \
         --output-format=json >"$work/fio" 2>"$work/fio.log" || { say "SKIPPED: fio: $(tail -n 1 "$work/fio.log")"; return 0; }
@@ -143,7 +144,7 @@ measure_replay() {
     [ $have_huge_pages = 1 ] || say "SKIPPED: replay in 2 MiB pages; $replay_huge_pages huge pages cannot be reserved"
     prepare_replay
     can_be_cold=1
-    cold_store "$work/bulk-seq" || can_be_cold=0
+    cold_store "$work/bulk-store" || can_be_cold=0
     [ $can_be_cold = 1 ] || say "SKIPPED: cold replay; $(tail -n 1 "$work/evict.log")"
     for ((round = 1; round <= replay_rounds; round++)); do
         await_quiet

@@ -37,6 +37,9 @@ void fill_page(void *page, uint64_t number);
 bool same_files(const char *left, const char *right);
 // True if every page that the image gives, through its runs and frames, is the file's.
 bool image_is_file(const struct fl_image *image, const char *path);
+// fl_frame_read() by way of fl_frame_place() and fl_frame_unpack().
+int read_in_two_steps(const struct fl_image *image, struct fl_frame_id id, char *frame,
+                      size_t frame_bytes);
 // The number of files in a directory of the store; -1 if it cannot be read.
 int count_files(const char *store, const char *part);
 // The path of the only file in the directory.

@@ -6,7 +6,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
 #include "engine/frame_cache_internal.h"
 #include "engine/frame_load.h"
 #include "engine/read_ahead.h"
@@ -15,13 +14,10 @@ char fl_rcu_edge;
 
 // The list of waiters is closed with this mark once the frame is READY or FAILED.
 #define CLOSED ((struct fl_waiter *)1)
-enum { DEAD = -1, FRAMES_AT_START = 1024, FRAMES_AT_MOST = 1 << 24 };
-// What was asked for ahead may be this part of the bound, and this much, until it is used; and it
-// counts as unused no longer than this.
+enum { FRAMES_AT_START = 1024, FRAMES_AT_MOST = 1 << 24 };
+// What was asked for ahead may be this part of the bound, and this much, until it is used.
 enum { AHEAD_SHARE = 4 };
 #define AHEAD_MOST (UINT64_C(1) << 30)
-#define AHEAD_KEPT (5 * FL_NS_PER_S)
-#define AGE_EVERY (100 * FL_NS_PER_MS)
 
 // What to look for, and how to have it if it is not there.
 struct what {
@@ -74,28 +70,9 @@ static struct fl_frame *find(struct fl_cache *cache, struct fl_key key)
     return node ? caa_container_of(node, struct fl_frame, node) : NULL;
 }
 
-static uint64_t bytes_of(const struct fl_frame *frame)
-{
-    return (uint64_t)frame->pages * FL_PAGE_SIZE;
-}
-
 static bool ready(const struct fl_frame *frame)
 {
     return atomic_load_explicit(&frame->state, memory_order_acquire) == FL_FRAME_READY;
-}
-
-// It counts as asked for ahead no more.
-static void set_use(struct fl_frame *frame, enum fl_frame_use use)
-{
-    if (atomic_exchange(&frame->use, use) == FL_FRAME_AHEAD)
-        atomic_fetch_sub(&frame->cache->ahead, bytes_of(frame));
-}
-
-static void touch(struct fl_frame *frame)
-{
-    // Most often it is, and then the line stays shared.
-    if (atomic_load_explicit(&frame->use, memory_order_relaxed) != FL_FRAME_HOT)
-        set_use(frame, FL_FRAME_HOT);
 }
 
 static const struct fl_frame *lookup(struct fl_cache *cache, struct fl_key key)
@@ -103,7 +80,7 @@ static const struct fl_frame *lookup(struct fl_cache *cache, struct fl_key key)
     struct fl_frame *frame = find(cache, key);
     if (!frame || !ready(frame))
         return NULL;
-    touch(frame);
+    fl_frame_touch(frame);
     return frame;
 }
 
@@ -134,114 +111,22 @@ static void free_frame(struct fl_frame *frame)
     free(frame);
 }
 
-static void free_frame_rcu(struct rcu_head *head)
+void fl_frame_free_rcu(struct rcu_head *head)
 {
     fl_rcu_freeing();
     free_frame(caa_container_of(head, struct fl_frame, rcu));
-}
-
-// Pins: a READY frame with none may be evicted, which makes it DEAD.
-static bool pin(struct fl_frame *frame)
-{
-    int pins = atomic_load(&frame->pins);
-    while (pins != DEAD && !atomic_compare_exchange_weak(&frame->pins, &pins, pins + 1)) {
-    }
-    return pins != DEAD;
-}
-
-void fl_frame_unpin(struct fl_frame *frame)
-{
-    atomic_fetch_sub(&frame->pins, 1);
 }
 
 struct fl_frame *fl_cache_pin(struct fl_cache *cache, struct fl_frame_id id)
 {
     fl_rcu_online();
     struct fl_frame *frame = find(cache, frame_key(id));
-    if (frame && ready(frame) && pin(frame))
-        touch(frame);
+    if (frame && ready(frame) && fl_frame_pin(frame))
+        fl_frame_touch(frame);
     else
         frame = NULL;
     fl_rcu_offline();
     return frame;
-}
-
-static bool kill_unpinned(struct fl_frame *frame)
-{
-    int none = 0;
-    return atomic_compare_exchange_strong(&frame->pins, &none, DEAD);
-}
-
-// What was asked for ahead stays until it is used or has aged: there is little of it.
-static bool spared(struct fl_frame *frame)
-{
-    int use = FL_FRAME_HOT;
-    return atomic_compare_exchange_strong(&frame->use, &use, FL_FRAME_COLD) ||
-           use == FL_FRAME_AHEAD;
-}
-
-// With the lock held. Turns the hand until the frames fit, at most twice round: pinned ones stay.
-static void evict(struct fl_cache *cache)
-{
-    uint64_t turns = 2 * atomic_load(&cache->frames);
-    while (atomic_load(&cache->bytes) > cache->limit && turns-- > 0) {
-        struct fl_frame *frame = cds_list_first_entry(&cache->clock, struct fl_frame, clock);
-        cds_list_del(&frame->clock);
-        if (spared(frame) || !kill_unpinned(frame)) {
-            cds_list_add_tail(&frame->clock, &cache->clock);
-            continue;
-        }
-        cds_list_del(&frame->in_ahead);
-        cds_lfht_del(cache->table, &frame->node);
-        atomic_fetch_sub(&cache->bytes, bytes_of(frame));
-        atomic_fetch_sub(&cache->frames, 1);
-        atomic_fetch_add(&cache->evictions, 1);
-        fl_rcu_defer(&frame->rcu, free_frame_rcu);
-    }
-}
-
-// With the lock held. Frames that came ahead and were used meanwhile leave the list; those that
-// were not for long are like any other.
-static void age(struct fl_cache *cache, uint64_t now)
-{
-    while (!cds_list_empty(&cache->unused)) {
-        struct fl_frame *frame = cds_list_first_entry(&cache->unused, struct fl_frame, in_ahead);
-        if (atomic_load(&frame->use) == FL_FRAME_AHEAD) {
-            if (now - frame->came_ns < AHEAD_KEPT)
-                return;
-            int ahead = FL_FRAME_AHEAD;
-            if (atomic_compare_exchange_strong(&frame->use, &ahead, FL_FRAME_COLD))
-                atomic_fetch_sub(&cache->ahead, bytes_of(frame));
-        }
-        cds_list_del_init(&frame->in_ahead);
-    }
-}
-
-static void admit(struct fl_cache *cache, struct fl_frame *frame)
-{
-    pthread_mutex_lock(&cache->lock);
-    cds_list_add_tail(&frame->clock, &cache->clock);
-    if (atomic_load(&frame->use) == FL_FRAME_AHEAD) {
-        frame->came_ns = fl_now();
-        cds_list_add_tail(&frame->in_ahead, &cache->unused);
-        age(cache, frame->came_ns);
-    }
-    atomic_fetch_add(&cache->bytes, bytes_of(frame));
-    atomic_fetch_add(&cache->frames, 1);
-    evict(cache);
-    pthread_mutex_unlock(&cache->lock);
-}
-
-static uint64_t run_age(struct fl_io_job *job)
-{
-    struct fl_cache *cache = caa_container_of(job, struct fl_cache, age_job);
-    uint64_t now = fl_now();
-    pthread_mutex_lock(&cache->lock);
-    age(cache, now);
-    pthread_mutex_unlock(&cache->lock);
-    atomic_store(&cache->aged_ns, now);
-    atomic_store(&cache->aging, false);
-    return 0;
 }
 
 static void deliver(struct fl_frame *frame, struct fl_waiter *waiter, int error)
@@ -251,7 +136,7 @@ static void deliver(struct fl_frame *frame, struct fl_waiter *waiter, int error)
         waiter->frame = NULL;
         waiter->error = error;
         if (!error) {
-            touch(frame);
+            fl_frame_touch(frame);
             atomic_fetch_add(&frame->pins, 1);
             waiter->frame = frame;
         }
@@ -271,11 +156,11 @@ void fl_frame_finish(struct fl_frame *frame, int error)
                           memory_order_release);
     deliver(frame, atomic_exchange(&frame->waiters, CLOSED), error);
     if (error) {
-        set_use(frame, FL_FRAME_COLD);
+        fl_frame_set_use(frame, FL_FRAME_COLD);
         atomic_fetch_add(&cache->failed, 1);
-        fl_rcu_defer(&frame->rcu, free_frame_rcu);
+        fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);
     } else {
-        admit(cache, frame);
+        fl_cache_admit(cache, frame);
         fl_frame_unpin(frame);
     }
     fl_rcu_offline();
@@ -378,8 +263,8 @@ static int want(struct fl_cache *cache, struct fl_image *image, const struct wha
         begin(frame, new, wanted);
         if (leave_waiter(frame, waiter))
             return 0;
-        if (ready(frame) && pin(frame)) {
-            touch(frame);
+        if (ready(frame) && fl_frame_pin(frame)) {
+            fl_frame_touch(frame);
             *ret_frame = frame;
             return 1;
         }
@@ -440,10 +325,7 @@ static bool has_room(struct fl_cache *cache, uint64_t bytes)
 {
     if (atomic_load(&cache->ahead) + bytes <= cache->ahead_limit)
         return true;
-    // Perhaps nobody will come for what is there.
-    if (fl_now() - atomic_load(&cache->aged_ns) > AGE_EVERY &&
-        !atomic_exchange(&cache->aging, true))
-        fl_io_pool_submit(cache->pool, &cache->age_job);
+    fl_cache_age_soon(cache); // perhaps nobody will come for what is there
     return false;
 }
 
@@ -466,7 +348,7 @@ static bool ask(struct fl_cache *cache, struct fl_image *image, const struct wha
         *chain->end = new;
         chain->end = &new->next;
     } else if (atomic_load_explicit(&frame->use, memory_order_relaxed) == FL_FRAME_COLD) {
-        touch(frame); // that the hand does not take it before it is used
+        fl_frame_touch(frame); // that the hand does not take it before it is used
     }
     return true;
 }
@@ -526,11 +408,8 @@ int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool
         cache->ahead_limit = AHEAD_MOST;
     cache->retries = retries;
     cache->pool = pool;
-    cache->age_job.run = run_age;
+    fl_cache_clock_init(cache);
     fl_frame_memory_init(&cache->memory);
-    pthread_mutex_init(&cache->lock, NULL);
-    CDS_INIT_LIST_HEAD(&cache->clock);
-    CDS_INIT_LIST_HEAD(&cache->unused);
     int error = start(cache);
     if (error) {
         fl_cache_free(cache);
@@ -555,7 +434,7 @@ void fl_cache_free(struct fl_cache *cache)
     cds_list_for_each_entry_safe(frame, next, &cache->clock, clock)
     {
         cds_lfht_del(cache->table, &frame->node);
-        fl_rcu_defer(&frame->rcu, free_frame_rcu);
+        fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);
     }
     rcu_barrier();
     if (cache->table)

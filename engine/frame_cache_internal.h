@@ -3,6 +3,7 @@
 // What the files behind frame_cache.h share.
 //
 //   frame_cache.c  the table: looking up, waiting, eviction
+//   frame_clock.c  pins, use, and what is evicted
 //   frame_load.c   bringing one frame, or the parts of a page of 2 MiB
 //   read_ahead.c   what nobody waits for yet: large reads, far ahead
 //   extent.c       which frames one read brings
@@ -90,6 +91,32 @@ struct fl_cache {
     _Atomic uint64_t ahead_extents;
     _Atomic uint64_t ahead_errors; // extents, or frames in them, that had to be read one by one
 };
+
+static inline uint64_t fl_frame_bytes(const struct fl_frame *frame)
+{
+    return (uint64_t)frame->pages * FL_PAGE_SIZE;
+}
+
+// Any thread. If it was AHEAD, it counts as asked for ahead no more.
+void fl_frame_set_use(struct fl_frame *frame, enum fl_frame_use use);
+
+static inline void fl_frame_touch(struct fl_frame *frame)
+{
+    // Most often it is, and then the line stays shared.
+    if (atomic_load_explicit(&frame->use, memory_order_relaxed) != FL_FRAME_HOT)
+        fl_frame_set_use(frame, FL_FRAME_HOT);
+}
+
+// RCU reader: false if it was evicted. A READY frame with no pin may be.
+bool fl_frame_pin(struct fl_frame *frame);
+// The end of a frame that was published.
+void fl_frame_free_rcu(struct rcu_head *head);
+
+void fl_cache_clock_init(struct fl_cache *cache);
+// Pool or read-ahead thread, RCU online: a READY frame takes its place, and others go for it.
+void fl_cache_admit(struct fl_cache *cache, struct fl_frame *frame);
+// Any thread: looks, now and then, whether what was asked for ahead is still to be used.
+void fl_cache_age_soon(struct fl_cache *cache);
 
 // Pool or read-ahead thread, RCU offline: the end of a LOADING frame. Delivers to all who wait.
 void fl_frame_finish(struct fl_frame *frame, int error);

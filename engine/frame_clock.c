@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What stays in the cache and what goes: pins, use, and the clock.
+#include <urcu/compiler.h>
+
+#include "engine/clock.h"
+#include "engine/frame_cache_internal.h"
+
+// How long what came ahead counts as on its way to its use, and how often that is looked at.
+#define AHEAD_KEPT (5 * FL_NS_PER_S)
+#define AGE_EVERY (100 * FL_NS_PER_MS)
+
+enum { DEAD = -1 };
+
+void fl_frame_set_use(struct fl_frame *frame, enum fl_frame_use use)
+{
+    if (atomic_exchange(&frame->use, use) == FL_FRAME_AHEAD)
+        atomic_fetch_sub(&frame->cache->ahead, fl_frame_bytes(frame));
+}
+
+// Pins: a READY frame with none may be evicted, which makes it DEAD.
+bool fl_frame_pin(struct fl_frame *frame)
+{
+    int pins = atomic_load(&frame->pins);
+    while (pins != DEAD && !atomic_compare_exchange_weak(&frame->pins, &pins, pins + 1)) {
+    }
+    return pins != DEAD;
+}
+
+void fl_frame_unpin(struct fl_frame *frame)
+{
+    atomic_fetch_sub(&frame->pins, 1);
+}
+
+static bool kill_unpinned(struct fl_frame *frame)
+{
+    int none = 0;
+    return atomic_compare_exchange_strong(&frame->pins, &none, DEAD);
+}
+
+// What was asked for ahead stays until it is used or has aged: there is little of it.
+static bool spared(struct fl_frame *frame)
+{
+    int use = FL_FRAME_HOT;
+    return atomic_compare_exchange_strong(&frame->use, &use, FL_FRAME_COLD) ||
+           use == FL_FRAME_AHEAD;
+}
+
+// With the lock held. Turns the hand until the frames fit, at most twice round: pinned ones stay.
+static void evict(struct fl_cache *cache)
+{
+    uint64_t turns = 2 * atomic_load(&cache->frames);
+    while (atomic_load(&cache->bytes) > cache->limit && turns-- > 0) {
+        struct fl_frame *frame = cds_list_first_entry(&cache->clock, struct fl_frame, clock);
+        cds_list_del(&frame->clock);
+        if (spared(frame) || !kill_unpinned(frame)) {
+            cds_list_add_tail(&frame->clock, &cache->clock);
+            continue;
+        }
+        cds_list_del(&frame->in_ahead);
+        cds_lfht_del(cache->table, &frame->node);
+        atomic_fetch_sub(&cache->bytes, fl_frame_bytes(frame));
+        atomic_fetch_sub(&cache->frames, 1);
+        atomic_fetch_add(&cache->evictions, 1);
+        fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);
+    }
+}
+
+// With the lock held. Frames that came ahead and were used meanwhile leave the list; those that
+// were not for long are like any other.
+static void age(struct fl_cache *cache, uint64_t now)
+{
+    while (!cds_list_empty(&cache->unused)) {
+        struct fl_frame *frame = cds_list_first_entry(&cache->unused, struct fl_frame, in_ahead);
+        if (atomic_load(&frame->use) == FL_FRAME_AHEAD) {
+            if (now - frame->came_ns < AHEAD_KEPT)
+                return;
+            int ahead = FL_FRAME_AHEAD;
+            if (atomic_compare_exchange_strong(&frame->use, &ahead, FL_FRAME_COLD))
+                atomic_fetch_sub(&cache->ahead, fl_frame_bytes(frame));
+        }
+        cds_list_del_init(&frame->in_ahead);
+    }
+}
+
+void fl_cache_admit(struct fl_cache *cache, struct fl_frame *frame)
+{
+    pthread_mutex_lock(&cache->lock);
+    cds_list_add_tail(&frame->clock, &cache->clock);
+    if (atomic_load(&frame->use) == FL_FRAME_AHEAD) {
+        frame->came_ns = fl_now();
+        cds_list_add_tail(&frame->in_ahead, &cache->unused);
+        age(cache, frame->came_ns);
+    }
+    atomic_fetch_add(&cache->bytes, fl_frame_bytes(frame));
+    atomic_fetch_add(&cache->frames, 1);
+    evict(cache);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+static uint64_t run_age(struct fl_io_job *job)
+{
+    struct fl_cache *cache = caa_container_of(job, struct fl_cache, age_job);
+    uint64_t now = fl_now();
+    pthread_mutex_lock(&cache->lock);
+    age(cache, now);
+    pthread_mutex_unlock(&cache->lock);
+    atomic_store(&cache->aged_ns, now);
+    atomic_store(&cache->aging, false);
+    return 0;
+}
+
+void fl_cache_age_soon(struct fl_cache *cache)
+{
+    if (fl_now() - atomic_load(&cache->aged_ns) > AGE_EVERY &&
+        !atomic_exchange(&cache->aging, true))
+        fl_io_pool_submit(cache->pool, &cache->age_job);
+}
+
+void fl_cache_clock_init(struct fl_cache *cache)
+{
+    cache->age_job.run = run_age;
+    pthread_mutex_init(&cache->lock, NULL);
+    CDS_INIT_LIST_HEAD(&cache->clock);
+    CDS_INIT_LIST_HEAD(&cache->unused);
+}

@@ -421,15 +421,17 @@ int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool
 
 void fl_cache_stop(struct fl_cache *cache)
 {
-    if (cache->read_ahead)
+    if (!cache->stopped)
         fl_read_ahead_stop(cache->read_ahead);
-    cache->read_ahead = NULL;
+    cache->stopped = true;
 }
 
 void fl_cache_free(struct fl_cache *cache)
 {
     struct fl_frame *frame;
     struct fl_frame *next;
+    if (cache->read_ahead)
+        fl_read_ahead_free(cache->read_ahead);
     rcu_barrier(); // frames on their way out
     cds_list_for_each_entry_safe(frame, next, &cache->clock, clock)
     {

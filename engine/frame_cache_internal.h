@@ -67,6 +67,7 @@ struct fl_cache {
     struct cds_lfht *table;
     struct fl_io_pool *pool;
     struct fl_read_ahead *read_ahead;
+    bool stopped; // the read-ahead
     struct fl_frame_memory memory;
     const char *io; // how the read-ahead reads
     unsigned retries;

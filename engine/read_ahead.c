@@ -409,7 +409,7 @@ static void open_ring(struct fl_read_ahead *ahead)
                strerror(-error)); // NOLINT(concurrency-mt-unsafe)
 }
 
-static void close_all(struct fl_read_ahead *ahead)
+void fl_read_ahead_free(struct fl_read_ahead *ahead)
 {
     if (ahead->ring)
         fl_ring_close(ahead->ring);
@@ -432,7 +432,7 @@ int fl_read_ahead_start(struct fl_cache *cache, struct fl_read_ahead **ret_ahead
     open_ring(ahead);
     error = -pthread_create(&ahead->thread, NULL, ahead_main, ahead);
     if (error) {
-        close_all(ahead);
+        fl_read_ahead_free(ahead);
         return error;
     }
     *ret_ahead = ahead;
@@ -450,5 +450,4 @@ void fl_read_ahead_stop(struct fl_read_ahead *ahead)
     struct fl_mail mail = {.deliver = stop};
     fl_mailbox_post(&ahead->mailbox, &mail);
     pthread_join(ahead->thread, NULL);
-    close_all(ahead);
 }

@@ -17,6 +17,8 @@ struct fl_read_ahead;
 int fl_read_ahead_start(struct fl_cache *cache, struct fl_read_ahead **ret_ahead);
 // What is not yet being read fails with -ECANCELED; waits for the rest. Before the readers stop.
 void fl_read_ahead_stop(struct fl_read_ahead *ahead);
+// When it was stopped, and the readers too: the last of them may still be posting its mail.
+void fl_read_ahead_free(struct fl_read_ahead *ahead);
 
 // Any thread, never blocks. Loads linked by `next`; takes a reference of each.
 void fl_read_ahead_ask(struct fl_read_ahead *ahead, struct fl_load *first);

@@ -156,7 +156,7 @@ static void check_pages(const uint8_t *data, uint64_t first, uint32_t pages)
 {
     for (uint32_t i = 0; i < pages; i++) {
         uint64_t word;
-        memcpy(&word, data + (size_t)i * FL_PAGE_SIZE + 8 * (i % 512), sizeof(word));
+        memcpy(&word, data + (size_t)i * FL_PAGE_SIZE + (size_t)8 * (i % 512), sizeof(word));
         if (word != first + i + 1)
             die("a page has the bytes of another");
     }
@@ -244,7 +244,7 @@ static void slow_reads_delay_nobody_who_wants(void)
     if (want(5) || want(100) || want(FRAMES - 1)) // in the middle of reads that do not come back
         die("a frame could not be read");
     fl_cache_hurry(cache, ids[6]); // who could wait can no more
-    if (result_of(&waits, 6 * FL_FRAME_PAGES, FL_FRAME_PAGES))
+    if (result_of(&waits, UINT64_C(6) * FL_FRAME_PAGES, FL_FRAME_PAGES))
         die("a frame could not be read");
     if (!atomic_load(&shut) || stats().ahead_frames > 0)
         die("a large read came through the gate");
@@ -295,7 +295,7 @@ static void what_an_extent_does_not_bring_is_read_one_by_one(void)
     if (stats().ahead_errors == 0 || stats().failed < FRAMES - WHOLE)
         die("the damage was not seen");
     int fd = open(path, O_WRONLY | O_CLOEXEC);
-    write_pages(fd, WHOLE * FL_FRAME_PAGES, FRAMES * FL_FRAME_PAGES);
+    write_pages(fd, (uint64_t)WHOLE * FL_FRAME_PAGES, (uint64_t)FRAMES * FL_FRAME_PAGES);
     close(fd);
     if (want(FRAMES - 1) || await(WHOLE) || want_huge(1024))
         die("damage is remembered");

@@ -11,7 +11,7 @@
 // Pages of a frame of the working set (docs/benchmarks.md, "Frame sizes").
 #define FL_HOT_FRAME_PAGES 16u
 // A page that comes twice is stored once, if no more than so many others are between.
-#define FL_HOT_SHARE_PAGES (4 * FL_TRACE_WINDOW)
+#define FL_HOT_SHARE_PAGES (UINT64_C(4) * FL_TRACE_WINDOW)
 
 // A page of the trace that is not zero.
 struct fl_hot_page {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,9 +18,7 @@ int fl_trace_file_name(const char *name, char ret_file[FL_TRACE_NAME_BYTES])
 {
     if (!fl_name_valid(name))
         return -EINVAL;
-    size_t len = strlen(name);
-    memcpy(ret_file, name, len);
-    memcpy(ret_file + len, FL_TRACE_SUFFIX, sizeof(FL_TRACE_SUFFIX));
+    snprintf(ret_file, FL_TRACE_NAME_BYTES, "%.*s" FL_TRACE_SUFFIX, (int)FL_NAME_MAX, name);
     return 0;
 }
 

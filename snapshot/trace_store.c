@@ -97,7 +97,7 @@ int fl_store_trace_read(struct fl_store *store, const char *name,
 
 void fl_recording_free(struct fl_recording *recording)
 {
-    free((void *)(uintptr_t)recording->entries);
+    free((void *)recording->entries);
     *recording = (struct fl_recording){.entries = NULL};
 }
 

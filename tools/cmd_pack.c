@@ -175,7 +175,7 @@ static int pack(struct fl_store *store, struct arguments *args)
     if (r == 0)
         warn(&result);
     if (r == 0 && args->trace) {
-        cut(&trace, (struct fl_trace_entry *)(uintptr_t)trace.entries, result.pages);
+        cut(&trace, (struct fl_trace_entry *)trace.entries, result.pages);
         status = lay_out(store, args, &trace, &layout);
     }
     fl_recording_free(&trace);

@@ -147,8 +147,9 @@ static void draw_time_axis(const struct picture *picture)
 {
     bool seconds = picture->span_ms >= 5000;
     double step = nice_step(picture->span_ms);
-    for (double ms = 0; ms <= picture->span_ms; ms += step) {
+    for (unsigned i = 0; i * step <= picture->span_ms; i++) {
         char label[32];
+        double ms = i * step;
         double x = LEFT + ms / picture->span_ms * PLOT_WIDTH;
         snprintf(label, sizeof(label), "%g", seconds ? ms / 1000 : ms);
         line(picture->out, x, TOP, x, TOP + PLOT_HEIGHT + 6);
@@ -164,8 +165,9 @@ static void draw_memory_axis(const struct picture *picture)
     double step = nice_step_pages(span);
     // The unit of the step, so that labels are whole numbers.
     double unit = step >= 1 << 18 ? 1 << 18 : step >= 1 << 8 ? 1 << 8 : 0.25;
-    for (double page = 0; page <= span; page += step) {
+    for (unsigned i = 0; i * step <= span; i++) {
         char label[32];
+        double page = i * step;
         double y = TOP + PLOT_HEIGHT - page / span * PLOT_HEIGHT;
         snprintf(label, sizeof(label), "%g", page / unit);
         line(picture->out, LEFT - 6, y, LEFT + PLOT_WIDTH, y);
@@ -212,7 +214,8 @@ static void draw_legend(const struct picture *picture)
     char what[64];
     draw_seen(picture, &y);
     text(picture->out, LEGEND, y += 40, "start", "share touched of the");
-    snprintf(what, sizeof(what), "cell's %.0f pages", picture->row_pages);
+    snprintf(what, sizeof(what), "cell's %.*f pages", picture->row_pages < 10 ? 1 : 0,
+             picture->row_pages);
     text(picture->out, LEGEND, y += 18, "start", what);
     for (int density = DENSITIES - 1; density >= 0; density--)
         swatch(picture->out, y += 22, colours[COLOURS - 1], opacities[density],

@@ -6,63 +6,6 @@
 
 #include "snapshot/io.h"
 
-// A page's place in the image and in the order of replay.
-struct place {
-    uint64_t entry;
-    uint64_t index;
-};
-
-static int compare_places(const void *left, const void *right)
-{
-    const struct place *a = left;
-    const struct place *b = right;
-    if (a->entry != b->entry)
-        return a->entry < b->entry ? -1 : 1;
-    return a->index < b->index ? -1 : a->index > b->index;
-}
-
-static struct place *sorted_places(const struct fl_layout *layout)
-{
-    struct place *places = malloc((layout->count ? layout->count : 1) * sizeof(*places));
-    if (!places)
-        return NULL;
-    for (uint64_t i = 0; i < layout->count; i++)
-        places[i] = (struct place){layout->pages[i].entry, i};
-    if (layout->count > 1)
-        qsort(places, layout->count, sizeof(*places), compare_places);
-    return places;
-}
-
-// The index of the first page of each page's place, in `number` for now.
-static int find_firsts(struct fl_layout *layout)
-{
-    FL_AUTO_FREE struct place *places = sorted_places(layout);
-    if (!places)
-        return -ENOMEM;
-    uint64_t first = 0;
-    for (uint64_t i = 0; i < layout->count; i++) {
-        if (i == 0 || places[i].entry != places[i - 1].entry)
-            first = places[i].index;
-        layout->pages[places[i].index].number = first;
-    }
-    return 0;
-}
-
-// Pages that share a place in the image share one here, unless it is so far back that who replays
-// may have let go of it.
-static int number_pages(struct fl_layout *layout)
-{
-    FL_AUTO_FREE uint64_t *last = malloc((layout->count ? layout->count : 1) * sizeof(*last));
-    int r = last ? find_firsts(layout) : -ENOMEM;
-    for (uint64_t i = 0; r == 0 && i < layout->count; i++) {
-        uint64_t first = layout->pages[i].number;
-        if (first == i || layout->numbers - last[first] > FL_HOT_SHARE_PAGES)
-            last[first] = layout->numbers++;
-        layout->pages[i].number = last[first];
-    }
-    return r;
-}
-
 int fl_layout_make(const struct fl_image *image, const struct fl_trace *trace,
                    struct fl_layout *ret_layout)
 {
@@ -78,12 +21,8 @@ int fl_layout_make(const struct fl_image *image, const struct fl_trace *trace,
             layout.pages[layout.count++] =
                 (struct fl_hot_page){.page = entries[i].page, .entry = entry};
     }
-    int r = number_pages(&layout);
-    if (r < 0)
-        fl_layout_free(&layout);
-    else
-        *ret_layout = layout;
-    return r;
+    *ret_layout = layout;
+    return 0;
 }
 
 void fl_layout_free(struct fl_layout *layout)
@@ -94,14 +33,14 @@ void fl_layout_free(struct fl_layout *layout)
 
 static bool frames_are(const struct fl_layout *layout, const struct fl_pack *pack)
 {
-    uint64_t left = layout->numbers;
+    uint64_t left = layout->count;
     for (uint32_t frame = 0; left > 0; frame++) {
         uint64_t pages = left < FL_HOT_FRAME_PAGES ? left : FL_HOT_FRAME_PAGES;
         if (fl_pack_frame_pages(pack, frame) != pages)
             return false;
         left -= pages;
     }
-    return fl_pack_pages(pack) == layout->numbers;
+    return fl_pack_pages(pack) == layout->count;
 }
 
 bool fl_layout_is(const struct fl_layout *layout, const struct fl_image *image)
@@ -110,9 +49,7 @@ bool fl_layout_is(const struct fl_layout *layout, const struct fl_image *image)
         return true;
     uint32_t pack = fl_entry_pack(layout->pages[0].entry);
     for (uint64_t i = 0; i < layout->count; i++) {
-        uint64_t number = layout->pages[i].number;
-        if (layout->pages[i].entry != fl_entry(pack, (uint32_t)(number / FL_HOT_FRAME_PAGES),
-                                               (uint32_t)(number % FL_HOT_FRAME_PAGES)))
+        if (layout->pages[i].entry != fl_layout_entry(pack, i))
             return false;
     }
     return frames_are(layout, image->packs[pack]);

@@ -10,21 +10,26 @@
 
 // Pages of a frame of the working set (docs/benchmarks.md, "Frame sizes").
 #define FL_HOT_FRAME_PAGES 16u
-// A page that comes twice is stored once, if no more than so many others are between.
-#define FL_HOT_SHARE_PAGES (UINT64_C(4) * FL_TRACE_WINDOW)
 
 // A page of the trace that is not zero.
 struct fl_hot_page {
     uint64_t page;
-    uint64_t entry;  // in the image's map
-    uint64_t number; // in the new pack: frame number / FL_HOT_FRAME_PAGES, slot what is left over
+    uint64_t entry; // in the image's map
 };
 
+// Each page has a slot of its own, also where the image has several in one place: sharing would
+// break runs of pages that can be installed at once, and ask for frames that replay has left
+// behind.
 struct fl_layout {
-    struct fl_hot_page *pages; // in the order of replay
+    struct fl_hot_page *pages; // in the order of replay; slot `i` of the new pack is for number i
     uint64_t count;
-    uint64_t numbers; // at most count: pages that the image has in one place share one here, too
 };
+
+// The entry of number `i`, with the new pack at this index of the image's pack table.
+static inline uint64_t fl_layout_entry(uint32_t pack, uint64_t i)
+{
+    return fl_entry(pack, (uint32_t)(i / FL_HOT_FRAME_PAGES), (uint32_t)(i % FL_HOT_FRAME_PAGES));
+}
 
 // -ENOMEM. Release with fl_layout_free. A trace of zero pages alone makes an empty one.
 int fl_layout_make(const struct fl_image *image, const struct fl_trace *trace,

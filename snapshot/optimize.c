@@ -42,68 +42,71 @@ static int step(struct job *job, uint64_t pages)
 {
     job->done += pages;
     return fl_progress_call(&job->options->progress, job->done * FL_PAGE_SIZE,
-                            2 * job->layout.numbers * FL_PAGE_SIZE);
+                            2 * job->layout.count * FL_PAGE_SIZE);
 }
 
-static int compare_hot(const void *left, const void *right)
+// A page to be gathered: where it is, and its number in the new pack.
+struct source {
+    uint64_t entry;
+    uint64_t number;
+};
+
+static int compare_sources(const void *left, const void *right)
 {
-    const struct fl_hot_page *a = left;
-    const struct fl_hot_page *b = right;
-    if (a->entry != b->entry)
-        return a->entry < b->entry ? -1 : 1;
-    return a->number < b->number ? -1 : a->number > b->number;
+    const struct source *a = left;
+    const struct source *b = right;
+    return a->entry < b->entry ? -1 : a->entry > b->entry;
 }
 
 // One page of the frame that is in job->pages. Checked against its identity: what is published
 // under the content id of before has the content of before.
-static int gather_page(struct job *job, const struct fl_hot_page *hot,
+static int gather_page(struct job *job, const struct source *source,
                        const struct fl_identity *expected)
 {
-    const uint8_t *page = job->pages + (size_t)fl_entry_slot(hot->entry) * FL_PAGE_SIZE;
-    struct fl_identity *identity = &job->identities[hot->number];
+    const uint8_t *page = job->pages + (size_t)fl_entry_slot(source->entry) * FL_PAGE_SIZE;
+    struct fl_identity *identity = &job->identities[source->number];
     int r = fl_hash_page(job->hasher, page, identity);
     if (r == 0 && memcmp(identity, expected, sizeof(*identity)) != 0)
         r = -EBADMSG;
-    return r < 0 ? r
-                 : fl_pwrite_full(job->scratch_fd, page, FL_PAGE_SIZE, hot->number * FL_PAGE_SIZE);
+    return r < 0
+               ? r
+               : fl_pwrite_full(job->scratch_fd, page, FL_PAGE_SIZE, source->number * FL_PAGE_SIZE);
 }
 
-// The pages from `hot` on that are in one frame; sets how many there are.
-static int gather_frame(struct job *job, const struct fl_hot_page *hot, uint64_t left,
+// The pages from `sources` on that are in one frame; sets how many there are.
+static int gather_frame(struct job *job, const struct source *sources, uint64_t left,
                         uint64_t *ret_count)
 {
     struct fl_identity expected[FL_FRAME_PAGES_MAX];
-    uint64_t place = fl_entry_place(hot->entry);
+    uint64_t place = fl_entry_place(sources->entry);
     const struct fl_pack *pack = job->image->packs[fl_entry_pack(place)];
     uint32_t frame = fl_entry_frame(place);
     int r = fl_pack_read_frame(pack, frame, job->pages);
     if (r == 0)
         r = fl_pack_read_identities(pack, frame, 0, fl_pack_frame_pages(pack, frame), expected);
     uint64_t count = 0;
-    uint64_t numbers = 0;
-    for (; r == 0 && count < left && fl_entry_place(hot[count].entry) == place; count++) {
-        if (count > 0 && hot[count].number == hot[count - 1].number)
-            continue;
-        r = gather_page(job, &hot[count], &expected[fl_entry_slot(hot[count].entry)]);
-        numbers++;
+    while (r == 0 && count < left && fl_entry_place(sources[count].entry) == place) {
+        r = gather_page(job, &sources[count], &expected[fl_entry_slot(sources[count].entry)]);
+        count++;
     }
     *ret_count = count;
-    return r < 0 ? r : step(job, numbers);
+    return r < 0 ? r : step(job, count);
 }
 
 static int gather(struct job *job)
 {
     uint64_t count = job->layout.count;
-    FL_AUTO_FREE struct fl_hot_page *hot = malloc(count * sizeof(*hot));
-    job->identities = malloc(job->layout.numbers * sizeof(*job->identities));
-    if (!hot || !job->identities)
+    FL_AUTO_FREE struct source *sources = malloc(count * sizeof(*sources));
+    job->identities = malloc(count * sizeof(*job->identities));
+    if (!sources || !job->identities)
         return -ENOMEM;
-    memcpy(hot, job->layout.pages, count * sizeof(*hot));
-    qsort(hot, count, sizeof(*hot), compare_hot);
+    for (uint64_t i = 0; i < count; i++)
+        sources[i] = (struct source){job->layout.pages[i].entry, i};
+    qsort(sources, count, sizeof(*sources), compare_sources);
     int r = 0;
     for (uint64_t i = 0; r == 0 && i < count;) {
         uint64_t pages = 0;
-        r = gather_frame(job, &hot[i], count - i, &pages);
+        r = gather_frame(job, &sources[i], count - i, &pages);
         i += pages;
     }
     return r;
@@ -113,8 +116,8 @@ static int write_frames(struct job *job)
 {
     uint8_t out[FL_HOT_FRAME_PAGES * FL_PAGE_SIZE];
     int r = 0;
-    for (uint64_t first = 0; r == 0 && first < job->layout.numbers; first += FL_HOT_FRAME_PAGES) {
-        uint64_t left = job->layout.numbers - first;
+    for (uint64_t first = 0; r == 0 && first < job->layout.count; first += FL_HOT_FRAME_PAGES) {
+        uint64_t left = job->layout.count - first;
         uint32_t pages = left < FL_HOT_FRAME_PAGES ? (uint32_t)left : FL_HOT_FRAME_PAGES;
         struct fl_disk_frame frame;
         r = fl_pread_full(job->scratch_fd, job->pages, (size_t)pages * FL_PAGE_SIZE,
@@ -131,7 +134,7 @@ static int write_frames(struct job *job)
 
 static int build_pack(struct job *job)
 {
-    if ((job->layout.numbers + FL_HOT_FRAME_PAGES - 1) / FL_HOT_FRAME_PAGES > UINT32_MAX)
+    if ((job->layout.count + FL_HOT_FRAME_PAGES - 1) / FL_HOT_FRAME_PAGES > UINT32_MAX)
         return -EOVERFLOW;
     int r = fl_hasher_new(&job->hasher);
     if (r == 0)
@@ -184,11 +187,8 @@ static int plan_image(struct job *job, struct plan *plan)
     int r = renumber_packs(job, plan);
     if (r < 0)
         return r;
-    for (uint64_t i = 0; i < job->layout.count; i++) {
-        const struct fl_hot_page *hot = &job->layout.pages[i];
-        plan->map[hot->page] = fl_entry(plan->packs, (uint32_t)(hot->number / FL_HOT_FRAME_PAGES),
-                                        (uint32_t)(hot->number % FL_HOT_FRAME_PAGES));
-    }
+    for (uint64_t i = 0; i < job->layout.count; i++)
+        plan->map[job->layout.pages[i].page] = fl_layout_entry(plan->packs, i);
     plan->pack_ids[plan->packs++] = fl_pack_writer_id(job->pack);
     return 0;
 }

@@ -187,7 +187,7 @@ static int verified_bad(const char *const *names, size_t count)
     cr_assert_eq(fl_store_verify(store, &options, &result, NULL), 0);
     fl_store_close(store);
     cr_assert_eq(result.traces, 1);
-    cr_assert_eq(result.bad, found);
+    cr_assert_eq(result.bad, (uint64_t)found);
     return found;
 }
 

@@ -10,6 +10,7 @@
 #include "engine/install.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/template.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 
@@ -143,6 +144,14 @@ struct walk {
     uint32_t slot;
 };
 
+// How many of the pages from this one on are in the VM's template: it sees them without us.
+static uint64_t shared(const struct fl_vm *vm, uint64_t page, uint64_t pages)
+{
+    if (!vm->template)
+        return 0;
+    return fl_template_there(vm->template, fl_layout_image_page(&vm->state->layout, page), pages);
+}
+
 // The part of the run from `done` on that lies in one region: looks for what is missing in it.
 static bool find_in_run(const struct fl_vm *vm, const struct fl_plan_run *run, struct walk *walk)
 {
@@ -159,7 +168,9 @@ static bool find_in_run(const struct fl_vm *vm, const struct fl_plan_run *run, s
         return false;
     walk->pages = fl_bits_next_set(vm->removed, vm->installed, walk->page, end) - walk->page;
     walk->slot = run->slot + walk->done;
-    return true;
+    uint64_t seen = shared(vm, walk->page, walk->pages);
+    walk->done += (uint32_t)seen;
+    return seen == 0;
 }
 
 static bool find_missing(const struct fl_vm *vm, struct walk *walk)

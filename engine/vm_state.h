@@ -56,7 +56,7 @@ struct fl_vm_state {
     char image[FL_IMAGE_NAME_BYTES]; // empty: no image, every fault is poisoned
     uint64_t image_record;           // the keeper's record of the image; 0: none
     uint64_t connection;             // ... of the handshake that it comes from; 0: none
-    uint64_t flags;                  // FL_VM_STATE_*
+    _Atomic uint64_t flags;          // FL_VM_STATE_*
     struct fl_layout layout;
     struct fl_vm_counters counters;
     struct uffd_msg inbox[FL_INBOX];

@@ -18,6 +18,7 @@
 
 #include <jansson.h>
 
+#include "tests/support/traces.h"
 #include "tests/support/world.h"
 #include "tools/client.h"
 
@@ -233,6 +234,44 @@ static void start(struct client *client)
 {
     client_start(client, guest_main, NULL);
     cr_assert(client_says(client, 'o'));
+}
+
+// --- ahead of touches ---
+
+static bool is_replayed(void *arg)
+{
+    return world_vm_replay_is(world, *(long long *)arg, "done");
+}
+
+// The working set goes into the template once; a clone after that needs nothing of it, and reads
+// nothing for it.
+Test(template, gets_the_working_set_ahead_once)
+{
+    struct client first;
+    struct client second;
+    long long vm = 2;
+    uint32_t *order = random_order(PAGES, 3);
+    prepare(DISTINCT, NULL);
+    record_one(world, (struct touches){NULL, PAGE, 1, order, PAGES / 2});
+    make_template();
+    start(&first);
+    cr_assert(wait_until(is_replayed, &vm));
+    cr_assert_eq(world_vm_status(world, vm, "replay", "pages"), PAGES / 2);
+    cr_assert_eq(of_template(0, "filled"), BYTES / 2);
+    vm = 3;
+    start(&second);
+    cr_assert(wait_until(is_replayed, &vm));
+    cr_assert_eq(world_vm_status(world, vm, "replay", "pages"), 0);
+    client_tell(&first, 't');
+    cr_assert(client_says(&first, 'o'));
+    client_tell(&second, 't');
+    cr_assert(client_says(&second, 'o'));
+    client_tell(&first, 'e');
+    client_tell(&second, 'e');
+    cr_assert_eq(client_wait(&first), 0);
+    cr_assert_eq(client_wait(&second), 0);
+    free(order);
+    world_stop(world);
 }
 
 static bool obeys(struct client *client, const char *orders)

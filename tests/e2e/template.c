@@ -121,7 +121,8 @@ static void kill_engine(void)
 
 // --- a client that does what it is told ---
 
-// 't' touches all and checks it, 'h' the first half; 'w' writes to every third page; 'c' checks
+// 't' touches all and checks it, 'm' with many threads, after which next to nothing is its own; 'h'
+// touches the first half; 'w' writes to every third page; 'c' checks
 // that those are its own and the rest the image's; 'r' gives everything back; 'd' checks again that
 // all is the image's; 'k' that what it was given cannot be written; 'z' reads page 3 through a
 // mapping that nobody watches; 'e' ends.
@@ -176,12 +177,38 @@ static void read_unwatched(const struct guest *guest)
     CHECK(memory[3 * PAGE] == 0, "a hole that nobody watches is zeros");
 }
 
+// What it has of its own of the mapping, in KiB.
+static unsigned long own_memory(const struct guest *guest)
+{
+    char line[256];
+    char start[32];
+    unsigned long kib = 0;
+    bool here = false;
+    snprintf(start, sizeof(start), "%lx-", (unsigned long)(uintptr_t)guest->vmm.region[0].base);
+    FILE *file = fopen("/proc/self/smaps", "re");
+    CHECK(file, "smaps");
+    while (fgets(line, sizeof(line), file)) {
+        if (strchr(line, '-') && strstr(line, "/memfd:"))
+            here = strncmp(line, start, strlen(start)) == 0;
+        if (here && sscanf(line, "Anonymous: %lu", &kib) == 1)
+            break;
+    }
+    fclose(file);
+    return kib;
+}
+
 static bool obey(struct guest *guest, char order)
 {
     uint32_t pages = guest->vmm.pages;
     switch (order) {
     case 't':
         vmm_touch_all(&guest->vmm, 2, VMM_RANDOM, true);
+        break;
+    case 'm':
+        vmm_touch_all(&guest->vmm, 8, VMM_UP, false);
+        CHECK(own_memory(guest) <= BYTES / 1024 / 64, "%lu KiB of its own", own_memory(guest));
+        memset(vmm_page(&guest->vmm, 0), 1, BYTES / 32);
+        CHECK(own_memory(guest) >= BYTES / 1024 / 32, "%lu KiB of its own", own_memory(guest));
         break;
     case 'h':
         check_from(guest, 0, pages / 2);
@@ -313,6 +340,22 @@ Test(template, the_second_takes_no_fault)
     cr_assert_eq(of_template(0, "clones"), 2);
     end(&first);
     end(&second);
+    world_stop(world);
+}
+
+// Of many messages for one page, some come when it is there already.
+Test(template, what_nobody_writes_is_nobodys_own)
+{
+    struct client clients[3];
+    begin(DISTINCT, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        start(&clients[i]);
+        client_tell(&clients[i], 'm');
+    }
+    for (unsigned i = 0; i < 3; i++)
+        cr_assert(client_says(&clients[i], 'o'));
+    for (unsigned i = 0; i < 3; i++)
+        end(&clients[i]);
     world_stop(world);
 }
 

@@ -546,6 +546,11 @@ static const char *why(const struct fl_template *template)
     return fl_frame_strerror(template->error);
 }
 
+static json_int_t bytes(uint64_t pages)
+{
+    return (json_int_t)(pages * FL_PAGE_SIZE);
+}
+
 static json_t *describe(const struct fl_template *template)
 {
     char path[PATH_MAX] = "";
@@ -553,10 +558,9 @@ static json_t *describe(const struct fl_template *template)
     json_t *object = json_pack(
         "{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "image", state->image, "state",
         state_name(template), "pinned", (state->flags & FL_TEMPLATE_PINNED) != 0, "bytes",
-        (json_int_t)(state->pages << FL_PAGE_SHIFT), "filled",
-        (json_int_t)(state->filled << FL_PAGE_SHIFT), "clones", (json_int_t) template->clones,
-        "clones_total", (json_int_t) template->clones_all, "repaired_pages",
-        (json_int_t)state->repaired, "private_pages", (json_int_t)state->refused);
+        bytes(state->pages), "filled", bytes(state->filled), "clones",
+        (json_int_t) template->clones, "clones_total", (json_int_t) template->clones_all,
+        "repaired_pages", (json_int_t)state->repaired, "private_pages", (json_int_t)state->refused);
     if (!object)
         return NULL;
     if ((state->flags & FL_TEMPLATE_PINNED) && path_of(template, ".template", path))
@@ -591,8 +595,8 @@ struct json_t *fl_templates_json(const struct fl_templates *templates)
         if (!order->cancelled)
             json_array_append_new(list, describe_order(order));
     }
-    return json_pack("{s:I, s:I, s:o}", "bytes", (json_int_t)(templates->used << FL_PAGE_SHIFT),
-                     "limit", (json_int_t)(templates->limit << FL_PAGE_SHIFT), "list", list);
+    return json_pack("{s:I, s:I, s:o}", "bytes", bytes(templates->used), "limit",
+                     bytes(templates->limit), "list", list);
 }
 
 struct fl_templates_stats fl_templates_stats(const struct fl_templates *templates)

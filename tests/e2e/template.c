@@ -27,6 +27,8 @@ enum { BYTES = 8 << 20, PAGES = BYTES / PAGE, CROWD = 12, KILLS = 8 };
 TestSuite(template, .init = need_userfaultfd, .fini = world_close, .timeout = 180);
 
 static struct world *world;
+// Nothing comes that nobody has touched.
+static const char *const by_touch[] = {"--prefetch", "0", NULL};
 static char template_socket[2 * TEST_PATH];
 static char template_path[2 * TEST_PATH];
 
@@ -328,7 +330,7 @@ Test(template, the_second_takes_no_fault)
 {
     struct client first;
     struct client second;
-    begin(MIXED, NULL);
+    begin(MIXED, by_touch);
     start(&first);
     cr_assert(obeys(&first, "t"));
     long long before = faults();
@@ -588,6 +590,37 @@ Test(template, without_room_pages_are_private)
     world_stop(world);
 }
 
+// --- replay ---
+
+static bool half_is_filled(void *arg)
+{
+    (void)arg;
+    return of_template(0, "filled") >= BYTES / 2;
+}
+
+// The working set comes once for the host, before anybody touches it.
+Test(template, a_trace_is_replayed_into_it)
+{
+    struct client clients[2];
+    uint32_t *order = random_order(PAGES, 11);
+    world = world_make(DISTINCT, BYTES);
+    serve(by_touch);
+    record_one(world, (struct touches){NULL, PAGE, 1, order, PAGES / 2});
+    make_template();
+    long long before = faults();
+    start(&clients[0]);
+    cr_assert(wait_until(half_is_filled, NULL));
+    cr_assert_eq(faults(), before);
+    start(&clients[1]);
+    cr_assert(obeys(&clients[0], "t"));
+    cr_assert(obeys(&clients[1], "twcrd"));
+    cr_assert_leq(faults(), before + PAGES / 2 + PAGES / 8);
+    for (unsigned i = 0; i < 2; i++)
+        end(&clients[i]);
+    free(order);
+    world_stop(world);
+}
+
 // --- its life ---
 
 Test(template, removed_it_lives_as_long_as_its_clones)
@@ -683,7 +716,7 @@ Test(template, outlives_engines_and_keepers)
 {
     struct client first;
     struct client second;
-    begin(MIXED, NULL);
+    begin(MIXED, by_touch);
     start(&first);
     cr_assert(obeys(&first, "h"));
     kill_engine();
@@ -691,7 +724,7 @@ Test(template, outlives_engines_and_keepers)
     cr_assert(obeys(&second, "h"));
     cr_assert_eq(faults(), 0, "a successor counts anew");
     server_kill_keeper(&world->server);
-    cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
+    cr_assert(server_serve(&world->server, &world->temp, world->store, by_touch));
     kill_engine();
     cr_assert(obeys(&second, "t"));
     long long before = faults();

@@ -894,6 +894,7 @@ Test(template, its_clones_are_let_go_whole)
     start(&first);
     cr_assert(obeys(&first, "hw"));
     start(&second);
+    cr_assert(server_wait_log(&world->server, "event=attach vm=2 ", 1)); // else it is refused
     cr_assert_eq(server_stop(&world->server), 0);
     cr_assert(obeys(&first, "c"));
     cr_assert(obeys(&second, "t"));

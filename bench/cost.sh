@@ -87,11 +87,11 @@ count_calls() {
 }
 
 # Sets `total`: the instructions, from its first to its last, of a server that had its frames read and then served TOUCH pages of
-# each VM. valgrind does not know epoll_pwait2.
+# each VM.
 callgrind_total() {
     local server=$1 vms=$2 threads=$3 touch=$4
     rm -f "$work/callgrind"
-    start_cost_server "$server" "$server" env LD_PRELOAD="$build/bench/old_epoll.so" \
+    start_cost_server "$server" "$server" env LD_PRELOAD="$build/bench/old_kernel.so" \
         valgrind --quiet --tool=callgrind --callgrind-out-file="$work/callgrind"
     load_cost "$server" "$vms" "$threads" "$touch"
     stop_server "$server"

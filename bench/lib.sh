@@ -60,11 +60,20 @@ server_ready() {
     grep -q 'event=ready' "$work/$1.log"
 }
 
+# One that does not end when it is told to is killed: it must not outlive us.
 stop_server() {
     local pid=${server_pid[$1]}
     unset "server_pid[$1]"
     kill -TERM "$pid" 2>/dev/null || true
+    if ! within 60 has_ended "$pid"; then
+        say "$1 did not end when it was told to"
+        kill -KILL "$pid" 2>/dev/null || true
+    fi
     wait "$pid" 2>/dev/null || true
+}
+
+has_ended() {
+    ! kill -0 "$1" 2>/dev/null
 }
 
 # server_pids NAME: the server and the processes it has started, one a line.

@@ -182,6 +182,8 @@ bool fl_parks_run_due(struct fl_worker *worker)
 {
     bool any = false;
     CDS_LIST_HEAD(list);
+    if (cds_list_empty(&worker->retry))
+        return false;
     cds_list_splice(&worker->retry, &list);
     CDS_INIT_LIST_HEAD(&worker->retry);
     // In turn, and a bounded number a round: a VM that makes thousands of them must not hold up the

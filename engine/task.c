@@ -113,6 +113,12 @@ bool fl_task_goes_on(struct fl_worker *worker, struct fl_task *task, enum fl_ins
     return false;
 }
 
+void fl_task_run(struct fl_worker *worker, struct fl_task *task)
+{
+    if (fl_task_runs(task) && task->vm->phase != FL_VM_GONE)
+        task->slice(worker, task->vm);
+}
+
 bool fl_tasks_run(struct fl_worker *worker)
 {
     struct fl_task *task;

@@ -50,6 +50,8 @@ void fl_task_pause(struct fl_worker *worker, struct fl_task *task);
 // For want of memory.
 void fl_task_pause_long(struct fl_worker *worker, struct fl_task *task);
 
+// One slice of this one, if it can go on now.
+void fl_task_run(struct fl_worker *worker, struct fl_task *task);
 // One slice for one of the worker's VMs; true if something was done.
 bool fl_tasks_run(struct fl_worker *worker);
 // When the first that pauses goes on; FL_NEVER if none does.

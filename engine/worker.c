@@ -224,7 +224,9 @@ static bool poll_events(struct fl_worker *worker, const struct timespec *timeout
     return any;
 }
 
-// One batch of each hot VM: a storm in one costs the others a batch.
+// One batch of each hot VM: a storm in one costs the others a batch. A VM whose working set is on
+// its way gets a slice of it with its faults, as the pages that it touches next are most likely
+// there: where all CPU time goes into faults, replay would else never come to its turn.
 static bool read_hot(struct fl_worker *worker)
 {
     bool any = false;
@@ -238,6 +240,8 @@ static bool read_hot(struct fl_worker *worker)
         if (fl_inbox_turn(worker, vm)) {
             vm->last_active_ns = worker->now;
             any = true;
+            if (vm->replay.plan && vm->page_shift == FL_PAGE_SHIFT)
+                fl_task_run(worker, &vm->replay.task);
         } else if (worker->now - vm->last_active_ns > spin_ns) {
             cool_down(vm);
         }

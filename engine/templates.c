@@ -3,13 +3,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <jansson.h>
 #include <urcu/compiler.h>
 
 #include "engine/closer.h"
@@ -22,32 +20,7 @@
 #include "engine/point.h"
 #include "engine/server.h"
 #include "engine/template.h"
-
-enum { REASON_BYTES = 160 };
-
-struct fl_templates {
-    struct fl_server *server;
-    uint64_t limit;        // pages
-    _Atomic uint64_t used; // pages
-    _Atomic bool ending;
-    struct cds_list_head list;
-    struct cds_list_head orders;
-};
-
-// Somebody asked for a template, and its image is being opened, or could not be.
-struct order {
-    struct cds_list_head link;
-    struct fl_templates *templates;
-    char image[FL_NAME_MAX + 1];
-    bool complete;
-    bool opening;
-    bool cancelled;
-    char reason[REASON_BYTES]; // why it failed
-    struct fl_image *opened;
-    int error;
-    struct fl_io_job job;
-    struct fl_mail mail;
-};
+#include "engine/templates_internal.h"
 
 // --- memory ---
 
@@ -78,52 +51,6 @@ bool fl_templates_ending(const struct fl_templates *templates)
 struct fl_engine *fl_templates_engine(const struct fl_templates *templates)
 {
     return templates->server->engine;
-}
-
-// --- the path for those who map the file themselves ---
-
-static bool path_of(const struct fl_template *template, const char *suffix, char path[PATH_MAX])
-{
-    return snprintf(path, PATH_MAX, "%s/%s%s", template->table->server->options->sockets,
-                    template->state->image, suffix) < PATH_MAX;
-}
-
-static void link_target(const struct fl_template *template, char target[64])
-{
-    snprintf(target, 64, "/proc/%d/fd/%d", (int)getpid(), template->memory);
-}
-
-// In one step, as somebody may just be opening it: a predecessor's gives way to ours.
-static void make_link(struct fl_template *template)
-{
-    char path[PATH_MAX];
-    char new[PATH_MAX];
-    char target[64];
-    if (!fl_template_sealed(template) || !(template->state->flags & FL_TEMPLATE_PINNED) ||
-        !path_of(template, ".mem", path) || !path_of(template, ".mem.new", new))
-        return;
-    link_target(template, target);
-    unlink(new);
-    template->linked = symlink(target, new) == 0 && rename(new, path) == 0;
-    if (template->linked)
-        return;
-    template->error = -errno;
-    fl_log(FL_LOG_ERROR, "event=template_failed image=%s path=%s reason=\"%s\"",
-           template->state->image, path, strerror(-template->error));
-}
-
-static void remove_link(struct fl_template *template)
-{
-    char path[PATH_MAX];
-    char target[64];
-    char there[64];
-    if (!template->linked || !path_of(template, ".mem", path))
-        return;
-    link_target(template, target);
-    ssize_t length = readlink(path, there, sizeof(there) - 1);
-    if (length == (ssize_t)strlen(target) && memcmp(there, target, (size_t)length) == 0)
-        unlink(path);
-    template->linked = false;
 }
 
 // --- the end of one ---
@@ -184,11 +111,11 @@ static void unpin(struct fl_template *template)
     char path[PATH_MAX];
     struct fl_server *server = template->table->server;
     struct fl_listener *listener = NULL;
-    if (path_of(template, ".template", path))
+    if (fl_template_path(template, ".template", path))
         listener = fl_listener_find(server, path);
     if (listener && listener->purpose == FL_PURPOSE_TEMPLATE)
         fl_listener_remove(listener);
-    remove_link(template);
+    fl_template_unlink(template);
     atomic_fetch_and(&template->state->flags, ~(uint64_t)FL_TEMPLATE_PINNED);
     fl_template_unhold(template);
 }
@@ -214,7 +141,7 @@ static void passed(void *control, struct fl_mail *mail)
     if (filled && fl_template_sealed(template)) {
         fl_log(FL_LOG_INFO, "event=template_complete image=%s pages=%" PRIu64,
                template->state->image, template->state->pages);
-        make_link(template);
+        fl_template_link(template);
     }
     fl_template_hold(template); // whoever waits may be the last to need it
     fl_connections_template_ready(server, template, filled ? 0 : template->pass_error);
@@ -280,9 +207,9 @@ struct fl_template *fl_templates_of_record(struct fl_templates *templates, uint6
     return NULL;
 }
 
-static struct order *find_order(struct fl_templates *templates, const char *image)
+static struct fl_template_order *find_order(struct fl_templates *templates, const char *image)
 {
-    struct order *order;
+    struct fl_template_order *order;
     cds_list_for_each_entry(order, &templates->orders, link)
     {
         if (strcmp(order->image, image) == 0 && !order->cancelled)
@@ -291,7 +218,7 @@ static struct order *find_order(struct fl_templates *templates, const char *imag
     return NULL;
 }
 
-static void free_order(struct order *order)
+static void free_order(struct fl_template_order *order)
 {
     cds_list_del(&order->link);
     free(order);
@@ -301,7 +228,7 @@ static int listen_for(struct fl_template *template, const char **ret_reason)
 {
     char path[PATH_MAX];
     struct fl_server *server = template->table->server;
-    if (!path_of(template, ".template", path)) {
+    if (!fl_template_path(template, ".template", path)) {
         *ret_reason = "its path is too long";
         return -ENAMETOOLONG;
     }
@@ -344,14 +271,14 @@ static void make_way(struct fl_templates *templates, const char *image)
         unpin(template);
 }
 
-static void fail(struct order *order, const char *reason)
+static void fail(struct fl_template_order *order, const char *reason)
 {
     snprintf(order->reason, sizeof(order->reason), "%s", reason);
     fl_log(FL_LOG_ERROR, "event=template_failed image=%s reason=\"%s\"", order->image, reason);
 }
 
 // An unpinned one of the same image may still be there, for its clones.
-static void fulfil(struct order *order)
+static void fulfil(struct fl_template_order *order)
 {
     struct fl_templates *templates = order->templates;
     struct fl_engine *engine = fl_templates_engine(templates);
@@ -375,7 +302,7 @@ static void fulfil(struct order *order)
             unpin(template);
             return;
         }
-        make_link(template);
+        fl_template_link(template);
     }
     if (order->complete)
         want_complete(template);
@@ -385,7 +312,7 @@ static void fulfil(struct order *order)
 static void opened(void *control, struct fl_mail *mail)
 {
     (void)control;
-    struct order *order = caa_container_of(mail, struct order, mail);
+    struct fl_template_order *order = caa_container_of(mail, struct fl_template_order, mail);
     struct fl_server *server = order->templates->server;
     order->opening = false;
     if (order->error && !order->cancelled) {
@@ -402,7 +329,7 @@ static void opened(void *control, struct fl_mail *mail)
 
 static uint64_t open_image(struct fl_io_job *job)
 {
-    struct order *order = caa_container_of(job, struct order, job);
+    struct fl_template_order *order = caa_container_of(job, struct fl_template_order, job);
     struct fl_engine *engine = fl_templates_engine(order->templates);
     order->error = fl_images_get(engine->images, order->image, &order->opened);
     order->mail.deliver = opened;
@@ -412,7 +339,7 @@ static uint64_t open_image(struct fl_io_job *job)
 
 int fl_templates_ask(struct fl_templates *templates, const char *image, bool complete)
 {
-    struct order *order = find_order(templates, image);
+    struct fl_template_order *order = find_order(templates, image);
     if (order && order->opening) {
         order->complete = order->complete || complete;
         return 0;
@@ -434,7 +361,7 @@ int fl_templates_ask(struct fl_templates *templates, const char *image, bool com
 
 bool fl_templates_unpin(struct fl_templates *templates, const char *image)
 {
-    struct order *order = find_order(templates, image);
+    struct fl_template_order *order = find_order(templates, image);
     struct fl_template *template = fl_templates_find(templates, image);
     bool found = order || template;
     if (order && order->opening)
@@ -515,7 +442,7 @@ void fl_templates_settle(struct fl_templates *templates, uint64_t id)
 void fl_templates_serve(struct fl_templates *templates)
 {
     struct fl_template *template;
-    cds_list_for_each_entry(template, &templates->list, link) make_link(template);
+    cds_list_for_each_entry(template, &templates->list, link) fl_template_link(template);
 }
 
 void fl_templates_keep_all(struct fl_templates *templates)
@@ -525,96 +452,6 @@ void fl_templates_keep_all(struct fl_templates *templates)
         return;
     cds_list_for_each_entry(template, &templates->list, link) fl_kept_put_template(
         fl_templates_engine(templates)->kept, template->id, template->memory, template->state_fd);
-}
-
-// --- what there is ---
-
-static const char *state_name(const struct fl_template *template)
-{
-    bool wanted = (template->state->flags & FL_TEMPLATE_COMPLETE) != 0;
-    if (wanted && template->error)
-        return "failed";
-    if (fl_template_sealed(template))
-        return "complete";
-    return wanted ? "filling" : "open";
-}
-
-static const char *why(const struct fl_template *template)
-{
-    if (template->error == -ENOSPC)
-        return "the bound on the memory of templates is reached";
-    return fl_frame_strerror(template->error);
-}
-
-static json_int_t bytes(uint64_t pages)
-{
-    return (json_int_t)(pages * FL_PAGE_SIZE);
-}
-
-static json_t *describe(const struct fl_template *template)
-{
-    char path[PATH_MAX] = "";
-    const struct fl_template_state *state = template->state;
-    json_t *object = json_pack(
-        "{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "image", state->image, "state",
-        state_name(template), "pinned", (state->flags & FL_TEMPLATE_PINNED) != 0, "bytes",
-        bytes(state->pages), "filled", bytes(state->filled), "clones",
-        (json_int_t) template->clones, "clones_total", (json_int_t) template->clones_all,
-        "repaired_pages", (json_int_t)state->repaired, "private_pages", (json_int_t)state->refused);
-    if (!object)
-        return NULL;
-    if ((state->flags & FL_TEMPLATE_PINNED) && path_of(template, ".template", path))
-        json_object_set_new(object, "socket", json_string(path));
-    if (template->linked && path_of(template, ".mem", path))
-        json_object_set_new(object, "path", json_string(path));
-    if (template->error)
-        json_object_set_new(object, "error", json_string(why(template)));
-    return object;
-}
-
-static json_t *describe_order(const struct order *order)
-{
-    json_t *object = json_pack("{s:s, s:s}", "image", order->image, "state",
-                               order->opening ? "opening" : "failed");
-    if (object && !order->opening)
-        json_object_set_new(object, "error", json_string(order->reason));
-    return object;
-}
-
-struct json_t *fl_templates_json(const struct fl_templates *templates)
-{
-    const struct fl_template *template;
-    const struct order *order;
-    json_t *list = json_array();
-    if (!templates)
-        return json_pack("{s:i, s:i, s:o}", "bytes", 0, "limit", 0, "list", list);
-    cds_list_for_each_entry(template, &templates->list, link)
-        json_array_append_new(list, describe(template));
-    cds_list_for_each_entry(order, &templates->orders, link)
-    {
-        if (!order->cancelled)
-            json_array_append_new(list, describe_order(order));
-    }
-    return json_pack("{s:I, s:I, s:o}", "bytes", bytes(templates->used), "limit",
-                     bytes(templates->limit), "list", list);
-}
-
-struct fl_templates_stats fl_templates_stats(const struct fl_templates *templates)
-{
-    struct fl_templates_stats stats = {0};
-    const struct fl_template *template;
-    if (!templates)
-        return stats;
-    stats.bytes = templates->used << FL_PAGE_SHIFT;
-    stats.limit = templates->limit << FL_PAGE_SHIFT;
-    cds_list_for_each_entry(template, &templates->list, link)
-    {
-        stats.templates++;
-        stats.clones += template->clones;
-        stats.repaired += template->state->repaired;
-        stats.refused += template->state->refused;
-    }
-    return stats;
 }
 
 // --- all of them ---
@@ -647,13 +484,13 @@ void fl_templates_free(struct fl_templates *templates)
 {
     struct fl_template *template;
     struct fl_template *next;
-    struct order *order;
-    struct order *following;
+    struct fl_template_order *order;
+    struct fl_template_order *following;
     if (!templates)
         return;
     cds_list_for_each_entry_safe(template, next, &templates->list, link)
     {
-        remove_link(template);
+        fl_template_unlink(template);
         fl_image_unref(template->image);
         fl_template_free(template);
     }

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the parts of templates.h share: the table (templates.c), the path of one (template_link.c),
+// what is said of them (templates_json.c). Control thread, but for the atomics.
+#ifndef FAULTLINE_ENGINE_TEMPLATES_INTERNAL_H
+#define FAULTLINE_ENGINE_TEMPLATES_INTERNAL_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <urcu/list.h>
+
+#include "engine/io_pool.h"
+#include "engine/mailbox.h"
+#include "snapshot/read.h"
+
+struct fl_server;
+struct fl_template;
+
+enum { FL_TEMPLATE_REASON_BYTES = 160 };
+
+struct fl_templates {
+    struct fl_server *server;
+    uint64_t limit;        // pages
+    _Atomic uint64_t used; // pages
+    _Atomic bool ending;
+    struct cds_list_head list;
+    struct cds_list_head orders;
+};
+
+// Somebody asked for a template, and its image is being opened, or could not be.
+struct fl_template_order {
+    struct cds_list_head link;
+    struct fl_templates *templates;
+    char image[FL_NAME_MAX + 1];
+    bool complete;
+    bool opening;
+    bool cancelled;
+    char reason[FL_TEMPLATE_REASON_BYTES]; // why it failed
+    struct fl_image *opened;
+    int error;
+    struct fl_io_job job;
+    struct fl_mail mail;
+};
+
+// Where something of its image is, beside the images' sockets; false if that is too long.
+bool fl_template_path(const struct fl_template *template, const char *suffix, char path[PATH_MAX]);
+// The path for those who map the file themselves: leads to us from now on, or not any more.
+void fl_template_link(struct fl_template *template);
+void fl_template_unlink(struct fl_template *template);
+
+#endif

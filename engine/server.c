@@ -448,6 +448,7 @@ static void end(struct run *run)
         fl_templates_stop(templates);
         fl_engine_stop(server->engine);
         fl_templates_free(templates);
+        free(server->pulse);
         fl_images_free(images);
         fl_kept_stop(kept);
     }

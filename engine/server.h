@@ -18,6 +18,7 @@ struct fl_control;
 struct fl_image;
 struct fl_images;
 struct fl_keeper_socket;
+struct fl_pulse;
 struct fl_reader;
 
 struct fl_server_options {
@@ -63,6 +64,7 @@ struct fl_server {
     uint64_t accept_again_ns;      // out of descriptors: when to accept again; 0: accepting
     struct cds_list_head incoming; // of adopt.c
     struct fl_keeper_socket *keeper_socket;
+    struct fl_pulse *pulse; // of pulse.c; may be on its way through the workers until these end
     int inherited[FL_SOCKET_INOTIFY + 1]; // enum fl_kept_socket, a predecessor's at first; -1: none
     uint64_t mode;                        // FL_MODE_*, a predecessor's
     bool serving;                         // false: a standby, that owns nothing

@@ -96,7 +96,8 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
         return fl_control_send_json(client, MHD_HTTP_OK, describe(there));
     if (there)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "somebody else has ordered recordings of this image");
+                                     "somebody else has ordered recordings of this image: wait for "
+                                     "them, or 'faultline record --cancel IMAGE'");
     name(wanted);
     const struct fl_order *order = fl_recordings_add(recordings, wanted);
     if (!order)

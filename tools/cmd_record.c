@@ -32,11 +32,14 @@ static const char help[] =
     "(default 30s)\n"
     "  --share PERCENT  at most so much of the image of each of them (default 50)\n"
     "  --replace        put the new recordings in the place of the image's trace\n"
-    "  --timeout SECONDS  stop waiting for VMs: what is complete is kept, exit status 1\n"
+    "  --timeout SECONDS\n"
+    "                   stop waiting for VMs: what is complete is kept, exit status 1\n"
     "  --cancel         take back an order that was left behind, and record nothing\n"
     "  --json           print the result as JSON (docs/json.md)\n"
     "  --control PATH   the server's control socket (default $FAULTLINE_CONTROL, then\n"
-    "                   " DEFAULT_CONTROL ")\n" STORE_HELP "  -h, --help\n";
+    "                   " DEFAULT_CONTROL ")\n"
+    "  --store DIR      the store ($FAULTLINE_STORE, else /var/lib/faultline)\n"
+    "  -h, --help\n";
 
 struct record {
     struct recorder recorder;

@@ -97,6 +97,9 @@ struct fl_progress progress_begin(struct progress *progress, const char *what, b
     struct sigaction action = {.sa_handler = interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    struct sigaction hangup;
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) // nohup
+        sigaction(SIGHUP, &action, NULL);
     *progress = (struct progress){
         .what = what,
         .bytes = bytes,

@@ -221,8 +221,11 @@ Test(record, is_interrupted_and_keeps_what_is_complete)
     pid_t pid = record_start(world, NULL);
     kill(pid, SIGINT);
     finish(pid, 1, "no VM of image image was recorded");
+    pid = record_start(world, NULL); // the first order is gone
+    kill(pid, SIGHUP);               // its terminal went away
+    finish(pid, 1, "no VM of image image was recorded");
     cr_assert_not(trace_read(world, &trace));
-    pid = record_start(world, two); // the first order is gone
+    pid = record_start(world, two);
     start(&client, &touches);
     end(&client);
     cr_assert(server_wait_log(&world->server, "event=recorded vm=1", 1));

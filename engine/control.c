@@ -47,7 +47,7 @@ static enum MHD_Result post_drain(struct fl_server *server, struct MHD_Connectio
     } else {
         fl_server_drain(server, populate != 0);
         result = fl_control_send(client, MHD_HTTP_OK, "application/json",
-                                 fl_status_json(server->engine));
+                                 fl_status_json(server->engine, server->refusing));
     }
     json_decref(body);
     return result;
@@ -57,7 +57,8 @@ static enum MHD_Result get_status(struct fl_server *server, struct MHD_Connectio
                                   const struct fl_request *request)
 {
     (void)request;
-    return fl_control_send(client, MHD_HTTP_OK, "application/json", fl_status_json(server->engine));
+    return fl_control_send(client, MHD_HTTP_OK, "application/json",
+                           fl_status_json(server->engine, server->refusing));
 }
 
 static enum MHD_Result get_metrics(struct fl_server *server, struct MHD_Connection *client,
@@ -101,7 +102,7 @@ static enum MHD_Result post_upgrade(struct fl_server *server, struct MHD_Connect
                                           error == -ENOTCONN ? "the engine has no keeper"
                                                              : "the path of the engine is too long")
                   : fl_control_send(client, MHD_HTTP_ACCEPTED, "application/json",
-                                    fl_status_json(server->engine));
+                                    fl_status_json(server->engine, server->refusing));
     }
     json_decref(body);
     return result;

@@ -5,9 +5,11 @@
 #ifndef FAULTLINE_ENGINE_STATUS_H
 #define FAULTLINE_ENGINE_STATUS_H
 
+#include <stdbool.h>
+
 struct fl_engine;
 
-char *fl_status_json(struct fl_engine *engine);
+char *fl_status_json(struct fl_engine *engine, bool draining);
 char *fl_status_prometheus(struct fl_engine *engine);
 
 #endif

@@ -187,7 +187,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     return status;
 }
 
-char *fl_status_json(struct fl_engine *engine)
+char *fl_status_json(struct fl_engine *engine, bool draining)
 {
     struct fl_stats *stats = malloc(sizeof(*stats));
     if (!stats)
@@ -195,6 +195,8 @@ char *fl_status_json(struct fl_engine *engine)
     fl_stats_collect(engine, stats);
     json_t *status = build(engine, stats);
     free(stats);
+    if (status)
+        json_object_set_new(status, "draining", json_boolean(draining));
     char *text = status ? json_dumps(status, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(status);
     return text;

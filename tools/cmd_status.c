@@ -65,6 +65,51 @@ static void print_totals(const json_t *status)
            cli_format_bytes((uint64_t)number(memory, "resident"), resident, sizeof(resident)));
 }
 
+static void print_keeper(const json_t *keeper)
+{
+    if (!json_is_object(keeper))
+        printf("keeper    NONE: nobody replaces this engine when it dies\n");
+    else
+        printf("keeper    pid %lld, standby engine %lld, %lld engine death%s\n",
+               (long long)number(keeper, "pid"), (long long)number(keeper, "standby_pid"),
+               (long long)number(keeper, "deaths"), cli_s((uint64_t)number(keeper, "deaths")));
+}
+
+static void print_replay(const json_t *replay)
+{
+    bool scarce = json_is_true(json_object_get(replay, "scarce")) ||
+                  json_is_true(json_object_get(replay, "huge_scarce"));
+    if (!json_is_true(json_object_get(replay, "on"))) {
+        printf("replay    off\n");
+        return;
+    }
+    printf("replay    %lld running, %lld done, %lld pages, %lld late%s\n",
+           (long long)number(replay, "running"), (long long)number(replay, "done"),
+           (long long)number(replay, "pages"), (long long)number(replay, "late"),
+           scarce ? ", PAUSED: memory is scarce" : "");
+}
+
+// What there is only if somebody asked for it.
+static void print_asked_for(const json_t *status)
+{
+    char used[32];
+    char limit[32];
+    const json_t *recordings = json_object_get(status, "recordings");
+    const json_t *templates = json_object_get(status, "templates");
+    size_t count = json_array_size(json_object_get(templates, "list"));
+    if (number(recordings, "orders") > 0)
+        printf("record    %lld order%s, %lld VMs now, %lld pages\n",
+               (long long)number(recordings, "orders"),
+               cli_s((uint64_t)number(recordings, "orders")), (long long)number(recordings, "vms"),
+               (long long)number(recordings, "pages"));
+    if (count > 0)
+        printf("templates %zu, %s of %s\n", count,
+               cli_format_bytes((uint64_t)number(templates, "bytes"), used, sizeof(used)),
+               cli_format_bytes((uint64_t)number(templates, "limit"), limit, sizeof(limit)));
+    if (json_is_true(json_object_get(status, "draining")))
+        printf("DRAINING  it takes no new VM\n");
+}
+
 static void print_vms(const json_t *vms)
 {
     size_t i;
@@ -111,6 +156,9 @@ int cmd_status(int argc, char **argv)
         putchar('\n');
     } else {
         print_totals(status);
+        print_keeper(json_object_get(status, "keeper"));
+        print_replay(json_object_get(status, "replay"));
+        print_asked_for(status);
         print_vms(json_object_get(status, "vm_list"));
     }
     json_decref(status);

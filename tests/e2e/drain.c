@@ -69,6 +69,10 @@ Test(drain, waits_for_the_vms_and_takes_no_new_one)
         "image",  "--socket",  temp_path(&world->temp, "late.sock"),    NULL};
     cr_expect_eq(faultline_run(output, sizeof(output), listen), 1);
     cr_expect_not_null(strstr(output, "takes no new VM"), "%s", output);
+    char status[4096];
+    const char *ask[] = {"status", "--control", temp_path(&world->temp, "control.sock"), NULL};
+    cr_expect_eq(faultline_run(status, sizeof(status), ask), 0);
+    cr_expect_not_null(strstr(status, "DRAINING"), "%s", status);
 
     client_tell(&client, 'g'); // served to its end all the same
     cr_assert_eq(client_wait(&client), 0);

@@ -471,7 +471,9 @@ Test(control, status_is_complete)
     args[3] = NULL;
     cr_assert_eq(faultline_run(output, sizeof(output), args), 0);
     cr_assert(strstr(output, "VMs       1 now, 1 ever, 0 handshakes refused") &&
-                  strstr(output, "serving") && strstr(output, "latency   p50"),
+                  strstr(output, "serving") && strstr(output, "latency   p50") &&
+                  strstr(output, "keeper    ") && strstr(output, "replay    0 running") &&
+                  !strstr(output, "DRAINING"),
               "%s", output);
     cr_assert_eq(good_end(&good), 0);
     world_stop(world);

@@ -19,7 +19,9 @@ static const char help[] =
     "is, how many\n"
     "faults wait on it, unread or read and not resolved, and for how long. It reads /proc only, so "
     "it works when\n"
-    "nothing else does. Run it as root. Exit status 0: nobody waits too long; 1: somebody does.\n"
+    "nothing else does. Run it as root. Exit status 0: nobody waits too long; 1: somebody does, or "
+    "not all processes\n"
+    "could be read.\n"
     "\n"
     "  --all              show those that are well, too\n"
     "  --json             as JSON, all of them\n"
@@ -97,8 +99,10 @@ static void print_text(const struct fl_diagnosis *found, int64_t patience, bool 
     if (!found->complete)
         printf("not all processes could be read: run it as root\n");
     printf("%s: %zu userfaultfds, %zu tasks waiting, %zu of them kernel workers\n",
-           found->healthy ? "healthy" : "NOT HEALTHY", found->cases, found->tasks,
-           found->kernel_tasks);
+           !found->healthy   ? "NOT HEALTHY"
+           : found->complete ? "healthy"
+                             : "NOT KNOWN",
+           found->cases, found->tasks, found->kernel_tasks);
 }
 
 // --- JSON ---
@@ -175,7 +179,7 @@ int cmd_doctor(int argc, char **argv)
         print_json(&found);
     else
         print_text(&found, (int64_t)patience, all);
-    int status = found.healthy ? EXIT_DONE : EXIT_FAILED;
+    int status = found.healthy && found.complete ? EXIT_DONE : EXIT_FAILED;
     fl_diagnosis_free(&found);
     return status;
 }

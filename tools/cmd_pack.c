@@ -51,6 +51,8 @@ static int parse(int argc, char **argv, struct arguments *args)
                          "--name: '%s' cannot name an image: 1 to %u of A-Z a-z 0-9 . _ - and not "
                          "starting with '.' or '-'",
                          args->options.name, FL_NAME_MAX);
+    if (args->trace && !fl_name_valid(args->trace))
+        return cli_usage("pack", "--trace: '%s' cannot name an image", args->trace);
     if (argc - optind != 1)
         return cli_usage("pack", "exactly one memory file is needed");
     args->options.path = argv[optind];

@@ -130,7 +130,8 @@ static void print_text(const char *name, const struct trace_report *report)
            cli_format_bytes(report->pages * FL_PAGE_SIZE, bytes, sizeof(bytes)),
            100.0 * (double)report->pages / (double)report->image_pages);
     printf("  zero         %12" PRIu64 "\n", report->zero_pages);
-    printf("  seen in all  %12" PRIu64 "  recordings; %" PRIu64 " in more than half of them\n",
+    printf("  in all       %12" PRIu64 "  were seen in every recording, %" PRIu64
+           " in more than half of them\n",
            report->seen_in_all, report->seen_in_most);
     printf("touched        %12" PRIu32 "  to %" PRIu32 " ms after attach, half of them by %" PRIu32
            " ms\n",

@@ -163,11 +163,28 @@ static int open_window(struct fl_template *template)
                               : fl_uffd_register(template->uffd, template->window, bytes);
 }
 
-static void close_window(struct fl_template *template)
+static void *window_of(const struct fl_template *template)
+{
+    return (void *)(uintptr_t) template->window; // NOLINT(performance-no-int-to-ptr)
+}
+
+// Its addresses stay ours as long as anybody may be about to fill a page there: the kernel takes a
+// copy for any memory that is watched, through whatever descriptor, and another template's window
+// in this place would get our bytes.
+static int close_window(struct fl_template *template)
 {
     size_t bytes = (size_t) template->state->pages << FL_PAGE_SHIFT;
+    if (!template->open)
+        return 0;
+    void *nothing = mmap(window_of(template), bytes, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return nothing == MAP_FAILED ? -errno : 0;
+}
+
+static void free_window(struct fl_template *template)
+{
     if (template->open)
-        munmap((void *)(uintptr_t) template->window, bytes); // NOLINT(performance-no-int-to-ptr)
+        munmap(window_of(template), (size_t) template->state->pages << FL_PAGE_SHIFT);
     template->open = false;
 }
 
@@ -272,7 +289,7 @@ int fl_template_open(struct fl_templates *table, uint64_t id, int memory, int st
 void fl_template_free(struct fl_template *template)
 {
     if (template->state) {
-        close_window(template);
+        free_window(template);
         fl_template_state_unmap(template->state);
     }
     if (template->uffd >= 0)
@@ -291,7 +308,9 @@ void fl_template_free(struct fl_template *template)
 // is no such memory (-ENOENT), and looks again.
 int fl_template_seal(struct fl_template *template)
 {
-    close_window(template);
+    int error = close_window(template);
+    if (error)
+        return error;
     if (fcntl(template->memory, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) != 0)
         return -errno;
     FL_POINT("template_sealed");

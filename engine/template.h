@@ -42,7 +42,7 @@ struct fl_template {
     int state_fd;
     int uffd;        // by which it is filled; -1: it was sealed when we got it
     uint64_t window; // where it is mapped for that, or was
-    bool open;       // it is: of whoever seals or frees it
+    bool open;       // its addresses are ours, until it is freed
     struct fl_template_state *state;
     _Atomic uint64_t *filled;
 

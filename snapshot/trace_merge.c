@@ -178,6 +178,18 @@ static int merge_locked(struct merge *merge, const struct fl_recording *recordin
     return r < 0 ? r : publish(merge, traces_fd);
 }
 
+// While the lock was waited for the image may have been replaced, and a trace of the new one been
+// published: ours would take its place.
+static int check_image(struct merge *merge)
+{
+    const struct fl_disk_image_header before = merge->image;
+    int r = read_image(merge, before.name);
+    if (r == 0 &&
+        memcmp(&before.content_id, &merge->image.content_id, sizeof(before.content_id)) != 0)
+        r = -ESTALE;
+    return r;
+}
+
 static int lock_and_merge(struct merge *merge, const struct fl_recording *recordings,
                           unsigned count, bool replace)
 {
@@ -187,6 +199,8 @@ static int lock_and_merge(struct merge *merge, const struct fl_recording *record
         r = fl_trace_dir_open(merge->store->reader->dir_fd, true, &traces_fd);
     if (r == 0 && flock(traces_fd, LOCK_EX) < 0)
         r = -errno;
+    if (r == 0)
+        r = check_image(merge);
     return r < 0 ? r : merge_locked(merge, recordings, count, replace, traces_fd);
 }
 

@@ -68,17 +68,9 @@ int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *
 {
     struct fl_disk_image_header header;
     uint64_t file_bytes;
-    int r = fl_file_size(fd, &file_bytes);
-    if (r < 0)
-        return r == -EINVAL ? -EBADMSG : r;
-    r = fl_pread_full(fd, &header, sizeof(header), 0);
+    int r = fl_read_header(fd, fl_magic_image, &header, sizeof(header), &file_bytes);
     if (r < 0)
         return r;
-    if (memcmp(header.magic, fl_magic_image, sizeof(header.magic)) != 0 ||
-        header.checksum != fl_checksum(&header, offsetof(struct fl_disk_image_header, checksum)))
-        return -EBADMSG;
-    if (header.version != FL_FORMAT_VERSION)
-        return -EPROTONOSUPPORT;
     if (!header_valid(&header, name, file_bytes))
         return -EBADMSG;
     *ret_header = header;

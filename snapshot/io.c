@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
+
+#include "snapshot/format.h"
 
 void fl_cleanup_close(int *fd)
 {
@@ -91,4 +94,24 @@ void fl_unmap(void *memory, size_t bytes)
 uint64_t fl_checksum(const void *bytes, size_t len)
 {
     return XXH3_64bits(bytes, len);
+}
+
+int fl_read_header(int fd, const uint8_t *magic, void *ret_header, size_t size,
+                   uint64_t *ret_file_bytes)
+{
+    uint32_t version;
+    uint64_t checksum;
+    const uint8_t *bytes = ret_header;
+    int r = fl_file_size(fd, ret_file_bytes);
+    if (r < 0)
+        return r == -EINVAL ? -EBADMSG : r;
+    r = fl_pread_full(fd, ret_header, size, 0);
+    if (r < 0)
+        return r;
+    memcpy(&version, bytes + FL_MAGIC_BYTES, sizeof(version));
+    memcpy(&checksum, bytes + size - sizeof(checksum), sizeof(checksum));
+    if (memcmp(bytes, magic, FL_MAGIC_BYTES) != 0 ||
+        checksum != fl_checksum(bytes, size - sizeof(checksum)))
+        return -EBADMSG;
+    return version == FL_FORMAT_VERSION ? 0 : -EPROTONOSUPPORT;
 }

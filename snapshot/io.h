@@ -27,4 +27,10 @@ void fl_unmap(void *memory, size_t bytes);
 
 uint64_t fl_checksum(const void *bytes, size_t len); // XXH3-64
 
+// Reads the header of a file of the store, whose first bytes are its magic and then the version,
+// and whose last are the checksum of those before. *ret_file_bytes is the file's size. -EBADMSG,
+// -EPROTONOSUPPORT (another version), errors of reading; the fields between are not looked at.
+int fl_read_header(int fd, const uint8_t *magic, void *ret_header, size_t size,
+                   uint64_t *ret_file_bytes);
+
 #endif

@@ -69,17 +69,9 @@ static int read_header(int fd, const char *name, struct fl_disk_trace_header *re
 {
     struct fl_disk_trace_header header;
     uint64_t file_bytes;
-    int r = fl_file_size(fd, &file_bytes);
-    if (r < 0)
-        return r == -EINVAL ? -EBADMSG : r;
-    r = fl_pread_full(fd, &header, sizeof(header), 0);
+    int r = fl_read_header(fd, fl_magic_trace, &header, sizeof(header), &file_bytes);
     if (r < 0)
         return r;
-    if (memcmp(header.magic, fl_magic_trace, sizeof(header.magic)) != 0 ||
-        header.checksum != fl_checksum(&header, offsetof(struct fl_disk_trace_header, checksum)))
-        return -EBADMSG;
-    if (header.version != FL_FORMAT_VERSION)
-        return -EPROTONOSUPPORT;
     if (!header_valid(&header, name, file_bytes))
         return -EBADMSG;
     *ret_header = header;

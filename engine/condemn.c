@@ -39,13 +39,13 @@ static int add_watch(struct condemned *all, int uffd)
 static int zero(int uffd, uint64_t to, uint64_t bytes)
 {
     uint64_t done = 0;
-    int error = fl_uffd_zero(uffd, to, bytes, &done);
+    int error = fl_uffd_zero(uffd, to, bytes, true, &done);
     if (error != -EINVAL || bytes == page_sizes[0])
         return error;
     void *zeros = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (zeros == MAP_FAILED)
         return -errno;
-    error = fl_uffd_copy(uffd, to, zeros, bytes, &done);
+    error = fl_uffd_copy(uffd, to, zeros, bytes, true, &done);
     munmap(zeros, bytes);
     return error;
 }

@@ -118,7 +118,7 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
         return;
     }
     if (run.zero) {
-        enum fl_install result = fl_install_zero(vm, fill->next, run.pages, &pages);
+        enum fl_install result = fl_install_zero(vm, fill->next, run.pages, FL_WAKE, &pages);
         advance(worker, vm, result, pages);
         return;
     }
@@ -129,7 +129,7 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
         return;
     }
     const uint8_t *from = fl_frame_data(frame) + ((size_t)run.slot << FL_PAGE_SHIFT);
-    enum fl_install result = fl_install_copy(vm, fill->next, from, run.pages, &pages);
+    enum fl_install result = fl_install_copy(vm, fill->next, from, run.pages, FL_WAKE, &pages);
     advance(worker, vm, result, pages);
 }
 

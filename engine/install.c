@@ -64,6 +64,11 @@ static void count_zeroed(struct fl_vm *vm, uint64_t units)
     fl_counter_add(&vm->owner->stats.zeroed_units, units);
 }
 
+void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count)
+{
+    fl_uffd_wake(vm->uffd, fl_layout_address(&vm->state->layout, page), count << vm->page_shift);
+}
+
 // --- into the template ---
 
 // The page is in the file: the VM's retry finds it.
@@ -71,7 +76,7 @@ static void let_see(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     fl_bits_set(vm->installed, page, count);
     FL_POINT("template_unwoken");
-    fl_uffd_wake(vm->uffd, fl_layout_address(&vm->state->layout, page), count << vm->page_shift);
+    fl_install_wake(vm, page, count);
 }
 
 // Whoever asks again for what is there for all has not mapped it as he said, and gets a page of his
@@ -116,7 +121,7 @@ static uint64_t share_zero(struct fl_vm *vm, uint64_t page, uint64_t count)
 // --- into the VM ---
 
 enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count,
-                                uint64_t *ret_pages)
+                                enum fl_wake wake, uint64_t *ret_pages)
 {
     *ret_pages = share(vm, page, from, count);
     if (*ret_pages > 0) {
@@ -125,24 +130,25 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
     }
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
-    int error = fl_uffd_copy(vm->uffd, to, from, count << vm->page_shift, &done);
+    bool now = wake == FL_WAKE;
+    int error = fl_uffd_copy(vm->uffd, to, from, count << vm->page_shift, now, &done);
     // A range that spans mappings is refused as a whole, though its pages may be registered.
     if (error == -ENOENT && count > 1 && done == 0)
-        error = fl_uffd_copy(vm->uffd, to, from, fl_vm_page_bytes(vm), &done);
+        error = fl_uffd_copy(vm->uffd, to, from, fl_vm_page_bytes(vm), now, &done);
     FL_POINT("copied");
     count_copied(vm, done >> FL_PAGE_SHIFT);
     return judge(vm, error, page, done >> vm->page_shift, ret_pages);
 }
 
 // hugetlb has no ZEROPAGE: one page of zeros is copied.
-static int zero(struct fl_vm *vm, uint64_t to, uint64_t count, uint64_t *ret_done)
+static int zero(struct fl_vm *vm, uint64_t to, uint64_t count, bool wake, uint64_t *ret_done)
 {
     if (vm->page_shift == FL_PAGE_SHIFT)
-        return fl_uffd_zero(vm->uffd, to, count << vm->page_shift, ret_done);
-    return fl_uffd_copy(vm->uffd, to, vm->owner->zeros, fl_vm_page_bytes(vm), ret_done);
+        return fl_uffd_zero(vm->uffd, to, count << vm->page_shift, wake, ret_done);
+    return fl_uffd_copy(vm->uffd, to, vm->owner->zeros, fl_vm_page_bytes(vm), wake, ret_done);
 }
 
-enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
+enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_wake wake,
                                 uint64_t *ret_pages)
 {
     *ret_pages = share_zero(vm, page, count);
@@ -152,9 +158,9 @@ enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
     }
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
-    int error = zero(vm, to, count, &done);
+    int error = zero(vm, to, count, wake == FL_WAKE, &done);
     if (error == -ENOENT && count > 1 && done == 0)
-        error = zero(vm, to, 1, &done);
+        error = zero(vm, to, 1, wake == FL_WAKE, &done);
     count_zeroed(vm, done >> FL_PAGE_SHIFT);
     return judge(vm, error, page, done >> vm->page_shift, ret_pages);
 }

@@ -10,20 +10,27 @@
 struct fl_vm;
 
 enum fl_install {
-    FL_INSTALL_DONE,   // *ret_pages pages, from the first on, are there and their waiters awake
+    FL_INSTALL_DONE,   // *ret_pages pages, from the first on, are there
     FL_INSTALL_AGAIN,  // a REMOVE is in flight: read events, then try again for as long as it takes
     FL_INSTALL_SHORT,  // no memory, or no huge page, now: try again for a while
     FL_INSTALL_GONE,   // the address space is gone
     FL_INSTALL_FAILED, // the kernel will never take it
 };
 
+// Who waits for the pages that came.
+enum fl_wake {
+    FL_WAKE,       // is awake
+    FL_WAKE_LATER, // may sleep until the caller has fl_install_wake() wake him
+};
+
 // Into the template that the VM maps, if it maps one and there is room; into the VM alone if not.
 // `count` pages of the VM's size, all within one region. DONE may come with fewer pages than asked
 // for: go on behind them.
 enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count,
+                                enum fl_wake wake, uint64_t *ret_pages);
+enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_wake wake,
                                 uint64_t *ret_pages);
-enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
-                                uint64_t *ret_pages);
+void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count);
 // Of a VM that maps a template: how many of the pages, from the first on, others have filled
 // already; whoever waits for them here is woken.
 uint64_t fl_install_shared(struct fl_vm *vm, uint64_t page, uint64_t count);

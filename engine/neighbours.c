@@ -7,6 +7,8 @@
 #include "engine/vm.h"
 #include "engine/worker.h"
 
+enum { PLANNED_MOST = 64 };
+
 // The frame of the page at which a sweep goes on, so that it is there when it is asked for.
 static void read_next(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
 {
@@ -19,16 +21,31 @@ static void read_next(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
         fl_cache_ahead(worker->cache, vm->image, &run.id, 1);
 }
 
+// Of a VM in replay: what the trace has behind the page will be wanted as well, and need not come
+// page by page.
+static uint32_t planned(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
+{
+    uint64_t first = fl_layout_image_page(&vm->state->layout, page);
+    uint32_t pages = fl_plan_row(vm->replay.plan, first, PLANNED_MOST);
+    pages = pages > asked ? fl_resolve_run(vm, page, pages).pages : 0;
+    if (pages > asked)
+        fl_counter_add(&worker->stats.ahead_units, pages - asked);
+    return pages;
+}
+
 uint32_t fl_neighbours(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
 {
     const struct fl_prefetch_budget *budget = &worker->prefetch;
     if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_lazy(vm))
         return 1;
+    uint32_t pages = vm->replay.plan ? planned(worker, vm, page, asked) : 0;
+    if (pages > asked)
+        return pages;
     if (budget->window < 2)
         return asked;
     bool follows = page > 0 && fl_bit_test(vm->installed, page - 1);
     uint32_t window = fl_prefetch_window(&vm->prefetch, budget, page, asked, follows);
-    uint32_t pages = window > 1 ? fl_resolve_run(vm, page, window).pages : 1;
+    pages = window > 1 ? fl_resolve_run(vm, page, window).pages : 1;
     fl_prefetch_installing(&vm->prefetch, budget, page, asked, pages);
     if (pages > asked)
         fl_counter_add(&worker->stats.ahead_units, pages - asked);

@@ -51,4 +51,13 @@ static inline bool fl_plan_has(const struct fl_plan *plan, uint64_t image_page)
     return image_page < plan->image_pages && fl_bit_test(plan->has, image_page);
 }
 
+// How many pages from this one on, `most` at most, are in the trace without a gap.
+static inline uint32_t fl_plan_row(const struct fl_plan *plan, uint64_t image_page, uint32_t most)
+{
+    uint32_t pages = 0;
+    while (pages < most && fl_plan_has(plan, image_page + pages))
+        pages++;
+    return pages;
+}
+
 #endif

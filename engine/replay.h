@@ -42,6 +42,7 @@ struct fl_replay {
     uint64_t scan;  // while it waits for `next`: what to try meanwhile
     uint64_t ahead; // first whose frames were not asked for yet
     uint64_t end;
+    uint32_t slice;  // 4 KiB pages: so many a slice may copy, if not the least
     uint64_t *asked; // 2 MiB pages: bitmaps, of those whose frames were asked for ...
     uint64_t *tried; // ... and of those that were taken on
     uint64_t asked_count;
@@ -66,9 +67,13 @@ void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, 
 // Owner only. A page that nobody had touched is there.
 void fl_replay_came(struct fl_worker *worker, struct fl_vm *vm, uint64_t units);
 
-// --- between replay.c and replay_huge.c ---
+// --- between replay.c, replay_small.c and replay_huge.c ---
 
 // True if something was done; the replay's end is `next` having come to `end`.
+bool fl_replay_slice_small(struct fl_worker *worker, struct fl_vm *vm);
+// A fault came for the page: slices grow if it is one of those that come next anyway, and shrink if
+// it is not.
+void fl_replay_pace(struct fl_vm *vm, uint64_t image_page);
 bool fl_replay_slice_huge(struct fl_worker *worker, struct fl_vm *vm);
 int fl_replay_begin_huge(struct fl_worker *worker, struct fl_vm *vm); // -ENOMEM
 // How many pages of 4 KiB ahead of the next one frames are to be asked for.

@@ -150,7 +150,7 @@ static enum fl_outcome settle(struct fl_want *want, enum fl_install result, enum
 static enum fl_outcome install_zeros(struct fl_want *want, uint32_t count)
 {
     uint64_t pages = 0;
-    enum fl_install result = fl_install_zero(want->vm, want->page, count, &pages);
+    enum fl_install result = fl_install_zero(want->vm, want->page, count, FL_WAKE, &pages);
     want->there = (uint32_t)pages;
     return settle(want, result, FL_ZEROED);
 }
@@ -158,7 +158,7 @@ static enum fl_outcome install_zeros(struct fl_want *want, uint32_t count)
 static enum fl_outcome install_bytes(struct fl_want *want, const void *from, uint32_t count)
 {
     uint64_t pages = 0;
-    enum fl_install result = fl_install_copy(want->vm, want->page, from, count, &pages);
+    enum fl_install result = fl_install_copy(want->vm, want->page, from, count, FL_WAKE, &pages);
     want->there = (uint32_t)pages;
     return settle(want, result, FL_INSTALLED);
 }

@@ -132,8 +132,8 @@ uint64_t fl_template_fill(struct fl_template *template, uint64_t page, const voi
         atomic_fetch_add_explicit(&template->state->refused, count, memory_order_relaxed);
         return 0;
     }
-    int error = from ? fl_uffd_copy(template->uffd, to, from, bytes, &done)
-                     : fl_uffd_zero(template->uffd, to, bytes, &done);
+    int error = from ? fl_uffd_copy(template->uffd, to, from, bytes, true, &done)
+                     : fl_uffd_zero(template->uffd, to, bytes, true, &done);
     FL_POINT("template_filled");
     done >>= FL_PAGE_SHIFT;
     if (done == 0 && error == -EEXIST && settle(template, page, from))

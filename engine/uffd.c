@@ -97,17 +97,22 @@ ssize_t fl_uffd_read(int fd, struct uffd_msg *messages, size_t count)
     return got < 0 ? -errno : got;
 }
 
-int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, uint64_t *ret_done)
+int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, bool wake,
+                 uint64_t *ret_done)
 {
-    struct uffdio_copy copy = {.dst = to, .src = (uintptr_t)from, .len = bytes};
+    struct uffdio_copy copy = {.dst = to,
+                               .src = (uintptr_t)from,
+                               .len = bytes,
+                               .mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE};
     int error = call(fd, UFFDIO_COPY, &copy);
     *ret_done = progress(copy.copy);
     return error;
 }
 
-int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, uint64_t *ret_done)
+int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, bool wake, uint64_t *ret_done)
 {
-    struct uffdio_zeropage zero = {.range = {.start = to, .len = bytes}};
+    struct uffdio_zeropage zero = {.range = {.start = to, .len = bytes},
+                                   .mode = wake ? 0 : UFFDIO_ZEROPAGE_MODE_DONTWAKE};
     int error = call(fd, UFFDIO_ZEROPAGE, &zero);
     *ret_done = progress(zero.zeropage);
     return error;
@@ -159,7 +164,7 @@ int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes)
 static int probe(int fd)
 {
     uint64_t done = 0;
-    return fl_uffd_zero(fd, 1U << 16, 4096, &done);
+    return fl_uffd_zero(fd, 1U << 16, 4096, true, &done);
 }
 
 bool fl_uffd_alive(int fd)

@@ -32,9 +32,11 @@ int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info);
 // Reads messages without ever waiting. Bytes, or -errno (-EAGAIN: there are none).
 ssize_t fl_uffd_read(int fd, struct uffd_msg *messages, size_t count);
 
-// Bytes that were filled before an error are in *ret_done (set in every case).
-int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, uint64_t *ret_done);
-int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, uint64_t *ret_done);
+// Bytes that were filled before an error are in *ret_done (set in every case). Without `wake` who
+// waits for them is left asleep.
+int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, bool wake,
+                 uint64_t *ret_done);
+int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, bool wake, uint64_t *ret_done);
 // -ENOSYS where the kernel cannot poison (before 6.6).
 int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes);
 int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes);

@@ -23,8 +23,8 @@ static struct world *world;
 // --- a VM that does as it is told ---
 //
 // 'p' how many pages of the trace are there (by mincore), 'm' the same of the others; 't' touches
-// the trace's pages, 'a' touches all, 'r' gives the odd ones of the trace's first half back, 'x'
-// touches pages of the trace while it comes; 'e' ends.
+// the trace's pages, 'f' its first one, 'a' touches all, 'r' gives the odd ones of the trace's
+// first half back, 'x' touches pages of the trace while it comes; 'e' ends.
 
 struct plan {
     uint32_t page_bytes;
@@ -74,6 +74,8 @@ static void obey(struct vmm *vmm, struct client_shared *shared, const struct pla
         remove_odd(vmm, plan);
     for (uint32_t i = 0; order == 't' && i < plan->count; i++)
         check(vmm, plan->trace[i]);
+    if (order == 'f')
+        check(vmm, plan->trace[0]);
     if (order == 'a')
         vmm_touch_all(vmm, 2, VMM_RANDOM, true);
 }
@@ -388,10 +390,9 @@ static bool struck(void *arg)
     return access(temp_path(&world->temp, "token"), F_OK) != 0;
 }
 
-// The engine dies at the point, and its successor goes on with the replay.
-static void live_through(const char *point, bool first)
+// The engine will die at the point, once it is told that it may.
+static void begin_deadly(const char *point)
 {
-    struct client client;
     need_points();
     world = world_make(DISTINCT, BYTES);
     setenv("FAULTLINE_KILL_AT", point, 1);
@@ -401,10 +402,17 @@ static void live_through(const char *point, bool first)
     unsetenv("FAULTLINE_KILL_TOKEN");
     world->server.deaths = 1;
     record(PAGE);
-    plan.remove_first = first;
     int fd = open(temp_path(&world->temp, "token"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     cr_assert_geq(fd, 0);
     close(fd);
+}
+
+// Its successor goes on with the replay.
+static void live_through(const char *point, bool first)
+{
+    struct client client;
+    begin_deadly(point);
+    plan.remove_first = first;
     start(&client);
     cr_assert(wait_until(struck, NULL), "no engine came to %s", point);
     await_state(2, "done");
@@ -435,6 +443,22 @@ Test(replay, goes_on_when_the_engine_dies_in_the_middle_and_pages_were_given_bac
     live_through("replay_copied:200", true);
 }
 
+// Pages are there, and whoever waits for them was not woken. That comes when a guest is at the
+// heels of its replay: not every one gets there.
+Test(replay, wakes_whom_it_had_no_time_to_wake)
+{
+    enum { VMS = 50 };
+    begin_deadly("burst_unwoken:2");
+    for (unsigned vm = 0; vm < VMS && !struck(NULL); vm++) {
+        struct client client;
+        start(&client);
+        cr_assert(obeys(&client, 't'), "VM %u is left waiting", vm);
+        end(&client);
+    }
+    cr_assert(struck(NULL), "no engine came there");
+    stop();
+}
+
 Test(replay, goes_on_when_the_engine_dies_at_its_end)
 {
     live_through("replay_done", false);
@@ -453,6 +477,36 @@ Test(replay, goes_on_after_an_upgrade)
     const char *upgrade[] = {"upgrade", "--control", temp_path(&world->temp, "control.sock"), NULL};
     cr_assert_eq(faultline_run(output, sizeof(output), upgrade), 0, "%s", output);
     await_state(2, "paused"); // its successor knows that there is something to go on with
+    cr_assert(obeys(&client, 'a'));
+    end(&client);
+    stop();
+}
+
+// What the trace has in a row comes with its first page, at once, and no more than that: nothing is
+// replayed meanwhile, and there is no other prefetch.
+Test(replay, a_fault_brings_what_the_trace_has_behind_it)
+{
+    enum { FIRST = 512, ROW = 200, BEHIND = 16 };
+    static const char *const options[] = {"--replay-reserve", "100", "--prefetch", "0", NULL};
+    struct client client;
+    uint32_t row[ROW];
+    for (uint32_t i = 0; i < ROW; i++)
+        row[i] = FIRST + i;
+    world = world_make(DISTINCT, BYTES);
+    world_serve(world, options);
+    record_one(world, (struct touches){NULL, PAGE, 2, row, ROW});
+    plan = (struct plan){.page_bytes = PAGE, .trace = row, .count = ROW};
+    start(&client);
+    await_state(2, "paused");
+    cr_assert(obeys(&client, 'f'));
+    uint64_t there = present(&client);
+    cr_assert_gt(there, 1);
+    cr_assert_leq(there, BEHIND, "no more than its frame");
+    cr_assert_eq(world_vm_status(world, 2, "", "faults"), 1);
+    cr_assert_eq(world_vm_status(world, 2, "", "installed"), (long long)there);
+    cr_assert(obeys(&client, 't'));
+    cr_assert_leq(world_vm_status(world, 2, "", "faults"), 1 + ROW / BEHIND + 1);
+    cr_assert_eq(world_vm_status(world, 2, "", "installed"), ROW, "nothing but the trace");
     cr_assert(obeys(&client, 'a'));
     end(&client);
     stop();

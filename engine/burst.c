@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/burst.h"
+
+#include "engine/install.h"
+#include "engine/point.h"
+#include "engine/vm.h"
+
+void fl_burst_end(struct fl_burst *burst)
+{
+    if (burst->ranges > 0)
+        FL_POINT("burst_unwoken");
+    for (uint32_t i = 0; i < burst->ranges && burst->vm->phase != FL_VM_GONE; i++)
+        fl_install_wake(burst->vm, burst->range[i].page, burst->range[i].pages);
+    burst->ranges = 0;
+}
+
+// Pages of different regions that are numbered in a row are not so in memory: install_wake() knows.
+void fl_burst_add(struct fl_burst *burst, uint64_t page, uint64_t pages)
+{
+    if (pages == 0)
+        return;
+    if (burst->ranges == FL_BURST_RANGES)
+        fl_burst_end(burst);
+    burst->range[burst->ranges].page = page;
+    burst->range[burst->ranges++].pages = pages;
+}

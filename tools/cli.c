@@ -60,6 +60,8 @@ static int take(const char *verb, const struct cli_option *option, const char *v
     const char *wrong = NULL;
     if (option->flag) {
         *option->flag = true;
+    } else if (option->text && *value == '\0') { // a variable of a script that is not set
+        return cli_usage(verb, "--%s: its value is empty", option->name);
     } else if (option->text) {
         *option->text = value;
     } else if (option->size) {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_MODE = 0660, NAME_MAX_BYTES = 256 };
+enum { DEFAULT_MODE = 0660, NAME_MAX_BYTES = 256, CACHE_LEAST = 64 << 10 };
 
 void serve_options_init(struct fl_server_options *options)
 {
@@ -76,6 +76,15 @@ const char *take_mode(void *arg, const char *text)
         return "is not an octal mode from 0 to 777";
     access->mode = (mode_t)mode;
     return NULL;
+}
+
+// Less than a frame keeps nothing, and has no room for anything ahead of use.
+const char *take_cache(void *arg, const char *text)
+{
+    uint64_t *bytes = arg;
+    if (cli_parse_size(text, bytes) < 0)
+        return "is not a size, such as 512M or 4G";
+    return *bytes < CACHE_LEAST ? "is less than 64K, which is one frame" : NULL;
 }
 
 const char *take_nice(void *arg, const char *text)

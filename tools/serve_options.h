@@ -15,8 +15,9 @@ enum {
 };
 enum { HOUR_MS = 3600 * 1000 };
 
-// Values of CLI_OTHER: a bool for those that are on or off, an int for --nice, struct
-// fl_engine_options for --on-error, struct fl_socket_access for the others.
+// Values of CLI_OTHER: a bool for those that are on or off, a uint64_t for --cache, an int for
+// --nice, struct fl_engine_options for --on-error, struct fl_socket_access for the others.
+const char *take_cache(void *bytes, const char *text);
 const char *take_nice(void *nice, const char *text);
 const char *take_on_error(void *engine, const char *text);
 const char *take_on_off(void *flag, const char *text);
@@ -28,7 +29,7 @@ const char *take_mode(void *access, const char *text);
 #define SERVE_OPTIONS(SERVER)                                                                      \
     CLI_COUNT("workers", &(SERVER)->engine.workers, 1, SERVE_THREADS_MAX),                         \
         CLI_COUNT("readers", &(SERVER)->engine.readers, 1, SERVE_THREADS_MAX),                     \
-        CLI_SIZE("cache", &(SERVER)->engine.cache_bytes),                                          \
+        CLI_OTHER("cache", take_cache, &(SERVER)->engine.cache_bytes),                             \
         CLI_SIZE("template-bytes", &(SERVER)->engine.template_bytes),                              \
         CLI_COUNT("spin", &(SERVER)->engine.spin_us, 0, SERVE_SPIN_MAX),                           \
         CLI_COUNT("prefetch", &(SERVER)->engine.prefetch_pages, 0, SERVE_PREFETCH_MAX),            \
@@ -50,7 +51,8 @@ const char *take_mode(void *access, const char *text);
     "  --workers N             threads that serve faults (default: one a core)\n"                  \
     "  --readers N             threads that read and decompress (default: one a core, at least "   \
     "4)\n"                                                                                         \
-    "  --cache SIZE            bound on decompressed frames in memory (default 1G)\n"              \
+    "  --cache SIZE            bound on decompressed frames in memory (default 1G, at least "      \
+    "64K)\n"                                                                                       \
     "  --template-bytes SIZE   bound on the memory of templates (default: a half of the host's)\n" \
     "  --spin US               look this long for the next fault before blocking (default 50)\n"   \
     "  --prefetch PAGES        install so many at once when a VM sweeps its memory; 0: never "     \

@@ -181,6 +181,11 @@ Test(serve, wrong_options_are_named)
         const char *says;
     } wrong[] = {
         {{"serve", "--cache", "10Q"}, "--cache: '10Q' is not a size"},
+        {{"serve", "--cache", "0"}, "--cache: '0' is less than 64K, which is one frame"},
+        {{"handler", "--cache", "65535", "a", "b"}, "--cache: '65535' is less than 64K"},
+        {{"serve", "--sockets", ""}, "--sockets: its value is empty"},
+        {{"serve", "--store="}, "--store: its value is empty"},
+        {{"status", "--control", ""}, "--control: its value is empty"},
         {{"serve", "--workers", "0"}, "--workers: '0' is not a number from 1 to 1024"},
         {{"serve", "--nice", "-21"}, "--nice: '-21' is not a number from -20 to 19"},
         {{"serve", "--owner", "no-such-user:0"}, "begins with no user that there is"},

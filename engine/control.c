@@ -66,7 +66,7 @@ static enum MHD_Result get_metrics(struct fl_server *server, struct MHD_Connecti
 {
     (void)request;
     return fl_control_send(client, MHD_HTTP_OK, "text/plain; version=0.0.4",
-                           fl_status_prometheus(server->engine));
+                           fl_status_prometheus(server->engine, server->refusing));
 }
 
 static bool upgrading(const struct fl_server *server)

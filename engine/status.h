@@ -10,6 +10,6 @@
 struct fl_engine;
 
 char *fl_status_json(struct fl_engine *engine, bool draining);
-char *fl_status_prometheus(struct fl_engine *engine);
+char *fl_status_prometheus(struct fl_engine *engine, bool draining);
 
 #endif

@@ -138,7 +138,7 @@ static void write_latency(FILE *out, const struct fl_stats *stats)
             fl_histogram_total(&stats->latency_ns));
 }
 
-char *fl_status_prometheus(struct fl_engine *engine)
+char *fl_status_prometheus(struct fl_engine *engine, bool draining)
 {
     char *text = NULL;
     size_t size = 0;
@@ -149,6 +149,7 @@ char *fl_status_prometheus(struct fl_engine *engine)
         return NULL;
     }
     fl_stats_collect(engine, stats);
+    metric(out, "draining", "gauge", "1 if no new VM is taken.", draining);
     write_faults(out, stats);
     write_replay(out, engine, stats);
     write_keeper(out, engine, stats);

@@ -534,3 +534,15 @@ Test(control, metrics_are_well_formed)
     cr_assert_gt(samples, 15);
     world_stop(world);
 }
+
+Test(control, metrics_tell_of_draining)
+{
+    static struct answer answer;
+    begin();
+    cr_assert_eq(ask_with(&answer, "GET", "/metrics", ""), 200);
+    cr_assert_not_null(strstr(answer.body, "\nfaultline_draining 0\n"), "%s", answer.body);
+    cr_assert_eq(ask_with(&answer, "POST", "/v1/drain", "{}"), 200);
+    cr_assert_eq(ask_with(&answer, "GET", "/metrics", ""), 200);
+    cr_assert_not_null(strstr(answer.body, "\nfaultline_draining 1\n"), "%s", answer.body);
+    world_stop(world);
+}

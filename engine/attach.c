@@ -141,18 +141,24 @@ static void free_vm(struct rcu_head *head)
     free(vm);
 }
 
+static void log_end(const struct fl_vm *vm)
+{
+    const struct fl_vm_counters *counters = &vm->state->counters;
+    fl_log(FL_LOG_INFO,
+           "event=detach vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64
+           " installed=%" PRIu64 " zeroed=%" PRIu64 " poisoned=%" PRIu64 " removed=%" PRIu64,
+           vm->id, fl_vm_image_name(vm), vm->state->pid, fl_counter_get(&counters->faults),
+           fl_counter_get(&counters->installed), fl_counter_get(&counters->zeroed),
+           fl_counter_get(&counters->poisoned), fl_counter_get(&counters->removed));
+}
+
 // The memory behind the userfaultfd is gone, or unregistered: only now may it be closed.
 void fl_vm_dispose(void *control, struct fl_mail *mail)
 {
     struct fl_engine *engine = control;
     struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
-    const struct fl_vm_counters *counters = &vm->state->counters;
-    fl_log(FL_LOG_INFO,
-           "event=detach vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64
-           " installed=%" PRIu64 " zeroed=%" PRIu64 " poisoned=%" PRIu64 " removed=%" PRIu64,
-           vm->id, vm->state->image, vm->state->pid, fl_counter_get(&counters->faults),
-           fl_counter_get(&counters->installed), fl_counter_get(&counters->zeroed),
-           fl_counter_get(&counters->poisoned), fl_counter_get(&counters->removed));
+    if (!fl_vm_refused(vm))
+        log_end(vm);
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;
     FL_POINT("vm_gone");
@@ -292,8 +298,10 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
         share(vm, fl_templates_of_record(engine->templates, vm->state->image_record));
     if (before == 0 || before != vm->state->image_record) // else the keeper has all of it
         fl_kept_put_vm(engine->kept, vm, 0);
-    fl_log(FL_LOG_INFO, "event=adopt vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64,
-           vm->id, vm->state->image, vm->state->pid, fl_counter_get(&vm->state->counters.faults));
+    if (!fl_vm_refused(vm))
+        fl_log(FL_LOG_INFO, "event=adopt vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64,
+               vm->id, fl_vm_image_name(vm), vm->state->pid,
+               fl_counter_get(&vm->state->counters.faults));
     fl_replay_expect(engine, vm);
     fl_worker_attach(choose(engine), vm);
     fl_replay_order(engine, vm);
@@ -322,7 +330,7 @@ static bool holds_waiters(const struct fl_peer *peer)
 }
 
 // False if nobody can wait on it: then it is closed.
-static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer)
+static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer, uint64_t flags)
 {
     static const struct fl_layout none = {0};
     uint64_t connection = peer->connection;
@@ -337,6 +345,7 @@ static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer)
         return true; // the descriptors stay open: waiting is bad, zeros for bytes would be worse
     }
     vm->state->connection = connection;
+    vm->state->flags |= flags;
     publish(engine, vm);
     fl_kept_put_vm(engine->kept, vm, connection);
     fl_worker_attach(choose(engine), vm);
@@ -346,13 +355,13 @@ static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer)
 void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
 {
     uint64_t connection = peer->connection;
-    if (!keep_as(engine, engine->next_vm_id, peer) && connection)
+    if (!keep_as(engine, engine->next_vm_id, peer, FL_VM_STATE_REFUSED) && connection)
         fl_kept_drop(engine->kept, FL_RECORD_CONNECTION, connection);
 }
 
 void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id)
 {
-    if (!keep_as(engine, id, peer))
+    if (!keep_as(engine, id, peer, 0))
         fl_kept_drop(engine->kept, FL_RECORD_VM, id);
 }
 

@@ -40,11 +40,11 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
         return FL_PARKED;
     }
     if (error == 0) {
-        if (fl_counter_get(&vm->state->counters.poisoned) == 0)
+        if (fl_counter_get(&vm->state->counters.poisoned) == 0 && !fl_vm_refused(vm))
             fl_log(FL_LOG_ERROR,
                    "event=outside vm=%" PRIu64 " image=%s address=0x%" PRIx64
                    " reason=\"the VM touched memory that no image backs: it gets SIGBUS\"",
-                   vm->id, vm->state->image, address);
+                   vm->id, fl_vm_image_name(vm), address);
         fl_counter_add(&vm->state->counters.poisoned, 1);
         fl_counter_add(&vm->owner->stats.poisoned, 1);
     }

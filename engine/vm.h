@@ -108,6 +108,19 @@ static inline uint32_t fl_vm_page_units(const struct fl_vm *vm)
     return 1U << (vm->page_shift - FL_PAGE_SHIFT);
 }
 
+// Its handshake was refused: only its faults are answered. The log has told of that, and has no
+// more of what never was a VM.
+static inline bool fl_vm_refused(const struct fl_vm *vm)
+{
+    return (vm->state->flags & FL_VM_STATE_REFUSED) != 0;
+}
+
+// For the log.
+static inline const char *fl_vm_image_name(const struct fl_vm *vm)
+{
+    return vm->state->image[0] != '\0' ? vm->state->image : "-";
+}
+
 // SIGKILL to the VMM; false if it cannot be reached. Logs the reason.
 bool fl_vm_kill(struct fl_vm *vm, const char *reason);
 

@@ -34,6 +34,7 @@ enum {
     FL_VM_STATE_TEMPLATE =
         4,                  // it maps its image's template: what it gives back is the image's again
     FL_VM_STATE_REPLAY = 8, // its working set is being streamed in: a successor goes on with that
+    FL_VM_STATE_REFUSED = 16, // its handshake was refused: it never was a VM of ours
 };
 
 struct fl_vm_counters {

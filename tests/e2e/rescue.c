@@ -518,7 +518,9 @@ Test(rescue, kill_by_the_server)
     world_serve(world, NULL);
     EXPECT_DONE("--kill");
     cr_assert_eq(client_wait(&client), 128 + SIGKILL);
-    cr_assert(server_wait_log(&world->server, "event=detach vm=", 1));
+    cr_assert(server_wait_log(&world->server, "event=detach vm=1 image=- ", 1));
+    cr_assert_eq(server_count_log(&world->server, "event=adopt vm=1 image=- "), 1);
+    cr_assert_eq(server_count_log(&world->server, "event=kill vm=1 image=- "), 1);
     world_stop(world);
 }
 

@@ -395,6 +395,8 @@ Test(restart, of_an_engine_that_has_refused)
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert_eq(status, 0, "a page of a refused VM was not poisoned");
     world_stop(world);
+    cr_assert_eq(server_count_log(&world->server, "event=refuse"), 1);
+    cr_assert_eq(server_count_log(&world->server, " vm="), 0, "it never was a VM");
 }
 
 // --- the image ---

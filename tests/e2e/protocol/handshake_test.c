@@ -157,11 +157,17 @@ static void visit(struct bad bad, struct good *good)
     cr_assert(good_touch(good, BUSY_PAGES), "%s: the good client suffers", bad.name);
 }
 
+// Who was refused was no VM: one line tells of it, and no other.
 static void end(struct good *good, unsigned refused)
 {
+    const struct server *server = &world->server;
     cr_assert_eq(good_end(good), 0);
     world_stop(world);
-    cr_assert_eq(server_count_log(&world->server, "event=refuse"), refused);
+    cr_assert_eq(server_count_log(server, "event=refuse"), refused);
+    cr_assert_eq(server_count_log(server, "event=outside"), 0);
+    cr_assert_eq(server_count_log(server, "event=detach"),
+                 server_count_log(server, "event=attach"));
+    cr_assert_eq(server_count_log(server, " image= "), 0);
 }
 
 static bool descriptors_are(void *arg)

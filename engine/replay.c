@@ -101,14 +101,25 @@ static void finish(struct fl_worker *worker, struct fl_vm *vm)
            fl_counter_get(&replay->ns) / FL_NS_PER_US);
 }
 
-void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t pages)
+// How many pages of the trace replay would have had to bring there. None to where something is: a
+// second toucher's message is read when the first one's has been answered, and replay may have been
+// faster than a message. None to what was given back.
+static uint64_t late_units(const struct fl_vm *vm, uint64_t page)
 {
-    if (!vm->replay.plan)
-        return;
     uint64_t at = fl_layout_image_page(&vm->state->layout, page);
     uint64_t late = 0;
-    for (uint32_t i = 0; i < pages * fl_vm_page_units(vm); i++)
+    if (fl_bit_test(vm->installed, page) || fl_bit_test(vm->removed, page))
+        return 0;
+    for (uint32_t i = 0; i < fl_vm_page_units(vm); i++)
         late += fl_plan_has(vm->replay.plan, at + i);
+    return late;
+}
+
+void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t pages)
+{
+    uint64_t late = 0;
+    for (uint32_t i = 0; vm->replay.plan && i < pages; i++)
+        late += late_units(vm, page + i);
     fl_counter_add(&vm->replay.late, late);
     fl_counter_add(&worker->stats.replay_late, late);
     if (vm->page_shift == FL_PAGE_SHIFT)

@@ -31,7 +31,7 @@ struct fl_replay {
     // Written by the owner, read by anyone.
     _Atomic enum fl_replay_state state;
     fl_counter pages; // of 4 KiB that it has installed
-    fl_counter late;  // pages of the trace that were touched before it came to them
+    fl_counter late;  // pages of the trace that were touched before it came to them, each once
     fl_counter total; // pages of the trace
     fl_counter ns;    // from its beginning to its end
 

@@ -35,7 +35,7 @@ struct fl_worker_stats {
     fl_counter replaying; // VMs, now
     fl_counter replays;   // that came to their end
     fl_counter replayed_units;
-    fl_counter replay_late;         // pages of traces that were touched before replay came to them
+    fl_counter replay_late;         // the sum of struct fl_replay's
     struct fl_histogram latency_ns; // message read -> its page is there
 };
 

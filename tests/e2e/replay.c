@@ -548,6 +548,26 @@ Test(replay, pauses_while_memory_is_scarce)
     stop();
 }
 
+// Late is what replay has to bring and did not: each page of the trace once, and nothing that was
+// given back.
+Test(replay, counts_what_it_is_late_for_once)
+{
+    static const char *const options[] = {"--replay-reserve", "100", "--prefetch", "0", NULL};
+    struct client client;
+    begin(DISTINCT, options);
+    start(&client);
+    await_state(2, "paused");
+    cr_assert(obeys(&client, 't'));
+    cr_assert_eq(world_vm_status(world, 2, "replay", "late"), plan.count);
+    long long faults = world_vm_status(world, 2, "", "faults");
+    cr_assert(obeys(&client, 'r'));
+    cr_assert(obeys(&client, 't'));
+    cr_assert_gt(world_vm_status(world, 2, "", "faults"), faults);
+    cr_assert_eq(world_vm_status(world, 2, "replay", "late"), plan.count);
+    end(&client);
+    stop();
+}
+
 Test(replay, takes_no_more_than_it_may)
 {
     static const char *const most[] = {"--replay-max", "1M", NULL};

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/support/points.h"
 #include "tests/support/traces.h"
 
 enum { BYTES = 32 << 20, PAGES = BYTES / PAGE, HUGES = BYTES / HUGE };
@@ -102,12 +103,6 @@ static int obedient(int channel, struct client_shared *shared, void *arg)
     }
 }
 
-static bool obeys(struct client *client, char order)
-{
-    client_tell(client, order);
-    return client_says(client, 'd');
-}
-
 static void end(struct client *client)
 {
     client_tell(client, 'e');
@@ -162,7 +157,7 @@ static void await_state(long long vm, const char *state)
 
 static uint64_t present(struct client *client)
 {
-    cr_assert(obeys(client, 'p'));
+    cr_assert(client_obeys(client, "p"));
     return atomic_load(&client->shared->progress);
 }
 
@@ -186,9 +181,9 @@ static void comes_before_its_touch(enum world_memory kind)
     cr_assert_eq(world_vm_status(world, 2, "", "installed") +
                      world_vm_status(world, 2, "", "zeroed"),
                  plan.count, "more than the trace has");
-    cr_assert(obeys(&client, 't'));
+    cr_assert(client_obeys(&client, "t"));
     cr_assert_eq(world_vm_status(world, 2, "", "faults"), 0);
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     cr_assert_eq(server_count_log(&world->server, "event=replayed vm=2 image=image"), 1);
     end(&client);
     stop();
@@ -221,7 +216,7 @@ static void huge_pages(uint32_t recorded_bytes)
     cr_assert_eq(present(&client), wanted);
     cr_assert_eq(world_vm_status(world, 2, "replay", "pages"), (long long)wanted * 512);
     cr_assert_eq(world_vm_status(world, 2, "", "faults"), 0);
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     free(huge);
     stop();
@@ -249,7 +244,7 @@ Test(replay, of_a_trace_of_huge_pages_on_small_ones)
     start(&client);
     await_state(2, "done");
     cr_assert_eq(present(&client), HUGES * 2 / 3 * 512);
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     free(small);
     stop();
@@ -266,7 +261,7 @@ Test(replay, through_a_small_cache)
     start(&client);
     await_state(2, "done");
     cr_assert_eq(present(&client), plan.count);
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     stop();
 }
@@ -311,7 +306,7 @@ Test(replay, is_of_the_newest_trace)
     start(&after);
     await_state(4, "done");
     cr_assert_eq(world_vm_status(world, 4, "replay", "pages"), 3);
-    cr_assert(obeys(&after, 'a'));
+    cr_assert(client_obeys(&after, "a"));
     end(&after);
     end(&before);
     stop();
@@ -328,11 +323,11 @@ static void given_back(uint32_t page_bytes, bool first)
         struct client client;
         start(&client);
         if (!first)
-            cr_assert(obeys(&client, 'r'));
+            cr_assert(client_obeys(&client, "r"));
         await_state(vm, "done");
-        cr_assert(obeys(&client, 't'));
-        cr_assert(obeys(&client, 'r')); // again, after it
-        cr_assert(obeys(&client, 'a'));
+        cr_assert(client_obeys(&client, "t"));
+        cr_assert(client_obeys(&client, "r")); // again, after it
+        cr_assert(client_obeys(&client, "a"));
         end(&client);
     }
     stop();
@@ -377,34 +372,17 @@ Test(replay, of_vms_that_die_costs_nothing)
     stop();
 }
 
-static void need_points(void)
-{
-#ifndef FAULTLINE_POINTS
-    cr_skip_test("this build has no test points: configure with FAULTLINE_POINTS=ON");
-#endif
-}
-
-static bool struck(void *arg)
-{
-    (void)arg;
-    return access(temp_path(&world->temp, "token"), F_OK) != 0;
-}
-
-// The engine will die at the point, once it is told that it may.
+// An engine will die at the point.
 static void begin_deadly(const char *point)
 {
     need_points();
     world = world_make(DISTINCT, BYTES);
-    setenv("FAULTLINE_KILL_AT", point, 1);
-    setenv("FAULTLINE_KILL_TOKEN", temp_path(&world->temp, "token"), 1);
+    point_begin(world, point);
     world_serve(world, NULL);
-    unsetenv("FAULTLINE_KILL_AT");
-    unsetenv("FAULTLINE_KILL_TOKEN");
+    point_end();
     world->server.deaths = 1;
     record(PAGE);
-    int fd = open(temp_path(&world->temp, "token"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    cr_assert_geq(fd, 0);
-    close(fd);
+    point_arm(world);
 }
 
 // Its successor goes on with the replay.
@@ -414,11 +392,11 @@ static void live_through(const char *point, bool first)
     begin_deadly(point);
     plan.remove_first = first;
     start(&client);
-    cr_assert(wait_until(struck, NULL), "no engine came to %s", point);
+    cr_assert(wait_until(point_struck, world), "no engine came to %s", point);
     await_state(2, "done");
     cr_assert_eq(present(&client), plan.count - (first ? plan.count / 4 : 0), "%s", point);
-    cr_assert(obeys(&client, 't'));
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "t"));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     stop();
 }
@@ -449,13 +427,13 @@ Test(replay, wakes_whom_it_had_no_time_to_wake)
 {
     enum { VMS = 50 };
     begin_deadly("burst_unwoken:2");
-    for (unsigned vm = 0; vm < VMS && !struck(NULL); vm++) {
+    for (unsigned vm = 0; vm < VMS && !point_struck(world); vm++) {
         struct client client;
         start(&client);
-        cr_assert(obeys(&client, 't'), "VM %u is left waiting", vm);
+        cr_assert(client_obeys(&client, "t"), "VM %u is left waiting", vm);
         end(&client);
     }
-    cr_assert(struck(NULL), "no engine came there");
+    cr_assert(point_struck(world), "no engine came there");
     stop();
 }
 
@@ -477,7 +455,7 @@ Test(replay, goes_on_after_an_upgrade)
     const char *upgrade[] = {"upgrade", "--control", temp_path(&world->temp, "control.sock"), NULL};
     cr_assert_eq(faultline_run(output, sizeof(output), upgrade), 0, "%s", output);
     await_state(2, "paused"); // its successor knows that there is something to go on with
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     stop();
 }
@@ -498,16 +476,16 @@ Test(replay, a_fault_brings_what_the_trace_has_behind_it)
     plan = (struct plan){.page_bytes = PAGE, .trace = row, .count = ROW};
     start(&client);
     await_state(2, "paused");
-    cr_assert(obeys(&client, 'f'));
+    cr_assert(client_obeys(&client, "f"));
     uint64_t there = present(&client);
     cr_assert_gt(there, 1);
     cr_assert_leq(there, BEHIND, "no more than its frame");
     cr_assert_eq(world_vm_status(world, 2, "", "faults"), 1);
     cr_assert_eq(world_vm_status(world, 2, "", "installed"), (long long)there);
-    cr_assert(obeys(&client, 't'));
+    cr_assert(client_obeys(&client, "t"));
     cr_assert_leq(world_vm_status(world, 2, "", "faults"), 1 + ROW / BEHIND + 1);
     cr_assert_eq(world_vm_status(world, 2, "", "installed"), ROW, "nothing but the trace");
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     stop();
 }
@@ -519,11 +497,11 @@ Test(replay, is_done_once)
     begin(DISTINCT, NULL);
     start(&client);
     await_state(2, "done");
-    cr_assert(obeys(&client, 'r'));
+    cr_assert(client_obeys(&client, "r"));
     world->server.deaths++;
     cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
     await_state(2, "none");
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     stop();
 }
@@ -539,11 +517,11 @@ Test(replay, pauses_while_memory_is_scarce)
     cr_assert_eq(present(&client), 0);
     cr_assert(server_wait_log(&world->server, "event=replay_paused", 1));
     cr_assert_eq(world_vm_status(world, 2, "replay", "pages"), 0);
-    cr_assert(obeys(&client, 't')); // faults are served all the same
+    cr_assert(client_obeys(&client, "t")); // faults are served all the same
     cr_assert_eq(world_vm_status(world, 2, "replay", "late"),
                  world_vm_status(world, 2, "", "faults"));
     cr_assert_gt(world_vm_status(world, 2, "", "faults"), 0);
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     stop();
 }
@@ -557,11 +535,11 @@ Test(replay, counts_what_it_is_late_for_once)
     begin(DISTINCT, options);
     start(&client);
     await_state(2, "paused");
-    cr_assert(obeys(&client, 't'));
+    cr_assert(client_obeys(&client, "t"));
     cr_assert_eq(world_vm_status(world, 2, "replay", "late"), plan.count);
     long long faults = world_vm_status(world, 2, "", "faults");
-    cr_assert(obeys(&client, 'r'));
-    cr_assert(obeys(&client, 't'));
+    cr_assert(client_obeys(&client, "r"));
+    cr_assert(client_obeys(&client, "t"));
     cr_assert_gt(world_vm_status(world, 2, "", "faults"), faults);
     cr_assert_eq(world_vm_status(world, 2, "replay", "late"), plan.count);
     end(&client);
@@ -589,7 +567,7 @@ Test(replay, can_be_off)
     start(&client);
     await_state(2, "none");
     cr_assert_eq(present(&client), 0);
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
     stop();
 }
@@ -603,7 +581,7 @@ Test(replay, is_not_for_who_is_recorded)
     start(&client);
     await_state(2, "none");
     cr_assert_eq(present(&client), 0);
-    cr_assert(obeys(&client, 't'));
+    cr_assert(client_obeys(&client, "t"));
     end(&client);
     int status = record_wait(pid, world, output, sizeof(output));
     cr_assert_eq(status, 0, "%s", output);
@@ -618,7 +596,7 @@ Test(replay, makes_way_for_a_release)
     start(&client);
     await_state(2, "paused");
     stop();
-    cr_assert(obeys(&client, 'a'));
+    cr_assert(client_obeys(&client, "a"));
     end(&client);
 }
 
@@ -642,7 +620,7 @@ static void is_served_without(const char *log)
         start(&client[i]);
         await_state(2 + i, "none");
         cr_assert_eq(present(&client[i]), 0);
-        cr_assert(obeys(&client[i], 'a'));
+        cr_assert(client_obeys(&client[i], "a"));
     }
     for (unsigned i = 0; i < VMS; i++)
         end(&client[i]);

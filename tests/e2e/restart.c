@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/points.h"
 #include "tests/support/world.h"
 
 enum { BYTES = 16 << 20, KILLS = 12 };
@@ -69,12 +70,6 @@ static void begin(struct client *client)
     begin_with(client, NULL);
 }
 
-static bool obeys(struct client *client, char order)
-{
-    client_tell(client, order);
-    return client_says(client, 'd');
-}
-
 // SIGKILL to the engine, and the next one serves.
 static void kill_engine(void)
 {
@@ -128,9 +123,9 @@ Test(restart, what_was_given_back_stays_zeros)
 {
     struct client client;
     begin(&client);
-    cr_assert(obeys(&client, 'r'));
+    cr_assert(client_obeys(&client, "r"));
     kill_engine();
-    cr_assert(obeys(&client, 'z'));
+    cr_assert(client_obeys(&client, "z"));
     kill_engine();
     client_tell(&client, 'g');
     cr_assert_eq(client_wait(&client), 0);
@@ -138,27 +133,6 @@ Test(restart, what_was_given_back_stays_zeros)
 }
 
 // --- at every named point ---
-
-static void need_points(void)
-{
-#ifndef FAULTLINE_POINTS
-    cr_skip_test("this build has no test points: configure with FAULTLINE_POINTS=ON");
-#endif
-}
-
-// The next engine that comes to the point dies there.
-static void arm(void)
-{
-    int fd = open(temp_path(&world->temp, "token"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    cr_assert_geq(fd, 0);
-    close(fd);
-}
-
-static bool struck(void *arg)
-{
-    (void)arg;
-    return access(temp_path(&world->temp, "token"), F_OK) != 0;
-}
 
 static bool no_vm_is_left(void *arg)
 {
@@ -170,11 +144,9 @@ static void begin_armed(const char *point, const char *const *extra)
 {
     need_points();
     world = world_make(MIXED, BYTES);
-    setenv("FAULTLINE_KILL_AT", point, 1);
-    setenv("FAULTLINE_KILL_TOKEN", temp_path(&world->temp, "token"), 1);
+    point_begin(world, point);
     world_serve(world, extra);
-    unsetenv("FAULTLINE_KILL_AT");
-    unsetenv("FAULTLINE_KILL_TOKEN");
+    point_end();
     world->server.deaths = 2;
 }
 
@@ -184,20 +156,20 @@ static void live_through(const char *point, char when)
     struct client client;
     begin_armed(point, NULL);
     if (when == 'h')
-        arm();
+        point_arm(world);
     client_start(&client, obedient, NULL);
     cr_expect(client_says(&client, 't'), "%s", point);
     if (when == 'r')
-        arm();
-    cr_expect(obeys(&client, 'r'), "%s", point);
+        point_arm(world);
+    cr_expect(client_obeys(&client, "r"), "%s", point);
     if (when == 'z')
-        arm();
-    cr_expect(obeys(&client, 'z'), "%s", point);
+        point_arm(world);
+    cr_expect(client_obeys(&client, "z"), "%s", point);
     if (when == 'g')
-        arm();
+        point_arm(world);
     client_tell(&client, 'g');
     cr_expect_eq(client_wait(&client), 0, "%s", point);
-    cr_expect(wait_until(struck, NULL), "no engine came to %s", point);
+    cr_expect(wait_until(point_struck, world), "no engine came to %s", point);
     cr_expect(wait_until(no_vm_is_left, NULL), "%s", point);
     world_stop(world);
 }
@@ -274,13 +246,13 @@ static void live_through_two(const char *point)
     begin_armed(point, NULL);
     client_start(&client, obedient, NULL);
     cr_expect(client_says(&client, 't'), "%s", point);
-    cr_expect(obeys(&client, 'r'), "%s", point);
-    arm();
+    cr_expect(client_obeys(&client, "r"), "%s", point);
+    point_arm(world);
     cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
-    cr_expect(obeys(&client, 'z'), "%s", point);
+    cr_expect(client_obeys(&client, "z"), "%s", point);
     client_tell(&client, 'g');
     cr_expect_eq(client_wait(&client), 0, "%s", point);
-    cr_expect(struck(NULL), "no engine came to %s", point);
+    cr_expect(point_struck(world), "no engine came to %s", point);
     world_stop(world);
 }
 
@@ -311,11 +283,11 @@ static void release_through(const char *point)
     begin_armed(point, NULL);
     client_start(&client, obedient, NULL);
     cr_expect(client_says(&client, 't'), "%s", point);
-    cr_expect(obeys(&client, 'r'), "%s", point);
-    arm();
+    cr_expect(client_obeys(&client, "r"), "%s", point);
+    point_arm(world);
     cr_expect_eq(server_stop(&world->server), 0, "%s", point);
-    cr_expect(struck(NULL), "no engine came to %s", point);
-    cr_expect(obeys(&client, 'z'), "%s", point);
+    cr_expect(point_struck(world), "no engine came to %s", point);
+    cr_expect(client_obeys(&client, "z"), "%s", point);
     client_tell(&client, 'g');
     cr_expect_eq(client_wait(&client), 0, "%s", point);
 }
@@ -492,10 +464,10 @@ Test(restart, of_the_keeper)
     struct client client;
     begin(&client);
     pid_t engine = server_engine(&world->server);
-    cr_assert(obeys(&client, 'r'));
+    cr_assert(client_obeys(&client, "r"));
     server_kill_keeper(&world->server);
     cr_assert(server_wait_log(&world->server, "event=keeper_lost", 1));
-    cr_assert(obeys(&client, 'z')); // the engine serves on
+    cr_assert(client_obeys(&client, "z")); // the engine serves on
     cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
     cr_assert_eq(server_engine(&world->server), engine,
                  "a new engine, though the old one was there");
@@ -513,7 +485,7 @@ Test(restart, of_the_keeper_without_a_word)
     int status = -1;
     cr_assert_eq(waitpid(world->server.pid, &status, 0), world->server.pid);
     cr_assert_eq(status, 0);
-    cr_assert(obeys(&client, 'r'));
+    cr_assert(client_obeys(&client, "r"));
     cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
     client_tell(&client, 'g');
     cr_assert_eq(client_wait(&client), 0);
@@ -569,7 +541,7 @@ Test(restart, that_never_succeeds_kills_the_vms_first)
     unsetenv("FAULTLINE_KILL_AT");
     client_start(&client, obedient, NULL);
     cr_assert(client_says(&client, 't'));
-    cr_assert(obeys(&client, 'c'));
+    cr_assert(client_obeys(&client, "c"));
     cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
     client_tell(&client, 'g');
     cr_assert_eq(client_wait(&client), 128 + SIGKILL);
@@ -586,7 +558,7 @@ Test(restart, with_the_last_reference_at_the_servers)
 {
     struct client client;
     begin(&client);
-    cr_assert(obeys(&client, 'c'));
+    cr_assert(client_obeys(&client, "c"));
     kill_engine();
     server_kill_keeper(&world->server);
     cr_assert(

@@ -18,6 +18,7 @@
 
 #include <jansson.h>
 
+#include "tests/support/points.h"
 #include "tests/support/traces.h"
 #include "tests/support/world.h"
 #include "tools/client.h"
@@ -246,7 +247,7 @@ static int guest_main(int channel, struct client_shared *shared, void *arg)
     vmm_map_template(&guest.vmm, &world->memory, 1, template_socket, &guest.given);
     guest.vmm.shared = shared;
     vmm_handshake_template(&guest.vmm);
-    tell_test(channel, 'o');
+    tell_test(channel, 'd');
     for (;;) {
         struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
         char order = 0;
@@ -255,14 +256,14 @@ static int guest_main(int channel, struct client_shared *shared, void *arg)
             return 3;
         if (!obey(&guest, order))
             return 0;
-        tell_test(channel, 'o');
+        tell_test(channel, 'd');
     }
 }
 
 static void start(struct client *client)
 {
     client_start(client, guest_main, NULL);
-    cr_assert(client_says(client, 'o'));
+    cr_assert(client_says(client, 'd'));
 }
 
 // --- ahead of touches ---
@@ -292,25 +293,15 @@ Test(template, gets_the_working_set_ahead_once)
     cr_assert(wait_until(is_replayed, &vm));
     cr_assert_eq(world_vm_status(world, vm, "replay", "pages"), 0);
     client_tell(&first, 't');
-    cr_assert(client_says(&first, 'o'));
+    cr_assert(client_says(&first, 'd'));
     client_tell(&second, 't');
-    cr_assert(client_says(&second, 'o'));
+    cr_assert(client_says(&second, 'd'));
     client_tell(&first, 'e');
     client_tell(&second, 'e');
     cr_assert_eq(client_wait(&first), 0);
     cr_assert_eq(client_wait(&second), 0);
     free(order);
     world_stop(world);
-}
-
-static bool obeys(struct client *client, const char *orders)
-{
-    for (; *orders; orders++) {
-        client_tell(client, *orders);
-        if (!client_says(client, 'o'))
-            return false;
-    }
-    return true;
 }
 
 static void end(struct client *client)
@@ -332,11 +323,11 @@ Test(template, the_second_takes_no_fault)
     struct client second;
     begin(MIXED, by_touch);
     start(&first);
-    cr_assert(obeys(&first, "t"));
+    cr_assert(client_obeys(&first, "t"));
     long long before = faults();
     cr_assert_gt(before, 0);
     start(&second);
-    cr_assert(obeys(&second, "t"));
+    cr_assert(client_obeys(&second, "t"));
     cr_assert_eq(faults(), before);
     cr_assert_eq(of_template(0, "filled"), BYTES);
     cr_assert_eq(of_template(0, "clones"), 2);
@@ -355,7 +346,7 @@ Test(template, what_nobody_writes_is_nobodys_own)
         client_tell(&clients[i], 'm');
     }
     for (unsigned i = 0; i < 3; i++)
-        cr_assert(client_says(&clients[i], 'o'));
+        cr_assert(client_says(&clients[i], 'd'));
     for (unsigned i = 0; i < 3; i++)
         end(&clients[i]);
     world_stop(world);
@@ -368,12 +359,12 @@ Test(template, what_one_writes_is_its_own)
     begin(MIXED, NULL);
     start(&first);
     start(&second);
-    cr_assert(obeys(&first, "hwc"));
-    cr_assert(obeys(&second, "twc"));
-    cr_assert(obeys(&first, "c"));
+    cr_assert(client_obeys(&first, "hwc"));
+    cr_assert(client_obeys(&second, "twc"));
+    cr_assert(client_obeys(&first, "c"));
     end(&second);
     start(&second);
-    cr_assert(obeys(&second, "t"));
+    cr_assert(client_obeys(&second, "t"));
     end(&first);
     end(&second);
     world_stop(world);
@@ -386,10 +377,10 @@ Test(template, what_is_given_back_is_the_images)
     begin(MIXED, NULL);
     start(&first);
     // Holes and pages, touched and not.
-    cr_assert(obeys(&first, "r"));
-    cr_assert(obeys(&first, "hwrd"));
+    cr_assert(client_obeys(&first, "r"));
+    cr_assert(client_obeys(&first, "hwrd"));
     start(&second);
-    cr_assert(obeys(&second, "t"));
+    cr_assert(client_obeys(&second, "t"));
     end(&first);
     end(&second);
     world_stop(world);
@@ -404,12 +395,12 @@ Test(template, many_at_once)
     for (unsigned i = 0; i < CROWD; i++)
         client_tell(&crowd[i], i % 3 ? 't' : 'd');
     for (unsigned i = 0; i < CROWD; i++)
-        cr_assert(client_says(&crowd[i], 'o'));
+        cr_assert(client_says(&crowd[i], 'd'));
     cr_assert_eq(of_template(0, "filled"), BYTES);
     cr_assert_eq(of_template(0, "private_pages"), 0);
     cr_assert_eq(of_template(0, "repaired_pages"), 0);
     for (unsigned i = 0; i < CROWD; i++)
-        cr_assert(obeys(&crowd[i], "wc"));
+        cr_assert(client_obeys(&crowd[i], "wc"));
     for (unsigned i = 0; i < CROWD; i++)
         end(&crowd[i]);
     cr_assert_eq(world_status(world, "faults", "parked"), 0);
@@ -469,10 +460,10 @@ Test(template, cannot_be_written_by_a_client)
     struct client client;
     begin(DISTINCT, NULL);
     start(&client);
-    cr_assert(obeys(&client, "hk"));
+    cr_assert(client_obeys(&client, "hk"));
     end(&client);
     start(&client);
-    cr_assert(obeys(&client, "t"));
+    cr_assert(client_obeys(&client, "t"));
     end(&client);
     world_stop(world);
 }
@@ -483,13 +474,13 @@ Test(template, zeros_that_a_client_made_are_found)
     struct client second;
     begin(DISTINCT, NULL);
     start(&first);
-    cr_assert(obeys(&first, "z"));
+    cr_assert(client_obeys(&first, "z"));
     start(&second);
-    cr_assert(obeys(&second, "t"));
+    cr_assert(client_obeys(&second, "t"));
     cr_assert_eq(of_template(0, "repaired_pages"), 1);
     cr_assert(
         server_wait_log(&world->server, "event=template_repaired image=image image_page=3 ", 1));
-    cr_assert(obeys(&first, "t"));
+    cr_assert(client_obeys(&first, "t"));
     end(&first);
     end(&second);
     world_stop(world);
@@ -523,7 +514,7 @@ Test(template, complete_is_a_file_that_root_cannot_write)
     cr_assert_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE), -1);
     close(fd);
     start(&client);
-    cr_assert(obeys(&client, "twcrd"));
+    cr_assert(client_obeys(&client, "twcrd"));
     cr_assert_eq(faults(), 0);
     end(&client);
     check_path();
@@ -537,16 +528,16 @@ Test(template, is_completed_while_clones_run)
     begin(MIXED, NULL);
     for (unsigned i = 0; i < 4; i++)
         start(&clients[i]);
-    cr_assert(obeys(&clients[0], "hw"));
+    cr_assert(client_obeys(&clients[0], "hw"));
     for (unsigned i = 0; i < 4; i++)
         client_tell(&clients[i], "cttd"[i]);
     complete_template();
     check_path();
     for (unsigned i = 0; i < 4; i++)
-        cr_assert(client_says(&clients[i], 'o'));
+        cr_assert(client_says(&clients[i], 'd'));
     cr_assert_eq(of_template(0, "filled"), BYTES);
     cr_assert_eq(of_template(0, "repaired_pages"), 0);
-    cr_assert(obeys(&clients[0], "c"));
+    cr_assert(client_obeys(&clients[0], "c"));
     for (unsigned i = 0; i < 4; i++)
         end(&clients[i]);
     world_stop(world);
@@ -557,11 +548,11 @@ Test(template, completing_repairs_what_a_client_made)
     struct client client;
     begin(DISTINCT, NULL);
     start(&client);
-    cr_assert(obeys(&client, "z"));
+    cr_assert(client_obeys(&client, "z"));
     complete_template();
     check_path();
     cr_assert_eq(of_template(0, "repaired_pages"), 1);
-    cr_assert(obeys(&client, "t"));
+    cr_assert(client_obeys(&client, "t"));
     end(&client);
     world_stop(world);
 }
@@ -577,14 +568,14 @@ Test(template, without_room_pages_are_private)
     begin(DISTINCT, quarter);
     start(&first);
     start(&second);
-    cr_assert(obeys(&first, "twc"));
-    cr_assert(obeys(&second, "twcrd"));
+    cr_assert(client_obeys(&first, "twc"));
+    cr_assert(client_obeys(&second, "twcrd"));
     cr_assert_eq(of_template(0, "filled"), 2 << 20);
     cr_assert_geq(of_template(0, "private_pages"), 2 * (PAGES - 512));
     cr_assert_eq(run(output, "--complete", "image", NULL), 1);
     cr_assert_not_null(strstr(output, "the bound on the memory of templates is reached"), "%s",
                        output);
-    cr_assert(obeys(&first, "c"));
+    cr_assert(client_obeys(&first, "c"));
     end(&first);
     end(&second);
     world_stop(world);
@@ -612,8 +603,8 @@ Test(template, a_trace_is_replayed_into_it)
     cr_assert(wait_until(half_is_filled, NULL));
     cr_assert_eq(faults(), before);
     start(&clients[1]);
-    cr_assert(obeys(&clients[0], "t"));
-    cr_assert(obeys(&clients[1], "twcrd"));
+    cr_assert(client_obeys(&clients[0], "t"));
+    cr_assert(client_obeys(&clients[1], "twcrd"));
     cr_assert_leq(faults(), before + PAGES / 2 + PAGES / 8);
     for (unsigned i = 0; i < 2; i++)
         end(&clients[i]);
@@ -633,13 +624,13 @@ Test(template, removed_it_lives_as_long_as_its_clones)
     begin(MIXED, NULL);
     start(&first);
     start(&second);
-    cr_assert(obeys(&first, "h"));
+    cr_assert(client_obeys(&first, "h"));
     cr_assert_eq(run(output, "--remove", "image", NULL), 0, "%s", output);
     cr_assert_eq(run(output, "--remove", "image", NULL), 1);
     cr_assert_eq(fl_client_map_template(template_socket, &region, 1, &client), -ENOENT);
-    cr_assert(obeys(&first, "twc"));
+    cr_assert(client_obeys(&first, "twc"));
     long long before = faults();
-    cr_assert(obeys(&second, "t"));
+    cr_assert(client_obeys(&second, "t"));
     cr_assert_eq(faults(), before);
     cr_assert_eq(templates(), 1);
     end(&first);
@@ -649,7 +640,7 @@ Test(template, removed_it_lives_as_long_as_its_clones)
     // And again.
     make_template();
     start(&first);
-    cr_assert(obeys(&first, "t"));
+    cr_assert(client_obeys(&first, "t"));
     end(&first);
     world_stop(world);
 }
@@ -660,7 +651,7 @@ Test(template, asked_for_again_it_is_the_same)
     char output[4096];
     begin(MIXED, NULL);
     start(&client);
-    cr_assert(obeys(&client, "t"));
+    cr_assert(client_obeys(&client, "t"));
     make_template();
     cr_assert_eq(templates(), 1);
     cr_assert_eq(run(output, "--remove", "image", NULL), 0, "%s", output);
@@ -678,7 +669,7 @@ Test(template, of_an_image_that_is_replaced)
     struct memory other;
     begin(DISTINCT, NULL);
     start(&old);
-    cr_assert(obeys(&old, "h"));
+    cr_assert(client_obeys(&old, "h"));
     const char *args[] = {"rm", "--store", world->store, "image", NULL};
     cr_assert_eq(faultline_run(NULL, 0, args), 0);
     memory_make_distinct(&other, temp_path(&world->temp, "other"), BYTES, 99);
@@ -690,9 +681,9 @@ Test(template, of_an_image_that_is_replaced)
     struct world *one = world;
     world = &two;
     start(&new);
-    cr_assert(obeys(&new, "twcrd"));
+    cr_assert(client_obeys(&new, "twcrd"));
     world = one;
-    cr_assert(obeys(&old, "twcrd"));
+    cr_assert(client_obeys(&old, "twcrd"));
     cr_assert_eq(templates(), 2);
     end(&old);
     end(&new);
@@ -718,18 +709,18 @@ Test(template, outlives_engines_and_keepers)
     struct client second;
     begin(MIXED, by_touch);
     start(&first);
-    cr_assert(obeys(&first, "h"));
+    cr_assert(client_obeys(&first, "h"));
     kill_engine();
     start(&second);
-    cr_assert(obeys(&second, "h"));
+    cr_assert(client_obeys(&second, "h"));
     cr_assert_eq(faults(), 0, "a successor counts anew");
     server_kill_keeper(&world->server);
     cr_assert(server_serve(&world->server, &world->temp, world->store, by_touch));
     kill_engine();
-    cr_assert(obeys(&second, "t"));
+    cr_assert(client_obeys(&second, "t"));
     long long before = faults();
     cr_assert_gt(before, 0);
-    cr_assert(obeys(&first, "twcrd"));
+    cr_assert(client_obeys(&first, "twcrd"));
     cr_assert_eq(faults(), before);
     cr_assert_eq(of_template(0, "clones"), 2);
     end(&first);
@@ -774,8 +765,8 @@ Test(template, while_faults_are_under_way)
         kill_engine();
     }
     for (unsigned i = 0; i < 3; i++)
-        cr_assert(client_says(&crowd[i], 'o'));
-    cr_assert(obeys(&crowd[1], "c"));
+        cr_assert(client_says(&crowd[i], 'd'));
+    cr_assert(client_obeys(&crowd[1], "c"));
     complete_template();
     check_path();
     cr_assert_eq(of_template(0, "repaired_pages"), 0);
@@ -786,52 +777,35 @@ Test(template, while_faults_are_under_way)
 
 // --- at every named point ---
 
-static bool struck(void *arg)
-{
-    (void)arg;
-    return access(temp_path(&world->temp, "token"), F_OK) != 0;
-}
-
-static void arm(void)
-{
-    int fd = open(temp_path(&world->temp, "token"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    cr_assert_geq(fd, 0);
-    close(fd);
-}
-
 // `when` says before which step the point is armed: the template's making, a VM's coming, its
 // touching, the completing.
 static void live_through(const char *point, char when)
 {
     struct client first;
     struct client second;
-#ifndef FAULTLINE_POINTS
-    cr_skip_test("this build has no test points: configure with FAULTLINE_POINTS=ON");
-#endif
+    need_points();
     world = world_make(MIXED, BYTES);
-    setenv("FAULTLINE_KILL_AT", point, 1);
-    setenv("FAULTLINE_KILL_TOKEN", temp_path(&world->temp, "token"), 1);
+    point_begin(world, point);
     serve(NULL);
-    unsetenv("FAULTLINE_KILL_AT");
-    unsetenv("FAULTLINE_KILL_TOKEN");
+    point_end();
     world->server.deaths = 2;
     if (when == 'm')
-        arm();
+        point_arm(world);
     make_template();
     if (when == 'h')
-        arm();
+        point_arm(world);
     start(&first);
     start(&second);
     if (when == 't')
-        arm();
-    cr_expect(obeys(&first, "h"), "%s", point);
-    cr_expect(obeys(&second, when == 'c' ? "h" : "t"), "%s", point);
+        point_arm(world);
+    cr_expect(client_obeys(&first, "h"), "%s", point);
+    cr_expect(client_obeys(&second, when == 'c' ? "h" : "t"), "%s", point);
     if (when == 'c')
-        arm();
+        point_arm(world);
     complete_template();
-    cr_expect(wait_until(struck, NULL), "no engine came to %s", point);
-    cr_expect(obeys(&first, "twcrd"), "%s", point);
-    cr_expect(obeys(&second, "twcrd"), "%s", point);
+    cr_expect(wait_until(point_struck, world), "no engine came to %s", point);
+    cr_expect(client_obeys(&first, "twcrd"), "%s", point);
+    cr_expect(client_obeys(&second, "twcrd"), "%s", point);
     check_path();
     cr_expect_eq(of_template(0, "repaired_pages"), 0, "%s", point);
     end(&first);
@@ -892,12 +866,12 @@ Test(template, its_clones_are_let_go_whole)
     struct client second;
     begin(MIXED, NULL);
     start(&first);
-    cr_assert(obeys(&first, "hw"));
+    cr_assert(client_obeys(&first, "hw"));
     start(&second);
     cr_assert(server_wait_log(&world->server, "event=attach vm=2 ", 1)); // else it is refused
     cr_assert_eq(server_stop(&world->server), 0);
-    cr_assert(obeys(&first, "c"));
-    cr_assert(obeys(&second, "t"));
+    cr_assert(client_obeys(&first, "c"));
+    cr_assert(client_obeys(&second, "t"));
     end(&first);
     end(&second);
 }

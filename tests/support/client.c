@@ -116,6 +116,16 @@ void client_tell(struct client *client, char what)
     need(send(client->channel, &what, 1, MSG_NOSIGNAL) == 1, "the client has gone: send");
 }
 
+bool client_obeys(struct client *client, const char *orders)
+{
+    for (; *orders; orders++) {
+        client_tell(client, *orders);
+        if (!client_says(client, 'd'))
+            return false;
+    }
+    return true;
+}
+
 struct goal {
     struct client *client;
     uint64_t pages;

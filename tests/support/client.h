@@ -33,6 +33,8 @@ void client_kill(struct client *client);
 // The test's side: false if it does not say this (but something else, or nothing in time).
 bool client_says(struct client *client, char what);
 void client_tell(struct client *client, char what);
+// Tells one that does as it is told all of these, one by one; it says 'd' when each is done.
+bool client_obeys(struct client *client, const char *orders);
 // Waits until it has touched this many pages.
 bool client_progressed(struct client *client, uint64_t pages);
 // Waits until this many of its threads wait for a page.

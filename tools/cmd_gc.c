@@ -13,9 +13,9 @@ static const char help[] =
     "Gives back the space of packs that no image refers to and of what interrupted runs have "
     "left.\n"
     "Waits for those who are packing or verifying. Images that are open elsewhere stay readable.\n"
-    "\n" STORE_HELP "  --dry-run        only say what would be done\n"
-    "  --rebuild-index  make the index anew from the packs\n"
-    "  --json           the result as JSON\n";
+    "\n" STORE_HELP "  --dry-run       only say what would be done\n"
+    "  --rebuild-index make the index anew from the packs\n"
+    "  --json          the result as JSON\n";
 
 struct arguments {
     const char *store;

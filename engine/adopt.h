@@ -15,8 +15,6 @@ struct fl_server;
 // served as they come, and as soon as their image is open.
 void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
                      int fds[FL_CHANNEL_FDS]);
-// There are no more records: images that nobody has asked for go.
-void fl_adopt_end(struct fl_server *server);
 
 // A VM that has been left behind: its state memfd, userfaultfd and pidfd. An empty image name in
 // its state: every fault is poisoned. answer() is called once, with an error and a sentence, or 0

@@ -15,13 +15,13 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/adopt.h"
 #include "engine/attach.h"
 #include "engine/clock.h"
 #include "engine/connection.h"
 #include "engine/control.h"
 #include "engine/follow.h"
 #include "engine/images.h"
+#include "engine/incoming.h"
 #include "engine/keeper_socket.h"
 #include "engine/kept.h"
 #include "engine/listen.h"
@@ -341,7 +341,7 @@ static int open_doors(struct run *run, char *reason, size_t size)
 static int begin_to_serve(struct run *run)
 {
     struct fl_server *server = &run->server;
-    fl_adopt_end(server);
+    fl_incoming_end(server);
     server->serving = true;
     server->refusing = (server->mode & FL_MODE_REFUSING) != 0;
     server->releasing = (server->mode & FL_MODE_RELEASING) != 0;

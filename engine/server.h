@@ -62,7 +62,7 @@ struct fl_server {
     struct cds_list_head connections;
     unsigned connection_count;
     uint64_t accept_again_ns;      // out of descriptors: when to accept again; 0: accepting
-    struct cds_list_head incoming; // of adopt.c
+    struct cds_list_head incoming; // of incoming.c
     struct fl_keeper_socket *keeper_socket;
     struct fl_pulse *pulse; // of pulse.c; may be on its way through the workers until these end
     int inherited[FL_SOCKET_INOTIFY + 1]; // enum fl_kept_socket, a predecessor's at first; -1: none

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/incoming.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/closer.h"
+#include "engine/engine.h"
+#include "engine/images.h"
+#include "engine/io_pool.h"
+#include "engine/kept.h"
+#include "engine/log.h"
+#include "engine/server.h"
+#include "engine/templates.h"
+#include "engine/vm.h"
+#include "snapshot/read.h"
+
+enum { REASON_BYTES = 192 };
+
+// An image on its way in, and the VMs that wait for it.
+struct incoming {
+    struct cds_list_head link; // of server->incoming
+    struct fl_server *server;
+    uint64_t id; // of its record, 0 if it is opened by name
+    char name[FL_IMAGE_NAME_BYTES];
+    int *fd; // until it is opened
+    uint32_t slots;
+    bool opened;
+    bool wanted; // by records that may still come
+    struct fl_image *image;
+    int error;
+    struct cds_list_head waiting; // VMs, by in_worker
+    struct fl_io_job job;
+    struct fl_mail mail;
+    // Of an orphan's, or NULL:
+    void (*answer)(void *arg, int error, const char *text);
+    void *arg;
+};
+
+static void close_files(struct incoming *incoming)
+{
+    for (uint32_t i = 0; incoming->fd && i < incoming->slots; i++)
+        fl_close_later(incoming->fd[i]);
+    free(incoming->fd);
+    incoming->fd = NULL;
+}
+
+static void free_incoming(struct incoming *incoming)
+{
+    cds_list_del(&incoming->link);
+    fl_templates_settle(incoming->server->engine->templates, incoming->id);
+    if (incoming->image)
+        fl_images_put(incoming->server->engine->images, incoming->image);
+    close_files(incoming);
+    free(incoming);
+}
+
+static struct incoming *new_incoming(struct fl_server *server, uint64_t id, const char *name)
+{
+    struct incoming *incoming = calloc(1, sizeof(*incoming));
+    if (!incoming)
+        return NULL;
+    incoming->server = server;
+    incoming->id = id;
+    snprintf(incoming->name, sizeof(incoming->name), "%s", name);
+    CDS_INIT_LIST_HEAD(&incoming->waiting);
+    cds_list_add_tail(&incoming->link, &server->incoming);
+    return incoming;
+}
+
+static struct incoming *find_incoming(struct fl_server *server, uint64_t id, const char *name)
+{
+    struct incoming *incoming;
+    cds_list_for_each_entry(incoming, &server->incoming, link)
+    {
+        if (id ? incoming->id == id : !incoming->answer && strcmp(incoming->name, name) == 0)
+            return incoming;
+    }
+    return NULL;
+}
+
+// Without its bytes nothing can be served: its faults are poisoned, or it is killed, as its policy
+// says.
+static void without_image(struct fl_vm *vm, int error)
+{
+    char reason[REASON_BYTES];
+    snprintf(reason, sizeof(reason), "its image cannot be opened: %s", fl_image_strerror(error));
+    if (vm->on_error == FL_ON_ERROR_KILL)
+        fl_vm_kill(vm, reason);
+    else
+        fl_log(FL_LOG_ERROR, "event=image_lost vm=%" PRIu64 " image=%s reason=\"%s\"", vm->id,
+               vm->state->image, reason);
+}
+
+static void serve_waiting(struct incoming *incoming)
+{
+    struct fl_engine *engine = incoming->server->engine;
+    while (!cds_list_empty(&incoming->waiting)) {
+        struct fl_vm *vm = cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);
+        cds_list_del(&vm->in_worker);
+        if (incoming->error)
+            without_image(vm, incoming->error);
+        fl_attach_adopted(engine, vm,
+                          incoming->image ? fl_images_use(engine->images, incoming->image) : NULL);
+    }
+}
+
+// The regions of an orphan are somebody's word.
+static bool holds_all(const struct incoming *incoming)
+{
+    const struct fl_vm *vm = cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);
+    uint64_t page = fl_vm_page_bytes(vm);
+    uint64_t room = (fl_image_bytes(incoming->image) + page - 1) / page * page;
+    return fl_layout_file_end(&vm->state->layout) <= room;
+}
+
+static void image_opened(void *control, struct fl_mail *mail)
+{
+    (void)control;
+    struct incoming *incoming = caa_container_of(mail, struct incoming, mail);
+    incoming->opened = true;
+    if (incoming->answer) {
+        if (!incoming->error && !holds_all(incoming))
+            incoming->error = -ERANGE;
+        incoming->answer(incoming->arg, incoming->error,
+                         incoming->error == -ERANGE ? "its regions do not fit the image"
+                         : incoming->error          ? fl_image_strerror(incoming->error)
+                                                    : "");
+        if (incoming->error) { // who asked still has the VM
+            while (!cds_list_empty(&incoming->waiting)) {
+                struct fl_vm *vm =
+                    cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);
+                cds_list_del(&vm->in_worker);
+                fl_attach_forget(incoming->server->engine, vm);
+            }
+        }
+    }
+    fl_templates_image_opened(incoming->server->engine->templates, incoming->id, incoming->image);
+    serve_waiting(incoming);
+    if (!incoming->wanted)
+        free_incoming(incoming);
+}
+
+static int open_once(struct incoming *incoming)
+{
+    struct fl_images *images = incoming->server->engine->images;
+    if (incoming->id)
+        return fl_images_get_files(images, incoming->id, incoming->fd, incoming->slots,
+                                   &incoming->image);
+    return fl_images_get(images, incoming->name, &incoming->image);
+}
+
+// Reader thread. A disk that fails for a moment must not cost the VMs their lives.
+static uint64_t open_image(struct fl_io_job *job)
+{
+    static const int pause_ms[] = {2, 10, 50, 250};
+    struct incoming *incoming = caa_container_of(job, struct incoming, job);
+    incoming->error = open_once(incoming);
+    for (unsigned i = 0; incoming->error && !incoming->answer && i < 4; i++) {
+        poll(NULL, 0, pause_ms[i]);
+        incoming->error = open_once(incoming);
+    }
+    close_files(incoming);
+    incoming->mail.deliver = image_opened;
+    fl_mailbox_post(&incoming->server->engine->control, &incoming->mail);
+    return 0;
+}
+
+static void open_later(struct incoming *incoming)
+{
+    incoming->job.run = open_image;
+    fl_io_pool_submit(incoming->server->engine->io_pool, &incoming->job);
+}
+
+// The messages of one record follow each other.
+void fl_incoming_image(struct fl_server *server, const struct fl_message *message,
+                       int fds[FL_CHANNEL_FDS])
+{
+    struct incoming *incoming = find_incoming(server, message->id, "");
+    if (!incoming) {
+        incoming = new_incoming(server, message->id, "");
+        if (!incoming)
+            return; // its VMs find no record, and try by name
+        incoming->wanted = true;
+        incoming->slots = message->slots;
+        incoming->fd = malloc((message->slots ? message->slots : 1) * sizeof(int));
+        for (uint32_t i = 0; incoming->fd && i < message->slots; i++)
+            incoming->fd[i] = -1;
+    }
+    if (!incoming->fd)
+        return;
+    for (uint32_t i = 0; i < FL_CHANNEL_FDS && message->first + i < incoming->slots; i++) {
+        incoming->fd[message->first + i] = fds[i];
+        fds[i] = -1;
+    }
+    if (message->first + FL_CHANNEL_FDS >= incoming->slots)
+        open_later(incoming);
+}
+
+// Its image comes before it.
+void fl_incoming_template(struct fl_server *server, const struct fl_message *message,
+                          int fds[FL_CHANNEL_FDS])
+{
+    struct fl_templates *templates = server->engine->templates;
+    const struct incoming *incoming = find_incoming(server, message->id, "");
+    if (!templates || !incoming) {
+        fl_kept_drop(server->engine->kept, FL_RECORD_TEMPLATE, message->id);
+        return;
+    }
+    fl_templates_adopt(templates, message->id, fds);
+    if (incoming->opened)
+        fl_templates_image_opened(templates, message->id, incoming->image);
+}
+
+void fl_incoming_wait(struct fl_server *server, struct fl_vm *vm)
+{
+    const char *name = vm->state->image;
+    struct incoming *incoming = NULL;
+    if (vm->state->image_record)
+        incoming = find_incoming(server, vm->state->image_record, name);
+    if (!incoming) // of its name there may still be one
+        incoming = find_incoming(server, 0, name);
+    if (!incoming) {
+        incoming = new_incoming(server, 0, name);
+        if (!incoming) {
+            without_image(vm, -ENOMEM);
+            fl_attach_adopted(server->engine, vm, NULL);
+            return;
+        }
+        open_later(incoming);
+    }
+    cds_list_add_tail(&vm->in_worker, &incoming->waiting);
+    if (incoming->opened)
+        serve_waiting(incoming);
+}
+
+int fl_incoming_orphan(struct fl_server *server, struct fl_vm *vm,
+                       void (*answer)(void *arg, int error, const char *text), void *arg)
+{
+    struct incoming *incoming = new_incoming(server, 0, vm->state->image);
+    if (!incoming)
+        return -ENOMEM;
+    incoming->answer = answer;
+    incoming->arg = arg;
+    cds_list_add_tail(&vm->in_worker, &incoming->waiting);
+    open_later(incoming);
+    return 0;
+}
+
+void fl_incoming_end(struct fl_server *server)
+{
+    struct incoming *incoming;
+    struct incoming *next;
+    cds_list_for_each_entry_safe(incoming, next, &server->incoming, link)
+    {
+        incoming->wanted = false;
+        if (incoming->opened)
+            free_incoming(incoming);
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Images that are being opened for VMs that somebody else served before, and the VMs that wait for
+// them: those of the keeper's records from descriptors, others by name. Control thread.
+#ifndef FAULTLINE_ENGINE_INCOMING_H
+#define FAULTLINE_ENGINE_INCOMING_H
+
+#include "engine/channel.h"
+
+struct fl_server;
+struct fl_vm;
+
+// One message of an image's record, or of a template's. Take the descriptors that they want (they
+// are -1 after this).
+void fl_incoming_image(struct fl_server *server, const struct fl_message *message,
+                       int fds[FL_CHANNEL_FDS]);
+void fl_incoming_template(struct fl_server *server, const struct fl_message *message,
+                          int fds[FL_CHANNEL_FDS]);
+// Gives the VM, which is in no list, its image as soon as that is open.
+void fl_incoming_wait(struct fl_server *server, struct fl_vm *vm);
+// The same for one that nobody keeps, whose image must fit it: else answer() is called with an
+// error and a sentence, and the VM is forgotten. -ENOMEM, and then it is not called.
+int fl_incoming_orphan(struct fl_server *server, struct fl_vm *vm,
+                       void (*answer)(void *arg, int error, const char *text), void *arg);
+// There are no more records: images that nobody has asked for go.
+void fl_incoming_end(struct fl_server *server);
+
+#endif

@@ -14,6 +14,7 @@
 #include "engine/kept.h"
 #include "engine/listen.h"
 #include "engine/log.h"
+#include "engine/refuse.h"
 #include "engine/server.h"
 #include "engine/vm.h"
 

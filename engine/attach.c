@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,8 +18,8 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/refuse.h"
 #include "engine/templates.h"
-#include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 
@@ -318,138 +317,19 @@ void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)
     fl_rcu_defer(&vm->rcu, free_vm);
 }
 
-// --- refusal ---
+// --- without an image ---
 
-static bool holds_waiters(const struct fl_peer *peer)
-{
-    struct fl_uffd_info info;
-    if (peer->uffd < 0)
-        return false;
-    int error = fl_uffd_examine(peer->uffd, &info);
-    return error ? error != -EINVAL : info.ready;
-}
-
-// False if nobody can wait on it: then it is closed.
-static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer, uint64_t flags)
+int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *peer, uint64_t flags)
 {
     static const struct fl_layout none = {0};
     uint64_t connection = peer->connection;
-    if (!holds_waiters(peer)) {
-        fl_peer_close(peer);
-        return false;
-    }
     struct fl_vm *vm = new_vm(engine, id, peer, "", &none);
-    if (!vm) {
-        fl_log(FL_LOG_ERROR,
-               "event=refuse_failed reason=\"out of memory: the VM's faults fail with its end\"");
-        return true; // the descriptors stay open: waiting is bad, zeros for bytes would be worse
-    }
+    if (!vm)
+        return -ENOMEM;
     vm->state->connection = connection;
     vm->state->flags |= flags;
     publish(engine, vm);
     fl_kept_put_vm(engine->kept, vm, connection);
     fl_worker_attach(choose(engine), vm);
-    return true;
-}
-
-void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
-{
-    uint64_t connection = peer->connection;
-    if (!keep_as(engine, engine->next_vm_id, peer, FL_VM_STATE_REFUSED) && connection)
-        fl_kept_drop(engine->kept, FL_RECORD_CONNECTION, connection);
-}
-
-void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id)
-{
-    if (!keep_as(engine, id, peer, 0))
-        fl_kept_drop(engine->kept, FL_RECORD_VM, id);
-}
-
-void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
-               const char *reason)
-{
-    char text[256];
-    engine->refused++;
-    bool kept = holds_waiters(peer);
-    fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%" PRId64 " faults=%s reason=\"%s\"", image,
-           peer->pid, kept ? "poisoned" : "none", fl_log_text(reason, text, sizeof(text)));
-    fl_keep_refused(engine, peer);
-}
-
-struct child_mail {
-    struct fl_mail mail;
-    int uffd;
-};
-
-static void child_came(void *control, struct fl_mail *mail)
-{
-    struct child_mail *child = caa_container_of(mail, struct child_mail, mail);
-    struct fl_peer peer = {.uffd = child->uffd, .pidfd = -1, .socket = -1};
-    free(child);
-    fl_refuse(control, &peer, "-", "it is the child of a refused VM");
-}
-
-void fl_attach_child(struct fl_engine *engine, int uffd)
-{
-    struct child_mail *child = malloc(sizeof(*child));
-    if (!child)
-        return; // kept open, like any userfaultfd that cannot be attached
-    child->mail.deliver = child_came;
-    child->uffd = uffd;
-    fl_mailbox_post(&engine->control, &child->mail);
-}
-
-// --- the end ---
-
-struct release_mail {
-    struct fl_mail mail;
-    const char *kill_reason; // NULL: release
-};
-
-static void kill_or_release(struct fl_worker *worker, struct fl_vm *vm, const char *kill_reason)
-{
-    if (vm->phase == FL_VM_GONE)
-        return;
-    if (kill_reason) {
-        fl_vm_kill(vm, kill_reason);
-    } else if (!vm->image) {
-        // Nothing could make its memory whole.
-        fl_vm_kill(vm, "its handshake was refused, and the engine ends");
-    } else if (vm->phase == FL_VM_SERVING) {
-        vm->phase = FL_VM_RELEASING;
-        fl_fill_begin(worker, vm, FL_FILL_NONZERO);
-    }
-}
-
-static void end_of(void *owner, struct fl_mail *mail)
-{
-    struct fl_worker *worker = owner;
-    struct release_mail *order = caa_container_of(mail, struct release_mail, mail);
-    struct fl_vm *vm;
-    struct fl_vm *next;
-    cds_list_for_each_entry_safe(vm, next, &worker->owned, in_worker)
-        kill_or_release(worker, vm, order->kill_reason);
-    free(order);
-}
-
-static void order_all(struct fl_engine *engine, const char *kill_reason)
-{
-    for (unsigned i = 0; i < engine->worker_count; i++) {
-        struct release_mail *order = malloc(sizeof(*order));
-        if (!order)
-            continue; // the next order may find memory
-        order->mail.deliver = end_of;
-        order->kill_reason = kill_reason;
-        fl_mailbox_post(&engine->workers[i].mailbox, &order->mail);
-    }
-}
-
-void fl_release_all(struct fl_engine *engine)
-{
-    order_all(engine, NULL);
-}
-
-void fl_kill_all(struct fl_engine *engine, const char *reason)
-{
-    order_all(engine, reason);
+    return 0;
 }

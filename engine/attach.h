@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a handshake to a VM on a worker, and from a VM that is gone to nothing. Control thread,
-// unless a function says otherwise.
+// From a handshake to a VM on a worker, and from a VM that is gone to nothing; the table of VMs.
+// Control thread, unless a function says otherwise.
 #ifndef FAULTLINE_ENGINE_ATTACH_H
 #define FAULTLINE_ENGINE_ATTACH_H
 
@@ -49,26 +49,13 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
 // Instead: forgets it, as somebody else still has its descriptors. It is in no list any more.
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm);
 
-// Refuses the peer with one log line. If it brought a userfaultfd, somebody may wait on it, and
-// closing it could hand out zeros: it is kept, and every fault on it is poisoned, until the peer is
-// gone. Takes the peer's descriptors.
-void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
-               const char *reason);
-
-// The keeping alone, without a word.
-void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer);
-// Likewise a predecessor's VM that cannot be read: in the place of its record.
-void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id);
-
-// Worker: a refused VM has forked; its child's userfaultfd is treated in the same way.
-void fl_attach_child(struct fl_engine *engine, int uffd);
+// A VM that has no image, so that its faults are poisoned, under this number and with these flags
+// (FL_VM_STATE_*). Takes the peer's descriptors; -ENOMEM, and takes none.
+int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *peer,
+                        uint64_t flags);
 
 // Mail from a worker: the VM is gone.
 void fl_vm_dispose(void *control, struct fl_mail *mail);
-
-// Has every worker fill its VMs and let them go. Refused ones are killed.
-void fl_release_all(struct fl_engine *engine);
-void fl_kill_all(struct fl_engine *engine, const char *reason);
 
 // Any RCU reader: the VM of that number, valid until its next quiescent state; NULL if there is
 // none.

@@ -24,6 +24,7 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/refuse.h"
 #include "engine/template.h"
 #include "engine/templates.h"
 #include "engine/uffd.h"

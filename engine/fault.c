@@ -8,12 +8,12 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "engine/attach.h"
 #include "engine/bitmap.h"
 #include "engine/clock.h"
 #include "engine/log.h"
 #include "engine/neighbours.h"
 #include "engine/point.h"
+#include "engine/refuse.h"
 #include "engine/resolve.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
@@ -130,7 +130,7 @@ static void event(struct fl_worker *worker, struct fl_vm *vm, const struct uffd_
         break;
     case UFFD_EVENT_FORK:
         // Only a refused VM can have asked for these. Its child's faults need an answer too.
-        fl_attach_child(worker->engine, (int)msg->arg.fork.ufd);
+        fl_refuse_child(worker->engine, (int)msg->arg.fork.ufd);
         break;
     default:
         break; // UFFD_EVENT_REMAP, likewise: its faults come with addresses outside, which are

@@ -15,7 +15,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/attach.h"
 #include "engine/clock.h"
 #include "engine/connection.h"
 #include "engine/control.h"
@@ -27,6 +26,7 @@
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/release.h"
 #include "engine/templates.h"
 #include "engine/worker.h"
 #include "snapshot/read.h"

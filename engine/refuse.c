@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/refuse.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/engine.h"
+#include "engine/kept.h"
+#include "engine/log.h"
+#include "engine/uffd.h"
+#include "engine/vm_state.h"
+
+static bool holds_waiters(const struct fl_peer *peer)
+{
+    struct fl_uffd_info info;
+    if (peer->uffd < 0)
+        return false;
+    int error = fl_uffd_examine(peer->uffd, &info);
+    return error ? error != -EINVAL : info.ready;
+}
+
+// False if nobody can wait on it: then it is closed.
+static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer, uint64_t flags)
+{
+    if (!holds_waiters(peer)) {
+        fl_peer_close(peer);
+        return false;
+    }
+    if (fl_attach_imageless(engine, id, peer, flags) != 0)
+        fl_log(FL_LOG_ERROR,
+               "event=refuse_failed reason=\"out of memory: the VM's faults fail with its end\"");
+    return true; // descriptors stay open: waiting is bad, zeros for bytes would be worse
+}
+
+void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
+{
+    uint64_t connection = peer->connection;
+    if (!keep_as(engine, engine->next_vm_id, peer, FL_VM_STATE_REFUSED) && connection)
+        fl_kept_drop(engine->kept, FL_RECORD_CONNECTION, connection);
+}
+
+void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id)
+{
+    if (!keep_as(engine, id, peer, 0))
+        fl_kept_drop(engine->kept, FL_RECORD_VM, id);
+}
+
+void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
+               const char *reason)
+{
+    char text[256];
+    engine->refused++;
+    bool kept = holds_waiters(peer);
+    fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%" PRId64 " faults=%s reason=\"%s\"", image,
+           peer->pid, kept ? "poisoned" : "none", fl_log_text(reason, text, sizeof(text)));
+    fl_keep_refused(engine, peer);
+}
+
+struct child_mail {
+    struct fl_mail mail;
+    int uffd;
+};
+
+static void child_came(void *control, struct fl_mail *mail)
+{
+    struct child_mail *child = caa_container_of(mail, struct child_mail, mail);
+    struct fl_peer peer = {.uffd = child->uffd, .pidfd = -1, .socket = -1};
+    free(child);
+    fl_refuse(control, &peer, "-", "it is the child of a refused VM");
+}
+
+void fl_refuse_child(struct fl_engine *engine, int uffd)
+{
+    struct child_mail *child = malloc(sizeof(*child));
+    if (!child)
+        return; // kept open, like any userfaultfd that cannot be attached
+    child->mail.deliver = child_came;
+    child->uffd = uffd;
+    fl_mailbox_post(&engine->control, &child->mail);
+}

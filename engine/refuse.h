@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who is not served, and may wait all the same. Control thread, unless a function says otherwise.
+#ifndef FAULTLINE_ENGINE_REFUSE_H
+#define FAULTLINE_ENGINE_REFUSE_H
+
+#include <stdint.h>
+
+struct fl_engine;
+struct fl_peer;
+
+// Refuses the peer with one log line. If it brought a userfaultfd, somebody may wait on it, and
+// closing it could hand out zeros: it is kept, and every fault on it is poisoned, until the peer is
+// gone. Takes the peer's descriptors.
+void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
+               const char *reason);
+
+// The keeping alone, without a word.
+void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer);
+// Likewise a predecessor's VM that cannot be read: in the place of its record.
+void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id);
+
+// Worker: a refused VM has forked; its child's userfaultfd is treated in the same way.
+void fl_refuse_child(struct fl_engine *engine, int uffd);
+
+#endif

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/release.h"
+
+#include <stdlib.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/engine.h"
+#include "engine/fill.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+struct release_mail {
+    struct fl_mail mail;
+    const char *kill_reason; // NULL: release
+};
+
+static void kill_or_release(struct fl_worker *worker, struct fl_vm *vm, const char *kill_reason)
+{
+    if (vm->phase == FL_VM_GONE)
+        return;
+    if (kill_reason) {
+        fl_vm_kill(vm, kill_reason);
+    } else if (!vm->image) {
+        // Nothing could make its memory whole.
+        fl_vm_kill(vm, "its handshake was refused, and the engine ends");
+    } else if (vm->phase == FL_VM_SERVING) {
+        vm->phase = FL_VM_RELEASING;
+        fl_fill_begin(worker, vm, FL_FILL_NONZERO);
+    }
+}
+
+static void end_of(void *owner, struct fl_mail *mail)
+{
+    struct fl_worker *worker = owner;
+    struct release_mail *order = caa_container_of(mail, struct release_mail, mail);
+    struct fl_vm *vm;
+    struct fl_vm *next;
+    cds_list_for_each_entry_safe(vm, next, &worker->owned, in_worker)
+        kill_or_release(worker, vm, order->kill_reason);
+    free(order);
+}
+
+static void order_all(struct fl_engine *engine, const char *kill_reason)
+{
+    for (unsigned i = 0; i < engine->worker_count; i++) {
+        struct release_mail *order = malloc(sizeof(*order));
+        if (!order)
+            continue; // the next order may find memory
+        order->mail.deliver = end_of;
+        order->kill_reason = kill_reason;
+        fl_mailbox_post(&engine->workers[i].mailbox, &order->mail);
+    }
+}
+
+void fl_release_all(struct fl_engine *engine)
+{
+    order_all(engine, NULL);
+}
+
+void fl_kill_all(struct fl_engine *engine, const char *reason)
+{
+    order_all(engine, reason);
+}

@@ -3,23 +3,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
 #include "engine/clock.h"
-#include "engine/closer.h"
 #include "engine/fault.h"
 #include "engine/fill.h"
-#include "engine/life.h"
 #include "engine/log.h"
 #include "engine/point.h"
 #include "engine/procfs.h"
@@ -32,7 +23,7 @@ enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 
 // --- VMs that come and go ---
 
-static int watch(struct fl_worker *worker, int fd, uint32_t events, struct fl_watch *watch)
+int fl_worker_watch(struct fl_worker *worker, int fd, uint32_t events, struct fl_watch *watch)
 {
     struct epoll_event event = {.events = events, .data.ptr = watch};
     return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
@@ -81,13 +72,13 @@ static void take_over(void *owner, struct fl_mail *mail)
     struct fl_worker *worker = owner;
     struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
     cds_list_add_tail(&vm->in_worker, &worker->owned);
-    int error = watch(worker, vm->uffd, EPOLLIN | EPOLLET, &vm->watch_faults);
+    int error = fl_worker_watch(worker, vm->uffd, EPOLLIN | EPOLLET, &vm->watch_faults);
     vm->unwatched = error != 0;
     worker->unwatched += vm->unwatched;
     if (!error && vm->pidfd >= 0)
-        error = watch(worker, vm->pidfd, EPOLLIN, &vm->watch_exit);
+        error = fl_worker_watch(worker, vm->pidfd, EPOLLIN, &vm->watch_exit);
     if (!error && vm->socket >= 0)
-        error = watch(worker, vm->socket, EPOLLRDHUP, &vm->watch_socket);
+        error = fl_worker_watch(worker, vm->socket, EPOLLRDHUP, &vm->watch_socket);
     if (error) // for want of memory or watches: read it in each round, and do not sleep for long
         fl_log(FL_LOG_ERROR, "event=watch_failed vm=%" PRIu64 " errno=%d", vm->id, -error);
     if (error || vm->pidfd < 0)
@@ -302,7 +293,7 @@ static void block(struct fl_worker *worker)
         dispatch(worker, events[i].data.ptr);
 }
 
-static void work(struct fl_worker *worker)
+void fl_worker_work(struct fl_worker *worker)
 {
     static const struct timespec at_once = {0};
     struct fl_spin spin;
@@ -326,16 +317,6 @@ static void work(struct fl_worker *worker)
     }
 }
 
-// A vCPU that is woken would else preempt the worker in the middle of a batch, at the cost of all
-// others in it.
-static void set_priority(const struct fl_worker *worker)
-{
-    char name[16];
-    snprintf(name, sizeof(name), "fl-worker-%u", worker->index);
-    pthread_setname_np(pthread_self(), name);
-    setpriority(PRIO_PROCESS, (id_t)gettid(), worker->options->nice);
-}
-
 uint64_t fl_worker_oldest_wait(struct fl_worker *worker)
 {
     struct fl_vm *vm;
@@ -346,102 +327,4 @@ uint64_t fl_worker_oldest_wait(struct fl_worker *worker)
         oldest = since < oldest ? since : oldest;
     }
     return oldest < worker->now ? worker->now - oldest : 0;
-}
-
-static void *worker_main(void *argument)
-{
-    struct fl_worker *worker = argument;
-    set_priority(worker);
-    fl_life_begin(worker->engine->life, 1 + worker->index);
-    sem_post(&worker->engine->begun);
-    rcu_register_thread();
-    work(worker);
-    rcu_unregister_thread();
-    return NULL;
-}
-
-// The nth core that we may run on. Failing to pin costs speed only.
-static void pin(struct fl_worker *worker)
-{
-    cpu_set_t allowed;
-    cpu_set_t one;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
-        return;
-    unsigned skip = worker->index % (unsigned)CPU_COUNT(&allowed);
-    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &allowed) && skip-- == 0) {
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            pthread_setaffinity_np(worker->thread, sizeof(one), &one);
-            return;
-        }
-    }
-}
-
-static int allocate(struct fl_worker *worker)
-{
-    // Never written, so its pages stay the one shared zero page.
-    void *zeros = mmap(NULL, HUGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    worker->zeros = zeros == MAP_FAILED ? NULL : zeros;
-    return worker->zeros ? 0 : -ENOMEM;
-}
-
-static void release(struct fl_worker *worker)
-{
-    if (worker->zeros)
-        munmap(worker->zeros, HUGE_BYTES);
-    if (worker->epoll_fd >= 0)
-        close(worker->epoll_fd);
-    fl_mailbox_fini(&worker->mailbox);
-}
-
-static int start_thread(struct fl_worker *worker)
-{
-    int error = allocate(worker);
-    if (error)
-        return error;
-    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (worker->epoll_fd < 0)
-        return -errno;
-    worker->watch_mailbox.kind = FL_WATCH_MAILBOX;
-    error = watch(worker, worker->mailbox.event_fd, EPOLLIN, &worker->watch_mailbox);
-    return error ? error : -pthread_create(&worker->thread, NULL, worker_main, worker);
-}
-
-int fl_worker_start(struct fl_worker *worker)
-{
-    worker->epoll_fd = -1;
-    CDS_INIT_LIST_HEAD(&worker->owned);
-    CDS_INIT_LIST_HEAD(&worker->hot);
-    CDS_INIT_LIST_HEAD(&worker->retry);
-    CDS_INIT_LIST_HEAD(&worker->tasks);
-    CDS_INIT_LIST_HEAD(&worker->dead);
-    int error = fl_mailbox_init(&worker->mailbox);
-    if (error)
-        return error;
-    error = start_thread(worker);
-    if (error)
-        release(worker);
-    else
-        pin(worker);
-    return error;
-}
-
-static void stop(void *owner, struct fl_mail *mail)
-{
-    (void)mail;
-    ((struct fl_worker *)owner)->stopping = true;
-}
-
-void fl_worker_halt(struct fl_worker *worker)
-{
-    struct fl_mail mail = {.deliver = stop};
-    fl_mailbox_post(&worker->mailbox, &mail);
-    pthread_join(worker->thread, NULL);
-}
-
-void fl_worker_stop(struct fl_worker *worker)
-{
-    fl_worker_halt(worker);
-    release(worker);
 }

@@ -89,4 +89,10 @@ void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm);
 // Owner only. The VM's memory is gone, or complete and unregistered: nobody waits for us any more.
 void fl_worker_vm_gone(struct fl_worker *worker, struct fl_vm *vm);
 
+// --- between worker.c and worker_thread.c ---
+
+// Owner only: serves until the worker is told to stop.
+void fl_worker_work(struct fl_worker *worker);
+int fl_worker_watch(struct fl_worker *worker, int fd, uint32_t events, struct fl_watch *watch);
+
 #endif

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/connection.h"
+#include "engine/connection_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,7 +14,6 @@
 #include "engine/attach.h"
 #include "engine/clock.h"
 #include "engine/closer.h"
-#include "engine/description.h"
 #include "engine/fdpass.h"
 #include "engine/handshake.h"
 #include "engine/images.h"
@@ -32,30 +29,7 @@
 
 enum { REASON_BYTES = 256, CHUNK = 4096 };
 
-static const char no_new_vm[] = "the engine takes no new VM: it is draining or stopping";
-
-struct connection {
-    struct fl_source source;
-    struct cds_list_head link;
-    struct fl_server *server;
-    char image[FL_NAME_MAX + 1];
-    struct fl_peer peer; // .uffd is set when the handshake is complete, or refused
-    struct fl_fds fds;
-    char *text;
-    size_t used;
-    uint64_t deadline_ns; // FL_NEVER once the handshake is complete
-    struct fl_layout layout;
-    enum fl_purpose purpose;
-    struct fl_template *template; // held
-    bool ungreeted;               // it waits for the template
-    bool unattached;              // likewise, with its handshake complete
-    const char *doomed;           // why it will be refused when its handshake is complete
-    // While a reader opens the image:
-    struct fl_io_job job;
-    struct fl_mail mail;
-    struct fl_image *opened;
-    int open_error;
-};
+const char fl_no_new_vm[] = "the engine takes no new VM: it is draining or stopping";
 
 // Until the VM is the keeper's, the handshake stays in the socket, for a successor: it is only
 // looked at (MSG_PEEK). Then it is taken out, as a socket that is closed with something unread in
@@ -73,7 +47,7 @@ static void consume(int socket, size_t left)
     fl_close_later(socket);
 }
 
-static void free_connection(struct connection *connection)
+static void free_connection(struct fl_connection *connection)
 {
     cds_list_del(&connection->link);
     connection->server->connection_count--;
@@ -85,7 +59,7 @@ static void free_connection(struct connection *connection)
 
 // What somebody may wait on is kept, whatever else came with it: the first userfaultfd as the
 // peer's, any other among those that are refused.
-static void choose_uffd(struct connection *connection)
+static void choose_uffd(struct fl_connection *connection)
 {
     struct fl_uffd_info info;
     struct fl_fds *fds = &connection->fds;
@@ -105,19 +79,19 @@ static void choose_uffd(struct connection *connection)
 }
 
 // The peer's goes to the VM, or is closed, before the handshake is taken out of it.
-static int own_socket(const struct connection *connection)
+static int own_socket(const struct fl_connection *connection)
 {
     return fcntl(connection->peer.socket, F_DUPFD_CLOEXEC, 0);
 }
 
-static void stop_listening(struct connection *connection)
+static void stop_listening(struct fl_connection *connection)
 {
     if (connection->source.fd >= 0)
         fl_server_unwatch(connection->server, &connection->source);
     connection->source.fd = -1;
 }
 
-static void refuse(struct connection *connection, const char *reason)
+void fl_connection_refuse(struct fl_connection *connection, const char *reason)
 {
     int socket = own_socket(connection);
     stop_listening(connection);
@@ -129,7 +103,7 @@ static void refuse(struct connection *connection, const char *reason)
 
 // --- the image ---
 
-static int check_fit(const struct connection *connection, const struct fl_image *image,
+static int check_fit(const struct fl_connection *connection, const struct fl_image *image,
                      char *reason)
 {
     uint64_t page = 1ULL << connection->layout.page_shift;
@@ -147,13 +121,13 @@ static int check_fit(const struct connection *connection, const struct fl_image 
     return -EINVAL;
 }
 
-static void attach(struct connection *connection, struct fl_image *image)
+static void attach(struct fl_connection *connection, struct fl_image *image)
 {
     char reason[REASON_BYTES];
     struct fl_engine *engine = connection->server->engine;
     if (check_fit(connection, image, reason) != 0) {
         fl_images_put(engine->images, image);
-        refuse(connection, reason);
+        fl_connection_refuse(connection, reason);
         return;
     }
     int socket = own_socket(connection);
@@ -167,15 +141,15 @@ static void attach(struct connection *connection, struct fl_image *image)
 static void opened(void *control, struct fl_mail *mail)
 {
     (void)control;
-    struct connection *connection = caa_container_of(mail, struct connection, mail);
+    struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
     char reason[REASON_BYTES];
     if (connection->open_error) {
         snprintf(reason, sizeof(reason), "the image cannot be opened: %s",
                  fl_image_strerror(connection->open_error));
-        refuse(connection, reason);
+        fl_connection_refuse(connection, reason);
     } else if (connection->server->refusing) {
         fl_images_put(connection->server->engine->images, connection->opened);
-        refuse(connection, no_new_vm);
+        fl_connection_refuse(connection, fl_no_new_vm);
     } else {
         attach(connection, connection->opened);
     }
@@ -183,7 +157,7 @@ static void opened(void *control, struct fl_mail *mail)
 
 static uint64_t open_image(struct fl_io_job *job)
 {
-    struct connection *connection = caa_container_of(job, struct connection, job);
+    struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
     struct fl_engine *engine = connection->server->engine;
     connection->open_error = fl_images_get(engine->images, connection->image, &connection->opened);
     connection->mail.deliver = opened;
@@ -191,27 +165,26 @@ static uint64_t open_image(struct fl_io_job *job)
     return 0;
 }
 
-// The template's, whatever the name stands for by now.
-static void use_template(struct connection *connection)
+void fl_connection_use_template(struct fl_connection *connection)
 {
     struct fl_images *images = connection->server->engine->images;
     struct fl_image *image = connection->template->image;
     connection->unattached = image == NULL;
     if (image && connection->server->refusing)
-        refuse(connection, no_new_vm);
+        fl_connection_refuse(connection, fl_no_new_vm);
     else if (image)
         attach(connection, fl_images_use(images, image));
 }
 
-static void find_image(struct connection *connection)
+static void find_image(struct fl_connection *connection)
 {
     struct fl_server *server = connection->server;
     if (connection->doomed) {
-        refuse(connection, connection->doomed);
+        fl_connection_refuse(connection, connection->doomed);
         return;
     }
     if (connection->template) {
-        use_template(connection);
+        fl_connection_use_template(connection);
         return;
     }
     if (server->raw) {
@@ -233,7 +206,7 @@ static const char *check_features(uint64_t features)
     return NULL;
 }
 
-static const char *check_uffd(struct connection *connection)
+static const char *check_uffd(struct fl_connection *connection)
 {
     struct fl_uffd_info info;
     int error = fl_uffd_examine(connection->fds.fd[0], &info);
@@ -246,13 +219,13 @@ static const char *check_uffd(struct connection *connection)
 }
 
 // All of the text is there, and one descriptor.
-static void complete(struct connection *connection, size_t length)
+static void complete(struct fl_connection *connection, size_t length)
 {
     const char *reason = check_uffd(connection);
     if (!reason)
         fl_handshake_parse(connection->text, length, &connection->layout, &reason);
     if (reason) {
-        refuse(connection, reason);
+        fl_connection_refuse(connection, reason);
         return;
     }
     stop_listening(connection);
@@ -262,21 +235,22 @@ static void complete(struct connection *connection, size_t length)
 }
 
 // After more text: true if the connection is settled, one way or the other.
-static bool look_at_text(struct connection *connection)
+static bool look_at_text(struct fl_connection *connection)
 {
     // At once: nobody may have the engine hold more of them while it waits for the rest.
     if (connection->fds.count > 1 || connection->fds.lost) {
-        refuse(connection, "more than one file descriptor came with it (guest_memfd handshakes are "
-                           "not served)");
+        fl_connection_refuse(
+            connection, "more than one file descriptor came with it (guest_memfd handshakes are "
+                        "not served)");
         return true;
     }
     long length = fl_handshake_length(connection->text, connection->used);
     if (length < 0) {
-        refuse(connection, "what it sent is not a JSON array of regions");
+        fl_connection_refuse(connection, "what it sent is not a JSON array of regions");
         return true;
     }
     if (connection->used >= FL_HANDSHAKE_MAX && (length == 0 || connection->fds.count == 0)) {
-        refuse(connection, "what it sent is longer than 65536 bytes");
+        fl_connection_refuse(connection, "what it sent is longer than 65536 bytes");
         return true;
     }
     if (length == 0 || connection->fds.count == 0)
@@ -285,7 +259,7 @@ static bool look_at_text(struct connection *connection)
     return true;
 }
 
-static void ended(struct connection *connection)
+void fl_connection_ended(struct fl_connection *connection)
 {
     // Somebody who only looks whether we listen is no case for the log.
     if (connection->used == 0 && connection->fds.count == 0) {
@@ -297,14 +271,14 @@ static void ended(struct connection *connection)
         free_connection(connection);
         return;
     }
-    refuse(connection, connection->fds.count == 0 && connection->used > 0 &&
-                               fl_handshake_length(connection->text, connection->used) > 0
-                           ? "no userfaultfd came with it"
-                           : "it closed the connection before its handshake was complete");
+    fl_connection_refuse(connection,
+                         connection->fds.count == 0 && connection->used > 0 &&
+                                 fl_handshake_length(connection->text, connection->used) > 0
+                             ? "no userfaultfd came with it"
+                             : "it closed the connection before its handshake was complete");
 }
 
-// Reads what is there. True if the connection is settled, one way or the other (and perhaps freed).
-static bool receive(struct connection *connection)
+bool fl_connection_receive(struct fl_connection *connection)
 {
     for (;;) {
         // All the room there is: a part of what one message brought would bring its descriptors,
@@ -315,7 +289,7 @@ static bool receive(struct connection *connection)
         if (got == -EAGAIN || got == -EINTR)
             return false;
         if (got <= 0) {
-            ended(connection);
+            fl_connection_ended(connection);
             return true;
         }
         FL_POINT("handshake_read");
@@ -328,89 +302,11 @@ static bool receive(struct connection *connection)
 static void ready(struct fl_source *source, uint32_t events)
 {
     (void)events;
-    receive(caa_container_of(source, struct connection, source));
-}
-
-// --- the template ---
-
-// Who has said something already was greeted by a predecessor.
-static bool has_spoken(const struct connection *connection)
-{
-    int bytes = 0;
-    return ioctl(connection->peer.socket, FIONREAD, &bytes) == 0 && bytes > 0;
-}
-
-static int greet(struct connection *connection)
-{
-    const struct fl_template *template = connection->template;
-    connection->ungreeted = false;
-    if (has_spoken(connection))
-        return 0;
-    int error = fl_send_greeting(connection->peer.socket, template->state->image,
-                                 template->state->pages << FL_PAGE_SHIFT, template->readable);
-    FL_POINT("template_greeted");
-    return error;
-}
-
-// Who has sent nothing yet is told at once. Whatever else was sent must be received, as there may
-// be a userfaultfd with it.
-static void turn_away(struct connection *connection, const char *reason)
-{
-    connection->doomed = reason;
-    if (connection->unattached) {
-        refuse(connection, reason);
-        return;
-    }
-    if (has_spoken(connection)) {
-        receive(connection);
-        return;
-    }
-    fl_send_refusal(connection->peer.socket, reason);
-    fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=none reason=\"%s\"",
-           connection->image, (long long)connection->peer.pid, reason);
-    connection->server->engine->refused++;
-    ended(connection);
-}
-
-static const char no_template[] = "there is no template of the image (any more)";
-static const char bad_template[] = "the template cannot be read";
-
-static void offer_template(struct connection *connection)
-{
-    struct fl_server *server = connection->server;
-    struct fl_template *template =
-        server->refusing ? NULL : fl_templates_find(server->engine->templates, connection->image);
-    if (!template) {
-        turn_away(connection, server->refusing ? no_new_vm : no_template);
-        return;
-    }
-    fl_template_hold(template);
-    connection->template = template;
-    connection->ungreeted = !fl_template_ready(template);
-    if (!connection->ungreeted && greet(connection) != 0)
-        ended(connection);
-}
-
-void fl_connections_template_ready(struct fl_server *server, struct fl_template *template,
-                                   int error)
-{
-    struct connection *connection;
-    struct connection *next;
-    cds_list_for_each_entry_safe(connection, next, &server->connections, link)
-    {
-        if (connection->template != template)
-            continue;
-        if (error && error != -ECANCELED && (connection->ungreeted || connection->unattached))
-            turn_away(connection, bad_template);
-        else if (connection->unattached)
-            use_template(connection);
-        else if (connection->ungreeted && greet(connection) != 0)
-            ended(connection);
-    }
+    fl_connection_receive(caa_container_of(source, struct fl_connection, source));
 }
 
 // Edge-triggered, as what was looked at stays there to be read.
-static void begin(struct connection *connection)
+static void begin(struct fl_connection *connection)
 {
     static const int from_the_beginning = 0;
     struct fl_server *server = connection->server;
@@ -421,15 +317,15 @@ static void begin(struct connection *connection)
     connection->source = (struct fl_source){.fd = socket, .ready = ready};
     setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning, sizeof(from_the_beginning));
     if (!connection->text || fl_server_watch(server, &connection->source, EPOLLIN | EPOLLET) != 0)
-        refuse(connection, "the host is out of memory");
+        fl_connection_refuse(connection, "the host is out of memory");
     else if (connection->purpose == FL_PURPOSE_TEMPLATE)
-        offer_template(connection);
+        fl_connection_offer_template(connection);
 }
 
 void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
                        enum fl_purpose purpose, int socket, uint64_t record)
 {
-    struct connection *connection = calloc(1, sizeof(*connection));
+    struct fl_connection *connection = calloc(1, sizeof(*connection));
     if (!connection) {
         fl_log(FL_LOG_ERROR, "event=accept_failed image=%s reason=\"the host is out of memory\"",
                image);
@@ -445,88 +341,4 @@ void fl_connection_new(struct fl_server *server, const char *image, enum fl_poli
     cds_list_add_tail(&connection->link, &server->connections);
     server->connection_count++;
     begin(connection);
-}
-
-void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS])
-{
-    struct fl_description description;
-    if (fds[0] < 0 || fds[1] < 0 || fl_description_read(fds[1], &description) != 0) {
-        fl_log(FL_LOG_ERROR, "event=adopt_failed connection=%llu reason=\"it is not complete\"",
-               (unsigned long long)record);
-        fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, record);
-        return;
-    }
-    fl_connection_new(server, description.image, (enum fl_policy)description.policy,
-                      (enum fl_purpose)description.purpose, fds[0], record);
-    fds[0] = -1;
-}
-
-void fl_connections_keep(struct fl_server *server)
-{
-    struct fl_kept *kept = server->engine->kept;
-    struct connection *connection;
-    cds_list_for_each_entry(connection, &server->connections, link)
-    {
-        struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
-                                             .version = FL_DESCRIPTION_VERSION,
-                                             .policy = connection->peer.policy,
-                                             .purpose = connection->purpose};
-        snprintf(description.image, sizeof(description.image), "%s", connection->image);
-        int fd = fl_description_write(&description);
-        if (!connection->peer.connection)
-            connection->peer.connection = fl_kept_new_id(kept);
-        fl_kept_put_connection(kept, connection->peer.connection, connection->peer.socket, fd);
-        if (fd >= 0)
-            close(fd);
-    }
-}
-
-static const char *why_refused(const struct connection *connection)
-{
-    if (connection->server->refusing)
-        return no_new_vm;
-    return connection->used > 0 && connection->fds.count == 0
-               ? "no userfaultfd came with it in time"
-               : "it did not say what it wants in time";
-}
-
-void fl_connections_expire(struct fl_server *server, uint64_t now)
-{
-    struct connection *connection;
-    struct connection *next;
-    cds_list_for_each_entry_safe(connection, next, &server->connections, link)
-    {
-        if (connection->deadline_ns == FL_NEVER ||
-            (!server->refusing && connection->deadline_ns > now))
-            continue;
-        // A userfaultfd that is still in the socket must be received to be answered.
-        if (!receive(connection))
-            refuse(connection, why_refused(connection));
-    }
-}
-
-bool fl_connections_drop_oldest(struct fl_server *server)
-{
-    struct connection *connection;
-    cds_list_for_each_entry(connection, &server->connections, link)
-    {
-        if (connection->deadline_ns == FL_NEVER)
-            continue;
-        if (!receive(connection))
-            refuse(connection, "it did not say what it wants while too many others wait");
-        return true;
-    }
-    return false;
-}
-
-uint64_t fl_connections_next_due(struct fl_server *server)
-{
-    uint64_t due = FL_NEVER;
-    struct connection *connection;
-    cds_list_for_each_entry(connection, &server->connections, link)
-    {
-        if (connection->deadline_ns < due)
-            due = connection->deadline_ns;
-    }
-    return due;
 }

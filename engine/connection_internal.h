@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the parts of connection.h share. Control thread only.
+#ifndef FAULTLINE_ENGINE_CONNECTION_INTERNAL_H
+#define FAULTLINE_ENGINE_CONNECTION_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <urcu/list.h>
+
+#include "engine/attach.h"
+#include "engine/connection.h"
+#include "engine/fdpass.h"
+#include "engine/io_pool.h"
+#include "engine/mailbox.h"
+#include "engine/region.h"
+#include "engine/server.h"
+#include "snapshot/read.h"
+
+struct fl_connection {
+    struct fl_source source;
+    struct cds_list_head link;
+    struct fl_server *server;
+    char image[FL_NAME_MAX + 1];
+    struct fl_peer peer; // .uffd is set when the handshake is complete, or refused
+    struct fl_fds fds;
+    char *text;
+    size_t used;
+    uint64_t deadline_ns; // FL_NEVER once the handshake is complete
+    struct fl_layout layout;
+    enum fl_purpose purpose;
+    struct fl_template *template; // held
+    bool ungreeted;               // it waits for the template
+    bool unattached;              // likewise, with its handshake complete
+    const char *doomed;           // why it will be refused when its handshake is complete
+    // While a reader opens the image:
+    struct fl_io_job job;
+    struct fl_mail mail;
+    struct fl_image *opened;
+    int open_error;
+};
+
+extern const char fl_no_new_vm[]; // why no handshake is taken any more
+
+// These settle it: it is freed.
+void fl_connection_refuse(struct fl_connection *connection, const char *reason);
+// Nothing more comes from it.
+void fl_connection_ended(struct fl_connection *connection);
+
+// Reads what is there. True if it is settled, one way or the other (and perhaps freed).
+bool fl_connection_receive(struct fl_connection *connection);
+
+// Its handshake is complete: it gets the template's image, whatever the name stands for by now, as
+// soon as that is open.
+void fl_connection_use_template(struct fl_connection *connection);
+// It is new, and for a template.
+void fl_connection_offer_template(struct fl_connection *connection);
+
+#endif

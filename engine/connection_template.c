@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who connects to a template's socket: is greeted with its memory, waits until it is ready, or is
+// turned away.
+#include <errno.h>
+#include <sys/ioctl.h>
+
+#include "engine/connection_internal.h"
+#include "engine/fdpass.h"
+#include "engine/log.h"
+#include "engine/point.h"
+#include "engine/template.h"
+#include "engine/templates.h"
+
+// Who has said something already was greeted by a predecessor.
+static bool has_spoken(const struct fl_connection *connection)
+{
+    int bytes = 0;
+    return ioctl(connection->peer.socket, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+static int greet(struct fl_connection *connection)
+{
+    const struct fl_template *template = connection->template;
+    connection->ungreeted = false;
+    if (has_spoken(connection))
+        return 0;
+    int error = fl_send_greeting(connection->peer.socket, template->state->image,
+                                 template->state->pages << FL_PAGE_SHIFT, template->readable);
+    FL_POINT("template_greeted");
+    return error;
+}
+
+// Who has sent nothing yet is told at once. Whatever else was sent must be received, as there may
+// be a userfaultfd with it.
+static void turn_away(struct fl_connection *connection, const char *reason)
+{
+    connection->doomed = reason;
+    if (connection->unattached) {
+        fl_connection_refuse(connection, reason);
+        return;
+    }
+    if (has_spoken(connection)) {
+        fl_connection_receive(connection);
+        return;
+    }
+    fl_send_refusal(connection->peer.socket, reason);
+    fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=none reason=\"%s\"",
+           connection->image, (long long)connection->peer.pid, reason);
+    connection->server->engine->refused++;
+    fl_connection_ended(connection);
+}
+
+static const char no_template[] = "there is no template of the image (any more)";
+static const char bad_template[] = "the template cannot be read";
+
+void fl_connection_offer_template(struct fl_connection *connection)
+{
+    struct fl_server *server = connection->server;
+    struct fl_template *template =
+        server->refusing ? NULL : fl_templates_find(server->engine->templates, connection->image);
+    if (!template) {
+        turn_away(connection, server->refusing ? fl_no_new_vm : no_template);
+        return;
+    }
+    fl_template_hold(template);
+    connection->template = template;
+    connection->ungreeted = !fl_template_ready(template);
+    if (!connection->ungreeted && greet(connection) != 0)
+        fl_connection_ended(connection);
+}
+
+void fl_connections_template_ready(struct fl_server *server, struct fl_template *template,
+                                   int error)
+{
+    struct fl_connection *connection;
+    struct fl_connection *next;
+    cds_list_for_each_entry_safe(connection, next, &server->connections, link)
+    {
+        if (connection->template != template)
+            continue;
+        if (error && error != -ECANCELED && (connection->ungreeted || connection->unattached))
+            turn_away(connection, bad_template);
+        else if (connection->unattached)
+            fl_connection_use_template(connection);
+        else if (connection->ungreeted && greet(connection) != 0)
+            fl_connection_ended(connection);
+    }
+}

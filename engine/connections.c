@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The connections there are: kept for a successor, taken over from a predecessor, and settled when
+// their time is up.
+#include <stdio.h>
+#include <unistd.h>
+
+#include "engine/clock.h"
+#include "engine/connection_internal.h"
+#include "engine/description.h"
+#include "engine/kept.h"
+#include "engine/log.h"
+
+void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS])
+{
+    struct fl_description description;
+    if (fds[0] < 0 || fds[1] < 0 || fl_description_read(fds[1], &description) != 0) {
+        fl_log(FL_LOG_ERROR, "event=adopt_failed connection=%llu reason=\"it is not complete\"",
+               (unsigned long long)record);
+        fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, record);
+        return;
+    }
+    fl_connection_new(server, description.image, (enum fl_policy)description.policy,
+                      (enum fl_purpose)description.purpose, fds[0], record);
+    fds[0] = -1;
+}
+
+void fl_connections_keep(struct fl_server *server)
+{
+    struct fl_kept *kept = server->engine->kept;
+    struct fl_connection *connection;
+    cds_list_for_each_entry(connection, &server->connections, link)
+    {
+        struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
+                                             .version = FL_DESCRIPTION_VERSION,
+                                             .policy = connection->peer.policy,
+                                             .purpose = connection->purpose};
+        snprintf(description.image, sizeof(description.image), "%s", connection->image);
+        int fd = fl_description_write(&description);
+        if (!connection->peer.connection)
+            connection->peer.connection = fl_kept_new_id(kept);
+        fl_kept_put_connection(kept, connection->peer.connection, connection->peer.socket, fd);
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
+static const char *why_refused(const struct fl_connection *connection)
+{
+    if (connection->server->refusing)
+        return fl_no_new_vm;
+    return connection->used > 0 && connection->fds.count == 0
+               ? "no userfaultfd came with it in time"
+               : "it did not say what it wants in time";
+}
+
+void fl_connections_expire(struct fl_server *server, uint64_t now)
+{
+    struct fl_connection *connection;
+    struct fl_connection *next;
+    cds_list_for_each_entry_safe(connection, next, &server->connections, link)
+    {
+        if (connection->deadline_ns == FL_NEVER ||
+            (!server->refusing && connection->deadline_ns > now))
+            continue;
+        // A userfaultfd that is still in the socket must be received to be answered.
+        if (!fl_connection_receive(connection))
+            fl_connection_refuse(connection, why_refused(connection));
+    }
+}
+
+bool fl_connections_drop_oldest(struct fl_server *server)
+{
+    struct fl_connection *connection;
+    cds_list_for_each_entry(connection, &server->connections, link)
+    {
+        if (connection->deadline_ns == FL_NEVER)
+            continue;
+        if (!fl_connection_receive(connection))
+            fl_connection_refuse(connection,
+                                 "it did not say what it wants while too many others wait");
+        return true;
+    }
+    return false;
+}
+
+uint64_t fl_connections_next_due(struct fl_server *server)
+{
+    uint64_t due = FL_NEVER;
+    struct fl_connection *connection;
+    cds_list_for_each_entry(connection, &server->connections, link)
+    {
+        if (connection->deadline_ns < due)
+            due = connection->deadline_ns;
+    }
+    return due;
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A server from its start to its end: what server.c and server_start.c share. Control thread only.
+#ifndef FAULTLINE_ENGINE_SERVER_INTERNAL_H
+#define FAULTLINE_ENGINE_SERVER_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/server.h"
+
+struct fl_follow;
+
+// The end: VMs are filled and let go; those that this takes too long for are killed.
+struct fl_stop {
+    uint64_t kill_ns;  // FL_NEVER until asked to stop
+    uint64_t again_ns; // orders are repeated: a VM may have been on its way to a worker
+    bool killing;
+};
+
+struct fl_serving {
+    struct fl_server server;
+    struct fl_source signals;
+    struct fl_source mail;
+    struct fl_follow *follow;
+    struct fl_stop stop;
+    uint64_t lonely_ns; // with neither keeper nor VM: when to end; FL_NEVER
+    bool failed;        // could not begin to serve
+    char *reason;       // why it cannot start
+    size_t reason_size;
+};
+
+// All but what makes it be found by others; -errno with the sentence that says why not.
+int fl_server_start(struct fl_serving *run, char *reason, size_t size);
+// What a standby does not do yet: be found by others.
+int fl_server_open_doors(struct fl_serving *run, char *reason, size_t size);
+// All that was started.
+void fl_server_end(struct fl_serving *run);
+
+#endif

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a server is made of: put together at its start, taken apart at its end.
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "engine/control.h"
+#include "engine/follow.h"
+#include "engine/images.h"
+#include "engine/keeper_socket.h"
+#include "engine/kept.h"
+#include "engine/listen.h"
+#include "engine/server_internal.h"
+#include "engine/templates.h"
+#include "snapshot/read.h"
+
+static int watch_signals(struct fl_serving *run)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    if (run->server.options->channel < 0) {
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGHUP); // a terminal that closes must not leave VMs behind
+    } else {
+        // The keeper's, and not to be had from the kernel: an engine that is stopped when its
+        // keeper dies is of an orphaned process group, and gets SIGHUP.
+        signal(SIGINT, SIG_IGN);
+        signal(SIGHUP, SIG_IGN);
+    }
+    // Blocked before the first thread is made, so that all threads inherit it.
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    run->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (run->signals.fd < 0)
+        return -errno;
+    return fl_server_watch(&run->server, &run->signals, EPOLLIN);
+}
+
+static const char *store_trouble(int error)
+{
+    return error == -EPROTONOSUPPORT ? "it is of a version that this program does not know"
+           : error == -EBADMSG       ? "its marker faultline-store is damaged"
+                                     : strerror(-error);
+}
+
+static int start_store(struct fl_serving *run, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    const struct fl_server_options *options = server->options;
+    int error = fl_reader_open(options->store, &server->reader);
+    if (error == -ENOENT)
+        snprintf(reason, size, FL_NO_STORE, options->store);
+    else if (error)
+        snprintf(reason, size, "the store %s cannot be opened: %s", options->store,
+                 store_trouble(error));
+    if (error)
+        return error;
+    error = fl_kept_start(server, options->channel, &server->engine->kept);
+    if (!error)
+        error = fl_images_new(server->reader, server->engine->kept, &server->engine->images);
+    if (!error)
+        error =
+            fl_templates_new(server, options->engine.template_bytes, &server->engine->templates);
+    if (error)
+        snprintf(reason, size, "%s", strerror(-error));
+    return error;
+}
+
+int fl_server_open_doors(struct fl_serving *run, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    const struct fl_server_options *options = server->options;
+    int error = fl_control_start(server, options->control, &server->control, reason, size);
+    if (!error)
+        error =
+            fl_keeper_socket_start(server, options->control, &server->keeper_socket, reason, size);
+    if (error)
+        return error;
+    fl_templates_serve(server->engine->templates);
+    error = fl_follow_start(server, &run->follow);
+    if (error)
+        snprintf(reason, size, "the store %s cannot be followed: %s", options->store,
+                 strerror(-error));
+    return error;
+}
+
+static int start_raw(struct fl_serving *run, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    const struct fl_server_options *options = server->options;
+    const char *why = NULL;
+    int error = fl_image_open_raw(options->raw_file, &server->raw);
+    if (error == -EINVAL)
+        snprintf(reason, size, "the memory file %s is not a regular file", options->raw_file);
+    else if (error == -ENODATA)
+        snprintf(reason, size, "the memory file %s is empty", options->raw_file);
+    else if (error)
+        snprintf(reason, size, "the memory file %s cannot be opened: %s", options->raw_file,
+                 strerror(-error));
+    if (error)
+        return error;
+    error = fl_listener_add(server, fl_image_name(server->raw), options->raw_socket,
+                            &options->access, FL_POLICY_DEFAULT, false, &why);
+    if (error)
+        snprintf(reason, size, "it cannot listen at %s: %s", options->raw_socket, why);
+    return error;
+}
+
+int fl_server_start(struct fl_serving *run, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    int error = server->epoll_fd < 0 ? -errno : watch_signals(run);
+    if (!error)
+        error = fl_engine_start(&server->options->engine, &server->engine);
+    if (error) {
+        snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
+        return error;
+    }
+    run->mail.fd = server->engine->control.event_fd;
+    error = fl_server_watch(server, &run->mail, EPOLLIN);
+    if (error) {
+        snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
+        return error;
+    }
+    return server->options->store ? start_store(run, reason, size) : start_raw(run, reason, size);
+}
+
+void fl_server_end(struct fl_serving *run)
+{
+    struct fl_server *server = &run->server;
+    fl_listeners_close(server);
+    fl_control_stop(server->control);
+    fl_keeper_socket_stop(server->keeper_socket);
+    fl_follow_stop(run->follow);
+    if (server->engine) {
+        struct fl_images *images = server->engine->images;
+        struct fl_kept *kept = server->engine->kept;
+        struct fl_templates *templates = server->engine->templates;
+        fl_templates_stop(templates);
+        fl_engine_stop(server->engine);
+        fl_templates_free(templates);
+        free(server->pulse);
+        fl_images_free(images);
+        fl_kept_stop(kept);
+    }
+    fl_image_unref(server->raw);
+    if (server->reader)
+        fl_reader_close(server->reader);
+    if (run->signals.fd >= 0)
+        close(run->signals.fd);
+    if (server->epoll_fd >= 0)
+        close(server->epoll_fd);
+}

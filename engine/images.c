@@ -16,6 +16,7 @@
 
 #include "engine/kept.h"
 #include "engine/log.h"
+#include "engine/plan_shelf.h"
 
 struct entry {
     struct cds_list_head link;
@@ -34,13 +35,8 @@ struct fl_images {
     struct fl_kept *kept;
     pthread_mutex_t lock; // the list and the entries; never held over I/O
     struct cds_list_head open;
+    struct fl_plan_shelf shelf;
 };
-
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
-           a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
-}
 
 static void free_entry(struct entry *entry)
 {
@@ -55,7 +51,7 @@ static struct fl_image *use(struct fl_images *images, const struct stat *file, c
     struct entry *entry;
     cds_list_for_each_entry(entry, &images->open, link)
     {
-        if (same_file(&entry->file, file) && strcmp(fl_image_name(entry->image), name) == 0) {
+        if (fl_same_file(&entry->file, file) && strcmp(fl_image_name(entry->image), name) == 0) {
             entry->users++;
             return fl_image_ref(entry->image);
         }
@@ -182,7 +178,7 @@ bool fl_images_is_current(struct fl_images *images, const struct fl_image *image
     int length = snprintf(path, sizeof(path), "%s/%s.img", fl_reader_images_dir(images->reader),
                           fl_image_name(image));
     return entry && length < (int)sizeof(path) && stat(path, &file) == 0 &&
-           same_file(&entry->file, &file);
+           fl_same_file(&entry->file, &file);
 }
 
 uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image)
@@ -261,11 +257,17 @@ static struct stat look_at_trace(const struct fl_images *images, const struct fl
 }
 
 // With the lock held. 1: *ret_plan is what the file says; 0: the caller is to find out; or -EBUSY.
-static int known_plan(struct entry *entry, const struct stat *file, struct fl_plan **ret_plan)
+static int known_plan(struct fl_images *images, struct entry *entry, const struct stat *file,
+                      struct fl_plan **ret_plan)
 {
     if (entry && entry->planning)
         return -EBUSY;
-    if (entry && !same_file(&entry->trace_file, file)) {
+    if (entry && !entry->plan) {
+        entry->plan = fl_plan_shelf_take(&images->shelf, &entry->file, file);
+        if (entry->plan)
+            entry->trace_file = *file;
+    }
+    if (entry && !fl_same_file(&entry->trace_file, file)) {
         entry->planning = true;
         return 0;
     }
@@ -278,7 +280,7 @@ int fl_images_plan(struct fl_images *images, const struct fl_image *image,
 {
     struct stat file = look_at_trace(images, image);
     pthread_mutex_lock(&images->lock);
-    int known = known_plan(entry_of(images, image), &file, ret_plan);
+    int known = known_plan(images, entry_of(images, image), &file, ret_plan);
     pthread_mutex_unlock(&images->lock);
     if (known != 0)
         return known < 0 ? known : 0;
@@ -306,6 +308,9 @@ void fl_images_put(struct fl_images *images, struct fl_image *image)
         if (entry && --entry->users == 0) {
             last = entry;
             cds_list_del(&last->link);
+            if (last->plan)
+                fl_plan_shelf_put(&images->shelf, &last->file, &last->trace_file, last->plan);
+            last->plan = NULL;
         }
         pthread_mutex_unlock(&images->lock);
     }
@@ -326,6 +331,7 @@ int fl_images_new(struct fl_reader *reader, struct fl_kept *kept, struct fl_imag
     images->kept = kept;
     pthread_mutex_init(&images->lock, NULL);
     CDS_INIT_LIST_HEAD(&images->open);
+    fl_plan_shelf_init(&images->shelf);
     *ret_images = images;
     return 0;
 }
@@ -340,6 +346,7 @@ void fl_images_free(struct fl_images *images)
     {
         free_entry(entry);
     }
+    fl_plan_shelf_fini(&images->shelf);
     pthread_mutex_destroy(&images->lock);
     free(images);
 }

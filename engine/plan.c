@@ -140,6 +140,13 @@ int fl_plan_new(const struct fl_image *image, struct fl_trace *trace, struct fl_
     return 0;
 }
 
+uint64_t fl_plan_bytes(const struct fl_plan *plan)
+{
+    return sizeof(*plan) + plan->steps * sizeof(*plan->step) + plan->runs * sizeof(*plan->run) +
+           fl_bitmap_bytes(plan->image_pages) +
+           fl_trace_count(plan->trace) * sizeof(struct fl_trace_entry);
+}
+
 struct fl_plan *fl_plan_ref(struct fl_plan *plan)
 {
     atomic_fetch_add_explicit(&plan->refs, 1, memory_order_relaxed);

@@ -46,6 +46,9 @@ int fl_plan_new(const struct fl_image *image, struct fl_trace *trace, struct fl_
 struct fl_plan *fl_plan_ref(struct fl_plan *plan);
 void fl_plan_unref(struct fl_plan *plan); // NULL is allowed
 
+// Of memory that it takes, about.
+uint64_t fl_plan_bytes(const struct fl_plan *plan);
+
 static inline bool fl_plan_has(const struct fl_plan *plan, uint64_t image_page)
 {
     return image_page < plan->image_pages && fl_bit_test(plan->has, image_page);

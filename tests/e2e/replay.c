@@ -490,6 +490,29 @@ Test(replay, a_fault_brings_what_the_trace_has_behind_it)
     stop();
 }
 
+// The next VM of an image that nobody had meanwhile gets what was made of the trace for the last,
+// unless there is another trace by now.
+Test(replay, reads_a_trace_once)
+{
+    struct client client;
+    begin(DISTINCT, NULL);
+    for (unsigned vm = 2; vm < 4; vm++) {
+        start(&client);
+        await_state(vm, "done");
+        cr_assert_eq(present(&client), plan.count);
+        end(&client);
+        cr_assert(server_wait_log(&world->server, "event=detach", vm));
+    }
+    cr_assert_eq(server_count_log(&world->server, "event=trace image=image"), 1);
+    record_one(world, (struct touches){NULL, PAGE, 2, order_of_touch, BYTES / PAGE});
+    start(&client);
+    await_state(5, "done");
+    cr_assert_eq(present(&client), plan.count);
+    end(&client);
+    cr_assert_eq(server_count_log(&world->server, "event=trace image=image"), 2);
+    stop();
+}
+
 // A VM whose replay has ended is not begun with again.
 Test(replay, is_done_once)
 {

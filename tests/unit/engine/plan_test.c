@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "engine/plan.h"
+#include "engine/plan_shelf.h"
 #include "tests/unit/snapshot_support.h"
 
 enum { PAGES = 2100 };
@@ -134,5 +134,49 @@ Test(plan, takes_what_a_frame_has_at_its_first_touch)
         cr_assert_eq(plan->run[plan->step[i].first_run].pages, 16);
     }
     cr_assert_eq(plan->run[plan->step[plan->steps - 1].first_run].page, 16);
+    end(plan);
+}
+
+static struct stat file(unsigned number)
+{
+    return (struct stat){.st_ino = number, .st_ctim.tv_nsec = 5};
+}
+
+// A plan is for one image and one trace, and taken by one. What was put there first goes when there
+// are too many.
+Test(plan, waits_on_the_shelf)
+{
+    struct fl_plan_shelf shelf;
+    struct stat top = file(1);
+    struct stat trace = file(2);
+    struct stat other = file(3);
+    uint64_t random = 1;
+    begin(&random, true);
+    shuffle(&random);
+    struct fl_plan *plan = plan_of(PAGES);
+    fl_plan_shelf_init(&shelf);
+    fl_plan_shelf_put(&shelf, &top, &trace, fl_plan_ref(plan));
+    cr_assert_null(fl_plan_shelf_take(&shelf, &top, &other));
+    cr_assert_null(fl_plan_shelf_take(&shelf, &other, &trace));
+    trace.st_ctim.tv_nsec++;
+    cr_assert_null(fl_plan_shelf_take(&shelf, &top, &trace));
+    trace.st_ctim.tv_nsec--;
+    cr_assert_eq(fl_plan_shelf_take(&shelf, &top, &trace), plan);
+    fl_plan_unref(plan); // what was put
+    cr_assert_null(fl_plan_shelf_take(&shelf, &top, &trace));
+
+    uint64_t most = FL_PLAN_SHELF_BYTES / fl_plan_bytes(plan);
+    for (unsigned i = 0; i <= most; i++) {
+        struct stat number = file(i);
+        fl_plan_shelf_put(&shelf, &top, &number, fl_plan_ref(plan));
+    }
+    cr_assert_eq(plan->refs, 1 + most);
+    struct stat first = file(0);
+    struct stat second = file(1);
+    cr_assert_null(fl_plan_shelf_take(&shelf, &top, &first));
+    cr_assert_eq(fl_plan_shelf_take(&shelf, &top, &second), plan);
+    fl_plan_unref(plan);
+    fl_plan_shelf_fini(&shelf);
+    cr_assert_eq(plan->refs, 1);
     end(plan);
 }

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Plans of images that nobody has open, for the next VM of theirs: making one of a large trace
+// takes tens of milliseconds. No more than 64 MiB of them, the last ones. Its user sees to it that
+// one thread at a time calls these.
+#ifndef FAULTLINE_ENGINE_PLAN_SHELF_H
+#define FAULTLINE_ENGINE_PLAN_SHELF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include <urcu/list.h>
+
+#include "engine/plan.h"
+
+#define FL_PLAN_SHELF_BYTES (UINT64_C(64) << 20)
+
+struct fl_plan_shelf {
+    struct cds_list_head plans; // the last one first
+    uint64_t bytes;
+};
+
+void fl_plan_shelf_init(struct fl_plan_shelf *shelf);
+void fl_plan_shelf_fini(struct fl_plan_shelf *shelf);
+// The plan of these files of an image and its trace. Takes the reference.
+void fl_plan_shelf_put(struct fl_plan_shelf *shelf, const struct stat *image,
+                       const struct stat *trace, struct fl_plan *plan);
+// With the reference; NULL if there is none.
+struct fl_plan *fl_plan_shelf_take(struct fl_plan_shelf *shelf, const struct stat *image,
+                                   const struct stat *trace);
+
+// True if it is one file, and nobody has changed it in between.
+static inline bool fl_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+           a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+#endif

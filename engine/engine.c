@@ -13,6 +13,7 @@
 #include "engine/frame_cache.h"
 #include "engine/io_pool.h"
 #include "engine/life.h"
+#include "engine/log.h"
 #include "engine/worker.h"
 
 enum { READERS_MIN = 4, VMS_AT_START = 64, DESCRIPTORS_MOST = 1 << 18 };
@@ -149,6 +150,14 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
     }
     *ret_engine = engine;
     return 0;
+}
+
+void fl_engine_serves(struct fl_engine *engine)
+{
+    uint64_t bytes = engine->options.prealloc_bytes;
+    if (bytes > 0 && fl_cache_prepare(engine->cache, bytes) != 0)
+        fl_log(FL_LOG_ERROR,
+               "event=prealloc_failed reason=\"out of memory: it is taken as needed\"");
 }
 
 bool fl_engine_replays(const struct fl_engine *engine)

@@ -26,6 +26,7 @@ struct fl_engine_options {
     unsigned workers; // threads that serve; 0: one a core that we may run on
     unsigned readers; // threads that read and decompress; 0: as many, at least 4
     uint64_t cache_bytes;
+    uint64_t prealloc_bytes; // of the memory for it: taken when the engine begins to serve
     uint64_t template_bytes; // of the memory of all templates; 0: a half of the host's
     unsigned read_retries;
     uint64_t read_timeout_ms;      // after which a page that is still being read is given up
@@ -75,6 +76,9 @@ struct fl_engine {
 
 // The calling thread becomes the control thread: it is registered with RCU until fl_engine_stop().
 int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **ret_engine);
+// Once, when VMs may come: takes the memory that is to be taken at once. A standby of an engine
+// that lives must not do so.
+void fl_engine_serves(struct fl_engine *engine);
 // Any thread. Whether a VM's working set is being streamed in.
 bool fl_engine_replays(const struct fl_engine *engine);
 // Control thread, when there is no VM left.

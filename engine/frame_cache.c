@@ -419,11 +419,27 @@ int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool
     return 0;
 }
 
+static uint64_t run_prepare(struct fl_io_job *job)
+{
+    struct fl_cache *cache = caa_container_of(job, struct fl_cache, prepare_job);
+    bool goes_on = !atomic_load(&cache->stopped) && fl_frame_memory_prepare(&cache->memory);
+    return goes_on ? FL_IO_YIELD : 0;
+}
+
+int fl_cache_prepare(struct fl_cache *cache, uint64_t bytes)
+{
+    int error = fl_frame_memory_keep(&cache->memory, bytes);
+    if (error)
+        return error;
+    cache->prepare_job.run = run_prepare;
+    fl_io_pool_submit_later(cache->pool, &cache->prepare_job);
+    return 0;
+}
+
 void fl_cache_stop(struct fl_cache *cache)
 {
-    if (!cache->stopped)
+    if (!atomic_exchange(&cache->stopped, true))
         fl_read_ahead_stop(cache->read_ahead);
-    cache->stopped = true;
 }
 
 void fl_cache_free(struct fl_cache *cache)
@@ -452,6 +468,7 @@ struct fl_cache_stats fl_cache_stats(struct fl_cache *cache)
         .bytes = atomic_load(&cache->bytes),
         .limit = cache->limit,
         .frames = atomic_load(&cache->frames),
+        .memory = fl_frame_memory_bytes(&cache->memory),
         .reads = atomic_load(&cache->reads),
         .read_errors = atomic_load(&cache->read_errors),
         .failed = atomic_load(&cache->failed),

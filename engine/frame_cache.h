@@ -41,6 +41,7 @@ struct fl_cache_stats {
     uint64_t bytes;
     uint64_t limit;
     uint64_t frames;      // and pages of 2 MiB
+    uint64_t memory;      // bytes that are taken for them, in use or kept for the next ones
     uint64_t reads;       // of frames one by one
     uint64_t read_errors; // failed attempts of these, each retry counted
     uint64_t failed;      // frames, and pages of 2 MiB, given up
@@ -57,6 +58,9 @@ struct fl_cache_stats {
 // `retries` further attempts, with growing pauses, follow a read that fails.
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
                  struct fl_cache **ret_cache);
+// Takes memory for so many bytes of frames now, in the readers' spare time, and keeps it: whoever
+// needs it then need not wait until the kernel has cleared it. Once. -ENOMEM: nothing is done.
+int fl_cache_prepare(struct fl_cache *cache, uint64_t bytes);
 // Ends the read-ahead, before the readers are stopped; what nobody waits for is not read any more.
 void fl_cache_stop(struct fl_cache *cache);
 // After the readers were stopped and all VMs are gone.

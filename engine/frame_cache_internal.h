@@ -67,8 +67,9 @@ struct fl_cache {
     struct cds_lfht *table;
     struct fl_io_pool *pool;
     struct fl_read_ahead *read_ahead;
-    bool stopped; // the read-ahead
+    atomic_bool stopped; // the read-ahead, and the taking of memory
     struct fl_frame_memory memory;
+    struct fl_io_job prepare_job;
     const char *io; // how the read-ahead reads
     unsigned retries;
     uint64_t limit;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/frame_memory.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "snapshot/read.h"
@@ -28,7 +30,7 @@ _Static_assert(SLOTS == 32, "a bit a slot");
 
 void fl_frame_memory_init(struct fl_frame_memory *memory)
 {
-    *memory = (struct fl_frame_memory){.spares = 0};
+    *memory = (struct fl_frame_memory){.spares = 0, .spare = memory->few};
     pthread_mutex_init(&memory->lock, NULL);
     CDS_INIT_LIST_HEAD(&memory->chunks);
 }
@@ -68,8 +70,10 @@ static void *take_spare(struct fl_frame_memory *memory)
 // With the lock held. False: there are enough.
 static bool keep_spare(struct fl_frame_memory *memory, void *bytes)
 {
-    if (memory->spares == FL_SPARE_HUGE_PAGES)
+    if (memory->spares >= FL_SPARE_HUGE_PAGES && memory->huge_pages > memory->kept) {
+        memory->huge_pages--;
         return false;
+    }
     ASAN_POISON_MEMORY_REGION(bytes, HUGE_BYTES); // who still uses it is found
     memory->spare[memory->spares++] = bytes;
     return true;
@@ -79,9 +83,15 @@ static struct fl_buffer get_huge(struct fl_frame_memory *memory, bool *ret_zero)
 {
     pthread_mutex_lock(&memory->lock);
     void *bytes = take_spare(memory);
+    memory->huge_pages += !bytes;
     pthread_mutex_unlock(&memory->lock);
     *ret_zero = !bytes;
-    return (struct fl_buffer){.bytes = bytes ? bytes : map_huge()};
+    if (bytes || (bytes = map_huge()))
+        return (struct fl_buffer){.bytes = bytes};
+    pthread_mutex_lock(&memory->lock);
+    memory->huge_pages--;
+    pthread_mutex_unlock(&memory->lock);
+    return (struct fl_buffer){.bytes = NULL};
 }
 
 static void put_huge(struct fl_frame_memory *memory, void *bytes)
@@ -91,6 +101,48 @@ static void put_huge(struct fl_frame_memory *memory, void *bytes)
     pthread_mutex_unlock(&memory->lock);
     if (!kept)
         unmap_huge(bytes);
+}
+
+int fl_frame_memory_keep(struct fl_frame_memory *memory, uint64_t bytes)
+{
+    uint64_t kept = bytes / HUGE_BYTES;
+    void **spare = calloc(kept + FL_SPARE_HUGE_PAGES, sizeof(*spare));
+    if (!spare)
+        return -ENOMEM;
+    pthread_mutex_lock(&memory->lock);
+    memcpy(spare, memory->spare, memory->spares * sizeof(*spare));
+    memory->spare = spare;
+    memory->kept = kept;
+    pthread_mutex_unlock(&memory->lock);
+    return 0;
+}
+
+bool fl_frame_memory_prepare(struct fl_frame_memory *memory)
+{
+    pthread_mutex_lock(&memory->lock);
+    bool wanted = memory->huge_pages < memory->kept;
+    memory->huge_pages += wanted;
+    pthread_mutex_unlock(&memory->lock);
+    void *bytes = wanted ? map_huge() : NULL;
+    bool there = bytes && madvise(bytes, HUGE_BYTES, MADV_POPULATE_WRITE) == 0;
+    if (there) {
+        put_huge(memory, bytes);
+        return true;
+    }
+    if (bytes)
+        unmap_huge(bytes);
+    pthread_mutex_lock(&memory->lock);
+    memory->huge_pages -= wanted;
+    pthread_mutex_unlock(&memory->lock);
+    return false;
+}
+
+uint64_t fl_frame_memory_bytes(struct fl_frame_memory *memory)
+{
+    pthread_mutex_lock(&memory->lock);
+    uint64_t bytes = memory->huge_pages * HUGE_BYTES;
+    pthread_mutex_unlock(&memory->lock);
+    return bytes;
 }
 
 // --- slots ---
@@ -161,7 +213,8 @@ static void put_slot(struct fl_frame_memory *memory, struct fl_buffer buffer)
     struct fl_chunk *chunk = buffer.chunk;
     uint32_t bit = 1U << (unsigned)((size_t)(buffer.bytes - chunk->base) / SLOT_BYTES);
     pthread_mutex_lock(&memory->lock);
-    bool give = memory->free_slots >= FREE_SLOTS_MOST && (chunk->free | bit) != ALL_SLOTS &&
+    bool give = memory->free_slots >= FREE_SLOTS_MOST && memory->huge_pages > memory->kept &&
+                (chunk->free | bit) != ALL_SLOTS &&
                 madvise(buffer.bytes, SLOT_BYTES, MADV_DONTNEED) == 0;
     ASAN_POISON_MEMORY_REGION(buffer.bytes, SLOT_BYTES);
     if (chunk->free == 0)
@@ -220,4 +273,6 @@ void fl_frame_memory_fini(struct fl_frame_memory *memory)
         unmap_huge(bytes);
     pthread_mutex_unlock(&memory->lock);
     pthread_mutex_destroy(&memory->lock);
+    if (memory->spare != memory->few)
+        free(memory->spare);
 }

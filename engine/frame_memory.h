@@ -5,7 +5,7 @@
 // Touching 64 KiB for the first time, page by page, costs as much as decompressing a frame into it.
 // So frames are slots of chunks of 2 MiB, which the kernel gives in one large page where it has
 // one, and what a full cache evicts is what the next frame is put into. What nobody uses goes back
-// to the kernel: whole chunks, and single slots if too many are free.
+// to the kernel: whole chunks, and single slots if too many are free; but for what is to be kept.
 //
 // Any thread but workers: it takes a lock, and the kernel may take its time.
 #ifndef FAULTLINE_ENGINE_FRAME_MEMORY_H
@@ -31,8 +31,11 @@ struct fl_frame_memory {
     pthread_mutex_t lock;        // covers the rest
     struct cds_list_head chunks; // with a free slot
     unsigned free_slots;         // that are resident
-    unsigned spares;
-    void *spare[FL_SPARE_HUGE_PAGES]; // pages of 2 MiB
+    uint64_t huge_pages;         // of 2 MiB: all that there are, in use or not
+    uint64_t kept;               // so many of them stay
+    uint64_t spares;
+    void **spare; // pages of 2 MiB that nobody uses; room for `kept` more than `few`
+    void *few[FL_SPARE_HUGE_PAGES];
 };
 
 void fl_frame_memory_init(struct fl_frame_memory *memory);
@@ -43,6 +46,14 @@ void fl_frame_memory_fini(struct fl_frame_memory *memory);
 // *ret_zero (may be NULL): whether all of it is known to be zero.
 struct fl_buffer fl_frame_memory_get(struct fl_frame_memory *memory, uint32_t pages,
                                      bool *ret_zero);
+// From now on so many bytes, rounded down to 2 MiB, are not given back once they are there. Once.
+// -ENOMEM.
+int fl_frame_memory_keep(struct fl_frame_memory *memory, uint64_t bytes);
+// Takes 2 MiB of that from the kernel, all of it touched. False if all of it is there, or if it
+// cannot be had.
+bool fl_frame_memory_prepare(struct fl_frame_memory *memory);
+uint64_t fl_frame_memory_bytes(struct fl_frame_memory *memory); // in chunks, in use or not
+
 // None is allowed.
 void fl_frame_memory_put(struct fl_frame_memory *memory, struct fl_buffer buffer, uint32_t pages);
 

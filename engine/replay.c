@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "engine/bitmap.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/log.h"
@@ -118,12 +119,14 @@ static uint64_t late_units(const struct fl_vm *vm, uint64_t page)
 void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t pages)
 {
     uint64_t late = 0;
-    for (uint32_t i = 0; vm->replay.plan && i < pages; i++)
+    if (!vm->replay.plan)
+        return;
+    for (uint32_t i = 0; i < pages; i++)
         late += late_units(vm, page + i);
     fl_counter_add(&vm->replay.late, late);
     fl_counter_add(&worker->stats.replay_late, late);
     if (vm->page_shift == FL_PAGE_SHIFT)
-        fl_replay_pace(vm, at);
+        fl_replay_pace(vm, fl_layout_image_page(&vm->state->layout, page));
 }
 
 void fl_replay_came(struct fl_worker *worker, struct fl_vm *vm, uint64_t units)

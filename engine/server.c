@@ -241,6 +241,7 @@ static int begin_to_serve(struct fl_serving *run)
     server->serving = true;
     server->refusing = (server->mode & FL_MODE_REFUSING) != 0;
     server->releasing = (server->mode & FL_MODE_RELEASING) != 0;
+    fl_engine_serves(server->engine);
     return fl_server_open_doors(run, run->reason, run->reason_size);
 }
 
@@ -294,6 +295,7 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
 static void begin_alone(struct fl_serving *run)
 {
     run->server.serving = true;
+    fl_engine_serves(run->server.engine);
     if (run->server.options->store)
         run->failed = fl_server_open_doors(run, run->reason, run->reason_size) != 0;
     fl_listeners_resume(&run->server);

@@ -118,12 +118,13 @@ static json_t *ahead(const struct fl_cache_stats *cache)
 static json_t *cache(const struct fl_stats *stats)
 {
     const struct fl_cache_stats *cache = &stats->cache;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes",
-                     (json_int_t)cache->bytes, "limit", (json_int_t)cache->limit, "frames",
-                     (json_int_t)cache->frames, "hits", (json_int_t)stats->hits, "misses",
-                     (json_int_t)stats->misses, "reads", (json_int_t)cache->reads, "read_errors",
-                     (json_int_t)cache->read_errors, "failed", (json_int_t)cache->failed,
-                     "evictions", (json_int_t)cache->evictions);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes",
+                     (json_int_t)cache->bytes, "memory", (json_int_t)cache->memory, "limit",
+                     (json_int_t)cache->limit, "frames", (json_int_t)cache->frames, "hits",
+                     (json_int_t)stats->hits, "misses", (json_int_t)stats->misses, "reads",
+                     (json_int_t)cache->reads, "read_errors", (json_int_t)cache->read_errors,
+                     "failed", (json_int_t)cache->failed, "evictions",
+                     (json_int_t)cache->evictions);
 }
 
 static json_t *keeper(const struct fl_engine *engine)

@@ -85,6 +85,8 @@ static void write_cache(FILE *out, const struct fl_stats *stats)
 {
     const struct fl_cache_stats *cache = &stats->cache;
     metric(out, "cache_bytes", "gauge", "Bytes of decompressed frames.", cache->bytes);
+    metric(out, "cache_memory_bytes", "gauge", "Memory taken for frames, free places in it too.",
+           cache->memory);
     metric(out, "cache_limit_bytes", "gauge", "Their bound.", cache->limit);
     metric(out, "cache_frames", "gauge", "Decompressed frames.", cache->frames);
     metric(out, "cache_hits_total", "counter", "Faults whose frames were there.", stats->hits);

@@ -42,7 +42,11 @@ static const char help[] =
     "  --hang-timeout MS       an engine that does not answer for so long is killed (default "
     "10000)\n"
     "  --upgrade-trial MS      how long an upgraded engine must live, or the old one comes back\n"
-    "                          (default 10000)\n" SERVE_OPTIONS_HELP "  -h, --help\n";
+    "                          (default 10000)\n"
+    "  --cache-prealloc SIZE   of the cache's memory take so much at once, and keep it: restores "
+    "then do\n"
+    "                          not wait for the kernel to clear it (default 0)\n" SERVE_OPTIONS_HELP
+    "  -h, --help\n";
 
 struct serve {
     struct fl_server_options server;
@@ -63,6 +67,7 @@ static int parse(int argc, char **argv, struct serve *serve, bool *ret_run)
         CLI_TEXT("control", &serve->server.control),
         CLI_NUMBER("hang-timeout", &serve->keeper.hang_timeout_ms, 1, HOUR_MS),
         CLI_NUMBER("upgrade-trial", &serve->keeper.trial_ms, 1, HOUR_MS),
+        CLI_SIZE("cache-prealloc", &serve->server.engine.prealloc_bytes),
         SERVE_OPTIONS(&serve->server),
         CLI_END,
     };
@@ -70,7 +75,10 @@ static int parse(int argc, char **argv, struct serve *serve, bool *ret_run)
     *ret_run = status == EXIT_DONE && optind == argc;
     if (status != EXIT_DONE)
         return status == CLI_HELPED ? EXIT_DONE : status;
-    return *ret_run ? EXIT_DONE : cli_usage("serve", "it takes no argument '%s'", argv[optind]);
+    if (!*ret_run)
+        return cli_usage("serve", "it takes no argument '%s'", argv[optind]);
+    *ret_run = serve->server.engine.prealloc_bytes <= serve->server.engine.cache_bytes;
+    return *ret_run ? EXIT_DONE : cli_usage("serve", "--cache-prealloc is more than --cache");
 }
 
 // --- where sockets go ---

@@ -4,6 +4,7 @@
 // io_uring, and where the host does not allow it.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -174,4 +175,34 @@ Test(read_ahead, regions_at_odd_places_of_the_image)
 Test(read_ahead, regions_at_odd_places_of_an_image_without_zeros)
 {
     odd_regions(DISTINCT);
+}
+
+static bool is_taken(void *bytes)
+{
+    return world_status(world, "cache", "memory") == *(const long long *)bytes;
+}
+
+// Memory of the cache that is taken at once is there before anybody needs it, holds the frames and
+// the 2 MiB pages then, and is taken by whoever succeeds a dead engine.
+Test(read_ahead, into_memory_that_was_taken_at_the_start)
+{
+    static const char *const options[] = {"--cache", "64M", "--cache-prealloc", "48M", NULL};
+    long long taken = 48 << 20;
+    world = world_make(DISTINCT, 16 << 20);
+    world_serve(world, options);
+    for (unsigned round = 0; round < 2; round++) {
+        struct client client;
+        uint32_t page_bytes = PAGE;
+        cr_assert(wait_until(is_taken, &taken), "%lld bytes",
+                  world_status(world, "cache", "memory"));
+        cr_assert_eq(world_status(world, "cache", "bytes"), 0);
+        client_start(&client, touch_all_main, &page_bytes);
+        cr_assert_eq(client_wait(&client), 0);
+        cr_assert_geq(world_status(world, "cache", "bytes"), 16 << 20);
+        cr_assert_eq(world_status(world, "cache", "memory"), taken);
+        world->server.deaths = round + 1;
+        cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
+    }
+    cr_assert(wait_until(is_taken, &taken));
+    world_stop(world);
 }

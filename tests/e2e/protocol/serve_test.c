@@ -183,6 +183,8 @@ Test(serve, wrong_options_are_named)
         {{"serve", "--cache", "10Q"}, "--cache: '10Q' is not a size"},
         {{"serve", "--cache", "0"}, "--cache: '0' is less than 64K, which is one frame"},
         {{"handler", "--cache", "65535", "a", "b"}, "--cache: '65535' is less than 64K"},
+        {{"serve", "--cache", "1M", "--cache-prealloc", "2M"},
+         "--cache-prealloc is more than --cache"},
         {{"serve", "--sockets", ""}, "--sockets: its value is empty"},
         {{"serve", "--store="}, "--store: its value is empty"},
         {{"status", "--control", ""}, "--control: its value is empty"},

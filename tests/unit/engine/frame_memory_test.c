@@ -107,3 +107,29 @@ Test(frame_memory, a_frame_does_not_hold_its_whole_chunk)
     cr_assert_leq(resident(), before + ((size_t)KEPT_MIB << 20));
     fl_frame_memory_fini(&memory);
 }
+
+// What is taken at once is there, serves whoever comes, and stays when nobody uses it any more;
+// what goes beyond it does not.
+Test(frame_memory, what_is_prepared_stays)
+{
+    enum { KEPT = 40, FRAMES = (KEPT + 30) * CHUNK_SLOTS };
+    const uint64_t kept = (uint64_t)KEPT * HUGE_PAGES * FL_PAGE_SIZE;
+    static struct held frame[FRAMES];
+    fl_frame_memory_init(&memory);
+    frame[0] = get(FL_FRAME_PAGES, 0); // somebody is there already
+    cr_assert_eq(fl_frame_memory_keep(&memory, kept + FL_PAGE_SIZE), 0);
+    size_t before = resident();
+    while (fl_frame_memory_prepare(&memory)) {
+    }
+    cr_assert_eq(fl_frame_memory_bytes(&memory), kept);
+    cr_assert_geq(resident(), before + kept / 10 * 9);
+    for (uint32_t i = 1; i < FRAMES; i++)
+        frame[i] = get(FL_FRAME_PAGES, i);
+    cr_assert_gt(fl_frame_memory_bytes(&memory), kept);
+    cr_assert_not(fl_frame_memory_prepare(&memory));
+    for (uint32_t i = 0; i < FRAMES; i++)
+        put(&frame[i]);
+    cr_assert_eq(fl_frame_memory_bytes(&memory), kept);
+    cr_assert_geq(resident(), before + kept / 10 * 9);
+    fl_frame_memory_fini(&memory);
+}

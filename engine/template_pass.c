@@ -110,7 +110,7 @@ static uint64_t seal(struct fl_template *template)
     int error = fl_template_sealed(template) ? 0 : fl_template_seal(template);
     if (error == -EBUSY && !ended(template))
         return fl_now() + SEAL_PAUSE;
-    template->pass_error = error;
+    template->pass_error = error == -EBUSY ? -ECANCELED : error;
     return finish(template);
 }
 

@@ -124,12 +124,23 @@ static void unpin(struct fl_template *template)
 
 static void start_pass(struct fl_template *template);
 
+// It was given up, and asked for again before its reader had ended.
+static bool revived(const struct fl_template *template)
+{
+    return template->pass_error == -ECANCELED && !fl_templates_ending(template->table) &&
+           template->clones + template->holds > 0;
+}
+
 static void passed(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_template *template = caa_container_of(mail, struct fl_template, mail);
     struct fl_server *server = template->table->server;
     bool filled = template->goal == FL_TEMPLATE_FILL;
+    if (revived(template)) {
+        fl_template_pass(template, template->goal, passed);
+        return;
+    }
     template->passing = false;
     if (filled)
         template->error = template->pass_error;
@@ -238,6 +249,7 @@ static int listen_for(struct fl_template *template, const char **ret_reason)
 
 static void pin(struct fl_template *template)
 {
+    atomic_store(&template->cancel, false);
     if (!(atomic_fetch_or(&template->state->flags, FL_TEMPLATE_PINNED) & FL_TEMPLATE_PINNED))
         fl_template_hold(template);
 }
@@ -286,9 +298,10 @@ static void fulfil(struct fl_template_order *order)
     struct fl_template *template =
         fl_templates_of_record(templates, fl_images_keep(engine->images, image));
     const char *reason = NULL;
-    int error = template ? 0 : make(templates, image, &template);
+    bool there = template != NULL;
+    int error = there ? 0 : make(templates, image, &template);
     order->opened = NULL;
-    if (error || template->clones + template->holds > 0) // it has its own
+    if (error || there) // it has its own
         fl_images_put(engine->images, image);
     if (error) {
         fail(order, strerror(-error));

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/control_clients.h"
 #include "engine/control_request.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
@@ -29,6 +30,7 @@ struct fl_control {
     struct fl_listening listening;
     char *path;
     struct MHD_Daemon *daemon;
+    struct fl_control_clients clients;
 };
 
 // --- requests of the whole server ---
@@ -191,10 +193,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
 static void on_completed(void *arg, struct MHD_Connection *client, void **state,
                          enum MHD_RequestTerminationCode code)
 {
-    (void)arg;
-    (void)client;
     (void)code;
+    struct fl_control *control = arg;
     struct fl_request *request = *state;
+    fl_control_clients_answered(&control->clients, client);
     if (request)
         free(request->body);
     free(request);
@@ -209,22 +211,9 @@ static void on_ready(struct fl_source *source, uint32_t events)
     (void)events;
 }
 
-static unsigned clients(const struct fl_control *control)
-{
-    const union MHD_DaemonInfo *info =
-        MHD_get_daemon_info(control->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
-    return info ? info->num_connections : 0;
-}
-
 void fl_control_run(struct fl_control *control)
 {
-    if (!control)
-        return;
-    unsigned before = clients(control);
-    MHD_run(control->daemon);
-    // At its limit libmicrohttpd stops accepting, and starts again only in a run after that in
-    // which a client left: nothing else would cause one.
-    if (clients(control) < before)
+    if (control)
         MHD_run(control->daemon);
 }
 
@@ -253,7 +242,8 @@ static int start_daemon(struct fl_control *control)
     control->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, control,
         MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, control->listening.fd,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_TIMEOUT,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, control, MHD_OPTION_NOTIFY_CONNECTION,
+        fl_control_clients_notify, &control->clients, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CLIENTS_MAX, MHD_OPTION_END);
     if (!control->daemon)
         return -EIO;
@@ -282,6 +272,7 @@ int fl_control_start(struct fl_server *server, const char *path, struct fl_contr
         return -ENOMEM;
     control->server = server;
     control->listening.fd = -1;
+    fl_control_clients_init(&control->clients);
     control->path = strdup(path);
     int error = control->path ? get_socket(control) : -ENOMEM;
     if (error == -EADDRINUSE)

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/control_clients.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+// Fewer than libmicrohttpd takes, as it sees only later that one was shut down.
+enum { CLIENTS_KEPT = 192 };
+
+struct client {
+    struct cds_list_head link;
+    int fd;
+};
+
+void fl_control_clients_init(struct fl_control_clients *clients)
+{
+    CDS_INIT_LIST_HEAD(&clients->list);
+    clients->count = 0;
+}
+
+static void forget(struct fl_control_clients *clients, struct client *client)
+{
+    cds_list_del_init(&client->link);
+    clients->count--;
+}
+
+// libmicrohttpd closes it, and lets us know.
+static void make_way(struct fl_control_clients *clients)
+{
+    struct client *oldest = cds_list_first_entry(&clients->list, struct client, link);
+    shutdown(oldest->fd, SHUT_RDWR);
+    forget(clients, oldest);
+}
+
+static void begin(struct fl_control_clients *clients, struct MHD_Connection *connection,
+                  void **context)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct client *client = info ? malloc(sizeof(*client)) : NULL;
+    *context = client;
+    if (!client)
+        return;
+    client->fd = info->connect_fd;
+    cds_list_add_tail(&client->link, &clients->list);
+    if (++clients->count > CLIENTS_KEPT)
+        make_way(clients);
+}
+
+void fl_control_clients_notify(void *arg, struct MHD_Connection *connection, void **context,
+                               enum MHD_ConnectionNotificationCode code)
+{
+    struct fl_control_clients *clients = arg;
+    struct client *client = *context;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        begin(clients, connection, context);
+        return;
+    }
+    if (client && !cds_list_empty(&client->link))
+        forget(clients, client);
+    free(client);
+    *context = NULL;
+}
+
+void fl_control_clients_answered(struct fl_control_clients *clients,
+                                 struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct client *client = info ? info->socket_context : NULL;
+    if (client && !cds_list_empty(&client->link)) {
+        cds_list_del(&client->link);
+        cds_list_add_tail(&client->link, &clients->list);
+    }
+}

@@ -100,7 +100,7 @@ static enum MHD_Result post_upgrade(struct fl_server *server, struct MHD_Connect
     } else {
         int error = fl_kept_upgrade(server->engine->kept, engine, keeper != 0);
         result =
-            error ? fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
+            error ? fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "%s",
                                           error == -ENOTCONN ? "the engine has no keeper"
                                                              : "the path of the engine is too long")
                   : fl_control_send(client, MHD_HTTP_ACCEPTED, "application/json",
@@ -148,12 +148,12 @@ static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *c
     }
     if (found)
         return fl_control_send_error(client, MHD_HTTP_METHOD_NOT_ALLOWED,
-                                     "this path does not take this method");
+                                     "%s does not take this method", url);
     return fl_control_send_error(
         client, MHD_HTTP_NOT_FOUND,
-        "there is no such path; there are /v1/status, /v1/listeners, /v1/recordings, "
-        "/v1/templates, /v1/drain, "
-        "/v1/upgrade and /metrics");
+        "there is no such path as %.80s; there are /v1/status, /v1/listeners, /v1/recordings, "
+        "/v1/templates, /v1/drain, /v1/upgrade and /metrics",
+        url);
 }
 
 static void take_body(struct fl_request *request, const char *data, size_t size)

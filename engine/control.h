@@ -5,6 +5,7 @@
 //   GET  /v1/status     what the engine does, with all VMs (docs/control-api.md)
 //   GET, POST, DELETE /v1/listeners  where it listens for which image (docs/control-api.md)
 //   GET, POST, DELETE /v1/recordings  of which images the next VMs are recorded, and what came of it
+//   GET, POST, DELETE /v1/templates  which images are in memory for VMs to share
 //   POST /v1/drain      {"populate": BOOLEAN}: no new VM from now on; fill and let go those there
 //   POST /v1/upgrade    {"engine": PATH, "keeper": BOOLEAN}: another engine takes over
 //   GET  /metrics       Prometheus text

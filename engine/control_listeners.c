@@ -2,15 +2,12 @@
 //
 // /v1/listeners: which there are, one more, one less.
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/control_request.h"
 #include "engine/listen.h"
 #include "engine/server.h"
-#include "snapshot/read.h"
 
 struct order {
     const char *image;
@@ -55,8 +52,6 @@ static const char *read_order(const json_t *body, const struct fl_socket_access 
     if (!read_policy(policy, &order->policy))
         return "on_error is neither \"poison\" nor \"kill\"";
     json_int_t mode = mode_json ? read_mode(mode_json) : (json_int_t)defaults->mode;
-    if (!fl_name_valid(order->image))
-        return "this cannot name an image";
     if (order->socket[0] != '/')
         return "the socket's path is not absolute";
     if (uid < -1 || gid < -1 || uid >= UINT32_MAX || gid >= UINT32_MAX || mode < 0 || mode > 0777)
@@ -77,20 +72,23 @@ static json_t *describe(const struct fl_listener *listener)
 static enum MHD_Result keep(struct MHD_Connection *client, const struct fl_listener *listener,
                             const struct order *order)
 {
-    char reason[FL_NAME_MAX + 64];
-    if (strcmp(listener->image, order->image) != 0) {
-        snprintf(reason, sizeof(reason), "this server listens there for image %s", listener->image);
-        return fl_control_send_error(client, MHD_HTTP_CONFLICT, reason);
-    }
+    if (strcmp(listener->image, order->image) != 0)
+        return fl_control_send_error(client, MHD_HTTP_CONFLICT,
+                                     "this server listens at %s for image '%s'", order->socket,
+                                     listener->image);
     if (listener->purpose == FL_PURPOSE_TEMPLATE)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "it is the socket of the image's template");
+                                     "%s is the socket of the template of image '%s'",
+                                     order->socket, listener->image);
     if (listener->policy != order->policy)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "this server listens there with another policy on errors");
+                                     "this server listens at %s with another policy on errors",
+                                     order->socket);
     int error = fl_socket_set_access(order->socket, &listener->listening, &order->access);
     if (error)
-        return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, strerror(-error));
+        return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
+                                     "the access to %s cannot be set: %s", order->socket,
+                                     strerror(-error));
     return fl_control_send_json(client, MHD_HTTP_OK, describe(listener));
 }
 
@@ -98,12 +96,10 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
                            const struct order *order)
 {
     const char *reason = NULL;
-    if (server->refusing)
-        return fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                     "the engine takes no new VM: it is draining or stopping");
-    if (!fl_listener_image_exists(server, order->image))
-        return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                     "the store has no image of this name");
+    enum MHD_Result result = MHD_NO;
+    if (!fl_control_check_name(client, order->image, &result) ||
+        !fl_control_check_image(server, client, order->image, &result))
+        return result;
     struct fl_listener *there = fl_listener_find(server, order->socket);
     if (there && fl_socket_is_at(order->socket, &there->listening))
         return keep(client, there, order);
@@ -111,7 +107,8 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
                                 false, &reason);
     if (error)
         return fl_control_send_error(
-            client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST, reason);
+            client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST,
+            "the server cannot listen at %s: %s", order->socket, reason);
     if (there && !there->automatic) // somebody has deleted its socket: nobody can reach it
         fl_listener_remove(there);
     return fl_control_send_json(client, MHD_HTTP_CREATED,
@@ -127,7 +124,7 @@ enum MHD_Result fl_control_post_listener(struct fl_server *server, struct MHD_Co
     if (!body)
         return result;
     const char *reason = read_order(body, &server->options->access, &order);
-    result = reason ? fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, reason)
+    result = reason ? fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", reason)
                     : add(server, client, &order);
     json_decref(body);
     return result;
@@ -139,13 +136,16 @@ static enum MHD_Result take_away(struct fl_server *server, struct MHD_Connection
     struct fl_listener *listener = fl_listener_find(server, socket);
     if (!listener)
         return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                     "this server does not listen there");
+                                     "this server does not listen at %s", socket);
     if (listener->purpose == FL_PURPOSE_TEMPLATE)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "it is the template's own socket, and goes with it");
+                                     "%s is the own socket of the template of image '%s', and goes "
+                                     "with it",
+                                     socket, listener->image);
     if (listener->automatic)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "it is the image's own socket, and goes with the image");
+                                     "%s is the own socket of image '%s', and goes with it", socket,
+                                     listener->image);
     json_t *answer = describe(listener);
     fl_listener_remove(listener);
     return fl_control_send_json(client, MHD_HTTP_OK, answer);

@@ -43,19 +43,17 @@ static json_t *describe(const struct fl_order *order)
 
 // --- POST ---
 
-static const char *read_order(json_t *body, struct fl_order *order)
+// The image's name is not looked at yet.
+static const char *read_order(json_t *body, struct fl_order *order, const char **ret_image)
 {
-    const char *image = NULL;
     const char *id = "";
     json_int_t runs = 1;
     json_int_t window_ms = DEFAULT_WINDOW_MS;
     json_int_t share = DEFAULT_SHARE;
-    if (json_unpack(body, "{s:s, s?:s, s?:I, s?:I, s?:I !}", "image", &image, "id", &id, "runs",
+    if (json_unpack(body, "{s:s, s?:s, s?:I, s?:I, s?:I !}", "image", ret_image, "id", &id, "runs",
                     &runs, "window_ms", &window_ms, "share", &share) != 0)
         return "the body must be {\"image\": NAME, \"id\": TEXT, \"runs\": N, \"window_ms\": N, "
                "\"share\": PERCENT}";
-    if (!fl_name_valid(image))
-        return "this cannot name an image";
     if (strlen(id) > FL_ORDER_ID_MAX)
         return "the id is longer than 64 bytes";
     if (runs < 1 || runs > FL_ORDER_RUNS_MOST)
@@ -66,7 +64,7 @@ static const char *read_order(json_t *body, struct fl_order *order)
         return "share is not from 1 to 100";
     *order = (struct fl_order){
         .runs = (unsigned)runs, .window_ms = (uint64_t)window_ms, .share = (unsigned)share};
-    snprintf(order->image, sizeof(order->image), "%s", image);
+    snprintf(order->image, sizeof(order->image), "%s", *ret_image);
     snprintf(order->id, sizeof(order->id), "%s", id);
     return NULL;
 }
@@ -85,24 +83,25 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
                            struct fl_order *wanted)
 {
     struct fl_recordings *recordings = &server->engine->recordings;
-    if (server->refusing)
-        return fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                     "the engine takes no new VM: it is draining or stopping");
-    if (!fl_listener_image_exists(server, wanted->image))
-        return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                     "the store has no image of this name");
+    enum MHD_Result result = MHD_NO;
+    if (!fl_control_check_image(server, client, wanted->image, &result))
+        return result;
     const struct fl_order *there = fl_recordings_find(recordings, wanted->image);
     if (there && strcmp(there->id, wanted->id) == 0)
         return fl_control_send_json(client, MHD_HTTP_OK, describe(there));
     if (there)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "somebody else has ordered recordings of this image: wait for "
-                                     "them, or 'faultline record --cancel IMAGE'");
+                                     "somebody else has ordered recordings of image '%s': wait for "
+                                     "them, or 'faultline record --cancel %s'",
+                                     there->image, there->image);
     name(wanted);
     const struct fl_order *order = fl_recordings_add(recordings, wanted);
     if (!order)
-        return fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                     "there are too many orders to record");
+        return fl_control_send_error(
+            client, MHD_HTTP_SERVICE_UNAVAILABLE,
+            "there are too many orders to record already: image '%s' cannot "
+            "have one",
+            wanted->image);
     fl_log(FL_LOG_INFO, "event=record image=%s runs=%u window_ms=%" PRIu64 " share=%u",
            order->image, order->runs, order->window_ms, order->share);
     return fl_control_send_json(client, MHD_HTTP_CREATED, describe(order));
@@ -116,9 +115,12 @@ enum MHD_Result fl_control_post_recording(struct fl_server *server, struct MHD_C
     json_t *body = fl_control_read_body(client, request, &result);
     if (!body)
         return result;
-    const char *reason = read_order(body, &order);
-    result = reason ? fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, reason)
-                    : add(server, client, &order);
+    const char *image = NULL;
+    const char *reason = read_order(body, &order, &image);
+    if (reason)
+        result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", reason);
+    else if (fl_control_check_name(client, image, &result))
+        result = add(server, client, &order);
     json_decref(body);
     return result;
 }
@@ -178,17 +180,28 @@ static enum MHD_Result send_pages(struct MHD_Connection *client, const struct fl
     return fl_control_send(client, MHD_HTTP_OK, "application/json", text);
 }
 
+static enum MHD_Result send_none(struct MHD_Connection *client, const char *image)
+{
+    return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
+                                 "nobody has ordered recordings of image '%s'", image);
+}
+
 static enum MHD_Result send_run(struct MHD_Connection *client, const struct fl_order *order)
 {
     int64_t run = number_of(client, "run");
     int64_t from = number_of(client, "from");
     if (run < 0 || from < 0)
-        return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "run or from is no number");
+        return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
+                                     "%s is no number: a recording of image '%s' cannot be found",
+                                     run < 0 ? "run" : "from", order->image);
     const struct fl_touches *touches =
         run < FL_ORDER_RUNS_MOST ? fl_order_run(order, (unsigned)run) : NULL;
-    return touches ? send_pages(client, touches, (uint64_t)from)
-                   : fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                           "so many recordings are not complete");
+    return touches
+               ? send_pages(client, touches, (uint64_t)from)
+               : fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
+                                       "image '%s' has %u complete recordings, and none of number "
+                                       "%" PRId64,
+                                       order->image, order->ended, run);
 }
 
 enum MHD_Result fl_control_get_recordings(struct fl_server *server, struct MHD_Connection *client,
@@ -198,16 +211,30 @@ enum MHD_Result fl_control_get_recordings(struct fl_server *server, struct MHD_C
     const char *image = MHD_lookup_connection_value(client, MHD_GET_ARGUMENT_KIND, "image");
     if (!image)
         return send_all(server, client);
+    enum MHD_Result result = MHD_NO;
+    if (!fl_control_check_name(client, image, &result))
+        return result;
     const struct fl_order *order = fl_recordings_find(&server->engine->recordings, image);
     if (!order)
-        return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                     "nobody has ordered recordings of this image");
+        return send_none(client, image);
     if (MHD_lookup_connection_value(client, MHD_GET_ARGUMENT_KIND, "run"))
         return send_run(client, order);
     return fl_control_send_json(client, MHD_HTTP_OK, describe(order));
 }
 
 // --- DELETE ---
+
+static enum MHD_Result drop(struct fl_server *server, struct MHD_Connection *client,
+                            const char *image)
+{
+    struct fl_recordings *recordings = &server->engine->recordings;
+    struct fl_order *order = fl_recordings_find(recordings, image);
+    if (!order)
+        return send_none(client, image);
+    json_t *answer = describe(order);
+    fl_recordings_remove(recordings, order);
+    return fl_control_send_json(client, MHD_HTTP_OK, answer);
+}
 
 enum MHD_Result fl_control_delete_recording(struct fl_server *server, struct MHD_Connection *client,
                                             const struct fl_request *request)
@@ -217,19 +244,11 @@ enum MHD_Result fl_control_delete_recording(struct fl_server *server, struct MHD
     json_t *body = fl_control_read_body(client, request, &result);
     if (!body)
         return result;
-    struct fl_recordings *recordings = &server->engine->recordings;
-    if (json_unpack(body, "{s:s !}", "image", &image) != 0) {
+    if (json_unpack(body, "{s:s !}", "image", &image) != 0)
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                        "the body must be {\"image\": NAME}");
-    } else {
-        struct fl_order *order = fl_recordings_find(recordings, image);
-        json_t *answer = order ? describe(order) : NULL;
-        if (order)
-            fl_recordings_remove(recordings, order);
-        result = order ? fl_control_send_json(client, MHD_HTTP_OK, answer)
-                       : fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                               "nobody has ordered recordings of this image");
-    }
+    else if (fl_control_check_name(client, image, &result))
+        result = drop(server, client, image);
     json_decref(body);
     return result;
 }

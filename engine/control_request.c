@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control_request.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "engine/listen.h"
+#include "engine/server.h"
+#include "snapshot/read.h"
+
+enum { SENTENCE_BYTES = 4096 + 256 }; // a path and what is to be said of it
 
 enum MHD_Result fl_control_send(struct MHD_Connection *client, unsigned status, const char *type,
                                 char *text)
@@ -28,10 +36,64 @@ enum MHD_Result fl_control_send_json(struct MHD_Connection *client, unsigned sta
     return fl_control_send(client, status, "application/json", text);
 }
 
-enum MHD_Result fl_control_send_error(struct MHD_Connection *client, unsigned status,
-                                      const char *reason)
+// What a client has sent in a URL need not be UTF-8, and what is too long is cut anywhere.
+static void make_ascii(char *text)
 {
-    return fl_control_send_json(client, status, json_pack("{s:s}", "error", reason));
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text >= 0x80)
+            *text = '?';
+    }
+}
+
+enum MHD_Result fl_control_send_error(struct MHD_Connection *client, unsigned status,
+                                      const char *format, ...)
+{
+    char sentence[SENTENCE_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof(sentence), format, args);
+    va_end(args);
+    json_t *object = json_pack("{s:s}", "error", sentence);
+    if (!object) {
+        make_ascii(sentence);
+        object = json_pack("{s:s}", "error", sentence);
+    }
+    return fl_control_send_json(client, status, object);
+}
+
+bool fl_control_check_name(struct MHD_Connection *client, const char *image,
+                           enum MHD_Result *ret_result)
+{
+    if (fl_name_valid(image))
+        return true;
+    *ret_result =
+        fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "'%.80s' cannot name an image", image);
+    return false;
+}
+
+bool fl_control_check_image(const struct fl_server *server, struct MHD_Connection *client,
+                            const char *image, enum MHD_Result *ret_result)
+{
+    if (server->refusing)
+        *ret_result =
+            fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                  "the engine takes no new VM: it is draining or stopping");
+    else if (!fl_listener_image_exists(server, image))
+        *ret_result =
+            fl_control_send_error(client, MHD_HTTP_NOT_FOUND, "the store has no image '%s'", image);
+    else
+        return true;
+    return false;
+}
+
+static const char *why_unread(const json_error_t *error)
+{
+    enum json_error_code code = json_error_code(error);
+    if (code == json_error_duplicate_key)
+        return "the body has a key twice";
+    if (code == json_error_numeric_overflow)
+        return "a number in the body is too big";
+    return "the body is not a JSON object";
 }
 
 json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_request *request,
@@ -46,6 +108,6 @@ json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_requ
     json_t *body = json_loadb(request->body ? request->body : "", request->used,
                               JSON_REJECT_DUPLICATES, &where);
     if (!body)
-        *ret_result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "the body is not JSON");
+        *ret_result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", why_unread(&where));
     return body;
 }

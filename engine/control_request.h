@@ -27,12 +27,23 @@ enum MHD_Result fl_control_send(struct MHD_Connection *client, unsigned status, 
 // Likewise; the object is taken.
 enum MHD_Result fl_control_send_json(struct MHD_Connection *client, unsigned status,
                                      json_t *object);
+// One sentence, which names what it is about.
 enum MHD_Result fl_control_send_error(struct MHD_Connection *client, unsigned status,
-                                      const char *reason);
+                                      const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 // The body as JSON, the caller's; NULL after an error was sent.
 json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_request *request,
                              enum MHD_Result *ret_result);
+
+// --- errors that many requests have; they return false after one was sent ---
+
+// The name is one that an image could have.
+bool fl_control_check_name(struct MHD_Connection *client, const char *image,
+                           enum MHD_Result *ret_result);
+// VMs are taken, and the store has an image of this name.
+bool fl_control_check_image(const struct fl_server *server, struct MHD_Connection *client,
+                            const char *image, enum MHD_Result *ret_result);
 
 // --- /v1/listeners ---
 

@@ -3,10 +3,8 @@
 // /v1/templates: which there are, one more, one less.
 #include "engine/control_request.h"
 #include "engine/engine.h"
-#include "engine/listen.h"
 #include "engine/server.h"
 #include "engine/templates.h"
-#include "snapshot/read.h"
 
 enum MHD_Result fl_control_get_templates(struct fl_server *server, struct MHD_Connection *client,
                                          const struct fl_request *request)
@@ -18,15 +16,13 @@ enum MHD_Result fl_control_get_templates(struct fl_server *server, struct MHD_Co
 static enum MHD_Result ask(struct fl_server *server, struct MHD_Connection *client,
                            const char *image, bool complete)
 {
-    if (server->refusing)
-        return fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                     "the engine takes no new VM: it is draining or stopping");
-    if (!fl_listener_image_exists(server, image))
-        return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                     "the store has no image of this name");
+    enum MHD_Result result = MHD_NO;
+    if (!fl_control_check_name(client, image, &result) ||
+        !fl_control_check_image(server, client, image, &result))
+        return result;
     if (fl_templates_ask(server->engine->templates, image, complete) != 0)
         return fl_control_send_error(client, MHD_HTTP_INTERNAL_SERVER_ERROR,
-                                     "the host is out of memory");
+                                     "there is no memory for the template of image '%s'", image);
     return fl_control_send_json(client, MHD_HTTP_ACCEPTED,
                                 fl_templates_json(server->engine->templates));
 }
@@ -40,14 +36,22 @@ enum MHD_Result fl_control_post_template(struct fl_server *server, struct MHD_Co
     json_t *body = fl_control_read_body(client, request, &result);
     if (!body)
         return result;
-    if (json_unpack(body, "{s:s, s?:b !}", "image", &image, "complete", &complete) != 0 ||
-        !fl_name_valid(image))
+    if (json_unpack(body, "{s:s, s?:b !}", "image", &image, "complete", &complete) != 0)
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                        "the body must be {\"image\": NAME, \"complete\": BOOLEAN}");
     else
         result = ask(server, client, image, complete != 0);
     json_decref(body);
     return result;
+}
+
+static enum MHD_Result drop(struct fl_server *server, struct MHD_Connection *client,
+                            const char *image)
+{
+    if (!fl_templates_unpin(server->engine->templates, image))
+        return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
+                                     "nobody has asked for a template of image '%s'", image);
+    return fl_control_send_json(client, MHD_HTTP_OK, fl_templates_json(server->engine->templates));
 }
 
 enum MHD_Result fl_control_delete_template(struct fl_server *server, struct MHD_Connection *client,
@@ -61,12 +65,8 @@ enum MHD_Result fl_control_delete_template(struct fl_server *server, struct MHD_
     if (json_unpack(body, "{s:s !}", "image", &image) != 0)
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                        "the body must be {\"image\": NAME}");
-    else if (!fl_templates_unpin(server->engine->templates, image))
-        result = fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                       "this server has no template of that image");
-    else
-        result =
-            fl_control_send_json(client, MHD_HTTP_OK, fl_templates_json(server->engine->templates));
+    else if (fl_control_check_name(client, image, &result))
+        result = drop(server, client, image);
     json_decref(body);
     return result;
 }

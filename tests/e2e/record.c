@@ -302,7 +302,7 @@ Test(record, is_refused_where_it_makes_no_sense)
     const char *cancel[] = {"record", "--control", control, "--cancel", "image", NULL};
     const char *window[] = {"record", "--window", "2h", "image", NULL};
     cr_expect_eq(faultline_run(output, sizeof(output), unknown), 1);
-    cr_expect_not_null(strstr(output, "no image of this name"), "%s", output);
+    cr_expect_not_null(strstr(output, "the store has no image 'nothing'"), "%s", output);
     cr_expect_eq(faultline_run(output, sizeof(output), window), 2);
     pid_t pid = record_start(world, NULL);
     cr_expect_eq(faultline_run(output, sizeof(output), again), 1);

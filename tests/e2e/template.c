@@ -696,7 +696,7 @@ Test(template, of_no_image)
     char output[4096];
     prepare(MIXED, NULL);
     cr_assert_eq(run(output, "nothing", NULL, NULL), 1);
-    cr_assert_not_null(strstr(output, "the store has no image of this name"), "%s", output);
+    cr_assert_not_null(strstr(output, "the store has no image 'nothing'"), "%s", output);
     cr_assert_eq(run(output, "--remove", "image", NULL), 1);
     world_stop(world);
 }

@@ -17,11 +17,12 @@
 #include <unistd.h>
 
 #include "tests/e2e/protocol/good.h"
+#include "tests/e2e/protocol/http.h"
 
 TestSuite(control, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
 
 #define LONG_NAME "a-directory-with-a-long-name-as-jailers-make-them-0123456789"
-enum { IMAGE_BYTES = 4 << 20, ANSWER_MAX = 1 << 18, BUSY_PAGES = 32 };
+enum { IMAGE_BYTES = 4 << 20, BUSY_PAGES = 32 };
 
 static struct world *world;
 
@@ -49,60 +50,6 @@ static int listen_at(char *output, size_t size, const char *image, const char *s
                           image,    "--socket",  socket,    owner ? "--owner" : NULL,
                           owner,    NULL};
     return faultline_run(output, size, args);
-}
-
-// --- HTTP by hand ---
-
-struct answer {
-    int status; // 0: it was no answer
-    const char *body;
-    char text[ANSWER_MAX];
-};
-
-static void ask(struct answer *answer, const char *request, size_t length)
-{
-    const struct timeval deadline = {.tv_sec = TEST_DEADLINE_MS / 1000};
-    int fd = vmm_connect(control());
-    size_t used = 0;
-    ssize_t got;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline));
-    for (size_t sent = 0;
-         sent < length && (got = send(fd, request + sent, length - sent, MSG_NOSIGNAL)) > 0;)
-        sent += (size_t)got;
-    while (used + 1 < sizeof(answer->text) &&
-           (got = recv(fd, answer->text + used, sizeof(answer->text) - used - 1, 0)) > 0)
-        used += (size_t)got;
-    close(fd);
-    answer->text[used] = '\0';
-    answer->status = 0;
-    sscanf(answer->text, "HTTP/1.1 %d", &answer->status);
-    const char *end = strstr(answer->text, "\r\n\r\n");
-    answer->body = end ? end + 4 : "";
-}
-
-static int ask_with(struct answer *answer, const char *method, const char *path, const char *body)
-{
-    size_t length = strlen(body);
-    char *request = malloc(length + 512);
-    cr_assert_not_null(request);
-    int used = snprintf(request, length + 512,
-                        "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-                        "Content-Length: %zu\r\n\r\n%s",
-                        method, path, length, body);
-    ask(answer, request, (size_t)used);
-    free(request);
-    return answer->status;
-}
-
-static bool says(const struct answer *answer, const char *sentence)
-{
-    json_t *body = json_loads(answer->body, 0, NULL);
-    const char *error = json_string_value(json_object_get(body, "error"));
-    bool same = error && strcmp(error, sentence) == 0;
-    if (!same)
-        fprintf(stderr, "not '%s' but: %s\n", sentence, answer->text);
-    json_decref(body);
-    return same;
 }
 
 // --- sockets for images ---
@@ -194,7 +141,7 @@ static unsigned mode_of(const char *path)
 
 Test(control, sockets_have_the_owner_and_the_mode_asked_for)
 {
-    static struct answer answer;
+    static struct http_answer answer;
     char output[1024];
     char path[2 * TEST_PATH];
     char body[4 * TEST_PATH];
@@ -211,10 +158,12 @@ Test(control, sockets_have_the_owner_and_the_mode_asked_for)
     cr_assert_eq(mode_of(path), 0606);
     // Once more is as good as once, with the access that was asked for last.
     snprintf(body, sizeof(body), "{\"image\":\"image\",\"socket\":\"%s\",\"mode\":\"0640\"}", path);
-    cr_assert_eq(ask_with(&answer, "POST", "/v1/listeners", body), 200, "%s", answer.text);
+    cr_assert_eq(http_ask(control(), &answer, "POST", "/v1/listeners", body), 200, "%s",
+                 answer.text);
     cr_assert_eq(mode_of(path), 0640);
     snprintf(body, sizeof(body), "{\"image\":\"image\",\"socket\":\"%s\",\"mode\":384}", path);
-    cr_assert_eq(ask_with(&answer, "POST", "/v1/listeners", body), 200, "%s", answer.text);
+    cr_assert_eq(http_ask(control(), &answer, "POST", "/v1/listeners", body), 200, "%s",
+                 answer.text);
     cr_assert_eq(mode_of(path), 0600);
     check_served(path, &world->memory);
     world_stop(world);
@@ -259,9 +208,9 @@ Test(control, listeners_are_listed_and_taken_away)
     cr_assert(is_gone(path));
     cr_assert_eq(list_listeners(path), 0);
     cr_assert_eq(remove_listener(output, sizeof(output), path), 1);
-    cr_assert_not_null(strstr(output, "this server does not listen there"), "%s", output);
+    cr_assert_not_null(strstr(output, "this server does not listen at"), "%s", output);
     cr_assert_eq(remove_listener(output, sizeof(output), world->socket), 1);
-    cr_assert_not_null(strstr(output, "it is the image's own socket"), "%s", output);
+    cr_assert_not_null(strstr(output, "is the own socket of image 'image'"), "%s", output);
     check_served(world->socket, &world->memory);
     // One whose socket somebody has deleted is replaced.
     cr_assert_eq(listen_at(output, sizeof(output), "image", path, NULL), 0, "%s", output);
@@ -303,10 +252,10 @@ Test(control, says_why_it_cannot_listen)
         const char *socket;
         const char *reason;
     } bad[] = {
-        {"other", "x.sock", "the store has no image of this name"},
-        {"../image", "x.sock", "this cannot name an image"},
-        {"second", "sockets/image.sock", "this server listens there for image image"},
-        {"image", "control.sock", "another process listens there"},
+        {"other", "x.sock", "the store has no image 'other'"},
+        {"../image", "x.sock", "'../image' cannot name an image"},
+        {"second", "sockets/image.sock", "sockets/image.sock for image 'image'"},
+        {"image", "control.sock", "control.sock: another process listens there"},
         {"image", "memory", "there is something that is not a socket"},
         {"image", "sockets", "there is something that is not a socket"},
         {"image", "no/such/x.sock", "its directory does not exist"},
@@ -349,35 +298,39 @@ Test(control, drain_waits_as_long_as_it_is_told_to)
 
 // --- nonsense ---
 
-static void check_errors(struct answer *answer)
+static void check_errors(struct http_answer *answer)
 {
-    cr_assert_eq(ask_with(answer, "GET", "/v2/status", ""), 404, "%s", answer->text);
-    cr_assert_eq(ask_with(answer, "GET", "/", ""), 404, "%s", answer->text);
-    cr_assert_eq(ask_with(answer, "DELETE", "/v1/status", ""), 405, "%s", answer->text);
-    cr_assert_eq(ask_with(answer, "POST", "/metrics", "{}"), 405, "%s", answer->text);
-    cr_assert_eq(ask_with(answer, "PUT", "/v1/listeners", ""), 405, "%s", answer->text);
-    cr_assert_eq(ask_with(answer, "DELETE", "/v1/listeners", ""), 400, "%s", answer->text);
-    cr_assert_eq(ask_with(answer, "DELETE", "/v1/listeners", "{\"socket\":1}"), 400);
-    cr_assert_eq(ask_with(answer, "DELETE", "/v1/listeners", "{\"socket\":\"/none\"}"), 404);
-    cr_assert(says(answer, "this server does not listen there"));
-    cr_assert_eq(ask_with(answer, "POST", "/v1/listeners", ""), 400, "%s", answer->text);
-    cr_assert(says(answer, "the body is not JSON"));
-    cr_assert_eq(ask_with(answer, "POST", "/v1/listeners", "[1]"), 400, "%s", answer->text);
-    cr_assert_eq(
-        ask_with(answer, "POST", "/v1/listeners", "{\"image\":\"image\",\"socket\":\"x.sock\"}"),
-        400, "%s", answer->text);
-    cr_assert(says(answer, "the socket's path is not absolute"));
-    cr_assert_eq(ask_with(answer, "POST", "/v1/listeners",
+    cr_assert_eq(http_ask(control(), answer, "GET", "/v2/status", ""), 404, "%s", answer->text);
+    cr_assert_eq(http_ask(control(), answer, "GET", "/", ""), 404, "%s", answer->text);
+    cr_assert_eq(http_ask(control(), answer, "DELETE", "/v1/status", ""), 405, "%s", answer->text);
+    cr_assert_eq(http_ask(control(), answer, "POST", "/metrics", "{}"), 405, "%s", answer->text);
+    cr_assert_eq(http_ask(control(), answer, "PUT", "/v1/listeners", ""), 405, "%s", answer->text);
+    cr_assert_eq(http_ask(control(), answer, "DELETE", "/v1/listeners", ""), 400, "%s",
+                 answer->text);
+    cr_assert_eq(http_ask(control(), answer, "DELETE", "/v1/listeners", "{\"socket\":1}"), 400);
+    cr_assert_eq(http_ask(control(), answer, "DELETE", "/v1/listeners", "{\"socket\":\"/none\"}"),
+                 404);
+    cr_assert(http_says(answer, "this server does not listen at /none"));
+    cr_assert_eq(http_ask(control(), answer, "POST", "/v1/listeners", ""), 400, "%s", answer->text);
+    cr_assert(http_says(answer, "the body is not a JSON object"));
+    cr_assert_eq(http_ask(control(), answer, "POST", "/v1/listeners", "[1]"), 400, "%s",
+                 answer->text);
+    cr_assert_eq(http_ask(control(), answer, "POST", "/v1/listeners",
+                          "{\"image\":\"image\",\"socket\":\"x.sock\"}"),
+                 400, "%s", answer->text);
+    cr_assert(http_says(answer, "the socket's path is not absolute"));
+    cr_assert_eq(http_ask(control(), answer, "POST", "/v1/listeners",
                           "{\"image\":\"image\",\"socket\":\"/x.sock\",\"uid\":-2}"),
                  400, "%s", answer->text);
-    cr_assert(says(answer, "uid, gid or mode is out of range"));
+    cr_assert(http_says(answer, "uid, gid or mode is out of range"));
     static const char *const modes[] = {"512", "-1", "\"0888\"", "\"1000\"", "\"\"", "true"};
     for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         char body[128];
         snprintf(body, sizeof(body), "{\"image\":\"image\",\"socket\":\"/x.sock\",\"mode\":%s}",
                  modes[i]);
-        cr_assert_eq(ask_with(answer, "POST", "/v1/listeners", body), 400, "%s", modes[i]);
-        cr_assert(says(answer, "uid, gid or mode is out of range"));
+        cr_assert_eq(http_ask(control(), answer, "POST", "/v1/listeners", body), 400, "%s",
+                     modes[i]);
+        cr_assert(http_says(answer, "uid, gid or mode is out of range"));
     }
 }
 
@@ -394,19 +347,20 @@ static void send_garbage(uint64_t seed)
 
 Test(control, nonsense_is_answered_or_dropped)
 {
-    static struct answer answer;
+    static struct http_answer answer;
     static char body[100 * 1024 + 1];
     struct good good;
     begin();
     good_start(&good, world->socket, &world->memory);
     check_errors(&answer);
     memset(body, ' ', sizeof(body) - 1);
-    cr_assert_eq(ask_with(&answer, "POST", "/v1/listeners", body), 413, "%s", answer.text);
+    cr_assert_eq(http_ask(control(), &answer, "POST", "/v1/listeners", body), 413, "%s",
+                 answer.text);
     for (unsigned i = 0; i < 20; i++)
         send_garbage(i);
     int half = vmm_connect(control());
     cr_assert_gt(send(half, "GET /v1/st", 10, MSG_NOSIGNAL), 0);
-    cr_assert_eq(ask_with(&answer, "GET", "/v1/status", ""), 200, "%s", answer.text);
+    cr_assert_eq(http_ask(control(), &answer, "GET", "/v1/status", ""), 200, "%s", answer.text);
     close(half);
     cr_assert(good_touch(&good, BUSY_PAGES));
     cr_assert_eq(good_end(&good), 0);
@@ -415,7 +369,7 @@ Test(control, nonsense_is_answered_or_dropped)
 
 Test(control, idle_connections_delay_no_fault)
 {
-    static struct answer answer;
+    static struct http_answer answer;
     struct good good;
     int idle[400];
     begin();
@@ -425,12 +379,13 @@ Test(control, idle_connections_delay_no_fault)
         if (i % 40 == 0)
             cr_assert(good_touch(&good, BUSY_PAGES));
         if (i == 200)
-            cr_assert_eq(ask_with(&answer, "GET", "/v1/status", ""), 200, "%s", answer.text);
+            cr_assert_eq(http_ask(control(), &answer, "GET", "/v1/status", ""), 200, "%s",
+                         answer.text);
     }
     check_served(world->socket, &world->memory);
     for (unsigned i = 0; i < 400; i++)
         close(idle[i]);
-    cr_assert_eq(ask_with(&answer, "GET", "/v1/status", ""), 200, "%s", answer.text);
+    cr_assert_eq(http_ask(control(), &answer, "GET", "/v1/status", ""), 200, "%s", answer.text);
     cr_assert_eq(good_end(&good), 0);
     world_stop(world);
 }
@@ -518,11 +473,11 @@ static void check_sample(const char *text, const char *line)
 
 Test(control, metrics_are_well_formed)
 {
-    static struct answer answer;
+    static struct http_answer answer;
     unsigned samples = 0;
     begin();
     check_served(world->socket, &world->memory);
-    cr_assert_eq(ask_with(&answer, "GET", "/metrics", ""), 200);
+    cr_assert_eq(http_ask(control(), &answer, "GET", "/metrics", ""), 200);
     cr_assert_not_null(strstr(answer.text, "text/plain; version=0.0.4"));
     for (const char *line = answer.body; *line != '\0'; line = strchr(line, '\n') + 1) {
         cr_assert_not_null(strchr(line, '\n'), "the last line has no end");

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// HTTP by hand, as a client may speak it that knows no better.
+#ifndef FAULTLINE_TESTS_PROTOCOL_HTTP_H
+#define FAULTLINE_TESTS_PROTOCOL_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { HTTP_ANSWER_MAX = 1 << 18 };
+
+struct http_answer {
+    int status; // 0: it was no answer
+    const char *body;
+    char text[HTTP_ANSWER_MAX];
+};
+
+// A connection that ends with the answer. The status.
+int http_ask(const char *socket, struct http_answer *answer, const char *method, const char *path,
+             const char *body);
+// The answer is an error with this sentence.
+bool http_says(const struct http_answer *answer, const char *sentence);
+
+#endif

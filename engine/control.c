@@ -160,11 +160,12 @@ static void take_body(struct fl_request *request, const char *data, size_t size)
 {
     if (request->used + size > FL_CONTROL_BODY_MAX)
         request->too_long = true;
-    char *body = request->too_long ? NULL : realloc(request->body, request->used + size);
-    if (!body) {
-        request->too_long = true;
+    if (request->too_long || request->lacks_memory)
         return;
-    }
+    char *body = realloc(request->body, request->used + size);
+    request->lacks_memory = !body;
+    if (!body)
+        return;
     memcpy(body + request->used, data, size);
     request->body = body;
     request->used += size;

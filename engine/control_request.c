@@ -105,6 +105,11 @@ json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_requ
                                             "the body is longer than 65536 bytes");
         return NULL;
     }
+    if (request->lacks_memory) {
+        *ret_result = fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                            "the host is out of memory");
+        return NULL;
+    }
     json_t *body = json_loadb(request->body ? request->body : "", request->used,
                               JSON_REJECT_DUPLICATES, &where);
     if (!body)

@@ -19,6 +19,7 @@ struct fl_request {
     char *body;
     size_t used;
     bool too_long;
+    bool lacks_memory;
 };
 
 // The answer; the text comes from malloc and is taken. NULL (no memory): MHD_NO.

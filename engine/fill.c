@@ -46,14 +46,18 @@ void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal
     fl_task_start(worker, &fill->task);
 }
 
-// The frame could not be read: so the pages that wait for it here fail, each by the VM's policy.
-static void fail_page(struct fl_worker *worker, struct fl_vm *vm, int error)
+// By the path of a fault, which keeps the park until the page is settled: one that was passed and
+// is in no park would be zeros for a VM that is let go. Without memory for that, later.
+static void settle_page(struct fl_worker *worker, struct fl_vm *vm, int error)
 {
     struct fl_fill *fill = &vm->fill;
     struct fl_park *park = NULL;
-    if (!fl_park_find(vm, fill->next))
+    if (!fl_park_find(vm, fill->next)) {
         park = fl_park_new(worker, vm, fill->next, 0, 0);
-    if (park) {
+        if (!park) {
+            fl_task_pause_long(worker, &fill->task);
+            return;
+        }
         park->error = error;
         fl_resolve(worker, vm, fill->next, 0, park);
     }
@@ -62,8 +66,8 @@ static void fail_page(struct fl_worker *worker, struct fl_vm *vm, int error)
 
 static void frame_came(struct fl_worker *worker, struct fl_vm *vm, int error)
 {
-    if (error)
-        fail_page(worker, vm, error);
+    if (error) // the pages that wait for it here fail, each by the VM's policy
+        settle_page(worker, vm, error);
 }
 
 static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
@@ -98,7 +102,7 @@ static void advance(struct fl_worker *worker, struct fl_vm *vm, enum fl_install 
     if (fl_task_goes_on(worker, &fill->task, result))
         fill->next += pages;
     else if (result == FL_INSTALL_FAILED)
-        fail_page(worker, vm, -EINVAL);
+        settle_page(worker, vm, -EINVAL);
 }
 
 // [fill->next, end) is neither there nor removed, and within one region.
@@ -149,16 +153,16 @@ static void ask_ahead_huge(struct fl_worker *worker, struct fl_vm *vm)
     }
 }
 
-// The path of a fault does it, without a fault.
 static void fill_huge(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     bool skip = fill->goal == FL_FILL_NONZERO && fl_vm_page_is_zero(vm, fill->next);
-    if (!skip)
-        ask_ahead_huge(worker, vm);
-    if (!skip && !fl_park_find(vm, fill->next))
-        fl_resolve(worker, vm, fill->next, 0, NULL);
-    fill->next++;
+    if (skip) {
+        fill->next++;
+        return;
+    }
+    ask_ahead_huge(worker, vm);
+    settle_page(worker, vm, 0);
 }
 
 static void report(struct fl_worker *worker, struct fl_vm *vm)
@@ -170,16 +174,21 @@ static void report(struct fl_worker *worker, struct fl_vm *vm)
         worker->options->filled(vm->id, ns);
 }
 
-// The VM goes on without us: nothing is missing that would not be zeros.
-static void unregister(struct fl_vm *vm)
+// The VM goes on without us: nothing is missing that would not be zeros. False if the kernel lacks
+// memory for that (or the VM is gone, which it says in the same way): who touches such a page would
+// wait for ever.
+static bool unregister(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
-        fl_uffd_unregister(vm->uffd, layout->region[i].base, layout->region[i].bytes);
+        int error = fl_uffd_unregister(vm->uffd, layout->region[i].base, layout->region[i].bytes);
+        if (error == -ENOMEM && fl_uffd_alive(vm->uffd))
+            return false;
         FL_POINT("unregistered");
     }
     vm->fill.unregistered = true;
     vm->state->flags |= FL_VM_STATE_RELEASED;
+    return true;
 }
 
 void fl_fill_go_on_releasing(struct fl_worker *worker, struct fl_vm *vm)
@@ -207,13 +216,16 @@ static void let_go(struct fl_worker *worker, struct fl_vm *vm)
 
 static void finish(struct fl_worker *worker, struct fl_vm *vm)
 {
-    report(worker, vm);
-    if (vm->phase == FL_VM_RELEASING) {
-        unregister(vm);
-        let_go(worker, vm);
-    } else {
-        fl_task_end(&vm->fill.task);
+    bool releasing = vm->phase == FL_VM_RELEASING;
+    if (releasing && !unregister(vm)) {
+        fl_task_pause_long(worker, &vm->fill.task);
+        return;
     }
+    report(worker, vm);
+    if (releasing)
+        let_go(worker, vm);
+    else
+        fl_task_end(&vm->fill.task);
 }
 
 static bool slice(struct fl_worker *worker, struct fl_vm *vm)

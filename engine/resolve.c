@@ -173,36 +173,49 @@ enum fl_outcome fl_want_bytes(struct fl_want *want, const void *from)
     return install_bytes(want, from, 1);
 }
 
-// A park with room for so many waiters, in the place of what it waited in; false without memory.
+// A park with room for so many waiters, in the place of what it waited in; false without memory,
+// and then it stays where it is: a page that nobody faulted for would be forgotten.
 static bool park(struct fl_want *want, uint32_t frames)
 {
-    uint64_t deadline = want->park ? want->park->deadline_ns : FL_NEVER;
-    if (want->park)
-        fl_park_end(want->park);
-    want->park = new_park(want, frames);
-    if (!want->park)
+    struct fl_park *before = want->park;
+    struct fl_park *new = new_park(want, frames);
+    if (!new)
         return false;
-    if (deadline < want->park->deadline_ns)
-        want->park->deadline_ns = deadline;
+    if (before && before->deadline_ns < new->deadline_ns)
+        new->deadline_ns = before->deadline_ns;
+    if (before)
+        fl_park_end(before);
+    want->park = new;
     fl_counter_add(&want->worker->stats.misses, 1);
     return true;
+}
+
+// After its frames were asked for. Memory that is short may be there before the deadline.
+static enum fl_outcome asked(struct fl_want *want, int error)
+{
+    if (want->park->outstanding > 0)
+        return FL_PARKED;
+    if (error == -ENOMEM)
+        return again(want);
+    want->park->error = error;
+    return resolve(want);
 }
 
 enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 {
     if (!park(want, 1))
         return again(want);
-    want->park->error = fl_park_want_huge(want->park, first_page);
-    return want->park->outstanding > 0 ? FL_PARKED : resolve(want);
+    return asked(want, fl_park_want_huge(want->park, first_page));
 }
 
 enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
 {
+    int error = 0;
     if (!park(want, frames))
         return again(want);
-    for (uint32_t i = 0; i < frames && !want->park->error; i++)
-        want->park->error = fl_park_want(want->park, ids[i]);
-    return want->park->outstanding > 0 ? FL_PARKED : resolve(want);
+    for (uint32_t i = 0; i < frames && !error; i++)
+        error = fl_park_want(want->park, ids[i]);
+    return asked(want, error);
 }
 
 const uint8_t *fl_want_find(const struct fl_want *want, struct fl_frame_id id)

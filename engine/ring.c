@@ -12,6 +12,31 @@ struct fl_ring {
     bool armed; // the kernel watches event_fd for us
 };
 
+void fl_ring_close(struct fl_ring *ring)
+{
+    io_uring_queue_exit(&ring->uring);
+    free(ring);
+}
+
+// Where a filter allows a ring to be made, but not to be used, whoever waits for a read would wait
+// for ever.
+static int try_out(struct io_uring *uring)
+{
+    struct io_uring_cqe *cqe = NULL;
+    int result = -EINTR;
+    io_uring_prep_nop(io_uring_get_sqe(uring));
+    while (result == -EINTR)
+        result = io_uring_submit_and_wait(uring, 1);
+    if (result < 0)
+        return result;
+    do {
+        result = io_uring_wait_cqe(uring, &cqe);
+    } while (result == -EINTR);
+    if (!result)
+        io_uring_cqe_seen(uring, cqe);
+    return result;
+}
+
 int fl_ring_open(int event_fd, unsigned depth, struct fl_ring **ret_ring)
 {
     struct fl_ring *ring = calloc(1, sizeof(*ring));
@@ -26,14 +51,13 @@ int fl_ring_open(int event_fd, unsigned depth, struct fl_ring **ret_ring)
         free(ring);
         return error;
     }
+    error = try_out(&ring->uring);
+    if (error) {
+        fl_ring_close(ring);
+        return error;
+    }
     *ret_ring = ring;
     return 0;
-}
-
-void fl_ring_close(struct fl_ring *ring)
-{
-    io_uring_queue_exit(&ring->uring);
-    free(ring);
 }
 
 // There is an entry for each read that may be on its way: it cannot be NULL after a submission.
@@ -90,6 +114,8 @@ bool fl_ring_turn(struct fl_ring *ring, bool wait, void (*done)(void *arg, void 
             done(arg, user, ended);
         else
             ring->armed = false;
+        if (!user && ended < 0)
+            pause_briefly(ring);
         any = any || user;
     }
     return any;

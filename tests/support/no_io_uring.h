@@ -8,6 +8,8 @@
 
 // From now on io_uring_setup() fails with EPERM. False if that could not be had.
 bool deny_io_uring(void);
+// The same of io_uring_enter(): a ring can be made, and is of no use.
+bool deny_io_uring_use(void);
 // Whether it works now.
 bool has_io_uring(void);
 

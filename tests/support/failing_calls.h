@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a test and failing_calls.c, which is preloaded into a server, share: a file that says which
+// calls of its engines fail. All zero: none.
+#ifndef FAULTLINE_TESTS_SUPPORT_FAILING_CALLS_H
+#define FAULTLINE_TESTS_SUPPORT_FAILING_CALLS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+// Its path, in the environment of the server.
+#define FAILING_CALLS "FAILING_CALLS"
+
+enum failing {
+    FAILING_HEAP = 1,       // malloc, calloc, realloc, aligned_alloc
+    FAILING_MAPPINGS = 2,   // mmap, memfd_create, ftruncate
+    FAILING_READS = 4,      // pread: EINTR, EIO, and less than was asked for
+    FAILING_SUBMITS = 8,    // io_uring_submit_and_wait
+    FAILING_COMPLETES = 16, // what was submitted: not at all, or less than was asked for
+    FAILING_FILLS = 32,     // UFFDIO_COPY, ZEROPAGE and UNREGISTER, for want of memory
+};
+
+struct failing_calls {
+    _Atomic uint32_t what;  // enum failing
+    _Atomic uint32_t every; // one in that many, at random
+    _Atomic uint64_t failed;
+};
+
+#endif

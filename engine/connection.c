@@ -305,6 +305,12 @@ static void ready(struct fl_source *source, uint32_t events)
     fl_connection_receive(caa_container_of(source, struct fl_connection, source));
 }
 
+void fl_connection_expect_soon(struct fl_connection *connection)
+{
+    connection->deadline_ns =
+        fl_now() + connection->server->engine->options.handshake_timeout_ms * FL_NS_PER_MS;
+}
+
 // Edge-triggered, as what was looked at stays there to be read.
 static void begin(struct fl_connection *connection)
 {
@@ -312,8 +318,7 @@ static void begin(struct fl_connection *connection)
     struct fl_server *server = connection->server;
     int socket = connection->peer.socket;
     fl_peer_identify(socket, &connection->peer.pid, &connection->peer.pidfd);
-    connection->deadline_ns =
-        fl_now() + server->engine->options.handshake_timeout_ms * FL_NS_PER_MS;
+    fl_connection_expect_soon(connection);
     connection->source = (struct fl_source){.fd = socket, .ready = ready};
     setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning, sizeof(from_the_beginning));
     if (!connection->text || fl_server_watch(server, &connection->source, EPOLLIN | EPOLLET) != 0)

@@ -49,12 +49,19 @@ void fl_connection_refuse(struct fl_connection *connection, const char *reason);
 // Nothing more comes from it.
 void fl_connection_ended(struct fl_connection *connection);
 
+// From now on it has --handshake-timeout to say what it wants.
+void fl_connection_expect_soon(struct fl_connection *connection);
 // Reads what is there. True if it is settled, one way or the other (and perhaps freed).
 bool fl_connection_receive(struct fl_connection *connection);
 
 // Its handshake is complete: it gets the template's image, whatever the name stands for by now, as
 // soon as that is open.
 void fl_connection_use_template(struct fl_connection *connection);
+// Whether it has sent anything, read or not.
+bool fl_connection_has_spoken(const struct fl_connection *connection);
+// Of a template's: whom nothing was sent yet is told at once, who has spoken when all of it is
+// read.
+void fl_connection_turn_away(struct fl_connection *connection, const char *reason);
 // It is new, and for a template.
 void fl_connection_offer_template(struct fl_connection *connection);
 

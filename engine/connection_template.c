@@ -13,7 +13,7 @@
 #include "engine/templates.h"
 
 // Who has said something already was greeted by a predecessor.
-static bool has_spoken(const struct fl_connection *connection)
+bool fl_connection_has_spoken(const struct fl_connection *connection)
 {
     int bytes = 0;
     return ioctl(connection->peer.socket, FIONREAD, &bytes) == 0 && bytes > 0;
@@ -23,8 +23,9 @@ static int greet(struct fl_connection *connection)
 {
     const struct fl_template *template = connection->template;
     connection->ungreeted = false;
-    if (has_spoken(connection))
+    if (fl_connection_has_spoken(connection))
         return 0;
+    fl_connection_expect_soon(connection); // what it waited for the template is no fault of its own
     int error = fl_send_greeting(connection->peer.socket, template->state->image,
                                  template->state->pages << FL_PAGE_SHIFT, template->readable);
     FL_POINT("template_greeted");
@@ -33,14 +34,14 @@ static int greet(struct fl_connection *connection)
 
 // Who has sent nothing yet is told at once. Whatever else was sent must be received, as there may
 // be a userfaultfd with it.
-static void turn_away(struct fl_connection *connection, const char *reason)
+void fl_connection_turn_away(struct fl_connection *connection, const char *reason)
 {
     connection->doomed = reason;
     if (connection->unattached) {
         fl_connection_refuse(connection, reason);
         return;
     }
-    if (has_spoken(connection)) {
+    if (fl_connection_has_spoken(connection)) {
         fl_connection_receive(connection);
         return;
     }
@@ -60,7 +61,7 @@ void fl_connection_offer_template(struct fl_connection *connection)
     struct fl_template *template =
         server->refusing ? NULL : fl_templates_find(server->engine->templates, connection->image);
     if (!template) {
-        turn_away(connection, server->refusing ? fl_no_new_vm : no_template);
+        fl_connection_turn_away(connection, server->refusing ? fl_no_new_vm : no_template);
         return;
     }
     fl_template_hold(template);
@@ -80,7 +81,7 @@ void fl_connections_template_ready(struct fl_server *server, struct fl_template 
         if (connection->template != template)
             continue;
         if (error && error != -ECANCELED && (connection->ungreeted || connection->unattached))
-            turn_away(connection, bad_template);
+            fl_connection_turn_away(connection, bad_template);
         else if (connection->unattached)
             fl_connection_use_template(connection);
         else if (connection->ungreeted && greet(connection) != 0)

@@ -49,9 +49,20 @@ static const char *why_refused(const struct fl_connection *connection)
 {
     if (connection->server->refusing)
         return fl_no_new_vm;
+    if (connection->ungreeted)
+        return "the template could not be checked in time";
     return connection->used > 0 && connection->fds.count == 0
                ? "no userfaultfd came with it in time"
                : "it did not say what it wants in time";
+}
+
+// A userfaultfd that is still in the socket must be received to be answered.
+static void give_up(struct fl_connection *connection, const char *reason)
+{
+    if (connection->ungreeted && !fl_connection_has_spoken(connection))
+        fl_connection_turn_away(connection, reason);
+    else if (!fl_connection_receive(connection))
+        fl_connection_refuse(connection, reason);
 }
 
 void fl_connections_expire(struct fl_server *server, uint64_t now)
@@ -63,9 +74,7 @@ void fl_connections_expire(struct fl_server *server, uint64_t now)
         if (connection->deadline_ns == FL_NEVER ||
             (!server->refusing && connection->deadline_ns > now))
             continue;
-        // A userfaultfd that is still in the socket must be received to be answered.
-        if (!fl_connection_receive(connection))
-            fl_connection_refuse(connection, why_refused(connection));
+        give_up(connection, why_refused(connection));
     }
 }
 
@@ -76,9 +85,7 @@ bool fl_connections_drop_oldest(struct fl_server *server)
     {
         if (connection->deadline_ns == FL_NEVER)
             continue;
-        if (!fl_connection_receive(connection))
-            fl_connection_refuse(connection,
-                                 "it did not say what it wants while too many others wait");
+        give_up(connection, "it did not say what it wants while too many others wait");
         return true;
     }
     return false;

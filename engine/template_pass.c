@@ -13,7 +13,7 @@
 #include "engine/template.h"
 #include "engine/templates.h"
 
-enum { SLICE_PAGES = 512, ATTEMPTS = 5 };
+enum { SLICE_PAGES = 512, ATTEMPTS = 5, SEAL_ATTEMPTS = 12, SEAL_PAUSE_DOUBLED = 5 };
 #define READ_PAUSE (50 * FL_NS_PER_MS)
 #define SEAL_PAUSE (20 * FL_NS_PER_MS)
 
@@ -105,12 +105,17 @@ static uint64_t finish(struct fl_template *template)
 }
 
 // A predecessor that is still on its way out has it mapped, or somebody holds a page of it: later.
+// A client can hold one for ever (in a pipe), and each attempt then keeps a reader for a third of a
+// second.
 static uint64_t seal(struct fl_template *template)
 {
     int error = fl_template_sealed(template) ? 0 : fl_template_seal(template);
-    if (error == -EBUSY && !ended(template))
-        return fl_now() + SEAL_PAUSE;
-    template->pass_error = error == -EBUSY ? -ECANCELED : error;
+    if (error == -EBUSY && !ended(template) && template->attempts < SEAL_ATTEMPTS) {
+        unsigned doubled = template->attempts++;
+        return fl_now() +
+               (SEAL_PAUSE << (doubled < SEAL_PAUSE_DOUBLED ? doubled : SEAL_PAUSE_DOUBLED));
+    }
+    template->pass_error = error == -EBUSY &&ended(template) ? -ECANCELED : error;
     return finish(template);
 }
 

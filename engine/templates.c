@@ -147,8 +147,7 @@ static void passed(void *control, struct fl_mail *mail)
     if (filled && template->pass_error && template->pass_error != -ECANCELED)
         fl_log(FL_LOG_ERROR, "event=template_failed image=%s filled=%" PRIu64 " reason=\"%s\"",
                template->state->image, template->state->filled,
-               template->pass_error == -ENOSPC ? "the bound on memory is reached"
-                                               : fl_frame_strerror(template->pass_error));
+               fl_template_strerror(template->pass_error));
     if (filled && fl_template_sealed(template)) {
         fl_log(FL_LOG_INFO, "event=template_complete image=%s pages=%" PRIu64,
                template->state->image, template->state->pages);

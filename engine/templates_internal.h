@@ -46,6 +46,7 @@ struct fl_template_order {
 };
 
 // Where something of its image is, beside the images' sockets; false if that is too long.
+const char *fl_template_strerror(int error);
 bool fl_template_path(const struct fl_template *template, const char *suffix, char path[PATH_MAX]);
 // The path for those who map the file themselves: leads to us from now on, or not any more.
 void fl_template_link(struct fl_template *template);

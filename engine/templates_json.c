@@ -18,11 +18,16 @@ static const char *state_name(const struct fl_template *template)
     return wanted ? "filling" : "open";
 }
 
-static const char *why(const struct fl_template *template)
+const char *fl_template_strerror(int error)
 {
-    if (template->error == -ENOSPC)
+    switch (error) {
+    case -ENOSPC:
         return "the bound on the memory of templates is reached";
-    return fl_frame_strerror(template->error);
+    case -EBUSY:
+        return "it cannot be sealed while a client holds pages of it (in a pipe, say)";
+    default:
+        return fl_frame_strerror(error);
+    }
 }
 
 static json_int_t bytes(uint64_t pages)
@@ -47,7 +52,7 @@ static json_t *describe(const struct fl_template *template)
     if (template->linked && fl_template_path(template, ".mem", path))
         json_object_set_new(object, "path", json_string(path));
     if (template->error)
-        json_object_set_new(object, "error", json_string(why(template)));
+        json_object_set_new(object, "error", json_string(fl_template_strerror(template->error)));
     return object;
 }
 

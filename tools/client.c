@@ -263,13 +263,27 @@ static void unmap(const struct fl_client_region *regions, size_t count)
         munmap(regions[i].address, regions[i].bytes);
 }
 
+// Under mlockall(MCL_FUTURE) the kernel fills what it maps, with zeros, and a template's holes for
+// all its clients: but not what nobody may touch.
+static void *map_unfilled(void *address, size_t bytes, int flags, int fd, uint64_t offset)
+{
+    void *memory = mmap(address, bytes, PROT_NONE, flags, fd, (off_t)offset);
+    if (memory == MAP_FAILED ||
+        (munlock(memory, bytes) == 0 && mprotect(memory, bytes, PROT_READ | PROT_WRITE) == 0))
+        return memory;
+    int error = errno;
+    munmap(memory, bytes);
+    errno = error;
+    return MAP_FAILED;
+}
+
 static int map(struct fl_client_region *regions, size_t count, uint32_t page_bytes)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     if (page_bytes == FL_CLIENT_HUGE_PAGE)
         flags |= MAP_HUGETLB | MAP_HUGE_2MB;
     for (size_t i = 0; i < count; i++) {
-        void *address = mmap(NULL, regions[i].bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+        void *address = map_unfilled(NULL, regions[i].bytes, flags, -1, 0);
         if (address == MAP_FAILED) {
             int error = -errno;
             unmap(regions, i);
@@ -309,8 +323,6 @@ int fl_client_map(const char *socket_path, uint64_t bytes, uint32_t page_bytes,
     return error;
 }
 
-// The memory goes first: of memory that is still mapped when the last userfaultfd closes, the pages
-// that are missing read as zeros.
 // --- templates ---
 
 // The greeting: one line of JSON, with the descriptor. Who has no template says so, and closes.
@@ -369,8 +381,7 @@ static int map_part(int fd, uint64_t bytes, struct fl_client_region *region)
     int flags = MAP_PRIVATE | MAP_NORESERVE | (region->address ? MAP_FIXED : 0);
     if (region->offset + region->bytes > bytes)
         return -EINVAL;
-    void *address = mmap(region->address, region->bytes, PROT_READ | PROT_WRITE, flags, fd,
-                         (off_t)region->offset);
+    void *address = map_unfilled(region->address, region->bytes, flags, fd, region->offset);
     if (address == MAP_FAILED)
         return -errno;
     region->address = address;
@@ -413,6 +424,8 @@ int fl_client_map_template(const char *socket_path, struct fl_client_region *reg
     return finish(client, error, ret_client);
 }
 
+// The memory goes first: of memory that is still mapped when the last userfaultfd closes, the pages
+// that are missing read as zeros.
 void fl_client_close(struct fl_client *client)
 {
     if (!client)

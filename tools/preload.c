@@ -172,18 +172,28 @@ static void claim(uint64_t offset, uint64_t bytes)
     mapped[mappings++].bytes = bytes;
 }
 
-// Anonymous memory, or for a template only its place.
+// Anonymous memory, or for a template only its place. Where the program locks all its memory
+// (mlockall, of QEMU -overcommit mem-lock=on), the kernel would fill it with zeros at once, but for
+// what nobody may touch.
 static void *map_memory(void *address, size_t length, int prot, int flags)
 {
     int kept = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
     int own = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     if (config.page_bytes == FL_CLIENT_HUGE_PAGE)
         own |= MAP_HUGETLB | MAP_HUGE_2MB;
-    void *memory = kernel_mmap(address, length, prot, own | kept, -1, 0);
-    if (memory == MAP_FAILED)
+    void *memory = kernel_mmap(address, length, PROT_NONE, own | kept, -1, 0);
+    if (memory == MAP_FAILED || munlock(memory, length) != 0 || mprotect(memory, length, prot) != 0)
         die("%s: %zu bytes of memory in pages of %u bytes cannot be mapped in its place: %s",
             config.file, length, config.page_bytes, strerror(errno));
     return memory;
+}
+
+static const char *why(int error)
+{
+    if (config.is_template && error == -EPROTO)
+        return "what listens there offers no template (FAULTLINE_TEMPLATE is the path that "
+               "`faultline template` prints)";
+    return strerror(-error);
 }
 
 // The client is never closed: the memory is the program's until its end.
@@ -196,7 +206,7 @@ static void hand_over(void *memory, size_t length, uint64_t offset)
                     : fl_client_hand_over(config.socket, &region, 1, config.page_bytes, &client);
     if (error)
         die("%s: its memory cannot be handed over to %s: %s", config.file, config.socket,
-            strerror(-error));
+            why(error));
 }
 
 static void *map_ram(void *address, size_t length, int prot, int flags, off_t offset)

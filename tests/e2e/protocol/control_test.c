@@ -492,12 +492,12 @@ Test(control, metrics_are_well_formed)
 
 Test(control, metrics_tell_of_draining)
 {
-    static struct answer answer;
+    static struct http_answer answer;
     begin();
-    cr_assert_eq(ask_with(&answer, "GET", "/metrics", ""), 200);
+    cr_assert_eq(http_ask(control(), &answer, "GET", "/metrics", ""), 200);
     cr_assert_not_null(strstr(answer.body, "\nfaultline_draining 0\n"), "%s", answer.body);
-    cr_assert_eq(ask_with(&answer, "POST", "/v1/drain", "{}"), 200);
-    cr_assert_eq(ask_with(&answer, "GET", "/metrics", ""), 200);
+    cr_assert_eq(http_ask(control(), &answer, "POST", "/v1/drain", "{}"), 200);
+    cr_assert_eq(http_ask(control(), &answer, "GET", "/metrics", ""), 200);
     cr_assert_not_null(strstr(answer.body, "\nfaultline_draining 1\n"), "%s", answer.body);
     world_stop(world);
 }

@@ -75,10 +75,11 @@ TestSuite(preload_refusal, .init = set_up, .fini = tear_down, .timeout = 120);
 struct run {
     const char *file;
     const char *how;
-    const char *ram;    // FAULTLINE_RAM_FILE; NULL: not set
-    const char *socket; // FAULTLINE_SOCKET; NULL: not set
-    const char *huge;   // FAULTLINE_HUGE; NULL: not set
-    bool plain;         // without the library
+    const char *ram;      // FAULTLINE_RAM_FILE; NULL: not set
+    const char *socket;   // FAULTLINE_SOCKET; NULL: not set
+    const char *template; // FAULTLINE_TEMPLATE; NULL: not set
+    const char *huge;     // FAULTLINE_HUGE; NULL: not set
+    bool plain;           // without the library
 };
 
 static void set(const char *name, const char *value)
@@ -99,6 +100,7 @@ static void execute(const struct run *run, int output)
     dup2(output, STDERR_FILENO);
     set("FAULTLINE_RAM_FILE", run->ram);
     set("FAULTLINE_SOCKET", run->socket);
+    set("FAULTLINE_TEMPLATE", run->template);
     set("FAULTLINE_HUGE", run->huge);
     set("LD_PRELOAD", run->plain ? NULL : getenv("FAULTLINE_PRELOAD"));
     execl(program, program, run->file, run->how, (char *)NULL);
@@ -239,6 +241,14 @@ Test(preload_refusal, no_such_file_or_handler)
     expect_refusal(&run, "No such file or directory");
     run.socket = temp_path(&temp, "memory");
     expect_refusal(&run, "Connection refused");
+}
+
+// A handler has none; it says so when it has waited for the handshake.
+Test(preload_refusal, no_template_is_offered)
+{
+    struct run run = served_run("");
+    run.template = temp_path(&temp, "sock");
+    expect_refusal(&run, "offers no template (FAULTLINE_TEMPLATE is the path that");
 }
 
 Test(preload, a_size_that_huge_pages_cannot_have)

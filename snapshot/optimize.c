@@ -193,6 +193,30 @@ static int plan_image(struct job *job, struct plan *plan)
     return 0;
 }
 
+// The image as it is going to be: once it is published it may be removed or replaced at any time.
+// Takes the map over.
+static int open_planned(struct job *job, struct plan *plan, struct fl_image **ret_image)
+{
+    struct fl_disk_image_header header = job->image->header;
+    struct fl_pack **packs = calloc(plan->packs, sizeof(struct fl_pack *));
+    int r = packs ? 0 : -ENOMEM;
+    header.packs = 0;
+    while (r == 0 && header.packs < plan->packs) {
+        r = fl_pack_open(job->store->reader->registry, plan->pack_ids[header.packs],
+                         &packs[header.packs]);
+        header.packs += r == 0;
+    }
+    if (r == 0) {
+        r = fl_image_new(&header, plan->map, packs, ret_image);
+        plan->map = NULL;
+        return r;
+    }
+    while (header.packs > 0)
+        fl_pack_unref(packs[--header.packs]);
+    free(packs);
+    return r;
+}
+
 // With the names locked: who removes or replaces the image does so before or after, never between
 // the look and the rename.
 static int publish_image(struct job *job, struct fl_image_writer *writer, const struct plan *plan)
@@ -214,16 +238,22 @@ static int publish_image(struct job *job, struct fl_image_writer *writer, const 
 static int write_image(struct job *job)
 {
     struct plan plan = {.map = NULL};
+    struct fl_image *image = NULL;
     struct fl_image_writer *writer = NULL;
     uint64_t pages = job->image->header.pages;
     int r = plan_image(job, &plan);
     if (r == 0)
+        r = open_planned(job, &plan, &image);
+    if (r == 0)
+        r = fl_layout_cost(&job->layout, image, &job->result.after);
+    if (r == 0)
         r = fl_image_writer_new(job->store->tmp_fd, &writer);
     if (r == 0)
-        r = fl_image_writer_append(writer, plan.map, pages);
+        r = fl_image_writer_append(writer, image->map, pages);
     if (r == 0)
         r = publish_image(job, writer, &plan);
     fl_image_writer_free(writer);
+    fl_image_unref(image);
     fl_unmap(plan.map, pages * sizeof(*plan.map));
     free(plan.pack_ids);
     return r;
@@ -263,17 +293,6 @@ static void update_index(struct job *job)
         fl_pack_unref(pack);
     fl_index_close(index);
     job->result.index_not_updated = r < 0;
-}
-
-static int measure_after(struct job *job)
-{
-    struct fl_image *image;
-    int r = fl_image_open(job->store->reader, job->options->name, &image);
-    if (r < 0)
-        return r;
-    r = fl_layout_cost(&job->layout, image, &job->result.after);
-    fl_image_unref(image);
-    return r;
 }
 
 static int failed(struct job *job, int error)
@@ -332,8 +351,7 @@ static int optimize_locked(struct job *job)
     if (r < 0)
         return failed(job, r);
     update_index(job);
-    r = measure_after(job);
-    return r < 0 ? fl_image_failed(job->store, job->options->name, r, job->error) : 0;
+    return 0;
 }
 
 static void end(struct job *job)

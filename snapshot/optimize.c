@@ -374,14 +374,15 @@ int fl_store_optimize(struct fl_store *store, const struct fl_optimize_options *
         return fl_fail(ret_error, -ENOMEM, "cannot lay out image '%s'", options->name);
     *job = (struct job){.store = store, .options = options, .error = ret_error, .scratch_fd = -1};
     int r = fl_store_lock(store, FL_LOCK_SHARED, ret_error);
-    if (r == 0) {
+    bool locked = r == 0;
+    if (locked)
         r = optimize_locked(job);
-        fl_store_unlock(store);
-    }
     if (r == 0) {
         job->result.seconds = fl_seconds_wall() - start;
         *ret_result = job->result;
     }
-    end(job);
+    end(job); // under the lock: without it what is left in tmp/ is the collector's
+    if (locked)
+        fl_store_unlock(store);
     return r;
 }

@@ -318,14 +318,15 @@ int fl_store_pack(struct fl_store *store, const struct fl_pack_options *options,
     int r = open_input(&job);
     if (r == 0)
         r = fl_store_lock(store, FL_LOCK_SHARED, ret_error);
-    if (r == 0) {
+    bool locked = r == 0;
+    if (locked)
         r = pack_locked(&job);
-        fl_store_unlock(store);
-    }
     if (r == 0) {
         fill_result(&job, start);
         *ret_result = job.result;
     }
-    end(&job);
+    end(&job); // under the lock: without it what is left in tmp/ is the collector's
+    if (locked)
+        fl_store_unlock(store);
     return r;
 }

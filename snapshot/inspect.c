@@ -52,20 +52,33 @@ static void fill_info(const struct fl_disk_image_header *header, struct fl_image
     *ret_info = info;
 }
 
+// -EAGAIN: packs are missing, but the image was replaced or removed meanwhile and the store
+// collected.
+static int look(struct fl_store *store, const char *name, const char *file_name,
+                struct fl_disk_image_header *ret_header, uint64_t *ret_missing)
+{
+    FL_AUTO_CLOSE int fd =
+        openat(store->reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int r = fd < 0 ? -errno : fl_image_file_header(fd, name, ret_header);
+    if (r == 0)
+        r = count_missing(store, fd, ret_header, ret_missing);
+    if (r == 0 && *ret_missing > 0 && !fl_file_still_published(store->reader, file_name, fd))
+        r = -EAGAIN;
+    return r;
+}
+
 int fl_store_image_info(struct fl_store *store, const char *name, struct fl_image_info *ret_info,
                         struct fl_error *ret_error)
 {
     char file_name[FL_IMAGE_NAME_BYTES];
     struct fl_disk_image_header header;
-    int r = fl_image_file_name(name, file_name);
-    if (r < 0)
-        return fl_image_failed(store, name, r, ret_error);
-    FL_AUTO_CLOSE int fd =
-        openat(store->reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    r = fd < 0 ? -errno : fl_image_file_header(fd, name, &header);
     uint64_t missing = 0;
-    if (r == 0)
-        r = count_missing(store, fd, &header, &missing);
+    int r = fl_image_file_name(name, file_name);
+    if (r == 0) {
+        do
+            r = look(store, name, file_name, &header, &missing);
+        while (r == -EAGAIN);
+    }
     if (r < 0)
         return fl_image_failed(store, name, r, ret_error);
     fill_info(&header, ret_info);

@@ -119,12 +119,11 @@ static int open_pack(void *arg, uint64_t id, struct fl_pack **ret_pack)
     return r == -ENOENT ? -ESTALE : r;
 }
 
-// True if the open file is still what the name in the directory stands for.
-static bool still_published(int images_fd, const char *file_name, int fd)
+bool fl_file_still_published(const struct fl_reader *reader, const char *file_name, int fd)
 {
     struct stat open_st;
     struct stat name_st;
-    return fstat(fd, &open_st) == 0 && fstatat(images_fd, file_name, &name_st, 0) == 0 &&
+    return fstat(fd, &open_st) == 0 && fstatat(reader->images_fd, file_name, &name_st, 0) == 0 &&
            open_st.st_ino == name_st.st_ino && open_st.st_dev == name_st.st_dev;
 }
 
@@ -132,7 +131,7 @@ bool fl_image_still_published(const struct fl_reader *reader, const struct fl_im
 {
     char file_name[FL_IMAGE_NAME_BYTES];
     return fl_image_file_name(fl_image_name(image), file_name) == 0 &&
-           still_published(reader->images_fd, file_name, image->fd);
+           fl_file_still_published(reader, file_name, image->fd);
 }
 
 // A pack may vanish between the image's opening and its own because the image was removed or
@@ -151,7 +150,7 @@ int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **
         r = fl_image_load(&fd, name, &source, ret_image);
         if (r != -ESTALE)
             return r;
-        if (still_published(reader->images_fd, file_name, fd))
+        if (fl_file_still_published(reader, file_name, fd))
             return -EBADMSG;
         r = 0;
     }

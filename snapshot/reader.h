@@ -15,7 +15,9 @@ struct fl_reader {
     struct fl_registry *registry;
 };
 
-// True if the file of the open image is still what its name stands for.
+// True if the open file is still what the name in images/ stands for.
+bool fl_file_still_published(const struct fl_reader *reader, const char *file_name, int fd);
+// The same of an image's file and its name.
 bool fl_image_still_published(const struct fl_reader *reader, const struct fl_image *image);
 
 #endif

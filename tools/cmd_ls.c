@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -54,6 +55,8 @@ static int list(struct fl_store *store, char **names, size_t count, json_t *arra
         struct fl_image_info info;
         struct fl_error error;
         int r = fl_store_image_info(store, names[i], &info, &error);
+        if (r == -ENOENT) // removed since they were listed
+            continue;
         if (r < 0) {
             status = cli_fail("ls", "%s", error.text);
             continue;

@@ -97,8 +97,6 @@ static int write_marker(int dir_fd)
 
 static int create_parts(int dir_fd)
 {
-    if (faccessat(dir_fd, FL_MARKER_NAME, F_OK, 0) == 0)
-        return 0;
     // An empty directory, or one in which creating a store was interrupted.
     int r = fl_each_file(dir_fd, check_part, NULL);
     for (size_t i = 0; r == 0 && i < PARTS; i++) {
@@ -108,12 +106,33 @@ static int create_parts(int dir_fd)
     return r < 0 ? r : write_marker(dir_fd);
 }
 
+// 0: the marker is there; -ENOENT: it is not.
+static int find_marker(int dir_fd)
+{
+    return faccessat(dir_fd, FL_MARKER_NAME, F_OK, 0) < 0 ? -errno : 0;
+}
+
+// Of several who do it at a time one does, and the others find it done.
+static int create_once(int dir_fd)
+{
+    if (flock(dir_fd, LOCK_EX) < 0) // closing it unlocks
+        return -errno;
+    int r = find_marker(dir_fd);
+    return r == -ENOENT ? create_parts(dir_fd) : r;
+}
+
 static int create(const char *dir, struct fl_error *ret_error)
 {
-    if (mkdir(dir, DIR_MODE) < 0 && errno != EEXIST)
-        return fl_fail(ret_error, -errno, "cannot create the store %s", dir);
+    if (mkdir(dir, DIR_MODE) < 0 && errno != EEXIST) // who may not look knows not if there is one
+        return fl_fail(ret_error, -errno, "cannot %screate the store %s",
+                       errno == EACCES ? "open or " : "", dir);
     FL_AUTO_CLOSE int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r = dir_fd < 0 ? -errno : create_parts(dir_fd);
+    int r = dir_fd < 0 ? -errno : find_marker(dir_fd);
+    if (r == 0)
+        return 0;
+    if (r != -ENOENT)
+        return fl_fail(ret_error, r, "cannot open the store %s", dir);
+    r = create_once(dir_fd);
     if (r == -ENOTEMPTY)
         return fl_fail_plain(ret_error, r, "%s is not a store and not empty", dir);
     return r < 0 ? fl_fail(ret_error, r, "cannot create the store %s", dir) : 0;

@@ -260,6 +260,8 @@ static int sweep_trace(void *arg, const char *name)
     fl_trace_file_name(name, file_name + sizeof(FL_TRACE_DIR));
     uint64_t bytes = file_bytes(gc->store->reader->dir_fd, file_name);
     int r = gc->options->dry_run ? 0 : fl_trace_remove(gc->store, name);
+    if (r == -ENOENT) // by who removes the image, who needs no lock of the store
+        return 0;
     if (r < 0)
         return fl_fail(gc->error, r, "cannot remove the trace of image '%s'", name);
     gc->result.traces_removed++;

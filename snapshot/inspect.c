@@ -219,23 +219,11 @@ int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_d
     return 0;
 }
 
-static int remove_name(struct fl_store *store, const char *file_name)
+// With the names locked, so that the trace that goes is not that of the next image of this name.
+static int remove_locked(struct fl_store *store, const char *name, const char *file_name,
+                         struct fl_error *ret_error)
 {
-    int r = fl_store_lock_names(store);
-    if (r < 0)
-        return r;
-    r = unlinkat(store->reader->images_fd, file_name, 0) < 0 ? -errno : 0;
-    fl_store_unlock_names(store);
-    return r;
-}
-
-int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_error)
-{
-    char file_name[FL_IMAGE_NAME_BYTES];
-    int r = fl_image_file_name(name, file_name);
-    if (r < 0)
-        return fl_image_failed(store, name, r, ret_error);
-    r = remove_name(store, file_name);
+    int r = unlinkat(store->reader->images_fd, file_name, 0) < 0 ? -errno : 0;
     if (r < 0)
         return r == -ENOENT ? fl_image_failed(store, name, r, ret_error)
                             : fl_fail(ret_error, r, "cannot remove image '%s'", name);
@@ -247,4 +235,18 @@ int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_e
     return r < 0 && r != -ENOENT
                ? fl_fail(ret_error, r, "cannot remove the trace of image '%s'", name)
                : 0;
+}
+
+int fl_store_rm(struct fl_store *store, const char *name, struct fl_error *ret_error)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    int r = fl_image_file_name(name, file_name);
+    if (r < 0)
+        return fl_image_failed(store, name, r, ret_error);
+    r = fl_store_lock_names(store);
+    if (r < 0)
+        return fl_fail(ret_error, r, "cannot remove image '%s'", name);
+    r = remove_locked(store, name, file_name, ret_error);
+    fl_store_unlock_names(store);
+    return r;
 }

@@ -171,8 +171,9 @@ struct fl_recording {
 // in them, each place as a share of its recording. Recordings without pages count for nothing.
 // Several processes may merge at a time: nothing is lost. -ENOENT: no such image; -ENODATA: there
 // is nothing to merge; -EINVAL: a page is beyond the image; -ESTALE: recorded of other content than
-// the image's; -EBADMSG, -EPROTONOSUPPORT: the trace that is there cannot be read (replace does not
-// read it); -EOVERFLOW: merged from too many recordings.
+// the image's, or the image was replaced or removed meanwhile; -EBADMSG, -EPROTONOSUPPORT: the
+// trace that is there cannot be read (replace does not read it); -EOVERFLOW: merged from too many
+// recordings.
 int fl_store_trace_merge(struct fl_store *store, const char *name,
                          const struct fl_recording *recordings, unsigned count, bool replace,
                          struct fl_error *ret_error);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "snapshot/image_file.h"
@@ -39,6 +40,11 @@ int fl_trace_dir_open(int store_fd, bool create, int *ret_fd)
         return -errno;
     *ret_fd = fd;
     return 0;
+}
+
+int fl_trace_dir_lock(int traces_fd)
+{
+    return flock(traces_fd, LOCK_EX) < 0 ? -errno : 0;
 }
 
 static int open_file(int store_fd, const char *name, int *ret_fd)

@@ -24,6 +24,9 @@ struct fl_trace_file {
 int fl_trace_file_name(const char *name, char ret_file[FL_TRACE_NAME_BYTES]);
 // Opens traces/ of the store. -ENOENT: no trace was ever made, unless create is set.
 int fl_trace_dir_open(int store_fd, bool create, int *ret_fd);
+// Waits for the lock of who changes or removes traces, until the descriptor is closed. Who holds it
+// waits for no other lock. -EINTR, -errno.
+int fl_trace_dir_lock(int traces_fd);
 
 // The header alone, verified against its checksum, the name and the file's size. -ENOENT, -EINVAL
 // (name), -EBADMSG, -EPROTONOSUPPORT, errors of reading.

@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "snapshot/image.h"
 #include "snapshot/image_file.h"
@@ -184,8 +183,8 @@ static int check_image(struct merge *merge)
 {
     const struct fl_disk_image_header before = merge->image;
     int r = read_image(merge, before.name);
-    if (r == 0 &&
-        memcmp(&before.content_id, &merge->image.content_id, sizeof(before.content_id)) != 0)
+    if (r == -ENOENT || (r == 0 && memcmp(&before.content_id, &merge->image.content_id,
+                                          sizeof(before.content_id)) != 0))
         r = -ESTALE;
     return r;
 }
@@ -197,8 +196,8 @@ static int lock_and_merge(struct merge *merge, const struct fl_recording *record
     int r = check_recordings(merge, recordings, count);
     if (r == 0)
         r = fl_trace_dir_open(merge->store->reader->dir_fd, true, &traces_fd);
-    if (r == 0 && flock(traces_fd, LOCK_EX) < 0)
-        r = -errno;
+    if (r == 0)
+        r = fl_trace_dir_lock(traces_fd);
     if (r == 0)
         r = check_image(merge);
     return r < 0 ? r : merge_locked(merge, recordings, count, replace, traces_fd);
@@ -216,9 +215,9 @@ static int failed(const struct merge *merge, const char *name, int error,
                              "the recording is not of image '%s': it has a page beyond its %llu",
                              name, (unsigned long long)merge->image.pages);
     if (error == -ESTALE)
-        return fl_fail_plain(ret_error, error,
-                             "the recording is not of image '%s' as it is now: it was replaced",
-                             name);
+        return fl_fail_plain(
+            ret_error, error,
+            "the recording is not of image '%s' as it is now: it was replaced or removed", name);
     if (error == -EOVERFLOW)
         return fl_fail_plain(ret_error, error,
                              "the trace of image '%s' is merged from so many recordings that no "

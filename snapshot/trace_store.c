@@ -47,6 +47,8 @@ int fl_trace_remove(struct fl_store *store, const char *name)
     int r = fl_trace_file_name(name, file_name);
     if (r == 0)
         r = fl_trace_dir_open(store->reader->dir_fd, false, &dir_fd);
+    if (r == 0)
+        r = fl_trace_dir_lock(dir_fd);
     if (r < 0)
         return r;
     return unlinkat(dir_fd, file_name, 0) < 0 ? -errno : fl_sync_dir(dir_fd);

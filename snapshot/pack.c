@@ -203,6 +203,7 @@ static int publish_image(struct job *job)
     int r = fl_hash_finish(job->run.content, &header.content_id);
     if (r == 0)
         r = publish_locked(job, &header);
+    memcpy(job->result.content_id, header.content_id.bytes, sizeof(job->result.content_id));
     if (r == -EEXIST)
         return exists_error(job);
     return r < 0 ? fl_fail(job->error, r, "cannot write to the store %s", job->store->dir) : 0;

@@ -59,6 +59,7 @@ struct fl_pack_result {
     uint64_t stored_bytes;   // of the new pack, 0 if it needed none
     uint64_t image_bytes;    // of the image file
     uint64_t pack_id;        // 0 if it needed none
+    uint8_t content_id[32];  // of the image
     double seconds;
     double hash_seconds;     // CPU, all threads
     double compress_seconds; // CPU, all threads

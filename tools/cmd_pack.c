@@ -178,6 +178,7 @@ static int pack(struct fl_store *store, struct arguments *args)
         warn(&result);
     if (r == 0 && args->trace) {
         cut(&trace, (struct fl_trace_entry *)trace.entries, result.pages);
+        trace.content_id = result.content_id; // not for another that has taken its place
         status = lay_out(store, args, &trace, &layout);
     }
     fl_recording_free(&trace);

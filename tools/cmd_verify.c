@@ -33,6 +33,10 @@ static int parse(int argc, char **argv, struct arguments *args)
         CLI_END,
     };
     int status = cli_parse("verify", help, options, argc, argv);
+    for (int i = optind; status == EXIT_DONE && i < argc; i++) {
+        if (!fl_name_valid(argv[i]))
+            status = cli_usage("verify", "'%s' cannot name an image", argv[i]);
+    }
     if (status == EXIT_DONE && optind < argc) {
         args->options.names = (const char *const *)&argv[optind];
         args->options.names_count = (size_t)(argc - optind);

@@ -161,4 +161,5 @@ Test(store_verbs, what_people_read)
     expect("ls", NULL, 0, "IMAGE");
     const char *bad[] = {"a/b", "out", NULL};
     expect("unpack", bad, 1, "'a/b' cannot name an image");
+    expect("verify", bad, 2, "'a/b' cannot name an image");
 }

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// optimize has published the image and waits for the index, and the image is removed: its work is
+// done, and it does not look for the image by its name any more.
+#include <criterion/criterion.h>
+#include <lmdb.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/unit/snapshot_support.h"
+
+enum { PAGES = 60, WAIT_MS = 20000, STEP_MS = 5 };
+
+static struct workspace space;
+
+static void setup(void)
+{
+    static const struct fl_trace_entry touched = {.page = 3};
+    const struct fl_recording one = {.entries = &touched, .count = 1};
+    cr_assert_eq(workspace_make(&space), 0);
+    cr_assert_eq(make_pages(space.memory, 1, PAGES), 0);
+    cr_assert_eq(pack_file(space.store, "image", space.memory, NULL), 0);
+    cr_assert_eq(merge_trace(space.store, "image", &one, 1, false), 0);
+}
+
+static void teardown(void)
+{
+    workspace_remove(&space);
+}
+
+TestSuite(index_lock, .init = setup, .fini = teardown, .timeout = 100);
+
+static int optimize(void)
+{
+    struct fl_store *store = NULL;
+    struct fl_error error = {""};
+    struct fl_optimize_result result;
+    struct fl_optimize_options options = {.name = "image"};
+    int r = fl_store_open(space.store, false, &store, &error);
+    if (r == 0)
+        r = fl_store_optimize(store, &options, &result, &error);
+    fl_store_close(store);
+    fprintf(stderr, "%s\n", error.text);
+    return r == 0 && result.after.frames == 1 ? 0 : 1;
+}
+
+static ino_t image_inode(void)
+{
+    char path[160];
+    struct stat status;
+    snprintf(path, sizeof(path), "%s/images/image.img", space.store);
+    cr_assert_eq(stat(path, &status), 0);
+    return status.st_ino;
+}
+
+static MDB_txn *hold_index(MDB_env **ret_env)
+{
+    char path[160];
+    MDB_txn *txn;
+    snprintf(path, sizeof(path), "%s/index", space.store);
+    cr_assert_eq(mdb_env_create(ret_env), 0);
+    cr_assert_eq(mdb_env_open(*ret_env, path, MDB_NOTLS, 0640), 0);
+    cr_assert_eq(mdb_txn_begin(*ret_env, NULL, 0, &txn), 0);
+    return txn;
+}
+
+Test(index_lock, an_image_that_is_removed_once_it_is_laid_out_was_laid_out)
+{
+    ino_t before = image_inode();
+    int status;
+    pid_t pid = fork(); // before LMDB is open here: its locks are the process's
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        raise(SIGSTOP);
+        _exit(optimize());
+    }
+    MDB_env *env;
+    MDB_txn *txn = hold_index(&env);
+    cr_assert_eq(waitpid(pid, &status, WUNTRACED), pid);
+    kill(pid, SIGCONT);
+    for (int ms = 0; image_inode() == before; ms += STEP_MS) {
+        cr_assert_lt(ms, WAIT_MS);
+        poll(NULL, 0, STEP_MS);
+    }
+    cr_assert_eq(remove_image(space.store, "image"), 0);
+    mdb_txn_abort(txn);
+    mdb_env_close(env);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert_eq(status, 0);
+}

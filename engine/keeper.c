@@ -168,7 +168,8 @@ static void loop(struct fl_keeper *keeper)
         struct epoll_event event[EVENTS];
         struct timespec left = fl_until(fl_now(), next_due(keeper));
         int count = epoll_pwait2(keeper->epoll_fd, event, EVENTS, &left, NULL);
-        for (int i = 0; i < count; i++) {
+        // Nobody's end is a death to who has left: it has ended them itself.
+        for (int i = 0; i < count && !keeper->done; i++) {
             if (!event[i].data.ptr)
                 on_signal(keeper);
             else if (is_child(keeper, event[i].data.ptr)) // an earlier event may have freed it

@@ -3,10 +3,13 @@
 // The whole service dies and comes back, and a service manager's store of descriptors has all that
 // VMs need. The manager here is tests/support/notify_peer.h; tests/e2e/systemd has the real one.
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/support/notify_peer.h"
 #include "tests/support/world.h"
@@ -133,6 +136,37 @@ Test(fd_store, nor_does_a_kill_of_the_keeper)
         cr_assert_eq(kill(notify_peer_pid(peer), SIGKILL), 0);
         cr_assert(notify_peer_restart_ended(peer, TEST_DEADLINE_MS));
     }
+    end_all(clients);
+}
+
+static bool stands_by(void *arg)
+{
+    (void)arg;
+    return world_status(world, "keeper", "standby_pid") > 0;
+}
+
+// The keeper is told to leave, and that an engine has ended, in the same moment: it has left by
+// then, and must not do what it does at a death.
+Test(fd_store, a_keeper_that_leaves_knows_no_death)
+{
+    struct client clients[CLIENTS];
+    serve();
+    start_all(clients);
+    cr_assert(wait_until(stands_by, NULL));
+    pid_t standby = (pid_t)world_status(world, "keeper", "standby_pid");
+    struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, standby, 0), .events = POLLIN};
+    cr_assert_geq(ended.fd, 0);
+    pid_t keeper = notify_peer_pid(peer);
+    cr_assert_eq(kill(keeper, SIGSTOP), 0);
+    cr_assert_eq(kill(keeper, SIGUSR1), 0);
+    cr_assert_eq(kill(standby, SIGKILL), 0);
+    cr_assert_eq(poll(&ended, 1, TEST_DEADLINE_MS), 1);
+    close(ended.fd);
+    cr_assert_eq(kill(keeper, SIGCONT), 0);
+    cr_assert(notify_peer_restart_ended(peer, TEST_DEADLINE_MS));
+    cr_expect_eq(server_count_log(&world->server, "event=engine_died"), 0);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        client_tell(&clients[i], 'g');
     end_all(clients);
 }
 

@@ -333,10 +333,12 @@ static void opened(void *control, struct fl_mail *mail)
         fl_images_put(server->engine->images, order->opened);
         order->cancelled = true;
     }
-    if (order->cancelled)
+    if (order->cancelled) {
         free_order(order);
-    else if (!order->error)
+    } else if (!order->error) {
+        FL_POINT("template_opened");
         fulfil(order);
+    }
 }
 
 static uint64_t open_image(struct fl_io_job *job)

@@ -121,6 +121,12 @@ static bool settled(const struct order *order, const json_t *entry, int *ret_res
     return true;
 }
 
+// Of the order nothing is known: it was lost with an engine.
+static bool is_forgotten(const struct order *order, const json_t *entry)
+{
+    return !entry || (order->complete && strcmp(text(entry, "state"), "open") == 0);
+}
+
 // An order that is lost with an engine is given again.
 static int make(const struct order *order)
 {
@@ -134,7 +140,7 @@ static int make(const struct order *order)
         bool done = entry && settled(order, entry, &result);
         if (entry && order->complete && (done || round % TTY_EVERY == 0))
             show_progress(entry, done);
-        if (!entry)
+        if (!done && is_forgotten(order, entry))
             result = ask(order);
         json_decref(answer);
         if (done)

@@ -848,6 +848,11 @@ Test(template, killed_when_nobody_is_woken)
     live_through("template_unwoken:100", 't');
 }
 
+Test(template, killed_when_it_is_to_be_completed_and_nobody_knows)
+{
+    live_through("template_opened", 'c');
+}
+
 Test(template, killed_while_it_is_completed)
 {
     live_through("template_filled:3", 'c');

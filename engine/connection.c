@@ -327,9 +327,10 @@ static void begin(struct fl_connection *connection)
         fl_connection_offer_template(connection);
 }
 
-void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
-                       enum fl_purpose purpose, int socket, uint64_t record)
+void fl_connection_begin(struct fl_server *server, const struct fl_description *description,
+                         int socket, uint64_t record)
 {
+    const char *image = description->image;
     struct fl_connection *connection = calloc(1, sizeof(*connection));
     if (!connection) {
         fl_log(FL_LOG_ERROR, "event=accept_failed image=%s reason=\"the host is out of memory\"",
@@ -338,12 +339,24 @@ void fl_connection_new(struct fl_server *server, const char *image, enum fl_poli
         return;
     }
     connection->server = server;
-    connection->purpose = purpose;
+    connection->purpose = (enum fl_purpose)description->purpose;
+    connection->offered = description->template;
     connection->text = malloc(FL_HANDSHAKE_MAX + 1);
     snprintf(connection->image, sizeof(connection->image), "%s", image);
-    connection->peer = (struct fl_peer){
-        .uffd = -1, .pidfd = -1, .socket = socket, .connection = record, .policy = policy};
+    connection->peer = (struct fl_peer){.uffd = -1,
+                                        .pidfd = -1,
+                                        .socket = socket,
+                                        .connection = record,
+                                        .policy = (enum fl_policy)description->policy};
     cds_list_add_tail(&connection->link, &server->connections);
     server->connection_count++;
     begin(connection);
+}
+
+void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
+                       enum fl_purpose purpose, int socket, uint64_t record)
+{
+    struct fl_description description = {.policy = policy, .purpose = purpose};
+    snprintf(description.image, sizeof(description.image), "%s", image);
+    fl_connection_begin(server, &description, socket, record);
 }

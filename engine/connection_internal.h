@@ -12,6 +12,7 @@
 
 #include "engine/attach.h"
 #include "engine/connection.h"
+#include "engine/description.h"
 #include "engine/fdpass.h"
 #include "engine/io_pool.h"
 #include "engine/mailbox.h"
@@ -23,7 +24,7 @@ struct fl_connection {
     struct fl_source source;
     struct cds_list_head link;
     struct fl_server *server;
-    char image[FL_NAME_MAX + 1];
+    char image[FL_IMAGE_NAME_BYTES];
     struct fl_peer peer; // .uffd is set when the handshake is complete, or refused
     struct fl_fds fds;
     char *text;
@@ -32,6 +33,7 @@ struct fl_connection {
     struct fl_layout layout;
     enum fl_purpose purpose;
     struct fl_template *template; // held
+    uint64_t offered;             // its record: that of one that a predecessor has sent
     bool ungreeted;               // it waits for the template
     bool unattached;              // likewise, with its handshake complete
     const char *doomed;           // why it will be refused when its handshake is complete
@@ -43,6 +45,12 @@ struct fl_connection {
 };
 
 extern const char fl_no_new_vm[]; // why no handshake is taken any more
+
+// A new one, of what the description says. Takes the socket.
+void fl_connection_begin(struct fl_server *server, const struct fl_description *description,
+                         int socket, uint64_t record);
+// What a successor is to know of it: a new memfd, or -errno.
+int fl_connection_describe(const struct fl_connection *connection);
 
 // These settle it: it is freed.
 void fl_connection_refuse(struct fl_connection *connection, const char *reason);

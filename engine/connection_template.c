@@ -4,9 +4,11 @@
 // turned away.
 #include <errno.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "engine/connection_internal.h"
 #include "engine/fdpass.h"
+#include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/point.h"
 #include "engine/template.h"
@@ -55,17 +57,35 @@ void fl_connection_turn_away(struct fl_connection *connection, const char *reaso
 static const char no_template[] = "there is no template of the image (any more)";
 static const char bad_template[] = "the template cannot be read";
 
+// Before it is sent: the peer maps this one, whatever has the image's name when a successor sees
+// it.
+static void note_offered(struct fl_connection *connection)
+{
+    struct fl_kept *kept = connection->server->engine->kept;
+    connection->offered = connection->template->id;
+    if (!connection->peer.connection)
+        return;
+    int fd = fl_connection_describe(connection);
+    fl_kept_put_connection(kept, connection->peer.connection, -1, fd);
+    if (fd >= 0)
+        close(fd);
+}
+
 void fl_connection_offer_template(struct fl_connection *connection)
 {
     struct fl_server *server = connection->server;
-    struct fl_template *template =
-        server->refusing ? NULL : fl_templates_find(server->engine->templates, connection->image);
-    if (!template) {
+    struct fl_templates *templates = server->engine->templates;
+    struct fl_template *template = connection->offered
+                                       ? fl_templates_of_record(templates, connection->offered)
+                                       : fl_templates_find(templates, connection->image);
+    if (!template || server->refusing) {
         fl_connection_turn_away(connection, server->refusing ? fl_no_new_vm : no_template);
         return;
     }
     fl_template_hold(template);
     connection->template = template;
+    if (!connection->offered)
+        note_offered(connection);
     connection->ungreeted = !fl_template_ready(template);
     if (!connection->ungreeted && greet(connection) != 0)
         fl_connection_ended(connection);

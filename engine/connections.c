@@ -11,6 +11,17 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 
+int fl_connection_describe(const struct fl_connection *connection)
+{
+    struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
+                                         .version = FL_DESCRIPTION_VERSION,
+                                         .policy = connection->peer.policy,
+                                         .purpose = connection->purpose,
+                                         .template = connection->offered};
+    snprintf(description.image, sizeof(description.image), "%s", connection->image);
+    return fl_description_write(&description);
+}
+
 void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS])
 {
     struct fl_description description;
@@ -20,8 +31,7 @@ void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_C
         fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, record);
         return;
     }
-    fl_connection_new(server, description.image, (enum fl_policy)description.policy,
-                      (enum fl_purpose)description.purpose, fds[0], record);
+    fl_connection_begin(server, &description, fds[0], record);
     fds[0] = -1;
 }
 
@@ -31,12 +41,7 @@ void fl_connections_keep(struct fl_server *server)
     struct fl_connection *connection;
     cds_list_for_each_entry(connection, &server->connections, link)
     {
-        struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
-                                             .version = FL_DESCRIPTION_VERSION,
-                                             .policy = connection->peer.policy,
-                                             .purpose = connection->purpose};
-        snprintf(description.image, sizeof(description.image), "%s", connection->image);
-        int fd = fl_description_write(&description);
+        int fd = fl_connection_describe(connection);
         if (!connection->peer.connection)
             connection->peer.connection = fl_kept_new_id(kept);
         fl_kept_put_connection(kept, connection->peer.connection, connection->peer.socket, fd);

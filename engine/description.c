@@ -2,9 +2,12 @@
 #include "engine/description.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+enum { LEAST = offsetof(struct fl_description, template) };
 
 int fl_description_write(const struct fl_description *description)
 {
@@ -20,8 +23,8 @@ int fl_description_write(const struct fl_description *description)
 
 int fl_description_read(int fd, struct fl_description *ret_description)
 {
-    struct fl_description description;
-    if (pread(fd, &description, sizeof(description), 0) != (ssize_t)sizeof(description) ||
+    struct fl_description description = {0};
+    if (pread(fd, &description, sizeof(description), 0) < (ssize_t)LEAST ||
         description.magic != FL_DESCRIPTION_MAGIC ||
         !memchr(description.image, '\0', sizeof(description.image)) ||
         !memchr(description.path, '\0', sizeof(description.path)))

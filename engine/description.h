@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a listener is for, in a memfd: so that a successor can go on with it. Any thread.
+// What a listener or a connection is for, in a memfd: so that a successor can go on with it. Any
+// thread.
 #ifndef FAULTLINE_ENGINE_DESCRIPTION_H
 #define FAULTLINE_ENGINE_DESCRIPTION_H
 
@@ -32,6 +33,8 @@ struct fl_description {
     uint32_t purpose; // enum fl_purpose
     char image[FL_IMAGE_NAME_BYTES];
     char path[PATH_MAX];
+    // Not in those of versions before: read as 0.
+    uint64_t template; // of a connection that was sent one: its record
 };
 
 // A new memfd, or -errno.

@@ -691,6 +691,57 @@ Test(template, of_an_image_that_is_replaced)
     world_stop(world);
 }
 
+// Is sent the template, and says nothing before it is told to.
+static int greeted_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map_template(&vmm, &world->memory, 1, template_socket, NULL);
+    vmm.shared = shared;
+    tell_test(channel, 'o');
+    await_test(channel, 'h');
+    vmm_handshake_template(&vmm);
+    vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
+    return 0;
+}
+
+// The engine that has sent it dies, and the image's name stands for nothing by then, or for another
+// image that has a template, too.
+static void sent_and_replaced(bool again)
+{
+    static const char *const patient[] = {"--handshake-timeout", "60000", NULL};
+    struct client client;
+    struct memory other;
+    begin(DISTINCT, patient);
+    client_start(&client, greeted_main, NULL);
+    cr_assert(client_says(&client, 'o'));
+    const char *args[] = {"rm", "--store", world->store, "image", NULL};
+    cr_assert_eq(faultline_run(NULL, 0, args), 0);
+    cr_assert(server_wait_log(&world->server, "event=template_unpinned image=image", 1));
+    if (again) {
+        memory_make_distinct(&other, temp_path(&world->temp, "other"), BYTES, 99);
+        world_pack(world, temp_path(&world->temp, "other"), "image");
+        memory_free(&other);
+        make_template();
+    }
+    kill_engine();
+    client_tell(&client, 'h');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert(wait_until(no_vm_is_left, NULL));
+    cr_assert_eq(templates(), again);
+    world_stop(world);
+}
+
+Test(template, that_was_sent_is_served_when_its_image_is_gone)
+{
+    sent_and_replaced(false);
+}
+
+Test(template, that_was_sent_is_served_when_there_is_another)
+{
+    sent_and_replaced(true);
+}
+
 Test(template, of_no_image)
 {
     char output[4096];

@@ -47,6 +47,7 @@ void fl_server_drain(struct fl_server *server, bool release)
     server->releasing = server->releasing || release;
     fl_server_keep_mode(server);
     fl_listeners_close(server);
+    FL_POINT("draining");
 }
 
 static struct fl_serving *run_of(struct fl_server *server)

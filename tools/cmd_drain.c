@@ -69,8 +69,9 @@ static void show(const json_t *status, long long vms)
 static long long look(const struct drain *drain, const json_t *order)
 {
     json_t *status = NULL;
-    const char *path = order ? "/v1/drain" : "/v1/status";
-    if (control_ask("drain", drain->control, path, order, &status) != EXIT_DONE)
+    int result = order ? control_order("drain", drain->control, "/v1/drain", order, &status)
+                       : control_ask("drain", drain->control, "/v1/status", NULL, &status);
+    if (result != EXIT_DONE)
         return -1;
     long long vms = json_integer_value(json_object_get(status, "vms"));
     show(status, vms);

@@ -72,7 +72,7 @@ static int ask(const struct order *order)
     json_t *body = json_pack("{s:s, s:b}", "image", order->image, "complete", order->complete);
     if (!body)
         return cli_fail("template", "%s cannot name an image", order->image);
-    int result = control_ask("template", order->control, templates, body, &answer);
+    int result = control_order("template", order->control, templates, body, &answer);
     json_decref(body);
     json_decref(answer);
     return result;

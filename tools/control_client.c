@@ -38,6 +38,7 @@ struct question {
     const char *method; // NULL: GET, or POST with a body
     const char *path;
     const char *body; // NULL: none
+    bool twice;       // it may be asked twice, though it has a body
 };
 
 struct reply {
@@ -86,11 +87,12 @@ static bool has_made_way(CURLcode code)
     return code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
 }
 
-// Repeated only if it changes nothing.
+// Repeated only if that changes nothing.
 static void ask(const struct question *question, struct reply *reply)
 {
+    bool may_repeat = !question->body || question->twice;
     reply->code = perform(question, reply);
-    for (unsigned i = 0; i < ATTEMPTS && !question->body && has_made_way(reply->code); i++) {
+    for (unsigned i = 0; i < ATTEMPTS && may_repeat && has_made_way(reply->code); i++) {
         free(reply->text.data);
         reply->text = (struct text){0};
         poll(NULL, 0, PAUSE_MS);
@@ -127,14 +129,15 @@ static int say_unreachable(const char *verb, const char *control, const struct r
     }
 }
 
-int control_ask_by(const char *verb, const char *control, const char *method, const char *path,
-                   const json_t *body, json_t **ret_answer)
+static int ask_or_say(const char *verb, struct question question, const json_t *body,
+                      json_t **ret_answer)
 {
+    const char *control = question.control;
     struct reply reply = {0};
     if (strlen(control) >= sizeof(((struct sockaddr_un *)0)->sun_path))
         return cli_fail(verb, "the control socket's path %s is too long", control);
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    struct question question = {control, method, path, sent};
+    question.body = sent;
     ask(&question, &reply);
     free(sent);
     if (reply.code != CURLE_OK) {
@@ -157,12 +160,26 @@ void control_try(const char *control, const char *method, const char *path, cons
 {
     struct reply reply = {0};
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    struct question question = {control, method, path, sent};
+    struct question question = {control, method, path, sent, false};
     ask(&question, &reply);
     free(sent);
     *ret_status = reply.code == CURLE_OK ? reply.status : 0;
     *ret_answer = *ret_status ? json_loads(reply.text.data ? reply.text.data : "", 0, NULL) : NULL;
     free(reply.text.data);
+}
+
+int control_ask_by(const char *verb, const char *control, const char *method, const char *path,
+                   const json_t *body, json_t **ret_answer)
+{
+    struct question question = {.control = control, .method = method, .path = path};
+    return ask_or_say(verb, question, body, ret_answer);
+}
+
+int control_order(const char *verb, const char *control, const char *path, const json_t *body,
+                  json_t **ret_answer)
+{
+    struct question question = {.control = control, .path = path, .twice = true};
+    return ask_or_say(verb, question, body, ret_answer);
 }
 
 int control_ask(const char *verb, const char *control, const char *path, const json_t *body,

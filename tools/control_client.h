@@ -11,6 +11,9 @@
 // socket or repeats what the server said.
 int control_ask(const char *verb, const char *control, const char *path, const json_t *body,
                 json_t **ret_answer);
+// POST of what may be asked twice: it is, if who was asked dies before the answer.
+int control_order(const char *verb, const char *control, const char *path, const json_t *body,
+                  json_t **ret_answer);
 int control_ask_by(const char *verb, const char *control, const char *method, const char *path,
                    const json_t *body, json_t **ret_answer);
 

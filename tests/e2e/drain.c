@@ -3,11 +3,13 @@
 // Draining: no new VM, none left behind.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -108,6 +110,35 @@ static int touch_at_once(int channel, struct client_shared *shared, void *arg)
 
 // Its handshake lies in the socket's queue when the server is told to end: it must get an answer,
 // be it SIGBUS or the end, and not wait for ever on a userfaultfd that was lost with the queue.
+// The engine that was told to dies before it has answered: its successor goes on, and is asked.
+Test(drain, is_survived_by_its_order)
+{
+    char output[512];
+    struct client client;
+    char token[2 * TEST_PATH];
+#ifndef FAULTLINE_POINTS
+    cr_skip_test("this build has no test points: configure with FAULTLINE_POINTS=ON");
+#endif
+    world = world_make(MIXED, BYTES);
+    snprintf(token, sizeof(token), "%s", temp_path(&world->temp, "token"));
+    setenv("FAULTLINE_KILL_AT", "draining", 1);
+    setenv("FAULTLINE_KILL_TOKEN", token, 1);
+    world_serve(world, NULL);
+    unsetenv("FAULTLINE_KILL_AT");
+    unsetenv("FAULTLINE_KILL_TOKEN");
+    world->server.deaths = 1;
+    client_start(&client, touch_then_all, NULL);
+    cr_assert(client_says(&client, 't'));
+    int fd = open(token, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    cr_assert_geq(fd, 0);
+    close(fd);
+    cr_assert_eq(drain("--populate", NULL, output, sizeof(output)), 0, "%s", output);
+    cr_expect_neq(access(token, F_OK), 0, "no engine died of it");
+    client_tell(&client, 'g');
+    cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
+}
+
 Test(drain, answers_who_is_still_in_the_queue)
 {
     struct client client;

@@ -17,6 +17,8 @@
 #include "bench/clock.h"
 #include "bench/size.h"
 
+enum { HUGE_PAGES = 512 };
+
 static const char usage[] =
     "usage: chaos --program PATH [OPTION...]\n"
     "  --program PATH    the faultline command\n"
@@ -25,6 +27,9 @@ static const char usage[] =
     "  --upgrades N      upgrade it so often (50)\n"
     "  --restarts N      restart the keeper so often (20), and as often through an fd store if\n"
     "  --managed         the second half of all is under a service manager with one\n"
+    "  --mixed           VMs of 2 MiB pages and clones of a template among the others, short "
+    "lives,\n"
+    "                    and an operator who records, lays out and keeps the image meanwhile\n"
     "  --every MS        mean time between two events (400)\n"
     "  --seconds N       go on for so long after the last event (0)\n"
     "  --points LIST     instead, have it die at these test points, NAME,NAME...\n"
@@ -47,6 +52,7 @@ enum {
     POINTS,
     HITS,
     MANAGED,
+    MIXED,
     LIMIT,
     PAGES,
     PAUSE,
@@ -66,6 +72,7 @@ static const struct option long_options[] = {
     {"points", required_argument, NULL, POINTS},
     {"hits", required_argument, NULL, HITS},
     {"managed", no_argument, NULL, MANAGED},
+    {"mixed", no_argument, NULL, MIXED},
     {"limit", required_argument, NULL, LIMIT},
     {"pages", required_argument, NULL, PAGES},
     {"pause", required_argument, NULL, PAUSE},
@@ -117,6 +124,8 @@ static bool set_option(struct chaos_options *options, int option, const char *va
         return bench_parse_size(value, &options->seed);
     case MANAGED:
         return options->managed = true;
+    case MIXED:
+        return options->mixed = true;
     case LOG:
         options->log = value;
         return true;
@@ -149,12 +158,48 @@ bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_option
             return false;
         }
     }
-    if (options.program == NULL || optind != argc) {
+    if (options.program == NULL || optind != argc ||
+        (options.mixed && options.pages < 2 * HUGE_PAGES)) {
         fputs(usage, stderr);
         return false;
     }
     *ret_options = options;
     return true;
+}
+
+// Twice what there can be of them: the kernel takes a while to have those of VMs that are gone.
+static bool has_huge_pages(const struct chaos_options *options)
+{
+    char line[128];
+    unsigned long long available = 0;
+    unsigned long long need =
+        2ull * ((options->clients + 7) / 8) * ((options->pages + HUGE_PAGES - 1) / HUGE_PAGES);
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        sscanf(line, "HugePages_Free: %llu", &available);
+    if (file != NULL)
+        fclose(file);
+    if (available < need)
+        fprintf(stderr, "chaos: no VMs of 2 MiB pages, for which %llu of these must be free\n",
+                need);
+    return available >= need;
+}
+
+static void mix(struct chaos_run *run, struct chaos_plan *plan)
+{
+    plan->brief = true;
+    plan->template_socket = run->service.template;
+    plan->huge = has_huge_pages(run->options);
+    // Whole pages of 2 MiB, as these are recorded as all that is in them.
+    plan->in_vain = run->options->pages / 8;
+    if (plan->in_vain < HUGE_PAGES)
+        plan->in_vain = HUGE_PAGES;
+    plan->in_vain += (run->options->pages - plan->in_vain) % HUGE_PAGES;
+    run->chores = (struct chaos_chores){.service = &run->service,
+                                        .touched = run->options->pages - plan->in_vain,
+                                        .random = chaos_hash(run->options->seed, 3)};
+    setenv("FAULTLINE_STORE", run->service.store, 1);
+    setenv("FAULTLINE_CONTROL", run->service.control, 1);
 }
 
 struct job {
@@ -177,6 +222,8 @@ static int run_job(void *arg)
                               .seed = chaos_hash(options->seed, 2),
                               .pages_most = options->pages,
                               .pause_us = options->pause_us};
+    if (options->mixed)
+        mix(&run, &plan);
     if (chaos_crowd_make(&run.crowd, &plan, options->clients, options->limit_ms * 1000000) < 0)
         return 1;
     chaos_drive(&run);

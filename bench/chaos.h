@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bench/chaos_chores.h"
 #include "bench/chaos_crowd.h"
 #include "bench/chaos_service.h"
 
@@ -27,6 +28,7 @@ struct chaos_options {
     uint32_t pause_us;
     uint32_t pages;
     bool managed; // half of the run under a service manager
+    bool mixed;   // VMs of all kinds, and an operator at work
 };
 
 enum chaos_restart { CHAOS_KILLED, CHAOS_EXECED, CHAOS_LEFT, CHAOS_FOUND_DEAD, CHAOS_RESTARTS };
@@ -48,6 +50,7 @@ struct chaos_done {
     uint32_t restarts[CHAOS_RESTARTS];
     uint32_t points;
     struct chaos_point point[CHAOS_POINTS];
+    uint64_t memory;      // of the engine that no VM had any more
     uint32_t let_go;      // VMs that lived on when the service had ended
     uint32_t left;        // processes
     bool vms_left;        // the engine still counted VMs when no client was left
@@ -60,6 +63,7 @@ struct chaos_run {
     const struct chaos_options *options;
     struct chaos_service service;
     struct chaos_crowd crowd;
+    struct chaos_chores chores;
     struct chaos_done done;
     uint64_t random;
     uint64_t asked_ns; // when the status was asked for
@@ -68,6 +72,8 @@ struct chaos_run {
     bool upgraded;     // the last one has succeeded
     bool disturbed;    // something else was done meanwhile
     pid_t record;      // `faultline record` that runs; 0: none
+    pid_t drain;       // `faultline drain` that runs; 0: none
+    bool drained;      // it has succeeded
     bool recorded;     // the image has a trace
     bool failed;       // something could not be done
 };

@@ -50,12 +50,25 @@ static void reap_record(struct chaos_run *run)
     }
 }
 
+static void reap_drain(struct chaos_run *run)
+{
+    int status = 0;
+    if (run->drain == 0 || waitpid(run->drain, &status, WNOHANG) != run->drain)
+        return;
+    run->drain = 0;
+    run->drained = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 void chaos_look(struct chaos_run *run)
 {
     chaos_service_follow(&run->service);
     chaos_crowd_look(&run->crowd);
     reap_upgrade(run);
     reap_record(run);
+    reap_drain(run);
+    chaos_chores_look(&run->chores);
+    if (run->chores.bad)
+        run->failed = true;
     if (!chaos_service_reap(&run->service))
         run->failed = true;
 }
@@ -105,6 +118,11 @@ bool chaos_serves(struct chaos_run *run)
 bool chaos_recorded(struct chaos_run *run)
 {
     return run->record == 0;
+}
+
+bool chaos_drained(struct chaos_run *run)
+{
+    return run->drain == 0;
 }
 
 bool chaos_upgraded(struct chaos_run *run)

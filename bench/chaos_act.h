@@ -19,6 +19,7 @@ void chaos_go_on(struct chaos_run *run, uint64_t us);
 bool chaos_await(struct chaos_run *run, chaos_condition *condition, const char *what);
 chaos_condition chaos_serves;   // an engine that nobody has killed
 chaos_condition chaos_recorded; // no `faultline record` runs
+chaos_condition chaos_drained;  // no `faultline drain` runs
 chaos_condition chaos_upgraded; // no `faultline upgrade` runs
 // Both, one after the other.
 bool chaos_rests(struct chaos_run *run);

@@ -12,6 +12,8 @@
 
 enum { CHAOS_THREADS = 2 };
 
+enum chaos_kind { CHAOS_SMALL, CHAOS_HUGE, CHAOS_CLONE, CHAOS_KINDS };
+
 enum chaos_op { CHAOS_HANDSHAKE, CHAOS_TOUCH, CHAOS_WRITE, CHAOS_REMOVE, CHAOS_OPS };
 
 // One writer: the thread. It outlives the client: the next one in the slot goes on with it.
@@ -27,7 +29,8 @@ struct chaos_thread {
 
 struct chaos_slot {
     struct chaos_thread thread[CHAOS_THREADS];
-    _Atomic uint64_t wrong; // pages with wrong bytes
+    _Atomic uint64_t wrong;                 // pages with wrong bytes
+    _Atomic uint64_t attached[CHAOS_KINDS]; // VMs of each kind
 };
 
 struct chaos_board {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/chaos_client.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +18,12 @@
 
 // Pages come in chunks. Each belongs to one thread, which may write and remove it, or to all of
 // them, which then only look, so that each byte has one possible value at any time.
-enum { CHUNK = 16, SAY_AT_MOST = 4 };
+enum { CHUNK = 16, HUGE_PAGES = 512, SAY_AT_MOST = 4 };
 
 struct vm {
     const struct chaos_plan *plan;
+    uint32_t unit; // pages of a VM's page, of which there are at least as many in a chunk
+    uint32_t pause_us;
     struct chaos_board *board;
     struct chaos_slot *slot;
     struct bench_guest guest;
@@ -34,6 +37,7 @@ struct toucher {
     uint64_t random;
     uint32_t *order; // pages that it may touch
     uint32_t count;
+    uint32_t end;  // of them it touches so many while all else goes on
     uint32_t next; // of the order: all before have been touched
     pthread_t thread;
 };
@@ -59,14 +63,19 @@ static uint64_t *address(const struct vm *vm, uint32_t page)
     return (uint64_t *)(void *)(vm->guest.base + (uint64_t)page * CHAOS_PAGE);
 }
 
-static bool is_mine(const struct toucher *toucher, uint32_t page)
+static uint32_t chunk(const struct vm *vm)
 {
-    return page / CHUNK % (CHAOS_THREADS + 1) == toucher->number;
+    return vm->unit > CHUNK ? vm->unit : CHUNK;
 }
 
-static bool is_common(uint32_t page)
+static bool is_mine(const struct toucher *toucher, uint32_t page)
 {
-    return page / CHUNK % (CHAOS_THREADS + 1) == CHAOS_THREADS;
+    return page / chunk(toucher->vm) % (CHAOS_THREADS + 1) == toucher->number;
+}
+
+static bool is_common(const struct vm *vm, uint32_t page)
+{
+    return page / chunk(vm) % (CHAOS_THREADS + 1) == CHAOS_THREADS;
 }
 
 // --- operations ---
@@ -110,8 +119,12 @@ static void write_page(struct toucher *toucher, uint32_t page)
 static void remove_pages(struct toucher *toucher, uint32_t page)
 {
     struct vm *vm = toucher->vm;
-    uint32_t most = CHUNK - page % CHUNK;
-    uint32_t count = 1 + (uint32_t)(random_next(&toucher->random) % most);
+    page -= page % vm->unit;
+    uint32_t most = chunk(vm) - page % chunk(vm);
+    uint32_t count = vm->unit + (uint32_t)(random_next(&toucher->random) % most);
+    count -= count % vm->unit;
+    if (count > most)
+        count = most;
     if (count > vm->model.pages - page)
         count = vm->model.pages - page;
     begin(toucher->shown, CHAOS_REMOVE, page);
@@ -143,7 +156,7 @@ static void operate(struct toucher *toucher, uint32_t page)
 
 static void pause_randomly(struct toucher *toucher)
 {
-    uint64_t mean = toucher->vm->plan->pause_us;
+    uint64_t mean = toucher->vm->pause_us;
     uint64_t dice = random_next(&toucher->random);
     if (mean == 0 || dice % 2 == 0)
         return;
@@ -164,11 +177,15 @@ static uint32_t choose(struct toucher *toucher)
 static void *toucher_main(void *arg)
 {
     struct toucher *toucher = arg;
-    while (toucher->next < toucher->count && atomic_load(&toucher->vm->board->stop) == 0) {
+    while (toucher->next < toucher->end && atomic_load(&toucher->vm->board->stop) == 0) {
         operate(toucher, choose(toucher));
         pause_randomly(toucher);
     }
-    for (uint32_t i = 0; i < toucher->next; i++)
+    // What came ahead and was never touched must be right, too. Not if all VMs end at once: that
+    // would leave no CPU time to who serves them.
+    bool stopped = atomic_load(&toucher->vm->board->stop) != 0;
+    uint32_t all = toucher->vm->plan->brief && !stopped ? toucher->count : toucher->next;
+    for (uint32_t i = 0; i < all; i++)
         check(toucher, toucher->order[i]);
     return NULL;
 }
@@ -181,10 +198,13 @@ static int prepare(struct toucher *toucher, struct vm *vm, unsigned number)
     toucher->order = random_order(vm->model.pages, seed);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < vm->model.pages; i++) {
-        if (is_mine(toucher, toucher->order[i]) || is_common(toucher->order[i]))
+        if (toucher->order[i] < vm->plan->pages_most - vm->plan->in_vain &&
+            (is_mine(toucher, toucher->order[i]) || is_common(vm, toucher->order[i])))
             toucher->order[kept++] = toucher->order[i];
     }
-    toucher->count = kept;
+    toucher->count = toucher->end = kept;
+    if (vm->plan->brief)
+        toucher->end = (uint32_t)(random_next(&toucher->random) % (kept / 4 + 1));
     return 0;
 }
 
@@ -207,10 +227,20 @@ static int run(struct vm *vm)
 static int attach(struct vm *vm, uint32_t pages)
 {
     struct chaos_thread *shown = &vm->slot->thread[0];
+    enum chaos_kind kind = vm->plan->kind;
+    uint64_t bytes = (uint64_t)pages * CHAOS_PAGE;
+    int error = -ENOENT;
     begin(shown, CHAOS_HANDSHAKE, 0);
-    int error =
-        bench_guest_start(&vm->guest, vm->plan->socket, (uint64_t)pages * CHAOS_PAGE, CHAOS_PAGE);
+    if (kind == CHAOS_CLONE)
+        error = bench_guest_start_template(&vm->guest, vm->plan->template_socket, bytes);
+    if (kind == CHAOS_CLONE && error == -ENOENT) // as long as somebody has replaced the image
+        kind = CHAOS_SMALL;
+    if (kind != CHAOS_CLONE)
+        error =
+            bench_guest_start(&vm->guest, vm->plan->socket, bytes, (uint64_t)vm->unit * CHAOS_PAGE);
     end(shown);
+    vm->model.shared = kind == CHAOS_CLONE;
+    atomic_fetch_add(&vm->slot->attached[kind], error == 0);
     if (error)
         fprintf(stderr, "chaos: client %d at %s: %s\n", (int)getpid(), vm->plan->socket,
                 strerror(-error));
@@ -220,10 +250,15 @@ static int attach(struct vm *vm, uint32_t pages)
 int chaos_client_main(const struct chaos_plan *plan, struct chaos_board *board,
                       struct chaos_slot *slot)
 {
-    struct vm vm = {.plan = plan, .board = board, .slot = slot};
+    struct vm vm = {.plan = plan,
+                    .board = board,
+                    .slot = slot,
+                    .unit = plan->kind == CHAOS_HUGE ? HUGE_PAGES : 1,
+                    .pause_us = plan->hasty ? 0 : plan->pause_us};
     uint64_t random = plan->seed;
     uint32_t least = plan->pages_most / 8;
     uint32_t pages = least + 1 + (uint32_t)(random_next(&random) % (plan->pages_most - least));
+    pages += vm.unit - 1 - (pages - 1) % vm.unit;
     if (pages > plan->pages_most)
         pages = plan->pages_most;
     if (chaos_model_make(&vm.model, plan->image_seed, pages) < 0)

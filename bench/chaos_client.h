@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_BENCH_CHAOS_CLIENT_H
 #define FAULTLINE_BENCH_CHAOS_CLIENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "bench/chaos_board.h"
@@ -19,6 +20,12 @@ enum chaos_exit {
 
 struct chaos_plan {
     const char *socket;
+    const char *template_socket; // of clones; while there is no template they are as the others
+    bool huge;                   // some VMs are of 2 MiB pages
+    enum chaos_kind kind;
+    bool brief;       // it touches but a part of its memory, but looks at all of it in the end
+    bool hasty;       // without any pause
+    uint32_t in_vain; // the last pages of the image, which nobody touches
     uint64_t image_seed;
     uint64_t seed;       // of what this client does
     uint32_t pages_most; // it takes between an eighth of them and all

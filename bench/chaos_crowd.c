@@ -27,6 +27,19 @@ int chaos_crowd_make(struct chaos_crowd *ret_crowd, const struct chaos_plan *pla
     return 0;
 }
 
+// Some of each kind have no pauses; more would leave no CPU time to the others.
+enum { HASTY = 8, HASTY_EVERY = 9 };
+
+// By the slot, so that there are never more huge pages in use than were counted on.
+enum chaos_kind chaos_crowd_kind(const struct chaos_plan *plan, uint32_t number)
+{
+    static const enum chaos_kind kinds[] = {CHAOS_SMALL, CHAOS_CLONE, CHAOS_SMALL, CHAOS_HUGE,
+                                            CHAOS_SMALL, CHAOS_CLONE, CHAOS_SMALL, CHAOS_SMALL};
+    enum chaos_kind kind = kinds[number % (sizeof(kinds) / sizeof(kinds[0]))];
+    bool may = kind == CHAOS_HUGE ? plan->huge : kind != CHAOS_CLONE || plan->template_socket;
+    return may ? kind : CHAOS_SMALL;
+}
+
 // --- a member ---
 
 static void start(struct chaos_crowd *crowd, uint32_t number)
@@ -34,6 +47,8 @@ static void start(struct chaos_crowd *crowd, uint32_t number)
     struct chaos_plan plan = crowd->plan;
     struct chaos_slot *slot = &crowd->board->slot[number];
     plan.seed = chaos_hash(plan.seed, crowd->started);
+    plan.kind = chaos_crowd_kind(&plan, number);
+    plan.hasty = plan.brief && number < HASTY * HASTY_EVERY && number % HASTY_EVERY == 0;
     for (unsigned i = 0; i < CHAOS_THREADS; i++)
         atomic_store(&slot->thread[i].since_ns, 0); // the one before may have been killed
     pid_t pid = fork();
@@ -180,6 +195,14 @@ bool chaos_crowd_good(const struct chaos_crowd *crowd)
 }
 
 // --- sums ---
+
+uint64_t chaos_crowd_attached(const struct chaos_crowd *crowd, enum chaos_kind kind)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < crowd->slots; i++)
+        sum += atomic_load(&crowd->board->slot[i].attached[kind]);
+    return sum;
+}
 
 uint64_t chaos_crowd_ops(const struct chaos_crowd *crowd, enum chaos_op op)
 {

@@ -52,7 +52,11 @@ void chaos_crowd_kill(struct chaos_crowd *crowd);
 // Nothing went wrong so far.
 bool chaos_crowd_good(const struct chaos_crowd *crowd);
 
+// What the VMs in a slot are.
+enum chaos_kind chaos_crowd_kind(const struct chaos_plan *plan, uint32_t number);
+
 // Sums over all slots.
+uint64_t chaos_crowd_attached(const struct chaos_crowd *crowd, enum chaos_kind kind);
 uint64_t chaos_crowd_ops(const struct chaos_crowd *crowd, enum chaos_op op);
 uint64_t chaos_crowd_checked(const struct chaos_crowd *crowd);
 void chaos_crowd_wait(const struct chaos_crowd *crowd, struct bench_hist *ret_wait);

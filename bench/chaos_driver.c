@@ -12,7 +12,14 @@
 #include "bench/chaos_process.h"
 #include "bench/clock.h"
 
-enum { TICK_MS = 2, LEFT_MS = 3000, STATUS_MS = 50, ALONE_MS = 500, COUNT_MOST = 30 };
+enum {
+    TICK_MS = 2,
+    LEFT_MS = 3000,
+    STATUS_MS = 50,
+    ALONE_MS = 500,
+    COUNT_MOST = 30,
+    DRAIN_US = 20000
+};
 
 enum event { KILL_ENGINE, KILL_STANDBY, KILL_CLIENT, UPGRADE, RESTART, EVENTS };
 
@@ -101,7 +108,7 @@ static bool knows_all(struct chaos_run *run)
     if (bench_now_ns() - run->asked_ns < (uint64_t)STATUS_MS * 1000000)
         return false;
     run->asked_ns = bench_now_ns();
-    return chaos_service_vms(&run->service) == (long long)chaos_crowd_count(&run->crowd);
+    return chaos_service_status(&run->service).vms == (long long)chaos_crowd_count(&run->crowd);
 }
 
 static void count_left(struct chaos_run *run)
@@ -119,14 +126,53 @@ static void count_left(struct chaos_run *run)
         fprintf(stderr, "chaos: process %d was left\n", (int)pids[i]);
 }
 
+// It has none, and nothing of one that is gone: no page that is waited for, no replay.
+static bool has_none(struct chaos_run *run)
+{
+    if (bench_now_ns() - run->asked_ns < (uint64_t)STATUS_MS * 1000000)
+        return false;
+    run->asked_ns = bench_now_ns();
+    struct chaos_status status = chaos_service_status(&run->service);
+    run->done.memory = status.memory > 0 ? (uint64_t)status.memory : 0;
+    return status.vms == 0 && status.waiting == 0;
+}
+
 // All come to their end, and the engine must know of none.
 static bool leave_none(struct chaos_run *run)
 {
+    chaos_chores_stop(&run->chores);
     chaos_crowd_close(&run->crowd, true);
     if (!chaos_await(run, is_empty, "the clients' end"))
         return false;
-    run->done.vms_left = !chaos_await(run, knows_all, "the engine to have no VM");
+    run->done.vms_left = !chaos_await(run, has_none, "the engine to have no VM");
     return !run->done.vms_left;
+}
+
+static bool begins_to_drain(struct chaos_run *run)
+{
+    return run->service.draining > 0;
+}
+
+// The engine that fills them all is killed, or dies at its point, and another one fills the rest.
+static bool drain(struct chaos_run *run)
+{
+    bool at_point = run->options->points != NULL;
+    if (at_point && !run->service.armed && !chaos_service_arm(&run->service))
+        return false;
+    run->drained = false;
+    run->service.draining = 0;
+    run->drain = chaos_service_drain(&run->service);
+    if (run->drain < 0) {
+        run->drain = 0;
+        return false;
+    }
+    if (!chaos_await(run, begins_to_drain, "the engine to drain"))
+        return false;
+    chaos_go_on(run, chaos_dice(run, DRAIN_US));
+    if (!at_point)
+        chaos_kill_engine(run);
+    return chaos_await(run, chaos_drained, "the drain's end") &&
+           (run->drained || !fprintf(stderr, "chaos: `faultline drain` failed\n"));
 }
 
 // With VMs that must live on without it: those it has taken on.
@@ -138,6 +184,8 @@ static bool stop(struct chaos_run *run)
     if (!chaos_await(run, knows_all, "the engine to know all VMs"))
         return false;
     run->done.let_go += chaos_crowd_count(&run->crowd);
+    if (run->options->mixed && !drain(run))
+        return false;
     int status = chaos_service_stop(&run->service);
     run->done.stop_status = run->done.stop_status != 0 ? run->done.stop_status : status;
     chaos_crowd_close(&run->crowd, true);
@@ -154,6 +202,9 @@ static void give_up(struct chaos_run *run)
         kill(run->upgrade, SIGKILL);
     if (run->record > 0)
         kill(run->record, SIGKILL);
+    if (run->drain > 0)
+        kill(run->drain, SIGKILL);
+    chaos_chores_stop(&run->chores);
     chaos_service_kill(&run->service);
 }
 
@@ -167,7 +218,7 @@ static void record_first(struct chaos_run *run)
 {
     if (run->recorded)
         return;
-    run->record = chaos_service_record(&run->service);
+    run->record = chaos_service_record(&run->service, "3", "300ms");
     if (run->record < 0) {
         run->record = 0;
         run->failed = true;
@@ -185,6 +236,8 @@ static void live(struct chaos_run *run, struct chaos_point *point)
         chaos_await(run, listens, "the image's socket")) {
         chaos_crowd_open(&run->crowd);
         record_first(run);
+        if (run->options->mixed)
+            chaos_chores_start(&run->chores);
         if (point != NULL)
             chaos_act_at(run, point);
         else

@@ -30,7 +30,7 @@ void chaos_model_write(struct chaos_model *model, uint32_t page, uint64_t value)
 
 void chaos_model_remove(struct chaos_model *model, uint32_t page)
 {
-    model->page[page] = (struct chaos_model_page){.removed = true};
+    model->page[page] = (struct chaos_model_page){.removed = !model->shared};
 }
 
 static const char *describe(const struct chaos_model *model, uint32_t page, const uint64_t *words)

@@ -16,6 +16,7 @@ struct chaos_model_page {
 
 struct chaos_model {
     uint64_t seed; // of the image
+    bool shared;   // a page that was removed is the image's again: it maps a template
     uint32_t pages;
     struct chaos_model_page *page;
 };

@@ -59,6 +59,25 @@ static struct figures clients(const struct chaos_run *run)
     return all;
 }
 
+static struct figures mixture(const struct chaos_run *run)
+{
+    const struct chaos_crowd *crowd = &run->crowd;
+    const uint32_t *done = run->chores.done;
+    struct figures all = {0};
+    if (!run->options->mixed)
+        return all;
+    add(&all, "huge_vms", "VMs of 2 MiB pages", chaos_crowd_attached(crowd, CHAOS_HUGE));
+    add(&all, "clones", "clones of a template", chaos_crowd_attached(crowd, CHAOS_CLONE));
+    add(&all, "recordings", "recordings added to the trace", done[CHAOS_RECORD]);
+    add(&all, "recordings_killed", "`faultline record` killed", done[CHAOS_RECORD_KILLED]);
+    add(&all, "traces", "traces looked at", done[CHAOS_TRACE]);
+    add(&all, "optimized", "image replaced by optimize", done[CHAOS_OPTIMIZE]);
+    add(&all, "templates", "templates asked for", done[CHAOS_TEMPLATE]);
+    add(&all, "completed", "templates completed", done[CHAOS_COMPLETE]);
+    add(&all, "memory", "bytes of the engine without VMs", run->done.memory);
+    return all;
+}
+
 static struct figures verdict(const struct chaos_run *run)
 {
     struct figures all = {0};
@@ -113,6 +132,7 @@ void chaos_print(const struct chaos_run *run)
     for (uint32_t i = 0; i < run->done.points; i += FIGURES)
         print(points(run, i));
     print(clients(run));
+    print(mixture(run));
     print(verdict(run));
     printf("\nwaits: p50 %.3f ms, p99 %.3f ms, p99.9 %.3f ms, the longest %.0f ms\n%s\n",
            ms(bench_hist_quantile(&wait, .5)), ms(bench_hist_quantile(&wait, .99)),
@@ -177,6 +197,8 @@ bool chaos_write(const struct chaos_run *run, const char *path)
     put_in(report, "done", done_to_the_service(run));
     json_object_set_new(report, "points", at);
     put_in(report, "vms", clients(run));
+    if (run->options->mixed)
+        put_in(report, "mixture", mixture(run));
     put_in(report, "verdict", verdict(run));
     json_object_set_new(report, "wait_ms", waits_json(run));
     bool good = json_dump_file(report, path, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) == 0;

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,6 +32,7 @@ static void set_paths(struct chaos_service *service, const struct temp *temp)
     snprintf(service->store, CHAOS_PATH, "%s/store", temp->path);
     snprintf(service->sockets, CHAOS_PATH, "%s/sockets", temp->path);
     snprintf(service->socket, CHAOS_PATH, "%s/sockets/image.sock", temp->path);
+    snprintf(service->template, CHAOS_PATH, "%s/sockets/image.template", temp->path);
     snprintf(service->control, CHAOS_PATH, "%s/control.sock", temp->path);
     snprintf(service->token, CHAOS_PATH, "%s/token", temp->path);
     snprintf(service->log, CHAOS_PATH, "%s/serve.log", temp->path);
@@ -151,6 +151,8 @@ static void take_line(struct chaos_service *service, const char *line)
         service->serving = engine != NULL && !engine->killed ? pid : 0;
     } else if (strcmp(event, "replayed") == 0) {
         service->replayed++;
+    } else if (strcmp(event, "draining") == 0) {
+        service->draining++;
     } else if (strcmp(event, "keeper_exec") == 0) {
         service->execed++;
     } else if (strcmp(event, "engine_died") == 0) {
@@ -274,30 +276,7 @@ bool chaos_service_kill_standby(struct chaos_service *service)
     return kill_one(engine);
 }
 
-// --- verbs ---
-
-pid_t chaos_service_upgrade(const struct chaos_service *service, const char *engine, bool keeper)
-{
-    const char *args[CHAOS_ARGS] = {service->program, "upgrade", "--control", service->control};
-    unsigned count = 4;
-    if (keeper)
-        args[count++] = "--keeper";
-    if (engine != NULL) {
-        args[count++] = "--engine";
-        args[count++] = engine;
-    }
-    args[count] = NULL;
-    return chaos_spawn(args, service->log_fd);
-}
-
-pid_t chaos_service_record(const struct chaos_service *service)
-{
-    const char *args[] = {
-        service->program, "record", "--control", service->control, "--store", service->store,
-        "--runs",         "3",      "--window",  "300ms",          "--share", "100",
-        "image",          NULL};
-    return chaos_spawn(args, service->log_fd);
-}
+// --- points ---
 
 void chaos_service_set_point(struct chaos_service *service, const char *point)
 {
@@ -321,19 +300,6 @@ bool chaos_service_disarm(struct chaos_service *service)
     if (service->armed && unlink(service->token) == 0)
         service->armed = false;
     return !service->armed;
-}
-
-long long chaos_service_vms(const struct chaos_service *service)
-{
-    static char output[1 << 20];
-    const char *args[] = {"status", "--control", service->control, "--json", NULL};
-    if (faultline_run(output, sizeof(output), args) != 0)
-        return -1;
-    json_t *status = json_loads(output, 0, NULL);
-    const json_t *vms = json_object_get(status, "vms");
-    long long count = json_is_integer(vms) ? json_integer_value(vms) : -1;
-    json_decref(status);
-    return count;
 }
 
 // --- the end ---

@@ -29,7 +29,8 @@ struct chaos_service {
     const char *program; // `faultline`
     char store[CHAOS_PATH];
     char sockets[CHAOS_PATH];
-    char socket[CHAOS_PATH]; // where a VM connects
+    char socket[CHAOS_PATH];   // where a VM connects
+    char template[CHAOS_PATH]; // the same, for clones of a template
     char control[CHAOS_PATH];
     char log[CHAOS_PATH];
     int log_fd;      // appends
@@ -43,6 +44,7 @@ struct chaos_service {
     pid_t serving;          // the engine; 0: none, or it was killed
     unsigned served;        // how often one was said to serve, to a new keeper too
     unsigned replayed;      // working sets that were streamed in to their end
+    unsigned draining;      // engines that began to
     unsigned execed;        // keepers that took over from themselves
     unsigned died_armed;    // at the point of their own that they were told to
     unsigned died_unasked;  // that nobody had killed
@@ -77,7 +79,8 @@ bool chaos_service_restart_managed(struct chaos_service *service, bool killed);
 pid_t chaos_service_upgrade(const struct chaos_service *service, const char *engine, bool keeper);
 // Starts `faultline record`, of VMs that come from now on: its pid, likewise. Those after them get
 // what these have touched ahead of their touches.
-pid_t chaos_service_record(const struct chaos_service *service);
+pid_t chaos_service_record(const struct chaos_service *service, const char *runs,
+                           const char *window);
 // From now on engines that come to this point, NAME[:COUNT], may kill themselves (engine/point.h).
 // To be called before the keeper is started; an empty point takes it back.
 void chaos_service_set_point(struct chaos_service *service, const char *point);
@@ -85,8 +88,15 @@ void chaos_service_set_point(struct chaos_service *service, const char *point);
 bool chaos_service_arm(struct chaos_service *service);
 // None does; false: one is about to.
 bool chaos_service_disarm(struct chaos_service *service);
-// VMs, from the status; -1: nobody answers.
-long long chaos_service_vms(const struct chaos_service *service);
+// Starts `faultline drain --populate`: its pid, likewise.
+pid_t chaos_service_drain(const struct chaos_service *service);
+// From the status.
+struct chaos_status {
+    long long vms;     // -1: nobody answers
+    long long waiting; // pages that were asked for and are not there; VMs whose replay runs
+    long long memory;  // bytes that the engine has allocated, what its cache holds aside
+};
+struct chaos_status chaos_service_status(const struct chaos_service *service);
 
 // SIGTERM; the keeper's exit status, 128 + signal, or -1 if it had to be killed.
 int chaos_service_stop(struct chaos_service *service);

@@ -120,6 +120,67 @@ int bench_guest_start(struct bench_guest *ret_guest, const char *socket_path, ui
     return err;
 }
 
+// What the server begins with: a line, and the template's descriptor. None comes: it has gone.
+static int receive_template(int sock, int *ret_fd)
+{
+    char text[512];
+    union {
+        char buf[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec iov = {.iov_base = text, .iov_len = sizeof(text)};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.buf,
+        .msg_controllen = sizeof(control.buf),
+    };
+    ssize_t got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *cmsg = got > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (cmsg == NULL || cmsg->cmsg_type != SCM_RIGHTS)
+        return got < 0 && errno != ECONNRESET ? -errno : -ENOENT;
+    memcpy(ret_fd, CMSG_DATA(cmsg), sizeof(int));
+    return 0;
+}
+
+static int map_template(struct bench_guest *guest)
+{
+    int fd;
+    int err = receive_template(guest->sock, &fd);
+    if (err < 0)
+        return err;
+    void *base =
+        mmap(guest->base, guest->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0);
+    err = base == MAP_FAILED ? -errno : 0;
+    close(fd);
+    return err;
+}
+
+int bench_guest_start_template(struct bench_guest *ret_guest, const char *socket_path,
+                               uint64_t bytes)
+{
+    struct bench_guest guest = {.bytes = bytes, .page_size = SMALL_PAGE, .uffd = -1, .sock = -1};
+    guest.base = bench_map(bytes, SMALL_PAGE);
+    if (guest.base == MAP_FAILED)
+        return -errno;
+    int err = connect_unix(socket_path, &guest.sock);
+    if (err == -ECONNREFUSED)
+        err = -ENOENT;
+    if (err == 0)
+        err = map_template(&guest);
+    if (err == 0)
+        err = open_uffd(&guest.uffd);
+    if (err == 0)
+        err = register_missing(&guest);
+    if (err == 0)
+        err = send_handshake(&guest);
+    if (err < 0)
+        bench_guest_stop(&guest);
+    else
+        *ret_guest = guest;
+    return err;
+}
+
 int bench_guest_map(struct bench_guest *ret_guest, const char *path, uint64_t bytes)
 {
     struct bench_guest guest = {.bytes = bytes, .page_size = SMALL_PAGE, .uffd = -1, .sock = -1};

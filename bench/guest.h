@@ -24,6 +24,10 @@ void *bench_map(uint64_t bytes, uint64_t page_size);
 // connect() says.
 int bench_guest_start(struct bench_guest *ret_guest, const char *socket_path, uint64_t bytes,
                       uint64_t page_size);
+// The same, but the memory is a private mapping of the template whose socket that is: of its first
+// `bytes`, in pages of 4 KiB. Also -ENOENT: there is no template, or it has gone meanwhile.
+int bench_guest_start_template(struct bench_guest *ret_guest, const char *socket_path,
+                               uint64_t bytes);
 // Maps the raw memory file privately instead, as a VMM does that leaves its guest's memory to the
 // kernel's page cache. -EINVAL: the file is shorter than `bytes`; or what open() or mmap() says.
 int bench_guest_map(struct bench_guest *ret_guest, const char *path, uint64_t bytes);

@@ -23,22 +23,32 @@ static const char usage[] =
     "  --rate N          touches a second, of all VMs together (2000)\n"
     "  --pages N         of the image and of each VM (16384)\n"
     "  --kinds LIST      only these of none, engine_kill, upgrade, keeper_exec,\n"
-    "                    keeper_kill, store_restart, all_killed\n"
+    "                    keeper_kill, ahead_hangs, ahead_kill, store_restart, all_killed\n"
     "  --quiet PERCENT   wait until no more of one CPU is busy (60)\n"
+    "  --hang LIBRARY    VMs get what the image's trace has ahead, with a cache of 16 MiB; and "
+    "what\n"
+    "                    has this hang (hanging_disk.so)\n"
     "  --managed         restarts through an fd store as well\n"
     "  --seed N          of everything random (the time)\n"
     "  --log FILE        where the service logs\n"
     "  --out FILE        write the figures as JSON\n";
 
-enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, KINDS, QUIET, MANAGED, SEED, OUT, LOG };
+enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, KINDS, QUIET, MANAGED, HANG, SEED, OUT, LOG };
 
 static const struct option long_options[] = {
-    {"program", required_argument, NULL, PROGRAM}, {"vms", required_argument, NULL, VMS},
-    {"events", required_argument, NULL, EVENTS},   {"rate", required_argument, NULL, RATE},
-    {"pages", required_argument, NULL, PAGES},     {"kinds", required_argument, NULL, KINDS},
-    {"quiet", required_argument, NULL, QUIET},     {"managed", no_argument, NULL, MANAGED},
-    {"seed", required_argument, NULL, SEED},       {"out", required_argument, NULL, OUT},
-    {"log", required_argument, NULL, LOG},         {NULL, 0, NULL, 0},
+    {"program", required_argument, NULL, PROGRAM},
+    {"vms", required_argument, NULL, VMS},
+    {"events", required_argument, NULL, EVENTS},
+    {"rate", required_argument, NULL, RATE},
+    {"pages", required_argument, NULL, PAGES},
+    {"kinds", required_argument, NULL, KINDS},
+    {"quiet", required_argument, NULL, QUIET},
+    {"managed", no_argument, NULL, MANAGED},
+    {"seed", required_argument, NULL, SEED},
+    {"out", required_argument, NULL, OUT},
+    {"log", required_argument, NULL, LOG},
+    {"hang", required_argument, NULL, HANG},
+    {NULL, 0, NULL, 0},
 };
 
 static bool set_number(const char *text, uint64_t high, uint32_t *ret_number)
@@ -71,6 +81,9 @@ static bool set_option(struct stall_options *options, int option, const char *va
         return set_number(value, 100000, &options->quiet);
     case SEED:
         return bench_parse_size(value, &options->seed);
+    case HANG:
+        options->hang = realpath(value, NULL);
+        return options->hang != NULL;
     case MANAGED:
         return options->managed = true;
     case LOG:
@@ -125,6 +138,8 @@ static int run_job(void *arg)
     if (!make_room(&run) || !chaos_service_prepare(&run.service, &job->temp, options->program,
                                                    options->seed, options->pages, options->log))
         return 1;
+    if (options->hang != NULL)
+        stall_prepare_hanging(&run, &job->temp);
     stall_drive(&run, STALL_NONE, STALL_OWN_KINDS);
     if (!run.failed && options->managed)
         stall_drive(&run, STALL_OWN_KINDS, STALL_KINDS);

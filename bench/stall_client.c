@@ -68,7 +68,7 @@ static bool attach(struct vm *vm)
 static bool renew(struct vm *vm, uint32_t round)
 {
     bool good = true;
-    if (vm->next > vm->plan->pages / 2) {
+    if (vm->next > vm->plan->pages / 2 || atomic_load(&vm->board->renewed) == round) {
         bench_guest_stop(&vm->guest);
         good = attach(vm);
         if (good)
@@ -76,6 +76,17 @@ static bool renew(struct vm *vm, uint32_t round)
     }
     atomic_store(&vm->slot->round, round);
     return good;
+}
+
+int stall_sweeper_main(const struct stall_plan *plan)
+{
+    struct bench_guest guest;
+    if (bench_guest_start(&guest, plan->socket, (uint64_t)plan->pages * CHAOS_PAGE, CHAOS_PAGE) < 0)
+        return 1;
+    for (uint32_t i = 0; i < plan->pages; i++)
+        (void)*(const volatile unsigned char *)(guest.base + (uint64_t)i * CHAOS_PAGE);
+    bench_guest_stop(&guest);
+    return 0;
 }
 
 int stall_client_main(const struct stall_plan *plan, struct stall_board *board,

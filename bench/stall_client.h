@@ -30,10 +30,13 @@ struct stall_slot {
 struct stall_board {
     _Atomic uint64_t from_ns; // the window; 0: closed, nothing is recorded
     _Atomic uint64_t to_ns;   // UINT64_MAX while its end is not known
+    _Atomic uint32_t renewed; // in this round every VM is replaced
     _Atomic uint32_t round;   // raised between events: a VM that runs out of pages is replaced now
     struct stall_slot slot[];
 };
 
+// A VM that touches all its pages in a row, as fast as it can: one to be recorded.
+int stall_sweeper_main(const struct stall_plan *plan);
 // The body of a client, in a process of its own. It ends by a signal, or with a status that is not
 // 0 after it has said why on stderr.
 int stall_client_main(const struct stall_plan *plan, struct stall_board *board,

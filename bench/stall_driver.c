@@ -22,7 +22,8 @@ enum {
     LIMIT_MS = 5000,
     SETTLE_MS = 700,
     AFTER_MS = 150,
-    BASELINE_MS = 100
+    BASELINE_MS = 100,
+    HANG_MS = 1000
 };
 
 #define MS 1000000u
@@ -260,6 +261,15 @@ static bool happen(struct stall_run *run, enum stall_kind kind, pid_t *ret_comma
         return await(run, has_execed, execed, "the keeper to become another");
     case STALL_KEEPER_KILL:
         return replace_keeper(run);
+    case STALL_AHEAD_HANGS:
+        go_on_for(run, HANG_MS);
+        return true;
+    case STALL_AHEAD_KILL:
+        if (!chaos_service_kill_engine(service) ||
+            !await(run, has_served, served, "an engine that serves"))
+            return false;
+        go_on_for(run, HANG_MS);
+        return true;
     case STALL_LEAVE:
     case STALL_ALL_KILLED:
         return chaos_service_restart_managed(service, kind == STALL_ALL_KILLED) &&
@@ -272,6 +282,21 @@ static bool happen(struct stall_run *run, enum stall_kind kind, pid_t *ret_comma
     return true;
 }
 
+static bool hangs(enum stall_kind kind)
+{
+    return kind == STALL_AHEAD_HANGS || kind == STALL_AHEAD_KILL;
+}
+
+// VMs that have just been restored, whose replay waits.
+static bool begin_to_hang(struct stall_run *run)
+{
+    if (!stall_shut(run))
+        return false;
+    atomic_store(&run->board->renewed, atomic_load(&run->board->round) + 1);
+    atomic_fetch_add(&run->board->round, 1);
+    return await(run, all_in_round, atomic_load(&run->board->round), "the clients");
+}
+
 static void measure(struct stall_run *run, enum stall_kind kind)
 {
     pid_t command = 0;
@@ -281,6 +306,8 @@ static void measure(struct stall_run *run, enum stall_kind kind)
     uint32_t busy = await_quiet(run);
     if (!goes_on(run) || !await(run, has_served, 0, "an engine that serves"))
         return;
+    if (hangs(kind) && !begin_to_hang(run))
+        run->failed = true;
     open_window(run);
     if (!happen(run, kind, &command)) {
         fprintf(stderr, "stall: %s did not work out\n", stall_key[kind]);
@@ -289,6 +316,8 @@ static void measure(struct stall_run *run, enum stall_kind kind)
     go_on_for(run, AFTER_MS);
     run->result[kind].disturbed += busy > run->options->quiet;
     close_window(run, &run->result[kind]);
+    if (hangs(kind) && !stall_open(run))
+        run->failed = true;
     if (command > 0)
         await(run, command_ended, (uint64_t)command, "a command's end");
 }
@@ -296,6 +325,8 @@ static void measure(struct stall_run *run, enum stall_kind kind)
 static bool is_wanted(const struct stall_run *run, enum stall_kind kind)
 {
     size_t length = strlen(stall_key[kind]);
+    if (hangs(kind) && run->options->hang == NULL)
+        return false;
     for (const char *at = run->options->kinds; at != NULL; at = strchr(at, ',')) {
         at += *at == ',';
         if (strncmp(at, stall_key[kind], length) == 0 && (at[length] == ',' || at[length] == '\0'))
@@ -313,6 +344,8 @@ static bool start(struct stall_run *run, bool managed)
         return false;
     if (!await(run, has_served, served, "the service") ||
         !await(run, listens, 0, "the image's socket"))
+        return false;
+    if (!managed && run->options->hang != NULL && !stall_record(run))
         return false;
     for (uint32_t i = 0; i < run->options->vms; i++)
         start_client(run, i);

@@ -12,11 +12,14 @@ static const char *const names[STALL_KINDS] = {
     "upgrade",
     "keeper re-exec",
     "SIGKILL of the keeper, a new one",
+    "read-ahead hangs",
+    "read-ahead hangs, SIGKILL of the engine",
     "restart through the fd store",
     "SIGKILL of both, back from the store",
 };
-const char *const stall_key[STALL_KINDS] = {
-    "none", "engine_kill", "upgrade", "keeper_exec", "keeper_kill", "store_restart", "all_killed"};
+const char *const stall_key[STALL_KINDS] = {"none",        "engine_kill",   "upgrade",
+                                            "keeper_exec", "keeper_kill",   "ahead_hangs",
+                                            "ahead_kill",  "store_restart", "all_killed"};
 
 static int compare(const void *a, const void *b)
 {

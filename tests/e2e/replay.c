@@ -351,12 +351,17 @@ Test(replay, leaves_alone_huge_pages_that_are_given_back)
 
 // --- who dies ---
 
+static bool no_more_descriptors(void *most)
+{
+    return server_descriptors(&world->server) <= *(const unsigned *)most;
+}
+
 Test(replay, of_vms_that_die_costs_nothing)
 {
     enum { DEATHS = 20 };
     struct client client;
     begin(DISTINCT, NULL);
-    unsigned before = server_descriptors(&world->server);
+    unsigned most = server_descriptors(&world->server) + 4;
     for (unsigned i = 0; i < DEATHS; i++) {
         start(&client);
         client_kill(&client);
@@ -368,7 +373,7 @@ Test(replay, of_vms_that_die_costs_nothing)
     cr_assert_eq(world_status(world, "replay", "running"), 0);
     end(&client);
     cr_assert(server_wait_log(&world->server, "event=detach", DEATHS + 2));
-    cr_assert_leq(server_descriptors(&world->server), before + 4);
+    cr_assert(wait_until(no_more_descriptors, &most)); // they are closed by the way
     stop();
 }
 
@@ -549,8 +554,8 @@ Test(replay, pauses_while_memory_is_scarce)
     stop();
 }
 
-// Late is what replay has to bring and did not: each page of the trace once, and nothing that was
-// given back.
+// Late is what replay has to bring and a fault asked for first: each page of the trace once (but
+// what came with another is not), and nothing that was given back.
 Test(replay, counts_what_it_is_late_for_once)
 {
     static const char *const options[] = {"--replay-reserve", "100", "--prefetch", "0", NULL};
@@ -559,12 +564,13 @@ Test(replay, counts_what_it_is_late_for_once)
     start(&client);
     await_state(2, "paused");
     cr_assert(client_obeys(&client, "t"));
-    cr_assert_eq(world_vm_status(world, 2, "replay", "late"), plan.count);
     long long faults = world_vm_status(world, 2, "", "faults");
+    cr_assert(faults > 0 && faults <= plan.count);
+    cr_assert_eq(world_vm_status(world, 2, "replay", "late"), faults);
     cr_assert(client_obeys(&client, "r"));
     cr_assert(client_obeys(&client, "t"));
     cr_assert_gt(world_vm_status(world, 2, "", "faults"), faults);
-    cr_assert_eq(world_vm_status(world, 2, "replay", "late"), plan.count);
+    cr_assert_eq(world_vm_status(world, 2, "replay", "late"), faults);
     end(&client);
     stop();
 }

@@ -10,15 +10,17 @@
 #include "engine/vm.h"
 #include "engine/worker.h"
 
-// What a slice may cost, in shares of a copied page: as much as the frame of one fault; or, while
-// the guest is at the heels of its replay, up to 1 MiB, which all VMs of the worker that are in
-// replay share: a fault of another one may have to wait for so long.
+// What a slice may cost, in shares of a copied page: as much as the frame of one fault, or four
+// of them while no VM of the worker faults; or, while the guest is at the heels of its replay, up
+// to 1 MiB, which all VMs of the worker that are in replay share: a fault of another one may have
+// to wait for so long.
 enum {
     COST_COPY = 16,
     COST_ZERO = 2,
     COST_CALL = 8,
     COST_LOOK = 1,
     SLICE_LEAST = 16, // pages
+    SLICE_QUIET = 64, // while nobody faults
     SLICE_MOST = 256,
     SLICE_GROWTH = 4,
     NEAR_STEPS = 256,
@@ -161,10 +163,11 @@ static struct budget begin_slice(const struct fl_worker *worker, struct fl_vm *v
 {
     uint64_t all = fl_counter_get(&worker->stats.replaying);
     uint64_t pages = SLICE_MOST / (all > 0 ? all : 1);
+    uint64_t least = worker->hot.next == &worker->hot ? SLICE_QUIET : SLICE_LEAST;
     pages = pages < vm->replay.slice ? pages : vm->replay.slice;
     struct budget budget;
     budget.wake = pages > SLICE_LEAST ? FL_WAKE_LATER : FL_WAKE;
-    budget.cost = (int)(pages > SLICE_LEAST ? pages : SLICE_LEAST) * COST_COPY;
+    budget.cost = (int)(pages > least ? pages : least) * COST_COPY;
     fl_burst_begin(&budget.burst, vm);
     return budget;
 }

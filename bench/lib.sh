@@ -99,11 +99,11 @@ pack_image() {
         die "pack failed: $(tail -n 3 "$work/pack.log")"
 }
 
-# start_serve NAME STORE: `faultline serve` with sockets in $work/NAME.sockets.
+# start_serve NAME STORE [OPTION...]: `faultline serve` with sockets in $work/NAME.sockets.
 start_serve() {
     mkdir -p "$work/$1.sockets"
     start_server "$1" "$faultline" serve --store "$2" --sockets "$work/$1.sockets" --control "$work/$1.control" \
-        --cache "$serve_cache"
+        --cache "$serve_cache" "${@:3}"
 }
 
 # load_server SERVER LOADGEN-ARGUMENT...: the report is in $work/run, with what SERVER's processes used. SERVER - is none.

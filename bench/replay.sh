@@ -88,8 +88,18 @@ replay_once() {
             --argjson round "$round" --argjson before "$read_before" --argjson after "$read_after"
 }
 
-# Cold: a server that has just begun, and nothing of the store in the page cache. Warm: the server has just begun. Cached: it has
-# the frames. Again: and has put pages of 2 MiB together from them before.
+memory_is_taken() {
+    "$faultline" status --json --control "$work/bulk.control" | jq -e '.cache.memory >= .cache.limit' >/dev/null
+}
+
+# A server that has just begun, and has taken the memory of its cache.
+start_prepared_serve() {
+    start_serve bulk "$work/bulk-store" --cache-prealloc "$serve_cache"
+    within 120 memory_is_taken || die "the memory of the cache was not taken in 120 s: $(tail -n 3 "$work/bulk.log")"
+}
+
+# Cold: a server that has just begun, and nothing of the store in the page cache. Warm: the server has just begun. Prepared: and has
+# taken the memory of its cache. Cached: it has the frames. Again: and has put pages of 2 MiB together from them before.
 measure_replay_image() {
     local image=$1
     if [ "$can_be_cold" = 1 ]; then
@@ -108,6 +118,15 @@ measure_replay_image() {
         replay_once "$image" again 2M
     fi
     stop_server bulk
+    [ $has_prealloc = 1 ] || return 0
+    start_prepared_serve
+    replay_once "$image" prepared 4K
+    stop_server bulk
+    if [ $have_huge_pages = 1 ] && [ "$image" = seq ]; then
+        start_prepared_serve
+        replay_once "$image" prepared 2M
+        stop_server bulk
+    fi
 }
 
 measure_bulk_copy() {
@@ -146,6 +165,8 @@ measure_replay() {
     with_replay=1
     { has_replay && has_verb optimize; } || with_replay=0
     [ $with_replay = 1 ] || say "SKIPPED: bulk replay; this build has no traces (only its ceilings are measured)"
+    has_prealloc=0
+    [[ $("$faultline" serve --help) != *--cache-prealloc* ]] || has_prealloc=1
     have_huge_pages=1
     reserve_huge_pages "$replay_huge_pages" || have_huge_pages=0
     [ $have_huge_pages = 1 ] || say "SKIPPED: replay in 2 MiB pages; $replay_huge_pages huge pages cannot be reserved"

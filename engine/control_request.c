@@ -116,3 +116,18 @@ json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_requ
         *ret_result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", why_unread(&where));
     return body;
 }
+
+json_t *fl_control_read_image(struct MHD_Connection *client, const struct fl_request *request,
+                              const char **ret_image, enum MHD_Result *ret_result)
+{
+    json_t *body = fl_control_read_body(client, request, ret_result);
+    if (!body)
+        return NULL;
+    if (json_unpack(body, "{s:s !}", "image", ret_image) != 0)
+        *ret_result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
+                                            "the body must be {\"image\": NAME}");
+    else if (fl_control_check_name(client, *ret_image, ret_result))
+        return body;
+    json_decref(body);
+    return NULL;
+}

@@ -37,6 +37,11 @@ enum MHD_Result fl_control_send_error(struct MHD_Connection *client, unsigned st
 json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_request *request,
                              enum MHD_Result *ret_result);
 
+// A body that is no more than {"image": NAME}: the name is good for as long as the body is. NULL
+// after an error was sent.
+json_t *fl_control_read_image(struct MHD_Connection *client, const struct fl_request *request,
+                              const char **ret_image, enum MHD_Result *ret_result);
+
 // --- errors that many requests have; they return false after one was sent ---
 
 // The name is one that an image could have.

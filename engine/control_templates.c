@@ -59,13 +59,8 @@ enum MHD_Result fl_control_delete_template(struct fl_server *server, struct MHD_
 {
     const char *image = NULL;
     enum MHD_Result result = MHD_NO;
-    json_t *body = fl_control_read_body(client, request, &result);
-    if (!body)
-        return result;
-    if (json_unpack(body, "{s:s !}", "image", &image) != 0)
-        result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
-                                       "the body must be {\"image\": NAME}");
-    else if (fl_control_check_name(client, image, &result))
+    json_t *body = fl_control_read_image(client, request, &image, &result);
+    if (body)
         result = drop(server, client, image);
     json_decref(body);
     return result;

@@ -66,8 +66,10 @@ static uint64_t make_touches(struct fl_trace_entry *entries, unsigned content, u
 {
     uint64_t count = 0;
     for (uint64_t page = content; page < pages; page += RACE_CONTENTS) {
-        if (count == 0 || test_random(seed) % 2 == 0)
-            entries[count++] = (struct fl_trace_entry){.page = page, .ms = (uint32_t)count};
+        if (count > 0 && test_random(seed) % 2 != 0)
+            continue;
+        entries[count] = (struct fl_trace_entry){.page = page, .ms = (uint32_t)count};
+        count++;
     }
     return count;
 }

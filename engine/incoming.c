@@ -34,6 +34,7 @@ struct incoming {
     uint32_t slots;
     bool opened;
     bool wanted; // by records that may still come
+    bool holds;  // the template of its number, which came with it
     struct fl_image *image;
     int error;
     struct cds_list_head waiting; // VMs, by in_worker
@@ -55,7 +56,8 @@ static void close_files(struct incoming *incoming)
 static void free_incoming(struct incoming *incoming)
 {
     cds_list_del(&incoming->link);
-    fl_templates_settle(incoming->server->engine->templates, incoming->id);
+    if (incoming->holds) // one that was made since is not ours to let go
+        fl_templates_settle(incoming->server->engine->templates, incoming->id);
     if (incoming->image)
         fl_images_put(incoming->server->engine->images, incoming->image);
     close_files(incoming);
@@ -209,12 +211,12 @@ void fl_incoming_template(struct fl_server *server, const struct fl_message *mes
                           int fds[FL_CHANNEL_FDS])
 {
     struct fl_templates *templates = server->engine->templates;
-    const struct incoming *incoming = find_incoming(server, message->id, "");
+    struct incoming *incoming = find_incoming(server, message->id, "");
     if (!templates || !incoming) {
         fl_kept_drop(server->engine->kept, FL_RECORD_TEMPLATE, message->id);
         return;
     }
-    fl_templates_adopt(templates, message->id, fds);
+    incoming->holds = fl_templates_adopt(templates, message->id, fds);
     if (incoming->opened)
         fl_templates_image_opened(templates, message->id, incoming->image);
 }

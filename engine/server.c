@@ -212,29 +212,6 @@ static bool ended(const struct fl_serving *run)
            (server->stopping && server->engine->vm_count == 0 && server->connection_count == 0);
 }
 
-static void loop(struct fl_serving *run)
-{
-    struct fl_server *server = &run->server;
-    while (!ended(run)) {
-        wait_and_dispatch(run);
-        fl_mailbox_drain(&server->engine->control, server->engine);
-        uint64_t now = fl_now();
-        fl_control_run(server->control);
-        fl_connections_expire(server, now);
-        fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
-        if (server->accept_again_ns && server->accept_again_ns <= now)
-            fl_listeners_resume(server);
-        if (server->releasing && server->engine->vm_count > 0)
-            go_on_releasing(run, now);
-        if (when_lonely(run, now) <= now) {
-            fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
-            server->stopping = true;
-        }
-        fl_kept_run(server->engine->kept);
-        fl_rcu_quiescent();
-    }
-}
-
 static int begin_to_serve(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
@@ -275,6 +252,46 @@ static void go_on_alone(struct fl_serving *run)
            server->engine->worker_count);
 }
 
+// Not in the middle of what has found that the keeper is gone: that may be the taking over of
+// something, or the beginning to serve, which the keeper may have asked for with its last word.
+static void act_on_loss(struct fl_serving *run)
+{
+    struct fl_server *server = &run->server;
+    if (!run->keeper_lost)
+        return;
+    run->keeper_lost = false;
+    if (!server->serving)
+        go_on_alone(run);
+    if (server->serving)
+        fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
+               server->engine->vm_count);
+}
+
+static void loop(struct fl_serving *run)
+{
+    struct fl_server *server = &run->server;
+    act_on_loss(run);
+    while (!ended(run)) {
+        wait_and_dispatch(run);
+        fl_mailbox_drain(&server->engine->control, server->engine);
+        uint64_t now = fl_now();
+        fl_control_run(server->control);
+        fl_connections_expire(server, now);
+        fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
+        if (server->accept_again_ns && server->accept_again_ns <= now)
+            fl_listeners_resume(server);
+        if (server->releasing && server->engine->vm_count > 0)
+            go_on_releasing(run, now);
+        if (when_lonely(run, now) <= now) {
+            fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
+            server->stopping = true;
+        }
+        fl_kept_run(server->engine->kept);
+        act_on_loss(run);
+        fl_rcu_quiescent();
+    }
+}
+
 void fl_server_keeper_lost(struct fl_server *server, bool outside)
 {
     // Going on alone, until the service manager kills us too, we would take VMs that nobody has.
@@ -283,11 +300,7 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
                server->engine->vm_count);
         _exit(1);
     }
-    if (!server->serving)
-        go_on_alone(run_of(server));
-    if (server->serving)
-        fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
-               server->engine->vm_count);
+    run_of(server)->keeper_lost = true;
 }
 
 // --- all of it ---

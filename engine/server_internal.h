@@ -26,6 +26,7 @@ struct fl_serving {
     struct fl_follow *follow;
     struct fl_stop stop;
     uint64_t lonely_ns; // with neither keeper nor VM: when to end; FL_NEVER
+    bool keeper_lost;   // and nothing was done about it yet
     bool failed;        // could not begin to serve
     char *reason;       // why it cannot start
     size_t reason_size;

@@ -110,12 +110,15 @@ static uint64_t finish(struct fl_template *template)
 static uint64_t seal(struct fl_template *template)
 {
     int error = fl_template_sealed(template) ? 0 : fl_template_seal(template);
-    if (error == -EBUSY && !ended(template) && template->attempts < SEAL_ATTEMPTS) {
+    bool given_up = ended(template); // it may be asked for again at any moment
+    if (error == -EBUSY && !given_up && template->attempts < SEAL_ATTEMPTS) {
         unsigned doubled = template->attempts++;
         return fl_now() +
                (SEAL_PAUSE << (doubled < SEAL_PAUSE_DOUBLED ? doubled : SEAL_PAUSE_DOUBLED));
     }
-    template->pass_error = error == -EBUSY &&ended(template) ? -ECANCELED : error;
+    if (error == -EBUSY && given_up)
+        error = -ECANCELED;
+    template->pass_error = error;
     return finish(template);
 }
 

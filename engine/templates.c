@@ -407,7 +407,7 @@ void fl_templates_follow(struct fl_templates *templates)
 
 // --- from a predecessor, and for a successor ---
 
-void fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[])
+bool fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[])
 {
     struct fl_engine *engine = fl_templates_engine(templates);
     struct fl_template *template = NULL;
@@ -419,7 +419,7 @@ void fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[])
                strerror(-error));
         if (error != -EPROTONOSUPPORT)
             fl_kept_drop(engine->kept, FL_RECORD_TEMPLATE, id);
-        return;
+        return false;
     }
     fds[0] = fds[1] = -1;
     fl_templates_take(templates, template->state->filled);
@@ -427,6 +427,7 @@ void fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[])
     if (template->state->flags & FL_TEMPLATE_PINNED)
         template->holds++;
     cds_list_add_tail(&template->link, &templates->list);
+    return true;
 }
 
 void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, struct fl_image *image)

@@ -74,8 +74,9 @@ bool fl_template_ready(struct fl_template *template);
 
 // --- from a predecessor, and for a successor ---
 
-// Its descriptors: those that it takes are -1 after this. It is held until fl_templates_settle().
-void fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[]);
+// Its descriptors: those that it takes are -1 after this. True if there is one: it is held until
+// fl_templates_settle().
+bool fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[]);
 // Its image was opened (NULL: it cannot be).
 void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, struct fl_image *image);
 // All VMs that it has are there.

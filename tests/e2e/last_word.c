@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A keeper that dies in the middle of a word to an engine: the test is the keeper.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/channel.h"
+#include "engine/description.h"
+#include "engine/server.h"
+#include "tests/support/world.h"
+
+TestSuite(last_word, .init = need_userfaultfd, .fini = world_close, .timeout = 120);
+
+static struct world *world;
+static struct server engine;
+
+static _Noreturn void be_engine(int channel, int log)
+{
+    const char *args[] = {getenv("FAULTLINE_BIN"),
+                          "engine",
+                          "--store",
+                          world->store,
+                          "--sockets",
+                          temp_path(&world->temp, "sockets"),
+                          "--control",
+                          temp_path(&world->temp, "control.sock"),
+                          "--cache-prealloc",
+                          "64M",
+                          NULL};
+    child_setup();
+    dup2(log, STDERR_FILENO);
+    dup2(channel, FL_ENGINE_CHANNEL);
+    execv(args[0], (char *const *)(uintptr_t)args);
+    _exit(127);
+}
+
+static int start_engine(void)
+{
+    int pair[2];
+    world = world_make(DISTINCT, 1 << 20);
+    world_pack(world, world->file, "image");
+    mkdir(temp_path(&world->temp, "sockets"), 0700);
+    snprintf(engine.log, sizeof(engine.log), "%s", temp_path(&world->temp, "engine.log"));
+    int log = open(engine.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    cr_assert_geq(log, 0);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    engine.pid = fork();
+    if (engine.pid == 0)
+        be_engine(pair[1], log);
+    cr_assert_gt(engine.pid, 0);
+    close(pair[1]);
+    close(log);
+    return pair[0];
+}
+
+static void await(int channel, uint32_t type)
+{
+    static struct fl_message message;
+    int fds[FL_CHANNEL_FDS];
+    struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
+    do {
+        cr_assert_eq(poll(&poll_fd, 1, TEST_DEADLINE_MS), 1, "the engine says nothing");
+        cr_assert_eq(fl_channel_receive(channel, &message, fds, true), 1);
+        fl_channel_close_fds(fds);
+    } while (message.type != type);
+}
+
+// A handshake that will be refused, and a userfaultfd that must be kept all the same.
+static int refused_handshake(void)
+{
+    int pair[2];
+    struct uffdio_api api = {.api = UFFD_API};
+    int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    cr_assert(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    vmm_send(pair[0], "[]", 2, &uffd, 1); // stays open: the peer lives
+    return pair[1];
+}
+
+static void send_connection(int channel)
+{
+    struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
+                                         .version = FL_DESCRIPTION_VERSION,
+                                         .purpose = FL_PURPOSE_TEMPLATE, // is read at once
+                                         .image = "image"};
+    int fds[2] = {refused_handshake(), fl_description_write(&description)};
+    struct fl_record_view record = {FL_RECORD_CONNECTION, 1, 0, 2, fds};
+    uint32_t from = 0;
+    cr_assert_eq(fl_channel_send_record(channel, FL_MESSAGE_RECORD, &record, 0, &from, true), 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+// The engine waits for the word that a VM is kept, and is told to serve first: it puts that aside,
+// and the keeper dies. It begins once.
+Test(last_word, to_serve_is_heard_once)
+{
+    struct fl_message serve = {.type = FL_MESSAGE_SERVE, .value = 1};
+    int channel = start_engine();
+    await(channel, FL_MESSAGE_READY);
+    send_connection(channel);
+    cr_assert_eq(fl_channel_send(channel, &serve, NULL, true), 0);
+    await(channel, FL_MESSAGE_PUT);
+    close(channel);
+    cr_assert(server_wait_log(&engine, "event=keeper_lost", 1));
+    const char *args[] = {"status", "--control", temp_path(&world->temp, "control.sock"), NULL};
+    cr_expect_eq(faultline_run(NULL, 0, args), 0);
+    cr_expect_eq(server_count_log(&engine, "event=ready pid="), 1);
+    cr_expect_eq(waitpid(engine.pid, NULL, WNOHANG), 0, "it has ended");
+    kill(engine.pid, SIGKILL);
+    waitpid(engine.pid, NULL, 0);
+}

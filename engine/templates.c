@@ -164,7 +164,6 @@ static void passed(void *control, struct fl_mail *mail)
 static void start_pass(struct fl_template *template)
 {
     template->again = false;
-    template->error = 0;
     if (!fl_template_sealed(template))
         fl_template_pass(template, FL_TEMPLATE_FILL, passed);
 }
@@ -174,6 +173,7 @@ static void want_complete(struct fl_template *template)
     atomic_fetch_or(&template->state->flags, FL_TEMPLATE_COMPLETE);
     if (!template->image || fl_template_sealed(template))
         return;
+    template->error = 0; // that of an attempt before: who asks anew is not to be told of it
     if (template->passing)
         template->again = template->goal == FL_TEMPLATE_CHECK;
     else

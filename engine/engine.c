@@ -155,7 +155,7 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
 void fl_engine_serves(struct fl_engine *engine)
 {
     uint64_t bytes = engine->options.prealloc_bytes;
-    if (bytes > 0 && fl_cache_prepare(engine->cache, bytes) != 0)
+    if (bytes > 0 && fl_cache_prepare(engine->cache, bytes, engine->options.replay_reserve) != 0)
         fl_log(FL_LOG_ERROR,
                "event=prealloc_failed reason=\"out of memory: it is taken as needed\"");
 }

@@ -419,23 +419,6 @@ int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool
     return 0;
 }
 
-static uint64_t run_prepare(struct fl_io_job *job)
-{
-    struct fl_cache *cache = caa_container_of(job, struct fl_cache, prepare_job);
-    bool goes_on = !atomic_load(&cache->stopped) && fl_frame_memory_prepare(&cache->memory);
-    return goes_on ? FL_IO_YIELD : 0;
-}
-
-int fl_cache_prepare(struct fl_cache *cache, uint64_t bytes)
-{
-    int error = fl_frame_memory_keep(&cache->memory, bytes);
-    if (error)
-        return error;
-    cache->prepare_job.run = run_prepare;
-    fl_io_pool_submit_later(cache->pool, &cache->prepare_job);
-    return 0;
-}
-
 void fl_cache_stop(struct fl_cache *cache)
 {
     if (!atomic_exchange(&cache->stopped, true))

@@ -59,8 +59,10 @@ struct fl_cache_stats {
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
                  struct fl_cache **ret_cache);
 // Takes memory for so many bytes of frames now, in the readers' spare time, and keeps it: whoever
-// needs it then need not wait until the kernel has cleared it. Once. -ENOMEM: nothing is done.
-int fl_cache_prepare(struct fl_cache *cache, uint64_t bytes);
+// needs it then need not wait until the kernel has cleared it. Waits while less than `reserve`
+// percent of the host's memory are available: that of a predecessor is being freed. Once. -ENOMEM:
+// nothing is done.
+int fl_cache_prepare(struct fl_cache *cache, uint64_t bytes, unsigned reserve);
 // Ends the read-ahead, before the readers are stopped; what nobody waits for is not read any more.
 void fl_cache_stop(struct fl_cache *cache);
 // After the readers were stopped and all VMs are gone.

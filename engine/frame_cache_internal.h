@@ -70,7 +70,9 @@ struct fl_cache {
     atomic_bool stopped; // the read-ahead, and the taking of memory
     struct fl_frame_memory memory;
     struct fl_io_job prepare_job;
-    const char *io; // how the read-ahead reads
+    unsigned prepare_reserve;
+    unsigned prepared; // times that prepare_job has taken memory
+    const char *io;    // how the read-ahead reads
     unsigned retries;
     uint64_t limit;
     uint64_t ahead_limit;

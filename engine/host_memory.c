@@ -15,7 +15,7 @@ static bool below(uint64_t available, uint64_t total, unsigned percent)
     return total > 0 && available < total / 100 * percent;
 }
 
-static bool memory_scarce(unsigned reserve)
+bool fl_host_memory_is_scarce(unsigned reserve)
 {
     char line[128];
     uint64_t total = 0;
@@ -59,7 +59,7 @@ static void look(struct fl_host_memory *memory, uint64_t now)
     memory->looked_ns = now;
     // Pages of 2 MiB may be few: the share is rounded up.
     uint64_t kept = (read_huge("nr_hugepages") * memory->reserve + 99) / 100;
-    note(&memory->scarce, memory_scarce(memory->reserve), "pages of 4 KiB");
+    note(&memory->scarce, fl_host_memory_is_scarce(memory->reserve), "pages of 4 KiB");
     note(&memory->huge_scarce, read_huge("free_hugepages") < kept, "pages of 2 MiB");
 }
 

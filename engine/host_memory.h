@@ -25,4 +25,7 @@ void fl_host_memory_run(struct fl_host_memory *memory, bool wanted, uint64_t now
 // When to look next; FL_NEVER if nobody wants to know.
 uint64_t fl_host_memory_next_due(const struct fl_host_memory *memory, bool wanted, uint64_t now);
 
+// Any thread; looks now. Less than so many percent of the host's memory are available.
+bool fl_host_memory_is_scarce(unsigned reserve);
+
 #endif

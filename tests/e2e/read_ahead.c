@@ -213,3 +213,19 @@ Test(read_ahead, into_memory_that_was_taken_at_the_start)
     cr_assert(wait_until(is_taken, &taken));
     world_stop(world);
 }
+
+// The host's memory is said to be scarce: what frames need is taken, and no more.
+Test(read_ahead, into_no_more_memory_than_the_host_has)
+{
+    static const char *const options[] = {
+        "--cache", "64M", "--cache-prealloc", "48M", "--replay-reserve", "100", NULL};
+    struct client client;
+    uint32_t page_bytes = PAGE;
+    world = world_make(DISTINCT, 16 << 20);
+    world_serve(world, options);
+    client_start(&client, touch_all_main, &page_bytes);
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_geq(world_status(world, "cache", "memory"), 16 << 20);
+    cr_assert_leq(world_status(world, "cache", "memory"), 24 << 20);
+    world_stop(world);
+}

@@ -103,7 +103,8 @@ static void touch(unsigned what, unsigned every, const struct how *how)
         cr_assert_eq(faultline_run(NULL, 0, args), 0);
     }
     for (unsigned i = 0; i < 3; i++) {
-        client_start(&client[i], toucher_main, (void *)(uintptr_t)how);
+        client_start(&client[i], toucher_main,
+                     (void *)(uintptr_t)how); // NOLINT(performance-no-int-to-ptr)
         cr_assert(client_says(&client[i], 'a'));
     }
     cr_assert(server_wait_log(&world->server, "event=attach ", 3)); // else they may be refused

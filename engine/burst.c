@@ -14,7 +14,6 @@ void fl_burst_end(struct fl_burst *burst)
     burst->ranges = 0;
 }
 
-// Pages of different regions that are numbered in a row are not so in memory: install_wake() knows.
 void fl_burst_add(struct fl_burst *burst, uint64_t page, uint64_t pages)
 {
     if (pages == 0)

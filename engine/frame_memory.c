@@ -79,6 +79,13 @@ static bool keep_spare(struct fl_frame_memory *memory, void *bytes)
     return true;
 }
 
+static void count_huge(struct fl_frame_memory *memory, uint64_t change)
+{
+    pthread_mutex_lock(&memory->lock);
+    memory->huge_pages += change;
+    pthread_mutex_unlock(&memory->lock);
+}
+
 static struct fl_buffer get_huge(struct fl_frame_memory *memory, bool *ret_zero)
 {
     pthread_mutex_lock(&memory->lock);
@@ -88,9 +95,7 @@ static struct fl_buffer get_huge(struct fl_frame_memory *memory, bool *ret_zero)
     *ret_zero = !bytes;
     if (bytes || (bytes = map_huge()))
         return (struct fl_buffer){.bytes = bytes};
-    pthread_mutex_lock(&memory->lock);
-    memory->huge_pages--;
-    pthread_mutex_unlock(&memory->lock);
+    count_huge(memory, -UINT64_C(1));
     return (struct fl_buffer){.bytes = NULL};
 }
 
@@ -117,24 +122,24 @@ int fl_frame_memory_keep(struct fl_frame_memory *memory, uint64_t bytes)
     return 0;
 }
 
-bool fl_frame_memory_prepare(struct fl_frame_memory *memory)
+// Counted before it is there: nobody takes more meanwhile.
+int fl_frame_memory_prepare(struct fl_frame_memory *memory)
 {
     pthread_mutex_lock(&memory->lock);
     bool wanted = memory->huge_pages < memory->kept;
     memory->huge_pages += wanted;
     pthread_mutex_unlock(&memory->lock);
-    void *bytes = wanted ? map_huge() : NULL;
-    bool there = bytes && madvise(bytes, HUGE_BYTES, MADV_POPULATE_WRITE) == 0;
-    if (there) {
+    if (!wanted)
+        return 0;
+    void *bytes = map_huge();
+    if (bytes && madvise(bytes, HUGE_BYTES, MADV_POPULATE_WRITE) == 0) {
         put_huge(memory, bytes);
-        return true;
+        return 1;
     }
     if (bytes)
         unmap_huge(bytes);
-    pthread_mutex_lock(&memory->lock);
-    memory->huge_pages -= wanted;
-    pthread_mutex_unlock(&memory->lock);
-    return false;
+    count_huge(memory, -UINT64_C(1));
+    return -ENOMEM;
 }
 
 uint64_t fl_frame_memory_bytes(struct fl_frame_memory *memory)

@@ -49,9 +49,8 @@ struct fl_buffer fl_frame_memory_get(struct fl_frame_memory *memory, uint32_t pa
 // From now on so many bytes, rounded down to 2 MiB, are not given back once they are there. Once.
 // -ENOMEM.
 int fl_frame_memory_keep(struct fl_frame_memory *memory, uint64_t bytes);
-// Takes 2 MiB of that from the kernel, all of it touched. False if all of it is there, or if it
-// cannot be had.
-bool fl_frame_memory_prepare(struct fl_frame_memory *memory);
+// Takes 2 MiB of that from the kernel, all of it touched: 1; 0 if all is there; or -ENOMEM.
+int fl_frame_memory_prepare(struct fl_frame_memory *memory);
 uint64_t fl_frame_memory_bytes(struct fl_frame_memory *memory); // in chunks, in use or not
 
 // None is allowed.

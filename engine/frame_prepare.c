@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Taking the memory of the cache before frames need it, in the readers' spare time.
+#include <inttypes.h>
+
 #include <urcu/compiler.h>
 
 #include "engine/clock.h"
 #include "engine/frame_cache.h"
 #include "engine/frame_cache_internal.h"
 #include "engine/host_memory.h"
+#include "engine/log.h"
 
 enum { PREPARE_LOOK = 16 }; // looks at the host's memory every 32 MiB
 #define PREPARE_PAUSE (100 * FL_NS_PER_MS)
@@ -19,7 +22,13 @@ static uint64_t run_prepare(struct fl_io_job *job)
     if (cache->prepared % PREPARE_LOOK == 0 && fl_host_memory_is_scarce(cache->prepare_reserve))
         return fl_now() + PREPARE_PAUSE;
     cache->prepared++;
-    return fl_frame_memory_prepare(&cache->memory) ? FL_IO_YIELD : 0;
+    int result = fl_frame_memory_prepare(&cache->memory);
+    if (result < 0)
+        fl_log(FL_LOG_WARNING,
+               "event=prealloc_failed bytes=%" PRIu64
+               " reason=\"the host gives no more memory for the cache now: it is taken as needed\"",
+               fl_frame_memory_bytes(&cache->memory));
+    return result > 0 ? FL_IO_YIELD : 0;
 }
 
 int fl_cache_prepare(struct fl_cache *cache, uint64_t bytes, unsigned reserve)

@@ -7,7 +7,7 @@
 #include "engine/vm.h"
 #include "engine/worker.h"
 
-enum { PLANNED_MOST = 64 };
+enum { PLANNED_MOST = 64 }; // no more than this of a large frame, or of zeros, for one fault
 
 // The frame of the page at which a sweep goes on, so that it is there when it is asked for.
 static void read_next(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)

@@ -426,9 +426,10 @@ Test(replay, goes_on_when_the_engine_dies_in_the_middle_and_pages_were_given_bac
     live_through("replay_copied:200", true);
 }
 
-// Pages are there, and whoever waits for them was not woken. That comes when a guest is at the
-// heels of its replay: not every one gets there.
-Test(replay, wakes_whom_it_had_no_time_to_wake)
+// Pages are there, and whoever waits for them was not woken: his message is still to be read, so
+// that the successor answers it. That comes when a guest is at the heels of its replay: not every
+// one gets there.
+Test(replay, answers_whom_its_predecessor_had_no_time_to_wake)
 {
     enum { VMS = 50 };
     begin_deadly("burst_unwoken:2");

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/presence.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "engine/bitmap.h"
+#include "engine/procfs.h"
+#include "engine/region.h"
+
+// FEW: pages that are looked at after the first one that is there, when no more is wanted.
+enum { PAGE_SHIFT = 12, PAGE_BYTES = 1 << PAGE_SHIFT, REGIONS = 256, ENTRIES = 4096, FEW = 512 };
+
+// include/uapi/linux/fs.h of Linux 6.7; Debian 12 has the headers of 6.1.
+struct scan_region {
+    uint64_t start;
+    uint64_t end;
+    uint64_t categories;
+};
+struct scan {
+    uint64_t size;
+    uint64_t flags;
+    uint64_t start;
+    uint64_t end;
+    uint64_t walk_end;
+    uint64_t vec;
+    uint64_t vec_len;
+    uint64_t max_pages;
+    uint64_t category_inverted;
+    uint64_t category_mask;
+    uint64_t category_anyof_mask;
+    uint64_t return_mask;
+};
+#define SCAN_IOCTL _IOWR('f', 16, struct scan)
+#define SCAN_WRITTEN (1U << 1) // not write-protected
+#define SCAN_PRESENT (1U << 3)
+#define SCAN_SWAPPED (1U << 4)
+
+// An entry of the pagemap.
+#define ENTRY_PRESENT (1ULL << 63)
+#define ENTRY_SWAPPED (1ULL << 62)
+#define ENTRY_PROTECTED (1ULL << 57)
+
+// --- opening ---
+
+// The process of a pidfd that has not ended had its number all the while.
+static bool has_ended(int pidfd)
+{
+    struct pollfd watch = {.fd = pidfd, .events = POLLIN};
+    return pidfd >= 0 && poll(&watch, 1, 0) != 0;
+}
+
+static bool can_scan(int pagemap)
+{
+    struct scan scan = {.size = sizeof(scan)};
+    return ioctl(pagemap, SCAN_IOCTL, &scan) == 0 || errno != ENOTTY;
+}
+
+int fl_presence_open(pid_t pid, int pidfd, struct fl_presence *ret_presence)
+{
+    char path[64];
+    pid_t tid = pid;
+    if (pid <= 0)
+        return -ENOENT;
+    // A process whose first thread has ended has its memory by the others.
+    fl_proc_live_task(pid, &tid);
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/pagemap", (int)pid, (int)tid);
+    int pagemap = open(path, O_RDONLY | O_CLOEXEC);
+    if (pagemap < 0)
+        return -errno;
+    if (has_ended(pidfd)) {
+        close(pagemap);
+        return -ESRCH;
+    }
+    *ret_presence = (struct fl_presence){.pagemap = pagemap, .by_read = !can_scan(pagemap)};
+    return 0;
+}
+
+void fl_presence_close(struct fl_presence *presence)
+{
+    if (presence->pagemap >= 0)
+        close(presence->pagemap);
+    *presence = FL_PRESENCE_UNKNOWN;
+}
+
+// --- whose memory it is ---
+
+struct cover {
+    const struct fl_layout *layout;
+    bool region[FL_REGIONS_MAX];
+};
+
+static int take_range(void *arg, const struct fl_proc_range *range)
+{
+    struct cover *cover = arg;
+    for (uint32_t i = 0; i < cover->layout->regions; i++) {
+        const struct fl_region *region = &cover->layout->region[i];
+        if (range->start < region->base + region->bytes &&
+            range->start + range->bytes > region->base)
+            cover->region[i] = true;
+    }
+    return 0;
+}
+
+int fl_presence_registered(pid_t pid, const struct fl_layout *layout)
+{
+    struct cover cover = {.layout = layout};
+    int error = fl_proc_each_registered(pid, take_range, &cover);
+    for (uint32_t i = 0; i < layout->regions && !error; i++)
+        error = cover.region[i] ? 0 : -ENXIO;
+    return error;
+}
+
+// --- looking ---
+
+// A list of runs that grows at its end.
+struct runs {
+    struct fl_presence_run *run;
+    size_t room;
+    size_t count;
+    bool
+        first_only; // the first page is all that is wanted: what is behind it need not be looked at
+};
+
+// False if there is no room for it.
+static bool add(struct runs *runs, uint64_t start, uint64_t end)
+{
+    if (runs->count > 0 && runs->run[runs->count - 1].end == start) {
+        runs->run[runs->count - 1].end = end;
+        return true;
+    }
+    if (runs->count == runs->room)
+        return false;
+    runs->run[runs->count++] = (struct fl_presence_run){start, end};
+    return true;
+}
+
+// Of an address space that is gone nothing can be read, whatever a scan says of it.
+static int check_alive(int pagemap, uint64_t address)
+{
+    uint64_t entry = 0;
+    off_t at = (off_t)(address >> PAGE_SHIFT) * (off_t)sizeof(entry);
+    ssize_t got = pread(pagemap, &entry, sizeof(entry), at);
+    return got < 0 ? -errno : got == 0 ? -ESRCH : 0;
+}
+
+static bool is_there(uint64_t categories)
+{
+    return (categories & SCAN_PRESENT) ||
+           ((categories & SCAN_SWAPPED) && (categories & SCAN_WRITTEN));
+}
+
+static int scan(int pagemap, uint64_t start, uint64_t end, struct runs *runs, uint64_t *ret_looked)
+{
+    struct scan_region region[REGIONS];
+    uint64_t at = start;
+    while (at < end) {
+        struct scan scan = {.size = sizeof(scan),
+                            .start = at,
+                            .end = end,
+                            .vec = (uintptr_t)region,
+                            .vec_len = REGIONS,
+                            .max_pages = runs->first_only ? FEW : 0,
+                            .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+                            .return_mask = SCAN_PRESENT | SCAN_SWAPPED | SCAN_WRITTEN};
+        int count = ioctl(pagemap, SCAN_IOCTL, &scan);
+        if (count < 0 && errno != EINTR)
+            return -errno;
+        for (int i = 0; i < count; i++) {
+            if (is_there(region[i].categories) && !add(runs, region[i].start, region[i].end)) {
+                *ret_looked = region[i].start;
+                return 0;
+            }
+        }
+        if (count >= 0)
+            at = scan.walk_end;
+        if (runs->first_only && runs->count > 0)
+            break;
+    }
+    *ret_looked = at;
+    return 0;
+}
+
+static bool entry_is_there(uint64_t entry)
+{
+    return (entry & ENTRY_PRESENT) || ((entry & ENTRY_SWAPPED) && !(entry & ENTRY_PROTECTED));
+}
+
+static int read_entries(int pagemap, uint64_t start, uint64_t end, struct runs *runs,
+                        uint64_t *ret_looked)
+{
+    uint64_t entry[ENTRIES];
+    uint64_t at = start;
+    while (at < end) {
+        uint64_t pages = (end - at) >> PAGE_SHIFT;
+        size_t bytes = (pages < ENTRIES ? pages : ENTRIES) * sizeof(entry[0]);
+        ssize_t got = pread(pagemap, entry, bytes, (off_t)((at >> PAGE_SHIFT) * sizeof(entry[0])));
+        if (got < (ssize_t)sizeof(entry[0]))
+            return got < 0 ? -errno : -ESRCH;
+        for (size_t i = 0; i < (size_t)got / sizeof(entry[0]); i++, at += PAGE_BYTES) {
+            if (entry_is_there(entry[i]) && !add(runs, at, at + PAGE_BYTES)) {
+                *ret_looked = at;
+                return 0;
+            }
+        }
+        if (runs->first_only && runs->count > 0)
+            break;
+    }
+    *ret_looked = at;
+    return 0;
+}
+
+static int look(const struct fl_presence *presence, uint64_t start, uint64_t end, struct runs *runs,
+                uint64_t *ret_looked)
+{
+    if (presence->pagemap < 0)
+        return -EBADF;
+    int error = presence->by_read ? read_entries(presence->pagemap, start, end, runs, ret_looked)
+                                  : scan(presence->pagemap, start, end, runs, ret_looked);
+    if (!error)
+        error = check_alive(presence->pagemap, start);
+    return error ? error : (int)runs->count;
+}
+
+int fl_presence_runs(const struct fl_presence *presence, uint64_t start, uint64_t end,
+                     struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked)
+{
+    struct runs runs = {.run = ret_runs, .room = room};
+    return look(presence, start, end, &runs, ret_looked);
+}
+
+int fl_presence_first_present(const struct fl_presence *presence, uint64_t start, uint64_t end,
+                              uint64_t *ret_address)
+{
+    struct fl_presence_run run;
+    uint64_t looked = 0;
+    struct runs runs = {.run = &run, .room = 1, .first_only = true};
+    int count = look(presence, start, end, &runs, &looked);
+    if (count > 0)
+        *ret_address = run.start;
+    return count;
+}
+
+int fl_presence_first_absent(const struct fl_presence *presence, uint64_t start, uint64_t end,
+                             uint64_t *ret_address)
+{
+    struct fl_presence_run run;
+    uint64_t looked = 0;
+    int count = fl_presence_runs(presence, start, end, &run, 1, &looked);
+    if (count < 0)
+        return count;
+    uint64_t absent = count > 0 && run.start == start ? run.end : start;
+    if (absent < end)
+        *ret_address = absent;
+    return absent < end;
+}
+
+// --- as bits ---
+
+// The pages that lie in the run as a whole.
+static void set_bits(uint64_t *bits, uint64_t start, unsigned page_shift,
+                     const struct fl_presence_run *run)
+{
+    uint64_t page_bytes = 1ULL << page_shift;
+    uint64_t first = (run->start - start + page_bytes - 1) >> page_shift;
+    uint64_t last = (run->end - start) >> page_shift;
+    if (first < last)
+        fl_bits_set(bits, first, last - first);
+}
+
+int fl_presence_bits(const struct fl_presence *presence, uint64_t start, uint64_t pages,
+                     unsigned page_shift, uint64_t *ret_bits)
+{
+    struct fl_presence_run run[REGIONS];
+    uint64_t at = start;
+    uint64_t end = start + (pages << page_shift);
+    memset(ret_bits, 0, fl_bitmap_bytes(pages));
+    while (at < end) {
+        int count = fl_presence_runs(presence, at, end, run, REGIONS, &at);
+        if (count < 0)
+            return count;
+        for (int i = 0; i < count; i++)
+            set_bits(ret_bits, start, page_shift, &run[i]);
+    }
+    return 0;
+}

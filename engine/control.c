@@ -135,20 +135,34 @@ static const struct route routes[] = {
     {"/v1/upgrade", MHD_HTTP_METHOD_POST, post_upgrade},
 };
 
+// libmicrohttpd leaves the body out of the answer to HEAD.
+static bool takes(const struct route *route, const char *method)
+{
+    return strcmp(method, route->method) == 0 || (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0 &&
+                                                  strcmp(route->method, MHD_HTTP_METHOD_GET) == 0);
+}
+
+static void add_allowed(char *allowed, size_t size, const char *method)
+{
+    size_t used = strlen(allowed);
+    snprintf(allowed + used, size - used, "%s%s", used ? ", " : "", method);
+    if (strcmp(method, MHD_HTTP_METHOD_GET) == 0)
+        add_allowed(allowed, size, MHD_HTTP_METHOD_HEAD);
+}
+
 static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *client,
                               const char *url, const char *method, const struct fl_request *request)
 {
-    bool found = false;
+    char allowed[64] = "";
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         if (strcmp(url, routes[i].path) != 0)
             continue;
-        if (strcmp(method, routes[i].method) == 0)
+        if (takes(&routes[i], method))
             return routes[i].answer(server, client, request);
-        found = true;
+        add_allowed(allowed, sizeof(allowed), routes[i].method);
     }
-    if (found)
-        return fl_control_send_error(client, MHD_HTTP_METHOD_NOT_ALLOWED,
-                                     "%s does not take this method", url);
+    if (*allowed)
+        return fl_control_send_not_allowed(client, url, allowed);
     return fl_control_send_error(
         client, MHD_HTTP_NOT_FOUND,
         "there is no such path as %.80s; there are /v1/status, /v1/listeners, /v1/recordings, "

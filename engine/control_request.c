@@ -12,8 +12,9 @@
 
 enum { SENTENCE_BYTES = 4096 + 256 }; // a path and what is to be said of it
 
-enum MHD_Result fl_control_send(struct MHD_Connection *client, unsigned status, const char *type,
-                                char *text)
+// `allow`: what the header Allow says; NULL: there is none.
+static enum MHD_Result send_text(struct MHD_Connection *client, unsigned status, const char *type,
+                                 const char *allow, char *text)
 {
     if (!text)
         return MHD_NO;
@@ -24,9 +25,17 @@ enum MHD_Result fl_control_send(struct MHD_Connection *client, unsigned status, 
         return MHD_NO;
     }
     MHD_add_response_header(response, "Content-Type", type);
+    if (allow)
+        MHD_add_response_header(response, "Allow", allow);
     enum MHD_Result result = MHD_queue_response(client, status, response);
     MHD_destroy_response(response);
     return result;
+}
+
+enum MHD_Result fl_control_send(struct MHD_Connection *client, unsigned status, const char *type,
+                                char *text)
+{
+    return send_text(client, status, type, NULL, text);
 }
 
 enum MHD_Result fl_control_send_json(struct MHD_Connection *client, unsigned status, json_t *object)
@@ -59,6 +68,17 @@ enum MHD_Result fl_control_send_error(struct MHD_Connection *client, unsigned st
         object = json_pack("{s:s}", "error", sentence);
     }
     return fl_control_send_json(client, status, object);
+}
+
+enum MHD_Result fl_control_send_not_allowed(struct MHD_Connection *client, const char *url,
+                                            const char *allowed)
+{
+    char sentence[SENTENCE_BYTES];
+    snprintf(sentence, sizeof(sentence), "%s does not take this method", url);
+    json_t *object = json_pack("{s:s}", "error", sentence);
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    return send_text(client, MHD_HTTP_METHOD_NOT_ALLOWED, "application/json", allowed, text);
 }
 
 bool fl_control_check_name(struct MHD_Connection *client, const char *image,

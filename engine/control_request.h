@@ -32,6 +32,9 @@ enum MHD_Result fl_control_send_json(struct MHD_Connection *client, unsigned sta
 enum MHD_Result fl_control_send_error(struct MHD_Connection *client, unsigned status,
                                       const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+// 405, with the methods that the path takes in the header Allow.
+enum MHD_Result fl_control_send_not_allowed(struct MHD_Connection *client, const char *url,
+                                            const char *allowed);
 
 // The body as JSON, the caller's; NULL after an error was sent.
 json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_request *request,

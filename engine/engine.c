@@ -5,18 +5,18 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
 #include "engine/closer.h"
+#include "engine/descriptors.h"
 #include "engine/frame_cache.h"
 #include "engine/io_pool.h"
 #include "engine/life.h"
 #include "engine/log.h"
 #include "engine/worker.h"
 
-enum { READERS_MIN = 4, VMS_AT_START = 64, DESCRIPTORS_MOST = 1 << 18 };
+enum { READERS_MIN = 4, VMS_AT_START = 64 };
 
 const struct fl_engine_options fl_engine_defaults = {
     .cache_bytes = 1ULL << 30,
@@ -41,26 +41,11 @@ static unsigned cores(void)
     return (unsigned)CPU_COUNT(&allowed);
 }
 
-// Each VM takes four descriptors.
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        rlim_t wanted = limit.rlim_max < DESCRIPTORS_MOST ? limit.rlim_max : DESCRIPTORS_MOST;
-        limit.rlim_cur = limit.rlim_cur > wanted ? limit.rlim_cur : wanted;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 // The table of descriptors grows now: once there are threads, each time that it doubles waits 10 to
 // 30 ms for the kernel, and a successor that takes VMs over has no such time.
 static void make_room_for_descriptors(void)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == 0)
-        return;
-    rlim_t most = limit.rlim_cur < DESCRIPTORS_MOST ? limit.rlim_cur : DESCRIPTORS_MOST;
-    int top = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)most - 1);
+    int top = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)fl_descriptors_limit() - 1);
     if (top >= 0)
         close(top);
 }
@@ -128,7 +113,7 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
     struct fl_engine *engine = calloc(1, sizeof(*engine));
     if (!engine)
         return -ENOMEM;
-    raise_descriptor_limit();
+    fl_descriptors_raise();
     make_room_for_descriptors();
     engine->options = *options;
     if (engine->options.workers == 0)

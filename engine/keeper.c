@@ -9,15 +9,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "engine/descriptors.h"
 #include "engine/keeper_internal.h"
 #include "engine/log.h"
 #include "engine/service_manager.h"
+#include "engine/signals.h"
 
-enum { EVENTS = 16, BARRIER_MS = 5000, DESCRIPTORS_MOST = 1 << 18 };
+enum { EVENTS = 16, BARRIER_MS = 5000 };
 
 // --- signals ---
 
@@ -101,7 +102,7 @@ static int watch_signals(struct fl_keeper *keeper)
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGUSR1);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    fl_signals_ignore();
     keeper->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (keeper->signal_fd < 0 ||
         epoll_ctl(keeper->epoll_fd, EPOLL_CTL_ADD, keeper->signal_fd, &event) != 0)
@@ -184,16 +185,6 @@ static void loop(struct fl_keeper *keeper)
 
 // --- start and end ---
 
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        rlim_t wanted = limit.rlim_max < DESCRIPTORS_MOST ? limit.rlim_max : DESCRIPTORS_MOST;
-        limit.rlim_cur = limit.rlim_cur > wanted ? limit.rlim_cur : wanted;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static int find_executable(struct fl_keeper *keeper)
 {
     static const char gone[] = " (deleted)"; // what the kernel appends if it was replaced
@@ -210,7 +201,7 @@ static int find_executable(struct fl_keeper *keeper)
 
 static int start(struct fl_keeper *keeper)
 {
-    raise_descriptor_limit();
+    fl_descriptors_raise();
     keeper->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (keeper->epoll_fd < 0)
         return -errno;

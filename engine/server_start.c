@@ -17,6 +17,7 @@
 #include "engine/kept.h"
 #include "engine/listen.h"
 #include "engine/server_internal.h"
+#include "engine/signals.h"
 #include "engine/templates.h"
 #include "snapshot/read.h"
 
@@ -33,10 +34,12 @@ static int watch_signals(struct fl_serving *run)
         // keeper dies is of an orphaned process group, and gets SIGHUP.
         signal(SIGINT, SIG_IGN);
         signal(SIGHUP, SIG_IGN);
+        signal(SIGTSTP, SIG_IGN);
     }
+    signal(SIGUSR1, SIG_IGN); // the keeper's alone
+    fl_signals_ignore();
     // Blocked before the first thread is made, so that all threads inherit it.
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
     run->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (run->signals.fd < 0)
         return -errno;

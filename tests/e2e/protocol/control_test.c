@@ -303,8 +303,14 @@ static void check_errors(struct http_answer *answer)
     cr_assert_eq(http_ask(control(), answer, "GET", "/v2/status", ""), 404, "%s", answer->text);
     cr_assert_eq(http_ask(control(), answer, "GET", "/", ""), 404, "%s", answer->text);
     cr_assert_eq(http_ask(control(), answer, "DELETE", "/v1/status", ""), 405, "%s", answer->text);
+    cr_assert_not_null(strstr(answer->text, "\r\nAllow: GET, HEAD\r\n"), "%s", answer->text);
     cr_assert_eq(http_ask(control(), answer, "POST", "/metrics", "{}"), 405, "%s", answer->text);
     cr_assert_eq(http_ask(control(), answer, "PUT", "/v1/listeners", ""), 405, "%s", answer->text);
+    cr_assert_not_null(strstr(answer->text, "\r\nAllow: GET, HEAD, POST, DELETE\r\n"), "%s",
+                       answer->text);
+    cr_assert_eq(http_ask(control(), answer, "HEAD", "/v1/status", ""), 200, "%s", answer->text);
+    cr_assert_str_eq(answer->body, "", "HEAD has a body: %s", answer->text);
+    cr_assert_eq(http_ask(control(), answer, "HEAD", "/v1/drain", ""), 405, "%s", answer->text);
     cr_assert_eq(http_ask(control(), answer, "DELETE", "/v1/listeners", ""), 400, "%s",
                  answer->text);
     cr_assert_eq(http_ask(control(), answer, "DELETE", "/v1/listeners", "{\"socket\":1}"), 400);

@@ -15,6 +15,7 @@
 #include "engine/log.h"
 #include "engine/mailbox.h"
 #include "engine/ring.h"
+#include "engine/undumped.h"
 
 enum {
     BATCH = 128,    // parts that are looked at together
@@ -193,7 +194,7 @@ static void drop_taken(struct extent *extent)
 
 static uint8_t *get_buffer(struct fl_read_ahead *ahead)
 {
-    return ahead->buffers > 0 ? ahead->buffer[--ahead->buffers] : malloc(BUFFER_BYTES);
+    return ahead->buffers > 0 ? ahead->buffer[--ahead->buffers] : fl_undumped_map(BUFFER_BYTES);
 }
 
 static void start_reading(struct fl_read_ahead *ahead, struct extent *extent)
@@ -336,7 +337,7 @@ static void cancel(struct fl_read_ahead *ahead)
 static void free_buffers(struct fl_read_ahead *ahead)
 {
     while (ahead->buffers > 0)
-        free(ahead->buffer[--ahead->buffers]);
+        fl_undumped_unmap(ahead->buffer[--ahead->buffers], BUFFER_BYTES);
 }
 
 static void wait_for_work(struct fl_read_ahead *ahead)

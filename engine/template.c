@@ -15,6 +15,7 @@
 #include "engine/point.h"
 #include "engine/templates.h"
 #include "engine/uffd.h"
+#include "engine/undumped.h"
 
 enum { REPAIRS = 8 };
 
@@ -156,7 +157,7 @@ static int open_window(struct fl_template *template)
         return -errno;
     template->window = (uintptr_t)window;
     template->open = true;
-    madvise(window, bytes, MADV_DONTDUMP);
+    fl_undumped(window, bytes);
     madvise(window, bytes, MADV_DONTFORK);
     template->uffd = fl_uffd_new();
     return template->uffd < 0 ? template->uffd

@@ -10,12 +10,19 @@
 #include <unistd.h>
 
 #include "engine/bitmap.h"
+#include "engine/undumped.h"
 
 enum { ALIGN = 4096 };
 
 static uint64_t align_up(uint64_t bytes)
 {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+// As of a VM's state: the bits are large, and to dump a hole of a memfd is to allocate it.
+static void leave_out_of_dumps(struct fl_template_state *state)
+{
+    fl_undumped((char *)state + state->filled_offset, state->total_bytes - state->filled_offset);
 }
 
 int fl_template_state_create(const char *image, uint64_t pages, int *ret_fd,
@@ -43,6 +50,7 @@ int fl_template_state_create(const char *image, uint64_t pages, int *ret_fd,
     state->pages = pages;
     snprintf(state->image, sizeof(state->image), "%s", image);
     state->magic = FL_TEMPLATE_STATE_MAGIC;
+    leave_out_of_dumps(state);
     *ret_fd = fd;
     *ret_state = state;
     return 0;
@@ -74,11 +82,13 @@ int fl_template_state_open(int fd, struct fl_template_state **ret_state)
     if (state == MAP_FAILED)
         return -errno;
     int error = check(state, bytes);
-    if (error)
+    if (error) {
         munmap(state, bytes);
-    else
-        *ret_state = state;
-    return error;
+        return error;
+    }
+    leave_out_of_dumps(state);
+    *ret_state = state;
+    return 0;
 }
 
 void fl_template_state_unmap(struct fl_template_state *state)

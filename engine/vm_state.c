@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "engine/bitmap.h"
+#include "engine/undumped.h"
 
 enum { ALIGN = 4096 };
 
@@ -24,6 +25,12 @@ static uint64_t align_up(uint64_t bytes)
 static void lock_inbox(const struct fl_vm_state *state)
 {
     mlock(state, sizeof(*state));
+}
+
+// The bitmaps of a large VM are large, and to dump a hole of a memfd is to allocate it.
+static void leave_out_of_dumps(struct fl_vm_state *state)
+{
+    fl_undumped((char *)state + state->removed_offset, state->total_bytes - state->removed_offset);
 }
 
 // NULL with errno set.
@@ -68,6 +75,7 @@ int fl_vm_state_create(uint64_t id, int64_t pid, const char *image, const struct
     state->layout = *layout;
     state->magic = FL_VM_STATE_MAGIC;
     lock_inbox(state);
+    leave_out_of_dumps(state);
     *ret_state = state;
     return 0;
 }
@@ -121,6 +129,7 @@ int fl_vm_state_open(int fd, struct fl_vm_state **ret_state)
         return error;
     }
     lock_inbox(state);
+    leave_out_of_dumps(state);
     *ret_state = state;
     return 0;
 }

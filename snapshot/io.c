@@ -80,6 +80,7 @@ void *fl_map_memory(size_t bytes)
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
+    madvise(memory, bytes, MADV_DONTDUMP);
     if (bytes >= large)
         madvise(memory, bytes, MADV_HUGEPAGE);
     return memory;

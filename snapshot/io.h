@@ -20,8 +20,8 @@ int fl_pwrite_full(int fd, const void *buf, size_t len, uint64_t offset);
 int fl_sync_dir(int dir_fd);
 int fl_file_size(int fd, uint64_t *ret_bytes);
 
-// A private anonymous mapping, all zero, on huge pages where it is large; NULL if there is no
-// memory. Its owner gives it back with fl_unmap and the same size.
+// A private anonymous mapping, all zero, on huge pages where it is large, and not in core dumps,
+// which it would make long; NULL if there is no memory. Its owner gives it back with fl_unmap and the same size.
 void *fl_map_memory(size_t bytes);
 void fl_unmap(void *memory, size_t bytes);
 

@@ -14,6 +14,7 @@
 #include "snapshot/frame.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_name.h"
+#include "snapshot/scratch.h"
 
 struct frame_entry {
     struct fl_disk_frame disk;
@@ -388,13 +389,9 @@ int fl_pack_read_frame(const struct fl_pack *pack, uint32_t frame, void *buf)
     if (!pack->table)
         return read_raw_frame(pack, frame, buf);
     const struct fl_disk_frame *disk = &pack->table[frame].disk;
-    FL_AUTO_FREE void *scratch = NULL;
-    void *stored = buf;
-    if (disk->codec != FL_CODEC_RAW) {
-        stored = scratch = malloc(disk->stored);
-        if (!scratch)
-            return -ENOMEM;
-    }
+    void *stored = disk->codec == FL_CODEC_RAW ? buf : fl_thread_scratch(disk->stored);
+    if (!stored)
+        return -ENOMEM;
     int r = fl_pread_full(pack->fd, stored, disk->stored, disk->offset);
     return r < 0 ? r : fl_frame_decode(disk, stored, buf);
 }

@@ -28,6 +28,11 @@ struct fl_cache;
 struct fl_frame;
 
 // Left with a LOADING frame; comes back as mail. Embedded in what waits.
+//
+// References: from fl_cache_want() or fl_cache_await() returning 0 until its delivery it belongs to
+// the frame, and what it is embedded in must stay; each is delivered exactly once, by the thread
+// that ends the loading, into `box`, which that thread may still look at for a moment after the
+// delivery. On delivery `frame` brings a pin, which the receiver gives up by fl_frame_unpin().
 struct fl_waiter {
     struct fl_mail mail;    // .deliver is set by who waits
     struct fl_mailbox *box; // where to deliver

@@ -2,12 +2,14 @@
 //
 // What the files behind frame_cache.h share.
 //
-//   frame_cache.c  the table: looking up, waiting, eviction
+//   frame_cache.c  the table: looking up, and having what is not there brought
+//   frame_wait.c   those who wait for a frame, and the end of its loading
 //   frame_clock.c  pins, use, and what is evicted
 //   frame_load.c   bringing one frame, or the parts of a page of 2 MiB
 //   read_ahead.c   what nobody waits for yet: large reads, far ahead
 //   extent.c       which frames one read brings
 //   ring.c         io_uring
+//   frame_cache_life.c  the cache as a whole
 #ifndef FAULTLINE_ENGINE_FRAME_CACHE_INTERNAL_H
 #define FAULTLINE_ENGINE_FRAME_CACHE_INTERNAL_H
 
@@ -45,6 +47,14 @@ enum fl_frame_use {
     FL_FRAME_AHEAD, // asked for ahead of use and not used yet: its bytes count as `ahead`
 };
 
+// References. The table has one from cds_lfht_add_unique() to cds_lfht_del(), which whoever evicts
+// it (kill_unpinned() first: with a pin it stays) or fails it calls, and then frees it by RCU: so a
+// reader that found it may look at it until its next quiescent state, and no longer without a pin.
+// Pins: one is the loading's, given up by fl_frame_finish() when all waiters have theirs; one is
+// taken for each waiter before its delivery; others are taken by fl_frame_pin(), which fails for
+// one that was evicted. Any thread gives them up. `load` is not referenced: it may be looked at by
+// a reader that sees the frame LOADING, as the loading's own reference is given up, and its memory
+// by RCU, only after the state has changed.
 struct fl_frame {
     struct cds_lfht_node node;
     struct rcu_head rcu;
@@ -96,6 +106,11 @@ struct fl_cache {
     _Atomic uint64_t ahead_errors; // extents, or frames in them, that had to be read one by one
 };
 
+static inline bool fl_frame_ready(const struct fl_frame *frame)
+{
+    return atomic_load_explicit(&frame->state, memory_order_acquire) == FL_FRAME_READY;
+}
+
 static inline uint64_t fl_frame_bytes(const struct fl_frame *frame)
 {
     return (uint64_t)frame->pages * FL_PAGE_SIZE;
@@ -122,6 +137,8 @@ void fl_cache_admit(struct fl_cache *cache, struct fl_frame *frame);
 // Any thread: looks, now and then, whether what was asked for ahead is still to be used.
 void fl_cache_age_soon(struct fl_cache *cache);
 
+// RCU reader: false if the frame is READY or FAILED already. Else the waiter will be delivered.
+bool fl_frame_leave_waiter(struct fl_frame *frame, struct fl_waiter *waiter);
 // Pool or read-ahead thread, RCU offline: the end of a LOADING frame. Delivers to all who wait.
 void fl_frame_finish(struct fl_frame *frame, int error);
 // The same threads: the frame if it is READY, pinned, else NULL.

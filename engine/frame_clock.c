@@ -5,6 +5,7 @@
 
 #include "engine/clock.h"
 #include "engine/frame_cache_internal.h"
+#include "engine/point.h"
 
 // How long what came ahead counts as on its way to its use, and how often that is looked at.
 #define AHEAD_KEPT (5 * FL_NS_PER_S)
@@ -58,6 +59,7 @@ static void evict(struct fl_cache *cache)
             continue;
         }
         cds_list_del(&frame->in_ahead);
+        FL_POINT("frame_evicted");
         cds_lfht_del(cache->table, &frame->node);
         atomic_fetch_sub(&cache->bytes, fl_frame_bytes(frame));
         atomic_fetch_sub(&cache->frames, 1);
@@ -101,8 +103,8 @@ void fl_cache_admit(struct fl_cache *cache, struct fl_frame *frame)
 static uint64_t run_age(struct fl_io_job *job)
 {
     struct fl_cache *cache = caa_container_of(job, struct fl_cache, age_job);
-    uint64_t now = fl_now();
     pthread_mutex_lock(&cache->lock);
+    uint64_t now = fl_now(); // not before: what came while we waited for the lock is not old
     age(cache, now);
     pthread_mutex_unlock(&cache->lock);
     atomic_store(&cache->aged_ns, now);

@@ -7,8 +7,7 @@
 // waits for it, or by the read-ahead when its extent has come. So what is asked for ahead can be
 // hurried at any time. The last part that is brought ends the load.
 //
-// Lifetime: references, and RCU for who finds it by its frame. It keeps its image open. A frame
-// outlives its load's last part.
+// A frame outlives its load's last part.
 #ifndef FAULTLINE_ENGINE_FRAME_LOAD_H
 #define FAULTLINE_ENGINE_FRAME_LOAD_H
 
@@ -50,6 +49,20 @@ struct fl_load_helper {
     struct fl_load *load;
 };
 
+// References (`refs`), each held by one of these and given up by it with fl_load_unref():
+//  - the loading itself, from fl_load_new() until the thread that ends the last part has finished
+//  the
+//    frame. Parts that are being brought, or wait for another attempt, live by it: none of them has
+//    ended;
+//  - the mail to the read-ahead, for what is asked for ahead: taken before the frame is published,
+//    given up by the read-ahead's thread when it has looked at it;
+//  - each part in the read-ahead's queue or in one of its extents: taken by that thread while it
+//  has
+//    the one of the mail, given up by it or by the helper that has brought the part;
+//  - each helper that was submitted to the readers: taken before that, given up at its end.
+// A thread with none may only take one: as a reader that found the frame LOADING, by fl_load_ref(),
+// which fails once there are none. So the memory goes by RCU. The image's reference is given up
+// with the last one.
 struct fl_load {
     struct rcu_head rcu;
     struct fl_cache *cache;
@@ -71,7 +84,7 @@ struct fl_load {
     struct fl_part only;
 };
 
-// For a frame that is not yet published, with one reference, which is that of the loading itself.
+// For a frame that is not yet published, with the loading's own reference.
 // For a frame of a pack `id` says which; NULL: a page of 2 MiB, by its key. NULL without memory.
 struct fl_load *fl_load_new(struct fl_frame *frame, struct fl_image *image,
                             const struct fl_frame_id *id);

@@ -17,6 +17,7 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/plan_shelf.h"
+#include "engine/point.h"
 
 struct entry {
     struct cds_list_head link;
@@ -285,6 +286,7 @@ int fl_images_plan(struct fl_images *images, const struct fl_image *image,
     if (known != 0)
         return known < 0 ? known : 0;
     struct fl_plan *plan = file.st_ino ? open_plan(images, image) : NULL;
+    FL_POINT("plan_made");
     pthread_mutex_lock(&images->lock);
     struct entry *entry = entry_of(images, image);
     struct fl_plan *before = entry ? entry->plan : NULL;
@@ -314,6 +316,7 @@ void fl_images_put(struct fl_images *images, struct fl_image *image)
         }
         pthread_mutex_unlock(&images->lock);
     }
+    FL_POINT("image_put");
     fl_image_unref(image);
     if (last) {
         if (last->record)

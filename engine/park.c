@@ -8,6 +8,7 @@
 
 #include "engine/clock.h"
 #include "engine/fault.h"
+#include "engine/point.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 
@@ -58,6 +59,7 @@ static void frame_came(void *owner, struct fl_mail *mail)
 {
     struct fl_waiter *waiter = caa_container_of(mail, struct fl_waiter, mail);
     struct fl_park *park = waiter->user;
+    FL_POINT("frame_came");
     park->outstanding--;
     if (waiter->error)
         park->error = waiter->error;

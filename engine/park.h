@@ -20,6 +20,9 @@ struct fl_worker;
 
 enum { FL_PARK_BUCKETS = 64 };
 
+// References: it is its VM's until fl_park_end(), and its waiters' that are not yet back
+// (`outstanding`); the last of the two frees it. Each waiter that has come back holds the pin of
+// its frame until then. All in the worker's thread: no count needs to be atomic.
 struct fl_park {
     struct cds_list_head in_vm;    // bucket of fl_parks
     struct cds_list_head in_retry; // the worker's retry list, or linked to itself

@@ -30,6 +30,9 @@ struct fl_plan_step {
     uint64_t frames_before; // pages of the frames of these steps
 };
 
+// References: one is the entry's of its image (images.c) or the shelf's, under the images' lock;
+// one is taken for each replay, by the reader that looks for its plan, goes with the order's mail
+// to the VM's worker, and is given up by that worker when the replay ends or never begins.
 struct fl_plan {
     atomic_uint refs;
     struct fl_trace *trace; // a reference

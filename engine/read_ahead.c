@@ -14,6 +14,7 @@
 #include "engine/frame_load.h"
 #include "engine/log.h"
 #include "engine/mailbox.h"
+#include "engine/point.h"
 #include "engine/ring.h"
 #include "engine/undumped.h"
 
@@ -33,6 +34,10 @@ struct helper {
 
 // Free, planned, then in flight: being read, then decompressed by helpers. The last of these mails
 // it back.
+//
+// It is the read-ahead thread's but in flight, when it is its reader's (the ring, or one reader
+// thread), then its helpers'. Each of `part` comes with a reference to its load, which the helper
+// that takes its turn gives up.
 struct extent {
     struct cds_list_head link; // free or planned
     struct fl_mail mail;
@@ -254,6 +259,7 @@ static void asked(void *owner, struct fl_mail *mail)
     while (load) {
         struct fl_load *next = load->next;
         if (!atomic_load(&load->hurried) && fl_load_plan(load)) {
+            FL_POINT("load_planned");
             for (uint32_t i = 0; i < load->parts; i++) {
                 atomic_fetch_add(&load->refs, 1);
                 append(ahead, &load->part[i]);

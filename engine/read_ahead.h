@@ -20,7 +20,7 @@ void fl_read_ahead_stop(struct fl_read_ahead *ahead);
 // When it was stopped, and the readers too: the last of them may still be posting its mail.
 void fl_read_ahead_free(struct fl_read_ahead *ahead);
 
-// Any thread, never blocks. Loads linked by `next`; takes a reference of each.
+// Any thread, never blocks. Loads linked by `next`; takes over the caller's reference of each.
 void fl_read_ahead_ask(struct fl_read_ahead *ahead, struct fl_load *first);
 
 #endif

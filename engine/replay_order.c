@@ -13,6 +13,7 @@
 #include "engine/host_memory.h"
 #include "engine/images.h"
 #include "engine/io_pool.h"
+#include "engine/point.h"
 #include "engine/replay.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
@@ -65,6 +66,7 @@ static uint64_t look(struct fl_io_job *job)
         return fl_now() + BUSY_PAUSE;
     fl_image_unref(order->image);
     order->mail.deliver = looked;
+    FL_POINT("plan_found");
     fl_mailbox_post(&order->worker->mailbox, &order->mail);
     return 0;
 }

@@ -33,6 +33,12 @@ enum fl_template_goal {
     FL_TEMPLATE_FILL,  // all of it, and then to seal it
 };
 
+// References, all counted in the control thread, which alone takes them and gives them up:
+// `clones`, one a VM that maps it, from its attaching until fl_vm_dispose(), so that a worker may
+// use it for as long as it has the VM; `holds`, one for being pinned, one for each connection that
+// waits for it or was sent it, one while a predecessor's VMs are still to come. The reader that
+// goes through it has none: `passing` keeps the template until that reader's mail is back. When
+// there is none of the three it leaves the table, and a reader frees it.
 struct fl_template {
     // Constant.
     uint64_t id; // the keeper's record, and that of its image

@@ -59,6 +59,7 @@ struct fl_engine *fl_templates_engine(const struct fl_templates *templates)
 static uint64_t free_later(struct fl_io_job *job)
 {
     struct fl_template *template = caa_container_of(job, struct fl_template, job);
+    FL_POINT("template_reaped");
     fl_templates_release(template->table, template->state->filled);
     fl_template_free(template);
     return 0;

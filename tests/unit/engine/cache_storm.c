@@ -223,8 +223,9 @@ static void make_file(char *path)
     close(fd);
 }
 
-// Returns what the clients were refused.
-static unsigned long storm(struct fl_image *image, uint64_t limit, unsigned wants, const char *io)
+// Returns what the clients were refused. A herd's clients all want the same at about the same time.
+static unsigned long storm(struct fl_image *image, uint64_t limit, unsigned wants, bool herd,
+                           const char *io)
 {
     static struct client client[THREADS];
     pthread_t thread[THREADS];
@@ -235,7 +236,8 @@ static unsigned long storm(struct fl_image *image, uint64_t limit, unsigned want
     if (fl_io_pool_start(3, &pool) || fl_cache_new(limit, 0, pool, &cache))
         die("cannot start");
     for (unsigned i = 0; i < THREADS; i++) {
-        client[i] = (struct client){.cache = cache, .image = image, .seed = i + 1, .wants = wants};
+        client[i] = (struct client){
+            .cache = cache, .image = image, .seed = herd ? 1 : i + 1, .wants = wants};
         if (fl_mailbox_init(&client[i].box) ||
             pthread_create(&thread[i], NULL, client_main, &client[i]))
             die("cannot start");
@@ -287,9 +289,10 @@ int main(int argc, char **argv)
     if (error)
         die("no image");
     // Six frames; room for one page of 2 MiB ahead of use; for most of it.
-    unsigned long refused = storm(image, 6 * 65536, 4000, io);
-    refused += storm(image, 8 << 20, 4000, io);
-    storm(image, 18 << 20, 4000, io);
+    unsigned long refused = storm(image, 6 * 65536, 4000, false, io);
+    refused += storm(image, 6 * 65536, 4000, true, io);
+    refused += storm(image, 8 << 20, 4000, false, io);
+    storm(image, 18 << 20, 4000, false, io);
     if (refused == 0)
         die("there was always room");
     fl_image_unref(image);

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The cache as a whole: its beginning, its end, and what is told of it.
+#include "engine/frame_cache.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/frame_cache_internal.h"
+#include "engine/read_ahead.h"
+
+enum { FRAMES_AT_START = 1024, FRAMES_AT_MOST = 1 << 24 };
+// What was asked for ahead may be this part of the bound, and this much, until it is used.
+enum { AHEAD_SHARE = 4 };
+#define AHEAD_MOST (UINT64_C(1) << 30)
+
+static int start(struct fl_cache *cache)
+{
+    cache->table =
+        cds_lfht_new(FRAMES_AT_START, FRAMES_AT_START, FRAMES_AT_MOST, CDS_LFHT_AUTO_RESIZE, NULL);
+    return cache->table ? fl_read_ahead_start(cache, &cache->read_ahead) : -ENOMEM;
+}
+
+int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
+                 struct fl_cache **ret_cache)
+{
+    struct fl_cache *cache = calloc(1, sizeof(*cache));
+    if (!cache)
+        return -ENOMEM;
+    cache->limit = limit_bytes;
+    cache->ahead_limit = limit_bytes / AHEAD_SHARE;
+    if (cache->ahead_limit > AHEAD_MOST)
+        cache->ahead_limit = AHEAD_MOST;
+    cache->retries = retries;
+    cache->pool = pool;
+    fl_cache_clock_init(cache);
+    fl_frame_memory_init(&cache->memory);
+    int error = start(cache);
+    if (error) {
+        fl_cache_free(cache);
+        return error;
+    }
+    *ret_cache = cache;
+    return 0;
+}
+
+void fl_cache_stop(struct fl_cache *cache)
+{
+    if (!atomic_exchange(&cache->stopped, true))
+        fl_read_ahead_stop(cache->read_ahead);
+}
+
+void fl_cache_free(struct fl_cache *cache)
+{
+    struct fl_frame *frame;
+    struct fl_frame *next;
+    if (cache->read_ahead)
+        fl_read_ahead_free(cache->read_ahead);
+    rcu_barrier(); // frames on their way out
+    cds_list_for_each_entry_safe(frame, next, &cache->clock, clock)
+    {
+        cds_lfht_del(cache->table, &frame->node);
+        fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);
+    }
+    rcu_barrier();
+    if (cache->table)
+        cds_lfht_destroy(cache->table, NULL);
+    fl_frame_memory_fini(&cache->memory);
+    pthread_mutex_destroy(&cache->lock);
+    free(cache);
+}
+
+struct fl_cache_stats fl_cache_stats(struct fl_cache *cache)
+{
+    return (struct fl_cache_stats){
+        .bytes = atomic_load(&cache->bytes),
+        .limit = cache->limit,
+        .frames = atomic_load(&cache->frames),
+        .memory = fl_frame_memory_bytes(&cache->memory),
+        .reads = atomic_load(&cache->reads),
+        .read_errors = atomic_load(&cache->read_errors),
+        .failed = atomic_load(&cache->failed),
+        .evictions = atomic_load(&cache->evictions),
+        .io = cache->io,
+        .ahead_waiting = atomic_load(&cache->ahead),
+        .ahead_extents = atomic_load(&cache->ahead_extents),
+        .ahead_bytes = atomic_load(&cache->ahead_bytes),
+        .ahead_frames = atomic_load(&cache->ahead_frames),
+        .ahead_errors = atomic_load(&cache->ahead_errors),
+        .promoted = atomic_load(&cache->promoted),
+    };
+}

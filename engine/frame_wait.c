@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Those who wait for a frame, and the end of its loading, at which they get it.
+#include <stdlib.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/frame_cache_internal.h"
+#include "engine/point.h"
+
+// The list of waiters is closed with this mark once the frame is READY or FAILED.
+#define CLOSED ((struct fl_waiter *)1)
+
+bool fl_frame_leave_waiter(struct fl_frame *frame, struct fl_waiter *waiter)
+{
+    struct fl_waiter *head = atomic_load(&frame->waiters);
+    do {
+        if (head == CLOSED)
+            return false;
+        waiter->next = head;
+    } while (!atomic_compare_exchange_weak(&frame->waiters, &head, waiter));
+    return true;
+}
+
+static void free_frame(struct fl_frame *frame)
+{
+    fl_frame_memory_put(&frame->cache->memory, frame->data, frame->pages);
+    free(frame);
+}
+
+void fl_frame_free_rcu(struct rcu_head *head)
+{
+    fl_rcu_freeing();
+    free_frame(caa_container_of(head, struct fl_frame, rcu));
+}
+
+static void deliver(struct fl_frame *frame, struct fl_waiter *waiter, int error)
+{
+    while (waiter) {
+        struct fl_waiter *next = waiter->next;
+        waiter->frame = NULL;
+        waiter->error = error;
+        if (!error) {
+            fl_frame_touch(frame);
+            atomic_fetch_add(&frame->pins, 1);
+            waiter->frame = frame;
+        }
+        fl_mailbox_post(waiter->box, &waiter->mail);
+        waiter = next;
+    }
+}
+
+// The loading has a pin of its own until all is delivered, so that nothing evicts the frame.
+void fl_frame_finish(struct fl_frame *frame, int error)
+{
+    struct fl_cache *cache = frame->cache;
+    fl_rcu_online();
+    if (error)
+        cds_lfht_del(cache->table, &frame->node);
+    atomic_store_explicit(&frame->state, error ? FL_FRAME_FAILED : FL_FRAME_READY,
+                          memory_order_release);
+    FL_POINT("frame_finished");
+    deliver(frame, atomic_exchange(&frame->waiters, CLOSED), error);
+    FL_POINT("frame_delivered");
+    if (error) {
+        fl_frame_set_use(frame, FL_FRAME_COLD);
+        atomic_fetch_add(&cache->failed, 1);
+        fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);
+    } else {
+        fl_cache_admit(cache, frame);
+        fl_frame_unpin(frame);
+    }
+    fl_rcu_offline();
+}

@@ -142,6 +142,8 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
 
 // --- orphans ---
 
+static const char served_already[] = "this server serves it already";
+
 static void serve_condemned(struct fl_server *server, struct fl_vm *vm, uint64_t flags)
 {
     if (flags & FL_ADOPT_KILL)
@@ -149,19 +151,47 @@ static void serve_condemned(struct fl_server *server, struct fl_vm *vm, uint64_t
     fl_attach_adopted(server->engine, vm, NULL);
 }
 
+static const char *state_reason(int error)
+{
+    return error == -EPROTONOSUPPORT ? "its state is of another version of faultline"
+                                     : strerror(-error);
+}
+
+void fl_adopt_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
+                    void (*answer)(void *arg, int error, const char *text), void *arg)
+{
+    struct fl_vm_state *state = NULL;
+    if (fds[FL_VM_STATE] < 0 || fds[FL_VM_UFFD] < 0) {
+        answer(arg, -EINVAL, strerror(EINVAL));
+        return;
+    }
+    if (fl_attach_has(server->engine, fds[FL_VM_UFFD])) {
+        answer(arg, -EEXIST, served_already);
+        return;
+    }
+    int error = fl_vm_state_open(fds[FL_VM_STATE], &state);
+    bool later = !error && state->image[0] != '\0';
+    if (later) {
+        error = fl_incoming_check(server, state->image, &state->layout, answer, arg);
+        later = !error;
+    }
+    if (state)
+        fl_vm_state_unmap(state);
+    if (!later)
+        answer(arg, error, error ? state_reason(error) : "");
+}
+
 void fl_adopt_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t flags,
                      void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     int error = 0;
     if (fl_attach_has(server->engine, fds[FL_VM_UFFD])) {
-        answer(arg, -EEXIST, "this server serves it already");
+        answer(arg, -EEXIST, served_already);
         return;
     }
     struct fl_vm *vm = take_vm(server, fds, false, &error);
     if (!vm) {
-        answer(arg, error,
-               error == -EPROTONOSUPPORT ? "its state is of another version of faultline"
-                                         : strerror(-error));
+        answer(arg, error, state_reason(error));
         return;
     }
     if (vm->state->image[0] == '\0') {

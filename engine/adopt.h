@@ -21,5 +21,8 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
 // when it is served; not necessarily before this returns.
 void fl_adopt_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t flags,
                      void (*answer)(void *arg, int error, const char *text), void *arg);
+// Answers what fl_adopt_orphan() would, and adopts nothing.
+void fl_adopt_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
+                    void (*answer)(void *arg, int error, const char *text), void *arg);
 
 #endif

@@ -36,15 +36,15 @@ static int wait_for_answer(int channel, char *ret_reason, size_t size)
     return answer.error;
 }
 
-int fl_adopt_send(const char *control_path, const struct fl_adopt_request *request,
-                  char *ret_reason, size_t size)
+static int ask(const char *control_path, enum fl_message_type type,
+               const struct fl_adopt_request *request, char *ret_reason, size_t size)
 {
     char path[PATH_MAX];
     int fds[FL_CHANNEL_FDS] = {[FL_VM_STATE] = request->state_fd,
                                [FL_VM_UFFD] = request->uffd,
                                [FL_VM_PIDFD] = request->pidfd};
     struct fl_message message = {
-        .type = FL_MESSAGE_ADOPT,
+        .type = type,
         .value = request->kill ? FL_ADOPT_KILL : 0,
         .slots = FL_VM_SLOTS,
         .mask =
@@ -64,4 +64,16 @@ int fl_adopt_send(const char *control_path, const struct fl_adopt_request *reque
         error = wait_for_answer(channel, ret_reason, size);
     close(channel);
     return error;
+}
+
+int fl_adopt_send(const char *control_path, const struct fl_adopt_request *request,
+                  char *ret_reason, size_t size)
+{
+    return ask(control_path, FL_MESSAGE_ADOPT, request, ret_reason, size);
+}
+
+int fl_adopt_ask(const char *control_path, const struct fl_adopt_request *request, char *ret_reason,
+                 size_t size)
+{
+    return ask(control_path, FL_MESSAGE_MAY_ADOPT, request, ret_reason, size);
 }

@@ -15,6 +15,11 @@ struct fl_adopt_request {
     bool kill; // kill it, and answer its faults until it is gone
 };
 
+// Asks whether fl_adopt_send() would be refused, and hands nothing over. As that; also -ECONNRESET
+// by a server of a version that cannot be asked.
+int fl_adopt_ask(const char *control_path, const struct fl_adopt_request *request, char *ret_reason,
+                 size_t size);
+
 // Waits until the server serves it. The caller keeps its descriptors. -ENOTCONN if no server
 // listens there, -ETIMEDOUT, or what the server says; with a sentence.
 int fl_adopt_send(const char *control_path, const struct fl_adopt_request *request,

@@ -60,6 +60,7 @@ enum fl_message_type {
     FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone
     FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_ADOPT_*
     FL_MESSAGE_ANSWER,     // error, text
+    FL_MESSAGE_MAY_ADOPT,  // as ADOPT, but only answered: whether ADOPT would be refused
 };
 
 enum { FL_UPGRADE_KEEPER = 1 };

@@ -116,12 +116,17 @@ static int serve_all(struct condemned *all)
     return error;
 }
 
+bool fl_condemn_can_poison(int uffd)
+{
+    return fl_uffd_poison(uffd, NOWHERE, page_sizes[0]) != -ENOSYS;
+}
+
 int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *ret_condemned)
 {
     struct fl_uffd_info info;
     struct condemned all = {.uffd = uffd, .page_bytes = page_bytes, .dying = dying};
     int error = fl_uffd_examine(uffd, &info); // and makes it non-blocking
-    if (!error && !dying && fl_uffd_poison(uffd, NOWHERE, page_sizes[0]) == -ENOSYS)
+    if (!error && !dying && !fl_condemn_can_poison(uffd))
         return -ENOSYS;
     if (!error)
         error = add_watch(&all, uffd);

@@ -19,5 +19,7 @@ struct fl_condemned {
 // `page_bytes`: of its memory, 0 if not known. `dying`: its process was killed, so zeros will do;
 // without that -ENOSYS where the kernel cannot poison (before 6.6). -ENOMEM.
 int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *ret_condemned);
+// Whether the kernel can poison (Linux 6.6). Changes nothing.
+bool fl_condemn_can_poison(int uffd);
 
 #endif

@@ -1,118 +1,186 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/evidence.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include <stddef.h>
 
-#include "engine/procfs.h"
+// --- one sample ---
 
-// LOOKS: positions; ENOUGH: less says nothing; CHANCE: one of so many may be a duplicate.
-enum { LOOKS = 16384, ENOUGH = 16, CHANCE = 50 };
-
-// Documentation/admin-guide/mm/pagemap.rst: in memory, or in swap.
-#define PAGEMAP_THERE (3ULL << 62)
-
-struct comparison {
-    pid_t pid; // of a task that has the memory
-    int pagemap;
-    const struct fl_image *image;
-    struct fl_frame_id id; // of the frame that is in `frame`
-    bool any;
-    uint8_t *frame;
-    struct fl_evidence found;
-};
-
-// A page that is not there must not be read: it would raise a fault that nobody answers. (One that
-// goes between the look and the read makes us wait, until we are killed or it is served.)
-static bool is_there(const struct comparison *work, uint64_t address)
+static uint64_t page_of_sample(const struct fl_region *region, const struct fl_sample *sample)
 {
-    uint64_t entry = 0;
-    off_t at = (off_t)(address / FL_PAGE_SIZE * sizeof(entry));
-    return pread(work->pagemap, &entry, sizeof(entry), at) == (ssize_t)sizeof(entry) &&
-           (entry & PAGEMAP_THERE);
+    return (region->offset + (sample->address - region->base)) >> FL_PAGE_SHIFT;
 }
 
-static int read_frame(struct comparison *work, struct fl_frame_id id)
+// -1: no region holds it.
+static int region_of_sample(const struct fl_layout *layout, const struct fl_sample *sample)
 {
-    if (work->any && work->id.pack == id.pack && work->id.frame == id.frame)
-        return 0;
-    work->any = false;
-    int error = fl_frame_read(work->image, id, work->frame);
-    if (error)
-        return error;
-    work->id = id;
-    work->any = true;
-    return 0;
-}
-
-static int compare(struct comparison *work, uint64_t address, uint64_t image_page)
-{
-    uint8_t bytes[FL_PAGE_SIZE];
-    struct iovec ours = {.iov_base = bytes, .iov_len = sizeof(bytes)};
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of theirs
-    struct iovec theirs = {.iov_base = (void *)(uintptr_t)address, .iov_len = sizeof(bytes)};
-    if (image_page >= fl_image_pages(work->image))
-        return 0;
-    struct fl_run run = fl_image_run(work->image, image_page, 1);
-    if (run.zero || !is_there(work, address))
-        return 0;
-    if (process_vm_readv(work->pid, &ours, 1, &theirs, 1, 0) != (ssize_t)sizeof(bytes))
-        return errno == EFAULT ? 0 : -errno;
-    int error = read_frame(work, run.id);
-    if (error)
-        return error;
-    const uint8_t *right = work->frame + (size_t)run.slot * FL_PAGE_SIZE;
-    work->found.compared++;
-    work->found.same += memcmp(bytes, right, sizeof(bytes)) == 0;
-    return 0;
-}
-
-static uint64_t memory_bytes(const struct fl_layout *layout)
-{
-    return layout->pages << layout->page_shift;
-}
-
-static int compare_all(struct comparison *work, const struct fl_layout *layout)
-{
-    uint64_t step = memory_bytes(layout) / FL_PAGE_SIZE / LOOKS;
-    int error = 0;
-    if (step == 0)
-        step = 1;
     for (uint32_t i = 0; i < layout->regions; i++) {
-        const struct fl_region *region = &layout->region[i];
-        for (uint64_t at = 0; at < region->bytes && !error; at += step * FL_PAGE_SIZE)
-            error = compare(work, region->base + at, (region->offset + at) / FL_PAGE_SIZE);
+        if (sample->address - layout->region[i].base < layout->region[i].bytes)
+            return (int)i;
     }
+    return -1;
+}
+
+// Beyond its end an image is zero: its last page may be a part of one of 2 MiB.
+static bool image_is_zero(const struct fl_image *image, uint64_t page)
+{
+    return page >= fl_image_pages(image) || fl_image_run(image, page, 1).zero;
+}
+
+static void count_sample(struct fl_evidence_count *count, const struct fl_sample *sample,
+                         const struct fl_match *match, const struct fl_image *image, uint64_t page)
+{
+    bool zero = image_is_zero(image, page);
+    if (sample->zero) {
+        count->silent += zero;
+        count->changed += !zero;
+    } else if (match->places == 1) {
+        count->same += match->page == page;
+        count->elsewhere += match->page != page;
+    } else if (match->places > 1) {
+        count->silent++;
+    } else {
+        count->written += zero;
+        count->changed += !zero;
+    }
+}
+
+// --- the rule ---
+
+uint64_t fl_evidence_speaking(const struct fl_evidence_count *count)
+{
+    return count->same + count->elsewhere + count->changed + count->written;
+}
+
+static enum fl_fit fit_of(const struct fl_evidence_count *count, bool zero)
+{
+    uint64_t speaking = fl_evidence_speaking(count);
+    if (zero || speaking < FL_EVIDENCE_ENOUGH)
+        return FL_FIT_UNKNOWN;
+    return count->same >= FL_EVIDENCE_ENOUGH && count->same * FL_EVIDENCE_SHARE >= speaking
+               ? FL_FIT_YES
+               : FL_FIT_NO;
+}
+
+static enum fl_fit verdict_of(const struct fl_evidence *evidence)
+{
+    uint32_t fits = 0;
+    uint32_t unknown = 0;
+    for (uint32_t i = 0; i < evidence->regions; i++) {
+        if (evidence->fit[i] == FL_FIT_NO)
+            return FL_FIT_NO;
+        fits += evidence->fit[i] == FL_FIT_YES;
+        unknown += evidence->fit[i] == FL_FIT_UNKNOWN && !evidence->zero[i];
+    }
+    return fits > 0 && unknown <= 1 ? FL_FIT_YES : FL_FIT_UNKNOWN;
+}
+
+static bool region_is_zero(const struct fl_region *region, const struct fl_image *image)
+{
+    uint64_t page = region->offset >> FL_PAGE_SHIFT;
+    uint64_t end = (region->offset + region->bytes) >> FL_PAGE_SHIFT;
+    while (page < end && page < fl_image_pages(image)) {
+        struct fl_run run = fl_image_run(image, page, UINT32_MAX);
+        if (!run.zero)
+            return false;
+        page += run.pages;
+    }
+    return true;
+}
+
+static void add_count(struct fl_evidence_count *sum, const struct fl_evidence_count *count)
+{
+    sum->same += count->same;
+    sum->elsewhere += count->elsewhere;
+    sum->changed += count->changed;
+    sum->written += count->written;
+    sum->silent += count->silent;
+}
+
+void fl_evidence(const struct fl_samples *samples, const struct fl_match *match,
+                 const struct fl_layout *layout, const struct fl_image *image,
+                 struct fl_evidence *ret_evidence)
+{
+    struct fl_evidence found = {.regions = layout->regions};
+    for (size_t i = 0; i < samples->count; i++) {
+        const struct fl_sample *sample = &samples->sample[i];
+        int region = region_of_sample(layout, sample);
+        if (region >= 0)
+            count_sample(&found.region[region], sample, &match[i], image,
+                         page_of_sample(&layout->region[region], sample));
+    }
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        found.zero[i] = region_is_zero(&layout->region[i], image);
+        found.fit[i] = fit_of(&found.region[i], found.zero[i]);
+        add_count(&found.all, &found.region[i]);
+    }
+    found.verdict = verdict_of(&found);
+    *ret_evidence = found;
+}
+
+// --- two images ---
+
+static bool is_same_place(const struct fl_run *one, const struct fl_run *other)
+{
+    return one->zero == other->zero &&
+           (one->zero || (one->id.pack == other->id.pack && one->id.frame == other->id.frame &&
+                          one->slot == other->slot));
+}
+
+static int is_page_of(struct fl_page_reader *reader, const struct fl_run *run,
+                      const struct fl_sample *sample, bool *ret_is)
+{
+    const uint8_t *page = NULL;
+    int error = run->zero ? 0 : fl_page_reader_get(reader, run, &page);
+    *ret_is = run->zero ? sample->zero : page && fl_sample_hash(page) == sample->hash;
     return error;
 }
 
-int fl_evidence(pid_t pid, const struct fl_layout *layout, const struct fl_image *image,
-                struct fl_evidence *ret_evidence)
+// Pages that both images have are not read.
+static int compare_sample(struct fl_page_reader *one, struct fl_page_reader *other,
+                          const struct fl_sample *sample, uint64_t page,
+                          struct fl_evidence_rivals *rivals)
 {
-    char path[64];
-    struct comparison work = {.image = image};
-    int error = fl_proc_live_task(pid, &work.pid);
-    if (error)
-        return error;
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/pagemap", (int)pid, (int)work.pid);
-    work.pagemap = open(path, O_RDONLY | O_CLOEXEC);
-    if (work.pagemap < 0)
-        return -errno;
-    work.frame = malloc((size_t)FL_FRAME_PAGES_MAX * FL_PAGE_SIZE);
-    error = work.frame ? compare_all(&work, layout) : -ENOMEM;
-    free(work.frame);
-    close(work.pagemap);
+    bool is_one = false;
+    bool is_other = false;
+    if (page >= fl_image_pages(one->image) || page >= fl_image_pages(other->image))
+        return 0;
+    struct fl_run run = fl_image_run(one->image, page, 1);
+    struct fl_run other_run = fl_image_run(other->image, page, 1);
+    if (is_same_place(&run, &other_run))
+        return 0;
+    int error = is_page_of(one, &run, sample, &is_one);
     if (!error)
-        *ret_evidence = work.found;
+        error = is_page_of(other, &other_run, sample, &is_other);
+    rivals->image += is_one && !is_other;
+    rivals->other += is_other && !is_one;
     return error;
 }
 
-bool fl_evidence_supports(const struct fl_evidence *evidence)
+int fl_evidence_compare(const struct fl_samples *samples, const struct fl_layout *layout,
+                        const struct fl_image *image, const struct fl_image *other,
+                        struct fl_evidence_rivals *ret_rivals)
 {
-    return evidence->compared < ENOUGH || evidence->same > evidence->compared / CHANCE;
+    struct fl_page_reader readers[2] = {0};
+    struct fl_evidence_rivals rivals = {0};
+    int error = fl_page_reader_open(&readers[0], image);
+    if (!error)
+        error = fl_page_reader_open(&readers[1], other);
+    for (size_t i = 0; i < samples->count && !error; i++) {
+        int region = region_of_sample(layout, &samples->sample[i]);
+        if (region >= 0)
+            error = compare_sample(&readers[0], &readers[1], &samples->sample[i],
+                                   page_of_sample(&layout->region[region], &samples->sample[i]),
+                                   &rivals);
+    }
+    fl_page_reader_close(&readers[0]);
+    fl_page_reader_close(&readers[1]);
+    if (!error)
+        *ret_rivals = rivals;
+    return error;
+}
+
+bool fl_evidence_prefers_other(const struct fl_evidence_rivals *rivals)
+{
+    return rivals->other >= FL_EVIDENCE_ENOUGH &&
+           rivals->other >= rivals->image * FL_EVIDENCE_SHARE;
 }

@@ -1,31 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether a VM's memory was made from an image, with this part of it at that place: pages that the
-// VM has already got are compared with the image's. A guest changes some of them; of none being the
-// same the image or the layout is to blame. Changes nothing in the VM. Blocks on storage; any
-// thread.
+// Whether a VM's memory was made from an image, with each region of it at that place: samples of
+// what the VM has are held against the image. Changes nothing in the VM.
+//
+// The rule. A page that the VM has
+//   - and that is byte for byte the image's at its place, and nowhere else in it, speaks for it
+//     (`same`);
+//   - whose content the image has elsewhere (`elsewhere`), that differs from the image's page
+//     (`changed`), or that is not zero where the image is (`written`), speaks against it: a guest
+//     writes such pages, and so does every page of another image look;
+//   - says nothing if both are zero, or if the image has its content more than once (`silent`).
+// A region fits if at least FL_EVIDENCE_ENOUGH pages speak for it, and at least one in
+// FL_EVIDENCE_SHARE of those that speak. It contradicts if that many speak, and it does not fit.
+// The rest is unknown: too little of it was touched, or (whatever was written there) the image is
+// zero all over the region.
+// The memory is the image's if a region fits, none contradicts, and at most one region is unknown
+// of which the image is not all zero: that one has its place by elimination.
 #ifndef FAULTLINE_ENGINE_EVIDENCE_H
 #define FAULTLINE_ENGINE_EVIDENCE_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
+#include "engine/matches.h"
 #include "engine/region.h"
+#include "engine/samples.h"
 #include "snapshot/read.h"
 
-struct fl_evidence {
-    uint64_t compared; // pages of 4 KiB, not zero in the image and present in the VM
-    uint64_t same;     // of those, the ones that are byte for byte as in the image
+enum { FL_EVIDENCE_ENOUGH = 16, FL_EVIDENCE_SHARE = 4 };
+
+enum fl_fit { FL_FIT_UNKNOWN, FL_FIT_YES, FL_FIT_NO };
+
+// Pages of 4 KiB that were looked at.
+struct fl_evidence_count {
+    uint64_t same;
+    uint64_t elsewhere;
+    uint64_t changed;
+    uint64_t written;
+    uint64_t silent;
 };
 
-// Looks at some thousand pages, evenly spread. -EPERM without the right to trace the process,
-// -ESRCH, -ENOMEM; errors of reading the image.
-int fl_evidence(pid_t pid, const struct fl_layout *layout, const struct fl_image *image,
-                struct fl_evidence *ret_evidence);
+struct fl_evidence {
+    struct fl_evidence_count all;
+    uint32_t regions;
+    struct fl_evidence_count region[FL_REGIONS_MAX];
+    enum fl_fit fit[FL_REGIONS_MAX];
+    bool zero[FL_REGIONS_MAX]; // the image is zero all over the region
+    enum fl_fit verdict;
+};
 
-// False if it speaks against the layout: enough was compared, and next to nothing is the same
-// (duplicates are, by chance).
-bool fl_evidence_supports(const struct fl_evidence *evidence);
+// Pure; any thread. A sample that no region holds is not counted.
+void fl_evidence(const struct fl_samples *samples, const struct fl_match *match,
+                 const struct fl_layout *layout, const struct fl_image *image,
+                 struct fl_evidence *ret_evidence);
+
+// Pages that speak, one way or the other.
+uint64_t fl_evidence_speaking(const struct fl_evidence_count *count);
+
+// Two images that both fit: how many samples are the page of the one and not of the other. Both
+// with this layout. Blocks on storage. -ENOMEM; errors of reading.
+struct fl_evidence_rivals {
+    uint64_t image;
+    uint64_t other;
+};
+int fl_evidence_compare(const struct fl_samples *samples, const struct fl_layout *layout,
+                        const struct fl_image *image, const struct fl_image *other,
+                        struct fl_evidence_rivals *ret_rivals);
+// The other is the better one: at least FL_EVIDENCE_ENOUGH pages are its own, and FL_EVIDENCE_SHARE
+// times as many as the image's own.
+bool fl_evidence_prefers_other(const struct fl_evidence_rivals *rivals);
 
 #endif

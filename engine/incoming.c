@@ -43,6 +43,8 @@ struct incoming {
     // Of an orphan's, or NULL:
     void (*answer)(void *arg, int error, const char *text);
     void *arg;
+    uint64_t file_end;   // of its layout
+    uint32_t page_shift; //
 };
 
 static void close_files(struct incoming *incoming)
@@ -117,10 +119,9 @@ static void serve_waiting(struct incoming *incoming)
 // The regions of an orphan are somebody's word.
 static bool holds_all(const struct incoming *incoming)
 {
-    const struct fl_vm *vm = cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);
-    uint64_t page = fl_vm_page_bytes(vm);
+    uint64_t page = 1ULL << incoming->page_shift;
     uint64_t room = (fl_image_bytes(incoming->image) + page - 1) / page * page;
-    return fl_layout_file_end(&vm->state->layout) <= room;
+    return incoming->file_end <= room;
 }
 
 static void image_opened(void *control, struct fl_mail *mail)
@@ -243,15 +244,39 @@ void fl_incoming_wait(struct fl_server *server, struct fl_vm *vm)
         serve_waiting(incoming);
 }
 
+static struct incoming *new_orphans(struct fl_server *server, const char *image,
+                                    const struct fl_layout *layout,
+                                    void (*answer)(void *arg, int error, const char *text),
+                                    void *arg)
+{
+    struct incoming *incoming = new_incoming(server, 0, image);
+    if (!incoming)
+        return NULL;
+    incoming->answer = answer;
+    incoming->arg = arg;
+    incoming->file_end = fl_layout_file_end(layout);
+    incoming->page_shift = layout->page_shift;
+    return incoming;
+}
+
 int fl_incoming_orphan(struct fl_server *server, struct fl_vm *vm,
                        void (*answer)(void *arg, int error, const char *text), void *arg)
 {
-    struct incoming *incoming = new_incoming(server, 0, vm->state->image);
+    struct incoming *incoming =
+        new_orphans(server, vm->state->image, &vm->state->layout, answer, arg);
     if (!incoming)
         return -ENOMEM;
-    incoming->answer = answer;
-    incoming->arg = arg;
     cds_list_add_tail(&vm->in_worker, &incoming->waiting);
+    open_later(incoming);
+    return 0;
+}
+
+int fl_incoming_check(struct fl_server *server, const char *image, const struct fl_layout *layout,
+                      void (*answer)(void *arg, int error, const char *text), void *arg)
+{
+    struct incoming *incoming = new_orphans(server, image, layout, answer, arg);
+    if (!incoming)
+        return -ENOMEM;
     open_later(incoming);
     return 0;
 }

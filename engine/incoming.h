@@ -7,6 +7,7 @@
 
 #include "engine/channel.h"
 
+struct fl_layout;
 struct fl_server;
 struct fl_vm;
 
@@ -22,6 +23,9 @@ void fl_incoming_wait(struct fl_server *server, struct fl_vm *vm);
 // error and a sentence, and the VM is forgotten. -ENOMEM, and then it is not called.
 int fl_incoming_orphan(struct fl_server *server, struct fl_vm *vm,
                        void (*answer)(void *arg, int error, const char *text), void *arg);
+// Answers what fl_incoming_orphan() would for a VM of that image and layout. -ENOMEM likewise.
+int fl_incoming_check(struct fl_server *server, const char *image, const struct fl_layout *layout,
+                      void (*answer)(void *arg, int error, const char *text), void *arg);
 // There are no more records: images that nobody has asked for go.
 void fl_incoming_end(struct fl_server *server);
 

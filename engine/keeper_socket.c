@@ -77,6 +77,9 @@ static void ready(struct fl_source *source, uint32_t events)
     } else if (got == 1 && message.type == FL_MESSAGE_ADOPT) {
         fl_server_unwatch(visitor->server, source); // one order each
         fl_adopt_orphan(visitor->server, fds, message.value, answer, visitor);
+    } else if (got == 1 && message.type == FL_MESSAGE_MAY_ADOPT) {
+        fl_server_unwatch(visitor->server, source);
+        fl_adopt_check(visitor->server, fds, answer, visitor);
     } else {
         leave(visitor);
     }

@@ -15,11 +15,6 @@
 #include "engine/proc_fd.h"
 #include "engine/uffd.h"
 
-// A guest whose memory is split (below the devices of a PC) has more memory than this below the
-// split in no VMM that we know of. One range that is larger may be two regions that lie side by
-// side, in either order.
-#define ONE_REGION_BYTES (3ULL << 30)
-
 enum { SEEN = 16 };
 
 // A userfaultfd of the VMM.
@@ -199,11 +194,6 @@ static int find_holders(struct look *look)
 
 // --- what is where ---
 
-static bool has_one_region(const struct fl_orphan *orphan)
-{
-    return orphan->ranges == 1 && orphan->range[0].bytes <= ONE_REGION_BYTES;
-}
-
 static int range_layout(const struct fl_proc_range *range, struct fl_layout *ret_layout)
 {
     const char *reason = NULL;
@@ -223,11 +213,26 @@ static int find_layout(struct look *look)
     int error = fl_orphan_find_state(orphan, look->reason, look->size);
     if (error)
         return error;
-    if (orphan->state)
+    if (orphan->state) { // else it stays unknown
         orphan->layout = orphan->state->layout;
-    else if (has_one_region(orphan)) // else it stays unknown
-        orphan->layout_guessed = range_layout(&orphan->range[0], &orphan->layout) == 0;
+        orphan->layout_from = FL_LAYOUT_KEPT;
+    }
     return 0;
+}
+
+uint64_t fl_orphan_bytes(const struct fl_orphan *orphan)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < orphan->ranges; i++)
+        bytes += orphan->range[i].bytes;
+    return bytes;
+}
+
+bool fl_orphan_one_region(const struct fl_orphan *orphan, uint64_t image_bytes,
+                          struct fl_layout *ret_layout)
+{
+    return orphan->ranges == 1 && (image_bytes == 0 || orphan->range[0].bytes == image_bytes) &&
+           range_layout(&orphan->range[0], ret_layout) == 0;
 }
 
 int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reason, size_t size)
@@ -247,7 +252,7 @@ int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reas
         return -EINVAL;
     }
     orphan->layout = layout;
-    orphan->layout_guessed = false;
+    orphan->layout_from = FL_LAYOUT_GIVEN;
     return 0;
 }
 

@@ -7,8 +7,8 @@
 // What is needed is its userfaultfd (taken out of the VMM), the memory that is registered with it
 // (smaps), and what each piece of it is in the image (the layout). If a Faultline served it and
 // something still holds the state that was kept of it (vm_state.h), the layout, the image's name
-// and what the guest has given back come from there. Else the layout is known only if the memory
-// is one piece that begins the image, or if somebody says so.
+// and what the guest has given back come from there. Else somebody says the layout, or it is found
+// by what the memory has in it (placement.h).
 #ifndef FAULTLINE_ENGINE_ORPHAN_H
 #define FAULTLINE_ENGINE_ORPHAN_H
 
@@ -22,6 +22,14 @@
 #include "engine/vm_state.h"
 
 enum { FL_ORPHAN_NAME = 20 };
+
+enum fl_layout_from {
+    FL_LAYOUT_UNKNOWN,
+    FL_LAYOUT_KEPT,    // by a Faultline that served it
+    FL_LAYOUT_GIVEN,   // fl_orphan_set_regions()
+    FL_LAYOUT_FOUND,   // by its content
+    FL_LAYOUT_ASSUMED, // one range of the image's size: it is the image from its beginning
+};
 
 struct fl_orphan_holder {
     pid_t pid;
@@ -48,7 +56,7 @@ struct fl_orphan {
     struct fl_orphan_holder state_holder;
     bool state_unreadable;   // one is kept (by state_holder), but of another version of faultline
     struct fl_layout layout; // no regions: not known
-    bool layout_guessed;     // that the one range begins the image
+    enum fl_layout_from layout_from;
 };
 
 // `fd`: which of its userfaultfds; -1: the one it has, or the one with faults waiting. 0, or -errno
@@ -60,6 +68,14 @@ void fl_orphan_close(struct fl_orphan *orphan);
 // Takes the layout from the text of a handshake. -EINVAL with a sentence: it makes no sense, or
 // memory is registered that it does not speak of.
 int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reason, size_t size);
+
+// Bytes that are registered, in all ranges.
+uint64_t fl_orphan_bytes(const struct fl_orphan *orphan);
+// The layout in which the one range is the image from its beginning. False if there are more
+// ranges, or it is not as large as the image (image_bytes, a multiple of its page size; 0:
+// unknown).
+bool fl_orphan_one_region(const struct fl_orphan *orphan, uint64_t image_bytes,
+                          struct fl_layout *ret_layout);
 
 // True if pages that look as if they were never filled may be ones that the guest gave back, so
 // that the image's bytes would be wrong and nobody knows where.

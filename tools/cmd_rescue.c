@@ -30,20 +30,24 @@ static const char help[] =
     "Run it as\n"
     "root, on the host.\n"
     "\n"
-    "  --image NAME       what the VM was restored from (not needed if its state was kept)\n"
+    "  --image NAME       what the VM was restored from (not needed if its state was kept, or if "
+    "one image\n"
+    "                     of the store fits what it has)\n"
     "  --store DIR        where that image is ($FAULTLINE_STORE, else /var/lib/faultline): what "
     "the VM\n"
     "                     has of its memory is compared with it\n"
     "  --regions JSON     which memory is which part of the image, as in Firecracker's handshake:\n"
     "                     "
     "[{\"base_host_virt_addr\":N,\"size\":N,\"offset\":N,\"page_size\":N},...]; needed if\n"
-    "                     that is in pieces and no state was kept\n"
+    "                     what the VM has does not tell, and no state was kept\n"
     "  --nothing-removed  the guest has given no memory back since it was restored (no balloon)\n"
     "  --poison           instead: whoever touches a missing page gets SIGBUS\n"
     "  --kill             instead: kill the VMM, and see that all that waits ends\n"
     "  --fd N             which userfaultfd of the process, if it has several\n"
-    "  --force            although another process holds it, or another image was kept\n"
-    "  --dry-run          only say what would be done\n"
+    "  --force            although another process holds it, another image was kept, or what it "
+    "has is not\n"
+    "                     the image's\n"
+    "  --dry-run          only say what would be done, or why it would be refused\n"
     "  --json             say it in JSON\n"
     "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
     "                     " DEFAULT_CONTROL ")\n"
@@ -57,8 +61,9 @@ static int make_state(const struct rescue *rescue, const struct fl_orphan *orpha
     static const struct fl_layout none = {0};
     struct fl_vm_state *state = NULL;
     bool serve = rescue->action == RESCUE_SERVE;
-    if (serve && orphan->state) {
-        if (strcmp(orphan->state->image, rescue->image) != 0)
+    bool other = serve && orphan->state && strcmp(orphan->state->image, rescue->image) != 0;
+    if (serve && orphan->state && !(other && rescue->dry_run)) { // to be shown, not written down
+        if (other)
             snprintf(orphan->state->image, sizeof(orphan->state->image), "%s", rescue->image);
         *ret_fd = orphan->state_fd;
         return 0;
@@ -70,21 +75,39 @@ static int make_state(const struct rescue *rescue, const struct fl_orphan *orpha
     return error;
 }
 
+typedef int adopt_function(const char *control_path, const struct fl_adopt_request *request,
+                           char *ret_reason, size_t size);
+
 // 0, or -errno with a sentence.
-static int give_to_server(const struct rescue *rescue, const struct fl_orphan *orphan, char *reason,
-                          size_t size)
+static int bring_to_server(adopt_function *bring, const struct rescue *rescue,
+                           const struct fl_orphan *orphan, char *reason, size_t size)
 {
     struct fl_adopt_request request = {
         .uffd = orphan->uffd, .pidfd = orphan->pidfd, .kill = rescue->action == RESCUE_KILL};
+    if (orphan->ranges == 0) {
+        snprintf(reason, size, "it has no memory of its own");
+        return -EINVAL;
+    }
     int error = make_state(rescue, orphan, &request.state_fd);
     if (error) {
         snprintf(reason, size, "its state cannot be written down: %s", strerror(-error));
         return error;
     }
-    error = fl_adopt_send(rescue->control, &request, reason, size);
+    error = bring(rescue->control, &request, reason, size);
     if (request.state_fd != orphan->state_fd)
         close(request.state_fd);
     return error;
+}
+
+static int refuse_server(const struct fl_orphan *orphan, const char *reason)
+{
+    return cli_fail("rescue", "%s (pid %d) still waits: %s", orphan->name, (int)orphan->pid,
+                    reason);
+}
+
+static int refuse_poison(void)
+{
+    return cli_fail("rescue", "this kernel cannot poison pages (Linux 6.6 can): say --kill");
 }
 
 // --- here ---
@@ -118,7 +141,7 @@ static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
         do_not_end();
     int error = fl_condemn(orphan->uffd, page_bytes(orphan), kill, &done);
     if (error == -ENOSYS)
-        return cli_fail("rescue", "this kernel cannot poison pages (Linux 6.6 can): say --kill");
+        return refuse_poison();
     if (error)
         return cli_fail_errno("rescue", error, "the faults of %s (pid %d) cannot be answered",
                               orphan->name, (int)orphan->pid);
@@ -129,17 +152,28 @@ static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
 static int act(const struct rescue *rescue, struct fl_orphan *orphan)
 {
     char reason[REASON];
-    int error =
-        orphan->ranges > 0 ? give_to_server(rescue, orphan, reason, sizeof(reason)) : -EINVAL;
+    int error = bring_to_server(fl_adopt_send, rescue, orphan, reason, sizeof(reason));
     if (error == 0) {
         rescue_report_served(rescue, orphan);
         return EXIT_DONE;
     }
     if (rescue->action == RESCUE_SERVE)
-        return cli_fail("rescue", "%s (pid %d) still waits: %s", orphan->name, (int)orphan->pid,
-                        reason);
+        return refuse_server(orphan, reason);
     rescue_say_here(rescue, orphan);
     return condemn_here(rescue, orphan);
+}
+
+// Refuses what act() would.
+static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
+{
+    char reason[REASON];
+    int error = bring_to_server(fl_adopt_ask, rescue, orphan, reason, sizeof(reason));
+    if (error && rescue->action == RESCUE_SERVE)
+        return refuse_server(orphan, reason);
+    if (error && rescue->action == RESCUE_POISON && !fl_condemn_can_poison(orphan->uffd))
+        return refuse_poison();
+    rescue_report_plan(rescue, orphan);
+    return EXIT_DONE;
 }
 
 static int run(struct rescue *rescue)
@@ -152,10 +186,8 @@ static int run(struct rescue *rescue)
     if (error)
         return cli_fail("rescue", "%s", reason);
     int status = rescue_check(rescue, &orphan);
-    if (status == EXIT_DONE && rescue->dry_run)
-        rescue_report_plan(rescue, &orphan);
-    else if (status == EXIT_DONE)
-        status = act(rescue, &orphan);
+    if (status == EXIT_DONE)
+        status = rescue->dry_run ? only_say(rescue, &orphan) : act(rescue, &orphan);
     fl_orphan_close(&orphan);
     return status;
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `faultline rescue` was asked for, when it refuses (rescue_check.c), and what it says
-// (rescue_report.c).
+// What `faultline rescue` was asked for, when it refuses (rescue_check.c; rescue_compare.c for what
+// the memory has in it), and what it says (rescue_report.c).
 #ifndef FAULTLINE_TOOLS_RESCUE_H
 #define FAULTLINE_TOOLS_RESCUE_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "engine/condemn.h"
@@ -26,11 +27,21 @@ struct rescue {
     bool force;
     bool dry_run;
     bool json;
-    struct fl_evidence evidence; // that the image is right; of nothing if a state was kept
+    bool compared; // what the VM has was compared with the image; never if a state was kept
+    struct fl_evidence evidence;           // that came of it
+    char image_found[FL_IMAGE_NAME_BYTES]; // by its content, as none was named
 };
 
 // Whether it can be right; settles the image and the layout. EXIT_FAILED after a sentence.
 int rescue_check(struct rescue *rescue, struct fl_orphan *orphan);
+
+// Compares what the VM has of its memory with its image, or with all of the store's if none is
+// named; settles the image and the layout. EXIT_FAILED after a sentence, not with --force.
+int rescue_compare(struct rescue *rescue, struct fl_orphan *orphan);
+
+// What was compared, and what came of it; and its ranges, in the form of --regions.
+void rescue_say_evidence(FILE *to, const struct rescue *rescue, const struct fl_orphan *orphan);
+void rescue_say_ranges(FILE *to, const struct fl_orphan *orphan);
 
 // On stdout: what would be done; that a server does it; that it is done with, here.
 void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orphan);

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/rescue.h"
 
-#include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "snapshot/read.h"
 #include "tools/cli.h"
 #include "tools/verb.h"
 
@@ -43,21 +40,6 @@ static int refuse_unknowable(const struct fl_orphan *orphan)
                     orphan->name, (int)orphan->pid, kept);
 }
 
-static int refuse_layout(const struct fl_orphan *orphan)
-{
-    if (orphan->ranges == 1)
-        return cli_fail("rescue",
-                        "the memory of %s (pid %d) may be more than one region of the image (it is "
-                        "larger than 3 GiB, or its pages are neither 4 KiB nor 2 MiB): say which "
-                        "with --regions, or --poison or --kill",
-                        orphan->name, (int)orphan->pid);
-    return cli_fail(
-        "rescue",
-        "the memory of %s (pid %d) is in %zu pieces, and nothing was kept of which part "
-        "of the image each is: say it with --regions, or --poison or --kill",
-        orphan->name, (int)orphan->pid, orphan->ranges);
-}
-
 static int refuse_ranges(const struct fl_orphan *orphan)
 {
     return cli_fail("rescue",
@@ -67,10 +49,15 @@ static int refuse_ranges(const struct fl_orphan *orphan)
                     orphan->name, (int)orphan->pid, orphan->fd);
 }
 
-// The image's name is settled: what was asked for, or what was kept.
-static int settle_image(struct rescue *rescue, const struct fl_orphan *orphan)
+// What was kept says the image and the regions: root's own word, from before the handler's end.
+static int check_kept(struct rescue *rescue, const struct fl_orphan *orphan)
 {
-    const char *kept = orphan->state ? orphan->state->image : "";
+    const char *kept = orphan->state->image;
+    if (rescue->regions)
+        return cli_fail("rescue",
+                        "--regions is of no use: %s (pid %d) has kept those of %s (pid %d)",
+                        orphan->state_holder.name, (int)orphan->state_holder.pid, orphan->name,
+                        (int)orphan->pid);
     if (!rescue->image)
         rescue->image = kept;
     if (*rescue->image == '\0')
@@ -85,53 +72,34 @@ static int settle_image(struct rescue *rescue, const struct fl_orphan *orphan)
     return EXIT_DONE;
 }
 
-// An orphan without a kept state is taken at its word, or at the operator's: but what it has of its
-// memory must look like the image.
-static int check_evidence(struct rescue *rescue, const struct fl_orphan *orphan)
+static bool has_one_page_size(const struct fl_orphan *orphan)
 {
-    struct fl_reader *reader = NULL;
-    struct fl_image *image = NULL;
-    int error = fl_reader_open(rescue->store, &reader);
-    if (error == -ENOENT)
-        return cli_fail("rescue",
-                        "the memory of %s (pid %d) cannot be compared with image %s: " FL_NO_STORE
-                        " (or say --force)",
-                        orphan->name, (int)orphan->pid, rescue->image, rescue->store);
-    if (!error)
-        error = fl_image_open(reader, rescue->image, &image);
-    if (!error)
-        error = fl_evidence(orphan->pid, &orphan->layout, image, &rescue->evidence);
-    fl_image_unref(image);
-    fl_reader_close(reader);
-    if (error)
-        return cli_fail_errno("rescue", error,
-                              "the memory of %s (pid %d) cannot be compared with image %s of the "
-                              "store %s (see --store, or say --force)",
-                              orphan->name, (int)orphan->pid, rescue->image, rescue->store);
-    if (!fl_evidence_supports(&rescue->evidence))
-        return cli_fail("rescue",
-                        "of %" PRIu64 " pages that %s (pid %d) has, %" PRIu64
-                        " are as in image %s: it was restored from another, or its memory is more "
-                        "than one region of it (say which with --regions)",
-                        rescue->evidence.compared, orphan->name, (int)orphan->pid,
-                        rescue->evidence.same, rescue->image);
-    return EXIT_DONE;
+    for (size_t i = 1; i < orphan->ranges; i++) {
+        if (orphan->range[i].page_bytes != orphan->range[0].page_bytes)
+            return false;
+    }
+    return orphan->range[0].page_bytes == 4096 || orphan->range[0].page_bytes == 2097152;
 }
 
 static int check_serve(struct rescue *rescue, struct fl_orphan *orphan)
 {
     char reason[REASON];
+    if (orphan->state)
+        return check_kept(rescue, orphan);
+    if (!has_one_page_size(orphan))
+        return cli_fail("rescue",
+                        "the memory of %s (pid %d) has pages that are neither 4 KiB nor 2 MiB, or "
+                        "pages of two sizes: say --poison or --kill",
+                        orphan->name, (int)orphan->pid);
     if (rescue->regions &&
-        fl_orphan_set_regions(orphan, rescue->regions, reason, sizeof(reason)) != 0)
-        return cli_fail("rescue", "%s", reason);
+        fl_orphan_set_regions(orphan, rescue->regions, reason, sizeof(reason)) != 0) {
+        cli_fail("rescue", "%s", reason);
+        rescue_say_ranges(stderr, orphan);
+        return EXIT_FAILED;
+    }
     if (fl_orphan_unknowable(orphan) && !rescue->nothing_removed)
         return refuse_unknowable(orphan);
-    if (orphan->layout.regions == 0)
-        return refuse_layout(orphan);
-    int status = settle_image(rescue, orphan);
-    if (status != EXIT_DONE || orphan->state || rescue->force)
-        return status;
-    return check_evidence(rescue, orphan);
+    return rescue_compare(rescue, orphan);
 }
 
 int rescue_check(struct rescue *rescue, struct fl_orphan *orphan)

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "engine/bitmap.h"
 #include "engine/doctor.h"
@@ -21,12 +22,66 @@ static uint64_t removed_pages(const struct fl_orphan *orphan)
     return count;
 }
 
-static uint64_t registered_bytes(const struct fl_orphan *orphan)
+// --- what was compared ---
+
+static const char *const fit_names[] = {
+    [FL_FIT_UNKNOWN] = "too little to say", [FL_FIT_YES] = "fits", [FL_FIT_NO] = "does not fit"};
+static const char *const layout_names[] = {[FL_LAYOUT_UNKNOWN] = "unknown",
+                                           [FL_LAYOUT_KEPT] = "kept",
+                                           [FL_LAYOUT_GIVEN] = "given",
+                                           [FL_LAYOUT_FOUND] = "found",
+                                           [FL_LAYOUT_ASSUMED] = "assumed"};
+
+static uint64_t looked_at(const struct fl_evidence_count *count)
 {
-    uint64_t bytes = 0;
+    return fl_evidence_speaking(count) + count->silent;
+}
+
+static void say_region(FILE *to, const struct rescue *rescue, const struct fl_orphan *orphan,
+                       uint32_t i)
+{
+    char size[32];
+    char offset[32];
+    const struct fl_region *region = &orphan->layout.region[i];
+    const struct fl_evidence_count *count = &rescue->evidence.region[i];
+    fprintf(to,
+            "  %s of memory at 0x%" PRIx64 " as %s from %s on in it: %s: %" PRIu64 " of %" PRIu64
+            " pages that say something are the image's\n",
+            cli_format_bytes(region->bytes, size, sizeof(size)), region->base, rescue->image,
+            cli_format_bytes(region->offset, offset, sizeof(offset)),
+            rescue->evidence.zero[i] ? "by elimination, as the image is zero there"
+                                     : fit_names[rescue->evidence.fit[i]],
+            count->same, fl_evidence_speaking(count));
+}
+
+void rescue_say_evidence(FILE *to, const struct rescue *rescue, const struct fl_orphan *orphan)
+{
+    const struct fl_evidence_count *all = &rescue->evidence.all;
+    if (!rescue->compared || orphan->layout.regions == 0)
+        return;
+    fprintf(to,
+            "%" PRIu64 " pages that it has were compared with image %s: %" PRIu64
+            " are the image's, in their place; %" PRIu64 " the image has at another place; %" PRIu64
+            " differ from the image's; %" PRIu64 " are not zero, and the image's are; %" PRIu64
+            " say nothing (zero in both, or several times in the image)\n",
+            looked_at(all), rescue->image, all->same, all->elsewhere, all->changed, all->written,
+            all->silent);
+    for (uint32_t i = 0; i < orphan->layout.regions; i++)
+        say_region(to, rescue, orphan, i);
+}
+
+void rescue_say_ranges(FILE *to, const struct fl_orphan *orphan)
+{
+    fprintf(to,
+            "its memory, for --regions; OFFSET is where in the memory file each begins, and one "
+            "may have to be cut in two:\n  [");
     for (size_t i = 0; i < orphan->ranges; i++)
-        bytes += orphan->range[i].bytes;
-    return bytes;
+        fprintf(to,
+                "%s{\"base_host_virt_addr\":%" PRIu64 ",\"size\":%" PRIu64
+                ",\"offset\":OFFSET,\"page_size\":%" PRIu64 "}",
+                i > 0 ? "," : "", orphan->range[i].start, orphan->range[i].bytes,
+                orphan->range[i].page_bytes);
+    fprintf(to, "]\n");
 }
 
 // --- JSON ---
@@ -59,6 +114,18 @@ static json_t *regions_json(const struct fl_orphan *orphan)
     return regions;
 }
 
+static json_t *evidence_json(const struct rescue *rescue)
+{
+    const struct fl_evidence_count *all = &rescue->evidence.all;
+    if (!rescue->compared)
+        return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "compared", (json_int_t)looked_at(all),
+                     "same", (json_int_t)all->same, "elsewhere", (json_int_t)all->elsewhere,
+                     "changed", (json_int_t)all->changed, "written", (json_int_t)all->written,
+                     "silent", (json_int_t)all->silent, "verdict",
+                     fit_names[rescue->evidence.verdict]);
+}
+
 static void print_json(const struct rescue *rescue, const struct fl_orphan *orphan,
                        const char *outcome)
 {
@@ -73,13 +140,12 @@ static void print_json(const struct rescue *rescue, const struct fl_orphan *orph
         json_array_append_new(holders, holder_json(&orphan->holder[i]));
     const char *image = rescue->action == RESCUE_SERVE ? rescue->image : "";
     json_t *all = json_pack(
-        "{s:i, s:s, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:{s:I, s:I}, s:s, s:s, s:s}", "pid",
+        "{s:i, s:s, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:s, s:s}", "pid",
         (int)orphan->pid, "name", orphan->name, "fd", orphan->fd, "userfaultfd",
         (json_int_t)orphan->inode, "waiting", (json_int_t)orphan->waiting, "ranges", ranges,
-        "holders", holders, "kept", kept_json(orphan), "regions", regions_json(orphan), "guessed",
-        (int)orphan->layout_guessed, "evidence", "compared", (json_int_t)rescue->evidence.compared,
-        "same", (json_int_t)rescue->evidence.same, "action", action_names[rescue->action], "image",
-        image, "outcome", outcome);
+        "holders", holders, "kept", kept_json(orphan), "regions", regions_json(orphan),
+        "regions_from", layout_names[orphan->layout_from], "evidence", evidence_json(rescue),
+        "action", action_names[rescue->action], "image", image, "outcome", outcome);
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
@@ -93,18 +159,22 @@ static void print_orphan(const struct rescue *rescue, const struct fl_orphan *or
     printf("%s (pid %d): %s of its memory in %zu piece%s; %" PRIu64 " faults wait on its "
            "descriptor %d\n",
            orphan->name, (int)orphan->pid,
-           cli_format_bytes(registered_bytes(orphan), bytes, sizeof(bytes)), orphan->ranges,
+           cli_format_bytes(fl_orphan_bytes(orphan), bytes, sizeof(bytes)), orphan->ranges,
            orphan->ranges == 1 ? "" : "s", orphan->waiting, orphan->fd);
     if (orphan->state)
         printf("what was kept of it (by %s, pid %d): image %s, %" PRIu64 " pages given back\n",
                orphan->state_holder.name, (int)orphan->state_holder.pid, orphan->state->image,
                removed_pages(orphan));
-    if (rescue->evidence.compared > 0)
-        printf("of %" PRIu64 " pages that it has and that were compared, %" PRIu64
-               " are as in image %s\n",
-               rescue->evidence.compared, rescue->evidence.same, rescue->image);
-    if (rescue->action == RESCUE_SERVE && orphan->layout_guessed)
-        printf("its memory is taken for the image from its beginning\n");
+    if (rescue->action != RESCUE_SERVE)
+        return;
+    rescue_say_evidence(stdout, rescue, orphan);
+    if (orphan->layout_from == FL_LAYOUT_ASSUMED)
+        printf("its memory is taken for the image from its beginning, as nothing tells\n");
+    json_t *regions = regions_json(orphan);
+    char *text = json_dumps(regions, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    printf("its regions (%s): %s\n", layout_names[orphan->layout_from], text ? text : "");
+    free(text);
+    json_decref(regions);
 }
 
 static void report(const struct rescue *rescue, const struct fl_orphan *orphan, const char *outcome)

@@ -158,10 +158,8 @@ Test(orphan, one_range)
     cr_expect_eq(orphan.waiting, 0);
     cr_assert_eq(orphan.ranges, 1);
     expect_range(&orphan, 0, shared->memory[0], BYTES, PAGE);
-    cr_assert_eq(orphan.layout.regions, 1);
-    cr_expect_eq(orphan.layout.region[0].base, (uintptr_t)shared->memory[0]);
-    cr_expect_eq(orphan.layout.region[0].offset, 0);
-    cr_expect_eq(orphan.layout.pages, BYTES / PAGE);
+    cr_expect_eq(orphan.layout.regions, 0);
+    cr_expect_eq(orphan.layout_from, FL_LAYOUT_UNKNOWN);
     cr_expect(fl_orphan_unknowable(&orphan));
     fl_orphan_close(&orphan);
 }
@@ -196,7 +194,6 @@ Test(orphan, mappings_that_were_split_are_one)
     look(&orphan, start(split), -1);
     cr_assert_eq(orphan.ranges, 1);
     expect_range(&orphan, 0, shared->memory[0], BYTES, PAGE);
-    cr_expect_eq(orphan.layout.regions, 1);
     fl_orphan_close(&orphan);
 }
 
@@ -272,26 +269,35 @@ Test(orphan, huge_pages)
     look(&orphan, start(huge_pages), -1);
     cr_assert_eq(orphan.ranges, 1);
     expect_range(&orphan, 0, shared->memory[0], 2 * HUGE, HUGE);
-    cr_expect_eq(orphan.layout.page_shift, 21);
-    cr_expect_eq(orphan.layout.pages, 2);
+    struct fl_layout layout;
+    cr_assert(fl_orphan_one_region(&orphan, 2 * HUGE, &layout));
+    cr_expect_eq(layout.page_shift, 21);
+    cr_expect_eq(layout.pages, 2);
     fl_orphan_close(&orphan);
 }
 
-// It may be two regions side by side, in either order.
-static void more_than_one_region(void)
-{
-    size_t bytes = (3UL << 30) + BYTES;
-    shared->uffd[0] = open_uffd(0);
-    shared->memory[0] = map(bytes);
-    add(shared->uffd[0], shared->memory[0], bytes);
-}
-
-Test(orphan, a_large_range_is_to_be_told)
+// Where nothing else tells: only if it can be the whole image.
+Test(orphan, one_region_of_the_images_size)
 {
     struct fl_orphan orphan;
-    look(&orphan, start(more_than_one_region), -1);
-    cr_expect_eq(orphan.ranges, 1);
-    cr_expect_eq(orphan.layout.regions, 0);
+    struct fl_layout layout;
+    look(&orphan, start(one_range), -1);
+    cr_assert(fl_orphan_one_region(&orphan, BYTES, &layout));
+    cr_expect_eq(layout.region[0].base, (uintptr_t)shared->memory[0]);
+    cr_expect_eq(layout.region[0].offset, 0);
+    cr_expect_eq(layout.pages, BYTES / PAGE);
+    cr_expect(fl_orphan_one_region(&orphan, 0, &layout));
+    cr_expect_not(fl_orphan_one_region(&orphan, 2 * BYTES, &layout));
+    fl_orphan_close(&orphan);
+}
+
+Test(orphan, two_ranges_are_not_one_region)
+{
+    struct fl_orphan orphan;
+    struct fl_layout layout;
+    look_at_two(&orphan);
+    cr_expect_eq(fl_orphan_bytes(&orphan), 3 * BYTES);
+    cr_expect_not(fl_orphan_one_region(&orphan, 3 * BYTES, &layout));
     fl_orphan_close(&orphan);
 }
 

@@ -32,8 +32,21 @@ int fl_bad_frames_add(struct fl_bad_frames *bad, struct fl_frame_id id)
 
 void fl_bad_frames_sort(struct fl_bad_frames *bad)
 {
+    size_t kept = 0;
     if (bad->count > 1)
         qsort(bad->ids, bad->count, sizeof(*bad->ids), compare);
+    for (size_t i = 0; i < bad->count; i++) {
+        if (i == 0 || compare(&bad->ids[i], &bad->ids[kept - 1]) != 0)
+            bad->ids[kept++] = bad->ids[i];
+    }
+    bad->count = kept;
+}
+
+const struct fl_frame_id *fl_bad_frames_find(const struct fl_bad_frames *bad, struct fl_frame_id id)
+{
+    if (bad->count == 0)
+        return NULL;
+    return bsearch(&id, bad->ids, bad->count, sizeof(*bad->ids), compare);
 }
 
 uint64_t fl_bad_frames_pages(const struct fl_bad_frames *bad, const struct fl_image *image,
@@ -42,7 +55,7 @@ uint64_t fl_bad_frames_pages(const struct fl_bad_frames *bad, const struct fl_im
     uint64_t pages = 0;
     for (uint64_t page = 0; bad->count > 0 && page < image->header.pages;) {
         struct fl_run run = fl_image_run(image, page, FL_FRAME_PAGES_MAX);
-        if (!run.zero && bsearch(&run.id, bad->ids, bad->count, sizeof(*bad->ids), compare)) {
+        if (!run.zero && fl_bad_frames_find(bad, run.id)) {
             if (pages == 0)
                 *ret_pack = run.id.pack;
             pages += run.pages;

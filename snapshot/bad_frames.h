@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The frames that a verification has found bad, and whom that hurts. One thread at a time.
+// A set of frames that were found bad, and whom that hurts. One thread at a time.
 #ifndef FAULTLINE_SNAPSHOT_BAD_FRAMES_H
 #define FAULTLINE_SNAPSHOT_BAD_FRAMES_H
 
@@ -18,6 +18,9 @@ struct fl_bad_frames {
 int fl_bad_frames_add(struct fl_bad_frames *bad, struct fl_frame_id id);
 // After the last one was added, before the first question.
 void fl_bad_frames_sort(struct fl_bad_frames *bad);
+// Sorted: NULL if it is not one of them.
+const struct fl_frame_id *fl_bad_frames_find(const struct fl_bad_frames *bad,
+                                             struct fl_frame_id id);
 // How many pages of the image are in bad frames, and the pack of the first of them.
 uint64_t fl_bad_frames_pages(const struct fl_bad_frames *bad, const struct fl_image *image,
                              uint64_t *ret_pack);

@@ -16,11 +16,12 @@ struct fl_chunk {
     uint64_t pages; // at most FL_CHUNK_PAGES, unless it is a hole
     bool hole;      // nothing below is set then
     uint64_t data_bytes;
-    double hash_seconds;
+    double hash_seconds, check_seconds;
     uint8_t *input; // FL_CHUNK_BYTES
     bool zero[FL_CHUNK_PAGES];
     struct fl_identity identity[FL_CHUNK_PAGES];
     struct fl_disk_place hint[FL_CHUNK_PAGES]; // from the index; pack_id 0: not known
+    bool checked[FL_CHUNK_PAGES];              // the hint may be used (share_check.h)
 
     // Placing.
     uint64_t entry[FL_CHUNK_PAGES]; // of the image's map

@@ -4,7 +4,8 @@
 // frame they are in, the groups sorted by size, and the largest accepted up to
 // FL_FOREIGN_FRAMES_MAX; the pages of all other groups are declined, that is, stored again beside
 // their neighbours. A hit in a pack of earlier runs comes from the index, which is only a hint: it
-// counts once the pack's own table has the same identity at that place.
+// counts once the frame was read (share_check.c) and the pack's own table has the same identity at
+// that place.
 #include "snapshot/dedup.h"
 
 #include <errno.h>
@@ -114,6 +115,8 @@ static void collect_hits(struct fl_dedup *dedup, const struct fl_chunk *chunk)
             hit.pack_id = dedup->own_id;
             hit.frame = frame;
             hit.slot = (uint16_t)slot;
+        } else if (!chunk->checked[page]) {
+            dedup->hit_page[page] = chunk->hint[page].pack_id != 0;
         } else {
             hit.pack_id = chunk->hint[page].pack_id;
             hit.frame = chunk->hint[page].frame;

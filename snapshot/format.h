@@ -3,10 +3,11 @@
 // Every structure of the store that is on disk. docs/store-format.md is the same in words.
 //
 //   STORE  := faultline-store  packs/ID.pack*  images/NAME.img*  traces/NAME.trace*  index/ (LMDB)
-//             tmp/  lock
+//             bad-frames  tmp/  lock
 //   PACK   := pack_header  frame-bytes*  frame*  identity[pages]  pack_footer
 //   IMAGE  := image_header  entry[pages]  pack-id[packs]
 //   TRACE  := trace_header  trace_entry[count]
+//   bad-frames := bad_header  bad_frame[count]
 //
 // All integers are little-endian, all fields have fixed widths, and nothing here is trusted:
 // whoever reads one of these checks the checksum first and the bounds of every field next.
@@ -34,6 +35,7 @@ static const uint8_t fl_magic_footer[FL_MAGIC_BYTES] = {'F', 'L', 'P', 'F', 'O',
 static const uint8_t fl_magic_image[FL_MAGIC_BYTES] = {'F', 'L', 'I', 'M', 'A', 'G', 'E', '\n'};
 
 static const uint8_t fl_magic_trace[FL_MAGIC_BYTES] = {'F', 'L', 'T', 'R', 'A', 'C', 'E', '\n'};
+static const uint8_t fl_magic_bad[FL_MAGIC_BYTES] = {'F', 'L', 'B', 'A', 'D', 'F', 'R', '\n'};
 
 struct fl_identity {
     uint8_t bytes[FL_IDENTITY_BYTES];
@@ -160,6 +162,28 @@ struct fl_disk_trace_entry {
     uint32_t zero;
 };
 static_assert(sizeof(struct fl_disk_trace_entry) == 32, "layout");
+
+// The frames that somebody has found bad. A hint: without it they are found again.
+struct fl_disk_bad_header {
+    uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_bad
+    uint32_t version;
+    uint32_t zero;
+    uint64_t count;
+    uint64_t entries_checksum; // XXH3-64 of the entries
+    uint64_t checksum;         // XXH3-64 of the bytes before
+};
+static_assert(sizeof(struct fl_disk_bad_header) == 40, "layout");
+
+// Each frame at most once, sorted by pack and frame.
+struct fl_disk_bad_frame {
+    uint64_t pack_id;
+    uint32_t frame;
+    uint32_t state; // enum fl_bad_state
+};
+static_assert(sizeof(struct fl_disk_bad_frame) == 16, "layout");
+#define FL_BAD_NAME "bad-frames"
+// FL_BAD_UNUSED: no image refers to it any more, and none will.
+enum fl_bad_state { FL_BAD_NEEDED = 0, FL_BAD_UNUSED = 1 };
 
 // The value of the index: key is the identity.
 struct fl_disk_place {

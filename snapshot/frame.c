@@ -60,3 +60,12 @@ int fl_frame_decode(const struct fl_disk_frame *frame, const void *stored, void 
     int got = LZ4_decompress_safe(stored, buf, (int)frame->stored, raw);
     return got == raw ? 0 : -EBADMSG;
 }
+
+void fl_frame_salvage(const struct fl_disk_frame *frame, const void *stored, void *buf)
+{
+    int raw = (int)frame_bytes(frame->pages);
+    if (frame->codec == FL_CODEC_RAW)
+        memcpy(buf, stored, (size_t)raw);
+    else
+        (void)LZ4_decompress_safe(stored, buf, (int)frame->stored, raw);
+}

@@ -23,5 +23,7 @@ bool fl_frame_valid(const struct fl_disk_frame *frame, uint64_t end);
 // Checks the checksum, then decompresses to buf, of frame->pages pages. stored may be buf for a raw
 // frame. -EBADMSG if the checksum or the decompressed size is not the frame's.
 int fl_frame_decode(const struct fl_disk_frame *frame, const void *stored, void *buf);
+// Decompresses to buf whatever the checksum says, as far as that goes. stored is not buf.
+void fl_frame_salvage(const struct fl_disk_frame *frame, const void *stored, void *buf);
 
 #endif

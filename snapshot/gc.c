@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "snapshot/bad_list.h"
 #include "snapshot/image.h"
 #include "snapshot/image_file.h"
 #include "snapshot/index.h"
@@ -202,6 +203,20 @@ static void keep_pack(struct gc *gc, const struct live *live)
     fl_pack_unref(pack);
 }
 
+// What was known to be bad in them is of no use to anybody. A list that cannot be written is
+// corrected by verify.
+static void forget_bad(struct gc *gc, const struct fl_pack_ids *ids)
+{
+    struct fl_pack_ids gone = {.ids = NULL};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ids->count; i++)
+        r = find_live(gc, ids->ids[i]) ? 0 : fl_pack_ids_add(&gone, ids->ids[i]);
+    if (r == 0 && gone.count > 0)
+        fl_bad_list_change(gc->store, &(struct fl_bad_change){.forget_packs = gone.ids,
+                                                              .forget_count = gone.count});
+    free(gone.ids);
+}
+
 static int sweep_packs(struct gc *gc)
 {
     struct fl_pack_ids ids = {.ids = NULL};
@@ -217,6 +232,8 @@ static int sweep_packs(struct gc *gc)
         if (r == 0 && fl_progress_call(&gc->options->progress, i + 1, ids.count) < 0)
             r = fl_fail_plain(gc->error, -ECANCELED, "interrupted; the rest is for the next time");
     }
+    if (r == 0 && !gc->options->dry_run)
+        forget_bad(gc, &ids);
     free(ids.ids);
     if (r == 0 && !gc->options->dry_run)
         r = fl_sync_dir(gc->store->packs_fd);

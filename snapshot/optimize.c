@@ -13,7 +13,7 @@
 #include "snapshot/frame.h"
 #include "snapshot/identity.h"
 #include "snapshot/image_file.h"
-#include "snapshot/image_writer.h"
+#include "snapshot/image_rewrite.h"
 #include "snapshot/index.h"
 #include "snapshot/io.h"
 #include "snapshot/layout.h"
@@ -146,116 +146,28 @@ static int build_pack(struct job *job)
     return r < 0 ? r : write_frames(job);
 }
 
-// The new image's map and pack table. Packs that no page needs any more are left out, so that they
-// can be collected.
-struct plan {
-    uint64_t *map; // pages of the image
-    uint64_t *pack_ids;
-    uint32_t packs;
-};
-
-static int renumber_packs(struct job *job, struct plan *plan)
-{
-    const struct fl_disk_image_header *header = &job->image->header;
-    FL_AUTO_FREE uint32_t *number = calloc((size_t)header->packs + 1, sizeof(*number)); // 1 + it
-    plan->pack_ids = malloc(((size_t)header->packs + 1) * sizeof(*plan->pack_ids));
-    if (!number || !plan->pack_ids)
-        return -ENOMEM;
-    for (uint64_t page = 0; page < header->pages; page++) {
-        uint64_t entry = plan->map[page];
-        if (entry == 0)
-            continue;
-        uint32_t old = fl_entry_pack(entry);
-        if (number[old] == 0) {
-            plan->pack_ids[plan->packs] = fl_pack_id(job->image->packs[old]);
-            number[old] = ++plan->packs;
-        }
-        plan->map[page] = fl_entry(number[old] - 1, fl_entry_frame(entry), fl_entry_slot(entry));
-    }
-    return plan->packs < FL_IMAGE_PACKS_MAX ? 0 : -EOVERFLOW;
-}
-
-static int plan_image(struct job *job, struct plan *plan)
+// The image with its hot pages in the new pack.
+static int plan_image(struct job *job, struct fl_image **ret_image)
 {
     uint64_t pages = job->image->header.pages;
-    plan->map = fl_map_memory(pages * sizeof(*plan->map));
-    if (!plan->map)
+    uint64_t *map = fl_map_memory(pages * sizeof(*map));
+    if (!map)
         return -ENOMEM;
-    memcpy(plan->map, job->image->map, pages * sizeof(*plan->map));
+    memcpy(map, job->image->map, pages * sizeof(*map));
     for (uint64_t i = 0; i < job->layout.count; i++)
-        plan->map[job->layout.pages[i].page] = 0;
-    int r = renumber_packs(job, plan);
-    if (r < 0)
-        return r;
-    for (uint64_t i = 0; i < job->layout.count; i++)
-        plan->map[job->layout.pages[i].page] = fl_layout_entry(plan->packs, i);
-    plan->pack_ids[plan->packs++] = fl_pack_writer_id(job->pack);
-    return 0;
-}
-
-// The image as it is going to be: once it is published it may be removed or replaced at any time.
-// Takes the map over.
-static int open_planned(struct job *job, struct plan *plan, struct fl_image **ret_image)
-{
-    struct fl_disk_image_header header = job->image->header;
-    struct fl_pack **packs = calloc(plan->packs, sizeof(struct fl_pack *));
-    int r = packs ? 0 : -ENOMEM;
-    header.packs = 0;
-    while (r == 0 && header.packs < plan->packs) {
-        r = fl_pack_open(job->store->reader->registry, plan->pack_ids[header.packs],
-                         &packs[header.packs]);
-        header.packs += r == 0;
-    }
-    if (r == 0) {
-        r = fl_image_new(&header, plan->map, packs, ret_image);
-        plan->map = NULL;
-        return r;
-    }
-    while (header.packs > 0)
-        fl_pack_unref(packs[--header.packs]);
-    free(packs);
-    return r;
-}
-
-// With the names locked: who removes or replaces the image does so before or after, never between
-// the look and the rename.
-static int publish_image(struct job *job, struct fl_image_writer *writer, const struct plan *plan)
-{
-    struct fl_disk_image_header header = job->image->header;
-    header.packs = plan->packs;
-    int r = fl_store_lock_names(job->store);
-    if (r < 0)
-        return r;
-    if (fl_image_still_published(job->store->reader, job->image))
-        r = fl_image_writer_publish(writer, &header, plan->pack_ids, job->store->reader->images_fd,
-                                    true, &job->result.image_bytes);
-    else
-        r = -ESTALE;
-    fl_store_unlock_names(job->store);
-    return r;
+        map[job->layout.pages[i].page] = fl_layout_entry(job->image->header.packs, i);
+    return fl_image_rewrite(job->store, job->image, map, fl_pack_writer_id(job->pack), ret_image);
 }
 
 static int write_image(struct job *job)
 {
-    struct plan plan = {.map = NULL};
     struct fl_image *image = NULL;
-    struct fl_image_writer *writer = NULL;
-    uint64_t pages = job->image->header.pages;
-    int r = plan_image(job, &plan);
-    if (r == 0)
-        r = open_planned(job, &plan, &image);
+    int r = plan_image(job, &image);
     if (r == 0)
         r = fl_layout_cost(&job->layout, image, &job->result.after);
     if (r == 0)
-        r = fl_image_writer_new(job->store->tmp_fd, &writer);
-    if (r == 0)
-        r = fl_image_writer_append(writer, image->map, pages);
-    if (r == 0)
-        r = publish_image(job, writer, &plan);
-    fl_image_writer_free(writer);
+        r = fl_image_replace(job->store, job->image, image, &job->result.image_bytes);
     fl_image_unref(image);
-    fl_unmap(plan.map, pages * sizeof(*plan.map));
-    free(plan.pack_ids);
     return r;
 }
 

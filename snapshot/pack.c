@@ -9,8 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "snapshot/bad_list.h"
 #include "snapshot/image_file.h"
 #include "snapshot/io.h"
+#include "snapshot/pack_heal.h"
 #include "snapshot/pack_name.h"
 #include "snapshot/pack_run.h"
 #include "snapshot/pipeline.h"
@@ -22,7 +24,8 @@ struct job {
     struct fl_error *error;
     struct stat input_stat;
     struct fl_pack_run run;
-    struct fl_index *index; // NULL: cannot be used
+    struct fl_index *index;     // NULL: cannot be used
+    struct fl_bad_frames known; // bad when this run began
     struct fl_pack_result result;
 };
 
@@ -90,6 +93,12 @@ static void close_views(struct job *job)
     }
 }
 
+static int open_worker(struct fl_pack_worker *worker)
+{
+    worker->room = fl_map_memory(sizeof(*worker->room));
+    return worker->room ? fl_hasher_new(&worker->hasher) : -ENOMEM;
+}
+
 static int open_workers(struct job *job)
 {
     struct fl_pack_run *run = &job->run;
@@ -97,7 +106,7 @@ static int open_workers(struct job *job)
     run->workers = calloc(run->threads, sizeof(*run->workers));
     int r = run->workers ? 0 : -ENOMEM;
     for (unsigned i = 0; r == 0 && i < run->threads; i++)
-        r = fl_hasher_new(&run->workers[i].hasher);
+        r = open_worker(&run->workers[i]);
     return r;
 }
 
@@ -129,6 +138,10 @@ static int begin(struct job *job)
     if (r == 0)
         r = fl_dedup_new(store->reader->registry, fl_pack_writer_id(run->pack), run->input_pages,
                          &run->dedup);
+    if (r == 0)
+        r = fl_bad_list_load(store, FL_BAD_ALL, &job->known);
+    if (r == 0)
+        r = fl_share_check_new(store, &job->known, job->options->trust_store, &run->check);
     if (r < 0)
         return fl_fail(job->error, r, "cannot begin to write to the store %s", store->dir);
     open_index(job);
@@ -261,11 +274,15 @@ static void end(struct job *job)
     if (run->workers)
         close_views(job);
     fl_index_close(job->index);
-    for (unsigned i = 0; run->workers && i < run->threads; i++)
+    for (unsigned i = 0; run->workers && i < run->threads; i++) {
         fl_hasher_free(run->workers[i].hasher);
+        fl_unmap(run->workers[i].room, sizeof(*run->workers[i].room));
+    }
     free(run->workers);
     fl_hasher_free(run->content);
     fl_dedup_free(run->dedup);
+    fl_share_check_free(run->check);
+    fl_bad_frames_free(&job->known);
     fl_pack_writer_free(run->pack);
     fl_image_writer_free(run->image);
     fl_cleanup_close(&run->input_fd);
@@ -284,10 +301,23 @@ static void fill_result(struct job *job, double start)
     result->stored_pages = counts.stored;
     result->declined_pages = counts.declined;
     result->hash_seconds = job->run.hash_seconds;
+    result->check_seconds = job->run.check_seconds;
     result->compress_seconds = job->run.compress_seconds;
     result->write_seconds = job->run.write_seconds;
     result->threads = job->run.threads;
     result->seconds = fl_seconds_wall() - start;
+}
+
+// So that no later run shares them, whatever comes of this one, and repair knows them. The image
+// does not need them; without the list they are found again.
+static void note_bad_frames(struct job *job)
+{
+    const struct fl_bad_frames *found;
+    fl_share_check_found(job->run.check, &found);
+    job->result.bad_frames = found->count;
+    if (found->count > 0)
+        job->result.bad_not_noted =
+            fl_bad_list_change(job->store, &(struct fl_bad_change){.needed = found}) < 0;
 }
 
 static int pack_locked(struct job *job)
@@ -298,6 +328,7 @@ static int pack_locked(struct job *job)
     if (r < 0)
         return r;
     r = fl_pack_run(&job->run, &job->options->progress);
+    note_bad_frames(job);
     if (r < 0)
         return run_failed(job, r);
     if (fl_progress_call(&job->options->progress, job->run.input_bytes, job->run.input_bytes) < 0)
@@ -305,9 +336,13 @@ static int pack_locked(struct job *job)
     r = check_unchanged(job);
     if (r == 0)
         r = publish(job);
-    if (r == 0)
-        update_index(job);
-    return r;
+    if (r < 0)
+        return r;
+    update_index(job);
+    uint32_t packs_count;
+    const uint64_t *packs = fl_dedup_packs(job->run.dedup, &packs_count);
+    fl_pack_heal(job->store, packs, packs_count, &job->result);
+    return 0;
 }
 
 int fl_store_pack(struct fl_store *store, const struct fl_pack_options *options,

@@ -396,6 +396,18 @@ int fl_pack_read_frame(const struct fl_pack *pack, uint32_t frame, void *buf)
     return r < 0 ? r : fl_frame_decode(disk, stored, buf);
 }
 
+void fl_pack_salvage_frame(const struct fl_pack *pack, uint32_t frame, void *buf)
+{
+    if (frame >= pack->frames || !pack->table)
+        return;
+    const struct fl_disk_frame *disk = &pack->table[frame].disk;
+    FL_AUTO_FREE void *stored = calloc(1, disk->stored);
+    if (!stored)
+        return;
+    (void)fl_pread_full(pack->fd, stored, disk->stored, disk->offset); // zeros where it cannot
+    fl_frame_salvage(disk, stored, buf);
+}
+
 int fl_pack_read_identities(const struct fl_pack *pack, uint32_t frame, uint32_t slot,
                             uint32_t count, struct fl_identity *ret_identities)
 {

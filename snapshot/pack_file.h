@@ -37,6 +37,9 @@ uint64_t fl_pack_file_bytes(const struct fl_pack *pack);
 uint32_t fl_pack_frame_pages(const struct fl_pack *pack, uint32_t frame);
 uint32_t fl_pack_frame_stored(const struct fl_pack *pack, uint32_t frame);
 int fl_pack_read_frame(const struct fl_pack *pack, uint32_t frame, void *buf);
+// What a damaged frame gives without its checksum: buf, of the frame's pages, is written as far as
+// that goes. No byte of it may be believed.
+void fl_pack_salvage_frame(const struct fl_pack *pack, uint32_t frame, void *buf);
 // Reading in two steps: see fl_frame_place() and fl_frame_unpack().
 int fl_pack_frame_place(const struct fl_pack *pack, uint32_t frame,
                         struct fl_frame_place *ret_place);

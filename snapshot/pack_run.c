@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Theory of operation. next (ordered) cuts the file into chunks, holes apart; load (parallel)
-// reads, finds zero pages, hashes and asks the index; place (ordered) decides where each page goes
-// and numbers the new frames; encode (parallel) compresses them; write (ordered) appends frames,
-// identities and map entries. So the files come out in the order of the memory file, whatever the
-// number of threads.
+// reads, finds zero pages, hashes, asks the index and reads what is to be shared; place (ordered)
+// decides where each page goes and numbers the new frames; encode (parallel) compresses them; write
+// (ordered) appends frames, identities and map entries. So the files come out in the order of the
+// memory file, whatever the number of threads.
 #include "snapshot/pack_run.h"
 
 #include <errno.h>
@@ -133,13 +133,21 @@ static void ask_index(struct fl_chunk *chunk, struct fl_index_view *view)
     }
 }
 
+static void check_shared(struct fl_pack_run *run, struct fl_chunk *chunk,
+                         struct fl_share_room *room)
+{
+    double begin = fl_seconds_thread();
+    fl_share_check_chunk(run->check, chunk, room);
+    chunk->check_seconds = fl_seconds_thread() - begin;
+}
+
 static int load(void *arg, void *item, unsigned thread)
 {
     struct fl_pack_run *run = arg;
     struct fl_chunk *chunk = item;
     if (chunk->hole) {
         chunk->data_bytes = 0;
-        chunk->hash_seconds = 0;
+        chunk->hash_seconds = chunk->check_seconds = 0;
         return 0;
     }
     int r = read_chunk(run, chunk);
@@ -147,9 +155,12 @@ static int load(void *arg, void *item, unsigned thread)
         return r;
     for (uint32_t page = 0; page < chunk->pages; page++)
         chunk->zero[page] = fl_page_is_zero(chunk->input + (size_t)page * FL_PAGE_SIZE);
-    r = hash_chunk(chunk, run->workers[thread].hasher);
+    const struct fl_pack_worker *worker = &run->workers[thread];
+    r = hash_chunk(chunk, worker->hasher);
     if (r == 0)
-        ask_index(chunk, run->workers[thread].view);
+        ask_index(chunk, worker->view);
+    if (r == 0)
+        check_shared(run, chunk, worker->room);
     return r;
 }
 
@@ -236,6 +247,7 @@ static int write_chunk(void *arg, void *item, unsigned thread)
     if (!chunk->hole) {
         run->data_bytes += chunk->data_bytes;
         run->hash_seconds += chunk->hash_seconds;
+        run->check_seconds += chunk->check_seconds;
         run->compress_seconds += chunk->compress_seconds;
     }
     atomic_fetch_add(&run->done, chunk->pages * FL_PAGE_SIZE);

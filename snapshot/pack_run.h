@@ -11,11 +11,13 @@
 #include "snapshot/image_writer.h"
 #include "snapshot/index.h"
 #include "snapshot/pack_writer.h"
+#include "snapshot/share_check.h"
 #include "snapshot/store.h"
 
 struct fl_pack_worker {
     struct fl_hasher *hasher;
     struct fl_index_view *view; // NULL: no index
+    struct fl_share_room *room; // likewise
 };
 
 // What can go wrong with whom, for the sentence.
@@ -27,6 +29,7 @@ struct fl_pack_run {
     uint64_t input_pages;
     unsigned threads;
     struct fl_pack_worker *workers; // one a thread
+    struct fl_share_check *check;   // any thread's
     struct fl_pack_writer *pack;
     struct fl_image_writer *image;
 
@@ -37,7 +40,7 @@ struct fl_pack_run {
     struct fl_identity zeros[FL_CHUNK_PAGES]; // of zero pages, for the content id of holes
     // The writing stage's.
     uint64_t data_bytes;
-    double hash_seconds, compress_seconds, write_seconds;
+    double hash_seconds, check_seconds, compress_seconds, write_seconds;
 
     atomic_uint_fast64_t done; // bytes of input, for progress
     atomic_int fault;          // the first that happened

@@ -43,6 +43,7 @@ struct fl_pack_options {
     const char *name;
     const char *path;            // of the memory file: a regular file of at least 1 byte
     bool replace;                // an image of this name gives way, atomically
+    bool trust_store;            // share frames without reading them, unless known to be bad
     unsigned threads;            // 0: one a core
     struct fl_progress progress; // bytes of input
 };
@@ -62,12 +63,17 @@ struct fl_pack_result {
     uint8_t content_id[32];  // of the image
     double seconds;
     double hash_seconds;     // CPU, all threads
+    double check_seconds;    // CPU, all threads: of reading what is shared
     double compress_seconds; // CPU, all threads
     double write_seconds;    // wall, with the flushes
     double index_seconds;    // wall, of the final transaction
     unsigned threads;
-    bool index_damaged;     // could not be used: nothing was shared with earlier images
-    bool index_not_updated; // later images will not share this one's pages until it is rebuilt
+    uint64_t bad_frames; // of earlier images, that have pages of this one: none of them is shared
+    bool bad_not_noted;  // the store could not remember them
+    uint64_t healed_images;  // earlier ones, that got pages of this one for damaged pages of theirs
+    uint64_t damaged_images; // earlier ones that have damaged pages still, or cannot be read
+    bool index_damaged;      // could not be used: nothing was shared with earlier images
+    bool index_not_updated;  // later images will not share this one's pages until it is rebuilt
 };
 
 // 0 if the file can be packed. For who would not make a store for nothing.
@@ -106,7 +112,9 @@ struct fl_verify_options {
 
 struct fl_verify_result {
     uint64_t images, packs, frames, pages, traces;
-    uint64_t bad; // things reported
+    uint64_t bad;             // things reported
+    uint64_t unneeded_frames; // bad ones that no image needs any more: not reported
+    bool list_not_written;    // the store could not remember the bad frames
     double seconds;
 };
 
@@ -219,6 +227,44 @@ struct fl_optimize_result {
 // -ESTALE: the trace is of other content, or the image was replaced or removed meanwhile.
 int fl_store_optimize(struct fl_store *store, const struct fl_optimize_options *options,
                       struct fl_optimize_result *ret_result, struct fl_error *ret_error);
+
+struct fl_repair_image {
+    const char *name;
+    uint64_t bad_pages;  // that were damaged
+    uint64_t left;       // of them: not healed
+    const char *problem; // it cannot be opened or written: why. NULL: none
+};
+
+struct fl_repair_options {
+    const char *memory_path; // pages may come from this memory file; NULL: none
+    const char *store_dir;   // and from all packs of this other store; NULL: none
+    bool dry_run;            // say what would be, and write nothing
+    // Called for each image that had damaged pages, or that cannot be opened.
+    void (*image)(void *arg, const struct fl_repair_image *image);
+    void *image_arg;
+    struct fl_progress progress; // units of one source at a time
+};
+
+struct fl_repair_result {
+    uint64_t bad_frames;   // that the store knows and that are bad still
+    uint64_t wanted_pages; // of them that images need
+    uint64_t found_pages;  // of these
+    uint64_t images;       // that had damaged pages, or cannot be opened
+    uint64_t images_left;  // of them: not all right
+    uint64_t stored_bytes; // of the new pack, 0 if it needed none
+    uint64_t pack_id;      // 0 if it needed none
+    bool list_not_written; // the store could not remember what is healed
+    bool index_not_updated;
+    double seconds;
+};
+
+// Finds the pages of the frames that the store knows to be bad (fl_store_verify and fl_store_pack
+// tell it) in the store's other packs, in what is left of the frames, in the memory file and in the
+// other store; stores them in a new pack, and gives all images that need them a new map, each
+// atomically: content, content id, trace and name stay. VMs that have an image open go on with what
+// they have. 0 also if some pages were not found: they are in the result.
+int fl_store_repair(struct fl_store *store, const struct fl_repair_options *options,
+                    struct fl_repair_result *ret_result, struct fl_error *ret_error);
 
 // Makes the name disappear, and its trace; the space comes back with fl_store_gc. Whoever has it
 // open keeps it.

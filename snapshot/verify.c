@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "snapshot/bad_frames.h"
+#include "snapshot/findings.h"
 #include "snapshot/identity.h"
 #include "snapshot/image.h"
 #include "snapshot/io.h"
@@ -20,6 +20,7 @@
 #include "snapshot/store_dir.h"
 #include "snapshot/trace_file.h"
 #include "snapshot/trace_store.h"
+#include "snapshot/verify_packs.h"
 
 // Frames that a thread takes at a time.
 #define STEP 64u
@@ -38,8 +39,8 @@ struct verify {
     struct worker **workers; // one a thread
     atomic_uint_fast64_t done;
     uint64_t total;
-    pthread_mutex_t lock; // of result.bad, the callback and bad_frames
-    struct fl_bad_frames bad_frames;
+    pthread_mutex_t lock; // of result.bad, the callback and findings
+    struct fl_findings findings;
 
     // The pack in work.
     const struct fl_pack *pack;
@@ -78,39 +79,42 @@ static int next_step(void *arg, void *item, unsigned thread)
     return 1;
 }
 
-// Images that need it are reported as well. Short of memory, they are not.
-static void note_frame(struct verify *verify, uint32_t frame)
+// Told of later, once it is known which images need it.
+static void note_frame(struct verify *verify, uint32_t frame, int slot, const char *problem)
 {
+    char where[24] = "";
+    struct fl_frame_id id = {fl_pack_id(verify->pack), frame};
+    if (slot >= 0)
+        snprintf(where, sizeof(where), ", page %d", slot);
     pthread_mutex_lock(&verify->lock);
-    fl_bad_frames_add(&verify->bad_frames, (struct fl_frame_id){fl_pack_id(verify->pack), frame});
+    int r =
+        fl_findings_add(&verify->findings, id, "frame %" PRIu32 "%s: %s", frame, where, problem);
     pthread_mutex_unlock(&verify->lock);
+    if (r < 0) { // short of memory: images that need it will not be told of
+        char object[32];
+        pack_object(id.pack, object);
+        report(verify, object, "frame %" PRIu32 "%s: %s", frame, where, problem);
+    }
 }
 
 // What cannot be read is reported and not an error: the rest is to be checked as well.
 static void verify_frame(struct verify *verify, struct worker *worker, uint32_t frame)
 {
-    char object[32];
     struct fl_identity identity;
     uint32_t pages = fl_pack_frame_pages(verify->pack, frame);
-    pack_object(fl_pack_id(verify->pack), object);
     int r = fl_pack_read_frame(verify->pack, frame, worker->pages);
     if (r < 0) {
-        report(verify, object, "frame %" PRIu32 ": %s", frame, fl_frame_strerror(r));
-        note_frame(verify, frame);
+        note_frame(verify, frame, -1, fl_frame_strerror(r));
         return;
     }
     r = fl_pack_read_identities(verify->pack, frame, 0, pages, worker->identities);
     for (uint32_t slot = 0; r == 0 && slot < pages; slot++) {
         r = fl_hash_page(worker->hasher, worker->pages + (size_t)slot * FL_PAGE_SIZE, &identity);
-        if (r == 0 && memcmp(&identity, &worker->identities[slot], sizeof(identity)) != 0) {
-            report(verify, object,
-                   "frame %" PRIu32 ", page %" PRIu32 ": SHA-256 is not the recorded one", frame,
-                   slot);
-            note_frame(verify, frame);
-        }
+        if (r == 0 && memcmp(&identity, &worker->identities[slot], sizeof(identity)) != 0)
+            note_frame(verify, frame, (int)slot, "SHA-256 is not the recorded one");
     }
     if (r < 0)
-        report(verify, object, "frame %" PRIu32 ": %s", frame, fl_frame_strerror(r));
+        note_frame(verify, frame, -1, fl_frame_strerror(r));
 }
 
 static int verify_step(void *arg, void *item, unsigned thread)
@@ -213,7 +217,7 @@ static void report_bad_pages(struct verify *verify, const char *object,
                              const struct fl_image *image)
 {
     uint64_t pack = 0;
-    uint64_t pages = fl_bad_frames_pages(&verify->bad_frames, image, &pack);
+    uint64_t pages = fl_bad_frames_pages(&verify->findings.bad, image, &pack);
     if (pages > 0)
         report(verify, object,
                "%" PRIu64 " of its pages are in bad frames, the first in pack %016" PRIx64, pages,
@@ -262,42 +266,6 @@ static int verify_trace(void *arg, const char *name)
     return 0;
 }
 
-static bool contains(const uint64_t *ids, size_t count, uint64_t id)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (ids[i] == id)
-            return true;
-    }
-    return false;
-}
-
-// The packs of the named images. An image that cannot be opened is reported with the images.
-static int packs_of(struct verify *verify, const char *name, struct fl_pack_ids *ids)
-{
-    struct fl_image *image;
-    if (fl_image_open(verify->store->reader, name, &image) < 0)
-        return 0;
-    int r = 0;
-    for (uint32_t i = 0; r == 0 && i < image->header.packs; i++) {
-        uint64_t id = fl_pack_id(image->packs[i]);
-        if (!contains(ids->ids, ids->count, id))
-            r = fl_pack_ids_add(ids, id);
-    }
-    fl_image_unref(image);
-    return r;
-}
-
-static int choose_packs(struct verify *verify, struct fl_pack_ids *ids)
-{
-    const struct fl_verify_options *options = verify->options;
-    if (!options->names)
-        return fl_pack_ids_list(verify->store->packs_fd, ids);
-    int r = 0;
-    for (size_t i = 0; r == 0 && i < options->names_count; i++)
-        r = packs_of(verify, options->names[i], ids);
-    return r;
-}
-
 static void sum_stored(struct verify *verify, const struct fl_pack_ids *ids)
 {
     struct fl_pack *pack;
@@ -309,15 +277,26 @@ static void sum_stored(struct verify *verify, const struct fl_pack_ids *ids)
     }
 }
 
+static void report_frame(void *arg, const struct fl_finding *finding)
+{
+    char object[32];
+    pack_object(finding->id.pack, object);
+    report(arg, object, "%s", finding->problem);
+}
+
 static int verify_packs(struct verify *verify)
 {
+    bool list_written = false;
     struct fl_pack_ids ids = {.ids = NULL};
-    int r = choose_packs(verify, &ids);
+    int r = fl_verify_choose_packs(verify->store, verify->options, &ids);
     if (r == 0)
         sum_stored(verify, &ids);
     for (size_t i = 0; r == 0 && i < ids.count; i++)
         r = verify_pack(verify, ids.ids[i]);
-    fl_bad_frames_sort(&verify->bad_frames);
+    if (r == 0)
+        r = fl_findings_settle(&verify->findings, verify->store, ids.ids, ids.count, report_frame,
+                               verify, &verify->result.unneeded_frames, &list_written);
+    verify->result.list_not_written = !list_written;
     free(ids.ids);
     return r;
 }
@@ -394,7 +373,7 @@ int fl_store_verify(struct fl_store *store, const struct fl_verify_options *opti
         *ret_result = verify.result;
     }
     free_workers(&verify);
-    fl_bad_frames_free(&verify.bad_frames);
+    fl_findings_free(&verify.findings);
     pthread_mutex_destroy(&verify.lock);
     fl_store_unlock(store);
     return r;

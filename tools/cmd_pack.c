@@ -20,6 +20,8 @@ static const char help[] =
     "  --replace       an image of that name gives way (otherwise that is an error)\n"
     "  --trace OTHER   take the trace of this image of the store, an earlier snapshot of the same\n"
     "                  guest, say, for the new one's, and lay it out by it (see optimize --help)\n"
+    "  --trust-store   share what the store has without reading it first, but for frames that are\n"
+    "                  known to be damaged: faster, and damage that is not known spreads\n"
     "  --threads N     threads (one a core)\n"
     "  --json          the result as JSON\n";
 
@@ -37,6 +39,7 @@ static int parse(int argc, char **argv, struct arguments *args)
         CLI_TEXT("name", &args->options.name),
         CLI_FLAG("replace", &args->options.replace),
         CLI_TEXT("trace", &args->trace),
+        CLI_FLAG("trust-store", &args->options.trust_store),
         CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
         CLI_FLAG("json", &args->json),
         CLI_END,
@@ -72,11 +75,13 @@ static json_t *counts_json(const struct fl_pack_result *r)
 
 static json_t *times_json(const struct fl_pack_result *r)
 {
-    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:I,s:b,s:b}", "seconds", r->seconds, "hash_seconds",
-                     r->hash_seconds, "compress_seconds", r->compress_seconds, "write_seconds",
-                     r->write_seconds, "index_seconds", r->index_seconds, "threads",
-                     (json_int_t)r->threads, "index_damaged", r->index_damaged, "index_not_updated",
-                     r->index_not_updated);
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:b,s:b,s:I,s:I,s:I}", "seconds", r->seconds,
+                     "hash_seconds", r->hash_seconds, "check_seconds", r->check_seconds,
+                     "compress_seconds", r->compress_seconds, "write_seconds", r->write_seconds,
+                     "index_seconds", r->index_seconds, "threads", (json_int_t)r->threads,
+                     "index_damaged", r->index_damaged, "index_not_updated", r->index_not_updated,
+                     "bad_frames", (json_int_t)r->bad_frames, "healed_images",
+                     (json_int_t)r->healed_images, "damaged_images", (json_int_t)r->damaged_images);
 }
 
 // layout: NULL if it was not laid out.
@@ -120,8 +125,31 @@ static void print_text(const char *name, const struct fl_pack_result *r)
                r->declined_pages);
 }
 
+static void warn_of_damage(const struct fl_pack_result *result)
+{
+    if (result->bad_frames > 0)
+        fprintf(stderr,
+                "faultline pack: the image is complete, but the store has %" PRIu64
+                " damaged frame%s with pages of it, which were stored again and not shared\n",
+                result->bad_frames, cli_s(result->bad_frames));
+    if (result->bad_not_noted)
+        fputs("faultline pack: the store's list of bad frames could not be written: faultline "
+              "verify does\n",
+              stderr);
+    if (result->healed_images > 0)
+        fprintf(stderr,
+                "faultline pack: %" PRIu64 " earlier image%s got pages of it for damaged ones\n",
+                result->healed_images, cli_s(result->healed_images));
+    if (result->damaged_images > 0)
+        fprintf(stderr,
+                "faultline pack: %" PRIu64 " other image%s damaged: faultline verify "
+                "tells which, faultline repair heals\n",
+                result->damaged_images, result->damaged_images == 1 ? " is" : "s are");
+}
+
 static void warn(const struct fl_pack_result *result)
 {
+    warn_of_damage(result);
     if (result->index_damaged)
         fputs("faultline pack: the image is complete, but the store's index could not be used and "
               "nothing was shared with other images (faultline gc --rebuild-index repairs it)\n",

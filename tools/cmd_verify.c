@@ -63,12 +63,24 @@ static void bad(void *arg, const char *object, const char *problem)
 
 static int print_json(const struct fl_verify_result *result, json_t *list)
 {
-    json_t *object =
-        json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:f,s:O}", "ok", result->bad == 0, "images",
-                  (json_int_t)result->images, "packs", (json_int_t)result->packs, "frames",
-                  (json_int_t)result->frames, "pages", (json_int_t)result->pages, "traces",
-                  (json_int_t)result->traces, "seconds", result->seconds, "bad", list);
+    json_t *object = json_pack(
+        "{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:f,s:O}", "ok", result->bad == 0, "images",
+        (json_int_t)result->images, "packs", (json_int_t)result->packs, "frames",
+        (json_int_t)result->frames, "pages", (json_int_t)result->pages, "traces",
+        (json_int_t)result->traces, "unneeded_frames", (json_int_t)result->unneeded_frames,
+        "list_not_written", result->list_not_written, "seconds", result->seconds, "bad", list);
     return store_print_json("verify", object);
+}
+
+static void print_more(const struct fl_verify_result *result)
+{
+    if (result->unneeded_frames > 0)
+        printf("%" PRIu64 " damaged frame%s that no image needs go%s when gc can remove the pack\n",
+               result->unneeded_frames, cli_s(result->unneeded_frames),
+               result->unneeded_frames == 1 ? "es" : "");
+    if (result->bad > 0)
+        puts("faultline repair heals images from what the store has, from a memory file (--from), "
+             "or from another store (--from-store)");
 }
 
 static int verify(struct fl_store *store, struct arguments *args, struct found *found)
@@ -92,6 +104,8 @@ static int verify(struct fl_store *store, struct arguments *args, struct found *
                result.bad == 0 ? "ok" : "BAD", result.images, cli_s(result.images), result.packs,
                cli_s(result.packs), result.frames, cli_s(result.frames), result.pages,
                cli_s(result.pages), result.seconds, result.bad);
+    if (!args->json)
+        print_more(&result);
     return result.bad == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 

@@ -16,6 +16,7 @@ static const struct verb verbs[] = {
     {"pack", cmd_pack, "add a guest memory file to a store as an image"},
     {"unpack", cmd_unpack, "write an image back as a memory file"},
     {"verify", cmd_verify, "check every byte of a store against its checksums"},
+    {"repair", cmd_repair, "heal the images that have pages in damaged frames"},
     {"ls", cmd_ls, "list the images of a store"},
     {"inspect", cmd_inspect, "show what an image is made of"},
     {"trace", cmd_trace,

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot/image_rewrite.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "snapshot/image_writer.h"
+#include "snapshot/io.h"
+
+struct table {
+    uint64_t *pack_ids;
+    uint32_t packs;
+};
+
+// The old packs in the order of their first use, then the new one.
+static int renumber_packs(const struct fl_image *old, uint64_t *map, uint64_t new_pack_id,
+                          struct table *table)
+{
+    const struct fl_disk_image_header *header = &old->header;
+    FL_AUTO_FREE uint32_t *number = calloc((size_t)header->packs + 1, sizeof(*number)); // 1 + it
+    table->pack_ids = malloc(((size_t)header->packs + 1) * sizeof(*table->pack_ids));
+    if (!number || !table->pack_ids)
+        return -ENOMEM;
+    for (uint64_t page = 0; page < header->pages; page++) {
+        uint32_t pack = fl_entry_pack(map[page]);
+        if (map[page] == 0 || pack == header->packs || number[pack] != 0)
+            continue;
+        table->pack_ids[table->packs] = fl_pack_id(old->packs[pack]);
+        number[pack] = ++table->packs;
+    }
+    number[header->packs] = table->packs + 1;
+    table->pack_ids[table->packs++] = new_pack_id;
+    for (uint64_t page = 0; page < header->pages; page++) {
+        uint64_t entry = map[page];
+        if (entry != 0)
+            map[page] = fl_entry(number[fl_entry_pack(entry)] - 1, fl_entry_frame(entry),
+                                 fl_entry_slot(entry));
+    }
+    return 0;
+}
+
+// Takes the map over.
+static int open_image(struct fl_store *store, const struct fl_image *old, uint64_t *map,
+                      const struct table *table, struct fl_image **ret_image)
+{
+    struct fl_disk_image_header header = old->header;
+    struct fl_pack **packs = calloc(table->packs, sizeof(struct fl_pack *));
+    int r = packs ? 0 : -ENOMEM;
+    header.packs = 0;
+    while (r == 0 && header.packs < table->packs) {
+        r = fl_pack_open(store->reader->registry, table->pack_ids[header.packs],
+                         &packs[header.packs]);
+        header.packs += r == 0;
+    }
+    if (r == 0)
+        return fl_image_new(&header, map, packs, ret_image);
+    while (header.packs > 0)
+        fl_pack_unref(packs[--header.packs]);
+    free(packs);
+    fl_unmap(map, header.pages * sizeof(*map));
+    return r;
+}
+
+int fl_image_rewrite(struct fl_store *store, const struct fl_image *old, uint64_t *map,
+                     uint64_t new_pack_id, struct fl_image **ret_image)
+{
+    struct table table = {.pack_ids = NULL};
+    // The index after the table's end has to be one that an entry can hold.
+    int r = old->header.packs < FL_IMAGE_PACKS_MAX ? renumber_packs(old, map, new_pack_id, &table)
+                                                   : -EOVERFLOW;
+    if (r == 0)
+        r = open_image(store, old, map, &table, ret_image);
+    else
+        fl_unmap(map, old->header.pages * sizeof(*map));
+    free(table.pack_ids);
+    return r;
+}
+
+// With the names locked: who removes or replaces the image does so before or after, never between
+// the look and the rename.
+static int publish(struct fl_store *store, const struct fl_image *old,
+                   struct fl_image_writer *writer, const struct fl_image *image,
+                   const uint64_t *pack_ids, uint64_t *ret_bytes)
+{
+    struct fl_disk_image_header header = image->header;
+    int r = fl_store_lock_names(store);
+    if (r < 0)
+        return r;
+    if (fl_image_still_published(store->reader, old))
+        r = fl_image_writer_publish(writer, &header, pack_ids, store->reader->images_fd, true,
+                                    ret_bytes);
+    else
+        r = -ESTALE;
+    fl_store_unlock_names(store);
+    return r;
+}
+
+int fl_image_replace(struct fl_store *store, const struct fl_image *old,
+                     const struct fl_image *image, uint64_t *ret_bytes)
+{
+    struct fl_image_writer *writer = NULL;
+    FL_AUTO_FREE uint64_t *pack_ids = malloc(image->header.packs * sizeof(*pack_ids));
+    if (!pack_ids)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < image->header.packs; i++)
+        pack_ids[i] = fl_pack_id(image->packs[i]);
+    int r = fl_image_writer_new(store->tmp_fd, &writer);
+    if (r == 0)
+        r = fl_image_writer_append(writer, image->map, image->header.pages);
+    if (r == 0)
+        r = publish(store, old, writer, image, pack_ids, ret_bytes);
+    fl_image_writer_free(writer);
+    return r;
+}

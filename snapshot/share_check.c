@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot/share_check.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "snapshot/dedup.h"
+
+struct open_pack {
+    uint64_t id;
+    struct fl_pack *pack; // NULL: it is gone or damaged
+};
+
+struct fl_share_check {
+    struct fl_store *store;
+    const struct fl_bad_frames *known; // immutable
+    bool trust;
+    pthread_mutex_t lock; // covers the rest
+    // Each pack that a hint has named, so that it is opened once and stays open.
+    struct open_pack *packs;
+    size_t packs_count, packs_room;
+    struct fl_bad_frames found;
+    bool incomplete; // for want of memory
+};
+
+int fl_share_check_new(struct fl_store *store, const struct fl_bad_frames *known, bool trust,
+                       struct fl_share_check **ret_check)
+{
+    struct fl_share_check *check = calloc(1, sizeof(*check));
+    if (!check)
+        return -ENOMEM;
+    check->store = store;
+    check->known = known;
+    check->trust = trust;
+    pthread_mutex_init(&check->lock, NULL);
+    *ret_check = check;
+    return 0;
+}
+
+void fl_share_check_free(struct fl_share_check *check)
+{
+    if (!check)
+        return;
+    for (size_t i = 0; i < check->packs_count; i++) {
+        if (check->packs[i].pack)
+            fl_pack_unref(check->packs[i].pack);
+    }
+    free(check->packs);
+    fl_bad_frames_free(&check->found);
+    pthread_mutex_destroy(&check->lock);
+    free(check);
+}
+
+// --- frames of a chunk, the ones that give most pages first ---
+
+struct place {
+    struct fl_frame_id id;
+    uint16_t page; // of the chunk
+};
+
+struct group {
+    uint16_t first; // place
+    uint16_t count;
+};
+
+struct groups {
+    struct place places[FL_CHUNK_PAGES];
+    struct group groups[FL_CHUNK_PAGES];
+    uint32_t places_count, groups_count;
+};
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct place *left = a;
+    const struct place *right = b;
+    if (left->id.pack != right->id.pack)
+        return left->id.pack < right->id.pack ? -1 : 1;
+    if (left->id.frame != right->id.frame)
+        return left->id.frame < right->id.frame ? -1 : 1;
+    return left->page < right->page ? -1 : 1;
+}
+
+static int compare_groups(const void *a, const void *b)
+{
+    const struct group *left = a;
+    const struct group *right = b;
+    if (left->count != right->count)
+        return left->count > right->count ? -1 : 1;
+    return left->first < right->first ? -1 : 1;
+}
+
+static bool same_frame(struct fl_frame_id a, struct fl_frame_id b)
+{
+    return a.pack == b.pack && a.frame == b.frame;
+}
+
+static void group_hints(const struct fl_chunk *chunk, struct groups *groups)
+{
+    groups->places_count = groups->groups_count = 0;
+    for (uint32_t page = 0; page < chunk->pages; page++) {
+        const struct fl_disk_place *hint = &chunk->hint[page];
+        if (hint->pack_id != 0)
+            groups->places[groups->places_count++] =
+                (struct place){{hint->pack_id, hint->frame}, (uint16_t)page};
+    }
+    qsort(groups->places, groups->places_count, sizeof(groups->places[0]), compare_places);
+    for (uint32_t i = 0; i < groups->places_count; i++) {
+        if (i == 0 || !same_frame(groups->places[i].id, groups->places[i - 1].id))
+            groups->groups[groups->groups_count++] = (struct group){.first = (uint16_t)i};
+        groups->groups[groups->groups_count - 1].count++;
+    }
+    qsort(groups->groups, groups->groups_count, sizeof(groups->groups[0]), compare_groups);
+}
+
+// --- one frame ---
+
+static void note_bad(struct fl_share_check *check, struct fl_frame_id id)
+{
+    pthread_mutex_lock(&check->lock);
+    if (fl_bad_frames_add(&check->found, id) < 0)
+        check->incomplete = true;
+    pthread_mutex_unlock(&check->lock);
+}
+
+// Under the lock.
+static struct open_pack *remember(struct fl_share_check *check, uint64_t id, struct fl_pack *pack)
+{
+    if (check->packs_count == check->packs_room) {
+        size_t room = check->packs_room ? check->packs_room * 2 : 64;
+        struct open_pack *grown = realloc(check->packs, room * sizeof(*grown));
+        if (!grown)
+            return NULL;
+        check->packs = grown;
+        check->packs_room = room;
+    }
+    struct open_pack *entry = &check->packs[check->packs_count++];
+    *entry = (struct open_pack){id, pack};
+    return entry;
+}
+
+// NULL: its hints are of no use. The pack stays open as long as the checker.
+static struct fl_pack *find_pack(struct fl_share_check *check, uint64_t id)
+{
+    struct fl_pack *pack = NULL;
+    pthread_mutex_lock(&check->lock);
+    const struct open_pack *entry = NULL;
+    for (size_t i = 0; !entry && i < check->packs_count; i++)
+        entry = check->packs[i].id == id ? &check->packs[i] : NULL;
+    if (!entry) {
+        if (fl_pack_open(check->store->reader->registry, id, &pack) < 0)
+            pack = NULL;
+        entry = remember(check, id, pack);
+        if (!entry && pack)
+            fl_pack_unref(pack);
+    }
+    pack = entry ? entry->pack : NULL;
+    pthread_mutex_unlock(&check->lock);
+    return pack;
+}
+
+// The pages of the group are where the hints say, byte by byte. A hint that points to another page
+// of a good frame is a wrong hint and says nothing about the frame; one that the pack's own table
+// of identities confirms says that the frame is not what was packed.
+static bool pages_match(struct fl_chunk *chunk, const struct place *places, uint32_t count,
+                        const struct fl_pack *pack, const uint8_t *frame)
+{
+    bool right = true;
+    uint32_t slots = fl_pack_frame_pages(pack, places->id.frame);
+    for (uint32_t i = 0; i < count; i++) {
+        struct fl_identity recorded;
+        uint32_t page = places[i].page;
+        struct fl_disk_place *hint = &chunk->hint[page];
+        bool same = hint->slot < slots &&
+                    memcmp(frame + (size_t)hint->slot * FL_PAGE_SIZE,
+                           chunk->input + (size_t)page * FL_PAGE_SIZE, FL_PAGE_SIZE) == 0;
+        if (same)
+            continue;
+        if (hint->slot < slots &&
+            fl_pack_read_identities(pack, places->id.frame, hint->slot, 1, &recorded) == 0 &&
+            memcmp(&recorded, &chunk->identity[page], sizeof(recorded)) == 0)
+            right = false;
+        hint->pack_id = 0;
+    }
+    return right;
+}
+
+// False: no page of it may be shared.
+static bool check_frame(struct fl_share_check *check, struct fl_chunk *chunk,
+                        const struct place *places, uint32_t count, struct fl_share_room *room)
+{
+    struct fl_frame_id id = places->id;
+    if (fl_bad_frames_find(check->known, id))
+        return false;
+    if (check->trust)
+        return true;
+    struct fl_pack *pack = find_pack(check, id.pack);
+    if (!pack || fl_pack_frame_pages(pack, id.frame) == 0)
+        return false;
+    int r = fl_pack_read_frame(pack, id.frame, room->pages);
+    if (r == -ENOMEM)
+        return false;
+    if (r < 0 || !pages_match(chunk, places, count, pack, room->pages)) {
+        note_bad(check, id);
+        return false;
+    }
+    return true;
+}
+
+void fl_share_check_chunk(struct fl_share_check *check, struct fl_chunk *chunk,
+                          struct fl_share_room *room)
+{
+    struct groups groups;
+    uint32_t good = 0;
+    memset(chunk->checked, 0, sizeof(chunk->checked));
+    group_hints(chunk, &groups);
+    for (uint32_t i = 0; i < groups.groups_count && good < FL_FOREIGN_FRAMES_MAX; i++) {
+        const struct place *places = &groups.places[groups.groups[i].first];
+        uint32_t count = groups.groups[i].count;
+        bool use = check_frame(check, chunk, places, count, room);
+        for (uint32_t k = 0; k < count; k++) {
+            if (use)
+                chunk->checked[places[k].page] = chunk->hint[places[k].page].pack_id != 0;
+            else
+                chunk->hint[places[k].page].pack_id = 0;
+        }
+        good += use;
+    }
+}
+
+int fl_share_check_found(struct fl_share_check *check, const struct fl_bad_frames **ret_found)
+{
+    fl_bad_frames_sort(&check->found);
+    *ret_found = &check->found;
+    return check->incomplete ? -ENOMEM : 0;
+}

@@ -121,7 +121,7 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
         return NULL;
     bool kill = peer->policy == FL_POLICY_DEFAULT ? engine->options.kill_on_error
                                                   : peer->policy == FL_POLICY_KILL;
-    state->flags = kill ? FL_VM_STATE_KILL : 0;
+    state->flags = FL_VM_STATE_SEEN | (kill ? FL_VM_STATE_KILL : 0);
     struct fl_vm *vm = vm_of(peer, state_fd, state);
     if (vm) {
         seen_vm_id(engine, id);

@@ -56,8 +56,11 @@ static enum fl_outcome other_mode(struct fl_vm *vm, uint64_t address, uint64_t f
 {
     uint64_t bytes = fl_vm_page_bytes(vm);
     uint64_t page = address & ~(bytes - 1);
-    int error = flags & UFFD_PAGEFAULT_FLAG_WP ? fl_uffd_unprotect(vm->uffd, page, bytes)
-                                               : fl_uffd_continue(vm->uffd, page, bytes);
+    bool protected = flags & UFFD_PAGEFAULT_FLAG_WP;
+    struct fl_worker_stats *stats = &vm->owner->stats;
+    fl_counter_add(protected ? &stats->write_protect : &stats->minor, 1);
+    int error = protected ? fl_uffd_unprotect(vm->uffd, page, bytes)
+                          : fl_uffd_continue(vm->uffd, page, bytes);
     if (error)
         fl_uffd_wake(vm->uffd, page, bytes);
     return FL_INSTALLED;

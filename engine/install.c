@@ -165,6 +165,18 @@ enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
     return judge(vm, error, page, done >> vm->page_shift, ret_pages);
 }
 
+// The kernel itself says which of the two it is, at one instant: it puts no page where one is, be
+// it in memory, in swap, or in a shared file alone.
+enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dropped)
+{
+    uint64_t pages = 0;
+    uint64_t done = 0;
+    int error = zero(vm, fl_layout_address(&vm->state->layout, page), 1, true, &done);
+    *ret_dropped = done > 0;
+    count_zeroed(vm, done >> FL_PAGE_SHIFT);
+    return judge(vm, error, page, done >> vm->page_shift, &pages);
+}
+
 enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page)
 {
     uint64_t to = fl_layout_address(&vm->state->layout, page);

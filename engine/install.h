@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_ENGINE_INSTALL_H
 #define FAULTLINE_ENGINE_INSTALL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct fl_vm;
@@ -30,6 +31,10 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
                                 enum fl_wake wake, uint64_t *ret_pages);
 enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_wake wake,
                                 uint64_t *ret_pages);
+// For a page that was seen to be there, and that somebody faults for again: either the message is
+// older than the page, and nothing changes, or it was dropped and no event told of that: then zeros
+// are there now, and *ret_dropped.
+enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dropped);
 void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count);
 // Of a VM that maps a template: how many of the pages, from the first on, others have filled
 // already; whoever waits for them here is woken.

@@ -252,6 +252,37 @@ static enum fl_outcome resolve_small(struct fl_want *want)
     return install_bytes(want, data + ((size_t)run.slot << FL_PAGE_SHIFT), run.pages);
 }
 
+// A line for the first, second, fourth, eighth ... page.
+static void log_dropped(const struct fl_want *want)
+{
+    const struct fl_vm *vm = want->vm;
+    uint64_t times = fl_counter_get(&want->worker->stats.dropped);
+    if ((times & (times - 1)) == 0)
+        fl_log(
+            FL_LOG_INFO,
+            "event=dropped vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
+            " reason=\"memory of it was dropped and the kernel did not tell (a hole was punched?): "
+            "it is zeros now\"",
+            vm->id, fl_vm_image_name(vm), fl_layout_image_page(&vm->state->layout, want->page),
+            times);
+}
+
+// It was there. Memory that is dropped without an event (a hole punched into a file that the
+// guest's memory is, a truncation; anything, if the client asked for no events) is zeros for the
+// guest, and the image's bytes there would be the past.
+static enum fl_outcome resolve_again(struct fl_want *want)
+{
+    bool dropped = false;
+    enum fl_install result = fl_install_dropped(want->vm, want->page, &dropped);
+    want->there = result == FL_INSTALL_DONE;
+    if (dropped) {
+        fl_counter_add(&want->worker->stats.dropped, 1);
+        fl_counter_add(&want->worker->stats.dropped_units, fl_vm_page_units(want->vm));
+        log_dropped(want);
+    }
+    return settle(want, result, dropped ? FL_ZEROED : FL_INSTALLED);
+}
+
 static enum fl_outcome resolve(struct fl_want *want)
 {
     struct fl_vm *vm = want->vm;
@@ -259,6 +290,8 @@ static enum fl_outcome resolve(struct fl_want *want)
         return FL_PARKED;
     if (fl_bit_test(vm->removed, want->page) && !(vm->state->flags & FL_VM_STATE_TEMPLATE))
         return fl_want_zeros(want);
+    if (fl_vm_had(vm, want->page))
+        return resolve_again(want);
     if (vm->template && fl_install_shared(vm, want->page, 1) > 0)
         return done(want, FL_INSTALLED);
     if (want->park && want->park->error)

@@ -44,10 +44,13 @@ static void add_worker(struct fl_stats *stats, const struct fl_worker_stats *wor
     stats->zeroed += fl_counter_get(&worker->zeroed);
     stats->poisoned += fl_counter_get(&worker->poisoned);
     stats->duplicates += fl_counter_get(&worker->duplicates);
+    stats->write_protect += fl_counter_get(&worker->write_protect);
+    stats->minor += fl_counter_get(&worker->minor);
     stats->parked += fl_counter_get(&worker->parked);
     stats->copied_pages += fl_counter_get(&worker->copied_units);
     stats->zeroed_pages += fl_counter_get(&worker->zeroed_units);
     stats->removed_pages += fl_counter_get(&worker->removed_units);
+    stats->dropped_pages += fl_counter_get(&worker->dropped_units);
     stats->ahead_pages += fl_counter_get(&worker->ahead_units);
     stats->hits += fl_counter_get(&worker->hits);
     stats->misses += fl_counter_get(&worker->misses);

@@ -21,11 +21,14 @@ struct fl_stats {
     uint64_t zeroed;
     uint64_t poisoned;
     uint64_t duplicates;
+    uint64_t write_protect; // messages
+    uint64_t minor;
     uint64_t parked;
     uint64_t oldest_wait_ns; // of a fault for storage, at the last heartbeat; 0 without a keeper
     uint64_t copied_pages;
     uint64_t zeroed_pages;
     uint64_t removed_pages;
+    uint64_t dropped_pages;
     uint64_t ahead_pages;
     uint64_t ahead_unproven_pages;
     uint64_t hits;

@@ -91,19 +91,22 @@ static json_t *latency(const struct fl_stats *stats)
 
 static json_t *faults(const struct fl_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "read", (json_int_t)stats->faults,
-                     "installed", (json_int_t)stats->installed, "zeroed", (json_int_t)stats->zeroed,
-                     "poisoned", (json_int_t)stats->poisoned, "duplicates",
-                     (json_int_t)stats->duplicates, "parked", (json_int_t)stats->parked,
-                     "oldest_wait_ms", (json_int_t)(stats->oldest_wait_ns / FL_NS_PER_MS));
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "read",
+                     (json_int_t)stats->faults, "installed", (json_int_t)stats->installed, "zeroed",
+                     (json_int_t)stats->zeroed, "poisoned", (json_int_t)stats->poisoned,
+                     "duplicates", (json_int_t)stats->duplicates, "write_protect",
+                     (json_int_t)stats->write_protect, "minor", (json_int_t)stats->minor, "parked",
+                     (json_int_t)stats->parked, "oldest_wait_ms",
+                     (json_int_t)(stats->oldest_wait_ns / FL_NS_PER_MS));
 }
 
 static json_t *pages(const struct fl_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "copied", (json_int_t)stats->copied_pages,
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "copied", (json_int_t)stats->copied_pages,
                      "zeroed", (json_int_t)stats->zeroed_pages, "removed",
-                     (json_int_t)stats->removed_pages, "ahead", (json_int_t)stats->ahead_pages,
-                     "ahead_unproven", (json_int_t)stats->ahead_unproven_pages);
+                     (json_int_t)stats->removed_pages, "dropped", (json_int_t)stats->dropped_pages,
+                     "ahead", (json_int_t)stats->ahead_pages, "ahead_unproven",
+                     (json_int_t)stats->ahead_unproven_pages);
 }
 
 static json_t *ahead(const struct fl_cache_stats *cache)

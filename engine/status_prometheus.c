@@ -32,6 +32,12 @@ static void write_faults(FILE *out, const struct fl_stats *stats)
            stats->poisoned);
     metric(out, "faults_duplicate_total", "counter", "Messages for a page already asked for.",
            stats->duplicates);
+    metric(out, "faults_write_protect_total", "counter",
+           "Messages of write protection, which clients can ask for: protection is taken away.",
+           stats->write_protect);
+    metric(out, "faults_minor_total", "counter",
+           "Messages of minor faults, which clients can ask for: the page is mapped as it is.",
+           stats->minor);
     metric(out, "faults_parked", "gauge", "Pages asked for and not there yet.", stats->parked);
     metric(out, "pages_copied_total", "counter", "4 KiB pages copied into guests.",
            stats->copied_pages);
@@ -39,6 +45,9 @@ static void write_faults(FILE *out, const struct fl_stats *stats)
            stats->zeroed_pages);
     metric(out, "pages_removed_total", "counter", "4 KiB pages that guests gave back.",
            stats->removed_pages);
+    metric(out, "pages_dropped_total", "counter",
+           "4 KiB pages that were dropped without an event, and touched again: zeros.",
+           stats->dropped_pages);
     metric(out, "pages_ahead_total", "counter",
            "4 KiB pages installed together with a neighbour that was asked for.",
            stats->ahead_pages);

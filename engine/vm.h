@@ -14,6 +14,7 @@
 
 #include <urcu/list.h>
 
+#include "engine/bitmap.h"
 #include "engine/fill.h"
 #include "engine/mailbox.h"
 #include "engine/park.h"
@@ -113,6 +114,15 @@ static inline uint32_t fl_vm_page_units(const struct fl_vm *vm)
 static inline bool fl_vm_refused(const struct fl_vm *vm)
 {
     return (vm->state->flags & FL_VM_STATE_REFUSED) != 0;
+}
+
+// True if the page was seen to be there and no event has told of its end. Not said of a template's
+// pages, which are there for all or for one, nor of pages of 2 MiB whose bits an older engine has
+// set: it took the kernel's word for their presence, which some kernels break.
+static inline bool fl_vm_had(const struct fl_vm *vm, uint64_t page)
+{
+    return fl_bit_test(vm->installed, page) && !(vm->state->flags & FL_VM_STATE_TEMPLATE) &&
+           (vm->page_shift == FL_PAGE_SHIFT || (vm->state->flags & FL_VM_STATE_SEEN));
 }
 
 // For the log.

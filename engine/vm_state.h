@@ -35,6 +35,7 @@ enum {
         4,                  // it maps its image's template: what it gives back is the image's again
     FL_VM_STATE_REPLAY = 8, // its working set is being streamed in: a successor goes on with that
     FL_VM_STATE_REFUSED = 16, // its handshake was refused: it never was a VM of ours
+    FL_VM_STATE_SEEN = 64,    // "installed" was only ever set of pages that were seen to be there
 };
 
 struct fl_vm_counters {

@@ -25,10 +25,14 @@ struct fl_worker_stats {
     fl_counter zeroed;
     fl_counter poisoned;
     fl_counter duplicates;
+    fl_counter write_protect; // messages of modes that the engine does not register
+    fl_counter minor;
     fl_counter parked; // now, not ever
     fl_counter copied_units;
     fl_counter zeroed_units;
     fl_counter removed_units;
+    fl_counter dropped; // pages of whatever size that were there, and then not, without an event
+    fl_counter dropped_units;
     fl_counter ahead_units; // to be installed together with a page that was asked for
     fl_counter hits;
     fl_counter misses;

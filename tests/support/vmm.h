@@ -45,6 +45,9 @@ struct vmm {
 // Maps `memory` as that many regions of about the same size, and registers them.
 void vmm_map(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes, unsigned regions,
              enum vmm_protocol protocol);
+// The same with memory that is a memfd, mapped MAP_SHARED, as for a vhost-user device. Returns it.
+int vmm_map_shared(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes,
+                   unsigned regions);
 // Connects to the socket of a template and maps that instead of anonymous memory; the handshake
 // goes over the same connection. `given`: its descriptor stays open there, unless it is NULL.
 void vmm_map_template(struct vmm *vmm, const struct memory *memory, unsigned regions,

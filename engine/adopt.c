@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/incoming.h"
 #include "engine/kept.h"
+#include "engine/kill.h"
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/refuse.h"
@@ -147,7 +148,7 @@ static const char served_already[] = "this server serves it already";
 static void serve_condemned(struct fl_server *server, struct fl_vm *vm, uint64_t flags)
 {
     if (flags & FL_ADOPT_KILL)
-        fl_vm_kill(vm, "faultline rescue --kill");
+        fl_kill(server->engine, vm, "faultline rescue --kill");
     fl_attach_adopted(server->engine, vm, NULL);
 }
 
@@ -194,6 +195,8 @@ void fl_adopt_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t
         answer(arg, error, state_reason(error));
         return;
     }
+    if (vm->pidfd >= 0) // it took the userfaultfd out of that process, and saw its memory there
+        vm->state->flags |= FL_VM_STATE_OWNER;
     if (vm->state->image[0] == '\0') {
         answer(arg, 0, "");
         serve_condemned(server, vm, flags);

@@ -4,10 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <linux/kcmp.h>
 
 #include <urcu/compiler.h>
 
@@ -16,10 +13,12 @@
 #include "engine/fill.h"
 #include "engine/images.h"
 #include "engine/kept.h"
+#include "engine/kill.h"
 #include "engine/log.h"
 #include "engine/point.h"
 #include "engine/refuse.h"
 #include "engine/templates.h"
+#include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 
@@ -80,6 +79,16 @@ void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl
 
 // --- making and freeing ---
 
+static void close_all(struct fl_vm *vm)
+{
+    int pidfd = vm->pidfd;
+    vm->pidfd = -1;
+    close_fd(&pidfd);
+    close_fd(&vm->uffd);
+    close_fd(&vm->socket);
+    close_fd(&vm->state_fd);
+}
+
 // What a VM is, from its state.
 static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_state *state)
 {
@@ -121,7 +130,10 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
         return NULL;
     bool kill = peer->policy == FL_POLICY_DEFAULT ? engine->options.kill_on_error
                                                   : peer->policy == FL_POLICY_KILL;
-    state->flags = FL_VM_STATE_SEEN | (kill ? FL_VM_STATE_KILL : 0);
+    state->flags = FL_VM_STATE_SEEN | (kill ? FL_VM_STATE_KILL : 0U) |
+                   (peer->owner ? FL_VM_STATE_OWNER : 0U);
+    if (!peer->owner) // an orchestrator's end would say nothing, and it may outlive the VM
+        close_fd(&peer->pidfd);
     struct fl_vm *vm = vm_of(peer, state_fd, state);
     if (vm) {
         seen_vm_id(engine, id);
@@ -163,10 +175,7 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
     FL_POINT("vm_gone");
     fl_kept_drop(engine->kept, FL_RECORD_VM, vm->id);
     FL_POINT("vm_dropped");
-    close_fd(&vm->uffd);
-    close_fd(&vm->pidfd);
-    close_fd(&vm->socket);
-    close_fd(&vm->state_fd);
+    close_all(vm);
     if (vm->template)
         fl_template_unclone(vm->template);
     vm->template = NULL;
@@ -200,7 +209,6 @@ static void share(struct fl_vm *vm, struct fl_template *template)
 int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
               const struct fl_layout *layout)
 {
-    int64_t pid = peer->pid;
     uint64_t connection = peer->connection;
     struct fl_template *template = peer->template;
     struct fl_vm *vm = new_vm(engine, engine->next_vm_id, peer, fl_image_name(image), layout);
@@ -225,8 +233,9 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
            " page_size=%" PRIu64 "%s",
-           vm->id, vm->state->image, pid, layout->regions, layout->pages << layout->page_shift,
-           fl_vm_page_bytes(vm), fl_vm_lazy(vm) ? " recorded=yes" : "");
+           vm->id, vm->state->image, vm->state->pid, layout->regions,
+           layout->pages << layout->page_shift, fl_vm_page_bytes(vm),
+           fl_vm_lazy(vm) ? " recorded=yes" : "");
     fl_worker_attach(choose(engine), vm);
     fl_replay_order(engine, vm);
     return 0;
@@ -275,9 +284,7 @@ struct same {
 static void compare_uffd(void *arg, const struct fl_vm *vm)
 {
     struct same *same = arg;
-    pid_t self = getpid();
-    same->found =
-        same->found || syscall(SYS_kcmp, self, self, KCMP_FILE, vm->uffd, same->uffd) == 0;
+    same->found = same->found || fl_uffd_same(vm->uffd, same->uffd);
 }
 
 bool fl_attach_has(struct fl_engine *engine, int uffd)
@@ -302,6 +309,8 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
                vm->id, fl_vm_image_name(vm), vm->state->pid,
                fl_counter_get(&vm->state->counters.faults));
     fl_replay_expect(engine, vm);
+    if (vm->pidfd >= 0 && !(vm->state->flags & FL_VM_STATE_OWNER))
+        fl_kill_find(engine, vm);
     fl_worker_attach(choose(engine), vm);
     fl_replay_order(engine, vm);
 }
@@ -310,10 +319,7 @@ void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)
 {
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;
-    close_fd(&vm->uffd);
-    close_fd(&vm->pidfd);
-    close_fd(&vm->socket);
-    close_fd(&vm->state_fd);
+    close_all(vm);
     fl_rcu_defer(&vm->rcu, free_vm);
 }
 
@@ -330,6 +336,8 @@ int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *p
     vm->state->flags |= flags;
     publish(engine, vm);
     fl_kept_put_vm(engine->kept, vm, connection);
+    if (!(vm->state->flags & FL_VM_STATE_OWNER))
+        fl_kill_find(engine, vm);
     fl_worker_attach(choose(engine), vm);
     return 0;
 }

@@ -21,6 +21,7 @@ struct fl_template;
 // Who asks. The descriptors belong to whoever holds the structure; -1 where there is none.
 struct fl_peer {
     int64_t pid; // 0 if unknown here
+    bool owner;  // pid and pidfd are of the process whose memory it is, not of who connected
     int uffd;
     int pidfd;
     int socket;

@@ -2,6 +2,7 @@
 #include "engine/condemn.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -16,8 +17,7 @@ static const uint64_t page_sizes[] = {1U << 12, 1U << 21, 1U << 30};
 enum { PAGE_SIZES = sizeof(page_sizes) / sizeof(*page_sizes) };
 
 struct condemned {
-    int uffd; // the caller's; the others that are watched are of its children, and ours
-    struct pollfd *watch;
+    struct pollfd *watch; // its descriptors are ours
     size_t watches;
     uint64_t page_bytes;
     bool dying;
@@ -96,22 +96,26 @@ static int read_one(struct condemned *all, int uffd)
 
 static void drop(struct condemned *all, size_t index)
 {
-    if (all->watch[index].fd != all->uffd)
-        close(all->watch[index].fd);
+    close(all->watch[index].fd);
     all->watch[index] = all->watch[--all->watches];
 }
 
-static int serve_all(struct condemned *all)
+static void look_at_all(struct condemned *all, int *error)
+{
+    all->again = false;
+    for (size_t i = all->watches; i-- > 0 && !*error;) {
+        *error = read_one(all, all->watch[i].fd);
+        if (!*error && !fl_uffd_alive(all->watch[i].fd))
+            drop(all, i);
+    }
+}
+
+static int serve_all(struct condemned *all, bool (*go_on)(void *arg), void *arg)
 {
     int error = 0;
-    while (all->watches > 0 && !error) {
+    while (all->watches > 0 && !error && (!go_on || go_on(arg))) {
         poll(all->watch, all->watches, all->again ? AGAIN_MS : LOOK_EVERY_MS);
-        all->again = false;
-        for (size_t i = all->watches; i-- > 0 && !error;) {
-            error = read_one(all, all->watch[i].fd);
-            if (!error && !fl_uffd_alive(all->watch[i].fd))
-                drop(all, i);
-        }
+        look_at_all(all, &error);
     }
     return error;
 }
@@ -121,22 +125,50 @@ bool fl_condemn_can_poison(int uffd)
     return fl_uffd_poison(uffd, NOWHERE, page_sizes[0]) != -ENOSYS;
 }
 
-int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *ret_condemned)
+// A reference of our own, non-blocking, with what others have read of it asked for again.
+static int take(struct condemned *all, int uffd)
 {
     struct fl_uffd_info info;
-    struct condemned all = {.uffd = uffd, .page_bytes = page_bytes, .dying = dying};
-    int error = fl_uffd_examine(uffd, &info); // and makes it non-blocking
-    if (!error && !dying && !fl_condemn_can_poison(uffd))
-        return -ENOSYS;
+    int error = fl_uffd_examine(uffd, &info);
+    if (!error && !all->dying && !fl_condemn_can_poison(uffd))
+        error = -ENOSYS;
+    int own = error ? -1 : fcntl(uffd, F_DUPFD_CLOEXEC, 0);
+    if (!error && own < 0)
+        error = -errno;
     if (!error)
-        error = add_watch(&all, uffd);
-    fl_uffd_wake_all(uffd); // what somebody else has read is asked for again
+        error = add_watch(all, own);
+    if (error && own >= 0)
+        close(own);
+    fl_uffd_wake_all(uffd);
+    return error;
+}
+
+static void drop_all(struct condemned *all)
+{
+    while (all->watches > 0)
+        drop(all, all->watches - 1);
+    free(all->watch);
+}
+
+int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *ret_condemned)
+{
+    struct condemned all = {.page_bytes = page_bytes, .dying = dying};
+    int error = take(&all, uffd);
     if (!error)
-        error = serve_all(&all);
-    while (all.watches > 0)
-        drop(&all, all.watches - 1);
-    free(all.watch);
+        error = serve_all(&all, NULL, NULL);
+    drop_all(&all);
     if (!error)
         *ret_condemned = all.done;
     return error;
+}
+
+int fl_condemn_all(const int *uffds, size_t count, bool (*go_on)(void *arg), void *arg)
+{
+    struct condemned all = {.page_bytes = 0};
+    int error = 0;
+    for (size_t i = 0; i < count && error != -ENOSYS; i++)
+        error = uffds[i] < 0 ? error : take(&all, uffds[i]);
+    int served = serve_all(&all, go_on, arg);
+    drop_all(&all);
+    return served ? served : error;
 }

@@ -7,6 +7,7 @@
 #define FAULTLINE_ENGINE_CONDEMN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct fl_condemned {
@@ -21,5 +22,9 @@ struct fl_condemned {
 int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *ret_condemned);
 // Whether the kernel can poison (Linux 6.6). Changes nothing.
 bool fl_condemn_can_poison(int uffd);
+
+// The same for many at once, of memory of any page size, while go_on(arg) says so: it is asked
+// every 50 ms. The first error, of those that could not be taken on, when the others are gone.
+int fl_condemn_all(const int *uffds, size_t count, bool (*go_on)(void *arg), void *arg);
 
 #endif

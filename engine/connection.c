@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -20,6 +21,7 @@
 #include "engine/io_pool.h"
 #include "engine/kept.h"
 #include "engine/log.h"
+#include "engine/owner.h"
 #include "engine/point.h"
 #include "engine/refuse.h"
 #include "engine/template.h"
@@ -138,29 +140,84 @@ static void attach(struct fl_connection *connection, struct fl_image *image)
     free_connection(connection);
 }
 
-static void opened(void *control, struct fl_mail *mail)
+static void use_image(struct fl_connection *connection)
 {
-    (void)control;
-    struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
     char reason[REASON_BYTES];
+    struct fl_server *server = connection->server;
     if (connection->open_error) {
         snprintf(reason, sizeof(reason), "the image cannot be opened: %s",
                  fl_image_strerror(connection->open_error));
         fl_connection_refuse(connection, reason);
-    } else if (connection->server->refusing) {
-        fl_images_put(connection->server->engine->images, connection->opened);
+    } else if (server->refusing) {
+        if (connection->opened)
+            fl_images_put(server->engine->images, connection->opened);
         fl_connection_refuse(connection, fl_no_new_vm);
     } else {
-        attach(connection, connection->opened);
+        attach(connection, server->raw ? fl_image_ref(server->raw) : connection->opened);
     }
 }
 
-static uint64_t open_image(struct fl_io_job *job)
+// The first, second, fourth ... of those that cannot be found: a peer can provoke them.
+static void tell_owner(const struct fl_connection *connection, int64_t peer)
+{
+    struct fl_engine *engine = connection->server->engine;
+    int error = connection->owner_error;
+    if (!error && connection->peer.pid != peer)
+        fl_log(FL_LOG_INFO,
+               "event=owner image=%s pid=%" PRId64 " peer=%" PRId64
+               " reason=\"another process did the handshake\"",
+               connection->image, connection->peer.pid, peer);
+    engine->unowned += error != 0;
+    if (!error || (engine->unowned & (engine->unowned - 1)) != 0)
+        return;
+    fl_log(FL_LOG_WARNING,
+           "event=owner_unknown image=%s peer=%" PRId64 " times=%" PRIu64
+           " reason=\"%s: its pages can be poisoned, but it cannot be killed\"",
+           connection->image, peer, engine->unowned,
+           error == -ENOTUNIQ ? "its memory may be any one's of several processes"
+                              : "no process that can be seen here has its memory");
+}
+
+static void looked(void *control, struct fl_mail *mail)
+{
+    (void)control;
+    struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
+    connection->looking = false;
+    tell_owner(connection, connection->peer_pid);
+    if (connection->doomed)
+        fl_connection_refuse(connection, connection->doomed);
+    else if (connection->template)
+        fl_connection_use_template(connection);
+    else
+        use_image(connection);
+}
+
+// Who connected need not be the one whose memory it is, and then it is nobody to watch or to kill.
+static void find_owner(struct fl_connection *connection)
+{
+    struct fl_owner owner;
+    struct fl_peer *peer = &connection->peer;
+    connection->peer_pid = peer->pid;
+    connection->owner_error =
+        fl_owner_find(peer->uffd, &connection->layout, (pid_t)peer->pid, false, &owner);
+    if (connection->owner_error)
+        return;
+    fl_close_later(peer->pidfd);
+    peer->pidfd = owner.pidfd;
+    peer->pid = owner.pid;
+    peer->owner = true;
+}
+
+static uint64_t look(struct fl_io_job *job)
 {
     struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
-    struct fl_engine *engine = connection->server->engine;
-    connection->open_error = fl_images_get(engine->images, connection->image, &connection->opened);
-    connection->mail.deliver = opened;
+    struct fl_server *server = connection->server;
+    struct fl_engine *engine = server->engine;
+    find_owner(connection);
+    if (!connection->template && !server->raw)
+        connection->open_error =
+            fl_images_get(engine->images, connection->image, &connection->opened);
+    connection->mail.deliver = looked;
     fl_mailbox_post(&engine->control, &connection->mail);
     return 0;
 }
@@ -176,23 +233,11 @@ void fl_connection_use_template(struct fl_connection *connection)
         attach(connection, fl_images_use(images, image));
 }
 
-static void find_image(struct fl_connection *connection)
+static void look_later(struct fl_connection *connection)
 {
-    struct fl_server *server = connection->server;
-    if (connection->doomed) {
-        fl_connection_refuse(connection, connection->doomed);
-        return;
-    }
-    if (connection->template) {
-        fl_connection_use_template(connection);
-        return;
-    }
-    if (server->raw) {
-        attach(connection, fl_image_ref(server->raw));
-        return;
-    }
-    connection->job.run = open_image;
-    fl_io_pool_submit(server->engine->io_pool, &connection->job);
+    connection->looking = true;
+    connection->job.run = look;
+    fl_io_pool_submit(connection->server->engine->io_pool, &connection->job);
 }
 
 // --- the handshake ---
@@ -231,7 +276,10 @@ static void complete(struct fl_connection *connection, size_t length)
     stop_listening(connection);
     connection->deadline_ns = FL_NEVER;
     choose_uffd(connection);
-    find_image(connection);
+    if (connection->doomed)
+        fl_connection_refuse(connection, connection->doomed);
+    else
+        look_later(connection);
 }
 
 // After more text: true if the connection is settled, one way or the other.

@@ -37,11 +37,14 @@ struct fl_connection {
     bool ungreeted;               // it waits for the template
     bool unattached;              // likewise, with its handshake complete
     const char *doomed;           // why it will be refused when its handshake is complete
-    // While a reader opens the image:
+    // While a reader looks at who is behind it, and opens the image:
+    bool looking;
     struct fl_io_job job;
     struct fl_mail mail;
     struct fl_image *opened;
     int open_error;
+    int64_t peer_pid; // of who connected
+    int owner_error;  // why it is not known whose memory it is; 0: it is
 };
 
 extern const char fl_no_new_vm[]; // why no handshake is taken any more

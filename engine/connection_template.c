@@ -39,6 +39,8 @@ static int greet(struct fl_connection *connection)
 void fl_connection_turn_away(struct fl_connection *connection, const char *reason)
 {
     connection->doomed = reason;
+    if (connection->looking) // then it is refused
+        return;
     if (connection->unattached) {
         fl_connection_refuse(connection, reason);
         return;

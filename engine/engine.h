@@ -70,6 +70,7 @@ struct fl_engine {
     uint64_t oldest_wait_ns; // control thread: of a fault for storage, at the last heartbeat
     uint64_t refused;        // control thread
     uint64_t attached;
+    uint64_t unowned; // control thread: handshakes for memory of no process that is known
     struct fl_recordings recordings; // control thread
     struct fl_host_memory memory;
 };

@@ -10,6 +10,7 @@
 
 #include "engine/bitmap.h"
 #include "engine/clock.h"
+#include "engine/kill.h"
 #include "engine/log.h"
 #include "engine/neighbours.h"
 #include "engine/point.h"
@@ -36,7 +37,8 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
         return FL_PARKED;
     }
     if (error == -ENOSYS || error == -EINVAL) {
-        fl_vm_kill(vm, "it touched memory that no image backs, and this kernel cannot poison it");
+        fl_kill(vm->owner->engine, vm,
+                "it touched memory that no image backs, and this kernel cannot poison it");
         return FL_PARKED;
     }
     if (error == 0) {

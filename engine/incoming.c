@@ -16,6 +16,7 @@
 #include "engine/images.h"
 #include "engine/io_pool.h"
 #include "engine/kept.h"
+#include "engine/kill.h"
 #include "engine/log.h"
 #include "engine/server.h"
 #include "engine/templates.h"
@@ -92,12 +93,12 @@ static struct incoming *find_incoming(struct fl_server *server, uint64_t id, con
 
 // Without its bytes nothing can be served: its faults are poisoned, or it is killed, as its policy
 // says.
-static void without_image(struct fl_vm *vm, int error)
+static void without_image(struct fl_engine *engine, struct fl_vm *vm, int error)
 {
     char reason[REASON_BYTES];
     snprintf(reason, sizeof(reason), "its image cannot be opened: %s", fl_image_strerror(error));
     if (vm->on_error == FL_ON_ERROR_KILL)
-        fl_vm_kill(vm, reason);
+        fl_kill(engine, vm, reason);
     else
         fl_log(FL_LOG_ERROR, "event=image_lost vm=%" PRIu64 " image=%s reason=\"%s\"", vm->id,
                vm->state->image, reason);
@@ -110,7 +111,7 @@ static void serve_waiting(struct incoming *incoming)
         struct fl_vm *vm = cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);
         cds_list_del(&vm->in_worker);
         if (incoming->error)
-            without_image(vm, incoming->error);
+            without_image(engine, vm, incoming->error);
         fl_attach_adopted(engine, vm,
                           incoming->image ? fl_images_use(engine->images, incoming->image) : NULL);
     }
@@ -233,7 +234,7 @@ void fl_incoming_wait(struct fl_server *server, struct fl_vm *vm)
     if (!incoming) {
         incoming = new_incoming(server, 0, name);
         if (!incoming) {
-            without_image(vm, -ENOMEM);
+            without_image(server->engine, vm, -ENOMEM);
             fl_attach_adopted(server->engine, vm, NULL);
             return;
         }

@@ -8,13 +8,16 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/condemn.h"
 #include "engine/log.h"
 #include "engine/service_manager.h"
+#include "engine/uffd.h"
 
 enum {
     WORDS = 96,
@@ -313,12 +316,10 @@ static void kill_vm(const struct fl_record *record)
            killed == 0 ? "kill" : "kill_failed", record->id);
 }
 
-void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason)
+// Where the kernel cannot poison nothing else is left.
+static void wait_for_ends(struct fl_keeper *keeper)
 {
-    fl_log(FL_LOG_ERROR, "event=failing_closed vms=%" PRIu64 " reason=\"%s\"", keeper->records.vms,
-           reason);
     struct fl_record *record;
-    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) kill_vm(record);
     uint64_t until = fl_now() + VM_END_MS * FL_NS_PER_MS;
     cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind)
     {
@@ -327,6 +328,55 @@ void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason)
         if (poll_fd.fd >= 0)
             ppoll(&poll_fd, 1, &left, NULL);
     }
+}
+
+static bool still(void *arg)
+{
+    const struct fl_keeper *keeper = arg;
+    if (fl_sm_watchdog_ms())
+        fl_sm_notify("WATCHDOG=1");
+    return fl_now() < keeper->fail_until_ns || keeper->fail_until_ns == FL_NEVER;
+}
+
+static unsigned living(const int *uffds, size_t count)
+{
+    unsigned lives = 0;
+    for (size_t i = 0; i < count; i++)
+        lives += uffds[i] >= 0 && fl_uffd_alive(uffds[i]);
+    return lives;
+}
+
+// Who cannot be killed, or does not die, is told by poison: as long as it lives, and it may wait in
+// the kernel for just that. The last descriptors go when nobody can wait any more.
+static void poison_the_rest(struct fl_keeper *keeper)
+{
+    struct fl_record *record;
+    size_t count = 0;
+    int *uffds = calloc(keeper->records.vms + 1, sizeof(*uffds));
+    if (!uffds)
+        return;
+    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) uffds[count++] =
+        record->slots > FL_VM_UFFD ? record->fd[FL_VM_UFFD] : -1;
+    keeper->fail_until_ns = fl_now() + VM_END_MS * FL_NS_PER_MS;
+    int error = fl_condemn_all(uffds, count, still, keeper);
+    unsigned lives = living(uffds, count);
+    if (lives > 0 && !error) {
+        fl_log(FL_LOG_ERROR,
+               "event=kill_failed vms=%u reason=\"they live on: their pages are poisoned\"", lives);
+        keeper->fail_until_ns = FL_NEVER;
+        fl_condemn_all(uffds, count, still, keeper);
+    }
+    free(uffds);
+}
+
+void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason)
+{
+    fl_log(FL_LOG_ERROR, "event=failing_closed vms=%" PRIu64 " reason=\"%s\"", keeper->records.vms,
+           reason);
+    struct fl_record *record;
+    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) kill_vm(record);
+    poison_the_rest(keeper);
+    wait_for_ends(keeper);
     while (!cds_list_empty(&keeper->records.kind[FL_RECORD_VM])) {
         record =
             cds_list_first_entry(&keeper->records.kind[FL_RECORD_VM], struct fl_record, in_kind);

@@ -56,6 +56,7 @@ struct fl_keeper {
     bool stopping;           // no VM may be left, then end
     uint64_t stop_ns;        // when VMs that are left are killed
     bool engine_ended;       // it said that nothing depends on it
+    uint64_t fail_until_ns;  // failing closed: when to look who lives on; FL_NEVER
     bool done;               // leave the loop
     int exit_status;
 };
@@ -72,7 +73,8 @@ void fl_keeper_child_over(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_send(struct fl_child *child, uint32_t type, uint64_t value);
 void fl_keeper_tell_news(struct fl_keeper *keeper);
-// SIGKILL to every VM, and waits for their ends; the records go last.
+// SIGKILL to every VM, and waits for their ends, or poisons the pages of those that live on; the
+// records go last.
 void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason);
 
 // keeper_request.c: all that the child has sent so far.

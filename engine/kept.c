@@ -234,13 +234,21 @@ void fl_kept_put_vm(struct fl_kept *kept, const struct fl_vm *vm, uint64_t conne
 {
     int fd[FL_VM_SLOTS] = {[FL_VM_STATE] = vm->state_fd,
                            [FL_VM_UFFD] = vm->uffd,
-                           [FL_VM_PIDFD] = vm->pidfd,
+                           // By which the keeper kills: not that of who did the handshake.
+                           [FL_VM_PIDFD] = vm->state->flags & FL_VM_STATE_OWNER ? vm->pidfd : -1,
                            [FL_VM_SOCKET] = vm->socket};
     put(kept, &(struct fl_record_view){FL_RECORD_VM, vm->id, 0, FL_VM_SLOTS, fd}, connection);
     // Only then is the handshake taken out of its socket, and the VM's first fault read.
     int none = -1;
     if (connection && fl_kept_any(kept))
         wait_for(kept, FL_MESSAGE_KEPT, vm->id, &none);
+}
+
+void fl_kept_put_owner(struct fl_kept *kept, uint64_t vm, int pidfd)
+{
+    int fd[FL_VM_SLOTS] = {
+        [FL_VM_STATE] = -1, [FL_VM_UFFD] = -1, [FL_VM_PIDFD] = pidfd, [FL_VM_SOCKET] = -1};
+    put(kept, &(struct fl_record_view){FL_RECORD_VM, vm, 0, FL_VM_SLOTS, fd}, 0);
 }
 
 // Through descriptions of their own, as images share packs, and the keeper's own store outside

@@ -37,6 +37,8 @@ void fl_kept_seen_id(struct fl_kept *kept, uint64_t id);
 // `connection`: the record of the handshake that the VM comes from, 0 if none; it goes in the same
 // step.
 void fl_kept_put_vm(struct fl_kept *kept, const struct fl_vm *vm, uint64_t connection);
+// Another process turned out to be the one whose memory it is.
+void fl_kept_put_owner(struct fl_kept *kept, uint64_t vm, int pidfd);
 void fl_kept_put_image(struct fl_kept *kept, uint64_t id, const struct fl_image *image);
 void fl_kept_put_socket(struct fl_kept *kept, enum fl_kept_socket id, int fd);
 void fl_kept_put_listener(struct fl_kept *kept, uint64_t id, int fd, int description);

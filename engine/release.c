@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "engine/fill.h"
+#include "engine/kill.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 
@@ -20,10 +21,10 @@ static void kill_or_release(struct fl_worker *worker, struct fl_vm *vm, const ch
     if (vm->phase == FL_VM_GONE)
         return;
     if (kill_reason) {
-        fl_vm_kill(vm, kill_reason);
+        fl_kill(worker->engine, vm, kill_reason);
     } else if (!vm->image) {
         // Nothing could make its memory whole.
-        fl_vm_kill(vm, "its handshake was refused, and the engine ends");
+        fl_kill(worker->engine, vm, "its handshake was refused, and the engine ends");
     } else if (vm->phase == FL_VM_SERVING) {
         vm->phase = FL_VM_RELEASING;
         fl_fill_begin(worker, vm, FL_FILL_NONZERO);

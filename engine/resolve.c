@@ -7,6 +7,7 @@
 #include "engine/clock.h"
 #include "engine/fault.h"
 #include "engine/install.h"
+#include "engine/kill.h"
 #include "engine/log.h"
 #include "engine/resolve.h"
 #include "engine/uffd.h"
@@ -103,7 +104,8 @@ static enum fl_outcome fail(struct fl_want *want, int error)
     struct fl_vm *vm = want->vm;
     if (nobody_waits(want))
         return leave(want);
-    if (vm->on_error == FL_ON_ERROR_KILL && fl_vm_kill(vm, fl_frame_strerror(error)))
+    if (vm->on_error == FL_ON_ERROR_KILL &&
+        fl_kill(want->worker->engine, vm, fl_frame_strerror(error)))
         return fail_again(want, error); // parked until it is dead
     switch (fl_install_poison(vm, want->page)) {
     case FL_INSTALL_DONE:

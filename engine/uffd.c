@@ -6,9 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include <linux/kcmp.h>
 
 // include/uapi/linux/userfaultfd.h of Linux 6.6; Debian 12 has the headers of 6.1.
 #ifndef UFFDIO_POISON
@@ -18,6 +21,9 @@ struct uffdio_poison {
     __s64 updated;
 };
 #define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#endif
+#ifndef UFFDIO_POISON_MODE_DONTWAKE
+#define UFFDIO_POISON_MODE_DONTWAKE (1ULL << 0)
 #endif
 
 static int call(int fd, unsigned long request, void *argument)
@@ -118,11 +124,21 @@ int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, bool wake, uint64_t *ret_d
     return error;
 }
 
-int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes)
+static int poison(int fd, uint64_t to, uint64_t bytes, uint64_t mode)
 {
-    struct uffdio_poison poison = {.range = {.start = to, .len = bytes}};
+    struct uffdio_poison poison = {.range = {.start = to, .len = bytes}, .mode = mode};
     int error = call(fd, UFFDIO_POISON, &poison);
     return error == -ENOTTY ? -ENOSYS : error;
+}
+
+int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes)
+{
+    return poison(fd, to, bytes, 0);
+}
+
+int fl_uffd_poison_quietly(int fd, uint64_t to, uint64_t bytes)
+{
+    return poison(fd, to, bytes, UFFDIO_POISON_MODE_DONTWAKE);
 }
 
 int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes)
@@ -182,6 +198,19 @@ bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes)
     // For private memory CONTINUE has nothing to map and is always refused, but with -ENOENT only
     // where nothing is registered (mm/userfaultfd.c looks for the mapping first).
     return fl_uffd_continue(fd, address, page_bytes) != -ENOENT;
+}
+
+// Each userfaultfd has an inode of its own (Linux 5.12), and kcmp is an option of the kernel.
+bool fl_uffd_same(int a, int b)
+{
+    struct stat first;
+    struct stat second;
+    pid_t self = getpid();
+    long order = syscall(SYS_kcmp, self, self, KCMP_FILE, a, b);
+    if (order >= 0)
+        return order == 0;
+    return fstat(a, &first) == 0 && fstat(b, &second) == 0 && first.st_ino == second.st_ino &&
+           first.st_dev == second.st_dev;
 }
 
 int fl_uffd_register(int fd, uint64_t start, uint64_t bytes)

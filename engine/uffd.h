@@ -39,6 +39,8 @@ int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, bool wak
 int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, bool wake, uint64_t *ret_done);
 // -ENOSYS where the kernel cannot poison (before 6.6).
 int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes);
+// The same, and leaves who waits for it asleep.
+int fl_uffd_poison_quietly(int fd, uint64_t to, uint64_t bytes);
 int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes);
 // Wakes whoever waits on it, wherever: each looks again, and asks again if it must.
 void fl_uffd_wake_all(int fd);
@@ -58,6 +60,8 @@ bool fl_uffd_alive(int fd);
 
 // True while a REMOVE is in flight: its thread may need us to read, and to go on.
 bool fl_uffd_removing(int fd);
+// True if both are the same userfaultfd, whatever their numbers and however they came here.
+bool fl_uffd_same(int a, int b);
 // False if the page at `address` is not registered with it (any more). Changes nothing.
 bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes);
 // Whether memory that is registered with some userfaultfd is with this one. Changes nothing then.

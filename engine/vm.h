@@ -41,6 +41,16 @@ enum fl_vm_phase {
     FL_VM_GONE,      // its memory is gone or complete: nobody waits any more
 };
 
+// How far the killing of a VM has come. Moves: NONE -> SIGNALLED, NONE -> SOUGHT, SOUGHT ->
+// SIGNALLED, SOUGHT -> IN_VAIN, SIGNALLED -> SOUGHT (of another process that shares its memory).
+// Made in kill.c by the thread that has the VM.
+enum fl_vm_death {
+    FL_DEATH_NONE,
+    FL_DEATH_SOUGHT,    // the process whose memory it is is being looked for
+    FL_DEATH_SIGNALLED, // SIGKILL was sent
+    FL_DEATH_IN_VAIN,   // it lives on: who touches its pages is told
+};
+
 // What an epoll event of a worker is about.
 enum fl_watch_kind { FL_WATCH_MAILBOX, FL_WATCH_FAULTS, FL_WATCH_EXIT, FL_WATCH_SOCKET };
 struct fl_watch {
@@ -52,7 +62,9 @@ struct fl_vm {
     // Constant while a worker owns it.
     uint64_t id;
     int uffd;
-    int pidfd;    // -1 if the VMM is in no namespace of ours
+    // Of the process whose memory it is, -1: not known here. Set by the owner, whose descriptor it
+    // stays to the end.
+    _Atomic int pidfd;
     int state_fd; // the memfd behind `state`
     struct fl_vm_state *state;
     uint64_t *removed;
@@ -71,9 +83,12 @@ struct fl_vm {
     // Owner only.
     _Atomic enum fl_vm_phase phase;
     bool unwatched; // epoll would not have its userfaultfd: it stays hot
-    bool killed;    // SIGKILL was sent
-    bool hot;       // in the worker's hot list: its userfaultfd is read in every round
-    bool doubtful;  // its socket closed or its process exited: look now and then if it is gone
+    enum fl_vm_death death;
+    uint64_t death_ns;     // when it came to that
+    int64_t killed_pid;    // to which SIGKILL was sent
+    char kill_reason[160]; // the first
+    bool hot;              // in the worker's hot list: its userfaultfd is read in every round
+    bool doubtful; // its socket closed or its process exited: look now and then if it is gone
     uint64_t last_active_ns; // when messages were last read
     struct fl_parks parks;
     struct fl_prefetch prefetch;
@@ -130,8 +145,5 @@ static inline const char *fl_vm_image_name(const struct fl_vm *vm)
 {
     return vm->state->image[0] != '\0' ? vm->state->image : "-";
 }
-
-// SIGKILL to the VMM; false if it cannot be reached. Logs the reason.
-bool fl_vm_kill(struct fl_vm *vm, const char *reason);
 
 #endif

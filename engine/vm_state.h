@@ -35,6 +35,7 @@ enum {
         4,                  // it maps its image's template: what it gives back is the image's again
     FL_VM_STATE_REPLAY = 8, // its working set is being streamed in: a successor goes on with that
     FL_VM_STATE_REFUSED = 16, // its handshake was refused: it never was a VM of ours
+    FL_VM_STATE_OWNER = 32,   // pid and pidfd are of the process whose memory it is (owner.h)
     FL_VM_STATE_SEEN = 64,    // "installed" was only ever set of pages that were seen to be there
 };
 
@@ -51,7 +52,9 @@ struct fl_vm_state {
     uint32_t version;
     uint32_t bytes; // of this structure
     uint64_t id;
-    int64_t pid;               // of the VMM in our namespace, 0 if unknown
+    // Of the process whose memory it is (FL_VM_STATE_OWNER), else of the one that is likely; 0 if
+    // unknown.
+    _Atomic int64_t pid;
     uint64_t removed_offset;   // bitmaps, one bit a page of the layout; bytes from the beginning
     uint64_t installed_offset; //
     uint64_t total_bytes;

@@ -11,6 +11,7 @@
 #include "engine/clock.h"
 #include "engine/fault.h"
 #include "engine/fill.h"
+#include "engine/kill.h"
 #include "engine/log.h"
 #include "engine/point.h"
 #include "engine/procfs.h"
@@ -47,7 +48,7 @@ static void cool_down(struct fl_vm *vm)
     vm->hot = false;
 }
 
-static void doubt(struct fl_worker *worker, struct fl_vm *vm)
+void fl_worker_doubt(struct fl_worker *worker, struct fl_vm *vm)
 {
     worker->doubtful += !vm->doubtful;
     vm->doubtful = true;
@@ -81,8 +82,8 @@ static void take_over(void *owner, struct fl_mail *mail)
         error = fl_worker_watch(worker, vm->socket, EPOLLRDHUP, &vm->watch_socket);
     if (error) // for want of memory or watches: read it in each round, and do not sleep for long
         fl_log(FL_LOG_ERROR, "event=watch_failed vm=%" PRIu64 " errno=%d", vm->id, -error);
-    if (error || vm->pidfd < 0)
-        doubt(worker, vm);
+    if (error || vm->pidfd < 0 || vm->death != FL_DEATH_NONE)
+        fl_worker_doubt(worker, vm);
     worker->recorded += fl_vm_lazy(vm);
     if (vm->inherited)
         succeed(worker, vm);
@@ -132,10 +133,12 @@ static void bury(struct fl_worker *worker)
 
 static void look_at(struct fl_worker *worker, struct fl_vm *vm)
 {
-    if (!fl_uffd_alive(vm->uffd))
+    if (!fl_uffd_alive(vm->uffd)) {
         fl_worker_vm_gone(worker, vm);
-    else if (vm->doubtful)
+    } else if (vm->doubtful) {
+        fl_kill_look(worker, vm);
         make_hot(worker, vm);
+    }
 }
 
 // The process has ended, but something may still use its memory (a kernel worker of KVM, a child
@@ -143,7 +146,7 @@ static void look_at(struct fl_worker *worker, struct fl_vm *vm)
 static void exited(struct fl_worker *worker, struct fl_vm *vm)
 {
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
-    doubt(worker, vm);
+    fl_worker_doubt(worker, vm);
     look_at(worker, vm);
 }
 
@@ -179,7 +182,7 @@ static void hung_up(struct fl_worker *worker, struct fl_vm *vm)
     if (unmapped(vm))
         fl_worker_vm_gone(worker, vm);
     if (vm->pidfd < 0) // nothing else will tell us of its end
-        doubt(worker, vm);
+        fl_worker_doubt(worker, vm);
     look_at(worker, vm);
 }
 

@@ -90,6 +90,9 @@ uint64_t fl_worker_oldest_wait(struct fl_worker *worker);
 // Control thread: hands a VM over.
 void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm);
 
+// Owner only. It is looked at now and then whether the VM is gone.
+void fl_worker_doubt(struct fl_worker *worker, struct fl_vm *vm);
+
 // Owner only. The VM's memory is gone, or complete and unregistered: nobody waits for us any more.
 void fl_worker_vm_gone(struct fl_worker *worker, struct fl_vm *vm);
 

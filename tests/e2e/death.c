@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/support/puppet.h"
 #include "tests/support/world.h"
 
 TestSuite(death, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
@@ -241,63 +242,18 @@ Test(death, a_child_that_shares_the_memory_goes_on)
 
 // --- the userfaultfd is another process's: an orchestrator does the handshake ---
 
-static int puppet(int channel, struct client_shared *shared, void *arg)
-{
-    struct vmm *vmm = arg;
-    (void)shared;
-    vmm_map(vmm, &world->memory, PAGE, 2, VMM_MAIN);
-    char text[VMM_TEXT];
-    size_t length = vmm_handshake_text(vmm, text);
-    vmm_send(channel, text, length, &vmm->uffd, 1); // the puppeteer takes it from here
-    await_test(channel, 't');
-    vmm_touch_all(vmm, 2, VMM_RANDOM, false);
-    return 0;
-}
-
-// Passes on what it gets, and is gone.
-static void hand_on(int from, int to)
-{
-    char text[VMM_TEXT];
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec iov = {text, sizeof(text)};
-    struct msghdr message = {.msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control)};
-    ssize_t got = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
-    int uffd = -1;
-    CHECK(got > 0 && CMSG_FIRSTHDR(&message), "recvmsg");
-    memcpy(&uffd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(uffd));
-    vmm_send(to, text, (size_t)got, &uffd, 1);
-    close(uffd);
-}
-
-static int puppeteer(int channel, struct client_shared *shared, void *arg)
-{
-    const struct client *doll = arg;
-    (void)shared;
-    int engine = vmm_connect(world->socket);
-    hand_on(doll->channel, engine);
-    close(engine);
-    tell_test(channel, 'h');
-    await_test(channel, 'e');
-    return 0;
-}
-
-// The engine knows the puppeteer only. What becomes of it says nothing about the memory.
+// What becomes of who did the handshake says nothing about the memory.
 static void puppet_play(bool master_ends_first)
 {
-    static struct vmm vmm;
     struct client doll;
     struct client master;
     world = world_make(DISTINCT, 4 << 20);
     world_serve(world, NULL);
     unsigned before = warm_up();
-    client_start(&doll, puppet, &vmm);
-    client_start(&master, puppeteer, &doll);
+    struct puppet puppet = {.memory = &world->memory};
+    struct puppeteer puppeteer = {.puppet = &doll, .socket = world->socket};
+    client_start(&doll, puppet_main, &puppet);
+    client_start(&master, puppeteer_main, &puppeteer);
     cr_assert(client_says(&master, 'h'));
     cr_assert(server_wait_log(&world->server, "event=attach", 2));
     for (unsigned act = 0; act < 2; act++) {

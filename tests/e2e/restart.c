@@ -527,31 +527,6 @@ Test(restart, an_engine_that_nobody_needs_ends)
     cr_assert_neq(access(temp_path(&world->temp, "control.sock"), F_OK), 0);
 }
 
-// --- fail closed ---
-
-// The userfaultfd is the servers' alone: whoever closed the last reference to it under the live VM
-// would hand it zeros.
-Test(restart, that_never_succeeds_kills_the_vms_first)
-{
-    struct client client;
-    need_points();
-    world = world_make(DISTINCT, BYTES);
-    setenv("FAULTLINE_KILL_AT", "vm_inherited", 1);
-    world_serve(world, NULL);
-    unsetenv("FAULTLINE_KILL_AT");
-    client_start(&client, obedient, NULL);
-    cr_assert(client_says(&client, 't'));
-    cr_assert(client_obeys(&client, "c"));
-    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
-    client_tell(&client, 'g');
-    cr_assert_eq(client_wait(&client), 128 + SIGKILL);
-    cr_assert(server_wait_log(&world->server, "event=failing_closed vms=1", 1));
-    int status = -1;
-    cr_assert_eq(waitpid(world->server.pid, &status, 0), world->server.pid);
-    cr_assert_eq(WEXITSTATUS(status), 1);
-    world->server.pid = 0;
-}
-
 // --- the end ---
 
 Test(restart, with_the_last_reference_at_the_servers)

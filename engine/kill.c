@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/kill.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/closer.h"
+#include "engine/engine.h"
+#include "engine/io_pool.h"
+#include "engine/kept.h"
+#include "engine/log.h"
+#include "engine/owner.h"
+#include "engine/uffd.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+// A look for the process, from a reader thread over the control thread back to the VM's worker. It
+// knows the VM by its number: the VM may end meanwhile.
+struct hunt {
+    struct fl_io_job job;
+    struct fl_mail mail;
+    struct fl_engine *engine;
+    uint64_t vm;
+    int uffd;
+    bool prove;
+    pid_t likely;
+    int error;
+    struct fl_owner found;
+    struct fl_layout layout;
+};
+
+static void end_hunt(struct hunt *hunt)
+{
+    fl_close_later(hunt->uffd);
+    fl_close_later(hunt->found.pidfd);
+    free(hunt);
+}
+
+// --- the worker's part ---
+
+static void give_up(struct fl_vm *vm, const char *why)
+{
+    char text[160];
+    vm->death = FL_DEATH_IN_VAIN;
+    fl_log(FL_LOG_ERROR, "event=kill_failed vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
+           vm->id, fl_vm_image_name(vm), vm->state->pid, fl_log_text(why, text, sizeof(text)));
+    fl_uffd_wake_all(vm->uffd); // who was read and put off asks again, and is told
+}
+
+static bool send_signal(struct fl_vm *vm)
+{
+    char text[160];
+    if (vm->pidfd < 0 || syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0) != 0)
+        return false;
+    vm->death = FL_DEATH_SIGNALLED;
+    vm->death_ns = fl_now();
+    vm->killed_pid = vm->state->pid;
+    fl_log(FL_LOG_ERROR, "event=kill vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"", vm->id,
+           fl_vm_image_name(vm), vm->state->pid, fl_log_text(vm->kill_reason, text, sizeof(text)));
+    return true;
+}
+
+// The number of the descriptor stays the VM's for as long as it lives, as others read it.
+static void take_owner(struct fl_worker *worker, struct fl_vm *vm, struct fl_owner *owner)
+{
+    if (vm->pidfd >= 0) {
+        epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
+        dup3(owner->pidfd, vm->pidfd, O_CLOEXEC);
+    } else {
+        vm->pidfd = owner->pidfd;
+        owner->pidfd = -1;
+    }
+    fl_worker_watch(worker, vm->pidfd, EPOLLIN, &vm->watch_exit);
+    vm->state->pid = owner->pid;
+    vm->state->flags |= FL_VM_STATE_OWNER;
+}
+
+static void hunted(struct fl_worker *worker, struct fl_vm *vm, struct hunt *hunt)
+{
+    bool killed_before = !hunt->error && hunt->found.pid == vm->killed_pid;
+    if (!hunt->error && !killed_before)
+        take_owner(worker, vm, &hunt->found);
+    if (vm->death != FL_DEATH_SOUGHT || (!hunt->error && !killed_before && send_signal(vm)))
+        return;
+    give_up(vm, killed_before              ? "it was sent SIGKILL, and its memory is still there"
+                : hunt->error == -ENOTUNIQ ? "its memory may be any one's of several processes"
+                                           : "no process that can be seen here has its memory");
+}
+
+static void back_at_worker(void *owner, struct fl_mail *mail)
+{
+    struct hunt *hunt = caa_container_of(mail, struct hunt, mail);
+    struct fl_vm *vm = fl_vms_find(hunt->engine, hunt->vm);
+    if (vm && vm->owner != owner) { // it went to another worker meanwhile
+        fl_mailbox_post(&vm->owner->mailbox, &hunt->mail);
+        return;
+    }
+    if (vm && vm->phase != FL_VM_GONE)
+        hunted(owner, vm, hunt);
+    end_hunt(hunt);
+}
+
+// --- the others' parts ---
+
+// The keeper kills by what it has in the VM's record.
+static void back_at_control(void *control, struct fl_mail *mail)
+{
+    struct fl_engine *engine = control;
+    struct hunt *hunt = caa_container_of(mail, struct hunt, mail);
+    struct fl_vm *vm = fl_vms_find(engine, hunt->vm);
+    if (!vm || !vm->owner) {
+        end_hunt(hunt);
+        return;
+    }
+    if (!hunt->error)
+        fl_kept_put_owner(engine->kept, vm->id, hunt->found.pidfd);
+    hunt->mail.deliver = back_at_worker;
+    fl_mailbox_post(&vm->owner->mailbox, &hunt->mail);
+}
+
+static uint64_t look(struct fl_io_job *job)
+{
+    struct hunt *hunt = caa_container_of(job, struct hunt, job);
+    hunt->error = fl_owner_find(hunt->uffd, &hunt->layout, hunt->likely, hunt->prove, &hunt->found);
+    hunt->mail.deliver = back_at_control;
+    fl_mailbox_post(&hunt->engine->control, &hunt->mail);
+    return 0;
+}
+
+static bool begin_hunt(struct fl_engine *engine, struct fl_vm *vm, bool prove)
+{
+    struct hunt *hunt = calloc(1, sizeof(*hunt));
+    int uffd = hunt ? fcntl(vm->uffd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (uffd < 0) {
+        free(hunt);
+        return false;
+    }
+    hunt->engine = engine;
+    hunt->vm = vm->id;
+    hunt->uffd = uffd;
+    hunt->prove = prove;
+    hunt->likely = (pid_t)vm->state->pid;
+    hunt->layout = vm->state->layout;
+    hunt->found.pidfd = -1;
+    hunt->job.run = look;
+    fl_io_pool_submit(engine->io_pool, &hunt->job);
+    return true;
+}
+
+void fl_kill_find(struct fl_engine *engine, struct fl_vm *vm)
+{
+    begin_hunt(engine, vm, false);
+}
+
+static void seek(struct fl_engine *engine, struct fl_vm *vm)
+{
+    vm->death = FL_DEATH_SOUGHT;
+    vm->death_ns = fl_now();
+    if (!begin_hunt(engine, vm, true))
+        give_up(vm, "the host is out of memory or descriptors");
+}
+
+bool fl_kill(struct fl_engine *engine, struct fl_vm *vm, const char *reason)
+{
+    if (vm->death == FL_DEATH_NONE) {
+        snprintf(vm->kill_reason, sizeof(vm->kill_reason), "%s", reason);
+        if (!(vm->state->flags & FL_VM_STATE_OWNER) || !send_signal(vm))
+            seek(engine, vm);
+        if (vm->owner)
+            fl_worker_doubt(vm->owner, vm);
+    }
+    return vm->death != FL_DEATH_IN_VAIN;
+}
+
+void fl_kill_look(struct fl_worker *worker, struct fl_vm *vm)
+{
+    if (vm->death != FL_DEATH_SIGNALLED || worker->now < vm->death_ns + FL_KILL_GRACE)
+        return;
+    seek(worker->engine, vm); // another process may share the memory
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whose memory is behind a userfaultfd. Who hands it over need not be the one: an orchestrator may
+// do the handshake for its VMM. The kernel has no call that says it; what it shows is
+//  - which memory of a process is registered with some userfaultfd (smaps, "um"), and that memory
+//  at
+//    these addresses is registered in the address space behind this one (fl_uffd_registered);
+//  - that a process holds this very userfaultfd (its inode number, which is its own, and kcmp);
+//  - that a page which is poisoned through this userfaultfd appears in the process's page tables.
+// The first two together name a process; where it has closed its descriptor, it must be the only
+// one in which all of the memory is registered. (Processes that were forked by one have the same
+// addresses.) The third is proof, and costs a page: for memory that is given up anyway.
+//
+// A process that is in no PID namespace of ours, or that we may not look at (CAP_SYS_PTRACE), is
+// not found: then no process is to be killed for this memory. Any thread; blocks for as long as
+// /proc takes: 1 ms, but 10 ms for each GiB that is there, and all processes where the likely one
+// is not it.
+#ifndef FAULTLINE_ENGINE_OWNER_H
+#define FAULTLINE_ENGINE_OWNER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/region.h"
+
+struct fl_owner {
+    pid_t pid;
+    int pidfd;     // the caller closes it
+    bool complete; // all of the layout is registered in it
+};
+
+// `likely` is looked at first; 0: none is. `layout` may have no regions: then the process must hold
+// the userfaultfd. `prove`: a page that is missing may be poisoned for it, without a word to who
+// waits there; this is done where there is one and the kernel can. -ESRCH: none is found;
+// -ENOTUNIQ: several could be it.
+int fl_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool prove,
+                  struct fl_owner *ret_owner);
+
+#endif

@@ -144,7 +144,9 @@ int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, u
     free(own);
     if (error)
         return error;
-    error = add(images, &file, id, image, ret_image);
+    error = fl_image_read_map(image, 0, fl_image_pages(image));
+    if (!error)
+        error = add(images, &file, id, image, ret_image);
     fl_image_unref(image);
     return error;
 }

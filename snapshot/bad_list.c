@@ -43,7 +43,7 @@ static int read_list(int fd, struct list *list)
 {
     struct fl_disk_bad_header header;
     uint64_t file_bytes;
-    int r = fl_read_header(fd, fl_magic_bad, &header, sizeof(header), &file_bytes);
+    int r = fl_read_header(fd, fl_magic_bad, FL_BAD_VERSION, &header, sizeof(header), &file_bytes);
     if (r < 0)
         return r;
     uint64_t left = file_bytes - sizeof(header);
@@ -100,7 +100,7 @@ static int write_list(struct fl_store *store, const struct list *list)
     struct fl_temp temp;
     size_t bytes = list->count * sizeof(*list->entries);
     struct fl_disk_bad_header header = {
-        .version = FL_FORMAT_VERSION,
+        .version = FL_BAD_VERSION,
         .count = list->count,
         .entries_checksum = fl_checksum(list->entries, bytes),
     };

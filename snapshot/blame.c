@@ -47,10 +47,12 @@ static int find_bad_pack(struct fl_store *store, const char *name, uint64_t *ret
     for (uint32_t i = 0; r == 0 && i < header.packs && *ret_id == 0; i++) {
         struct fl_pack *pack = NULL;
         *ret_why = fl_pack_open(store->reader->registry, ids[i], &pack);
+        if (*ret_why == 0) {
+            *ret_why = fl_pack_know_all(pack);
+            fl_pack_unref(pack);
+        }
         if (*ret_why < 0)
             *ret_id = ids[i];
-        else
-            fl_pack_unref(pack);
     }
     return r;
 }

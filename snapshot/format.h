@@ -4,8 +4,8 @@
 //
 //   STORE  := faultline-store  packs/ID.pack*  images/NAME.img*  traces/NAME.trace*  index/ (LMDB)
 //             bad-frames  tmp/  lock
-//   PACK   := pack_header  frame-bytes*  frame*  identity[pages]  pack_footer
-//   IMAGE  := image_header  entry[pages]  pack-id[packs]
+//   PACK   := pack_header  frame-bytes*  frame*  identity[pages]  frame_piece*  pack_footer
+//   IMAGE  := image_header  entry[8192]*  map_piece*  pack-id[packs]
 //   TRACE  := trace_header  trace_entry[count]
 //   bad-frames := bad_header  bad_frame[count]
 //
@@ -23,8 +23,12 @@
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "the structures are read in place, so the host has to be little-endian");
 
-// One number for the whole store, in the marker file and in each file's header.
-#define FL_FORMAT_VERSION 1u
+// Of the store as a whole, in the marker file; and of each kind of file, in its header. Files of
+// version 1 are read as well: their tables are checked as a whole when they are opened.
+#define FL_PACK_VERSION 2u
+#define FL_IMAGE_VERSION 2u
+#define FL_TRACE_VERSION 1u
+#define FL_BAD_VERSION 1u
 #define FL_MARKER_NAME "faultline-store"
 #define FL_MARKER_TEXT "faultline-store 1\n"
 #define FL_IDENTITY_BYTES 32u // SHA-256 of the page's 4096 bytes
@@ -62,8 +66,18 @@ struct fl_disk_frame {
 };
 static_assert(sizeof(struct fl_disk_frame) == 24, "layout");
 
+// What is said of FL_PIECE_FRAMES entries of the frame table (the last piece may be shorter), so
+// that they can be checked by themselves.
+#define FL_PIECE_FRAMES 2048u
+struct fl_disk_frame_piece {
+    uint64_t first_page; // of its first frame among the pack's pages
+    uint64_t checksum;   // XXH3-64 of these entries
+};
+static_assert(sizeof(struct fl_disk_frame_piece) == 16, "layout");
+
 // The last bytes of a pack. The frame table starts at table_offset, the identities (in order of
-// frame and slot) follow it, the footer follows them.
+// frame and slot) follow it, then what is said of the table's pieces, then the footer. Version 1
+// has no pieces.
 struct fl_disk_pack_footer {
     uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_footer
     uint32_t version;
@@ -71,7 +85,7 @@ struct fl_disk_pack_footer {
     uint64_t pack_id;
     uint64_t pages; // the sum over the frames
     uint64_t table_offset;
-    uint64_t table_checksum;    // XXH3-64 of the frame table
+    uint64_t table_checksum;    // XXH3-64 of the pieces; version 1: of the frame table
     uint64_t identity_checksum; // XXH3-64 of the identities
     uint64_t checksum;          // XXH3-64 of the footer's bytes before
 };
@@ -90,12 +104,22 @@ struct fl_disk_image_header {
     uint64_t shared_pages;         // with packs that were there before
     uint64_t declined_pages;       // of stored_pages: known, but stored again against fragmentation
     struct fl_identity content_id; // SHA-256 of the identities of all pages, zero pages included
-    uint64_t map_checksum;         // XXH3-64 of the map
+    uint64_t map_checksum;         // XXH3-64 of the list of pieces; version 1: of the map
     uint64_t pack_table_checksum;  // XXH3-64 of the pack table
-    char name[FL_NAME_MAX + 8];    // padded with NUL
+    char name[FL_NAME_MAX + 4];    // padded with NUL
+    uint32_t pieces;               // of the map that the file has; version 1: 0
     uint64_t checksum;             // XXH3-64 of the bytes before
 };
 static_assert(sizeof(struct fl_disk_image_header) == 272, "layout");
+
+// The map in pieces of FL_PIECE_ENTRIES pages (32 MiB of memory); the last one may be shorter. The
+// file has those that are not all zero, in order, and this of each.
+#define FL_PIECE_ENTRIES 8192u
+struct fl_disk_map_piece {
+    uint64_t number;   // first page / FL_PIECE_ENTRIES
+    uint64_t checksum; // XXH3-64 of its entries
+};
+static_assert(sizeof(struct fl_disk_map_piece) == 16, "layout");
 
 // A map entry: 0 is a zero page. Else bit 63 is set, and from the low end: slot (9 bits), frame
 // (32), index into the pack table (16), zero (6). Consecutive slots of a frame are consecutive
@@ -108,7 +132,11 @@ static_assert(FL_FRAME_PAGES_MAX == 1u << FL_ENTRY_SLOT_BITS, "a slot fits its b
 
 // What the format can hold.
 #define FL_IMAGE_PACKS_MAX 65536u
-#define FL_PACK_ID_RAW (UINT64_C(1) << 63) // pack ids of raw files; never on disk
+#define FL_IMAGE_BYTES_MAX (UINT64_C(1) << 48)
+// Pack ids that are never on disk: those of raw files, and of the maps of open images, whose pieces
+// are frames.
+#define FL_PACK_ID_RAW (UINT64_C(1) << 63)
+#define FL_PACK_ID_MAP (UINT64_C(3) << 62)
 
 static inline uint64_t fl_entry(uint32_t pack, uint32_t frame, uint32_t slot)
 {

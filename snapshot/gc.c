@@ -81,8 +81,9 @@ static int mark_packs(struct gc *gc, const struct fl_image *image, uint64_t **re
 
 static void mark_frames(const struct fl_image *image, uint64_t **bitmaps)
 {
-    for (uint64_t page = 0; page < image->header.pages; page++) {
-        uint64_t entry = image->map[page];
+    uint64_t pages = image->header.pages;
+    for (uint64_t page = 0; (page = fl_image_skip_zero(image, page)) < pages; page++) {
+        uint64_t entry = fl_image_entry(image, page);
         if (entry == 0)
             continue;
         uint32_t frame = fl_entry_frame(entry);
@@ -164,7 +165,8 @@ static void forget_pack(struct gc *gc, uint64_t id)
     struct fl_pack *pack;
     if (!gc->index || fl_pack_open(gc->store->reader->registry, id, &pack) < 0)
         return;
-    if (knows_pack(gc, id) && fl_index_remove_pack(gc->index, pack) < 0)
+    if (fl_pack_know_all(pack) == 0 && knows_pack(gc, id) &&
+        fl_index_remove_pack(gc->index, pack) < 0)
         gc->result.index_not_updated = true;
     fl_pack_unref(pack);
 }
@@ -189,11 +191,12 @@ static void keep_pack(struct gc *gc, const struct live *live)
     struct fl_pack *pack;
     if (fl_pack_open(gc->store->reader->registry, live->id, &pack) < 0)
         return; // marked a moment ago, so it is being damaged now: verify will tell
-    for (uint32_t frame = 0; frame < fl_pack_frames(pack); frame++) {
+    bool whole = fl_pack_know_all(pack) == 0; // else verify will tell, too
+    for (uint32_t frame = 0; whole && frame < fl_pack_frames(pack); frame++) {
         if (!(live->frames[frame / 64] >> frame % 64 & 1))
             gc->result.dead_bytes += fl_pack_frame_stored(pack, frame);
     }
-    if (gc->index && !knows_pack(gc, live->id)) {
+    if (whole && gc->index && !knows_pack(gc, live->id)) {
         if (fl_index_add_pack(gc->index, pack, FL_INDEX_KEEP_KNOWN) == 0)
             gc->result.packs_indexed++;
         else

@@ -112,11 +112,9 @@ static void change_run(const struct fl_heal *heal, const struct fl_image *image,
 static int change_map(const struct fl_heal *heal, const struct fl_image *image,
                       struct change *change)
 {
-    size_t bytes = image->header.pages * sizeof(*change->map);
-    change->map = fl_map_memory(bytes);
+    change->map = fl_image_copy_map(image);
     if (!change->map)
         return -ENOMEM;
-    memcpy(change->map, image->map, bytes);
     for (uint64_t page = 0; page < image->header.pages;) {
         struct fl_run run = fl_image_run(image, page, FL_FRAME_PAGES_MAX);
         change_run(heal, image, page, &run, change);

@@ -1,36 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "snapshot/image.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "snapshot/io.h"
 
-// The slots of the frame that an entry points to; 0 if it is no entry or points nowhere.
-static uint32_t slots_at(const struct fl_image *image, uint64_t entry)
+// The slots of the frame that an entry points to; -EBADMSG if it is no entry or points nowhere.
+static int slots_at(const struct fl_image *image, uint64_t entry)
 {
     if (!(entry & FL_ENTRY_STORED) || entry & FL_ENTRY_UNUSED ||
         fl_entry_pack(entry) >= image->header.packs)
-        return 0;
-    return fl_pack_frame_pages(image->packs[fl_entry_pack(entry)], fl_entry_frame(entry));
+        return -EBADMSG;
+    const struct fl_pack *pack = image->packs[fl_entry_pack(entry)];
+    int r = fl_pack_know_frame(pack, fl_entry_frame(entry));
+    return r < 0 ? r : (int)fl_pack_frame_pages(pack, fl_entry_frame(entry));
 }
 
-// Every entry of the map, once, so that fl_image_run can trust them all. Neighbours mostly share
+// Every entry of a piece, once, so that fl_image_run can trust them all. Neighbours mostly share
 // their frame, so that it is looked up once a frame and not once a page.
-static int check_map(const struct fl_image *image)
+static int check_entries(const struct fl_image *image, const uint64_t *entries, uint64_t count)
 {
     uint64_t place = 0;
-    uint32_t slots = 0;
-    for (uint64_t page = 0; page < image->header.pages; page++) {
-        uint64_t entry = image->map[page];
-        if (entry == 0)
+    int slots = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        if (entries[i] == 0)
             continue;
-        if (fl_entry_place(entry) != place) {
-            place = fl_entry_place(entry);
-            slots = slots_at(image, entry);
+        if (fl_entry_place(entries[i]) != place) {
+            place = fl_entry_place(entries[i]);
+            slots = slots_at(image, entries[i]);
         }
-        if (fl_entry_slot(entry) >= slots)
+        if (slots < 0)
+            return slots;
+        if (fl_entry_slot(entries[i]) >= (uint32_t)slots)
             return -EBADMSG;
     }
     return 0;
@@ -60,7 +64,8 @@ static void image_free(struct fl_image *image)
 {
     for (uint32_t i = 0; i < image->header.packs; i++)
         fl_pack_unref(image->packs[i]);
-    fl_unmap(image->map, image->header.pages * sizeof(*image->map));
+    fl_lazy_fini(&image->map);
+    free(image->piece);
     free(image->packs);
     free(image->by_id);
     fl_cleanup_close(&image->fd);
@@ -80,32 +85,137 @@ static struct fl_image_id id_of(const struct fl_disk_image_header *header)
     return id;
 }
 
-int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
-                 struct fl_image **ret_image)
+// Takes over the packs, also if there is no memory.
+static struct fl_image *new_image(const struct fl_disk_image_header *header, struct fl_pack **packs)
 {
+    static atomic_uint_fast64_t last_map = FL_PACK_ID_MAP;
     struct fl_image *image = calloc(1, sizeof(*image));
     if (!image) {
         for (uint32_t i = 0; i < header->packs; i++)
             fl_pack_unref(packs[i]);
-        fl_unmap(map, header->pages * sizeof(*map));
         free(packs);
-        return -ENOMEM;
+        return NULL;
     }
     atomic_init(&image->refs, 1);
     image->fd = -1;
     image->header = *header;
     image->id = id_of(header);
-    image->map = map;
+    image->map_id = atomic_fetch_add(&last_map, 1) + 1;
     image->packs = packs;
-    int r = check_map(image);
-    if (r == 0)
-        r = sort_packs(image);
+    return image;
+}
+
+static int end_new(struct fl_image *image, int error, struct fl_image **ret_image)
+{
+    int r = error ? error : sort_packs(image);
     if (r < 0) {
         image_free(image);
         return r;
     }
     *ret_image = image;
     return 0;
+}
+
+int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
+                 struct fl_image **ret_image)
+{
+    size_t bytes = header->pages * sizeof(*map);
+    struct fl_image *image = new_image(header, packs);
+    if (!image) {
+        fl_unmap(map, bytes);
+        return -ENOMEM;
+    }
+    fl_lazy_init_whole(&image->map, map, bytes);
+    return end_new(image, check_entries(image, map, header->pages), ret_image);
+}
+
+int fl_image_new_lazy(const struct fl_disk_image_header *header, struct fl_disk_map_piece *piece,
+                      struct fl_pack **packs, struct fl_image **ret_image)
+{
+    struct fl_image *image = new_image(header, packs);
+    if (!image) {
+        free(piece);
+        return -ENOMEM;
+    }
+    image->piece = piece;
+    int r = fl_lazy_init(&image->map, header->pages * sizeof(uint64_t),
+                         FL_PIECE_ENTRIES * sizeof(uint64_t), FL_PIECE_ZERO);
+    for (uint32_t i = 0; r == 0 && i < header->pieces; i++)
+        fl_lazy_set_unread(&image->map, piece[i].number);
+    return end_new(image, r, ret_image);
+}
+
+// --- pieces of the map ---
+
+static uint32_t find_piece(const struct fl_image *image, uint64_t number)
+{
+    uint32_t low = 0;
+    uint32_t high = image->header.pieces;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (image->piece[middle].number <= number)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+// It is one that the file has.
+static int read_piece(const struct fl_image *image, uint64_t number)
+{
+    uint32_t at = find_piece(image, number);
+    size_t bytes = fl_lazy_piece_bytes(&image->map, number);
+    FL_AUTO_FREE uint64_t *entries = malloc(bytes);
+    if (!entries)
+        return -ENOMEM;
+    int r = fl_pread_full(image->fd, entries, bytes,
+                          sizeof(image->header) + at * image->map.piece_bytes);
+    if (r == 0 && fl_checksum(entries, bytes) != image->piece[at].checksum)
+        r = -EBADMSG;
+    if (r == 0)
+        r = check_entries(image, entries, bytes / sizeof(*entries));
+    if (r == 0)
+        fl_lazy_put(&image->map, number, entries);
+    return r;
+}
+
+static enum fl_piece_state state_at(const struct fl_image *image, uint64_t page)
+{
+    return fl_lazy_state(&image->map, page / FL_PIECE_ENTRIES);
+}
+
+// The first page of the next piece, or `end`.
+static uint64_t piece_end(uint64_t page, uint64_t end)
+{
+    uint64_t next = (page / FL_PIECE_ENTRIES + 1) * FL_PIECE_ENTRIES;
+    return next < end ? next : end;
+}
+
+int fl_image_read_map(const struct fl_image *image, uint64_t page, uint64_t pages)
+{
+    uint64_t left = page < image->header.pages ? image->header.pages - page : 0;
+    uint64_t end = page + (pages < left ? pages : left);
+    int r = 0;
+    for (; r == 0 && page < end; page = piece_end(page, end)) {
+        if (state_at(image, page) == FL_PIECE_UNREAD)
+            r = read_piece(image, page / FL_PIECE_ENTRIES);
+    }
+    return r;
+}
+
+uint64_t fl_image_entry(const struct fl_image *image, uint64_t page)
+{
+    const uint64_t *entries = image->map.memory;
+    assert(state_at(image, page) != FL_PIECE_UNREAD);
+    return state_at(image, page) == FL_PIECE_THERE ? entries[page] : 0;
+}
+
+uint64_t fl_image_skip_zero(const struct fl_image *image, uint64_t page)
+{
+    while (page < image->header.pages && state_at(image, page) == FL_PIECE_ZERO)
+        page = piece_end(page, image->header.pages);
+    return page;
 }
 
 struct fl_image *fl_image_ref(struct fl_image *image)
@@ -148,12 +258,22 @@ const uint8_t *fl_image_content_id(const struct fl_image *image)
     return image->fd < 0 ? NULL : image->header.content_id.bytes;
 }
 
-static uint32_t zero_run(const uint64_t *entry, uint32_t limit)
+// As far as it is known.
+static uint32_t zero_run(const struct fl_image *image, uint64_t page, uint32_t limit)
 {
-    uint32_t n = 1;
-    while (n < limit && entry[n] == 0)
-        n++;
-    return n;
+    const uint64_t *entries = image->map.memory;
+    uint64_t end = page + limit;
+    uint64_t at = page;
+    while (at < end && state_at(image, at) != FL_PIECE_UNREAD) {
+        uint64_t next = piece_end(at, end);
+        bool there = state_at(image, at) == FL_PIECE_THERE;
+        while (there && at < next && entries[at] == 0)
+            at++;
+        if (there && at < next)
+            break;
+        at = next;
+    }
+    return (uint32_t)(at - page);
 }
 
 static uint32_t stored_run(const uint64_t *entry, uint32_t limit)
@@ -172,15 +292,32 @@ struct fl_run fl_image_run(const struct fl_image *image, uint64_t page, uint32_t
 {
     uint64_t left = image->header.pages - page;
     uint32_t limit = left < max_pages ? (uint32_t)left : max_pages;
-    const uint64_t *entry = image->map + page;
-    if (*entry == 0)
-        return (struct fl_run){.pages = zero_run(entry, limit), .zero = true};
+    enum fl_piece_state state = state_at(image, page);
+    if (state == FL_PIECE_UNREAD)
+        return (struct fl_run){
+            .pages = 1,
+            .unread = true,
+            .id = {.pack = image->map_id, .frame = (uint32_t)(page / FL_PIECE_ENTRIES)}};
+    const uint64_t *entry = (const uint64_t *)image->map.memory + page;
+    if (state == FL_PIECE_ZERO || *entry == 0)
+        return (struct fl_run){.pages = zero_run(image, page, limit), .zero = true};
+    if (image->map.state) // the next piece may not be there
+        limit = (uint32_t)(piece_end(page, page + limit) - page);
     return (struct fl_run){
         .pages = stored_run(entry, limit),
         .slot = fl_entry_slot(*entry),
         .id = {.pack = fl_pack_id(image->packs[fl_entry_pack(*entry)]),
                .frame = fl_entry_frame(*entry)},
     };
+}
+
+uint64_t *fl_image_copy_map(const struct fl_image *image)
+{
+    uint64_t pages = image->header.pages;
+    uint64_t *map = fl_map_memory(pages * sizeof(*map));
+    for (uint64_t page = 0; map && (page = fl_image_skip_zero(image, page)) < pages; page++)
+        map[page] = fl_image_entry(image, page);
+    return map;
 }
 
 static const struct fl_pack *find_pack(const struct fl_image *image, uint64_t id)
@@ -200,15 +337,37 @@ static const struct fl_pack *find_pack(const struct fl_image *image, uint64_t id
     return NULL;
 }
 
+static bool is_map(const struct fl_image *image, struct fl_frame_id id)
+{
+    return id.pack == image->map_id && id.frame < image->map.pieces;
+}
+
 uint32_t fl_frame_pages(const struct fl_image *image, struct fl_frame_id id)
 {
     const struct fl_pack *pack = find_pack(image, id.pack);
+    if (is_map(image, id))
+        return 1;
     return pack ? fl_pack_frame_pages(pack, id.frame) : 0;
+}
+
+int fl_frame_know(const struct fl_image *image, struct fl_frame_id id)
+{
+    const struct fl_pack *pack = find_pack(image, id.pack);
+    return pack ? fl_pack_know_frame(pack, id.frame) : -EINVAL;
+}
+
+// What is put there of a piece of the map says nothing: it is the image that has it then.
+static int read_map_frame(const struct fl_image *image, struct fl_frame_id id, void *buf)
+{
+    memset(buf, 0, FL_PAGE_SIZE);
+    return fl_image_read_map(image, (uint64_t)id.frame * FL_PIECE_ENTRIES, 1);
 }
 
 int fl_frame_read(const struct fl_image *image, struct fl_frame_id id, void *buf)
 {
     const struct fl_pack *pack = find_pack(image, id.pack);
+    if (is_map(image, id))
+        return read_map_frame(image, id, buf);
     return pack ? fl_pack_read_frame(pack, id.frame, buf) : -EINVAL;
 }
 

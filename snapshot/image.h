@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "snapshot/format.h"
+#include "snapshot/lazy.h"
 #include "snapshot/pack_file.h"
 
 struct fl_image {
@@ -15,14 +16,28 @@ struct fl_image {
     // Immutable from the time the image is open.
     struct fl_image_id id;
     struct fl_disk_image_header header; // of a raw file: name, bytes and pages only
-    uint64_t *map;                      // header.pages entries, each checked against its pack
+    struct fl_disk_map_piece *piece;    // header.pieces, by number; NULL: the map is all there
+    uint64_t map_id;                    // pieces of the map are frames of this pack
     struct fl_pack **packs;             // in the order of the pack table
     struct fl_pack **by_id;             // the same, sorted by id
+    // header.pages entries. What is there has been checked against the packs, and does not change.
+    struct fl_lazy map;
 };
 
 // Takes the map (from fl_map_memory) and the references in packs (from malloc) over, also on error.
 // The image has no file of its own yet. -EBADMSG if an entry points to what its pack does not have.
 int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
                  struct fl_image **ret_image);
+// The same, of a map whose pieces (from malloc; header->pieces of them) are read from the image's
+// file when they are needed.
+int fl_image_new_lazy(const struct fl_disk_image_header *header, struct fl_disk_map_piece *piece,
+                      struct fl_pack **packs, struct fl_image **ret_image);
+
+// For who has had the map read (fl_image_read_map): the entry of a page; and the first page from
+// `page` on whose piece of the map is not all zero, or header.pages.
+uint64_t fl_image_entry(const struct fl_image *image, uint64_t page);
+uint64_t fl_image_skip_zero(const struct fl_image *image, uint64_t page);
+// All entries, in memory of fl_map_memory that takes what the map holds; NULL without memory.
+uint64_t *fl_image_copy_map(const struct fl_image *image);
 
 #endif

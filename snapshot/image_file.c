@@ -51,28 +51,59 @@ static bool header_named(const struct fl_disk_image_header *header, const char *
     return memchr(header->name, '\0', sizeof(header->name)) && fl_name_valid(header->name);
 }
 
+// The list, the pack table and a piece of at least 8 bytes for each in the list.
+static bool fits(const struct fl_disk_image_header *header, uint64_t file_bytes)
+{
+    uint64_t least = sizeof(*header) + (uint64_t)header->packs * 8 +
+                     header->pieces * (sizeof(struct fl_disk_map_piece) + sizeof(uint64_t));
+    return least <= file_bytes;
+}
+
 static bool header_valid(const struct fl_disk_image_header *header, const char *name,
                          uint64_t file_bytes)
 {
     if (!header_named(header, name))
         return false;
-    // Bound pages by the file before anything is multiplied with it.
-    if (header->bytes < 1 || header->bytes > INT64_MAX || header->pages > file_bytes / 8 ||
-        header->packs > FL_IMAGE_PACKS_MAX)
+    // Bound what there is by the file before anything is multiplied with it.
+    if (header->bytes < 1 || header->bytes > FL_IMAGE_BYTES_MAX ||
+        header->packs > FL_IMAGE_PACKS_MAX ||
+        (header->version == 1 && header->pages > file_bytes / 8) ||
+        (header->version != 1 && !fits(header, file_bytes)))
         return false;
     return header->pages == (header->bytes + FL_PAGE_SIZE - 1) / FL_PAGE_SIZE &&
-           file_bytes == sizeof(*header) + header->pages * 8 + (uint64_t)header->packs * 8;
+           (header->version != 1 ||
+            file_bytes == sizeof(*header) + header->pages * 8 + (uint64_t)header->packs * 8);
+}
+
+static uint64_t piece_bytes(const struct fl_disk_image_header *header, uint64_t number)
+{
+    uint64_t left = header->pages - number * FL_PIECE_ENTRIES;
+    return (left < FL_PIECE_ENTRIES ? left : FL_PIECE_ENTRIES) * sizeof(uint64_t);
+}
+
+static uint64_t list_bytes(const struct fl_disk_image_header *header)
+{
+    return header->pieces * sizeof(struct fl_disk_map_piece);
+}
+
+// The end of the file: the list of pieces and the pack table. Its length has been checked.
+static uint64_t list_offset(const struct fl_disk_image_header *header, uint64_t file_bytes)
+{
+    return file_bytes - (uint64_t)header->packs * 8 - list_bytes(header);
 }
 
 int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *ret_header)
 {
     struct fl_disk_image_header header;
     uint64_t file_bytes;
-    int r = fl_read_header(fd, fl_magic_image, &header, sizeof(header), &file_bytes);
+    int r =
+        fl_read_header(fd, fl_magic_image, FL_IMAGE_VERSION, &header, sizeof(header), &file_bytes);
     if (r < 0)
         return r;
     if (!header_valid(&header, name, file_bytes))
         return -EBADMSG;
+    if (header.version == 1)
+        header.pieces = 0;
     *ret_header = header;
     return 0;
 }
@@ -89,10 +120,46 @@ static int load_map(int fd, struct fl_image_file *file)
     return fl_checksum(file->map, bytes) == file->header.map_checksum ? 0 : -EBADMSG;
 }
 
+// Each number once, in order, of pieces that the image has; together they are as long as the file
+// says.
+static bool list_valid(const struct fl_disk_image_header *header,
+                       const struct fl_disk_map_piece *piece, uint64_t file_bytes)
+{
+    uint64_t all = (header->pages - 1) / FL_PIECE_ENTRIES + 1;
+    uint64_t at = sizeof(*header);
+    for (uint32_t i = 0; i < header->pieces; i++) {
+        if (piece[i].number >= all || (i > 0 && piece[i].number <= piece[i - 1].number))
+            return false;
+        at += piece_bytes(header, piece[i].number);
+    }
+    return at == list_offset(header, file_bytes);
+}
+
+static int load_list(int fd, struct fl_image_file *file)
+{
+    uint64_t file_bytes;
+    size_t bytes = list_bytes(&file->header);
+    file->piece = malloc(bytes ? bytes : 1);
+    int r = file->piece ? fl_file_size(fd, &file_bytes) : -ENOMEM;
+    if (r == 0)
+        r = fl_pread_full(fd, file->piece, bytes, list_offset(&file->header, file_bytes));
+    if (r < 0)
+        return r;
+    bool right = fl_checksum(file->piece, bytes) == file->header.map_checksum &&
+                 list_valid(&file->header, file->piece, file_bytes);
+    return right ? 0 : -EBADMSG;
+}
+
 static int read_packs(int fd, const struct fl_disk_image_header *header, uint64_t *ids)
 {
+    uint64_t file_bytes;
     size_t bytes = header->packs * sizeof(*ids);
-    int r = fl_pread_full(fd, ids, bytes, sizeof(*header) + header->pages * sizeof(uint64_t));
+    int r = fl_file_size(fd, &file_bytes);
+    if (r < 0)
+        return r;
+    if (file_bytes < sizeof(*header) + bytes)
+        return -EBADMSG;
+    r = fl_pread_full(fd, ids, bytes, file_bytes - bytes);
     if (r < 0)
         return r;
     if (fl_checksum(ids, bytes) != header->pack_table_checksum)
@@ -122,7 +189,7 @@ int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file)
     struct fl_image_file file = {.map = NULL};
     int r = fl_image_file_header(fd, name, &file.header);
     if (r == 0)
-        r = load_map(fd, &file);
+        r = file.header.version == 1 ? load_map(fd, &file) : load_list(fd, &file);
     if (r == 0)
         r = fl_image_file_packs(fd, &file.header, &file.pack_ids);
     if (r < 0) {
@@ -136,7 +203,9 @@ int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file)
 void fl_image_file_free(struct fl_image_file *file)
 {
     fl_unmap(file->map, file->header.pages * sizeof(*file->map));
+    free(file->piece);
     free(file->pack_ids);
     file->map = NULL;
+    file->piece = NULL;
     file->pack_ids = NULL;
 }

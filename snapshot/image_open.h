@@ -19,9 +19,9 @@ struct fl_pack_source {
     uint32_t packs; // it has so many: an image with another number of them is -EINVAL
 };
 
-// name NULL: whatever name the file has. Takes *fd over and sets it to -1 if it succeeds. Any
-// thread; blocks on storage. Errors as fl_image_file_load and fl_image_new, and those of the
-// source.
+// name NULL: whatever name the file has. Nothing of a map of version 2 is read. Takes *fd over and
+// sets it to -1 if it succeeds. Any thread; blocks on storage. Errors as fl_image_file_load and
+// fl_image_new, and those of the source.
 int fl_image_load(int *fd, const char *name, const struct fl_pack_source *source,
                   struct fl_image **ret_image);
 

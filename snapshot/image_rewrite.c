@@ -21,7 +21,8 @@ static int renumber_packs(const struct fl_image *old, uint64_t *map, uint64_t ne
     table->pack_ids = malloc(((size_t)header->packs + 1) * sizeof(*table->pack_ids));
     if (!number || !table->pack_ids)
         return -ENOMEM;
-    for (uint64_t page = 0; page < header->pages; page++) {
+    uint64_t pages = header->pages;
+    for (uint64_t page = 0; (page = fl_image_skip_zero(old, page)) < pages; page++) {
         uint32_t pack = fl_entry_pack(map[page]);
         if (map[page] == 0 || pack == header->packs || number[pack] != 0)
             continue;
@@ -30,7 +31,7 @@ static int renumber_packs(const struct fl_image *old, uint64_t *map, uint64_t ne
     }
     number[header->packs] = table->packs + 1;
     table->pack_ids[table->packs++] = new_pack_id;
-    for (uint64_t page = 0; page < header->pages; page++) {
+    for (uint64_t page = 0; (page = fl_image_skip_zero(old, page)) < pages; page++) {
         uint64_t entry = map[page];
         if (entry != 0)
             map[page] = fl_entry(number[fl_entry_pack(entry)] - 1, fl_entry_frame(entry),
@@ -95,6 +96,25 @@ static int publish(struct fl_store *store, const struct fl_image *old,
     return r;
 }
 
+// What is zero as a whole in the old map is so in the new one, which is all in memory.
+static int append_map(struct fl_image_writer *writer, const struct fl_image *old,
+                      const struct fl_image *image)
+{
+    uint64_t pages = image->header.pages;
+    const uint64_t *entries = image->map.memory;
+    int r = 0;
+    for (uint64_t page = 0; r == 0 && page < pages; page += FL_PIECE_ENTRIES) {
+        uint64_t next = fl_image_skip_zero(old, page);
+        uint64_t left = pages - next;
+        r = fl_image_writer_append_zero(writer, next - page);
+        if (r == 0)
+            r = fl_image_writer_append(writer, entries + next,
+                                       left < FL_PIECE_ENTRIES ? left : FL_PIECE_ENTRIES);
+        page = next;
+    }
+    return r;
+}
+
 int fl_image_replace(struct fl_store *store, const struct fl_image *old,
                      const struct fl_image *image, uint64_t *ret_bytes)
 {
@@ -106,7 +126,7 @@ int fl_image_replace(struct fl_store *store, const struct fl_image *old,
         pack_ids[i] = fl_pack_id(image->packs[i]);
     int r = fl_image_writer_new(store->tmp_fd, &writer);
     if (r == 0)
-        r = fl_image_writer_append(writer, image->map, image->header.pages);
+        r = append_map(writer, old, image);
     if (r == 0)
         r = publish(store, old, writer, image, pack_ids, ret_bytes);
     fl_image_writer_free(writer);

@@ -2,17 +2,22 @@
 #include "snapshot/image_writer.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "snapshot/image_file.h"
 #include "snapshot/io.h"
 #include "snapshot/publish.h"
-#include "snapshot/stream.h"
 
 struct fl_image_writer {
     struct fl_temp temp;
-    struct fl_stream *map;
+    uint64_t at;                     // in the file: of the next piece
+    uint64_t entries;                // of the map, so far
+    struct fl_disk_map_piece *piece; // of those in the file
+    uint32_t pieces, room;
+    bool stored; // the piece that is begun has an entry that is not zero
+    uint64_t begun[FL_PIECE_ENTRIES];
 };
 
 int fl_image_writer_new(int tmp_fd, struct fl_image_writer **ret_writer)
@@ -21,9 +26,8 @@ int fl_image_writer_new(int tmp_fd, struct fl_image_writer **ret_writer)
     if (!writer)
         return -ENOMEM;
     writer->temp.fd = -1;
+    writer->at = sizeof(struct fl_disk_image_header);
     int r = fl_temp_create(tmp_fd, ".img", &writer->temp);
-    if (r == 0)
-        r = fl_stream_new(writer->temp.fd, sizeof(struct fl_disk_image_header), &writer->map);
     if (r < 0) {
         fl_image_writer_free(writer);
         return r;
@@ -37,26 +41,86 @@ void fl_image_writer_free(struct fl_image_writer *writer)
     if (!writer)
         return;
     fl_temp_discard(&writer->temp);
-    fl_stream_free(writer->map);
+    free(writer->piece);
     free(writer);
+}
+
+static int list_piece(struct fl_image_writer *writer, struct fl_disk_map_piece piece)
+{
+    if (writer->pieces == writer->room) {
+        uint32_t room = writer->room ? 2 * writer->room : 64;
+        struct fl_disk_map_piece *grown = realloc(writer->piece, room * sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        writer->piece = grown;
+        writer->room = room;
+    }
+    writer->piece[writer->pieces++] = piece;
+    return 0;
+}
+
+// Writes the last `count` entries, which are a piece, unless they are all zero.
+static int end_piece(struct fl_image_writer *writer, uint64_t count)
+{
+    size_t bytes = count * sizeof(writer->begun[0]);
+    struct fl_disk_map_piece piece = {.number = (writer->entries - 1) / FL_PIECE_ENTRIES};
+    if (!writer->stored)
+        return 0;
+    writer->stored = false;
+    piece.checksum = fl_checksum(writer->begun, bytes);
+    int r = list_piece(writer, piece);
+    if (r == 0)
+        r = fl_pwrite_full(writer->temp.fd, writer->begun, bytes, writer->at);
+    writer->at += bytes;
+    return r;
+}
+
+// Room in the piece that is begun.
+static uint64_t room_in(const struct fl_image_writer *writer, uint64_t count)
+{
+    uint64_t room = FL_PIECE_ENTRIES - writer->entries % FL_PIECE_ENTRIES;
+    return count < room ? count : room;
+}
+
+static int added(struct fl_image_writer *writer, uint64_t count)
+{
+    writer->entries += count;
+    return writer->entries % FL_PIECE_ENTRIES == 0 ? end_piece(writer, FL_PIECE_ENTRIES) : 0;
 }
 
 int fl_image_writer_append(struct fl_image_writer *writer, const uint64_t *entries, uint64_t count)
 {
-    return fl_stream_append(writer->map, entries, count * sizeof(*entries));
+    int r = 0;
+    while (r == 0 && count > 0) {
+        uint64_t step = room_in(writer, count);
+        memcpy(&writer->begun[writer->entries % FL_PIECE_ENTRIES], entries,
+               step * sizeof(*entries));
+        for (uint64_t i = 0; i < step && !writer->stored; i++)
+            writer->stored = entries[i] != 0;
+        r = added(writer, step);
+        entries += step;
+        count -= step;
+    }
+    return r;
 }
 
 int fl_image_writer_append_zero(struct fl_image_writer *writer, uint64_t count)
 {
-    static const uint64_t zeros[4096];
-    const uint64_t most = sizeof(zeros) / sizeof(zeros[0]);
     int r = 0;
     while (r == 0 && count > 0) {
-        uint64_t step = count < most ? count : most;
-        r = fl_image_writer_append(writer, zeros, step);
+        uint64_t step = room_in(writer, count);
+        memset(&writer->begun[writer->entries % FL_PIECE_ENTRIES], 0,
+               step * sizeof(writer->begun[0]));
+        r = added(writer, step);
         count -= step;
     }
     return r;
+}
+
+static int end_map(struct fl_image_writer *writer)
+{
+    uint64_t rest = writer->entries % FL_PIECE_ENTRIES;
+    return rest > 0 ? end_piece(writer, rest) : 0;
 }
 
 int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
@@ -66,17 +130,21 @@ int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image
     char file_name[FL_IMAGE_NAME_BYTES];
     int r = fl_image_file_name(header->name, file_name);
     if (r == 0)
-        r = fl_stream_flush(writer->map);
+        r = end_map(writer);
     if (r < 0)
         return r;
-    uint64_t table_at = sizeof(*header) + fl_stream_bytes(writer->map);
+    size_t list_bytes = writer->pieces * sizeof(*writer->piece);
+    uint64_t table_at = writer->at + list_bytes;
     size_t table_bytes = header->packs * sizeof(*pack_ids);
     memcpy(header->magic, fl_magic_image, sizeof(header->magic));
-    header->version = FL_FORMAT_VERSION;
-    header->map_checksum = fl_stream_checksum(writer->map);
+    header->version = FL_IMAGE_VERSION;
+    header->pieces = writer->pieces;
+    header->map_checksum = fl_checksum(writer->piece, list_bytes);
     header->pack_table_checksum = fl_checksum(pack_ids, table_bytes);
     header->checksum = fl_checksum(header, offsetof(struct fl_disk_image_header, checksum));
-    r = fl_pwrite_full(writer->temp.fd, pack_ids, table_bytes, table_at);
+    r = fl_pwrite_full(writer->temp.fd, writer->piece, list_bytes, writer->at);
+    if (r == 0)
+        r = fl_pwrite_full(writer->temp.fd, pack_ids, table_bytes, table_at);
     if (r == 0)
         r = fl_pwrite_full(writer->temp.fd, header, sizeof(*header), 0);
     if (r == 0)

@@ -198,6 +198,10 @@ static int read_batch(const struct fl_pack *pack, uint32_t *frame, struct record
     uint32_t count = 0;
     for (; *frame < fl_pack_frames(pack); ++*frame) {
         uint32_t pages = fl_pack_frame_pages(pack, *frame);
+        if (pages == 0) {
+            int r = fl_pack_know_frame(pack, *frame);
+            return r < 0 ? r : -EBADMSG;
+        }
         if (count + pages > BATCH)
             break;
         int r = fl_pack_read_identities(pack, *frame, 0, pages, identities);

@@ -164,8 +164,9 @@ static uint64_t range_places(const struct fl_image *image, uint64_t first, uint6
     uint64_t pages = left < RANGE_PAGES ? left : RANGE_PAGES;
     uint64_t count = 0;
     for (uint64_t page = first; page < first + pages; page++) {
-        if (image->map[page] != 0)
-            places[count++] = fl_entry_place(image->map[page]);
+        uint64_t entry = fl_image_entry(image, page);
+        if (entry != 0)
+            places[count++] = fl_entry_place(entry);
     }
     return unique(places, count);
 }
@@ -180,14 +181,25 @@ static void add_frames(const struct fl_image *image, const uint64_t *places,
     }
 }
 
+// A bound of how many pages are not zero.
+static uint64_t stored_pages_most(const struct fl_image *image)
+{
+    uint64_t pages = image->header.pages;
+    uint64_t most = 0;
+    for (uint64_t page = 0; (page = fl_image_skip_zero(image, page)) < pages; page += RANGE_PAGES)
+        most += RANGE_PAGES;
+    return most;
+}
+
 static int measure(const struct fl_image *image, struct fl_image_detail *detail)
 {
-    size_t room = image->header.pages * sizeof(uint64_t);
-    uint64_t *places = fl_map_memory(room);
+    size_t room = stored_pages_most(image) * sizeof(uint64_t);
+    uint64_t *places = fl_map_memory(room ? room : 1);
     if (!places)
         return -ENOMEM;
     uint64_t count = 0;
-    for (uint64_t page = 0; page < image->header.pages; page += RANGE_PAGES) {
+    uint64_t pages = image->header.pages;
+    for (uint64_t page = 0; (page = fl_image_skip_zero(image, page)) < pages; page += RANGE_PAGES) {
         uint64_t frames = range_places(image, page, places + count);
         count += frames;
         detail->ranges += frames > 0;
@@ -197,7 +209,7 @@ static int measure(const struct fl_image *image, struct fl_image_detail *detail)
     }
     detail->frames = unique(places, count);
     add_frames(image, places, detail);
-    fl_unmap(places, room);
+    fl_unmap(places, room ? room : 1);
     return 0;
 }
 

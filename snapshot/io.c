@@ -77,7 +77,8 @@ int fl_file_size(int fd, uint64_t *ret_bytes)
 void *fl_map_memory(size_t bytes)
 {
     static const size_t large = (size_t)2 << 20;
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
     madvise(memory, bytes, MADV_DONTDUMP);
@@ -97,7 +98,7 @@ uint64_t fl_checksum(const void *bytes, size_t len)
     return XXH3_64bits(bytes, len);
 }
 
-int fl_read_header(int fd, const uint8_t *magic, void *ret_header, size_t size,
+int fl_read_header(int fd, const uint8_t *magic, uint32_t newest, void *ret_header, size_t size,
                    uint64_t *ret_file_bytes)
 {
     uint32_t version;
@@ -114,5 +115,5 @@ int fl_read_header(int fd, const uint8_t *magic, void *ret_header, size_t size,
     if (memcmp(bytes, magic, FL_MAGIC_BYTES) != 0 ||
         checksum != fl_checksum(bytes, size - sizeof(checksum)))
         return -EBADMSG;
-    return version == FL_FORMAT_VERSION ? 0 : -EPROTONOSUPPORT;
+    return version >= 1 && version <= newest ? 0 : -EPROTONOSUPPORT;
 }

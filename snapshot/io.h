@@ -21,7 +21,8 @@ int fl_sync_dir(int dir_fd);
 int fl_file_size(int fd, uint64_t *ret_bytes);
 
 // A private anonymous mapping, all zero, on huge pages where it is large, and not in core dumps,
-// which it would make long; NULL if there is no memory. Its owner gives it back with fl_unmap and the same size.
+// which it would make long; NULL if there is no memory. Its owner gives it back with fl_unmap and
+// the same size.
 void *fl_map_memory(size_t bytes);
 void fl_unmap(void *memory, size_t bytes);
 
@@ -29,8 +30,9 @@ uint64_t fl_checksum(const void *bytes, size_t len); // XXH3-64
 
 // Reads the header of a file of the store, whose first bytes are its magic and then the version,
 // and whose last are the checksum of those before. *ret_file_bytes is the file's size. -EBADMSG,
-// -EPROTONOSUPPORT (another version), errors of reading; the fields between are not looked at.
-int fl_read_header(int fd, const uint8_t *magic, void *ret_header, size_t size,
+// -EPROTONOSUPPORT (a version that is none of 1 to `newest`), errors of reading; the fields between
+// are not looked at.
+int fl_read_header(int fd, const uint8_t *magic, uint32_t newest, void *ret_header, size_t size,
                    uint64_t *ret_file_bytes);
 
 #endif

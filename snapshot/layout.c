@@ -16,7 +16,7 @@ int fl_layout_make(const struct fl_image *image, const struct fl_trace *trace,
     if (!layout.pages)
         return -ENOMEM;
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t entry = image->map[entries[i].page];
+        uint64_t entry = fl_image_entry(image, entries[i].page);
         if (entry != 0)
             layout.pages[layout.count++] =
                 (struct fl_hot_page){.page = entries[i].page, .entry = entry};
@@ -99,7 +99,7 @@ int fl_layout_cost(const struct fl_layout *layout, const struct fl_image *image,
     if (!places)
         return -ENOMEM;
     for (uint64_t i = 0; i < layout->count; i++)
-        places[i] = fl_entry_place(image->map[layout->pages[i].page]);
+        places[i] = fl_entry_place(fl_image_entry(image, layout->pages[i].page));
     if (layout->count > 1)
         qsort(places, layout->count, sizeof(*places), compare_frames);
     for (uint64_t i = 0; i < layout->count; i++) {

@@ -149,11 +149,9 @@ static int build_pack(struct job *job)
 // The image with its hot pages in the new pack.
 static int plan_image(struct job *job, struct fl_image **ret_image)
 {
-    uint64_t pages = job->image->header.pages;
-    uint64_t *map = fl_map_memory(pages * sizeof(*map));
+    uint64_t *map = fl_image_copy_map(job->image);
     if (!map)
         return -ENOMEM;
-    memcpy(map, job->image->map, pages * sizeof(*map));
     for (uint64_t i = 0; i < job->layout.count; i++)
         map[job->layout.pages[i].page] = fl_layout_entry(job->image->header.packs, i);
     return fl_image_rewrite(job->store, job->image, map, fl_pack_writer_id(job->pack), ret_image);

@@ -14,12 +14,8 @@
 #include "snapshot/frame.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_name.h"
+#include "snapshot/pack_table.h"
 #include "snapshot/scratch.h"
-
-struct frame_entry {
-    struct fl_disk_frame disk;
-    uint64_t first_page; // of this frame among the pack's pages
-};
 
 struct fl_pack {
     uint64_t id;
@@ -27,9 +23,7 @@ struct fl_pack {
     uint32_t frames;
     uint64_t pages;
     uint64_t file_bytes;
-    struct frame_entry *table; // NULL: a raw file
-    uint64_t identity_offset;
-    uint64_t identity_checksum;
+    struct fl_pack_table *table; // NULL: a raw file
 
     struct fl_registry *registry; // NULL: it has one owner, as a raw file has
     // The registry's lock covers these two; a pack of one owner needs none.
@@ -48,97 +42,23 @@ struct fl_registry {
     struct pack_list buckets[BUCKETS];
 };
 
-static int check_header(int fd, uint64_t id)
-{
-    struct fl_disk_pack_header header;
-    int r = fl_pread_full(fd, &header, sizeof(header), 0);
-    if (r < 0)
-        return r;
-    if (memcmp(header.magic, fl_magic_pack, sizeof(header.magic)) != 0)
-        return -EBADMSG;
-    if (header.checksum != fl_checksum(&header, offsetof(struct fl_disk_pack_header, checksum)))
-        return -EBADMSG;
-    if (header.version != FL_FORMAT_VERSION)
-        return -EPROTONOSUPPORT;
-    return header.pack_id == id ? 0 : -EBADMSG;
-}
-
-static int read_footer(int fd, uint64_t id, uint64_t file_bytes,
-                       struct fl_disk_pack_footer *ret_footer)
-{
-    struct fl_disk_pack_footer footer;
-    const uint64_t fixed = sizeof(struct fl_disk_pack_header) + sizeof(footer);
-    if (file_bytes < fixed || file_bytes > INT64_MAX)
-        return -EBADMSG;
-    int r = fl_pread_full(fd, &footer, sizeof(footer), file_bytes - sizeof(footer));
-    if (r < 0)
-        return r;
-    if (memcmp(footer.magic, fl_magic_footer, sizeof(footer.magic)) != 0)
-        return -EBADMSG;
-    if (footer.checksum != fl_checksum(&footer, offsetof(struct fl_disk_pack_footer, checksum)))
-        return -EBADMSG;
-    if (footer.version != FL_FORMAT_VERSION)
-        return -EPROTONOSUPPORT;
-    // The product cannot wrap: pages is bounded by the file first.
-    uint64_t table = (uint64_t)footer.frames * sizeof(struct fl_disk_frame);
-    if (footer.pack_id != id || footer.frames == 0 ||
-        footer.pages > file_bytes / FL_IDENTITY_BYTES ||
-        table + footer.pages * FL_IDENTITY_BYTES > file_bytes - fixed ||
-        footer.table_offset !=
-            file_bytes - sizeof(footer) - footer.pages * FL_IDENTITY_BYTES - table)
-        return -EBADMSG;
-    *ret_footer = footer;
-    return 0;
-}
-
-// Verifies the table's checksum, then every field of it.
-static int load_table(struct fl_pack *pack, const struct fl_disk_pack_footer *footer)
-{
-    size_t bytes = footer->frames * sizeof(struct fl_disk_frame);
-    FL_AUTO_FREE struct fl_disk_frame *disk = malloc(bytes);
-    pack->table = malloc(footer->frames * sizeof(*pack->table));
-    if (!disk || !pack->table)
-        return -ENOMEM;
-    int r = fl_pread_full(pack->fd, disk, bytes, footer->table_offset);
-    if (r < 0)
-        return r;
-    if (fl_checksum(disk, bytes) != footer->table_checksum)
-        return -EBADMSG;
-    uint64_t pages = 0;
-    for (uint32_t i = 0; i < footer->frames; i++) {
-        if (!fl_frame_valid(&disk[i], footer->table_offset))
-            return -EBADMSG;
-        pack->table[i] = (struct frame_entry){.disk = disk[i], .first_page = pages};
-        pages += disk[i].pages;
-    }
-    return pages == footer->pages ? 0 : -EBADMSG;
-}
-
 static void pack_free(struct fl_pack *pack)
 {
     if (pack->fd >= 0)
         close(pack->fd);
-    free(pack->table);
+    fl_pack_table_close(pack->table);
     free(pack);
 }
 
 static int load(struct fl_pack *pack)
 {
-    struct fl_disk_pack_footer footer = {.frames = 0};
     int r = fl_file_size(pack->fd, &pack->file_bytes);
     if (r == 0)
-        r = check_header(pack->fd, pack->id);
-    if (r == 0)
-        r = read_footer(pack->fd, pack->id, pack->file_bytes, &footer);
-    if (r == 0)
-        r = load_table(pack, &footer);
+        r = fl_pack_table_open(pack->fd, pack->id, pack->file_bytes, &pack->table);
     if (r < 0)
         return r == -EINVAL ? -EBADMSG : r;
-    pack->frames = footer.frames;
-    pack->pages = footer.pages;
-    pack->identity_checksum = footer.identity_checksum;
-    pack->identity_offset =
-        footer.table_offset + (uint64_t)footer.frames * sizeof(struct fl_disk_frame);
+    pack->frames = pack->table->frames;
+    pack->pages = pack->table->pages;
     return 0;
 }
 
@@ -314,18 +234,44 @@ static uint32_t raw_frame_pages(const struct fl_pack *pack, uint32_t frame)
     return left < FL_FRAME_PAGES ? (uint32_t)left : FL_FRAME_PAGES;
 }
 
+// NULL with *ret_error (may be NULL), or without one if there is no such frame.
+static const struct fl_disk_frame *find_frame(const struct fl_pack *pack, uint32_t frame,
+                                              int *ret_error)
+{
+    const struct fl_frame_entry *entry = fl_pack_table_find(pack->table, frame, ret_error);
+    return entry ? &entry->disk : NULL;
+}
+
+int fl_pack_know_frame(const struct fl_pack *pack, uint32_t frame)
+{
+    int r = 0;
+    if (pack->table)
+        fl_pack_table_find(pack->table, frame, &r);
+    return r;
+}
+
+int fl_pack_know_all(const struct fl_pack *pack)
+{
+    int r = 0;
+    for (uint64_t frame = 0; r == 0 && frame < pack->frames; frame += FL_PIECE_FRAMES)
+        r = fl_pack_know_frame(pack, (uint32_t)frame);
+    return r;
+}
+
 uint32_t fl_pack_frame_pages(const struct fl_pack *pack, uint32_t frame)
 {
     if (frame >= pack->frames)
         return 0;
-    return pack->table ? pack->table[frame].disk.pages : raw_frame_pages(pack, frame);
+    if (!pack->table)
+        return raw_frame_pages(pack, frame);
+    const struct fl_disk_frame *disk = find_frame(pack, frame, NULL);
+    return disk ? disk->pages : 0;
 }
 
 uint32_t fl_pack_frame_stored(const struct fl_pack *pack, uint32_t frame)
 {
-    if (frame >= pack->frames || !pack->table)
-        return 0;
-    return pack->table[frame].disk.stored;
+    const struct fl_disk_frame *disk = pack->table ? find_frame(pack, frame, NULL) : NULL;
+    return disk ? disk->stored : 0;
 }
 
 // The file's last page may be partial.
@@ -364,7 +310,10 @@ int fl_pack_frame_place(const struct fl_pack *pack, uint32_t frame,
         *ret_place = raw_frame_place(pack, frame);
         return 0;
     }
-    const struct fl_disk_frame *disk = &pack->table[frame].disk;
+    int r = 0;
+    const struct fl_disk_frame *disk = find_frame(pack, frame, &r);
+    if (!disk)
+        return r;
     *ret_place =
         (struct fl_frame_place){.fd = pack->fd, .stored = disk->stored, .offset = disk->offset};
     return 0;
@@ -374,8 +323,11 @@ int fl_pack_unpack_frame(const struct fl_pack *pack, uint32_t frame, const void 
 {
     if (frame >= pack->frames)
         return -EINVAL;
-    if (pack->table)
-        return fl_frame_decode(&pack->table[frame].disk, stored, buf);
+    if (pack->table) {
+        int r = 0;
+        const struct fl_disk_frame *disk = find_frame(pack, frame, &r);
+        return disk ? fl_frame_decode(disk, stored, buf) : r;
+    }
     uint32_t bytes = raw_frame_place(pack, frame).stored;
     memcpy(buf, stored, bytes);
     end_raw_frame(pack, frame, bytes, buf);
@@ -388,11 +340,14 @@ int fl_pack_read_frame(const struct fl_pack *pack, uint32_t frame, void *buf)
         return -EINVAL;
     if (!pack->table)
         return read_raw_frame(pack, frame, buf);
-    const struct fl_disk_frame *disk = &pack->table[frame].disk;
+    int r = 0;
+    const struct fl_disk_frame *disk = find_frame(pack, frame, &r);
+    if (!disk)
+        return r;
     void *stored = disk->codec == FL_CODEC_RAW ? buf : fl_thread_scratch(disk->stored);
     if (!stored)
         return -ENOMEM;
-    int r = fl_pread_full(pack->fd, stored, disk->stored, disk->offset);
+    r = fl_pread_full(pack->fd, stored, disk->stored, disk->offset);
     return r < 0 ? r : fl_frame_decode(disk, stored, buf);
 }
 
@@ -400,8 +355,8 @@ void fl_pack_salvage_frame(const struct fl_pack *pack, uint32_t frame, void *buf
 {
     if (frame >= pack->frames || !pack->table)
         return;
-    const struct fl_disk_frame *disk = &pack->table[frame].disk;
-    FL_AUTO_FREE void *stored = calloc(1, disk->stored);
+    const struct fl_disk_frame *disk = find_frame(pack, frame, NULL);
+    FL_AUTO_FREE void *stored = disk ? calloc(1, disk->stored) : NULL;
     if (!stored)
         return;
     (void)fl_pread_full(pack->fd, stored, disk->stored, disk->offset); // zeros where it cannot
@@ -413,11 +368,15 @@ int fl_pack_read_identities(const struct fl_pack *pack, uint32_t frame, uint32_t
 {
     if (!pack->table || frame >= pack->frames)
         return -EINVAL;
-    uint64_t first = pack->table[frame].first_page + slot;
+    int r = 0;
+    const struct fl_frame_entry *entry = fl_pack_table_find(pack->table, frame, &r);
+    if (!entry)
+        return r;
+    uint64_t first = entry->first_page + slot;
     if (first > pack->pages || count > pack->pages - first)
         return -EINVAL;
     return fl_pread_full(pack->fd, ret_identities, (size_t)count * FL_IDENTITY_BYTES,
-                         pack->identity_offset + first * FL_IDENTITY_BYTES);
+                         pack->table->identity_offset + first * FL_IDENTITY_BYTES);
 }
 
 int fl_pack_check_identities(const struct fl_pack *pack)
@@ -428,7 +387,7 @@ int fl_pack_check_identities(const struct fl_pack *pack)
     int r = buf && state ? 0 : -ENOMEM;
     if (r == 0)
         XXH3_64bits_reset(state);
-    uint64_t at = pack->identity_offset;
+    uint64_t at = pack->table->identity_offset;
     uint64_t left = pack->pages * FL_IDENTITY_BYTES;
     while (r == 0 && left > 0) {
         size_t step = left < STEP ? (size_t)left : STEP;
@@ -438,7 +397,7 @@ int fl_pack_check_identities(const struct fl_pack *pack)
         at += step;
         left -= step;
     }
-    if (r == 0 && XXH3_64bits_digest(state) != pack->identity_checksum)
+    if (r == 0 && XXH3_64bits_digest(state) != pack->table->identity_checksum)
         r = -EBADMSG;
     XXH3_freeState(state);
     return r;

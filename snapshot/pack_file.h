@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An open pack: its descriptor and its verified frame table; and the registry through which the
-// images of one reader share packs. A raw memory file is a pack too, of uncompressed frames without
-// a table.
+// An open pack: its descriptor and its frame table (pack_table.h); and the registry through which
+// the images of one reader share packs. A raw memory file is a pack too, of uncompressed frames
+// without a table.
 #ifndef FAULTLINE_SNAPSHOT_PACK_FILE_H
 #define FAULTLINE_SNAPSHOT_PACK_FILE_H
 
@@ -18,7 +18,8 @@ int fl_registry_new(int packs_fd, struct fl_registry **ret_registry);
 void fl_registry_unref(struct fl_registry *registry);
 
 // Any thread; blocks on storage, but never while it holds the registry's lock. Opens the pack or
-// takes a reference to the one that is open. -ENOENT; -EBADMSG if its tables are damaged.
+// takes a reference to the one that is open. -ENOENT; -EBADMSG if its header, its footer or the
+// list of its table's pieces is damaged.
 int fl_pack_open(struct fl_registry *registry, uint64_t id, struct fl_pack **ret_pack);
 // The same from an open file, whatever its name: a pack of one owner, which no registry knows.
 // Takes fd over in every case. -EBADMSG if it is not the pack of this id.
@@ -27,13 +28,18 @@ int fl_pack_open_fd(int fd, uint64_t id, struct fl_pack **ret_pack);
 int fl_pack_open_raw(int fd, uint64_t bytes, struct fl_pack **ret_pack);
 void fl_pack_unref(struct fl_pack *pack);
 
-// The rest reads immutable state: any thread.
+// The rest: any thread. What asks for a frame blocks on storage where nobody has asked for one of
+// the same piece of the table before; fl_pack_know_frame() has seen to it.
 uint64_t fl_pack_id(const struct fl_pack *pack);
 int fl_pack_fd(const struct fl_pack *pack); // the pack's own: not to be closed
 uint32_t fl_pack_frames(const struct fl_pack *pack);
 uint64_t fl_pack_pages(const struct fl_pack *pack);
 uint64_t fl_pack_file_bytes(const struct fl_pack *pack);
-// 0 if there is no such frame.
+// Reads and checks what the table has of a frame, or all of it. 0 also if there is no such frame.
+// -EBADMSG, -ENOMEM, errors of reading.
+int fl_pack_know_frame(const struct fl_pack *pack, uint32_t frame);
+int fl_pack_know_all(const struct fl_pack *pack);
+// 0 if there is no such frame, or what the table has of it cannot be read.
 uint32_t fl_pack_frame_pages(const struct fl_pack *pack, uint32_t frame);
 uint32_t fl_pack_frame_stored(const struct fl_pack *pack, uint32_t frame);
 int fl_pack_read_frame(const struct fl_pack *pack, uint32_t frame, void *buf);

@@ -29,6 +29,9 @@ struct fl_pack_writer {
     int table_fd, identity_fd;
     struct fl_stream *table;
     struct fl_stream *identities;
+    struct fl_disk_frame_piece *piece; // of the table; the last one is begun
+    uint32_t pieces, pieces_room;
+    struct fl_disk_frame begun[FL_PIECE_FRAMES]; // its entries so far
 };
 
 static int begin_tables(struct fl_pack_writer *writer, int tmp_fd)
@@ -45,7 +48,7 @@ static int begin_tables(struct fl_pack_writer *writer, int tmp_fd)
 
 static int write_header(struct fl_pack_writer *writer)
 {
-    struct fl_disk_pack_header header = {.version = FL_FORMAT_VERSION, .pack_id = writer->id};
+    struct fl_disk_pack_header header = {.version = FL_PACK_VERSION, .pack_id = writer->id};
     memcpy(header.magic, fl_magic_pack, sizeof(header.magic));
     header.checksum = fl_checksum(&header, offsetof(struct fl_disk_pack_header, checksum));
     writer->offset = sizeof(header);
@@ -82,6 +85,7 @@ void fl_pack_writer_free(struct fl_pack_writer *writer)
     fl_stream_free(writer->identities);
     fl_cleanup_close(&writer->table_fd);
     fl_cleanup_close(&writer->identity_fd);
+    free(writer->piece);
     free(writer);
 }
 
@@ -105,6 +109,47 @@ static void begin_writeback(struct fl_pack_writer *writer)
     writer->writeback = writer->offset;
 }
 
+static int begin_piece(struct fl_pack_writer *writer, uint64_t first_page)
+{
+    if (writer->pieces == writer->pieces_room) {
+        uint32_t room = writer->pieces_room ? 2 * writer->pieces_room : 16;
+        struct fl_disk_frame_piece *grown = realloc(writer->piece, room * sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        writer->piece = grown;
+        writer->pieces_room = room;
+    }
+    writer->piece[writer->pieces++] = (struct fl_disk_frame_piece){.first_page = first_page};
+    return 0;
+}
+
+// The checksum is that of a piece which is complete, or of what there is of it.
+static int add_to_pieces(struct fl_pack_writer *writer, const struct fl_disk_frame *frames,
+                         uint32_t count)
+{
+    uint64_t page = writer->pages;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = (writer->frames + i) % FL_PIECE_FRAMES;
+        int r = at == 0 ? begin_piece(writer, page) : 0;
+        if (r < 0)
+            return r;
+        writer->begun[at] = frames[i];
+        if (at == FL_PIECE_FRAMES - 1)
+            writer->piece[writer->pieces - 1].checksum =
+                fl_checksum(writer->begun, sizeof(writer->begun));
+        page += frames[i].pages;
+    }
+    return 0;
+}
+
+static void end_pieces(struct fl_pack_writer *writer)
+{
+    uint32_t rest = writer->frames % FL_PIECE_FRAMES;
+    if (rest > 0)
+        writer->piece[writer->pieces - 1].checksum =
+            fl_checksum(writer->begun, rest * sizeof(writer->begun[0]));
+}
+
 int fl_pack_writer_append(struct fl_pack_writer *writer, struct fl_disk_frame *frames,
                           uint32_t count, const void *bytes, size_t len,
                           const struct fl_identity *identities)
@@ -121,6 +166,8 @@ int fl_pack_writer_append(struct fl_pack_writer *writer, struct fl_disk_frame *f
         r = fl_stream_append(writer->table, frames, count * sizeof(*frames));
     if (r == 0)
         r = fl_stream_append(writer->identities, identities, pages * sizeof(*identities));
+    if (r == 0)
+        r = add_to_pieces(writer, frames, count);
     if (r < 0)
         return r;
     writer->offset = offset;
@@ -132,13 +179,15 @@ int fl_pack_writer_append(struct fl_pack_writer *writer, struct fl_disk_frame *f
 
 static int write_tables(struct fl_pack_writer *writer, uint64_t *ret_bytes)
 {
+    size_t piece_bytes = writer->pieces * sizeof(*writer->piece);
+    end_pieces(writer);
     struct fl_disk_pack_footer footer = {
-        .version = FL_FORMAT_VERSION,
+        .version = FL_PACK_VERSION,
         .frames = writer->frames,
         .pack_id = writer->id,
         .pages = writer->pages,
         .table_offset = writer->offset,
-        .table_checksum = fl_stream_checksum(writer->table),
+        .table_checksum = fl_checksum(writer->piece, piece_bytes),
         .identity_checksum = fl_stream_checksum(writer->identities),
     };
     memcpy(footer.magic, fl_magic_footer, sizeof(footer.magic));
@@ -149,6 +198,9 @@ static int write_tables(struct fl_pack_writer *writer, uint64_t *ret_bytes)
     if (r == 0)
         r = fl_stream_copy(writer->identities, writer->temp.fd, at);
     at += fl_stream_bytes(writer->identities);
+    if (r == 0)
+        r = fl_pwrite_full(writer->temp.fd, writer->piece, piece_bytes, at);
+    at += piece_bytes;
     if (r == 0)
         r = fl_pwrite_full(writer->temp.fd, &footer, sizeof(footer), at);
     if (r == 0)

@@ -3,8 +3,9 @@
 // The reading side of the snapshot store: the only header of snapshot/ that engine/ includes.
 //
 // An image is one snapshot's memory: page number -> zero, or a slot in a compressed frame of a
-// pack. After it is open nothing of the map is on disk any more (it is read into memory and its
-// checksum verified), so looking a page up never blocks; reading a frame does.
+// pack. Looking a page up never blocks; reading a frame does. An image that was opened lazily has
+// pieces of its map on disk until they are needed: a page whose piece was not read yet looks up to
+// that piece, which is read as a frame is.
 //
 // Errors are negative errno. -EBADMSG means that bytes on disk do not match their checksum.
 #ifndef FAULTLINE_SNAPSHOT_READ_H
@@ -33,10 +34,13 @@ struct fl_frame_id {
 };
 
 // Consecutive pages of an image that come from one place: all zero (`zero`), or consecutive slots
-// of one frame, the first of them `slot`.
+// of one frame, the first of them `slot`. Or `unread`: the piece of the map that has this page
+// (pages is 1) was not read yet. It is the "frame" `id`: once that has been read, look again; what
+// is read is no page's bytes. If it cannot be read, neither can the pages that it has.
 struct fl_run {
     uint32_t pages;
     bool zero;
+    bool unread;
     uint32_t slot;
     struct fl_frame_id id;
 };
@@ -67,18 +71,24 @@ int fl_reader_list(struct fl_reader *reader, int (*fn)(void *arg, const char *na
 // removal from the store does not hurt those who hold it. -ENOENT, -EINVAL (bad name), -EBADMSG,
 // -ENOMEM ...
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image);
+// The same without reading its map, at a cost that does not depend on its size (unless its file is
+// of version 1: then it is fl_image_open). Damage to a piece of the map shows when that is read.
+int fl_image_open_lazy(struct fl_reader *reader, const char *name, struct fl_image **ret_image);
+// Any thread; blocks on storage. Reads what is unread of the map for `pages` pages from `page` on.
+int fl_image_read_map(const struct fl_image *image, uint64_t page, uint64_t pages);
 // The descriptors behind an open image of a store: its own file first, then every pack it refers
 // to. They stay the image's own: do not close them. Returns how many there are; fills at most `max`
 // of ret_fds (may be NULL if max is 0). 0 for a raw memory file's image: its pack id is the
 // process's, so it cannot be had again in this way; open the file again by its path.
 uint32_t fl_image_files(const struct fl_image *image, int *ret_fds, uint32_t max);
 // Opens an image from such descriptors (duplicates that came to another process), in the same order
-// and whatever has become of the store. It is verified as by fl_image_open, each pack against the
-// id that the image gives it, and its frames have the same ids; it shares no open pack with other
-// images. Takes all descriptors in every case, also on an error; never moves their file offset. Any
-// thread; blocks on storage. -EINVAL: one is no regular file, or there are more or fewer packs than
-// the image refers to; -EBADMSG: the first is no image or a damaged one, or another is not the pack
-// at that place or is damaged; -EPROTONOSUPPORT, -ENOMEM, errors of reading.
+// and whatever has become of the store. It is verified as by fl_image_open_lazy, each pack against
+// the id that the image gives it, and its frames have the same ids; it shares no open pack with
+// other images. Takes all descriptors in every case, also on an error; never moves their file
+// offset. Any thread; blocks on storage. -EINVAL: one is no regular file, or there are more or
+// fewer packs than the image refers to; -EBADMSG: the first is no image or a damaged one, or
+// another is not the pack at that place or is damaged; -EPROTONOSUPPORT, -ENOMEM, errors of
+// reading.
 int fl_image_open_files(const int *fds, uint32_t count, struct fl_image **ret_image);
 // A raw memory file as an image without a store: frames are FL_FRAME_PAGES pages of the file, holes
 // are zero (SEEK_HOLE at the time of opening), a partial last page is filled up with zeros.
@@ -107,6 +117,10 @@ const uint8_t *fl_image_content_id(const struct fl_image *image);
 struct fl_run fl_image_run(const struct fl_image *image, uint64_t page, uint32_t max_pages);
 
 // Pages of the frame (its decompressed size in pages); 0 if the image refers to no such frame.
+// Never blocks for the frame of a run; for one that is known otherwise, fl_frame_know() sees to
+// that: it blocks on storage, and returns 0, -EINVAL, -EBADMSG, -ENOMEM, errors of reading. Any
+// thread.
+int fl_frame_know(const struct fl_image *image, struct fl_frame_id id);
 uint32_t fl_frame_pages(const struct fl_image *image, struct fl_frame_id id);
 // Reads, verifies and decompresses one frame into buf, of fl_frame_pages() pages. Blocks on
 // storage: never call it from a thread that serves faults. Any thread. On an error buf's content is
@@ -120,7 +134,8 @@ struct fl_frame_place {
     uint32_t stored; // bytes, at least 1
     uint64_t offset;
 };
-// Any thread, never blocks. -EINVAL if the image refers to no such frame.
+// Any thread; blocks as little as fl_frame_pages(). -EINVAL if the image refers to no such frame,
+// or it is a piece of the map.
 int fl_frame_place(const struct fl_image *image, struct fl_frame_id id,
                    struct fl_frame_place *ret_place);
 // Verifies and decompresses a frame's stored bytes, all of them, into buf, as fl_frame_read() does.

@@ -137,7 +137,7 @@ bool fl_image_still_published(const struct fl_reader *reader, const struct fl_im
 // A pack may vanish between the image's opening and its own because the image was removed or
 // replaced and the store collected. Then the name decides anew; a missing pack of a published image
 // is damage.
-int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
+int fl_image_open_lazy(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
 {
     char file_name[FL_IMAGE_NAME_BYTES];
     struct fl_pack_source source = {.open = open_pack, .arg = reader->registry, .any = true};
@@ -154,5 +154,19 @@ int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **
             return -EBADMSG;
         r = 0;
     }
+    return r;
+}
+
+int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
+{
+    struct fl_image *image = NULL;
+    int r = fl_image_open_lazy(reader, name, &image);
+    if (r < 0)
+        return r;
+    r = fl_image_read_map(image, 0, fl_image_pages(image));
+    if (r < 0)
+        fl_image_unref(image);
+    else
+        *ret_image = image;
     return r;
 }

@@ -75,7 +75,8 @@ static int read_header(int fd, const char *name, struct fl_disk_trace_header *re
 {
     struct fl_disk_trace_header header;
     uint64_t file_bytes;
-    int r = fl_read_header(fd, fl_magic_trace, &header, sizeof(header), &file_bytes);
+    int r =
+        fl_read_header(fd, fl_magic_trace, FL_TRACE_VERSION, &header, sizeof(header), &file_bytes);
     if (r < 0)
         return r;
     if (!header_valid(&header, name, file_bytes))
@@ -188,7 +189,7 @@ static int write_file(struct fl_trace_file *file, int fd)
     struct fl_disk_trace_header *header = &file->header;
     size_t bytes = header->count * sizeof(*file->entries);
     memcpy(header->magic, fl_magic_trace, sizeof(header->magic));
-    header->version = FL_FORMAT_VERSION;
+    header->version = FL_TRACE_VERSION;
     header->entries_checksum = fl_checksum(file->entries, bytes);
     header->checksum = fl_checksum(header, offsetof(struct fl_disk_trace_header, checksum));
     int r = fl_pwrite_full(fd, header, sizeof(*header), 0);

@@ -172,6 +172,11 @@ static int verify_pack(struct verify *verify, uint64_t id)
     if (r == -ENOENT) // taken back by who could not publish its image; images that need it tell
         return 0;
     verify->result.packs++;
+    if (r == 0) {
+        r = fl_pack_know_all(pack);
+        if (r < 0)
+            fl_pack_unref(pack);
+    }
     if (r < 0) {
         report(verify, object, "its header or frame table %s", fl_frame_strerror(r));
         return 0;
@@ -194,7 +199,7 @@ static int run_identities(const struct fl_image *image, uint64_t page, const str
             identities[i] = fl_zero_identity;
         return 0;
     }
-    const struct fl_pack *pack = image->packs[fl_entry_pack(image->map[page])];
+    const struct fl_pack *pack = image->packs[fl_entry_pack(fl_image_entry(image, page))];
     return fl_pack_read_identities(pack, run->id.frame, run->slot, run->pages, identities);
 }
 

@@ -76,14 +76,14 @@ Test(files, an_image_outlives_its_store)
     cr_assert_eq(open_image(space.store, "top", &first), 0);
     remove_store();
     cr_assert_eq(duplicate_files(first, fds), TOP_FILES);
-    cr_assert_eq(fl_image_open_files(fds, TOP_FILES, &second), 0);
+    cr_assert_eq(open_files(fds, TOP_FILES, &second), 0);
     cr_assert(same_runs(first, second), "the frames keep their ids");
     fl_image_unref(first);
     cr_assert_str_eq(fl_image_name(second), "top");
     cr_assert(image_is_file(second, space.memory));
     // And again, as at the next hand-over.
     cr_assert_eq(duplicate_files(second, fds), TOP_FILES);
-    cr_assert_eq(fl_image_open_files(fds, TOP_FILES, &third), 0);
+    cr_assert_eq(open_files(fds, TOP_FILES, &third), 0);
     fl_image_unref(second);
     cr_assert(image_is_file(third, space.memory));
     fl_image_unref(third);
@@ -103,7 +103,7 @@ Test(files, a_replaced_image_is_still_the_one_that_was_open)
     cr_assert_eq(fl_store_open(space.store, false, &store, NULL), 0);
     cr_assert_eq(fl_store_pack(store, &options, &result, NULL), 0);
     fl_store_close(store);
-    cr_assert_eq(fl_image_open_files(fds, TOP_FILES, &image), 0);
+    cr_assert_eq(open_files(fds, TOP_FILES, &image), 0);
     cr_assert(image_is_file(image, space.memory));
     fl_image_unref(image);
 }
@@ -120,7 +120,7 @@ Test(files, an_image_of_nothing_but_zeros_has_no_packs)
     cr_assert_eq(open_image(space.store, "zeros", &image), 0);
     cr_assert_eq(duplicate_files(image, fds), 1);
     fl_image_unref(image);
-    cr_assert_eq(fl_image_open_files(fds, 1, &again), 0);
+    cr_assert_eq(open_files(fds, 1, &again), 0);
     cr_assert(image_is_file(again, space.memory));
     fl_image_unref(again);
 }
@@ -182,7 +182,7 @@ static int read_in_child(int socket)
 {
     struct fl_image *image;
     int fds[TOP_FILES];
-    if (!receive_files(socket, fds) || fl_image_open_files(fds, TOP_FILES, &image) < 0)
+    if (!receive_files(socket, fds) || open_files(fds, TOP_FILES, &image) < 0)
         return 1;
     bool good = true;
     for (int i = 0; good && i < 20; i++)

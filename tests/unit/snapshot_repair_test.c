@@ -13,6 +13,7 @@
 
 #include "snapshot/format.h"
 #include "snapshot/io.h"
+#include "tests/unit/snapshot_sign.h"
 #include "tests/unit/snapshot_support.h"
 
 enum { PAGES = 96, FRAMES = PAGES / FL_FRAME_PAGES };
@@ -90,15 +91,12 @@ static void damage_frame(uint32_t frame)
 
 static void seal_table(struct pack_file *file)
 {
-    size_t bytes = file->footer.frames * sizeof(struct fl_disk_frame);
-    FL_AUTO_FREE void *table = malloc(bytes);
-    cr_assert_eq(fl_pread_full(file->fd, table, bytes, file->footer.table_offset), 0);
-    file->footer.table_checksum = fl_checksum(table, bytes);
-    file->footer.checksum =
-        fl_checksum(&file->footer, offsetof(struct fl_disk_pack_footer, checksum));
-    cr_assert_eq(fl_pwrite_full(file->fd, &file->footer, sizeof(file->footer),
-                                file->bytes - sizeof(file->footer)),
-                 0);
+    uint8_t *bytes = malloc(file->bytes);
+    cr_assert(bytes);
+    cr_assert_eq(fl_pread_full(file->fd, bytes, file->bytes, 0), 0);
+    sign_pack(bytes, file->bytes);
+    cr_assert_eq(fl_pwrite_full(file->fd, bytes, file->bytes, 0), 0);
+    free(bytes);
 }
 
 // The frame says that it is right, but a literal byte of a page is another one.
@@ -404,9 +402,12 @@ Test(repair, gc_forgets_the_frames_of_packs_that_go)
     cr_assert_eq(listed(), 0);
 }
 
-static void write_byte(const char *path, off_t at, uint8_t byte)
+static void change_byte(const char *path, off_t at)
 {
+    uint8_t byte;
     FL_AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_assert_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= 0xa5;
     cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
 }
 
@@ -420,7 +421,7 @@ Test(repair, a_damaged_list_is_an_empty_one)
     cr_assert_eq(verify().bad, 2);
     cr_assert_eq(stat(path, &st), 0);
     for (off_t at = 0; at < st.st_size; at++) {
-        write_byte(path, at, 0xa5);
+        change_byte(path, at);
         cr_assert_eq(repair(NULL, NULL, true).bad_frames, 0, "byte %ld", (long)at);
         cr_assert_eq(verify().bad, 2);
         cr_assert_eq(repair(NULL, NULL, true).bad_frames, 1, "byte %ld", (long)at);
@@ -437,7 +438,7 @@ Test(repair, an_image_that_cannot_be_opened_is_told_of_and_the_others_are_healed
     char path[160];
     pack("second", child, false);
     snprintf(path, sizeof(path), "%s/images/second.img", space.store);
-    write_byte(path, 100, 0xa5);
+    change_byte(path, 100);
     damage_frame(1);
     verify();
     struct fl_repair_result result = repair(space.memory, NULL, false);

@@ -374,6 +374,20 @@ int open_trace(const char *store, const char *name, struct fl_trace **ret_trace)
     return r;
 }
 
+int open_files(const int *fds, uint32_t count, struct fl_image **ret_image)
+{
+    struct fl_image *image = NULL;
+    int r = fl_image_open_files(fds, count, &image);
+    if (r < 0)
+        return r;
+    r = fl_image_read_map(image, 0, fl_image_pages(image));
+    if (r < 0)
+        fl_image_unref(image);
+    else
+        *ret_image = image;
+    return r;
+}
+
 int open_image(const char *store, const char *name, struct fl_image **ret_image)
 {
     struct fl_reader *reader;

@@ -62,6 +62,8 @@ int read_trace(const char *store, const char *name, struct fl_recording *ret_rec
 int open_trace(const char *store, const char *name, struct fl_trace **ret_trace);
 
 int open_image(const char *store, const char *name, struct fl_image **ret_image);
+// fl_image_open_files(), and all of the map is read.
+int open_files(const int *fds, uint32_t count, struct fl_image **ret_image);
 // Descriptors of this process; the one that counts is always among them.
 int count_descriptors(void);
 

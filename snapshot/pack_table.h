@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The frame table of a pack: where its frames are. Only what is said of its pieces is read when it
+// is opened; each piece is read and checked when one of its frames is first asked for.
+#ifndef FAULTLINE_SNAPSHOT_PACK_TABLE_H
+#define FAULTLINE_SNAPSHOT_PACK_TABLE_H
+
+#include "snapshot/format.h"
+#include "snapshot/lazy.h"
+
+struct fl_frame_entry {
+    struct fl_disk_frame disk;
+    uint64_t first_page; // of this frame among the pack's pages
+};
+
+struct fl_pack_table {
+    int fd; // the pack's
+    uint32_t frames;
+    uint64_t pages;
+    uint64_t offset;
+    uint64_t identity_offset;
+    uint64_t identity_checksum;
+    struct fl_disk_frame_piece *piece; // NULL: version 1, all of it is there
+    struct fl_lazy entries;            // of struct fl_frame_entry
+};
+
+// Takes nothing over. -EBADMSG if it is not the pack of this id, -EPROTONOSUPPORT, -ENOMEM, errors
+// of reading. Any thread; blocks on storage.
+int fl_pack_table_open(int fd, uint64_t id, uint64_t file_bytes, struct fl_pack_table **ret_table);
+void fl_pack_table_close(struct fl_pack_table *table); // NULL is allowed
+
+// NULL without *ret_error (may be NULL): there is no such frame. Any thread. Blocks on storage
+// where nobody has asked for a frame of its piece before, and only there.
+const struct fl_frame_entry *fl_pack_table_find(const struct fl_pack_table *table, uint32_t frame,
+                                                int *ret_error);
+
+#endif

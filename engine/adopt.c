@@ -74,6 +74,7 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
     if (vm) {
         // Another connection of that number would be taken for the one that it comes from.
         fl_kept_seen_id(server->engine->kept, vm->state->connection);
+        vm->held = message->other == FL_VM_HELD;
         if (vm->state->image[0] == '\0')
             fl_attach_adopted(server->engine, vm, NULL);
         else
@@ -87,6 +88,13 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
            strerror(-error));
     // Somebody may wait there all the same: told so, by poison.
     fl_keep_unreadable(server->engine, &peer, message->id);
+}
+
+void fl_adopt_freed(struct fl_server *server, uint64_t id)
+{
+    struct fl_vm *vm = fl_vms_find(server->engine, id);
+    if (vm && vm->held)
+        fl_attach_freed(server->engine, vm);
 }
 
 // What a listener or a connection is for.

@@ -16,6 +16,9 @@ struct fl_server;
 void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
                      int fds[FL_CHANNEL_FDS]);
 
+// A VM whose record said that it is held may be served from now on.
+void fl_adopt_freed(struct fl_server *server, uint64_t vm);
+
 // A VM that has been left behind: its state memfd, userfaultfd and pidfd. An empty image name in
 // its state: every fault is poisoned. answer() is called once, with an error and a sentence, or 0
 // when it is served; not necessarily before this returns.

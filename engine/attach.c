@@ -185,17 +185,6 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
     fl_rcu_defer(&vm->rcu, free_vm);
 }
 
-// The worker with the fewest VMs.
-static struct fl_worker *choose(struct fl_engine *engine)
-{
-    struct fl_worker *best = &engine->workers[0];
-    for (unsigned i = 1; i < engine->worker_count; i++) {
-        if (engine->workers[i].vms < best->vms)
-            best = &engine->workers[i];
-    }
-    return best;
-}
-
 // Its memory is that of a template: NULL if that is lost, and then its pages come privately.
 static void share(struct fl_vm *vm, struct fl_template *template)
 {
@@ -236,12 +225,18 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
            vm->id, vm->state->image, vm->state->pid, layout->regions,
            layout->pages << layout->page_shift, fl_vm_page_bytes(vm),
            fl_vm_lazy(vm) ? " recorded=yes" : "");
-    fl_worker_attach(choose(engine), vm);
+    fl_worker_attach(fl_worker_fewest(engine), vm);
     fl_replay_order(engine, vm);
     return 0;
 }
 
 // --- from somebody else ---
+
+static void serve(struct fl_engine *engine, struct fl_vm *vm)
+{
+    fl_worker_attach(fl_worker_fewest(engine), vm);
+    fl_replay_order(engine, vm);
+}
 
 struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, int state_fd,
                               struct fl_vm_state *state, bool record)
@@ -311,8 +306,16 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
     fl_replay_expect(engine, vm);
     if (vm->pidfd >= 0 && !(vm->state->flags & FL_VM_STATE_OWNER))
         fl_kill_find(engine, vm);
-    fl_worker_attach(choose(engine), vm);
-    fl_replay_order(engine, vm);
+    vm->complete = true;
+    if (!vm->held)
+        serve(engine, vm);
+}
+
+void fl_attach_freed(struct fl_engine *engine, struct fl_vm *vm)
+{
+    vm->held = false;
+    if (vm->complete)
+        serve(engine, vm);
 }
 
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)
@@ -338,6 +341,6 @@ int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *p
     fl_kept_put_vm(engine->kept, vm, connection);
     if (!(vm->state->flags & FL_VM_STATE_OWNER))
         fl_kill_find(engine, vm);
-    fl_worker_attach(choose(engine), vm);
+    fl_worker_attach(fl_worker_fewest(engine), vm);
     return 0;
 }

@@ -47,6 +47,8 @@ bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection);
 bool fl_attach_has(struct fl_engine *engine, int uffd);
 // Gives it its image (NULL: its faults are poisoned) and a worker. Takes the hold on the image.
 void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image);
+// It was held, and may be served from now on.
+void fl_attach_freed(struct fl_engine *engine, struct fl_vm *vm);
 // Instead: forgets it, as somebody else still has its descriptors. It is in no list any more.
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm);
 

@@ -48,14 +48,15 @@ enum fl_message_type {
     FL_MESSAGE_YIELDED,   // touches nothing any more
     FL_MESSAGE_ENDED,     // asked to stop, and nothing depends on it any more
     // The keeper to an engine.
-    FL_MESSAGE_RECORD = 32, // like PUT
+    FL_MESSAGE_RECORD = 32, // like PUT; other, of a VM: FL_VM_HELD
     FL_MESSAGE_SERVE,       // that was all. other: 1 if a service manager keeps all that we keep
     FL_MESSAGE_ACCEPTED,    // the answer to ACCEPT, with the socket, or error
     FL_MESSAGE_PING,
     FL_MESSAGE_STOP, // SIGTERM has come. value: ms left for VMs to be filled
     FL_MESSAGE_YIELD,
-    FL_MESSAGE_NEWS, // for the status: text is JSON of the keeper's
-    FL_MESSAGE_KEPT, // the record `id` is safe, whoever dies now
+    FL_MESSAGE_NEWS,  // for the status: text is JSON of the keeper's
+    FL_MESSAGE_KEPT,  // the record `id` is safe, whoever dies now
+    FL_MESSAGE_FREED, // the VM `id`, which was HELD, may be served
     // Whoever connects to CONTROL.keeper to the engine.
     FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone
     FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_ADOPT_*
@@ -65,6 +66,8 @@ enum fl_message_type {
 
 enum { FL_UPGRADE_KEEPER = 1 };
 enum { FL_ADOPT_KILL = 1 };
+// A thread of its last engine is still in the kernel for this VM: it must not be touched yet.
+enum { FL_VM_HELD = 1 };
 
 enum { FL_CHANNEL_FDS = 32, FL_CHANNEL_TEXT = 4352 };
 

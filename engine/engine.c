@@ -12,6 +12,7 @@
 #include "engine/descriptors.h"
 #include "engine/frame_cache.h"
 #include "engine/io_pool.h"
+#include "engine/lane.h"
 #include "engine/life.h"
 #include "engine/log.h"
 #include "engine/worker.h"
@@ -33,14 +34,6 @@ const struct fl_engine_options fl_engine_defaults = {
     .nice = -10,
 };
 
-static unsigned cores(void)
-{
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
-        return 1;
-    return (unsigned)CPU_COUNT(&allowed);
-}
-
 // The table of descriptors grows now: once there are threads, each time that it doubles waits 10 to
 // 30 ms for the kernel, and a successor that takes VMs over has no such time.
 static void make_room_for_descriptors(void)
@@ -50,40 +43,56 @@ static void make_room_for_descriptors(void)
         close(top);
 }
 
+void fl_engine_prepare_worker(struct fl_engine *engine, struct fl_worker *worker, unsigned index)
+{
+    worker->index = index;
+    worker->engine = engine;
+    worker->options = &engine->options;
+    worker->cache = engine->cache;
+    worker->control = &engine->control;
+    worker->prefetch = (struct fl_prefetch_budget){
+        .window = engine->options.prefetch_pages,
+        .vm = engine->options.prefetch_vm_bytes >> FL_PAGE_SHIFT,
+        .host = engine->options.prefetch_host_bytes >> FL_PAGE_SHIFT,
+        .unproven = &engine->prefetch_unproven,
+    };
+}
+
+unsigned fl_engine_workers(const struct fl_engine *engine)
+{
+    return engine->worker_count + (engine->lanes ? atomic_load(&engine->lanes->count) : 0);
+}
+
+struct fl_worker *fl_engine_worker(const struct fl_engine *engine, unsigned index)
+{
+    return index < engine->worker_count ? &engine->workers[index]
+                                        : engine->lanes->lane[index - engine->worker_count];
+}
+
 static int start_workers(struct fl_engine *engine)
 {
     engine->workers = calloc(engine->options.workers, sizeof(*engine->workers));
     if (!engine->workers)
         return -ENOMEM;
-    for (unsigned i = 0; i < engine->options.workers; i++) {
-        struct fl_worker *worker = &engine->workers[i];
-        worker->index = i;
-        worker->engine = engine;
-        worker->options = &engine->options;
-        worker->cache = engine->cache;
-        worker->control = &engine->control;
-        worker->prefetch = (struct fl_prefetch_budget){
-            .window = engine->options.prefetch_pages,
-            .vm = engine->options.prefetch_vm_bytes >> FL_PAGE_SHIFT,
-            .host = engine->options.prefetch_host_bytes >> FL_PAGE_SHIFT,
-            .unproven = &engine->prefetch_unproven,
-        };
-        int error = fl_worker_start(worker);
-        if (error)
-            return error;
-        engine->worker_count++;
+    int error = 0;
+    for (unsigned i = 0; i < engine->options.workers && !error; i++) {
+        fl_engine_prepare_worker(engine, &engine->workers[i], i);
+        error = fl_worker_start(&engine->workers[i]);
+        engine->worker_count += !error;
     }
-    for (unsigned i = 0; i < engine->worker_count; i++) {
+    if (!error)
+        error = fl_lanes_start(engine);
+    for (unsigned i = 0; i < fl_engine_workers(engine) && !error; i++) {
         while (sem_wait(&engine->begun) != 0) {
         }
     }
-    return 0;
+    return error;
 }
 
 // The control thread is the first of those whose lives are seen.
 static int begin_life(struct fl_engine *engine)
 {
-    int error = fl_life_new(1 + engine->options.workers, &engine->life_fd, &engine->life);
+    int error = fl_life_new(&engine->life_fd, &engine->life);
     if (!error)
         fl_life_begin(engine->life, 0);
     return error;
@@ -116,10 +125,13 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
     fl_descriptors_raise();
     make_room_for_descriptors();
     engine->options = *options;
+    if (sched_getaffinity(0, sizeof(engine->cpus), &engine->cpus) != 0)
+        CPU_ZERO(&engine->cpus);
+    unsigned cores = CPU_COUNT(&engine->cpus) > 0 ? (unsigned)CPU_COUNT(&engine->cpus) : 1;
     if (engine->options.workers == 0)
-        engine->options.workers = cores();
+        engine->options.workers = cores;
     if (engine->options.readers == 0)
-        engine->options.readers = cores() > READERS_MIN ? cores() : READERS_MIN;
+        engine->options.readers = cores > READERS_MIN ? cores : READERS_MIN;
     engine->next_vm_id = 1;
     fl_recordings_init(&engine->recordings);
     engine->memory.reserve = options->replay_reserve;
@@ -147,8 +159,8 @@ void fl_engine_serves(struct fl_engine *engine)
 
 bool fl_engine_replays(const struct fl_engine *engine)
 {
-    for (unsigned i = 0; i < engine->worker_count; i++) {
-        if (fl_counter_get(&engine->workers[i].stats.replaying) > 0)
+    for (unsigned i = 0; i < fl_engine_workers(engine); i++) {
+        if (fl_counter_get(&fl_engine_worker(engine, i)->stats.replaying) > 0)
             return true;
     }
     return false;
@@ -163,8 +175,11 @@ void fl_engine_stop(struct fl_engine *engine)
         fl_cache_stop(engine->cache);
     if (engine->io_pool)
         fl_io_pool_stop(engine->io_pool);
+    fl_lanes_end_watch(engine->lanes);
+    fl_workers_halt(engine, false);
     for (unsigned i = 0; i < engine->worker_count; i++)
-        fl_worker_stop(&engine->workers[i]);
+        fl_worker_free(&engine->workers[i]);
+    fl_lanes_free(engine->lanes);
     fl_rcu_online();
     if (engine->cache)
         fl_cache_free(engine->cache);

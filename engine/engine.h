@@ -4,6 +4,7 @@
 #ifndef FAULTLINE_ENGINE_ENGINE_H
 #define FAULTLINE_ENGINE_ENGINE_H
 
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -18,6 +19,7 @@ struct fl_cache;
 struct fl_images;
 struct fl_io_pool;
 struct fl_kept;
+struct fl_lanes;
 struct fl_life;
 struct fl_templates;
 struct fl_worker;
@@ -58,9 +60,11 @@ struct fl_engine {
     struct fl_templates *templates; // likewise
     struct fl_life *life;           // by which the keeper sees us die
     int life_fd;                    // its memfd
-    sem_t begun;                    // posted by each worker that has
+    sem_t begun;                    // posted by each thread of a worker or lane that has
+    cpu_set_t cpus;                 // that we may run on
     struct fl_worker *workers;
     unsigned worker_count;
+    struct fl_lanes *lanes;             // for VMs that make who serves them wait
     struct fl_mailbox control;          // mail to the control thread
     struct cds_lfht *vms;               // written by the control thread, read under RCU by anyone
     unsigned vm_count;                  // control thread
@@ -80,6 +84,11 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
 // Once, when VMs may come: takes the memory that is to be taken at once. A standby of an engine
 // that lives must not do so.
 void fl_engine_serves(struct fl_engine *engine);
+// Any thread. All workers, lanes behind them: there may be more of them later, and never fewer.
+unsigned fl_engine_workers(const struct fl_engine *engine);
+struct fl_worker *fl_engine_worker(const struct fl_engine *engine, unsigned index);
+// What a new worker, or lane, of that index begins with.
+void fl_engine_prepare_worker(struct fl_engine *engine, struct fl_worker *worker, unsigned index);
 // Any thread. Whether a VM's working set is being streamed in.
 bool fl_engine_replays(const struct fl_engine *engine);
 // Control thread, when there is no VM left.

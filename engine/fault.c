@@ -18,6 +18,7 @@
 #include "engine/resolve.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
+#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 // An address that no region holds: the VMM registered more than it said, or its handshake was
@@ -28,7 +29,7 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
     int error = -EINVAL;
     for (unsigned i = 0; i < 2 && error == -EINVAL; i++) {
         uint64_t page = address & ~(sizes[i] - 1);
-        error = fl_uffd_poison(vm->uffd, page, sizes[i]);
+        error = fl_vm_poison(vm, page, sizes[i]);
         if (error == -EEXIST || error == -EAGAIN || error == -ENOENT || error == -ENOMEM)
             fl_uffd_wake(vm->uffd, page, sizes[i]); // it touches again, and asks again if it must
     }
@@ -48,7 +49,7 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
                    " reason=\"the VM touched memory that no image backs: it gets SIGBUS\"",
                    vm->id, fl_vm_image_name(vm), address);
         fl_counter_add(&vm->state->counters.poisoned, 1);
-        fl_counter_add(&vm->owner->stats.poisoned, 1);
+        fl_counter_add(&atomic_load(&vm->owner)->stats.poisoned, 1);
     }
     return FL_POISONED;
 }
@@ -59,10 +60,9 @@ static enum fl_outcome other_mode(struct fl_vm *vm, uint64_t address, uint64_t f
     uint64_t bytes = fl_vm_page_bytes(vm);
     uint64_t page = address & ~(bytes - 1);
     bool protected = flags & UFFD_PAGEFAULT_FLAG_WP;
-    struct fl_worker_stats *stats = &vm->owner->stats;
+    struct fl_worker_stats *stats = &atomic_load(&vm->owner)->stats;
     fl_counter_add(protected ? &stats->write_protect : &stats->minor, 1);
-    int error = protected ? fl_uffd_unprotect(vm->uffd, page, bytes)
-                          : fl_uffd_continue(vm->uffd, page, bytes);
+    int error = protected ? fl_vm_unprotect(vm, page, bytes) : fl_vm_continue(vm, page, bytes);
     if (error)
         fl_uffd_wake(vm->uffd, page, bytes);
     return FL_INSTALLED;
@@ -122,7 +122,7 @@ static void removed(struct fl_vm *vm, uint64_t start, uint64_t end)
         FL_POINT("removed_set");
         fl_bits_clear(vm->installed, region->first_page + first, last - first);
         fl_counter_add(&vm->state->counters.removed, units);
-        fl_counter_add(&vm->owner->stats.removed_units, units);
+        fl_counter_add(&atomic_load(&vm->owner)->stats.removed_units, units);
     }
 }
 

@@ -11,8 +11,8 @@
 #include "engine/log.h"
 #include "engine/point.h"
 #include "engine/resolve.h"
-#include "engine/uffd.h"
 #include "engine/vm.h"
+#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 enum {
@@ -44,6 +44,25 @@ void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal
     fill->next = 0;
     fill->ahead = 0;
     fl_task_start(worker, &fill->task);
+}
+
+// From the beginning: what was passed may have been left in a park. The bits say what is there.
+void fl_fill_suspend(struct fl_vm *vm)
+{
+    struct fl_fill *fill = &vm->fill;
+    fill->suspended = fl_task_runs(&fill->task);
+    if (!fill->suspended)
+        return;
+    fill->next = 0;
+    fill->ahead = 0;
+    fl_task_end(&fill->task);
+}
+
+void fl_fill_resume(struct fl_worker *worker, struct fl_vm *vm)
+{
+    if (vm->fill.suspended)
+        fl_task_start(worker, &vm->fill.task);
+    vm->fill.suspended = false;
 }
 
 // By the path of a fault, which keeps the park until the page is settled: one that was passed and
@@ -132,8 +151,11 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
         fl_task_wait_for(worker, &fill->task, run.id, frame_came);
         return;
     }
+    if (!fl_call_pin(vm, frame)) // it was evicted just now: the next slice asks for it
+        return;
     const uint8_t *from = fl_frame_data(frame) + ((size_t)run.slot << FL_PAGE_SHIFT);
     enum fl_install result = fl_install_copy(vm, fill->next, from, run.pages, FL_WAKE, &pages);
+    fl_call_unpin(vm);
     advance(worker, vm, result, pages);
 }
 
@@ -181,8 +203,8 @@ static bool unregister(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
-        int error = fl_uffd_unregister(vm->uffd, layout->region[i].base, layout->region[i].bytes);
-        if (error == -ENOMEM && fl_uffd_alive(vm->uffd))
+        int error = fl_vm_unregister(vm, layout->region[i].base, layout->region[i].bytes);
+        if (error == -ENOMEM && fl_vm_alive(vm))
             return false;
         FL_POINT("unregistered");
     }
@@ -204,7 +226,7 @@ static void let_go(struct fl_worker *worker, struct fl_vm *vm)
 {
     while (fl_inbox_turn(worker, vm)) {
     }
-    if (fl_uffd_removing(vm->uffd)) {
+    if (fl_vm_removing(vm)) {
         fl_task_pause(worker, &vm->fill.task);
         return;
     }

@@ -23,8 +23,9 @@ enum fl_fill_goal {
 struct fl_fill {
     enum fl_fill_goal goal;
     uint64_t begun_ns;
-    uint64_t next;     // page to look at
-    uint64_t ahead;    // first page whose frame was not yet asked for
+    uint64_t next;  // page to look at
+    uint64_t ahead; // first page whose frame was not yet asked for
+    bool suspended;
     bool unregistered; // being released: only events are still to be read
     struct fl_task task;
 };
@@ -32,6 +33,9 @@ struct fl_fill {
 void fl_fill_init(struct fl_vm *vm);
 // Owner only. Begins, or widens, the goal.
 void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal goal);
+// Owner only. It stops here, and goes on with the VM's next owner.
+void fl_fill_suspend(struct fl_vm *vm);
+void fl_fill_resume(struct fl_worker *worker, struct fl_vm *vm);
 // Owner only. A predecessor has unregistered it already: lets it go.
 void fl_fill_go_on_releasing(struct fl_worker *worker, struct fl_vm *vm);
 

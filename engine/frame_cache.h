@@ -17,6 +17,7 @@
 #ifndef FAULTLINE_ENGINE_FRAME_CACHE_H
 #define FAULTLINE_ENGINE_FRAME_CACHE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -105,6 +106,8 @@ uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
                         const struct fl_frame_id *ids, uint32_t count);
 uint32_t fl_cache_ahead_huge(struct fl_cache *cache, struct fl_image *image,
                              const uint64_t *first_pages, uint32_t count);
+// RCU reader: false if it was evicted. A READY frame with no pin may be.
+bool fl_frame_pin(struct fl_frame *frame);
 // Any thread.
 void fl_frame_unpin(struct fl_frame *frame);
 

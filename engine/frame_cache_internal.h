@@ -126,8 +126,6 @@ static inline void fl_frame_touch(struct fl_frame *frame)
         fl_frame_set_use(frame, FL_FRAME_HOT);
 }
 
-// RCU reader: false if it was evicted. A READY frame with no pin may be.
-bool fl_frame_pin(struct fl_frame *frame);
 // The end of a frame that was published.
 void fl_frame_free_rcu(struct rcu_head *head);
 

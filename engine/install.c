@@ -8,6 +8,7 @@
 #include "engine/template.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
+#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 // A page that is present does not prove that its waiter was woken (a lost wake-up hung 1 in 2 to 3
@@ -55,13 +56,13 @@ static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_
 static void count_copied(struct fl_vm *vm, uint64_t units)
 {
     fl_counter_add(&vm->state->counters.installed, units);
-    fl_counter_add(&vm->owner->stats.copied_units, units);
+    fl_counter_add(&atomic_load(&vm->owner)->stats.copied_units, units);
 }
 
 static void count_zeroed(struct fl_vm *vm, uint64_t units)
 {
     fl_counter_add(&vm->state->counters.zeroed, units);
-    fl_counter_add(&vm->owner->stats.zeroed_units, units);
+    fl_counter_add(&atomic_load(&vm->owner)->stats.zeroed_units, units);
 }
 
 void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count)
@@ -131,10 +132,10 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
     bool now = wake == FL_WAKE;
-    int error = fl_uffd_copy(vm->uffd, to, from, count << vm->page_shift, now, &done);
+    int error = fl_vm_copy(vm, to, from, count << vm->page_shift, now, &done);
     // A range that spans mappings is refused as a whole, though its pages may be registered.
     if (error == -ENOENT && count > 1 && done == 0)
-        error = fl_uffd_copy(vm->uffd, to, from, fl_vm_page_bytes(vm), now, &done);
+        error = fl_vm_copy(vm, to, from, fl_vm_page_bytes(vm), now, &done);
     FL_POINT("copied");
     count_copied(vm, done >> FL_PAGE_SHIFT);
     return judge(vm, error, page, done >> vm->page_shift, ret_pages);
@@ -144,8 +145,8 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
 static int zero(struct fl_vm *vm, uint64_t to, uint64_t count, bool wake, uint64_t *ret_done)
 {
     if (vm->page_shift == FL_PAGE_SHIFT)
-        return fl_uffd_zero(vm->uffd, to, count << vm->page_shift, wake, ret_done);
-    return fl_uffd_copy(vm->uffd, to, vm->owner->zeros, fl_vm_page_bytes(vm), wake, ret_done);
+        return fl_vm_zero(vm, to, count << vm->page_shift, wake, ret_done);
+    return fl_vm_copy(vm, to, atomic_load(&vm->owner)->zeros, fl_vm_page_bytes(vm), wake, ret_done);
 }
 
 enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_wake wake,
@@ -181,7 +182,7 @@ enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page)
 {
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t pages = 0;
-    int error = fl_uffd_poison(vm->uffd, to, fl_vm_page_bytes(vm));
+    int error = fl_vm_poison(vm, to, fl_vm_page_bytes(vm));
     if (error == 0)
         fl_counter_add(&vm->state->counters.poisoned, fl_vm_page_units(vm));
     return judge(vm, error, page, error == 0, &pages);

@@ -150,6 +150,7 @@ static void on_child(struct fl_keeper *keeper, struct fl_child *child)
         fl_keeper_go_on_sending(keeper, child);
     fl_keeper_child_over(keeper, child);
     fl_keeper_child_ended(keeper, child); // may free it
+    fl_keeper_free_held(keeper);
 }
 
 static bool is_child(const struct fl_keeper *keeper, const void *pointer)

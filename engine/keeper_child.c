@@ -76,7 +76,7 @@ int fl_child_start(int executable, char *const *argv, struct fl_child **ret_chil
         free(child);
         return error;
     }
-    child->life = child->lifeless = -1;
+    child->life = -1;
     child->since_ns = fl_now();
     *ret_child = child;
     return 0;
@@ -89,16 +89,20 @@ int fl_child_watch_life(struct fl_child *child, int life)
         return 0;
     }
     child->life = life;
-    child->lifeless = fl_life_watch(life);
-    return child->lifeless < 0 ? child->lifeless : 0;
+    return fl_life_watch(life, &child->lives);
 }
 
 bool fl_child_is_over(struct fl_child *child)
 {
-    struct pollfd ended[2] = {{.fd = child->lifeless, .events = POLLIN},
-                              {.fd = child->pidfd, .events = POLLIN}};
-    child->over = child->over || poll(ended, 2, 0) > 0;
+    struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+    child->over =
+        child->over || (child->lives && fl_life_is_over(child->lives)) || poll(&ended, 1, 0) > 0;
     return child->over;
+}
+
+bool fl_child_holds(const struct fl_child *child, uint64_t vm)
+{
+    return child->lives && fl_life_holds(child->lives, vm);
 }
 
 int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child)
@@ -119,7 +123,7 @@ int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child)
     child->pid = pid;
     child->pidfd = pidfd;
     child->channel = channel;
-    child->life = child->lifeless = -1;
+    child->life = -1;
     child->phase = FL_CHILD_SERVING;
     child->since_ns = fl_now();
     *ret_child = child;
@@ -163,8 +167,8 @@ void fl_child_free(struct fl_child *child)
         close(child->channel);
     if (child->life >= 0)
         close(child->life);
-    if (child->lifeless >= 0)
-        close(child->lifeless);
+    if (child->lives)
+        fl_life_unwatch(child->lives);
     close(child->pidfd);
     free(child);
 }

@@ -10,6 +10,8 @@
 
 #include <urcu/list.h>
 
+struct fl_life_watch;
+
 // Moves downwards only.
 enum fl_child_phase {
     FL_CHILD_STARTING,
@@ -24,15 +26,15 @@ struct fl_child {
     struct cds_list_head link;
     pid_t pid;
     int pidfd;
-    int channel;  // -1 once it has ended
-    int life;     // memfd of life.h; -1: none yet
-    int lifeless; // readable once none of its threads runs any more; -1: not watched
-    bool over;    // and that was seen
-    bool born;    // we started it: its end is ours to collect
+    int channel;                 // -1 once it has ended
+    int life;                    // memfd of life.h; -1: none yet
+    struct fl_life_watch *lives; // NULL: not watched
+    bool over;                   // and that was seen
+    bool born;                   // we started it: its end is ours to collect
     enum fl_child_phase phase;
     uint64_t since_ns; // when the phase began
     // While it takes over: what to send next.
-    const struct fl_record *next;
+    struct fl_record *next;
     uint32_t next_slot;
     uint64_t pinged_ns; // 0: no answer is outstanding
     uint64_t oldest_ns; // for how long its oldest fault was waiting for storage when it answered
@@ -46,8 +48,11 @@ int fl_child_start(int executable, char *const *argv, struct fl_child **ret_chil
 int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child);
 // Takes the descriptor. Its end will be seen before its memory is freed.
 int fl_child_watch_life(struct fl_child *child, int life);
-// True from the moment on when none of its threads runs any more, or its end has come.
+// True from the moment on when none of its threads runs any more, but within calls for single VMs,
+// or when its end has come.
 bool fl_child_is_over(struct fl_child *child);
+// One of its threads is within a call for this VM, which may still fill a page of it.
+bool fl_child_holds(const struct fl_child *child, uint64_t vm);
 void fl_child_set_phase(struct fl_child *child, enum fl_child_phase phase);
 void fl_child_kill(struct fl_child *child);
 // Its end, in words; -EAGAIN if it has not come. ret_status: its exit status, -1 if a signal ended

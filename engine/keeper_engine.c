@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/condemn.h"
+#include "engine/life.h"
 #include "engine/log.h"
 #include "engine/service_manager.h"
 #include "engine/uffd.h"
@@ -72,9 +73,12 @@ int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int l
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = child};
     int error = fl_child_watch_life(child, life);
-    if (error || child->lifeless < 0)
+    if (error || !child->lives)
         return error;
-    return epoll_ctl(keeper->epoll_fd, EPOLL_CTL_ADD, child->lifeless, &event) != 0 ? -errno : 0;
+    int fd = fl_life_event_fd(child->lives);
+    // As it was READY, and SERVING, it may be watched already.
+    return epoll_ctl(keeper->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST ? -errno
+                                                                                          : 0;
 }
 
 // --- starting ---
@@ -123,12 +127,54 @@ void fl_keeper_start_standby(struct fl_keeper *keeper)
 
 // --- handing over ---
 
+// A thread of another engine, which was killed or has yielded, is still in the kernel for this VM
+// and may fill a page of it: two would serve it at once.
+static bool is_held(const struct fl_keeper *keeper, const struct fl_record *record)
+{
+    const struct fl_child *child;
+    cds_list_for_each_entry(child, &keeper->children, link)
+    {
+        if (child != keeper->serving && fl_child_holds(child, record->id))
+            return true;
+    }
+    return false;
+}
+
+static void hold(const struct fl_keeper *keeper, struct fl_record *record)
+{
+    record->held = is_held(keeper, record);
+    if (record->held)
+        fl_log(FL_LOG_WARNING,
+               "event=held vm=%" PRIu64
+               " reason=\"a thread of the engine before is in the kernel for it: it is served when "
+               "that comes out\"",
+               record->id);
+}
+
+void fl_keeper_free_held(struct fl_keeper *keeper)
+{
+    struct fl_record *record;
+    struct fl_child *child = keeper->serving;
+    if (!child || child->channel < 0)
+        return;
+    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind)
+    {
+        struct fl_message freed = {.type = FL_MESSAGE_FREED, .id = record->id};
+        if (record->held && !is_held(keeper, record) &&
+            fl_channel_send(child->channel, &freed, NULL, false) == 0)
+            record->held = false;
+    }
+}
+
 // Everything, record by record. -EAGAIN: there is no room for more now.
 static int send_records(struct fl_keeper *keeper, struct fl_child *child)
 {
     while (child->next) {
         struct fl_record_view view = fl_record_view(child->next);
-        int error = fl_channel_send_record(child->channel, FL_MESSAGE_RECORD, &view, 0,
+        if (view.kind == FL_RECORD_VM && child->next_slot == 0)
+            hold(keeper, child->next);
+        uint64_t held = view.kind == FL_RECORD_VM && child->next->held ? FL_VM_HELD : 0;
+        int error = fl_channel_send_record(child->channel, FL_MESSAGE_RECORD, &view, held,
                                            &child->next_slot, false);
         if (error)
             return error;

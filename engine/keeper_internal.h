@@ -72,6 +72,8 @@ void fl_keeper_retire(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_child_over(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_send(struct fl_child *child, uint32_t type, uint64_t value);
+// VMs that a thread of another engine does not hold any more are served from now on.
+void fl_keeper_free_held(struct fl_keeper *keeper);
 void fl_keeper_tell_news(struct fl_keeper *keeper);
 // SIGKILL to every VM, and waits for their ends, or poisons the pages of those that live on; the
 // records go last.

@@ -51,6 +51,12 @@ static bool has_uffd(const struct fl_record *record)
            record->fd[FL_VM_STATE] >= 0;
 }
 
+// Its owner is in the kernel for it, and reads on when that lets it: a kill would not mend that.
+static bool waits_for_itself(const struct fl_keeper *keeper, const struct fl_record *record)
+{
+    return record->held || fl_child_holds(keeper->serving, record->id);
+}
+
 // The id of a VM whose faults nobody reads; 0 if there is none.
 static uint64_t find_unread(struct fl_keeper *keeper, uint64_t now, uint64_t limit)
 {
@@ -66,7 +72,8 @@ static uint64_t find_unread(struct fl_keeper *keeper, uint64_t now, uint64_t lim
     count = 0;
     cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind)
     {
-        bool readable = any > 0 && list[count].revents & POLLIN;
+        bool readable =
+            any > 0 && list[count].revents & POLLIN && !waits_for_itself(keeper, record);
         count++;
         if (waits_too_long(record, readable, now, limit) && !found)
             found = record->id;
@@ -139,6 +146,7 @@ void fl_keeper_look(struct fl_keeper *keeper, uint64_t now)
     keeper->look_ns = now + LOOK_EVERY;
     look_at_endings(keeper, now);
     fl_records_store_again(&keeper->records);
+    fl_keeper_free_held(keeper);
     if (keeper->serving)
         look_at_serving(keeper, now);
     if (keeper->standby)

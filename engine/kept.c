@@ -84,6 +84,9 @@ static void handle(struct fl_kept *kept, const struct fl_message *message, int f
     case FL_MESSAGE_RECORD:
         fl_adopt_record(kept->server, message, fds);
         break;
+    case FL_MESSAGE_FREED:
+        fl_adopt_freed(kept->server, message->id);
+        break;
     case FL_MESSAGE_SERVE:
         kept->outside = message->other != 0;
         fl_server_serve(kept->server, message->value);

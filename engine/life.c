@@ -4,21 +4,36 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct fl_life {
-    unsigned threads;
-    pthread_mutex_t thread[FL_LIFE_THREADS];
+#include "engine/clock.h"
+
+// A thread that was killed outside the kernel is within it after an interrupt, some microseconds
+// later, and comes out no more: what it says of its call after this time, it says for good.
+#define GRACE (5 * FL_NS_PER_MS)
+#define PAUSE (50 * FL_NS_PER_US)
+#define LATE_PAUSE (2 * FL_NS_PER_MS)
+
+struct slot {
+    pthread_mutex_t mutex;
+    atomic_bool begun;
+    _Atomic uint64_t vm; // within a call for it; 0: within none
 };
 
-struct watch {
+struct fl_life {
+    struct slot slot[FL_LIFE_THREADS];
+};
+
+struct fl_life_watch {
     struct fl_life *life;
     int event_fd;
+    atomic_int users; // the keeper's one thread, and the one that waits
+    atomic_bool over;
+    atomic_bool ended[FL_LIFE_THREADS]; // written by the thread that waits
 };
 
 static struct fl_life *map(int fd)
@@ -27,79 +42,21 @@ static struct fl_life *map(int fd)
     return life == MAP_FAILED ? NULL : life;
 }
 
-static void *watch_main(void *arg)
-{
-    struct watch *watch = arg;
-    unsigned threads = watch->life->threads;
-    for (unsigned i = 0; i < threads && i < FL_LIFE_THREADS; i++)
-        pthread_mutex_lock(&watch->life->thread[i]); // EOWNERDEAD, at last
-    eventfd_write(watch->event_fd, 1);
-    close(watch->event_fd);
-    // Ours now, and in the list of what the kernel would give up for us: not to be unmapped before.
-    for (unsigned i = 0; i < threads && i < FL_LIFE_THREADS; i++)
-        pthread_mutex_unlock(&watch->life->thread[i]);
-    munmap(watch->life, sizeof(*watch->life));
-    free(watch);
-    return NULL;
-}
+// --- the engine's side ---
 
-static int start(struct watch *watch, int event_fd)
-{
-    pthread_t thread;
-    pthread_attr_t attributes;
-    watch->event_fd = fcntl(event_fd, F_DUPFD_CLOEXEC, 0); // the keeper may close its own first
-    if (watch->event_fd < 0)
-        return -errno;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    int error = -pthread_create(&thread, &attributes, watch_main, watch);
-    pthread_attr_destroy(&attributes);
-    if (error)
-        close(watch->event_fd);
-    return error;
-}
-
-int fl_life_watch(int fd)
-{
-    struct stat status;
-    struct watch *watch = calloc(1, sizeof(*watch));
-    int event_fd = watch ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
-    if (event_fd < 0) {
-        free(watch);
-        return -errno;
-    }
-    // Of an engine of another version it may be something else, and reading beyond it would kill
-    // us.
-    bool ours = fstat(fd, &status) == 0 && status.st_size == (off_t)sizeof(*watch->life);
-    watch->life = ours ? map(fd) : NULL;
-    int error = watch->life ? 0 : ours ? -errno : -EPROTONOSUPPORT;
-    if (!error)
-        error = start(watch, event_fd);
-    if (!error)
-        return event_fd;
-    if (watch->life)
-        munmap(watch->life, sizeof(*watch->life));
-    free(watch);
-    close(event_fd);
-    return error;
-}
-
-static void prepare(struct fl_life *life, unsigned threads)
+static void prepare(struct fl_life *life)
 {
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    for (unsigned i = 0; i < threads; i++)
-        pthread_mutex_init(&life->thread[i], &attributes);
+    for (unsigned i = 0; i < FL_LIFE_THREADS; i++)
+        pthread_mutex_init(&life->slot[i].mutex, &attributes);
     pthread_mutexattr_destroy(&attributes);
-    life->threads = threads;
 }
 
-int fl_life_new(unsigned threads, int *ret_fd, struct fl_life **ret_life)
+int fl_life_new(int *ret_fd, struct fl_life **ret_life)
 {
-    if (threads > FL_LIFE_THREADS)
-        return -EINVAL;
     int fd = memfd_create("faultline-life", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -109,7 +66,7 @@ int fl_life_new(unsigned threads, int *ret_fd, struct fl_life **ret_life)
         close(fd);
         return error;
     }
-    prepare(life, threads);
+    prepare(life);
     *ret_fd = fd;
     *ret_life = life;
     return 0;
@@ -117,5 +74,156 @@ int fl_life_new(unsigned threads, int *ret_fd, struct fl_life **ret_life)
 
 void fl_life_begin(struct fl_life *life, unsigned thread)
 {
-    pthread_mutex_lock(&life->thread[thread]);
+    pthread_mutex_lock(&life->slot[thread].mutex);
+    atomic_store(&life->slot[thread].begun, true);
+}
+
+_Atomic uint64_t *fl_life_call(struct fl_life *life, unsigned thread)
+{
+    return &life->slot[thread].vm;
+}
+
+// --- the keeper's ---
+
+// True if it has given its mutex up. ThreadSanitizer knows what EOWNERDEAD means here, and not of
+// the calls that wait for some time only.
+static bool has_ended(struct fl_life_watch *watch, unsigned thread)
+{
+    if (pthread_mutex_trylock(&watch->life->slot[thread].mutex) == EBUSY)
+        return false;
+    atomic_store(&watch->ended[thread], true);
+    return true;
+}
+
+static bool is_left(const struct fl_life_watch *watch, unsigned thread)
+{
+    return atomic_load(&watch->life->slot[thread].begun) && !atomic_load(&watch->ended[thread]);
+}
+
+enum left { NONE_LEFT, HELD_UP, SOME_LEFT };
+
+// Those that have not ended: all of them may be within calls.
+static enum left look(const struct fl_life_watch *watch)
+{
+    enum left left = NONE_LEFT;
+    for (unsigned i = 0; i < FL_LIFE_THREADS; i++) {
+        if (is_left(watch, i))
+            left = left != SOME_LEFT && atomic_load(&watch->life->slot[i].vm) ? HELD_UP : SOME_LEFT;
+    }
+    return left;
+}
+
+// True if any has ended since the last time. No thread can begin once another was killed with the
+// process.
+static bool look_again(struct fl_life_watch *watch)
+{
+    bool any = false;
+    for (unsigned i = 0; i < FL_LIFE_THREADS; i++)
+        any |= is_left(watch, i) && has_ended(watch, i);
+    return any;
+}
+
+static void pause_for(uint64_t ns)
+{
+    struct timespec time = {.tv_nsec = (long)ns};
+    nanosleep(&time, NULL);
+}
+
+static void put(struct fl_life_watch *watch)
+{
+    if (atomic_fetch_sub(&watch->users, 1) > 1)
+        return;
+    munmap(watch->life, sizeof(*watch->life));
+    close(watch->event_fd);
+    free(watch);
+}
+
+static void *watch_main(void *arg)
+{
+    struct fl_life_watch *watch = arg;
+    pthread_mutex_lock(&watch->life->slot[0].mutex); // until the engine is dying
+    atomic_store(&watch->ended[0], true);
+    uint64_t grace = fl_now() + GRACE;
+    look_again(watch);
+    for (enum left left = look(watch); left != NONE_LEFT; left = look(watch)) {
+        bool late = fl_now() > grace;
+        if (late && left == HELD_UP && !atomic_exchange(&watch->over, true))
+            eventfd_write(watch->event_fd, 1);
+        pause_for(late ? LATE_PAUSE : PAUSE);
+        if (look_again(watch) && atomic_load(&watch->over))
+            eventfd_write(watch->event_fd, 1);
+    }
+    atomic_store(&watch->over, true);
+    eventfd_write(watch->event_fd, 1);
+    // Ours now, and in the list of what the kernel would give up for us: not to be unmapped before.
+    for (unsigned i = 0; i < FL_LIFE_THREADS; i++) {
+        if (atomic_load(&watch->ended[i]))
+            pthread_mutex_unlock(&watch->life->slot[i].mutex);
+    }
+    put(watch);
+    return NULL;
+}
+
+static int start(struct fl_life_watch *watch)
+{
+    pthread_t thread;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    atomic_store(&watch->users, 2);
+    int error = -pthread_create(&thread, &attributes, watch_main, watch);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+int fl_life_watch(int fd, struct fl_life_watch **ret_watch)
+{
+    struct stat status;
+    struct fl_life_watch *watch = calloc(1, sizeof(*watch));
+    int error = 0;
+    if (!watch)
+        return -ENOMEM;
+    watch->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    // Of an engine of another version it may be something else, and reading beyond it would kill
+    // us.
+    bool ours = fstat(fd, &status) == 0 && status.st_size == (off_t)sizeof(*watch->life);
+    watch->life = ours ? map(fd) : NULL;
+    if (watch->event_fd < 0 || !watch->life)
+        error = ours ? -errno : -EPROTONOSUPPORT;
+    if (!error)
+        error = start(watch);
+    if (!error) {
+        *ret_watch = watch;
+        return 0;
+    }
+    if (watch->life)
+        munmap(watch->life, sizeof(*watch->life));
+    if (watch->event_fd >= 0)
+        close(watch->event_fd);
+    free(watch);
+    return error;
+}
+
+void fl_life_unwatch(struct fl_life_watch *watch)
+{
+    put(watch);
+}
+
+int fl_life_event_fd(const struct fl_life_watch *watch)
+{
+    return watch->event_fd;
+}
+
+bool fl_life_is_over(const struct fl_life_watch *watch)
+{
+    return atomic_load(&watch->over);
+}
+
+bool fl_life_holds(const struct fl_life_watch *watch, uint64_t vm)
+{
+    for (unsigned i = 0; i < FL_LIFE_THREADS; i++) {
+        if (is_left(watch, i) && atomic_load(&watch->life->slot[i].vm) == vm)
+            return true;
+    }
+    return false;
 }

@@ -1,27 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the keeper learns at once that an engine has died, however much memory it had.
+// How the keeper learns at once that an engine has died, however much memory it had, and for which
+// VMs it cannot be replaced yet.
 //
 // A process is reported dead when its memory has been freed, which takes a second for ten GiB of
 // cache; VMs would wait for it. But the kernel gives up the robust mutexes of each thread before it
 // frees anything (exit_mm_release() in kernel/fork.c, Linux 6.18): each thread of the engine that
 // touches VMs, or speaks to the keeper, holds one, in memory that it shares with the keeper. When
 // all have been given up, nothing of the engine runs any more.
+//
+// A thread that is killed within a call of the kernel ends when that call does, which the VM it is
+// for may hold up (vm_call.h). So each thread also says for which VM it is within a call: that VM
+// must wait, as the call may still fill a page; the others need not.
 #ifndef FAULTLINE_ENGINE_LIFE_H
 #define FAULTLINE_ENGINE_LIFE_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
 struct fl_life;
+struct fl_life_watch;
 
-// Engine: for that many threads (at most FL_LIFE_THREADS), with the memfd that the keeper is to
-// have. -ENOMEM, -EMFILE, -EINVAL ...
-enum { FL_LIFE_THREADS = 1025 };
-int fl_life_new(unsigned threads, int *ret_fd, struct fl_life **ret_life);
-// Engine: each thread once; it holds its own mutex from now on.
+// Engine: the slots of its threads, in a memfd that the keeper is to have. -ENOMEM, -EMFILE ...
+enum { FL_LIFE_THREADS = 1281 };
+int fl_life_new(int *ret_fd, struct fl_life **ret_life);
+// Engine: each thread once; it holds its own mutex from now on. Slot 0, the control thread's,
+// begins first.
 void fl_life_begin(struct fl_life *life, unsigned thread);
+// Engine: where that thread writes the id of the VM that it is within a call for; 0: it is not.
+_Atomic uint64_t *fl_life_call(struct fl_life *life, unsigned thread);
 
-// Keeper: a descriptor that is readable once all threads have given up theirs, close-on-exec, or
-// -errno: -EPROTONOSUPPORT if it is of another version. All must have begun. Starts a thread that
-// ends with them.
-int fl_life_watch(int fd);
+// Keeper: -errno: -EPROTONOSUPPORT if it is of another version. Starts a thread that ends with
+// those that it watches. The caller keeps the memfd.
+int fl_life_watch(int fd, struct fl_life_watch **ret_watch);
+void fl_life_unwatch(struct fl_life_watch *watch);
+// Readable from the moment on when it is over; and there is a new edge whenever less is held.
+int fl_life_event_fd(const struct fl_life_watch *watch);
+// Each of its threads has ended, or was killed within a call for one VM, and ends with that.
+bool fl_life_is_over(const struct fl_life_watch *watch);
+// A thread of it that has not ended is within a call for this VM.
+bool fl_life_holds(const struct fl_life_watch *watch, uint64_t vm);
 
 #endif

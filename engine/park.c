@@ -127,12 +127,12 @@ int fl_park_want_huge(struct fl_park *park, uint64_t first_page)
                       : fl_cache_await_huge(cache, image, first_page, waiter, &waiter->frame));
 }
 
-const uint8_t *fl_park_huge_data(const struct fl_park *park)
+const struct fl_frame *fl_park_huge(const struct fl_park *park)
 {
-    return park->frames == 1 && park->waiter[0].frame ? fl_frame_data(park->waiter[0].frame) : NULL;
+    return park->frames == 1 ? park->waiter[0].frame : NULL;
 }
 
-const uint8_t *fl_park_data(const struct fl_park *park, struct fl_frame_id id)
+const struct fl_frame *fl_park_frame(const struct fl_park *park, struct fl_frame_id id)
 {
     for (uint32_t i = 0; i < park->frames; i++) {
         const struct fl_frame *frame = park->waiter[i].frame;
@@ -140,7 +140,7 @@ const uint8_t *fl_park_data(const struct fl_park *park, struct fl_frame_id id)
             continue;
         struct fl_frame_id its = fl_frame_id(frame);
         if (its.frame == id.frame && its.pack == id.pack)
-            return fl_frame_data(frame);
+            return frame;
     }
     return NULL;
 }
@@ -183,15 +183,15 @@ uint64_t fl_parks_next_due(const struct fl_worker *worker)
 bool fl_parks_run_due(struct fl_worker *worker)
 {
     bool any = false;
-    CDS_LIST_HEAD(list);
-    if (cds_list_empty(&worker->retry))
+    struct cds_list_head *due = &worker->due; // not empty if the thread before was taken from
+    if (cds_list_empty(&worker->retry) && cds_list_empty(due))
         return false;
-    cds_list_splice(&worker->retry, &list);
+    cds_list_splice(&worker->retry, due);
     CDS_INIT_LIST_HEAD(&worker->retry);
     // In turn, and a bounded number a round: a VM that makes thousands of them must not hold up the
     // others.
-    for (unsigned i = 0; i < LOOKS_A_ROUND && !cds_list_empty(&list); i++) {
-        struct fl_park *park = cds_list_first_entry(&list, struct fl_park, in_retry);
+    for (unsigned i = 0; i < LOOKS_A_ROUND && !cds_list_empty(due); i++) {
+        struct fl_park *park = cds_list_first_entry(due, struct fl_park, in_retry);
         cds_list_del_init(&park->in_retry);
         if (park->retry_ns > worker->now) {
             cds_list_add_tail(&park->in_retry, &worker->retry);
@@ -200,7 +200,8 @@ bool fl_parks_run_due(struct fl_worker *worker)
         fl_resolve(worker, park->vm, park->page, park->read_ns, park);
         any = true;
     }
-    cds_list_splice(&list, &worker->retry);
+    cds_list_splice(due, &worker->retry);
+    CDS_INIT_LIST_HEAD(due);
     return any;
 }
 

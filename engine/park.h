@@ -59,10 +59,10 @@ struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t
 int fl_park_want(struct fl_park *park, struct fl_frame_id id);
 // Or the page itself, of 2 MiB: its first page in the image.
 int fl_park_want_huge(struct fl_park *park, uint64_t first_page);
-// The pinned data of the page of 2 MiB that it waited for; NULL if it did not.
-const uint8_t *fl_park_huge_data(const struct fl_park *park);
-// The pinned data of a frame it waited for; NULL if it is not among them.
-const uint8_t *fl_park_data(const struct fl_park *park, struct fl_frame_id id);
+// The page of 2 MiB that it waited for, pinned; NULL if it did not.
+const struct fl_frame *fl_park_huge(const struct fl_park *park);
+// A frame that it waited for, pinned; NULL if it is not among them.
+const struct fl_frame *fl_park_frame(const struct fl_park *park, struct fl_frame_id id);
 // Tries it again after a pause that grows.
 void fl_park_retry(struct fl_park *park);
 // Its fault is resolved, or its VM gone.

@@ -5,8 +5,13 @@
 #ifndef FAULTLINE_ENGINE_PULSE_H
 #define FAULTLINE_ENGINE_PULSE_H
 
+#include <stdint.h>
+
 struct fl_server;
 
 void fl_pulse_take(struct fl_server *server);
+// A thread that has not answered may have come to be held up by the kernel since.
+void fl_pulse_run(struct fl_server *server, uint64_t now);
+uint64_t fl_pulse_next_due(const struct fl_server *server);
 
 #endif

@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/release.h"
 
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <urcu/compiler.h>
 
+#include "engine/attach.h"
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/fill.h"
 #include "engine/kill.h"
+#include "engine/lane.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
+
+struct kill_order {
+    struct fl_engine *engine;
+    const char *reason;
+};
 
 struct release_mail {
     struct fl_mail mail;
@@ -44,13 +55,13 @@ static void end_of(void *owner, struct fl_mail *mail)
 
 static void order_all(struct fl_engine *engine, const char *kill_reason)
 {
-    for (unsigned i = 0; i < engine->worker_count; i++) {
+    for (unsigned i = 0; i < fl_engine_workers(engine); i++) {
         struct release_mail *order = malloc(sizeof(*order));
         if (!order)
             continue; // the next order may find memory
         order->mail.deliver = end_of;
         order->kill_reason = kill_reason;
-        fl_mailbox_post(&engine->workers[i].mailbox, &order->mail);
+        fl_mailbox_post(&fl_engine_worker(engine, i)->mailbox, &order->mail);
     }
 }
 
@@ -59,7 +70,23 @@ void fl_release_all(struct fl_engine *engine)
     order_all(engine, NULL);
 }
 
+// Mail does not reach its owner while the kernel makes that wait: what the owner would do then is
+// done here, but for what is only the owner's. One that no worker has yet is ours.
+static void kill_unreachable(void *arg, const struct fl_vm *constant)
+{
+    const struct kill_order *order = arg;
+    struct fl_vm *vm = fl_vms_find(order->engine, constant->id);
+    struct fl_worker *owner = vm ? atomic_load(&vm->owner) : NULL;
+    if (vm && !owner)
+        fl_kill(order->engine, vm, order->reason);
+    else if (vm && (vm->state->flags & FL_VM_STATE_OWNER) &&
+             fl_lane_blocked_ns(owner, fl_now()) > 0)
+        syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0);
+}
+
 void fl_kill_all(struct fl_engine *engine, const char *reason)
 {
     order_all(engine, reason);
+    struct kill_order order = {engine, reason};
+    fl_vms_each(engine, kill_unreachable, &order);
 }

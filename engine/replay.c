@@ -90,6 +90,22 @@ void fl_replay_end(struct fl_worker *worker, struct fl_vm *vm)
         stop(worker, vm, FL_REPLAY_ENDED);
 }
 
+void fl_replay_suspend(struct fl_worker *worker, struct fl_vm *vm)
+{
+    if (!vm->replay.plan)
+        return;
+    fl_counter_sub(&worker->stats.replaying, 1);
+    fl_task_end(&vm->replay.task);
+}
+
+void fl_replay_resume(struct fl_worker *worker, struct fl_vm *vm)
+{
+    if (!vm->replay.plan)
+        return;
+    fl_counter_add(&worker->stats.replaying, 1);
+    fl_task_start(worker, &vm->replay.task);
+}
+
 static void finish(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;

@@ -62,6 +62,9 @@ void fl_replay_order(struct fl_engine *engine, struct fl_vm *vm);
 void fl_replay_begin(struct fl_worker *worker, struct fl_vm *vm, struct fl_plan *plan);
 // Owner only. It ends here, if it runs: the VM is gone, or will be filled anyway.
 void fl_replay_end(struct fl_worker *worker, struct fl_vm *vm);
+// Owner only. It stops here, and goes on with the VM's next owner.
+void fl_replay_suspend(struct fl_worker *worker, struct fl_vm *vm);
+void fl_replay_resume(struct fl_worker *worker, struct fl_vm *vm);
 // Owner only. Faults came for the page, and those behind it, all of one region.
 void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t pages);
 // Owner only. A page that nobody had touched is there.

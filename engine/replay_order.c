@@ -50,7 +50,12 @@ static void looked(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
     struct fl_vm *vm = fl_vms_find(order->engine, order->vm_id);
-    if (vm && vm->owner == owner && vm->phase != FL_VM_GONE)
+    struct fl_worker *its = vm ? atomic_load(&vm->owner) : NULL;
+    if (its && its != owner) { // it has moved meanwhile
+        fl_mailbox_post(&its->mailbox, mail);
+        return;
+    }
+    if (vm && vm->phase != FL_VM_GONE)
         fl_replay_begin(owner, vm, order->plan);
     else
         fl_plan_unref(order->plan);

@@ -8,6 +8,7 @@
 #include "engine/replay.h"
 #include "engine/template.h"
 #include "engine/vm.h"
+#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 // What a slice may cost, in shares of a copied page: as much as the frame of one fault, or four
@@ -174,14 +175,26 @@ static struct budget begin_slice(const struct fl_worker *worker, struct fl_vm *v
 
 enum step { STEP_DONE, STEP_MISSING, STEP_STOP };
 
-static enum fl_install put(struct fl_vm *vm, const struct walk *walk, const uint8_t *data,
+static enum fl_install copy(struct fl_vm *vm, const struct walk *walk, const struct fl_frame *frame,
+                            enum fl_wake wake, uint64_t *ret_pages)
+{
+    *ret_pages = 0;
+    if (!fl_call_pin(vm, frame)) // it was evicted just now
+        return FL_INSTALL_AGAIN;
+    const uint8_t *from = fl_frame_data(frame) + ((size_t)walk->slot << FL_PAGE_SHIFT);
+    enum fl_install result = fl_install_copy(vm, walk->page, from, walk->pages, wake, ret_pages);
+    fl_call_unpin(vm);
+    return result;
+}
+
+// Zeros, if there is no frame.
+static enum fl_install put(struct fl_vm *vm, const struct walk *walk, const struct fl_frame *frame,
                            struct budget *budget, uint64_t *ret_pages)
 {
-    const uint8_t *from = data ? data + ((size_t)walk->slot << FL_PAGE_SHIFT) : NULL;
-    budget->cost -= COST_CALL + (int)walk->pages * (data ? COST_COPY : COST_ZERO);
+    budget->cost -= COST_CALL + (int)walk->pages * (frame ? COST_COPY : COST_ZERO);
     enum fl_install result =
-        data ? fl_install_copy(vm, walk->page, from, walk->pages, budget->wake, ret_pages)
-             : fl_install_zero(vm, walk->page, walk->pages, budget->wake, ret_pages);
+        frame ? copy(vm, walk, frame, budget->wake, ret_pages)
+              : fl_install_zero(vm, walk->page, walk->pages, budget->wake, ret_pages);
     if (budget->wake == FL_WAKE_LATER)
         fl_burst_add(&budget->burst, walk->page, *ret_pages);
     return result;
@@ -199,7 +212,6 @@ static enum step do_step(struct fl_worker *worker, struct fl_vm *vm, uint64_t in
                          struct budget *budget)
 {
     struct walk walk = {.step = &vm->replay.plan->step[index]};
-    const uint8_t *data = NULL;
     budget->cost -= COST_LOOK;
     while (find_missing(vm, &walk)) {
         uint64_t pages = vm->template ? fl_install_shared(vm, walk.page, walk.pages) : 0;
@@ -208,16 +220,16 @@ static enum step do_step(struct fl_worker *worker, struct fl_vm *vm, uint64_t in
             walk.done += (uint32_t)pages;
             continue;
         }
-        if (!walk.step->zero && !data) {
-            const struct fl_frame *frame = fl_cache_lookup(worker->cache, walk.step->id);
+        const struct fl_frame *frame = NULL;
+        if (!walk.step->zero) {
+            frame = fl_cache_lookup(worker->cache, walk.step->id);
             if (!frame)
                 return STEP_MISSING;
-            data = fl_frame_data(frame);
         }
         if (budget->cost <= 0)
             return STEP_STOP;
         cut(&walk, budget->cost, walk.step->zero);
-        enum fl_install result = put(vm, &walk, data, budget, &pages);
+        enum fl_install result = put(vm, &walk, frame, budget, &pages);
         FL_POINT("replay_copied");
         if (result == FL_INSTALL_FAILED)
             return STEP_DONE; // whoever touches it is told by the fault

@@ -12,6 +12,7 @@
 #include "engine/resolve.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
+#include "engine/vm_call.h"
 #include "engine/worker.h"
 #include "snapshot/read.h"
 
@@ -157,10 +158,15 @@ static enum fl_outcome install_zeros(struct fl_want *want, uint32_t count)
     return settle(want, result, FL_ZEROED);
 }
 
-static enum fl_outcome install_bytes(struct fl_want *want, const void *from, uint32_t count)
+static enum fl_outcome install_bytes(struct fl_want *want, const struct fl_frame *frame,
+                                     uint32_t slot, uint32_t count)
 {
     uint64_t pages = 0;
+    if (!fl_call_pin(want->vm, frame)) // it was evicted just now
+        return again(want);
+    const uint8_t *from = fl_frame_data(frame) + ((size_t)slot << FL_PAGE_SHIFT);
     enum fl_install result = fl_install_copy(want->vm, want->page, from, count, FL_WAKE, &pages);
+    fl_call_unpin(want->vm);
     want->there = (uint32_t)pages;
     return settle(want, result, FL_INSTALLED);
 }
@@ -170,9 +176,9 @@ enum fl_outcome fl_want_zeros(struct fl_want *want)
     return install_zeros(want, 1);
 }
 
-enum fl_outcome fl_want_bytes(struct fl_want *want, const void *from)
+enum fl_outcome fl_want_frame(struct fl_want *want, const struct fl_frame *frame)
 {
-    return install_bytes(want, from, 1);
+    return install_bytes(want, frame, 0, 1);
 }
 
 // A park with room for so many waiters, in the place of what it waited in; false without memory,
@@ -220,13 +226,10 @@ enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *i
     return asked(want, error);
 }
 
-const uint8_t *fl_want_find(const struct fl_want *want, struct fl_frame_id id)
+const struct fl_frame *fl_want_find(const struct fl_want *want, struct fl_frame_id id)
 {
-    const uint8_t *data = want->park ? fl_park_data(want->park, id) : NULL;
-    if (data)
-        return data;
-    const struct fl_frame *frame = fl_cache_lookup(want->worker->cache, id);
-    return frame ? fl_frame_data(frame) : NULL;
+    const struct fl_frame *frame = want->park ? fl_park_frame(want->park, id) : NULL;
+    return frame ? frame : fl_cache_lookup(want->worker->cache, id);
 }
 
 struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pages)
@@ -247,11 +250,11 @@ static enum fl_outcome resolve_small(struct fl_want *want)
     struct fl_run run = fl_resolve_run(want->vm, want->page, want->pages);
     if (run.zero) // one by one in a template, where they are for all
         return install_zeros(want, want->vm->template ? 1 : run.pages);
-    const uint8_t *data = fl_want_find(want, run.id);
-    if (!data)
+    const struct fl_frame *frame = fl_want_find(want, run.id);
+    if (!frame)
         return fl_want_frames(want, &run.id, 1);
     fl_counter_add(&want->worker->stats.hits, !want->park);
-    return install_bytes(want, data + ((size_t)run.slot << FL_PAGE_SHIFT), run.pages);
+    return install_bytes(want, frame, run.slot, run.pages);
 }
 
 // A line for the first, second, fourth, eighth ... page.
@@ -325,7 +328,7 @@ enum fl_outcome fl_resolve_some(struct fl_worker *worker, struct fl_vm *vm, uint
 
 void fl_resolve_hurry(struct fl_vm *vm, uint64_t page)
 {
-    struct fl_cache *cache = vm->owner->cache;
+    struct fl_cache *cache = atomic_load(&vm->owner)->cache;
     uint64_t image_page = fl_layout_image_page(&vm->state->layout, page);
     if (vm->page_shift != FL_PAGE_SHIFT)
         fl_cache_hurry_huge(cache, vm->image, image_page);

@@ -39,15 +39,15 @@ enum fl_outcome fl_resolve_huge(struct fl_want *want);
 // True if all that the image has for the page is zeros.
 bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page);
 
-// Puts zeros, or bytes, under the page, and settles what is to become of its fault.
+// Puts zeros, or the frame, under the page, and settles what is to become of its fault.
 enum fl_outcome fl_want_zeros(struct fl_want *want);
-enum fl_outcome fl_want_bytes(struct fl_want *want, const void *from);
+enum fl_outcome fl_want_frame(struct fl_want *want, const struct fl_frame *frame);
 // Waits for frames in a park of its own; takes the place of one that waited for something else.
 enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids,
                                uint32_t frames);
 // The same for the page of 2 MiB itself.
 enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page);
-// The frame's bytes: pinned by the park that waited for it, or in the cache; NULL if neither.
-const uint8_t *fl_want_find(const struct fl_want *want, struct fl_frame_id id);
+// The frame: pinned by the park that waited for it, or in the cache; NULL if neither.
+const struct fl_frame *fl_want_find(const struct fl_want *want, struct fl_frame_id id);
 
 #endif

@@ -24,16 +24,13 @@ bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page)
 
 enum fl_outcome fl_resolve_huge(struct fl_want *want)
 {
-    const uint8_t *data = want->park ? fl_park_huge_data(want->park) : NULL;
+    const struct fl_frame *frame = want->park ? fl_park_huge(want->park) : NULL;
     uint64_t first_page = fl_layout_image_page(&want->vm->state->layout, want->page);
-    if (!data) {
-        struct fl_cache *cache = want->worker->cache;
-        const struct fl_frame *there = fl_cache_lookup_huge(cache, want->vm->image, first_page);
-        data = there ? fl_frame_data(there) : NULL;
-    }
-    if (data) {
+    if (!frame)
+        frame = fl_cache_lookup_huge(want->worker->cache, want->vm->image, first_page);
+    if (frame) {
         fl_counter_add(&want->worker->stats.hits, !want->park);
-        return fl_want_bytes(want, data);
+        return fl_want_frame(want, frame);
     }
     return fl_vm_page_is_zero(want->vm, want->page) ? fl_want_zeros(want)
                                                     : fl_want_huge(want, first_page);

@@ -16,9 +16,11 @@
 #include "engine/control.h"
 #include "engine/incoming.h"
 #include "engine/kept.h"
+#include "engine/lane.h"
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/point.h"
+#include "engine/pulse.h"
 #include "engine/release.h"
 #include "engine/worker.h"
 
@@ -135,8 +137,8 @@ void fl_server_yield(struct fl_server *server)
 {
     struct fl_engine *engine = server->engine;
     fl_rcu_offline();
-    for (unsigned i = 0; i < engine->worker_count; i++)
-        fl_worker_halt(&engine->workers[i]);
+    fl_lanes_end_watch(engine->lanes);
+    fl_workers_halt(engine, true);
     FL_POINT("halted");
     fl_kept_yielded(engine->kept);
     fl_log(FL_LOG_INFO, "event=yielded pid=%d vms=%u", (int)getpid(), engine->vm_count);
@@ -171,6 +173,8 @@ static uint64_t next_due(struct fl_serving *run)
     uint64_t due = fl_connections_next_due(server);
     uint64_t control = fl_control_next_due(server->control);
     due = control < due ? control : due;
+    uint64_t pulse = fl_pulse_next_due(server);
+    due = pulse < due ? pulse : due;
     if (server->accept_again_ns && server->accept_again_ns < due)
         due = server->accept_again_ns;
     if (server->releasing && server->engine->vm_count > 0 && run->stop.again_ns < due)
@@ -277,6 +281,7 @@ static void loop(struct fl_serving *run)
         uint64_t now = fl_now();
         fl_control_run(server->control);
         fl_connections_expire(server, now);
+        fl_pulse_run(server, now);
         fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
         if (server->accept_again_ns && server->accept_again_ns <= now)
             fl_listeners_resume(server);

@@ -69,8 +69,8 @@ void fl_stats_collect(const struct fl_engine *engine, struct fl_stats *ret_stats
     ret_stats->attached = engine->attached;
     ret_stats->refused = engine->refused;
     ret_stats->oldest_wait_ns = engine->oldest_wait_ns;
-    for (unsigned i = 0; i < engine->worker_count; i++)
-        add_worker(ret_stats, &engine->workers[i].stats);
+    for (unsigned i = 0; i < fl_engine_workers(engine); i++)
+        add_worker(ret_stats, &fl_engine_worker(engine, i)->stats);
     ret_stats->ahead_unproven_pages = atomic_load(&engine->prefetch_unproven);
     ret_stats->cache = fl_cache_stats(engine->cache);
     ret_stats->allocated_bytes = allocated();

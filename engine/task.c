@@ -59,13 +59,15 @@ static void frame_came(void *owner, struct fl_mail *mail)
 {
     struct fl_task_wait *wait = caa_container_of(mail, struct fl_task_wait, waiter.mail);
     struct fl_task *task = wait->task;
+    fl_task_came *came = wait->came;
+    int error = wait->waiter.error;
     if (wait->waiter.frame)
         fl_frame_unpin(wait->waiter.frame);
+    free(wait);
     if (task) {
         task->wait = NULL;
-        wait->came(owner, task->vm, wait->waiter.error);
+        came(owner, task->vm, error); // may not come back
     }
-    free(wait);
 }
 
 void fl_task_wait_for(struct fl_worker *worker, struct fl_task *task, struct fl_frame_id id,

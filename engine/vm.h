@@ -73,7 +73,7 @@ struct fl_vm {
     struct fl_template *template; // that it maps, of the same image; NULL: none
     struct fl_image *image;       // NULL: the handshake was refused; every fault is poisoned
     enum fl_on_error on_error;
-    struct fl_worker *owner;
+    _Atomic(struct fl_worker *) owner; // changed by the owner, or by the thread that takes it over
     int socket;     // of the handshake; open to our end, whatever the VMM does with its own
     bool inherited; // somebody else served it before
     // Its first touches are noted here; NULL: they are not. Set when it is made, ended by the
@@ -88,17 +88,23 @@ struct fl_vm {
     int64_t killed_pid;    // to which SIGKILL was sent
     char kill_reason[160]; // the first
     bool hot;              // in the worker's hot list: its userfaultfd is read in every round
+    bool moved;            // it comes from another worker, which left it as a death would
     bool doubtful; // its socket closed or its process exited: look now and then if it is gone
     uint64_t last_active_ns; // when messages were last read
     struct fl_parks parks;
     struct fl_prefetch prefetch;
     struct fl_fill fill;
     struct fl_replay replay;
+    fl_counter lanes; // times that it went to a lane (lane.h)
     struct fl_watch watch_faults;
     struct fl_watch watch_exit;
     struct fl_watch watch_socket;
     struct cds_list_head in_worker;
     struct cds_list_head in_hot;
+
+    // The control thread:
+    bool held;     // by the engine before (FL_VM_HELD): no worker has it yet
+    bool complete; // it has what it needs to be served
 
     // The one who holds the VM: mail to and from the worker.
     struct fl_mail mail;

@@ -12,132 +12,23 @@
 #include "engine/fault.h"
 #include "engine/fill.h"
 #include "engine/kill.h"
+#include "engine/lane.h"
 #include "engine/log.h"
-#include "engine/point.h"
 #include "engine/procfs.h"
 #include "engine/spin.h"
-#include "engine/uffd.h"
+#include "engine/vm_call.h"
 
 enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 #define UNWATCHED_EVERY FL_NS_PER_MS
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 
-// --- VMs that come and go ---
-
-int fl_worker_watch(struct fl_worker *worker, int fd, uint32_t events, struct fl_watch *watch)
-{
-    struct epoll_event event = {.events = events, .data.ptr = watch};
-    return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
-}
-
-static void make_hot(struct fl_worker *worker, struct fl_vm *vm)
-{
-    vm->last_active_ns = worker->now;
-    if (vm->hot || vm->phase == FL_VM_GONE)
-        return;
-    vm->hot = true;
-    cds_list_add_tail(&vm->in_hot, &worker->hot);
-}
-
-static void cool_down(struct fl_vm *vm)
-{
-    if (vm->unwatched && vm->phase != FL_VM_GONE)
-        return;
-    if (vm->hot)
-        cds_list_del(&vm->in_hot);
-    vm->hot = false;
-}
-
-void fl_worker_doubt(struct fl_worker *worker, struct fl_vm *vm)
-{
-    worker->doubtful += !vm->doubtful;
-    vm->doubtful = true;
-    worker->look_ns = 0;
-}
-
-// Somebody else served it before, and may have ended at any instruction: what it read and did not
-// act on is in the inbox, and every fault that it read is asked anew once its waiter is woken.
-static void succeed(struct fl_worker *worker, struct fl_vm *vm)
-{
-    fl_inbox_replay(worker, vm);
-    fl_uffd_wake_all(vm->uffd);
-    FL_POINT("woken");
-    if (vm->state->flags & FL_VM_STATE_RELEASED)
-        fl_fill_go_on_releasing(worker, vm);
-}
-
-// Edge-triggered: a hot VM is read in every round until it has nothing, and from then on the next
-// fault raises an event.
-static void take_over(void *owner, struct fl_mail *mail)
-{
-    struct fl_worker *worker = owner;
-    struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
-    cds_list_add_tail(&vm->in_worker, &worker->owned);
-    int error = fl_worker_watch(worker, vm->uffd, EPOLLIN | EPOLLET, &vm->watch_faults);
-    vm->unwatched = error != 0;
-    worker->unwatched += vm->unwatched;
-    if (!error && vm->pidfd >= 0)
-        error = fl_worker_watch(worker, vm->pidfd, EPOLLIN, &vm->watch_exit);
-    if (!error && vm->socket >= 0)
-        error = fl_worker_watch(worker, vm->socket, EPOLLRDHUP, &vm->watch_socket);
-    if (error) // for want of memory or watches: read it in each round, and do not sleep for long
-        fl_log(FL_LOG_ERROR, "event=watch_failed vm=%" PRIu64 " errno=%d", vm->id, -error);
-    if (error || vm->pidfd < 0 || vm->death != FL_DEATH_NONE)
-        fl_worker_doubt(worker, vm);
-    worker->recorded += fl_vm_lazy(vm);
-    if (vm->inherited)
-        succeed(worker, vm);
-    make_hot(worker, vm);
-}
-
-void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm)
-{
-    atomic_fetch_add(&worker->vms, 1);
-    vm->owner = worker;
-    vm->mail.deliver = take_over;
-    fl_mailbox_post(&worker->mailbox, &vm->mail);
-}
-
-void fl_worker_vm_gone(struct fl_worker *worker, struct fl_vm *vm)
-{
-    if (vm->phase == FL_VM_GONE)
-        return;
-    vm->phase = FL_VM_GONE;
-    cds_list_move(&vm->in_worker, &worker->dead);
-}
-
-// At the end of a round, when nothing on the stack refers to them any more.
-static void bury(struct fl_worker *worker)
-{
-    while (!cds_list_empty(&worker->dead)) {
-        struct fl_vm *vm = cds_list_first_entry(&worker->dead, struct fl_vm, in_worker);
-        cds_list_del(&vm->in_worker);
-        cool_down(vm);
-        worker->doubtful -= vm->doubtful;
-        worker->unwatched -= vm->unwatched;
-        fl_parks_end_all(vm);
-        fl_touches_end(worker, vm);
-        fl_task_end(&vm->fill.task);
-        fl_prefetch_end(&vm->prefetch, &worker->prefetch);
-        fl_replay_end(worker, vm);
-        epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->uffd, NULL);
-        if (vm->pidfd >= 0)
-            epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
-        if (vm->socket >= 0)
-            epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
-        atomic_fetch_sub(&worker->vms, 1);
-        vm->mail.deliver = fl_vm_dispose;
-        fl_mailbox_post(worker->control, &vm->mail);
-    }
-}
-
 static void look_at(struct fl_worker *worker, struct fl_vm *vm)
 {
-    if (!fl_uffd_alive(vm->uffd)) {
+    if (!fl_vm_alive(vm)) {
         fl_worker_vm_gone(worker, vm);
     } else if (vm->doubtful) {
         fl_kill_look(worker, vm);
-        make_hot(worker, vm);
+        fl_worker_make_hot(worker, vm);
     }
 }
 
@@ -151,19 +42,18 @@ static void exited(struct fl_worker *worker, struct fl_vm *vm)
 }
 
 // Asks the userfaultfd itself at every 2 MiB of the region, and at its end.
-static bool unregistered(const struct fl_vm *vm, const struct fl_region *region)
+static bool unregistered(struct fl_vm *vm, const struct fl_region *region)
 {
-    uint64_t page = fl_vm_page_bytes(vm);
     for (uint64_t at = 0; at < region->bytes; at += HUGE_BYTES) {
-        if (fl_uffd_registered(vm->uffd, region->base + at, page))
+        if (fl_vm_registered(vm, region->base + at))
             return false;
     }
-    return !fl_uffd_registered(vm->uffd, region->base + region->bytes - page, page);
+    return !fl_vm_registered(vm, region->base + region->bytes - fl_vm_page_bytes(vm));
 }
 
 // A process that lives on may have unmapped what it had us serve: then nobody can wait for us any
 // more. Its own maps prove nothing alone: it may have done the handshake for another process.
-static bool unmapped(const struct fl_vm *vm)
+static bool unmapped(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
@@ -194,7 +84,7 @@ static bool dispatch(struct fl_worker *worker, const struct fl_watch *watch)
         return false;
     switch (watch->kind) {
     case FL_WATCH_FAULTS:
-        make_hot(worker, watch->vm);
+        fl_worker_make_hot(worker, watch->vm);
         return false;
     case FL_WATCH_EXIT:
         exited(worker, watch->vm);
@@ -237,7 +127,7 @@ static bool read_hot(struct fl_worker *worker)
             if (vm->replay.plan && vm->page_shift == FL_PAGE_SHIFT)
                 fl_task_run(worker, &vm->replay.task);
         } else if (worker->now - vm->last_active_ns > spin_ns) {
-            cool_down(vm);
+            fl_worker_cool_down(vm);
         }
     }
     return any;
@@ -270,6 +160,8 @@ static uint64_t next_due(struct fl_worker *worker)
          fl_counter_get(&worker->stats.parked) > 0) &&
         worker->look_ns < due)
         due = worker->look_ns;
+    uint64_t lane = fl_lane_next_due(worker);
+    due = lane < due ? lane : due;
     if (worker->unwatched > 0 && worker->now + UNWATCHED_EVERY < due)
         due = worker->now + UNWATCHED_EVERY;
     return due;
@@ -279,7 +171,7 @@ static void block(struct fl_worker *worker)
 {
     struct fl_vm *vm;
     struct fl_vm *next;
-    cds_list_for_each_entry_safe(vm, next, &worker->hot, in_hot) cool_down(vm);
+    cds_list_for_each_entry_safe(vm, next, &worker->hot, in_hot) fl_worker_cool_down(vm);
     uint64_t due = next_due(worker);
     if (due <= fl_now() || !fl_mailbox_sleep(&worker->mailbox))
         return;
@@ -301,7 +193,7 @@ void fl_worker_work(struct fl_worker *worker)
     static const struct timespec at_once = {0};
     struct fl_spin spin;
     fl_spin_init(&spin, worker->options->spin_us * FL_NS_PER_US);
-    for (unsigned round = 0; !worker->stopping; round++) {
+    for (unsigned round = 0; !worker->stopping && !worker->leave_for; round++) {
         worker->now = fl_now();
         bool busy = fl_mailbox_drain(&worker->mailbox, worker);
         if (round % POLL_EVERY == 0 || cds_list_empty(&worker->hot))
@@ -311,7 +203,8 @@ void fl_worker_work(struct fl_worker *worker)
         if ((!busy && !served) || round % TASK_EVERY == 0)
             busy |= fl_tasks_run(worker);
         look(worker);
-        bury(worker);
+        fl_worker_bury(worker);
+        fl_lane_round(worker);
         fl_rcu_quiescent();
         if (served)
             fl_spin_served(&spin, worker->now);
@@ -320,6 +213,7 @@ void fl_worker_work(struct fl_worker *worker)
     }
 }
 
+// A lane that the kernel has held up could not give anybody what had come.
 uint64_t fl_worker_oldest_wait(struct fl_worker *worker)
 {
     struct fl_vm *vm;
@@ -329,5 +223,7 @@ uint64_t fl_worker_oldest_wait(struct fl_worker *worker)
         uint64_t since = fl_parks_oldest(vm);
         oldest = since < oldest ? since : oldest;
     }
+    uint64_t slow = atomic_load(&worker->slow_ns);
+    oldest = oldest > slow ? oldest : slow;
     return oldest < worker->now ? worker->now - oldest : 0;
 }

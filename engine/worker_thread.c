@@ -2,56 +2,78 @@
 //
 // The thread of a worker: its core, its priority, its memory, its beginning and its end.
 #include <errno.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
+#include "engine/lane.h"
 #include "engine/life.h"
+#include "engine/log.h"
 #include "engine/worker.h"
 
 enum { ZEROS_BYTES = 2 << 20 };
+#define HALT_PAUSE FL_NS_PER_MS
+#define HALT_PATIENCE (20 * FL_NS_PER_MS) // for a call to come to its end
+
+// The nth core that we may run on; a lane, whose thread may wait or free memory for long, on any.
+// Failing to pin costs speed only.
+static void pin(const struct fl_worker *worker)
+{
+    const cpu_set_t *allowed = &worker->engine->cpus;
+    cpu_set_t one;
+    unsigned cpu = 0;
+    if (CPU_COUNT(allowed) == 0)
+        return;
+    unsigned skip = worker->index % (unsigned)CPU_COUNT(allowed);
+    while (!CPU_ISSET(cpu, allowed) || skip-- > 0)
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    pthread_setaffinity_np(pthread_self(), sizeof(one), worker->is_lane ? allowed : &one);
+}
 
 // A vCPU that is woken would else preempt the worker in the middle of a batch, at the cost of all
-// others in it.
-static void set_priority(const struct fl_worker *worker)
+// others in it. Nobody but its own VM waits for a lane.
+static void become(const struct fl_worker *worker)
 {
     char name[16];
-    snprintf(name, sizeof(name), "fl-worker-%u", worker->index);
+    snprintf(name, sizeof(name), worker->is_lane ? "fl-lane-%u" : "fl-worker-%u", worker->index);
     pthread_setname_np(pthread_self(), name);
-    setpriority(PRIO_PROCESS, (id_t)gettid(), worker->options->nice);
+    setpriority(PRIO_PROCESS, (id_t)gettid(), worker->is_lane ? 0 : worker->options->nice);
+    pin(worker);
 }
 
-static void *worker_main(void *argument)
+// Comes by here again when it was taken from: as what runs the lane.
+static void run(struct fl_thread *thread)
 {
-    struct fl_worker *worker = argument;
-    set_priority(worker);
-    fl_life_begin(worker->engine->life, 1 + worker->index);
-    sem_post(&worker->engine->begun);
+    (void)setjmp(thread->anew);
+    for (;;) {
+        struct fl_worker *worker = atomic_load(&thread->worker);
+        become(worker);
+        fl_worker_work(worker);
+        if (!worker->leave_for)
+            return;
+        fl_lane_go_on_with(thread, worker);
+    }
+}
+
+static void *thread_main(void *argument)
+{
+    struct fl_thread *thread = argument;
+    atomic_store(&thread->tid, gettid());
+    fl_life_begin(thread->engine->life, thread->slot);
+    sem_post(&thread->engine->begun);
     rcu_register_thread();
-    fl_worker_work(worker);
+    run(thread);
     rcu_unregister_thread();
     return NULL;
-}
-
-// The nth core that we may run on. Failing to pin costs speed only.
-static void pin(struct fl_worker *worker)
-{
-    cpu_set_t allowed;
-    cpu_set_t one;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
-        return;
-    unsigned skip = worker->index % (unsigned)CPU_COUNT(&allowed);
-    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &allowed) && skip-- == 0) {
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            pthread_setaffinity_np(worker->thread, sizeof(one), &one);
-            return;
-        }
-    }
 }
 
 static int allocate(struct fl_worker *worker)
@@ -73,6 +95,7 @@ static void release(struct fl_worker *worker)
 
 static int start_thread(struct fl_worker *worker)
 {
+    struct fl_thread *thread = &worker->own;
     int error = allocate(worker);
     if (error)
         return error;
@@ -81,7 +104,14 @@ static int start_thread(struct fl_worker *worker)
         return -errno;
     worker->watch_mailbox.kind = FL_WATCH_MAILBOX;
     error = fl_worker_watch(worker, worker->mailbox.event_fd, EPOLLIN, &worker->watch_mailbox);
-    return error ? error : -pthread_create(&worker->thread, NULL, worker_main, worker);
+    if (error)
+        return error;
+    thread->engine = worker->engine;
+    thread->slot = 1 + worker->index;
+    thread->call.shared = fl_life_call(worker->engine->life, thread->slot);
+    atomic_store(&thread->worker, worker);
+    atomic_store(&worker->runs, thread);
+    return -pthread_create(&thread->pthread, NULL, thread_main, thread);
 }
 
 int fl_worker_start(struct fl_worker *worker)
@@ -90,6 +120,7 @@ int fl_worker_start(struct fl_worker *worker)
     CDS_INIT_LIST_HEAD(&worker->owned);
     CDS_INIT_LIST_HEAD(&worker->hot);
     CDS_INIT_LIST_HEAD(&worker->retry);
+    CDS_INIT_LIST_HEAD(&worker->due);
     CDS_INIT_LIST_HEAD(&worker->tasks);
     CDS_INIT_LIST_HEAD(&worker->dead);
     int error = fl_mailbox_init(&worker->mailbox);
@@ -98,8 +129,6 @@ int fl_worker_start(struct fl_worker *worker)
     error = start_thread(worker);
     if (error)
         release(worker);
-    else
-        pin(worker);
     return error;
 }
 
@@ -109,15 +138,50 @@ static void stop(void *owner, struct fl_mail *mail)
     ((struct fl_worker *)owner)->stopping = true;
 }
 
-void fl_worker_halt(struct fl_worker *worker)
+// True if it is within a call, and comes out of it no more.
+static bool hold(struct fl_thread *thread)
 {
-    struct fl_mail mail = {.deliver = stop};
-    fl_mailbox_post(&worker->mailbox, &mail);
-    pthread_join(worker->thread, NULL);
+    uint64_t word = atomic_load(&thread->call.word);
+    enum fl_call_state state = fl_call_state(word);
+    uint64_t held = word - (uint64_t)state + FL_CALL_HELD;
+    return (state == FL_CALL_IN || state == FL_CALL_TAKEN) &&
+           atomic_compare_exchange_strong(&thread->call.word, &word, held);
 }
 
-void fl_worker_stop(struct fl_worker *worker)
+static void wait_for_end(struct fl_thread *thread, bool leave)
 {
-    fl_worker_halt(worker);
+    uint64_t patience = fl_now() + HALT_PATIENCE;
+    for (;;) {
+        struct timespec time;
+        clock_gettime(CLOCK_REALTIME, &time);
+        time.tv_nsec += (long)HALT_PAUSE;
+        time.tv_sec += time.tv_nsec / (long)FL_NS_PER_S;
+        time.tv_nsec %= (long)FL_NS_PER_S;
+        if (pthread_timedjoin_np(thread->pthread, NULL, &time) == 0)
+            return;
+        if (leave && fl_now() > patience && hold(thread)) {
+            fl_log(FL_LOG_WARNING,
+                   "event=left vm=%" PRIu64
+                   " reason=\"the kernel makes who serves it wait; it is handed over later\"",
+                   atomic_load(thread->call.shared));
+            return;
+        }
+    }
+}
+
+void fl_workers_halt(struct fl_engine *engine, bool leave)
+{
+    struct fl_mail *mail = calloc(fl_engine_workers(engine), sizeof(*mail));
+    for (unsigned i = 0; i < fl_engine_workers(engine) && mail; i++) {
+        mail[i].deliver = stop;
+        fl_mailbox_post(&fl_engine_worker(engine, i)->mailbox, &mail[i]);
+    }
+    for (unsigned i = 0; i < fl_engine_workers(engine) && mail; i++)
+        wait_for_end(&fl_engine_worker(engine, i)->own, leave);
+    free(mail);
+}
+
+void fl_worker_free(struct fl_worker *worker)
+{
     release(worker);
 }

@@ -4,7 +4,8 @@
 // killed in the middle of it, all on one server with a cache that is too small for them. Each
 // thread owns every Nth page and knows what must be in it, byte for byte.
 //
-// usage: storm [--seed N] [--vms N] [--operations N] [--huge]
+// usage: storm [--seed N] [--vms N] [--operations N] [--huge] [--lanes]
+// With --lanes it is an error if no VM came to a lane of its own.
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -27,6 +28,7 @@ struct plan {
     unsigned vms;
     unsigned operations; // of each thread
     uint32_t page_bytes;
+    bool lanes;
 };
 
 static struct {
@@ -199,6 +201,11 @@ static bool run(void)
         fprintf(stderr, "storm: the server ended with %d\n", status);
         server_print_log(&storm.server);
     }
+    if (storm.plan.lanes) {
+        unsigned lanes = server_count_log(&storm.server, "event=lane ");
+        printf("%u VMs had a lane, once or more\n", lanes);
+        right = right && lanes > 0;
+    }
     return right && status == 0 && server_count_log(&storm.server, "event=poison") == 0;
 }
 
@@ -208,6 +215,7 @@ static bool parse(int argc, char **argv)
                                             {"vms", required_argument, NULL, 'v'},
                                             {"operations", required_argument, NULL, 'o'},
                                             {"huge", no_argument, NULL, 'h'},
+                                            {"lanes", no_argument, NULL, 'l'},
                                             {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -219,6 +227,8 @@ static bool parse(int argc, char **argv)
             storm.plan.operations = (unsigned)strtoul(optarg, NULL, 0);
         else if (option == 'h')
             storm.plan.page_bytes = HUGE;
+        else if (option == 'l')
+            storm.plan.lanes = true;
         else
             return false;
     }
@@ -228,7 +238,7 @@ static bool parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
-        fprintf(stderr, "usage: storm [--seed N] [--vms N] [--operations N] [--huge]\n");
+        fprintf(stderr, "usage: storm [--seed N] [--vms N] [--operations N] [--huge] [--lanes]\n");
         return 2;
     }
     if (geteuid() != 0 || access("/dev/userfaultfd", R_OK | W_OK) != 0) {

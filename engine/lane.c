@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/lane.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/lane_internal.h"
+#include "engine/log.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+#define CALM (5 * FL_NS_PER_S) // after so long without trouble a VM goes back to a worker
+
+// --- lanes that are free ---
+
+int fl_lane_new(struct fl_lanes *lanes)
+{
+    unsigned count = atomic_load(&lanes->count);
+    struct fl_worker *lane = count < FL_LANES ? calloc(1, sizeof(*lane)) : NULL;
+    if (!lane)
+        return -ENOMEM;
+    fl_engine_prepare_worker(lanes->engine, lane, lanes->engine->worker_count + count);
+    lane->is_lane = true;
+    int error = fl_worker_start(lane);
+    if (error) {
+        free(lane);
+        return error;
+    }
+    lanes->lane[count] = lane;
+    atomic_store(&lanes->count, count + 1);
+    return 0;
+}
+
+struct fl_worker *fl_lane_take(struct fl_lanes *lanes)
+{
+    unsigned count = atomic_load(&lanes->count);
+    for (unsigned i = 0; i < count; i++) {
+        bool free = false;
+        if (atomic_compare_exchange_strong(&lanes->lane[i]->busy, &free, true))
+            return lanes->lane[i];
+    }
+    return NULL;
+}
+
+void fl_lane_is_free(struct fl_worker *lane)
+{
+    atomic_store(&lane->busy, false);
+}
+
+bool fl_lanes_any_free(const struct fl_lanes *lanes)
+{
+    unsigned count = atomic_load(&lanes->count);
+    for (unsigned i = 0; i < count; i++) {
+        if (!atomic_load(&lanes->lane[i]->busy))
+            return true;
+    }
+    return false;
+}
+
+void fl_lanes_free(struct fl_lanes *lanes)
+{
+    if (!lanes)
+        return;
+    for (unsigned i = 0; i < atomic_load(&lanes->count); i++) {
+        fl_worker_free(lanes->lane[i]);
+        free(lanes->lane[i]);
+    }
+    free(lanes->seen);
+    free(lanes);
+}
+
+// --- into a lane ---
+
+// A line for the first, second, fourth ... time.
+static void log_lane(struct fl_vm *vm, const char *reason)
+{
+    uint64_t times = fl_counter_get(&vm->lanes);
+    if ((times & (times - 1)) == 0)
+        fl_log(FL_LOG_WARNING, "event=lane vm=%" PRIu64 " image=%s times=%" PRIu64 " reason=\"%s\"",
+               vm->id, fl_vm_image_name(vm), times, reason);
+}
+
+static void enter(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *lane,
+                  const char *reason)
+{
+    fl_counter_add(&vm->lanes, 1);
+    log_lane(vm, reason);
+    atomic_store(&lane->slow_ns, fl_now());
+    fl_worker_give_up(worker, vm, lane);
+}
+
+void fl_lane_wanted(struct fl_worker *worker, struct fl_vm *vm)
+{
+    if (worker->is_lane)
+        atomic_store(&worker->slow_ns, fl_now());
+    else if (vm->phase != FL_VM_GONE)
+        worker->leaving = vm;
+}
+
+void fl_lane_ordered(void *owner, struct fl_mail *mail)
+{
+    struct fl_worker *lane = owner;
+    (void)mail;
+    lane->leave_for = lane->go_on_with;
+}
+
+// The thread that was within the call and those that may run beside it must not be in each other's
+// way: it may be freeing memory.
+static void yield_core(const struct fl_thread *blocked, const struct fl_engine *engine)
+{
+    pid_t tid = atomic_load(&blocked->tid);
+    setpriority(PRIO_PROCESS, (id_t)tid, 0);
+    if (CPU_COUNT(&engine->cpus) > 0)
+        sched_setaffinity(tid, sizeof(engine->cpus), &engine->cpus);
+}
+
+void fl_lane_go_on_with(struct fl_thread *thread, struct fl_worker *lane)
+{
+    struct fl_worker *worker = lane->leave_for;
+    struct fl_thread *blocked = fl_worker_runs(worker);
+    struct fl_vm *vm = blocked->call.vm;
+    struct fl_vm *other;
+    struct fl_vm *next;
+    lane->leave_for = NULL;
+    yield_core(blocked, worker->engine);
+    atomic_store(&worker->runs, thread);
+    atomic_store(&thread->worker, worker);
+    atomic_store(&lane->runs, blocked);
+    atomic_store(&blocked->worker, lane);
+    worker->now = fl_now();
+    enter(worker, vm, lane, "the kernel makes who serves it wait");
+    // Of the events that the thread before had taken from epoll it may not have seen all.
+    cds_list_for_each_entry_safe(other, next, &worker->owned, in_worker)
+        fl_worker_make_hot(worker, other);
+    atomic_fetch_add(&blocked->call.word, FL_CALL_TAKEN - FL_CALL_TAKING);
+}
+
+// --- out of it ---
+
+static struct fl_vm *vm_of(const struct fl_worker *lane)
+{
+    return lane->owned.next == &lane->owned
+               ? NULL
+               : cds_list_first_entry(&lane->owned, struct fl_vm, in_worker);
+}
+
+uint64_t fl_lane_next_due(const struct fl_worker *worker)
+{
+    return worker->is_lane && vm_of(worker) ? atomic_load(&worker->slow_ns) + CALM : FL_NEVER;
+}
+
+void fl_lane_round(struct fl_worker *worker)
+{
+    struct fl_vm *vm = worker->is_lane ? vm_of(worker) : worker->leaving;
+    if (!vm)
+        return;
+    if (!worker->is_lane) {
+        struct fl_worker *lane = fl_lane_take(worker->engine->lanes);
+        worker->leaving = NULL;
+        if (lane)
+            enter(worker, vm, lane, "its memory limit makes who serves it wait");
+        return;
+    }
+    if (worker->now < fl_lane_next_due(worker) || vm->parks.count > 0)
+        return;
+    fl_worker_give_up(worker, vm, fl_worker_fewest(worker->engine));
+    fl_lane_is_free(worker);
+}

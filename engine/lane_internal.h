@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Between lane.c (what becomes of VMs, threads and lanes) and lane_watch.c (who sees that a call
+// takes long).
+#ifndef FAULTLINE_ENGINE_LANE_INTERNAL_H
+#define FAULTLINE_ENGINE_LANE_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "engine/lane.h"
+#include "engine/mailbox.h"
+
+// The watcher, or the control thread before there is one: one more lane, which is free.
+int fl_lane_new(struct fl_lanes *lanes);
+// Any thread. A lane that was free and is not any more; NULL if none is.
+struct fl_worker *fl_lane_take(struct fl_lanes *lanes);
+bool fl_lanes_any_free(const struct fl_lanes *lanes);
+// The mail by which a lane is told to go on with another worker.
+void fl_lane_ordered(void *owner, struct fl_mail *mail);
+
+#endif

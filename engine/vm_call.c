@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/vm_call.h"
+
+#include <time.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/clock.h"
+#include "engine/frame_cache.h"
+#include "engine/lane.h"
+#include "engine/point.h"
+#include "engine/rcu.h"
+#include "engine/uffd.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+#define TAKING_PAUSE (50 * FL_NS_PER_US)
+
+struct fl_call *fl_call_begin(struct fl_vm *vm)
+{
+    struct fl_thread *thread = fl_worker_runs(vm->owner);
+    struct fl_call *call = &thread->call;
+    uint64_t before = atomic_load_explicit(&call->word, memory_order_relaxed);
+    call->vm = vm;
+    atomic_store_explicit(call->shared, vm->id, memory_order_relaxed);
+    atomic_store_explicit(&call->word, before + FL_CALL_STATES + FL_CALL_IN, memory_order_release);
+    // A full barrier, also for the watcher: either it sees the call before it sleeps, or we see
+    // that it sleeps.
+    fl_rcu_offline();
+    fl_lanes_notice(thread->engine->lanes);
+    FL_POINT("vm_call");
+    return call;
+}
+
+static void pause_for(uint64_t ns)
+{
+    struct timespec time = {.tv_nsec = (long)ns};
+    nanosleep(&time, NULL);
+}
+
+// Another thread goes on with all that we had, but for this VM.
+static _Noreturn void begin_anew(struct fl_call *call)
+{
+    uint64_t word = atomic_load(&call->word);
+    while (fl_call_state(word) != FL_CALL_TAKEN ||
+           !atomic_compare_exchange_strong(&call->word, &word, word - FL_CALL_TAKEN)) {
+        pause_for(TAKING_PAUSE); // if it is HELD, until the process ends
+        word = atomic_load(&call->word);
+    }
+    if (call->source)
+        fl_frame_unpin(call->source);
+    call->source = NULL;
+    atomic_store(call->shared, 0);
+    fl_rcu_online();
+    struct fl_thread *thread = caa_container_of(call, struct fl_thread, call);
+    longjmp(thread->anew, 1);
+}
+
+void fl_call_end(struct fl_call *call)
+{
+    uint64_t word = atomic_load_explicit(&call->word, memory_order_relaxed);
+    if (fl_call_state(word) != FL_CALL_IN ||
+        !atomic_compare_exchange_strong(&call->word, &word, word - FL_CALL_IN))
+        begin_anew(call);
+    atomic_store_explicit(call->shared, 0, memory_order_relaxed);
+    fl_rcu_online();
+}
+
+bool fl_call_pin(struct fl_vm *vm, const struct fl_frame *frame)
+{
+    struct fl_call *call = &fl_worker_runs(vm->owner)->call;
+    // NOLINTNEXTLINE(clang-diagnostic-cast-qual): its pins are not what is constant
+    struct fl_frame *pinned = (struct fl_frame *)(uintptr_t)frame;
+    if (!fl_frame_pin(pinned))
+        return false;
+    call->source = pinned;
+    return true;
+}
+
+void fl_call_unpin(struct fl_vm *vm)
+{
+    struct fl_call *call = &fl_worker_runs(vm->owner)->call;
+    fl_frame_unpin(call->source);
+    call->source = NULL;
+}
+
+// --- the calls ---
+
+int fl_vm_copy(struct fl_vm *vm, uint64_t to, const void *from, uint64_t bytes, bool wake,
+               uint64_t *ret_done)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_uffd_copy(vm->uffd, to, from, bytes, wake, ret_done);
+    fl_call_end(call);
+    return error;
+}
+
+int fl_vm_zero(struct fl_vm *vm, uint64_t to, uint64_t bytes, bool wake, uint64_t *ret_done)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_uffd_zero(vm->uffd, to, bytes, wake, ret_done);
+    fl_call_end(call);
+    return error;
+}
+
+int fl_vm_poison(struct fl_vm *vm, uint64_t to, uint64_t bytes)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_uffd_poison(vm->uffd, to, bytes);
+    fl_call_end(call);
+    return error;
+}
+
+int fl_vm_unregister(struct fl_vm *vm, uint64_t start, uint64_t bytes)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_uffd_unregister(vm->uffd, start, bytes);
+    fl_call_end(call);
+    return error;
+}
+
+int fl_vm_unprotect(struct fl_vm *vm, uint64_t start, uint64_t bytes)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_uffd_unprotect(vm->uffd, start, bytes);
+    fl_call_end(call);
+    return error;
+}
+
+int fl_vm_continue(struct fl_vm *vm, uint64_t start, uint64_t bytes)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_uffd_continue(vm->uffd, start, bytes);
+    fl_call_end(call);
+    return error;
+}
+
+bool fl_vm_alive(struct fl_vm *vm)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    bool alive = fl_uffd_alive(vm->uffd);
+    fl_call_end(call);
+    return alive;
+}
+
+bool fl_vm_removing(struct fl_vm *vm)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    bool removing = fl_uffd_removing(vm->uffd);
+    fl_call_end(call);
+    return removing;
+}
+
+bool fl_vm_registered(struct fl_vm *vm, uint64_t address)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    bool registered = fl_uffd_registered(vm->uffd, address, fl_vm_page_bytes(vm));
+    fl_call_end(call);
+    return registered;
+}

@@ -1,235 +1,168 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// A walk takes time, in which VMs come, go and are served: that a fault waits now and one waits a
+// moment later is what a busy server looks like. Trouble is a task that has slept through two
+// looks: with the same identity, and having left no processor in between (its count of context
+// switches is the same), so that it is one wait. Where only the VM itself holds its userfaultfd
+// nobody can have answered in between either, and each wait is one.
 #include "engine/doctor.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/doctor_walk.h"
 #include "engine/proc_fd.h"
-#include "engine/procfs.h"
 
-enum { BETWEEN_LOOKS_MS = 250 };
+enum { BETWEEN_LOOKS_MS = 250, GLANCES = 20, BETWEEN_GLANCES_MS = 10 };
 
-static uint64_t faults(const struct fl_uffd_case *uffd)
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+// --- what two walks agree on ---
+
+static const struct fl_uffd_case *find_case(const struct fl_diagnosis *found, uint64_t inode)
+{
+    for (size_t i = 0; i < found->cases; i++) {
+        if (found->uffd[i].inode == inode)
+            return &found->uffd[i];
+    }
+    return NULL;
+}
+
+static const struct fl_waiting_task *find_task(const struct fl_diagnosis *found,
+                                               const struct fl_waiting_task *task)
+{
+    for (size_t i = 0; i < found->tasks; i++) {
+        if (found->task[i].tid == task->tid && found->task[i].started == task->started)
+            return &found->task[i];
+    }
+    return NULL;
+}
+
+static uint64_t faults_of(const struct fl_uffd_case *uffd)
 {
     return uffd->pending + uffd->unresolved;
 }
 
-// --- whose task it is ---
-
-// "vhost-123", "kvm-pit/123": the process that a kernel thread was made for; 0: the name has none.
-static pid_t pid_in_name(const char *name)
+// That the task belongs to a process whose faults nobody can have answered, in both walks.
+static bool has_no_handler(const struct fl_diagnosis *found, const struct fl_waiting_task *task)
 {
-    size_t at = strlen(name);
-    while (at > 0 && isdigit((unsigned char)name[at - 1]))
-        at--;
-    if (at == 0 || name[at] == '\0' || (name[at - 1] != '-' && name[at - 1] != '/'))
-        return 0;
-    return (pid_t)strtol(name + at, NULL, 10);
-}
-
-bool fl_doctor_may_wait(const struct fl_waiting_task *task, const struct fl_uffd_case *uffd)
-{
-    if (task->vm != 0)
-        return task->vm == uffd->vm;
-    if (task->kernel && strstr(task->stack, "async_pf_execute") && uffd->vm != 0 && !uffd->kvm)
-        return false; // it works for a KVM guest
-    return faults(uffd) > uffd->tasks;
-}
-
-static bool has_userfaultfd(const struct fl_diagnosis *found, pid_t pid, bool with_faults)
-{
+    bool any = false;
     for (size_t i = 0; i < found->cases; i++) {
         const struct fl_uffd_case *uffd = &found->uffd[i];
-        if (uffd->vm == pid && (!with_faults || faults(uffd) > 0))
-            return true;
-    }
-    return false;
-}
-
-static bool is_dying(const struct fl_diagnosis *found, pid_t pid)
-{
-    for (size_t i = 0; i < found->dyings; i++) {
-        if (found->dying[i].pid == pid)
-            return true;
-    }
-    return false;
-}
-
-// A task waits in its own memory, most of the time.
-static void attribute_own(struct fl_diagnosis *found)
-{
-    for (size_t i = 0; i < found->tasks; i++) {
-        struct fl_waiting_task *task = &found->task[i];
-        pid_t pid = task->kernel ? pid_in_name(task->name) : task->pid;
-        if (pid != 0 && (has_userfaultfd(found, pid, false) || is_dying(found, pid)))
-            task->vm = pid;
-    }
-}
-
-static void count_tasks(const struct fl_diagnosis *found, struct fl_uffd_case *uffd)
-{
-    uffd->tasks = 0;
-    for (size_t i = 0; i < found->tasks; i++)
-        uffd->tasks += faults(uffd) > 0 && uffd->vm != 0 && found->task[i].vm == uffd->vm;
-}
-
-static int is_userfaultfd(void *arg, const struct fl_proc_fd *fd)
-{
-    struct fl_proc_uffd uffd;
-    (void)arg;
-    return fl_proc_uffd(fd, &uffd);
-}
-
-// It has registered memory and no userfaultfd. (One that has is of a VM that has just come.)
-static bool is_absent(pid_t pid)
-{
-    return fl_proc_has_uffd_memory(pid) && fl_proc_each_fd(pid, is_userfaultfd, NULL) == 0;
-}
-
-// The one userfaultfd of which it is not known whose memory it is; NULL if there are more.
-static struct fl_uffd_case *only_unknown(struct fl_diagnosis *found)
-{
-    struct fl_uffd_case *only = NULL;
-    for (size_t i = 0; i < found->cases; i++) {
-        if (found->uffd[i].vm != 0 || faults(&found->uffd[i]) == 0)
+        if (uffd->vm == 0 || uffd->vm != task->vm)
             continue;
-        if (only)
-            return NULL;
-        only = &found->uffd[i];
+        if (fl_doctor_is_served(uffd) || faults_of(uffd) == 0)
+            return false;
+        any = true;
     }
-    return only;
+    return any;
 }
 
-// The one process that waits and is absent; 0 if there are more, or it has more tasks that wait
-// than `limit`.
-static pid_t only_absent(const struct fl_diagnosis *found, uint64_t limit)
+static void compare_task(const struct fl_diagnosis *first, const struct fl_diagnosis *second,
+                         struct fl_waiting_task *task, int64_t elapsed_ms)
 {
-    pid_t only = 0;
-    uint64_t tasks = 0;
-    for (size_t i = 0; i < found->tasks; i++) {
-        const struct fl_waiting_task *task = &found->task[i];
-        tasks += task->pid == only;
-        if (task->vm != 0 || task->kernel || task->pid == only || !is_absent(task->pid))
-            continue;
-        if (only)
-            return 0;
-        only = task->pid;
-        tasks = 1;
-    }
-    return tasks <= limit ? only : 0;
+    const struct fl_waiting_task *before = find_task(first, task);
+    bool no_handler = before && has_no_handler(first, before) && has_no_handler(second, task);
+    bool same = before && !before->moved && !task->moved && before->switches == task->switches;
+    task->moved = !same && !no_handler;
+    if (!task->moved && task->waiting_ms < elapsed_ms && (task->waiting_ms < 0 || !same))
+        task->waiting_ms = elapsed_ms;
 }
 
-// A VMM that has closed its userfaultfd after it gave it away.
-static void find_absent_vm(struct fl_diagnosis *found)
-{
-    struct fl_uffd_case *uffd = only_unknown(found);
-    pid_t vm = uffd ? only_absent(found, faults(uffd)) : 0;
-    if (vm == 0)
-        return;
-    uffd->vm = vm;
-    fl_proc_name(vm, uffd->vm_name, sizeof(uffd->vm_name));
-}
-
-// Those whom nothing else tells whose they are: by what is left.
-static void attribute_others(struct fl_diagnosis *found)
-{
-    for (size_t i = 0; i < found->tasks; i++) {
-        struct fl_waiting_task *task = &found->task[i];
-        const struct fl_uffd_case *only = NULL;
-        size_t candidates = 0;
-        if (task->vm != 0) {
-            task->unexplained = !has_userfaultfd(found, task->vm, true);
-            continue;
-        }
-        for (size_t j = 0; j < found->cases; j++) {
-            if (!fl_doctor_may_wait(task, &found->uffd[j]))
-                continue;
-            only = &found->uffd[j];
-            candidates++;
-        }
-        if (candidates == 1)
-            task->vm = only->vm;
-        else if (candidates == 0 && task->kernel && found->dyings == 1)
-            task->vm = found->dying[0].pid;
-        task->unexplained = candidates == 0;
-    }
-}
-
-static void attribute(struct fl_diagnosis *found)
-{
-    attribute_own(found);
-    find_absent_vm(found);
-    attribute_own(found);
-    for (size_t i = 0; i < found->cases; i++)
-        count_tasks(found, &found->uffd[i]);
-    attribute_others(found);
-}
-
-// --- judgement ---
-
-static bool served_by_another(const struct fl_uffd_case *uffd)
+static void compare_holders(const struct fl_uffd_case *before, struct fl_uffd_case *uffd)
 {
     for (size_t i = 0; i < uffd->holders; i++) {
-        if (uffd->holder[i].pid != uffd->vm)
+        bool was = false;
+        for (size_t j = 0; before && j < before->holders; j++)
+            was =
+                was || (before->holder[j].pid == uffd->holder[i].pid && before->holder[j].stopped);
+        uffd->holder[i].stopped = uffd->holder[i].stopped && was;
+    }
+}
+
+void fl_doctor_compare(const struct fl_diagnosis *first, struct fl_diagnosis *second,
+                       int64_t elapsed_ms)
+{
+    for (size_t i = 0; i < second->cases; i++)
+        compare_holders(find_case(first, second->uffd[i].inode), &second->uffd[i]);
+    for (size_t i = 0; i < second->tasks; i++)
+        compare_task(first, second, &second->task[i], elapsed_ms);
+}
+
+bool fl_doctor_must_watch(const struct fl_diagnosis *first, const struct fl_diagnosis *second,
+                          int64_t patience_ms)
+{
+    for (size_t i = 0; i < second->tasks; i++) {
+        const struct fl_waiting_task *task = &second->task[i];
+        const struct fl_waiting_task *before = find_task(first, task);
+        bool unknown = before && (before->waiting_ms < 0 || (before->switches != task->switches &&
+                                                             has_no_handler(second, task)));
+        if (!task->moved && unknown && task->waiting_ms < patience_ms)
             return true;
     }
     return false;
 }
 
-// Of its own tasks, and of those that may be its own.
-static int64_t oldest_wait(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd)
-{
-    int64_t oldest = -1;
-    for (size_t i = 0; i < found->tasks && faults(uffd) > 0; i++) {
-        if (found->task[i].waiting_ms > oldest && fl_doctor_may_wait(&found->task[i], uffd))
-            oldest = found->task[i].waiting_ms;
-    }
-    return oldest;
-}
+// --- whose handler works ---
 
-static bool too_long(int64_t waiting_ms, int64_t patience_ms)
+// A task that has waited all the time, and of which it follows from faults alone for whom.
+static bool has_doubtful_task(const struct fl_diagnosis *found)
 {
-    return waiting_ms < 0 || waiting_ms >= patience_ms;
-}
-
-static void judge(const struct fl_diagnosis *found, int64_t patience_ms, struct fl_uffd_case *uffd)
-{
-    uffd->waiting_ms = oldest_wait(found, uffd);
-    if (faults(uffd) == 0 || !too_long(uffd->waiting_ms, patience_ms))
-        uffd->verdict = FL_VERDICT_OK;
-    else if (uffd->vm == 0)
-        uffd->verdict = FL_VERDICT_UNKNOWN;
-    else
-        uffd->verdict = served_by_another(uffd) ? FL_VERDICT_STUCK : FL_VERDICT_ORPHAN;
-}
-
-static void sum_up(struct fl_diagnosis *found)
-{
-    found->unexplained = 0;
-    for (size_t i = 0; i < found->tasks; i++)
-        found->unexplained += found->task[i].unexplained;
-    found->healthy = found->unexplained == 0;
-    for (size_t i = 0; i < found->cases; i++)
-        found->healthy = found->healthy && found->uffd[i].verdict == FL_VERDICT_OK;
-}
-
-void fl_doctor_judge(struct fl_diagnosis *found, int64_t patience_ms)
-{
-    attribute(found);
-    for (size_t i = 0; i < found->cases; i++)
-        judge(found, patience_ms, &found->uffd[i]);
     for (size_t i = 0; i < found->tasks; i++) {
-        struct fl_waiting_task *task = &found->task[i];
-        task->unexplained = task->unexplained && too_long(task->waiting_ms, patience_ms);
+        if (found->task[i].vm != found->task[i].pid && !found->task[i].moved)
+            return true;
     }
-    sum_up(found);
+    return false;
 }
 
-static int look_once(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis)
+static void glance(struct fl_uffd_case *uffd, uint64_t *least)
+{
+    for (size_t i = 0; i < uffd->holders; i++) {
+        pid_t tid = 0;
+        struct fl_proc_uffd now;
+        if (fl_proc_live_task(uffd->holder[i].pid, &tid) != 0)
+            continue;
+        struct fl_proc_fd fd = {.pid = uffd->holder[i].pid,
+                                .tid = tid,
+                                .fd = uffd->holder[i].fd,
+                                .target = "anon_inode:[userfaultfd]"};
+        if (!fl_proc_uffd(&fd, &now) || now.inode != uffd->inode)
+            continue;
+        if (now.total < *least)
+            *least = now.total;
+        return;
+    }
+}
+
+// A fault that has waited all the time is there at each glance: what is not was answered.
+static void glance_at_all(struct fl_diagnosis *found)
+{
+    uint64_t *least = calloc(found->cases + 1, sizeof(*least));
+    for (size_t i = 0; least && i < found->cases; i++)
+        least[i] = faults_of(&found->uffd[i]);
+    for (int look = 0; least && look < GLANCES; look++) {
+        for (size_t i = 0; i < found->cases; i++) {
+            if (least[i] > 0)
+                glance(&found->uffd[i], &least[i]);
+        }
+        poll(NULL, 0, BETWEEN_GLANCES_MS);
+    }
+    for (size_t i = 0; least && i < found->cases; i++)
+        found->uffd[i].answered = faults_of(&found->uffd[i]) - least[i];
+    free(least);
+}
+
+// --- the looks ---
+
+static int look_first(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis)
 {
     int error = fl_doctor_walk(ret_diagnosis);
     if (!error)
@@ -237,53 +170,49 @@ static int look_once(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis)
     return error;
 }
 
-static bool was_bad(const struct fl_diagnosis *before, uint64_t inode)
+// A task that signals wake, again and again, seems to have waited for a moment only.
+static bool may_be_trouble(const struct fl_diagnosis *found)
 {
-    for (size_t i = 0; i < before->cases; i++) {
-        if (before->uffd[i].inode == inode)
-            return before->uffd[i].verdict != FL_VERDICT_OK;
+    for (size_t i = 0; i < found->tasks; i++) {
+        if (has_no_handler(found, &found->task[i]))
+            return true;
     }
-    return false;
+    return !found->healthy;
 }
 
-static bool was_unexplained(const struct fl_diagnosis *before, pid_t tid)
+static int look_again(const struct fl_diagnosis *first, int64_t since_ms,
+                      struct fl_diagnosis *ret_diagnosis)
 {
-    for (size_t i = 0; i < before->tasks; i++) {
-        if (before->task[i].tid == tid)
-            return before->task[i].unexplained;
-    }
-    return false;
+    int64_t elapsed = now_ms() - since_ms;
+    int error = fl_doctor_walk(ret_diagnosis);
+    if (error)
+        return error;
+    fl_doctor_judge(ret_diagnosis, 0); // whose tasks are whose
+    fl_doctor_compare(first, ret_diagnosis, elapsed);
+    return 0;
 }
 
-static void agree(const struct fl_diagnosis *first, struct fl_diagnosis *second)
-{
-    for (size_t i = 0; i < second->cases; i++) {
-        if (!was_bad(first, second->uffd[i].inode))
-            second->uffd[i].verdict = FL_VERDICT_OK;
-    }
-    for (size_t i = 0; i < second->tasks; i++) {
-        if (!was_unexplained(first, second->task[i].tid))
-            second->task[i].unexplained = false;
-    }
-    sum_up(second);
-}
-
-// A walk takes time, in which VMs come, go and are served: trouble is what two walks agree on.
 int fl_diagnose(int64_t patience_ms, struct fl_diagnosis *ret_diagnosis)
 {
     struct fl_diagnosis first;
-    struct fl_diagnosis second;
-    int error = look_once(patience_ms, &first);
-    if (error || first.healthy) {
+    struct fl_diagnosis last = {0};
+    int error = look_first(patience_ms, &first);
+    int64_t since = now_ms();
+    if (error || !may_be_trouble(&first)) {
         if (!error)
             *ret_diagnosis = first;
         return error;
     }
-    poll(NULL, 0, BETWEEN_LOOKS_MS);
-    error = look_once(patience_ms, &second);
+    do {
+        fl_diagnosis_free(&last);
+        poll(NULL, 0, BETWEEN_LOOKS_MS);
+        error = look_again(&first, since, &last);
+    } while (!error && fl_doctor_must_watch(&first, &last, patience_ms));
+    if (!error && has_doubtful_task(&last))
+        glance_at_all(&last);
     if (!error) {
-        agree(&first, &second);
-        *ret_diagnosis = second;
+        fl_doctor_judge(&last, patience_ms);
+        *ret_diagnosis = last;
     }
     fl_diagnosis_free(&first);
     return error;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/userfaultfd.h>
+
 #include "engine/orphan_state.h"
 #include "engine/proc_fd.h"
 #include "engine/procfs.h"
@@ -76,12 +78,14 @@ static int take_userfaultfd(struct walk *walk, const struct fl_proc_fd *fd,
         return -ENOMEM;
     uffd->pending = info->pending;
     uffd->unresolved = info->total > info->pending ? info->total - info->pending : 0;
+    uffd->removes = info->features & UFFD_FEATURE_EVENT_REMOVE;
     snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)fd->pid, (int)fd->tid);
     fl_proc_task(path, &task);
     holder->pid = fd->pid;
     holder->parent = task.parent;
     holder->fd = fd->fd;
     holder->stopped = task.state == 'T' || task.state == 't';
+    holder->tracer = holder->stopped ? fl_proc_tracer(fd->pid) : 0;
     fl_proc_name(fd->pid, holder->name, sizeof(holder->name));
     return 0;
 }
@@ -167,6 +171,8 @@ static void describe(const struct walk *walk, pid_t tid, const char *task_path,
     task->tid = tid;
     task->kernel = now.kernel;
     task->state = now.state;
+    task->started = now.started;
+    task->moved = !fl_proc_switches(task_path, &task->switches);
     fl_proc_name(tid, task->name, sizeof(task->name));
     double ran = last_ran_ms(task_path);
     task->waiting_ms = ran < 0 || walk->now_ms < 0 ? -1
@@ -263,9 +269,11 @@ static void find_vm(struct walk *walk, struct fl_uffd_case *uffd)
 int fl_doctor_walk(struct fl_diagnosis *ret_found)
 {
     struct walk walk = {.now_ms = last_ran_ms("/proc/self")};
+    walk.found.view = fl_proc_view();
     int result = fl_proc_each_fd_of_all(look_at_descriptor, &walk, &walk.found.complete);
     if (result >= 0)
         result = fl_proc_each("/proc", look_at_process, &walk);
+    walk.found.complete = walk.found.complete && walk.found.view == FL_PROC_ALL;
     for (size_t i = 0; result >= 0 && i < walk.found.cases; i++)
         find_vm(&walk, &walk.found.uffd[i]);
     free(walk.guest);

@@ -169,7 +169,7 @@ static int add_holder(void *arg, const struct fl_proc_fd *fd)
     struct fl_orphan *orphan = arg;
     struct fl_proc_uffd uffd;
     if (fd->pid == orphan->pid || fd->pid == getpid() || !fl_proc_uffd(fd, &uffd) ||
-        uffd.inode != orphan->inode)
+        uffd.inode != orphan->inode || fl_proc_is_ending(fd->pid))
         return 0;
     struct fl_orphan_holder *more = realloc(orphan->holder, (orphan->holders + 1) * sizeof(*more));
     if (!more)
@@ -267,6 +267,11 @@ static int look_at_process(struct look *look)
 {
     struct fl_orphan *orphan = look->orphan;
     int pid = (int)orphan->pid;
+    if (fl_proc_view() == FL_PROC_OTHER)
+        return fail(look, -EXDEV,
+                    "/proc is that of another PID namespace: what it says of a process %d is of "
+                    "another one",
+                    pid);
     orphan->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (orphan->pidfd < 0)
         return fail(look, -errno, "there is no process %d: %s", pid, strerror(errno));

@@ -49,7 +49,7 @@ struct fl_orphan {
     uint64_t waiting; // faults, read or not
     size_t ranges;    // of the VMM's memory that are registered with it, neighbours as one
     struct fl_proc_range *range;
-    size_t holders; // others than the VMM who have it open
+    size_t holders; // others than the VMM who have it open, and are not about to end
     struct fl_orphan_holder *holder;
     int state_fd; // -1: none was kept
     struct fl_vm_state *state;
@@ -61,7 +61,8 @@ struct fl_orphan {
 
 // `fd`: which of its userfaultfds; -1: the one it has, or the one with faults waiting. 0, or -errno
 // with a sentence in `reason`: -ESRCH there is no such process, or it is dying and its descriptors
-// are gone; -ENXIO it has no (such) userfaultfd; -ENOTUNIQ it has several; -EPERM ...
+// are gone; -ENXIO it has no (such) userfaultfd; -ENOTUNIQ it has several; -EXDEV
+// /proc shows another PID namespace; -EPERM ...
 int fl_orphan_look(pid_t pid, int fd, struct fl_orphan *ret_orphan, char *reason, size_t size);
 void fl_orphan_close(struct fl_orphan *orphan);
 

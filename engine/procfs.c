@@ -5,9 +5,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int fl_proc_each(const char *directory, int (*fn)(void *arg, int number), void *arg)
@@ -84,22 +86,70 @@ int fl_proc_task(const char *task_path, struct fl_proc_task *ret_task)
     char state = 0;
     int parent = 0;
     unsigned flags = 0;
+    unsigned long long started = 0;
     snprintf(path, sizeof(path), "%s/stat", task_path);
     ssize_t got = fl_proc_read(path, text, sizeof(text));
     if (got <= 0)
         return got < 0 ? (int)got : -ESRCH;
     const char *name_end = strrchr(text, ')'); // the name may hold anything, also ")"
-    // After the name: state, parent, group, session, terminal and its group, flags.
-    // NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers
-    if (!name_end ||
-        sscanf(name_end + 1, " %c %d %*d %*d %*d %*d %u", &state, &parent, &flags) != 3)
+    // After the name: state, parent, group, session, terminal and its group, flags; faults and
+    // times (8), priority, nice, threads, 0, start time. NOLINTNEXTLINE(cert-err34-c): the kernel's
+    // own numbers
+    if (!name_end || sscanf(name_end + 1,
+                            " %c %d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+                            "%*d %*d %llu",
+                            &state, &parent, &flags, &started) != 4)
         return -EPROTO;
     *ret_task =
         (struct fl_proc_task){.parent = parent,
                               .state = state,
                               .kernel = flags & KERNEL_THREAD,
-                              .exiting = flags & KERNEL_EXITING || state == 'Z' || state == 'X'};
+                              .exiting = flags & KERNEL_EXITING || state == 'Z' || state == 'X',
+                              .started = started};
     return 0;
+}
+
+bool fl_proc_switches(const char *task_path, uint64_t *ret_switches)
+{
+    char path[96];
+    char text[4096];
+    uint64_t voluntary = 0;
+    uint64_t others = 0;
+    snprintf(path, sizeof(path), "%s/status", task_path);
+    if (fl_proc_read(path, text, sizeof(text)) <= 0 ||
+        !fl_proc_number(text, "\nvoluntary_ctxt_switches:", &voluntary) ||
+        !fl_proc_number(text, "\nnonvoluntary_ctxt_switches:", &others))
+        return false;
+    *ret_switches = voluntary + others;
+    return true;
+}
+
+pid_t fl_proc_tracer(pid_t pid)
+{
+    char path[64];
+    char text[4096];
+    uint64_t tracer = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    if (fl_proc_read(path, text, sizeof(text)) <= 0 ||
+        !fl_proc_number(text, "\nTracerPid:", &tracer))
+        return 0;
+    return (pid_t)tracer;
+}
+
+// --- namespaces ---
+
+// include/uapi/linux/nsfs.h (Linux 6.18) and include/linux/proc_ns.h before: the inode number of
+// the host's own PID namespace.
+#define HOST_PID_NAMESPACE 0xEFFFFFFCU
+
+enum fl_proc_view fl_proc_view(void)
+{
+    char self[32];
+    struct stat own;
+    if (fl_proc_link("/proc/self", self, sizeof(self)) != 0 ||
+        strtol(self, NULL, 10) != (long)getpid() || stat("/proc/self/ns/pid", &own) != 0)
+        return FL_PROC_OTHER;
+    return own.st_ino == HOST_PID_NAMESPACE ? FL_PROC_ALL : FL_PROC_PART;
 }
 
 struct live_task {
@@ -134,6 +184,25 @@ int fl_proc_live_task(pid_t pid, pid_t *ret_tid)
         return -ESRCH;
     *ret_tid = live.found;
     return 0;
+}
+
+// SIGKILL is pending for each thread until the thread acts on it, and then the thread is exiting.
+bool fl_proc_is_ending(pid_t pid)
+{
+    char path[64];
+    char text[4096];
+    struct fl_proc_task task;
+    pid_t tid = 0;
+    if (fl_proc_live_task(pid, &tid) != 0)
+        return true;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)pid, (int)tid);
+    if (fl_proc_task(path, &task) != 0 || task.exiting)
+        return true;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)pid, (int)tid);
+    if (fl_proc_read(path, text, sizeof(text)) <= 0)
+        return true;
+    const char *pending = strstr(text, "\nSigPnd:");
+    return pending && strtoull(pending + 8, NULL, 16) >> (SIGKILL - 1) & 1;
 }
 
 // --- memory ---

@@ -29,15 +29,31 @@ void fl_proc_name(pid_t pid, char *buf, size_t size);
 
 // What a task is doing, by its directory ("/proc/7", "/proc/7/task/8").
 struct fl_proc_task {
-    pid_t parent; // its process's
-    char state;   // S, D, Z ...
-    bool kernel;  // it is the kernel's own, and has no memory
-    bool exiting; // it is on its way out, or a zombie
+    pid_t parent;     // its process's
+    char state;       // S, D, Z ...
+    bool kernel;      // it is the kernel's own, and has no memory
+    bool exiting;     // it is on its way out, or a zombie
+    uint64_t started; // in clock ticks after boot: with its number, its identity
 };
 int fl_proc_task(const char *task_path, struct fl_proc_task *ret_task);
+// How often it has left a processor, waiting or not. Unchanged, it has slept all the time. False if
+// that cannot be read.
+bool fl_proc_switches(const char *task_path, uint64_t *ret_switches);
+// The process that traces it, 0: none.
+pid_t fl_proc_tracer(pid_t pid);
+// True if it was killed, or ends, and only waits for the kernel: it runs no program any more.
+bool fl_proc_is_ending(pid_t pid);
 // A task of the process that has its memory and its descriptors: the first one, or another if that
 // has ended before them. -ESRCH: none has (any more).
 int fl_proc_live_task(pid_t pid, pid_t *ret_tid);
+
+// How much of the host's processes /proc shows.
+enum fl_proc_view {
+    FL_PROC_ALL,
+    FL_PROC_PART,  // those of our PID namespace, which is not the host's
+    FL_PROC_OTHER, // those of a PID namespace that is not ours: its numbers mean others to us
+};
+enum fl_proc_view fl_proc_view(void);
 
 // A piece of memory that is registered with a userfaultfd for missing pages ("um" in smaps).
 struct fl_proc_range {

@@ -19,13 +19,15 @@ static const char help[] =
     "is, how many\n"
     "faults wait on it, unread or read and not resolved, and for how long. It reads /proc only, so "
     "it works when\n"
-    "nothing else does. Run it as root. Exit status 0: nobody waits too long; 1: somebody does, or "
-    "not all processes\n"
-    "could be read.\n"
+    "nothing else does. Run it as root. Exit status 0: nobody waits too long, and no handler is "
+    "stopped; 1: it\n"
+    "is not so, or not all processes of the host could be seen.\n"
     "\n"
     "  --all              show those that are well, too\n"
     "  --json             as JSON, all of them\n"
-    "  --patience MS      how long a fault may wait (default 1000)\n"
+    "  --patience MS      how long a fault may wait (default 1000); where the kernel does not say "
+    "how long a\n"
+    "                     task waits, it is watched for as long\n"
     "  -h, --help\n";
 
 // --- text ---
@@ -36,9 +38,18 @@ static void print_wait(int64_t ms)
         printf(" for %.1f s", (double)ms / 1000);
 }
 
+static void print_mend(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd)
+{
+    struct doctor_mend mend;
+    doctor_mend(found, uffd, &mend);
+    if (*mend.command)
+        printf("  to mend     %s\n", mend.command);
+    if (mend.only_if)
+        printf("  only if     %s; else:\n              %s\n", mend.only_if, mend.otherwise);
+}
+
 static void print_case(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd)
 {
-    char command[DOCTOR_COMMAND];
     printf("userfaultfd %" PRIu64 ": %s: %s\n", uffd->inode, fl_verdict_name(uffd->verdict),
            doctor_explain(found, uffd));
     if (uffd->vm != 0)
@@ -52,8 +63,8 @@ static void print_case(const struct fl_diagnosis *found, const struct fl_uffd_ca
            " read and not resolved; %zu tasks of the VM wait",
            uffd->pending, uffd->unresolved, uffd->tasks);
     print_wait(uffd->waiting_ms);
-    doctor_mend(found, uffd, command, sizeof(command));
-    printf("\n%s%s%s", *command ? "  to mend     " : "", command, *command ? "\n" : "");
+    putchar('\n');
+    print_mend(found, uffd);
 }
 
 static void print_task(const struct fl_diagnosis *found, const struct fl_waiting_task *task)
@@ -84,6 +95,43 @@ static void print_dying(const struct fl_waiting_task *task)
     printf("\n%s%s%s", *task->stack ? "  in          " : "", task->stack, *task->stack ? "\n" : "");
 }
 
+static bool was_said(const struct fl_diagnosis *found, size_t case_index, pid_t pid)
+{
+    for (size_t i = 0; i < case_index; i++) {
+        for (size_t j = 0; j < found->uffd[i].holders; j++) {
+            if (found->uffd[i].holder[j].pid == pid)
+                return true;
+        }
+    }
+    return false;
+}
+
+static void print_stopped(const struct fl_uffd_case *uffd, const struct fl_uffd_holder *holder)
+{
+    char command[DOCTOR_COMMAND];
+    printf("%s (pid %d) is stopped, by %s", holder->name, (int)holder->pid,
+           holder->tracer ? "a debugger" : "a signal");
+    if (holder->tracer)
+        printf(" (pid %d)", (int)holder->tracer);
+    printf(": %s\n", doctor_explain_stopped(uffd, holder));
+    doctor_mend_stopped(holder, command, sizeof(command));
+    if (*command)
+        printf("  to mend     %s\n", command);
+}
+
+// Each process once, whatever it holds.
+static void print_all_stopped(const struct fl_diagnosis *found)
+{
+    for (size_t i = 0; i < found->cases; i++) {
+        const struct fl_uffd_case *uffd = &found->uffd[i];
+        for (size_t j = 0; j < uffd->holders; j++) {
+            if (fl_doctor_is_stopped(uffd, &uffd->holder[j]) &&
+                !was_said(found, i, uffd->holder[j].pid))
+                print_stopped(uffd, &uffd->holder[j]);
+        }
+    }
+}
+
 static void print_text(const struct fl_diagnosis *found, int64_t patience, bool all)
 {
     for (size_t i = 0; i < found->cases; i++) {
@@ -96,7 +144,11 @@ static void print_text(const struct fl_diagnosis *found, int64_t patience, bool 
     }
     for (size_t i = 0; i < found->dyings && shows_dying(found); i++)
         print_dying(&found->dying[i]);
-    if (!found->complete)
+    print_all_stopped(found);
+    const char *unseen = doctor_explain_view(found);
+    if (unseen)
+        printf("%s\n", unseen);
+    else if (!found->complete)
         printf("not all processes could be read: run it as root\n");
     printf("%s: %zu userfaultfds, %zu tasks waiting, %zu of them kernel workers\n",
            !found->healthy   ? "NOT HEALTHY"
@@ -109,20 +161,21 @@ static void print_text(const struct fl_diagnosis *found, int64_t patience, bool 
 
 static json_t *case_json(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd)
 {
-    char command[DOCTOR_COMMAND];
+    struct doctor_mend mend;
     json_t *holders = json_array();
     for (size_t i = 0; i < uffd->holders; i++)
         json_array_append_new(holders,
                               json_pack("{s:i, s:i, s:s, s:b}", "pid", (int)uffd->holder[i].pid,
                                         "fd", uffd->holder[i].fd, "name", uffd->holder[i].name,
                                         "stopped", (int)uffd->holder[i].stopped));
-    doctor_mend(found, uffd, command, sizeof(command));
-    return json_pack("{s:I, s:s, s:s, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:s}", "inode",
+    doctor_mend(found, uffd, &mend);
+    return json_pack("{s:I, s:s, s:s, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "inode",
                      (json_int_t)uffd->inode, "verdict", fl_verdict_name(uffd->verdict), "reason",
                      doctor_explain(found, uffd), "vm_pid", (int)uffd->vm, "vm_name", uffd->vm_name,
                      "holders", holders, "unread", (json_int_t)uffd->pending, "unresolved",
                      (json_int_t)uffd->unresolved, "tasks", (json_int_t)uffd->tasks, "waiting_ms",
-                     (json_int_t)uffd->waiting_ms, "mend", command);
+                     (json_int_t)uffd->waiting_ms, "mend", mend.command, "mend_only_if",
+                     mend.only_if ? mend.only_if : "", "mend_else", mend.otherwise);
 }
 
 static json_t *task_json(const struct fl_diagnosis *found, const struct fl_waiting_task *task)
@@ -147,9 +200,12 @@ static void print_json(const struct fl_diagnosis *found)
         json_array_append_new(tasks, task_json(found, &found->task[i]));
     for (size_t i = 0; i < found->dyings && shows_dying(found); i++)
         json_array_append_new(dying, task_json(found, &found->dying[i]));
-    json_t *all =
-        json_pack("{s:b, s:b, s:o, s:o, s:o}", "healthy", (int)found->healthy, "complete",
-                  (int)found->complete, "userfaultfds", cases, "tasks", tasks, "dying", dying);
+    static const char *const views[] = {
+        [FL_PROC_ALL] = "all", [FL_PROC_PART] = "partial", [FL_PROC_OTHER] = "another's"};
+    json_t *all = json_pack("{s:b, s:b, s:s, s:I, s:o, s:o, s:o}", "healthy", (int)found->healthy,
+                            "complete", (int)found->complete, "view", views[found->view], "stopped",
+                            (json_int_t)found->stopped, "userfaultfds", cases, "tasks", tasks,
+                            "dying", dying);
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);

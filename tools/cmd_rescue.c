@@ -185,6 +185,9 @@ static int run(struct rescue *rescue)
         return rescue_fail_gone(rescue->pid, reason);
     if (error)
         return cli_fail("rescue", "%s", reason);
+    if (fl_proc_view() == FL_PROC_PART)
+        fprintf(stderr, "faultline rescue: only the processes of this PID namespace are seen, and "
+                        "it is not the host's: whether one outside serves it is not known\n");
     int status = rescue_check(rescue, &orphan);
     if (status == EXIT_DONE)
         status = rescue->dry_run ? only_say(rescue, &orphan) : act(rescue, &orphan);

@@ -67,56 +67,143 @@ static size_t held_by(const struct fl_diagnosis *found, pid_t pid)
     return count;
 }
 
-// `faultline rescue` of the VM, with what is known of it. NAME is left to whoever knows the image.
+// `faultline rescue` of the VM, with what is known of it. Which image it is rescue finds out
+// itself, by what the VM has of it; what its guest gave back it cannot, unless that was kept.
 static void rescue_command(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
-                           bool force, char *buf, size_t size)
+                           bool force, struct doctor_mend *mend)
 {
     char fd[32] = "";
+    char image[FL_IMAGE_NAME_BYTES + 16] = "";
+    bool unknowable = uffd->removes && *uffd->image == '\0';
+    size_t used = strlen(mend->command);
     if (held_by(found, uffd->vm) > 1)
         snprintf(fd, sizeof(fd), " --fd %d", uffd->vm_fd);
-    snprintf(buf, size, "faultline rescue%s --image %s%s %d", force ? " --force" : "",
-             *uffd->image ? uffd->image : "NAME", fd, (int)uffd->vm);
+    if (*uffd->image)
+        snprintf(image, sizeof(image), " --image %s", uffd->image);
+    snprintf(mend->command + used, sizeof(mend->command) - used, "faultline rescue%s%s%s%s %d",
+             force ? " --force" : "", image, unknowable ? " --nothing-removed" : "", fd,
+             (int)uffd->vm);
+    if (!unknowable)
+        return;
+    mend->only_if = "its guest has given no memory back since it was restored (no balloon)";
+    snprintf(mend->otherwise, sizeof(mend->otherwise), "%.*sfaultline rescue%s --poison%s %d",
+             (int)used, mend->command, force ? " --force" : "", fd, (int)uffd->vm);
 }
 
-static void mend_stuck(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd, char *buf,
-                       size_t size)
+// All that are stopped: an engine does not go on for long without its keeper.
+static void continue_all(const struct fl_uffd_case *uffd, char *buf, size_t size)
 {
-    enum holder kind = HOLDER_NONE;
-    char rescue[DOCTOR_COMMAND / 2];
-    const struct fl_uffd_holder *holder = chief_holder(uffd, &kind);
-    if (kind == HOLDER_STOPPED)
-        snprintf(buf, size, "kill -CONT %d", (int)holder->pid);
-    else if (kind == HOLDER_ENGINE) // its keeper has another one go on
-        snprintf(buf, size, "kill -KILL %d", (int)holder->pid);
-    else if (kind == HOLDER_SYSTEMD)
-        snprintf(buf, size, "systemctl start faultline");
-    if (kind != HOLDER_OTHER)
-        return;
-    // One that serves others as well is not to be killed for this one.
+    size_t used = 0;
+    for (size_t i = 0; i < uffd->holders && used < size; i++) {
+        const struct fl_uffd_holder *holder = &uffd->holder[i];
+        if (!fl_doctor_is_stopped(uffd, holder) || holder->tracer != 0)
+            continue;
+        int more =
+            snprintf(buf + used, size - used, used ? " %d" : "kill -CONT %d", (int)holder->pid);
+        used += more > 0 ? (size_t)more : 0;
+    }
+}
+
+// One that serves others as well is not to be killed for this one.
+static void mend_other(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
+                       const struct fl_uffd_holder *holder, struct doctor_mend *mend)
+{
     bool alone = held_by(found, holder->pid) == 1;
     if (uffd->vm_fd < 0) {
-        snprintf(buf, size, "kill -KILL %d", (int)uffd->vm);
+        snprintf(mend->command, sizeof(mend->command), "kill -KILL %d", (int)uffd->vm);
         return;
     }
-    rescue_command(found, uffd, !alone, rescue, sizeof(rescue));
     if (alone)
-        snprintf(buf, size, "kill -KILL %d; %s", (int)holder->pid, rescue);
-    else
-        snprintf(buf, size, "%s", rescue);
+        snprintf(mend->command, sizeof(mend->command), "kill -KILL %d; ", (int)holder->pid);
+    rescue_command(found, uffd, !alone, mend);
 }
 
-void doctor_mend(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd, char *buf,
-                 size_t size)
+static void mend_stuck(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
+                       struct doctor_mend *mend)
 {
-    buf[0] = '\0';
+    enum holder kind = HOLDER_NONE;
+    const struct fl_uffd_holder *holder = chief_holder(uffd, &kind);
+    switch (kind) {
+    case HOLDER_STOPPED:
+        continue_all(uffd, mend->command, sizeof(mend->command));
+        break;
+    case HOLDER_ENGINE: // its keeper has another one go on
+        snprintf(mend->command, sizeof(mend->command), "kill -KILL %d", (int)holder->pid);
+        break;
+    case HOLDER_SYSTEMD:
+        snprintf(mend->command, sizeof(mend->command), "systemctl start faultline");
+        break;
+    case HOLDER_OTHER:
+        mend_other(found, uffd, holder, mend);
+        break;
+    case HOLDER_NONE:
+        break;
+    }
+}
+
+void doctor_mend(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
+                 struct doctor_mend *ret_mend)
+{
+    *ret_mend = (struct doctor_mend){0};
     if (uffd->verdict == FL_VERDICT_ORPHAN)
-        rescue_command(found, uffd, false, buf, size);
+        rescue_command(found, uffd, false, ret_mend);
     else if (uffd->verdict == FL_VERDICT_STUCK)
-        mend_stuck(found, uffd, buf, size);
-    else if (uffd->verdict == FL_VERDICT_UNKNOWN && found->dyings > 0 && uffd->holders > 0)
-        snprintf(buf, size, "faultline rescue --poison --force --fd %d %d", uffd->holder[0].fd,
+        mend_stuck(found, uffd, ret_mend);
+    else if (uffd->verdict == FL_VERDICT_UNKNOWN && uffd->vm == 0 && found->dyings > 0 &&
+             uffd->holders > 0)
+        snprintf(ret_mend->command, sizeof(ret_mend->command),
+                 "faultline rescue --poison --force --fd %d %d", uffd->holder[0].fd,
                  (int)uffd->holder[0].pid);
 }
+
+// --- what is stopped ---
+
+// Of Faultline, and its engine is among those who hold it.
+static bool is_keeper(const struct fl_uffd_case *uffd, const struct fl_uffd_holder *holder)
+{
+    for (size_t i = 0; i < uffd->holders; i++) {
+        if (uffd->holder[i].parent == holder->pid && is_faultline(&uffd->holder[i]))
+            return is_faultline(holder);
+    }
+    return false;
+}
+
+const char *doctor_explain_stopped(const struct fl_uffd_case *uffd,
+                                   const struct fl_uffd_holder *holder)
+{
+    if (is_keeper(uffd, holder))
+        return "the keeper of Faultline: if its engine ends now, nothing starts another one, and "
+               "its VMs wait for ever";
+    return "it holds the userfaultfd of another's memory: if it is the handler, the next page that "
+           "is missing is waited for for ever";
+}
+
+void doctor_mend_stopped(const struct fl_uffd_holder *holder, char *buf, size_t size)
+{
+    buf[0] = '\0';
+    if (holder->tracer == 0)
+        snprintf(buf, size, "kill -CONT %d", (int)holder->pid);
+}
+
+// --- what is not seen ---
+
+const char *doctor_explain_view(const struct fl_diagnosis *found)
+{
+    switch (found->view) {
+    case FL_PROC_PART:
+        return "this is a partial view: only the processes of this PID namespace are seen, and it "
+               "is not the host's; a handler, a VM or a kernel worker outside of it is not; run it "
+               "on the host";
+    case FL_PROC_OTHER:
+        return "this is a view of another PID namespace than ours: the numbers of its processes "
+               "mean others here; run it where /proc is mounted for it (nsenter --pid --mount)";
+    case FL_PROC_ALL:
+        break;
+    }
+    return NULL;
+}
+
+// --- what it means ---
 
 static const char *explain_stuck(const struct fl_uffd_case *uffd)
 {
@@ -124,7 +211,7 @@ static const char *explain_stuck(const struct fl_uffd_case *uffd)
     chief_holder(uffd, &kind);
     switch (kind) {
     case HOLDER_STOPPED:
-        return "its handler is stopped, by a signal or a debugger";
+        return "a process that serves or keeps it is stopped, by a signal or a debugger";
     case HOLDER_ENGINE:
         return "the engine of Faultline that serves it does not answer; its keeper has another go "
                "on once it is gone";
@@ -143,9 +230,14 @@ const char *doctor_explain(const struct fl_diagnosis *found, const struct fl_uff
     case FL_VERDICT_STUCK:
         return explain_stuck(uffd);
     case FL_VERDICT_ORPHAN:
+        if (found->view != FL_PROC_ALL)
+            return "its handler is gone: of the processes that are seen nobody but the VM holds "
+                   "its userfaultfd";
         return "its handler is gone: nobody but the VM holds its userfaultfd, and it waits for "
                "ever";
     case FL_VERDICT_UNKNOWN:
+        if (uffd->vm != 0)
+            return "a task waits for it, or for another VM: which cannot be told";
         return found->dyings > 0
                    ? "somebody waits, but none of the holders owns the memory: it may be that of a "
                      "process below that cannot end"

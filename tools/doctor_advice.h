@@ -10,10 +10,23 @@
 
 enum { DOCTOR_COMMAND = 512, DOCTOR_WHOSE = 256 };
 
+// What mends it. Each command works as it is printed, or is empty.
+struct doctor_mend {
+    char command[DOCTOR_COMMAND];
+    const char *only_if;            // what must be true for it; NULL: nothing
+    char otherwise[DOCTOR_COMMAND]; // the command to give if it is not
+};
+
 const char *doctor_explain(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd);
-// A command of the shell, or nothing.
-void doctor_mend(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd, char *buf,
-                 size_t size);
+void doctor_mend(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
+                 struct doctor_mend *ret_mend);
+// What it means that the holder is stopped, though nobody waits yet.
+const char *doctor_explain_stopped(const struct fl_uffd_case *uffd,
+                                   const struct fl_uffd_holder *holder);
+// A command that has it go on; empty if a debugger holds it.
+void doctor_mend_stopped(const struct fl_uffd_holder *holder, char *buf, size_t size);
+// What is not seen; NULL if all is.
+const char *doctor_explain_view(const struct fl_diagnosis *found);
 // For whose memory a task waits that is not its own: a sentence's end, or nothing.
 void doctor_whose(const struct fl_diagnosis *found, const struct fl_waiting_task *task, char *buf,
                   size_t size);

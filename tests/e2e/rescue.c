@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "engine/proc_fd.h"
+#include "engine/procfs.h"
 #include "tests/support/guest.h"
 #include "tests/support/orphan.h"
 
@@ -27,6 +28,23 @@ TestSuite(rescue, .init = orphan_begin, .fini = orphan_end, .timeout = 240);
 static const struct orphan_plan plain = {.page_bytes = PAGE, .regions = 1};
 
 // --- the incident ---
+
+// Of the guest, in KiB.
+static uint64_t memory_kib(void)
+{
+    char path[64];
+    char text[4096];
+    uint64_t kib = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)orphan_client.pid);
+    return fl_proc_read(path, text, sizeof(text)) > 0 && fl_proc_number(text, "RssAnon:", &kib)
+               ? kib
+               : 0;
+}
+
+static bool has_grown(void *arg)
+{
+    return memory_kib() >= *(const uint64_t *)arg;
+}
 
 Test(rescue, a_kvm_guest_whose_handler_was_killed)
 {
@@ -40,10 +58,12 @@ Test(rescue, a_kvm_guest_whose_handler_was_killed)
                                     .regions = 1};
     client_start(&orphan_client, guest_main, &options);
     cr_assert(server_wait_log(&orphan_world->server, "event=attach vm=", 1));
+    uint64_t enough = memory_kib() + 1024; // to be compared
+    cr_assert(wait_until(has_grown, &enough));
     server_kill(&orphan_world->server);
     cr_assert(client_waits(&orphan_client, GUEST_VCPUS));
     expect_doctor("its handler is gone");
-    expect_doctor("faultline rescue --image NAME %d\n", (int)orphan_client.pid);
+    expect_doctor("faultline rescue --nothing-removed %d\n", (int)orphan_client.pid);
     world_serve(orphan_world, NULL);
     EXPECT_REFUSED("--nothing-removed", "--image", "image");
     EXPECT_DONE("--image", "image", "--nothing-removed");
@@ -83,7 +103,7 @@ Test(rescue, a_vm_that_another_handler_abandoned)
     orphan_start_vmm(&plain);
     end(handler.pid);
     orphan_go_on(ORPHAN_THREADS);
-    expect_doctor("faultline rescue --image NAME %d\n", (int)orphan_client.pid);
+    expect_doctor("faultline rescue --nothing-removed %d\n", (int)orphan_client.pid);
     world_serve(orphan_world, NULL);
     EXPECT_DONE("--image", "image", "--nothing-removed");
     cr_expect(strstr(orphan_output, "serves it from image image"), "%s", orphan_output);

@@ -486,3 +486,143 @@ Test(doctor, a_task_that_waits_a_moment_is_no_trouble)
     cr_expect_not(scene.task[0].unexplained);
     cr_expect(scene.found.healthy);
 }
+
+// --- what two looks agree on ---
+
+static const struct fl_waiting_task own_task = {
+    .pid = 103, .tid = 1030, .state = 'S', .started = 5, .switches = 9, .waiting_ms = 5000};
+
+// One VM with one task that waits, and a handler.
+static void served(struct scene *scene)
+{
+    static struct fl_uffd_holder holders[2] = {{.pid = 103, .fd = 3}, {.pid = 200, .fd = 7}};
+    *scene = (struct scene){.uffd = {of_no_guest}, .task = {own_task}};
+    scene->uffd[0].holders = 2;
+    scene->uffd[0].holder = holders;
+    judge(scene, 1, 1, 0);
+}
+
+static enum fl_verdict compare(struct scene *first, struct scene *second, int64_t elapsed_ms)
+{
+    fl_doctor_compare(&first->found, &second->found, elapsed_ms);
+    fl_doctor_judge(&second->found, 1000);
+    return second->uffd[0].verdict;
+}
+
+Test(doctor, a_task_that_has_not_run_since_waits_for_the_same_fault)
+{
+    struct scene first, second;
+    served(&first);
+    served(&second);
+    cr_expect_eq(compare(&first, &second, 250), FL_VERDICT_STUCK);
+    cr_expect_eq(second.uffd[0].waiting_ms, 5000);
+}
+
+Test(doctor, a_task_that_has_run_since_waits_for_another)
+{
+    struct scene first, second;
+    served(&first);
+    served(&second);
+    second.task[0].switches++;
+    cr_expect_eq(compare(&first, &second, 250), FL_VERDICT_OK);
+    cr_expect(second.found.healthy);
+}
+
+// The number of a task is given to another once it has ended.
+Test(doctor, a_task_of_the_same_number_is_not_the_same)
+{
+    struct scene first, second;
+    served(&first);
+    served(&second);
+    second.task[0].started++;
+    cr_expect_eq(compare(&first, &second, 250), FL_VERDICT_OK);
+}
+
+// A look reads faults first and tasks then: meanwhile the fault was answered.
+Test(doctor, faults_without_a_task_accuse_nobody)
+{
+    struct scene scene;
+    served(&scene);
+    judge(&scene, 1, 0, 0);
+    cr_expect_eq(scene.uffd[0].verdict, FL_VERDICT_OK);
+    cr_expect(scene.found.healthy);
+}
+
+Test(doctor, a_wait_that_the_kernel_does_not_tell_is_watched)
+{
+    struct scene first, second;
+    served(&first);
+    first.task[0].waiting_ms = -1;
+    served(&second);
+    second.task[0].waiting_ms = -1;
+    cr_expect_eq(compare(&first, &second, 250), FL_VERDICT_OK);
+    cr_expect_eq(second.task[0].waiting_ms, 250);
+    cr_expect(fl_doctor_must_watch(&first.found, &second.found, 1000));
+    cr_expect_not(fl_doctor_must_watch(&first.found, &second.found, 250));
+    second.task[0].waiting_ms = -1;
+    cr_expect_eq(compare(&first, &second, 1000), FL_VERDICT_STUCK);
+    cr_expect_not(fl_doctor_must_watch(&first.found, &second.found, 1000));
+    second.task[0].switches++;
+    cr_expect_eq(compare(&first, &second, 250), FL_VERDICT_OK);
+    cr_expect_not(fl_doctor_must_watch(&first.found, &second.found, 1000));
+}
+
+// Signals wake it, and it asks again, each time for a moment: but nobody can answer.
+Test(doctor, an_orphan_whose_task_is_woken_by_signals)
+{
+    struct scene first, second;
+    served(&first);
+    served(&second);
+    first.uffd[0].holders = second.uffd[0].holders = 1;
+    second.task[0].switches++;
+    first.task[0].waiting_ms = second.task[0].waiting_ms = 2;
+    cr_expect_eq(compare(&first, &second, 250), FL_VERDICT_OK);
+    cr_expect(fl_doctor_must_watch(&first.found, &second.found, 1000));
+    second.task[0].waiting_ms = 2;
+    cr_expect_eq(compare(&first, &second, 1000), FL_VERDICT_ORPHAN);
+}
+
+// Two that are served, and a worker that may wait for either.
+Test(doctor, a_doubtful_worker_accuses_neither)
+{
+    static struct fl_uffd_holder one[2] = {{.pid = 101, .fd = 3}, {.pid = 200, .fd = 7}};
+    static struct fl_uffd_holder other[2] = {{.pid = 102, .fd = 3}, {.pid = 200, .fd = 8}};
+    struct scene scene = {.uffd = {of_a_guest, of_another}, .task = {worker}};
+    scene.uffd[0].holder = one;
+    scene.uffd[1].holder = other;
+    scene.uffd[0].holders = scene.uffd[1].holders = 2;
+    judge(&scene, 2, 1, 0);
+    cr_expect_eq(scene.uffd[0].verdict, FL_VERDICT_UNKNOWN);
+    cr_expect_eq(scene.uffd[1].verdict, FL_VERDICT_UNKNOWN);
+    scene.uffd[0].holders = 1; // nobody serves it: it is its own
+    judge(&scene, 2, 1, 0);
+    cr_expect_eq(scene.uffd[0].verdict, FL_VERDICT_ORPHAN);
+    cr_expect_eq(scene.uffd[1].verdict, FL_VERDICT_OK);
+    scene.uffd[0].holders = 2;
+    scene.uffd[0].answered = 1; // its fault was not there all the time
+    judge(&scene, 2, 1, 0);
+    cr_expect_eq(scene.uffd[0].verdict, FL_VERDICT_OK);
+    cr_expect_eq(scene.uffd[1].verdict, FL_VERDICT_STUCK);
+}
+
+Test(doctor, a_holder_that_is_stopped_is_trouble_though_nobody_waits)
+{
+    struct fl_uffd_holder holders[2] = {{.pid = 103, .fd = 3}, {.pid = 200, .fd = 7}};
+    struct scene first = {.uffd = {of_no_guest}};
+    struct scene second = {.uffd = {of_no_guest}};
+    struct fl_uffd_holder before[2] = {holders[0], holders[1]};
+    first.uffd[0].holders = second.uffd[0].holders = 2;
+    first.uffd[0].holder = before;
+    second.uffd[0].holder = holders;
+    holders[0].stopped = before[0].stopped = true; // the VM itself
+    judge(&second, 1, 0, 0);
+    cr_expect_eq(second.found.stopped, 0);
+    cr_expect(second.found.healthy);
+    holders[1].stopped = true;
+    judge(&second, 1, 0, 0);
+    cr_expect_eq(second.found.stopped, 1);
+    cr_expect_not(second.found.healthy);
+    judge(&first, 1, 0, 0);
+    compare(&first, &second, 250); // it was not, at the first look
+    cr_expect_eq(second.found.stopped, 0);
+}

@@ -133,6 +133,20 @@ Test(placement, memory_in_two_parts_and_a_region_below_both)
     expect_region(2, LOW, 4 * MIB, 12 * MIB);
 }
 
+// It lies where the memory would go on, but that does so elsewhere.
+Test(placement, a_region_behind_memory_that_goes_on_elsewhere)
+{
+    add_range(LOW, 7 * MIB, PAGE);
+    add_range(LOW + 64 * MIB, 5 * MIB, PAGE);
+    touched(LOW, 3 * MIB, 0);
+    touched(LOW + 64 * MIB, 5 * MIB, 3 * MIB);
+    cr_assert_eq(find(12 * MIB), 0);
+    cr_assert_eq(scene.layout.regions, 3);
+    expect_region(0, LOW, 3 * MIB, 0);
+    expect_region(1, LOW + 64 * MIB, 5 * MIB, 3 * MIB);
+    expect_region(2, LOW + 3 * MIB, 4 * MIB, 8 * MIB);
+}
+
 // Two that nobody has touched, of one size: either could be either.
 Test(placement, what_could_be_either_is_not_guessed)
 {

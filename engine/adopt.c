@@ -174,7 +174,7 @@ void fl_adopt_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
         answer(arg, -EINVAL, strerror(EINVAL));
         return;
     }
-    if (fl_attach_has(server->engine, fds[FL_VM_UFFD])) {
+    if (fl_attach_find(server->engine, fds[FL_VM_UFFD])) {
         answer(arg, -EEXIST, served_already);
         return;
     }
@@ -194,7 +194,7 @@ void fl_adopt_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t
                      void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     int error = 0;
-    if (fl_attach_has(server->engine, fds[FL_VM_UFFD])) {
+    if (fl_attach_find(server->engine, fds[FL_VM_UFFD])) {
         answer(arg, -EEXIST, served_already);
         return;
     }

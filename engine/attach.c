@@ -81,11 +81,9 @@ void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl
 
 static void close_all(struct fl_vm *vm)
 {
-    int pidfd = vm->pidfd;
-    vm->pidfd = -1;
-    close_fd(&pidfd);
+    fl_close_later(atomic_exchange(&vm->pidfd, -1));
+    fl_close_later(atomic_exchange(&vm->socket, -1));
     close_fd(&vm->uffd);
-    close_fd(&vm->socket);
     close_fd(&vm->state_fd);
 }
 
@@ -130,8 +128,8 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
         return NULL;
     bool kill = peer->policy == FL_POLICY_DEFAULT ? engine->options.kill_on_error
                                                   : peer->policy == FL_POLICY_KILL;
-    state->flags = FL_VM_STATE_SEEN | (kill ? FL_VM_STATE_KILL : 0U) |
-                   (peer->owner ? FL_VM_STATE_OWNER : 0U);
+    state->flags =
+        FL_VM_STATE_SEEN | (kill ? FL_VM_STATE_KILL : 0U) | (peer->owner ? FL_VM_STATE_OWNER : 0U);
     if (!peer->owner) // an orchestrator's end would say nothing, and it may outlive the VM
         close_fd(&peer->pidfd);
     struct fl_vm *vm = vm_of(peer, state_fd, state);
@@ -273,16 +271,17 @@ bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection)
 
 struct same {
     int uffd;
-    bool found;
+    struct fl_vm *found;
 };
 
 static void compare_uffd(void *arg, const struct fl_vm *vm)
 {
     struct same *same = arg;
-    same->found = same->found || fl_uffd_same(vm->uffd, same->uffd);
+    if (!same->found && fl_uffd_same(vm->uffd, same->uffd))
+        same->found = caa_container_of(&vm->in_table, struct fl_vm, in_table);
 }
 
-bool fl_attach_has(struct fl_engine *engine, int uffd)
+struct fl_vm *fl_attach_find(struct fl_engine *engine, int uffd)
 {
     struct same same = {.uffd = uffd};
     fl_vms_each(engine, compare_uffd, &same);

@@ -43,8 +43,8 @@ struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, in
                               struct fl_vm_state *state, bool record);
 // True if a VM in the table comes from that connection.
 bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection);
-// True if a VM in the table is served through this very userfaultfd.
-bool fl_attach_has(struct fl_engine *engine, int uffd);
+// The VM in the table whose userfaultfd this is; NULL if there is none. It may be a refused one.
+struct fl_vm *fl_attach_find(struct fl_engine *engine, int uffd);
 // Gives it its image (NULL: its faults are poisoned) and a worker. Takes the hold on the image.
 void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image);
 // It was held, and may be served from now on.

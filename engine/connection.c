@@ -24,6 +24,7 @@
 #include "engine/owner.h"
 #include "engine/point.h"
 #include "engine/refuse.h"
+#include "engine/rejoin.h"
 #include "engine/template.h"
 #include "engine/templates.h"
 #include "engine/uffd.h"
@@ -80,10 +81,15 @@ static void choose_uffd(struct fl_connection *connection)
     fl_fds_close(fds);
 }
 
-// The peer's goes to the VM, or is closed, before the handshake is taken out of it.
-static int own_socket(const struct fl_connection *connection)
+int fl_connection_own_socket(const struct fl_connection *connection)
 {
     return fcntl(connection->peer.socket, F_DUPFD_CLOEXEC, 0);
+}
+
+void fl_connection_settled(struct fl_connection *connection, int own_socket)
+{
+    consume(own_socket, connection->used);
+    free_connection(connection);
 }
 
 static void stop_listening(struct fl_connection *connection)
@@ -95,149 +101,11 @@ static void stop_listening(struct fl_connection *connection)
 
 void fl_connection_refuse(struct fl_connection *connection, const char *reason)
 {
-    int socket = own_socket(connection);
+    int socket = fl_connection_own_socket(connection);
     stop_listening(connection);
     choose_uffd(connection);
     fl_refuse(connection->server->engine, &connection->peer, connection->image, reason);
-    consume(socket, connection->used);
-    free_connection(connection);
-}
-
-// --- the image ---
-
-static int check_fit(const struct fl_connection *connection, const struct fl_image *image,
-                     char *reason)
-{
-    uint64_t page = 1ULL << connection->layout.page_shift;
-    uint64_t room = (fl_image_bytes(image) + page - 1) / page * page;
-    uint64_t end = fl_layout_file_end(&connection->layout);
-    if (connection->template && connection->layout.page_shift != FL_PAGE_SHIFT) {
-        snprintf(reason, REASON_BYTES, "its pages are of 2 MiB, but those of a template of 4 KiB");
-        return -EINVAL;
-    }
-    if (end <= room)
-        return 0;
-    snprintf(reason, REASON_BYTES,
-             "its regions end at byte %llu of the memory file, but the image has %llu",
-             (unsigned long long)end, (unsigned long long)fl_image_bytes(image));
-    return -EINVAL;
-}
-
-static void attach(struct fl_connection *connection, struct fl_image *image)
-{
-    char reason[REASON_BYTES];
-    struct fl_engine *engine = connection->server->engine;
-    if (check_fit(connection, image, reason) != 0) {
-        fl_images_put(engine->images, image);
-        fl_connection_refuse(connection, reason);
-        return;
-    }
-    int socket = own_socket(connection);
-    connection->peer.template = connection->template;
-    fl_attach(engine, &connection->peer, image, &connection->layout);
-    FL_POINT("attached");
-    consume(socket, connection->used);
-    free_connection(connection);
-}
-
-static void use_image(struct fl_connection *connection)
-{
-    char reason[REASON_BYTES];
-    struct fl_server *server = connection->server;
-    if (connection->open_error) {
-        snprintf(reason, sizeof(reason), "the image cannot be opened: %s",
-                 fl_image_strerror(connection->open_error));
-        fl_connection_refuse(connection, reason);
-    } else if (server->refusing) {
-        if (connection->opened)
-            fl_images_put(server->engine->images, connection->opened);
-        fl_connection_refuse(connection, fl_no_new_vm);
-    } else {
-        attach(connection, server->raw ? fl_image_ref(server->raw) : connection->opened);
-    }
-}
-
-// The first, second, fourth ... of those that cannot be found: a peer can provoke them.
-static void tell_owner(const struct fl_connection *connection, int64_t peer)
-{
-    struct fl_engine *engine = connection->server->engine;
-    int error = connection->owner_error;
-    if (!error && connection->peer.pid != peer)
-        fl_log(FL_LOG_INFO,
-               "event=owner image=%s pid=%" PRId64 " peer=%" PRId64
-               " reason=\"another process did the handshake\"",
-               connection->image, connection->peer.pid, peer);
-    engine->unowned += error != 0;
-    if (!error || (engine->unowned & (engine->unowned - 1)) != 0)
-        return;
-    fl_log(FL_LOG_WARNING,
-           "event=owner_unknown image=%s peer=%" PRId64 " times=%" PRIu64
-           " reason=\"%s: its pages can be poisoned, but it cannot be killed\"",
-           connection->image, peer, engine->unowned,
-           error == -ENOTUNIQ ? "its memory may be any one's of several processes"
-                              : "no process that can be seen here has its memory");
-}
-
-static void looked(void *control, struct fl_mail *mail)
-{
-    (void)control;
-    struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
-    connection->looking = false;
-    tell_owner(connection, connection->peer_pid);
-    if (connection->doomed)
-        fl_connection_refuse(connection, connection->doomed);
-    else if (connection->template)
-        fl_connection_use_template(connection);
-    else
-        use_image(connection);
-}
-
-// Who connected need not be the one whose memory it is, and then it is nobody to watch or to kill.
-static void find_owner(struct fl_connection *connection)
-{
-    struct fl_owner owner;
-    struct fl_peer *peer = &connection->peer;
-    connection->peer_pid = peer->pid;
-    connection->owner_error =
-        fl_owner_find(peer->uffd, &connection->layout, (pid_t)peer->pid, false, &owner);
-    if (connection->owner_error)
-        return;
-    fl_close_later(peer->pidfd);
-    peer->pidfd = owner.pidfd;
-    peer->pid = owner.pid;
-    peer->owner = true;
-}
-
-static uint64_t look(struct fl_io_job *job)
-{
-    struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
-    struct fl_server *server = connection->server;
-    struct fl_engine *engine = server->engine;
-    find_owner(connection);
-    if (!connection->template && !server->raw)
-        connection->open_error =
-            fl_images_get(engine->images, connection->image, &connection->opened);
-    connection->mail.deliver = looked;
-    fl_mailbox_post(&engine->control, &connection->mail);
-    return 0;
-}
-
-void fl_connection_use_template(struct fl_connection *connection)
-{
-    struct fl_images *images = connection->server->engine->images;
-    struct fl_image *image = connection->template->image;
-    connection->unattached = image == NULL;
-    if (image && connection->server->refusing)
-        fl_connection_refuse(connection, fl_no_new_vm);
-    else if (image)
-        attach(connection, fl_images_use(images, image));
-}
-
-static void look_later(struct fl_connection *connection)
-{
-    connection->looking = true;
-    connection->job.run = look;
-    fl_io_pool_submit(connection->server->engine->io_pool, &connection->job);
+    fl_connection_settled(connection, socket);
 }
 
 // --- the handshake ---
@@ -279,7 +147,7 @@ static void complete(struct fl_connection *connection, size_t length)
     if (connection->doomed)
         fl_connection_refuse(connection, connection->doomed);
     else
-        look_later(connection);
+        fl_connection_look(connection);
 }
 
 // After more text: true if the connection is settled, one way or the other.

@@ -43,8 +43,9 @@ struct fl_connection {
     struct fl_mail mail;
     struct fl_image *opened;
     int open_error;
-    int64_t peer_pid; // of who connected
-    int owner_error;  // why it is not known whose memory it is; 0: it is
+    const char *untrue; // why its handshake cannot be served; NULL: it can
+    int64_t peer_pid;   // of who connected
+    int owner_error;    // why it is not known whose memory it is; 0: it is
 };
 
 extern const char fl_no_new_vm[]; // why no handshake is taken any more
@@ -59,6 +60,13 @@ int fl_connection_describe(const struct fl_connection *connection);
 void fl_connection_refuse(struct fl_connection *connection, const char *reason);
 // Nothing more comes from it.
 void fl_connection_ended(struct fl_connection *connection);
+// It has come to something, but for what it has sent and its own end. The peer's socket goes to the
+// VM, or is closed, before the handshake is taken out of it: so another descriptor of it comes
+// first.
+int fl_connection_own_socket(const struct fl_connection *connection);
+void fl_connection_settled(struct fl_connection *connection, int own_socket);
+// Its handshake is complete: has a reader look who is behind it, and open its image.
+void fl_connection_look(struct fl_connection *connection);
 
 // From now on it has --handshake-timeout to say what it wants.
 void fl_connection_expect_soon(struct fl_connection *connection);

@@ -224,13 +224,18 @@ static int wait_for(struct fl_kept *kept, enum fl_message_type type, uint64_t id
     }
 }
 
+// In the place of a connection's record it is safe before the handshake is taken out of its socket,
+// and the VM's first fault is read.
 static void put(struct fl_kept *kept, const struct fl_record_view *record, uint64_t connection)
 {
     uint32_t from = 0;
+    int none = -1;
     if (!fl_kept_any(kept))
         return;
     if (fl_channel_send_record(kept->source.fd, FL_MESSAGE_PUT, record, connection, &from, true))
         lost(kept);
+    if (connection && fl_kept_any(kept))
+        wait_for(kept, FL_MESSAGE_KEPT, record->id, &none);
 }
 
 void fl_kept_put_vm(struct fl_kept *kept, const struct fl_vm *vm, uint64_t connection)
@@ -241,17 +246,14 @@ void fl_kept_put_vm(struct fl_kept *kept, const struct fl_vm *vm, uint64_t conne
                            [FL_VM_PIDFD] = vm->state->flags & FL_VM_STATE_OWNER ? vm->pidfd : -1,
                            [FL_VM_SOCKET] = vm->socket};
     put(kept, &(struct fl_record_view){FL_RECORD_VM, vm->id, 0, FL_VM_SLOTS, fd}, connection);
-    // Only then is the handshake taken out of its socket, and the VM's first fault read.
-    int none = -1;
-    if (connection && fl_kept_any(kept))
-        wait_for(kept, FL_MESSAGE_KEPT, vm->id, &none);
 }
 
-void fl_kept_put_owner(struct fl_kept *kept, uint64_t vm, int pidfd)
+void fl_kept_put_vm_slot(struct fl_kept *kept, uint64_t vm, enum fl_vm_slot slot, int fd,
+                         uint64_t connection)
 {
-    int fd[FL_VM_SLOTS] = {
-        [FL_VM_STATE] = -1, [FL_VM_UFFD] = -1, [FL_VM_PIDFD] = pidfd, [FL_VM_SOCKET] = -1};
-    put(kept, &(struct fl_record_view){FL_RECORD_VM, vm, 0, FL_VM_SLOTS, fd}, 0);
+    int fds[FL_VM_SLOTS] = {-1, -1, -1, -1};
+    fds[slot] = fd;
+    put(kept, &(struct fl_record_view){FL_RECORD_VM, vm, 0, FL_VM_SLOTS, fds}, connection);
 }
 
 // Through descriptions of their own, as images share packs, and the keeper's own store outside

@@ -37,8 +37,9 @@ void fl_kept_seen_id(struct fl_kept *kept, uint64_t id);
 // `connection`: the record of the handshake that the VM comes from, 0 if none; it goes in the same
 // step.
 void fl_kept_put_vm(struct fl_kept *kept, const struct fl_vm *vm, uint64_t connection);
-// Another process turned out to be the one whose memory it is.
-void fl_kept_put_owner(struct fl_kept *kept, uint64_t vm, int pidfd);
+// The same for one of its descriptors, which has become another.
+void fl_kept_put_vm_slot(struct fl_kept *kept, uint64_t vm, enum fl_vm_slot slot, int fd,
+                         uint64_t connection);
 void fl_kept_put_image(struct fl_kept *kept, uint64_t id, const struct fl_image *image);
 void fl_kept_put_socket(struct fl_kept *kept, enum fl_kept_socket id, int fd);
 void fl_kept_put_listener(struct fl_kept *kept, uint64_t id, int fd, int description);

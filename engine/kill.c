@@ -124,7 +124,7 @@ static void back_at_control(void *control, struct fl_mail *mail)
         return;
     }
     if (!hunt->error)
-        fl_kept_put_owner(engine->kept, vm->id, hunt->found.pidfd);
+        fl_kept_put_vm_slot(engine->kept, vm->id, FL_VM_PIDFD, hunt->found.pidfd, 0);
     hunt->mail.deliver = back_at_worker;
     fl_mailbox_post(&vm->owner->mailbox, &hunt->mail);
 }

@@ -12,7 +12,7 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 #include "engine/uffd.h"
-#include "engine/vm_state.h"
+#include "engine/vm.h"
 
 static bool holds_waiters(const struct fl_peer *peer)
 {
@@ -26,7 +26,8 @@ static bool holds_waiters(const struct fl_peer *peer)
 // False if nobody can wait on it: then it is closed.
 static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer, uint64_t flags)
 {
-    if (!holds_waiters(peer)) {
+    // One that is served keeps its owner, whoever sends it once more.
+    if (!holds_waiters(peer) || fl_attach_find(engine, peer->uffd)) {
         fl_peer_close(peer);
         return false;
     }
@@ -54,9 +55,12 @@ void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image
 {
     char text[256];
     engine->refused++;
-    bool kept = holds_waiters(peer);
+    const struct fl_vm *served = peer->uffd >= 0 ? fl_attach_find(engine, peer->uffd) : NULL;
+    const char *faults = served && !fl_vm_refused(served) ? "served"
+                         : holds_waiters(peer)            ? "poisoned"
+                                                          : "none";
     fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%" PRId64 " faults=%s reason=\"%s\"", image,
-           peer->pid, kept ? "poisoned" : "none", fl_log_text(reason, text, sizeof(text)));
+           peer->pid, faults, fl_log_text(reason, text, sizeof(text)));
     fl_keep_refused(engine, peer);
 }
 

@@ -74,7 +74,8 @@ struct fl_vm {
     struct fl_image *image;       // NULL: the handshake was refused; every fault is poisoned
     enum fl_on_error on_error;
     _Atomic(struct fl_worker *) owner; // changed by the owner, or by the thread that takes it over
-    int socket;     // of the handshake; open to our end, whatever the VMM does with its own
+    // Of the (last) handshake; open to our end, whatever the VMM does with its own. As pidfd.
+    _Atomic int socket;
     bool inherited; // somebody else served it before
     // Its first touches are noted here; NULL: they are not. Set when it is made, ended by the
     // owner.

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a handshake that is complete to a VM: who is behind it, does it fit the image, is it served
+// already.
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/closer.h"
+#include "engine/connection_internal.h"
+#include "engine/engine.h"
+#include "engine/images.h"
+#include "engine/io_pool.h"
+#include "engine/log.h"
+#include "engine/owner.h"
+#include "engine/point.h"
+#include "engine/rejoin.h"
+#include "engine/template.h"
+#include "engine/uffd.h"
+#include "snapshot/read.h"
+
+enum { REASON_BYTES = 256 };
+
+static int check_fit(const struct fl_connection *connection, const struct fl_image *image,
+                     char *reason)
+{
+    uint64_t page = 1ULL << connection->layout.page_shift;
+    uint64_t room = (fl_image_bytes(image) + page - 1) / page * page;
+    uint64_t end = fl_layout_file_end(&connection->layout);
+    if (connection->template && connection->layout.page_shift != FL_PAGE_SHIFT) {
+        snprintf(reason, REASON_BYTES, "its pages are of 2 MiB, but those of a template of 4 KiB");
+        return -EINVAL;
+    }
+    if (end <= room)
+        return 0;
+    snprintf(reason, REASON_BYTES,
+             "its regions end at byte %llu of the memory file, but the image has %llu",
+             (unsigned long long)end, (unsigned long long)fl_image_bytes(image));
+    return -EINVAL;
+}
+
+// Its userfaultfd is that of a VM that there is.
+static void attach_again(struct fl_connection *connection, struct fl_vm *vm, struct fl_image *image)
+{
+    struct fl_engine *engine = connection->server->engine;
+    const char *reason =
+        fl_rejoin_differs(vm, image, connection->template != NULL, &connection->layout);
+    fl_images_put(engine->images, image);
+    if (reason) {
+        fl_connection_refuse(connection, reason);
+        return;
+    }
+    int socket = fl_connection_own_socket(connection);
+    fl_rejoin(engine, vm, &connection->peer);
+    fl_connection_settled(connection, socket);
+}
+
+static void attach(struct fl_connection *connection, struct fl_image *image)
+{
+    char reason[REASON_BYTES];
+    struct fl_engine *engine = connection->server->engine;
+    struct fl_vm *served = fl_attach_find(engine, connection->peer.uffd);
+    if (served) {
+        attach_again(connection, served, image);
+        return;
+    }
+    const char *why = check_fit(connection, image, reason) != 0 ? reason : connection->untrue;
+    if (why) {
+        fl_images_put(engine->images, image);
+        fl_connection_refuse(connection, why);
+        return;
+    }
+    int socket = fl_connection_own_socket(connection);
+    connection->peer.template = connection->template;
+    fl_attach(engine, &connection->peer, image, &connection->layout);
+    FL_POINT("attached");
+    fl_connection_settled(connection, socket);
+}
+
+static void refuse(struct fl_connection *connection, const char *reason)
+{
+    if (connection->opened)
+        fl_images_put(connection->server->engine->images, connection->opened);
+    fl_connection_refuse(connection, reason);
+}
+
+static void use_image(struct fl_connection *connection)
+{
+    char reason[REASON_BYTES];
+    struct fl_server *server = connection->server;
+    if (connection->open_error) {
+        snprintf(reason, sizeof(reason), "the image cannot be opened: %s",
+                 fl_image_strerror(connection->open_error));
+        fl_connection_refuse(connection, reason);
+    } else if (server->refusing) {
+        refuse(connection, fl_no_new_vm);
+    } else {
+        attach(connection, server->raw ? fl_image_ref(server->raw) : connection->opened);
+    }
+}
+
+// The first, second, fourth ... of those that cannot be found: a peer can provoke them.
+static void tell_owner(const struct fl_connection *connection, int64_t peer)
+{
+    struct fl_engine *engine = connection->server->engine;
+    int error = connection->owner_error;
+    if (!error && connection->peer.pid != peer)
+        fl_log(FL_LOG_INFO,
+               "event=owner image=%s pid=%" PRId64 " peer=%" PRId64
+               " reason=\"another process did the handshake\"",
+               connection->image, connection->peer.pid, peer);
+    engine->unowned += error != 0;
+    if (!error || (engine->unowned & (engine->unowned - 1)) != 0)
+        return;
+    fl_log(FL_LOG_WARNING,
+           "event=owner_unknown image=%s peer=%" PRId64 " times=%" PRIu64
+           " reason=\"%s: its pages can be poisoned, but it cannot be killed\"",
+           connection->image, peer, engine->unowned,
+           error == -ENOTUNIQ ? "its memory may be any one's of several processes"
+                              : "no process that can be seen here has its memory");
+}
+
+static void looked(void *control, struct fl_mail *mail)
+{
+    (void)control;
+    struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
+    connection->looking = false;
+    tell_owner(connection, connection->peer_pid);
+    if (connection->doomed)
+        refuse(connection, connection->doomed);
+    else if (connection->template)
+        fl_connection_use_template(connection);
+    else
+        use_image(connection);
+}
+
+// Only of memory that is registered with some userfaultfd, as to ask registers it. (The kernel
+// registers no memory twice.)
+static bool owns_all(int uffd, const struct fl_layout *layout)
+{
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        if (!fl_uffd_owns(uffd, layout->region[i].base, layout->region[i].bytes))
+            return false;
+    }
+    return true;
+}
+
+// Pages of memory that is not registered with the userfaultfd would be zeros, and nobody asked.
+static const char *check_registered(const struct fl_connection *connection,
+                                    const struct fl_owner *owner)
+{
+    if (!owner->complete)
+        return "not all memory of its regions is registered with its userfaultfd";
+    if (!owns_all(connection->peer.uffd, &connection->layout))
+        return "memory of its regions is registered with another userfaultfd";
+    return NULL;
+}
+
+// Who connected need not be the one whose memory it is, and then it is nobody to watch or to kill.
+static void find_owner(struct fl_connection *connection)
+{
+    struct fl_owner owner;
+    struct fl_peer *peer = &connection->peer;
+    connection->peer_pid = peer->pid;
+    connection->owner_error =
+        fl_owner_find(peer->uffd, &connection->layout, (pid_t)peer->pid, false, &owner);
+    if (connection->owner_error)
+        return;
+    connection->untrue = check_registered(connection, &owner);
+    fl_close_later(peer->pidfd);
+    peer->pidfd = owner.pidfd;
+    peer->pid = owner.pid;
+    peer->owner = true;
+}
+
+static uint64_t look(struct fl_io_job *job)
+{
+    struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
+    struct fl_server *server = connection->server;
+    struct fl_engine *engine = server->engine;
+    find_owner(connection);
+    if (!connection->template && !server->raw)
+        connection->open_error =
+            fl_images_get(engine->images, connection->image, &connection->opened);
+    connection->mail.deliver = looked;
+    fl_mailbox_post(&engine->control, &connection->mail);
+    return 0;
+}
+
+void fl_connection_use_template(struct fl_connection *connection)
+{
+    struct fl_images *images = connection->server->engine->images;
+    struct fl_image *image = connection->template->image;
+    connection->unattached = image == NULL;
+    if (image && connection->server->refusing)
+        fl_connection_refuse(connection, fl_no_new_vm);
+    else if (image)
+        attach(connection, fl_images_use(images, image));
+}
+
+void fl_connection_look(struct fl_connection *connection)
+{
+    connection->looking = true;
+    connection->job.run = look;
+    fl_io_pool_submit(connection->server->engine->io_pool, &connection->job);
+}

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
@@ -85,6 +86,7 @@ static void close_all(struct fl_vm *vm)
     fl_close_later(atomic_exchange(&vm->socket, -1));
     close_fd(&vm->uffd);
     close_fd(&vm->state_fd);
+    fl_presence_close(&vm->presence);
 }
 
 // What a VM is, from its state.
@@ -100,6 +102,7 @@ static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_stat
     vm->pidfd = peer->pidfd;
     vm->socket = peer->socket;
     *peer = (struct fl_peer){.uffd = -1, .pidfd = -1, .socket = -1};
+    vm->presence = FL_PRESENCE_UNKNOWN;
     vm->removed = fl_vm_removed(state);
     vm->installed = fl_vm_installed(state);
     vm->page_shift = state->layout.pages > 0 ? state->layout.page_shift : FL_PAGE_SHIFT;
@@ -128,8 +131,8 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
         return NULL;
     bool kill = peer->policy == FL_POLICY_DEFAULT ? engine->options.kill_on_error
                                                   : peer->policy == FL_POLICY_KILL;
-    state->flags =
-        FL_VM_STATE_SEEN | (kill ? FL_VM_STATE_KILL : 0U) | (peer->owner ? FL_VM_STATE_OWNER : 0U);
+    state->flags = FL_VM_STATE_SEEN | (kill ? FL_VM_STATE_KILL : 0U) |
+                   (peer->owner ? FL_VM_STATE_OWNER : 0U) | (peer->told ? FL_VM_STATE_TOLD : 0U);
     if (!peer->owner) // an orchestrator's end would say nothing, and it may outlive the VM
         close_fd(&peer->pidfd);
     struct fl_vm *vm = vm_of(peer, state_fd, state);
@@ -183,6 +186,21 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
     fl_rcu_defer(&vm->rcu, free_vm);
 }
 
+// So that its pages can be looked at: of a process that is not the one whose memory it is they
+// would say nothing.
+static void find_presence(struct fl_vm *vm)
+{
+    int error = vm->state->flags & FL_VM_STATE_OWNER
+                    ? fl_presence_open((pid_t)vm->state->pid, vm->pidfd, &vm->presence)
+                    : -ENOENT;
+    if (error && error != -ESRCH)
+        fl_log(FL_LOG_WARNING,
+               "event=presence_unknown vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
+               vm->id, fl_vm_image_name(vm), vm->state->pid,
+               error == -ENOENT ? "the process that has its memory is not known"
+                                : strerror(-error));
+}
+
 // Its memory is that of a template: NULL if that is lost, and then its pages come privately.
 static void share(struct fl_vm *vm, struct fl_template *template)
 {
@@ -205,6 +223,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
         return -ENOMEM;
     }
     vm->image = image;
+    find_presence(vm);
     vm->state->image_record = fl_images_keep(engine->images, image);
     vm->state->connection = connection;
     share(vm, template);
@@ -292,6 +311,8 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
 {
     uint64_t before = vm->state->image_record;
     vm->image = image;
+    if (image)
+        find_presence(vm);
     vm->state->image_record = image ? fl_images_keep(engine->images, image) : 0;
     // An orphan's template is lost, whatever there is of its image here.
     if ((vm->state->flags & FL_VM_STATE_TEMPLATE) && before == vm->state->image_record)

@@ -22,6 +22,7 @@ struct fl_template;
 struct fl_peer {
     int64_t pid; // 0 if unknown here
     bool owner;  // pid and pidfd are of the process whose memory it is, not of who connected
+    bool told;   // no page of that memory can be dropped without an event
     int uffd;
     int pidfd;
     int socket;

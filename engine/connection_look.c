@@ -174,6 +174,8 @@ static void find_owner(struct fl_connection *connection)
     peer->pidfd = owner.pidfd;
     peer->pid = owner.pid;
     peer->owner = true;
+    // A hole that is punched into a file tells those who map it nothing.
+    peer->told = owner.complete && !owner.shared && fl_uffd_tells_removes(peer->uffd);
 }
 
 static uint64_t look(struct fl_io_job *job)

@@ -6,6 +6,7 @@
 
 #include "engine/bitmap.h"
 #include "engine/clock.h"
+#include "engine/complete.h"
 #include "engine/fault.h"
 #include "engine/install.h"
 #include "engine/log.h"
@@ -18,9 +19,11 @@
 enum {
     SLICE_PAGES = 256,  // 4 KiB pages of zeros in a slice; of bytes, a frame's at most
     AHEAD_PAGES = 4096, // how far ahead frames are asked for
-    HUGE_AT_ONCE = 4,   // huge pages waited for
-    AHEAD_HUGE = 16,    // how many further ones are asked for
-    AHEAD_FRAMES = 64,  // in one call
+    AT_ONCE = 4,        // huge pages waited for, or pages for which memory is lacking
+    GIVEN_UP_AT_ONCE = 256,
+    IN_VAIN = 3,       // looks that find what was filled missing
+    AHEAD_HUGE = 16,   // how many further ones are asked for
+    AHEAD_FRAMES = 64, // in one call
 };
 
 static bool slice(struct fl_worker *worker, struct fl_vm *vm);
@@ -31,6 +34,16 @@ void fl_fill_init(struct fl_vm *vm)
     fl_task_init(&vm->fill.task, vm, slice);
 }
 
+static void begin_anew(struct fl_vm *vm)
+{
+    struct fl_fill *fill = &vm->fill;
+    fill->next = 0;
+    fill->end = vm->state->layout.pages;
+    fill->seen = 0;
+    fill->in_vain = 0;
+    fill->ahead = 0;
+}
+
 void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal goal)
 {
     struct fl_fill *fill = &vm->fill;
@@ -38,11 +51,10 @@ void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal
         return;
     fl_touches_end(worker, vm);
     fl_replay_end(worker, vm);
-    if (fill->goal == FL_FILL_NONE || fill->next == vm->state->layout.pages)
+    if (!fl_task_runs(&fill->task))
         fill->begun_ns = worker->now;
     fill->goal = goal;
-    fill->next = 0;
-    fill->ahead = 0;
+    begin_anew(vm);
     fl_task_start(worker, &fill->task);
 }
 
@@ -53,8 +65,7 @@ void fl_fill_suspend(struct fl_vm *vm)
     fill->suspended = fl_task_runs(&fill->task);
     if (!fill->suspended)
         return;
-    fill->next = 0;
-    fill->ahead = 0;
+    begin_anew(vm);
     fl_task_end(&fill->task);
 }
 
@@ -63,6 +74,20 @@ void fl_fill_resume(struct fl_worker *worker, struct fl_vm *vm)
     if (vm->fill.suspended)
         fl_task_start(worker, &vm->fill.task);
     vm->fill.suspended = false;
+}
+
+// Memory has been lacking for as long as a page may be waited for.
+static bool lacks_for_long(const struct fl_worker *worker, const struct fl_vm *vm)
+{
+    uint64_t since = vm->shortage.since_ns;
+    return since && since + worker->options->read_timeout_ms * FL_NS_PER_MS <= worker->now;
+}
+
+// Pages of 2 MiB are much work each; those for which memory is lacking are tried again and again.
+static bool waits_for_enough(const struct fl_worker *worker, const struct fl_vm *vm)
+{
+    uint32_t most = lacks_for_long(worker, vm) ? GIVEN_UP_AT_ONCE : AT_ONCE;
+    return (vm->page_shift != FL_PAGE_SHIFT || vm->shortage.since_ns) && vm->parks.count >= most;
 }
 
 // By the path of a fault, which keeps the park until the page is settled: one that was passed and
@@ -78,6 +103,8 @@ static void settle_page(struct fl_worker *worker, struct fl_vm *vm, int error)
             return;
         }
         park->error = error;
+        if (lacks_for_long(worker, vm)) // no page of it has to wait for as long once more
+            park->deadline_ns = worker->now;
         fl_resolve(worker, vm, fill->next, 0, park);
     }
     fill->next++;
@@ -118,7 +145,9 @@ static void advance(struct fl_worker *worker, struct fl_vm *vm, enum fl_install 
                     uint64_t pages)
 {
     struct fl_fill *fill = &vm->fill;
-    if (fl_task_goes_on(worker, &fill->task, result))
+    if (result == FL_INSTALL_SHORT) // waits in a park, as the page of a fault does
+        settle_page(worker, vm, 0);
+    else if (fl_task_goes_on(worker, &fill->task, result))
         fill->next += pages;
     else if (result == FL_INSTALL_FAILED)
         settle_page(worker, vm, -EINVAL);
@@ -250,23 +279,62 @@ static void finish(struct fl_worker *worker, struct fl_vm *vm)
         fl_task_end(&vm->fill.task);
 }
 
+// What was filled and is absent all the same, again and again, is not absent: it is another
+// process's memory that we look at, or somebody drops pages without an event.
+static void look_was_in_vain(struct fl_vm *vm)
+{
+    fl_log(FL_LOG_ERROR,
+           "event=presence_contradicts vm=%" PRIu64 " image=%s pid=%" PRId64
+           " reason=\"pages that were filled are not there in the memory of this process\"",
+           vm->id, vm->state->image, vm->state->pid);
+    fl_presence_close(&vm->presence);
+}
+
+// All was filled, to the best of our knowledge: looks whether it is there.
+static void look(struct fl_worker *worker, struct fl_vm *vm)
+{
+    struct fl_fill *fill = &vm->fill;
+    uint64_t end = 0;
+    switch (fl_complete_look(vm, fill->seen, fill->goal == FL_FILL_ALL, &end)) {
+    case FL_COMPLETE_THERE:
+        fill->seen = end;
+        fill->in_vain = 0;
+        break;
+    case FL_COMPLETE_MISSING:
+        fill->next = fill->seen;
+        fill->end = end;
+        fl_counter_add(&worker->stats.found_missing, 1);
+        if (++fill->in_vain == IN_VAIN)
+            look_was_in_vain(vm);
+        break;
+    case FL_COMPLETE_AGAIN:
+        fl_task_pause_long(worker, &fill->task);
+        break;
+    case FL_COMPLETE_GONE:
+        fl_worker_vm_gone(worker, vm);
+        break;
+    }
+}
+
 static bool slice(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     const struct fl_layout *layout = &vm->state->layout;
     bool huge = vm->page_shift != FL_PAGE_SHIFT;
-    if (fill->task.wait || fill->task.not_before_ns > worker->now ||
-        (huge && vm->parks.count >= HUGE_AT_ONCE))
+    if (fill->task.wait || fill->task.not_before_ns > worker->now || waits_for_enough(worker, vm))
         return false;
     if (fill->unregistered) {
         let_go(worker, vm);
         return true;
     }
-    fill->next = fl_bits_next_clear(vm->removed, vm->installed, fill->next, layout->pages);
-    if (fill->next == layout->pages) {
+    fill->next = fl_bits_next_clear(vm->removed, vm->installed, fill->next, fill->end);
+    if (fill->next == fill->end) {
         if (vm->parks.count > 0) // some of them may be ours
             return false;
-        finish(worker, vm);
+        if (fill->seen < layout->pages)
+            look(worker, vm);
+        else
+            finish(worker, vm);
         return true;
     }
     if (huge) {
@@ -275,6 +343,7 @@ static bool slice(struct fl_worker *worker, struct fl_vm *vm)
     }
     const struct fl_region *region = fl_layout_region(layout, fill->next);
     uint64_t end = region->first_page + (region->bytes >> layout->page_shift);
+    end = end < fill->end ? end : fill->end;
     end = end < fill->next + SLICE_PAGES ? end : fill->next + SLICE_PAGES;
     fill_small(worker, vm, fl_bits_next_set(vm->removed, vm->installed, fill->next, end));
     return true;

@@ -23,8 +23,11 @@ enum fl_fill_goal {
 struct fl_fill {
     enum fl_fill_goal goal;
     uint64_t begun_ns;
-    uint64_t next;  // page to look at
-    uint64_t ahead; // first page whose frame was not yet asked for
+    uint64_t next;    // page to look at
+    uint64_t end;     // ... before this one
+    uint64_t seen;    // page up to which all was seen to be there, after it was filled
+    unsigned in_vain; // times that something was missing there since
+    uint64_t ahead;   // first page whose frame was not yet asked for
     bool suspended;
     bool unregistered; // being released: only events are still to be read
     struct fl_task task;

@@ -19,23 +19,65 @@ static void present(struct fl_vm *vm, uint64_t page, uint64_t address)
     fl_uffd_wake(vm->uffd, address, fl_vm_page_bytes(vm));
 }
 
+bool fl_install_sees(const struct fl_vm *vm)
+{
+    // A kernel that cannot poison (before 6.6) is older than the lie about pages of 2 MiB.
+    return vm->page_shift == FL_PAGE_SHIFT || vm->presence.pagemap >= 0 ||
+           !fl_uffd_can_poison(vm->uffd);
+}
+
+static enum fl_install lacks(struct fl_vm *vm)
+{
+    fl_shortage_begin(vm);
+    return FL_INSTALL_SHORT;
+}
+
+// Nobody can tell whether it is there, and its waiter sleeps, or there is no memory for it. He is
+// woken, and asks again if he must; it is tried again in any case.
+static enum fl_install unseen(struct fl_vm *vm, uint64_t address)
+{
+    fl_uffd_wake(vm->uffd, address, fl_vm_page_bytes(vm));
+    return fl_shortage_of_huge_pages() ? lacks(vm) : FL_INSTALL_SHORT;
+}
+
+// EEXIST for a page of 2 MiB may mean that none is free (Linux 6.18; findings/hugetlb_eexist.sh):
+// the pagemap knows.
+static enum fl_install exists(struct fl_vm *vm, uint64_t page)
+{
+    uint64_t address = fl_layout_address(&vm->state->layout, page);
+    int result = 0;
+    if (vm->page_shift != FL_PAGE_SHIFT)
+        result = fl_vm_any_absent(vm, address, fl_vm_page_bytes(vm));
+    if (result > 0)
+        return lacks(vm);
+    if (result < 0 && !fl_install_sees(vm))
+        return unseen(vm, address);
+    present(vm, page, address);
+    return FL_INSTALL_DONE;
+}
+
 // What the kernel's answer means, after `done` pages were filled.
 static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_t done,
                              uint64_t *ret_pages)
 {
     uint64_t address = fl_layout_address(&vm->state->layout, page + done);
+    enum fl_install result;
     if (done == 1)
         fl_bit_set(vm->installed, page);
     else if (done > 1)
         fl_bits_set(vm->installed, page, done);
+    if (done > 0)
+        fl_shortage_end(vm);
     *ret_pages = done;
     switch (error) {
     case 0:
         return FL_INSTALL_DONE;
     case -EEXIST:
-        present(vm, page + done, address);
-        *ret_pages = done + 1;
-        return FL_INSTALL_DONE;
+        if (done > 0 && vm->page_shift != FL_PAGE_SHIFT)
+            return FL_INSTALL_DONE;
+        result = exists(vm, page + done);
+        *ret_pages += result == FL_INSTALL_DONE;
+        return result;
     case -ENOENT:
         // Not registered any more: whoever waits has to retry and will then do without us.
         fl_uffd_wake(vm->uffd, address, fl_vm_page_bytes(vm));
@@ -45,7 +87,7 @@ static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_
         return done > 0 ? FL_INSTALL_DONE : FL_INSTALL_AGAIN;
     case -ENOMEM:
     case -ENOSPC:
-        return done > 0 ? FL_INSTALL_DONE : FL_INSTALL_SHORT;
+        return done > 0 ? FL_INSTALL_DONE : lacks(vm);
     case -ESRCH:
         return FL_INSTALL_GONE;
     default:
@@ -166,24 +208,46 @@ enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
     return judge(vm, error, page, done >> vm->page_shift, ret_pages);
 }
 
-// The kernel itself says which of the two it is, at one instant: it puts no page where one is, be
-// it in memory, in swap, or in a shared file alone.
+// Whether a page of 2 MiB is there, or is poisoned: a COPY would take the poison away (Linux 6.6 to
+// 6.18; ZEROPAGE, for 4 KiB, does not). Where it cannot be seen, another poison is refused if so.
+static bool is_kept(struct fl_vm *vm, uint64_t to)
+{
+    uint64_t bytes = fl_vm_page_bytes(vm);
+    int result = fl_vm_any_absent(vm, to, bytes);
+    return result < 0 ? fl_vm_poison(vm, to, bytes) == -EEXIST : result == 0;
+}
+
+// For 4 KiB the kernel itself says which of the two it is, at one instant: it puts no page where
+// one is, be it in memory, in swap, or in a shared file alone.
 enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dropped)
 {
     uint64_t pages = 0;
     uint64_t done = 0;
-    int error = zero(vm, fl_layout_address(&vm->state->layout, page), 1, true, &done);
+    uint64_t to = fl_layout_address(&vm->state->layout, page);
+    *ret_dropped = false;
+    if (vm->page_shift != FL_PAGE_SHIFT && is_kept(vm, to)) {
+        present(vm, page, to);
+        return FL_INSTALL_DONE;
+    }
+    int error = zero(vm, to, 1, true, &done);
     *ret_dropped = done > 0;
     count_zeroed(vm, done >> FL_PAGE_SHIFT);
     return judge(vm, error, page, done >> vm->page_shift, &pages);
 }
 
-enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page)
+enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page, bool *ret_there)
 {
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t pages = 0;
     int error = fl_vm_poison(vm, to, fl_vm_page_bytes(vm));
-    if (error == 0)
+    *ret_there = error == -EEXIST;
+    if (error == -EEXIST) {
+        present(vm, page, to);
+        return FL_INSTALL_DONE;
+    }
+    if (error == 0) {
+        fl_bit_set(vm->installed, page);
         fl_counter_add(&vm->state->counters.poisoned, fl_vm_page_units(vm));
-    return judge(vm, error, page, error == 0, &pages);
+    }
+    return judge(vm, error, page, 0, &pages);
 }

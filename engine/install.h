@@ -39,6 +39,10 @@ void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count);
 // Of a VM that maps a template: how many of the pages, from the first on, others have filled
 // already; whoever waits for them here is woken.
 uint64_t fl_install_shared(struct fl_vm *vm, uint64_t page, uint64_t count);
-enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page);
+// *ret_there: it is DONE because the page is there, and was not poisoned. That answer is always
+// true, whatever can be seen of the VM.
+enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page, bool *ret_there);
+// Whether the kernel's word that a page of the VM is there can be trusted, or checked.
+bool fl_install_sees(const struct fl_vm *vm);
 
 #endif

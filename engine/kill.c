@@ -51,7 +51,7 @@ static void end_hunt(struct hunt *hunt)
 
 static void give_up(struct fl_vm *vm, const char *why)
 {
-    char text[160];
+    char text[512];
     vm->death = FL_DEATH_IN_VAIN;
     fl_log(FL_LOG_ERROR, "event=kill_failed vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
            vm->id, fl_vm_image_name(vm), vm->state->pid, fl_log_text(why, text, sizeof(text)));
@@ -60,7 +60,7 @@ static void give_up(struct fl_vm *vm, const char *why)
 
 static bool send_signal(struct fl_vm *vm)
 {
-    char text[160];
+    char text[512];
     if (vm->pidfd < 0 || syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0) != 0)
         return false;
     vm->death = FL_DEATH_SIGNALLED;

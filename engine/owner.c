@@ -32,6 +32,7 @@ struct search {
 struct cover {
     const struct search *search;
     uint64_t bytes; // of the layout, that are registered in the process
+    bool shared;    // ... some of them for others to share
     bool any;       // some memory of it is registered in the address space behind the userfaultfd
 };
 
@@ -62,6 +63,7 @@ static int add_range(void *arg, const struct fl_proc_range *range)
         uint64_t start = 0;
         uint64_t bytes = overlap(range, &layout->region[i], &start);
         cover->bytes += bytes;
+        cover->shared = cover->shared || (bytes > 0 && range->shared);
         if (bytes > 0 && !cover->any)
             cover->any = fl_uffd_registered(cover->search->uffd, start & ~(page - 1), page);
     }
@@ -137,7 +139,7 @@ static enum verdict judge(struct search *search, pid_t pid, int pidfd, bool comp
 }
 
 // 1: it is the one.
-static int consider(struct search *search, pid_t pid, bool complete)
+static int consider(struct search *search, pid_t pid, bool complete, bool shared)
 {
     struct fl_owner *found = &search->found;
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -156,7 +158,7 @@ static int consider(struct search *search, pid_t pid, bool complete)
     search->likes++;
     if (found->pidfd >= 0)
         close(found->pidfd);
-    *found = (struct fl_owner){.pid = pid, .pidfd = pidfd, .complete = complete};
+    *found = (struct fl_owner){.pid = pid, .pidfd = pidfd, .complete = complete, .shared = shared};
     return verdict == CERTAIN;
 }
 
@@ -167,7 +169,8 @@ static int look_at(struct search *search, pid_t pid)
     if (fl_proc_each_registered(pid, add_range, &cover) < 0 || !cover.any)
         return 0;
     return consider(search, pid,
-                    layout->regions > 0 && cover.bytes == layout->pages << layout->page_shift);
+                    layout->regions > 0 && cover.bytes == layout->pages << layout->page_shift,
+                    cover.shared);
 }
 
 // --- all of them ---

@@ -28,6 +28,7 @@ struct fl_owner {
     pid_t pid;
     int pidfd;     // the caller closes it
     bool complete; // all of the layout is registered in it
+    bool shared;   // some of that memory is mapped shared
 };
 
 // `likely` is looked at first; 0: none is. `layout` may have no regions: then the process must hold

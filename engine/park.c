@@ -15,6 +15,7 @@
 enum { LOOKS_A_ROUND = 128 };
 #define FIRST_PAUSE (20 * FL_NS_PER_US)
 #define LONGEST_PAUSE (10 * FL_NS_PER_MS)
+#define LONGEST_STARVED (100 * FL_NS_PER_MS) // memory comes back when somebody acts
 
 uint64_t fl_park_deadline(const struct fl_worker *worker)
 {
@@ -147,9 +148,10 @@ const struct fl_frame *fl_park_frame(const struct fl_park *park, struct fl_frame
 
 void fl_park_retry(struct fl_park *park)
 {
-    uint64_t pause = park->attempts < 16 ? FIRST_PAUSE << park->attempts : LONGEST_PAUSE;
+    uint64_t longest = park->starved ? LONGEST_STARVED : LONGEST_PAUSE;
+    uint64_t pause = park->attempts < 16 ? FIRST_PAUSE << park->attempts : longest;
     park->attempts++;
-    park->retry_ns = park->worker->now + (pause < LONGEST_PAUSE ? pause : LONGEST_PAUSE);
+    park->retry_ns = park->worker->now + (pause < longest ? pause : longest);
     if (cds_list_empty(&park->in_retry))
         cds_list_add_tail(&park->in_retry, &park->worker->retry);
 }
@@ -215,7 +217,7 @@ void fl_parks_expire(struct fl_vm *vm, uint64_t now)
             if (park->deadline_ns > now)
                 continue;
             if (!park->error)
-                park->error = -ETIMEDOUT;
+                park->error = park->starved ? park->starved : -ETIMEDOUT;
             park->deadline_ns = fl_park_deadline(park->worker);
             fl_resolve(park->worker, vm, park->page, park->read_ns, park);
         }

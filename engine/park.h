@@ -34,6 +34,8 @@ struct fl_park {
     uint64_t deadline_ns; // then it fails
     uint64_t retry_ns;
     unsigned attempts;
+    int starved;          // what for want of memory it was not resolved: -ENOSPC the page could not
+                          // be put there, -ENOMEM its frame could not be asked for; 0 neither
     int error;            // of a frame that could not be read, or 0
     uint32_t outstanding; // waiters not yet back
     uint32_t frames;

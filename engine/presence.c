@@ -11,7 +11,6 @@
 
 #include "engine/bitmap.h"
 #include "engine/procfs.h"
-#include "engine/region.h"
 
 // FEW: pages that are looked at after the first one that is there, when no more is wanted.
 enum { PAGE_SHIFT = 12, PAGE_BYTES = 1 << PAGE_SHIFT, REGIONS = 256, ENTRIES = 4096, FEW = 512 };
@@ -86,34 +85,6 @@ void fl_presence_close(struct fl_presence *presence)
     if (presence->pagemap >= 0)
         close(presence->pagemap);
     *presence = FL_PRESENCE_UNKNOWN;
-}
-
-// --- whose memory it is ---
-
-struct cover {
-    const struct fl_layout *layout;
-    bool region[FL_REGIONS_MAX];
-};
-
-static int take_range(void *arg, const struct fl_proc_range *range)
-{
-    struct cover *cover = arg;
-    for (uint32_t i = 0; i < cover->layout->regions; i++) {
-        const struct fl_region *region = &cover->layout->region[i];
-        if (range->start < region->base + region->bytes &&
-            range->start + range->bytes > region->base)
-            cover->region[i] = true;
-    }
-    return 0;
-}
-
-int fl_presence_registered(pid_t pid, const struct fl_layout *layout)
-{
-    struct cover cover = {.layout = layout};
-    int error = fl_proc_each_registered(pid, take_range, &cover);
-    for (uint32_t i = 0; i < layout->regions && !error; i++)
-        error = cover.region[i] ? 0 : -ENXIO;
-    return error;
 }
 
 // --- looking ---

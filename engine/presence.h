@@ -2,7 +2,7 @@
 //
 // Which pages of a process's memory are there: in memory, or in swap. Asked of the kernel's
 // pagemap, not of the answers that its ioctls give: UFFDIO_COPY says EEXIST for a huge page that is
-// not there while none is free (Linux 6.18 to 7.3; findings/hugetlb-eexist.sh).
+// not there while none is free (Linux 6.18 to 7.3; findings/hugetlb_eexist.sh).
 //
 // By PAGEMAP_SCAN where the kernel has it (6.7), by reading the pagemap where it has not (6.1).
 // Documentation/admin-guide/mm/pagemap.rst; include/uapi/linux/fs.h and fs/proc/task_mmu.c of Linux
@@ -28,8 +28,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct fl_layout;
-
 struct fl_presence {
     int pagemap;  // -1: what is there is unknown
     bool by_read; // the kernel has no PAGEMAP_SCAN
@@ -47,10 +45,6 @@ struct fl_presence_run {
 // process that it was when it was learnt). To be closed by the caller.
 int fl_presence_open(pid_t pid, int pidfd, struct fl_presence *ret_presence);
 void fl_presence_close(struct fl_presence *presence);
-
-// 0 if memory of the process at each of the regions is registered with a userfaultfd: else it is
-// not the one whose memory they describe (-ENXIO). Reads smaps: 10 ms for each GiB that is there.
-int fl_presence_registered(pid_t pid, const struct fl_layout *layout);
 
 // Addresses are multiples of 4 KiB; all look at [start, end) only.
 

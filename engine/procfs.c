@@ -213,8 +213,10 @@ static bool take_line(struct fl_proc_range *range, const char *line)
 {
     char *rest = NULL;
     uint64_t kib = 0;
-    if (strncmp(line, "VmFlags:", 8) == 0)
+    if (strncmp(line, "VmFlags:", 8) == 0) {
+        range->shared = strstr(line, " sh") != NULL;
         return strstr(line, " um") != NULL;
+    }
     if (fl_proc_number(line, "KernelPageSize:", &kib))
         range->page_bytes = kib << 10;
     uint64_t start = strtoull(line, &rest, 16);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/bitmap.h"
@@ -15,6 +16,8 @@
 #include "engine/vm_call.h"
 #include "engine/worker.h"
 #include "snapshot/read.h"
+
+enum { REASON = 512 };
 
 static enum fl_outcome resolve(struct fl_want *want);
 
@@ -49,12 +52,15 @@ static struct fl_park *new_park(const struct fl_want *want, uint32_t frames)
     return park;
 }
 
-// Parks the page to try again soon. Without memory for that, the waiter is woken to fault anew.
-static enum fl_outcome again(struct fl_want *want)
+// Parks the page to try again soon; later, if it is starved (park.h). Without memory for that, the
+// waiter is woken to fault anew.
+static enum fl_outcome again(struct fl_want *want, int starved)
 {
     struct fl_vm *vm = want->vm;
     if (!want->park)
         want->park = new_park(want, 0);
+    if (want->park)
+        want->park->starved = starved;
     if (want->park)
         fl_park_retry(want->park);
     else
@@ -63,9 +69,29 @@ static enum fl_outcome again(struct fl_want *want)
     return FL_PARKED;
 }
 
+// Why a page cannot be had: a sentence.
+static const char *why(const struct fl_vm *vm, int error, char *buf, size_t size)
+{
+    char lack[REASON - 64];
+    if (error == -ENOSPC)
+        snprintf(buf, size, "there was no memory for it in time: %s",
+                 fl_shortage_reason(vm, lack, sizeof(lack)));
+    else if (error == -ENOMEM)
+        snprintf(buf, size, "the engine had no memory to read it in time");
+    else if (error == -ETIMEDOUT)
+        snprintf(buf, size, "storage has not brought it in time (--read-timeout)");
+    else if (error == -EINVAL)
+        snprintf(buf, size, "the kernel does not take it: is the memory what the handshake said?");
+    else
+        snprintf(buf, size, "its frame %s", fl_frame_strerror(error));
+    return buf;
+}
+
 // A line for the first, second, fourth, eighth ... page: a bad pack must not flood the log.
 static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
 {
+    char reason[REASON];
+    char text[REASON];
     uint64_t times = fl_counter_get(&vm->state->counters.poisoned) / fl_vm_page_units(vm);
     if (times == 0 || (times & (times - 1)) != 0)
         return;
@@ -73,13 +99,13 @@ static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
            "event=poison vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
            " reason=\"%s\"",
            vm->id, vm->state->image, fl_layout_image_page(&vm->state->layout, page), times,
-           fl_frame_strerror(error));
+           fl_log_text(why(vm, error, reason, sizeof(reason)), text, sizeof(text)));
 }
 
 // Tries to fail the page again later.
 static enum fl_outcome fail_again(struct fl_want *want, int error)
 {
-    again(want);
+    again(want, 0);
     if (want->park)
         want->park->error = error;
     return FL_PARKED;
@@ -98,19 +124,31 @@ static enum fl_outcome leave(struct fl_want *want)
     return FL_PARKED;
 }
 
+static bool kill_vm(struct fl_vm *vm, int error)
+{
+    char reason[REASON];
+    return vm->on_error == FL_ON_ERROR_KILL &&
+           fl_kill(vm->owner->engine, vm, why(vm, error, reason, sizeof(reason)));
+}
+
 // The page cannot be had. By the VM's policy its toucher is told, or the VM ends; it never waits
-// on.
+// on. Where nobody could see whether it is there, it is poisoned before anything else: that shows.
 static enum fl_outcome fail(struct fl_want *want, int error)
 {
     struct fl_vm *vm = want->vm;
+    bool there = false;
+    bool seen = fl_install_sees(vm);
     if (nobody_waits(want))
         return leave(want);
-    if (vm->on_error == FL_ON_ERROR_KILL &&
-        fl_kill(want->worker->engine, vm, fl_frame_strerror(error)))
+    if (seen && kill_vm(vm, error))
         return fail_again(want, error); // parked until it is dead
-    switch (fl_install_poison(vm, want->page)) {
+    switch (fl_install_poison(vm, want->page, &there)) {
     case FL_INSTALL_DONE:
+        if (there)
+            return done(want, FL_INSTALLED);
         log_poison(vm, want->page, error);
+        if (!seen)
+            kill_vm(vm, error);
         return done(want, FL_POISONED);
     case FL_INSTALL_GONE:
         fl_worker_vm_gone(want->worker, vm);
@@ -134,13 +172,13 @@ static enum fl_outcome settle(struct fl_want *want, enum fl_install result, enum
     case FL_INSTALL_DONE:
         return done(want, outcome);
     case FL_INSTALL_AGAIN:
-        again(want);
+        again(want, 0);
         // A VM may be frozen in the middle of its madvise: that is no reason to fail its pages.
         if (want->park)
             want->park->deadline_ns = fl_park_deadline(want->worker);
         return FL_PARKED;
     case FL_INSTALL_SHORT:
-        return again(want);
+        return again(want, -ENOSPC);
     case FL_INSTALL_GONE:
         fl_worker_vm_gone(want->worker, want->vm);
         return FL_PARKED;
@@ -163,7 +201,7 @@ static enum fl_outcome install_bytes(struct fl_want *want, const struct fl_frame
 {
     uint64_t pages = 0;
     if (!fl_call_pin(want->vm, frame)) // it was evicted just now
-        return again(want);
+        return again(want, 0);
     const uint8_t *from = fl_frame_data(frame) + ((size_t)slot << FL_PAGE_SHIFT);
     enum fl_install result = fl_install_copy(want->vm, want->page, from, count, FL_WAKE, &pages);
     fl_call_unpin(want->vm);
@@ -204,7 +242,7 @@ static enum fl_outcome asked(struct fl_want *want, int error)
     if (want->park->outstanding > 0)
         return FL_PARKED;
     if (error == -ENOMEM)
-        return again(want);
+        return again(want, -ENOMEM);
     want->park->error = error;
     return resolve(want);
 }
@@ -212,7 +250,7 @@ static enum fl_outcome asked(struct fl_want *want, int error)
 enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 {
     if (!park(want, 1))
-        return again(want);
+        return again(want, -ENOMEM);
     return asked(want, fl_park_want_huge(want->park, first_page));
 }
 
@@ -220,7 +258,7 @@ enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *i
 {
     int error = 0;
     if (!park(want, frames))
-        return again(want);
+        return again(want, -ENOMEM);
     for (uint32_t i = 0; i < frames && !error; i++)
         error = fl_park_want(want->park, ids[i]);
     return asked(want, error);
@@ -293,6 +331,8 @@ static enum fl_outcome resolve(struct fl_want *want)
     struct fl_vm *vm = want->vm;
     if (vm->phase == FL_VM_GONE)
         return FL_PARKED;
+    if (want->park && want->park->error == -ENOSPC) // whatever is to be there: there is no memory
+        return fail(want, -ENOSPC);
     if (fl_bit_test(vm->removed, want->page) && !(vm->state->flags & FL_VM_STATE_TEMPLATE))
         return fl_want_zeros(want);
     if (fl_vm_had(vm, want->page))

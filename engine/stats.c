@@ -5,7 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/attach.h"
 #include "engine/engine.h"
+#include "engine/vm.h"
 #include "engine/worker.h"
 
 // Weak: jemalloc is linked into the command only, and not into its sanitized builds.
@@ -58,10 +60,18 @@ static void add_worker(struct fl_stats *stats, const struct fl_worker_stats *wor
     stats->replays += fl_counter_get(&worker->replays);
     stats->replayed_pages += fl_counter_get(&worker->replayed_units);
     stats->replay_late += fl_counter_get(&worker->replay_late);
+    stats->short_huge += fl_counter_get(&worker->short_huge);
+    stats->short_memory += fl_counter_get(&worker->short_memory);
+    stats->found_missing += fl_counter_get(&worker->found_missing);
     fl_histogram_merge(&stats->latency_ns, &worker->latency_ns);
 }
 
-void fl_stats_collect(const struct fl_engine *engine, struct fl_stats *ret_stats)
+static void count_lacking(void *arg, const struct fl_vm *vm)
+{
+    *(unsigned *)arg += atomic_load(&vm->shortage.since_ns) != 0;
+}
+
+void fl_stats_collect(struct fl_engine *engine, struct fl_stats *ret_stats)
 {
     memset(ret_stats, 0, sizeof(*ret_stats));
     ret_stats->workers = engine->worker_count;
@@ -71,6 +81,8 @@ void fl_stats_collect(const struct fl_engine *engine, struct fl_stats *ret_stats
     ret_stats->oldest_wait_ns = engine->oldest_wait_ns;
     for (unsigned i = 0; i < fl_engine_workers(engine); i++)
         add_worker(ret_stats, &fl_engine_worker(engine, i)->stats);
+    fl_vms_each(engine, count_lacking, &ret_stats->lacking);
+    ret_stats->pool = fl_huge_pool_read();
     ret_stats->ahead_unproven_pages = atomic_load(&engine->prefetch_unproven);
     ret_stats->cache = fl_cache_stats(engine->cache);
     ret_stats->allocated_bytes = allocated();

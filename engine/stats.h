@@ -8,6 +8,7 @@
 
 #include "engine/frame_cache.h"
 #include "engine/histogram.h"
+#include "engine/huge_pool.h"
 
 struct fl_engine;
 
@@ -37,6 +38,11 @@ struct fl_stats {
     uint64_t replays;
     uint64_t replayed_pages;
     uint64_t replay_late;
+    uint64_t short_huge;   // fills that found no page of 2 MiB
+    uint64_t short_memory; // ... no memory for a page of 4 KiB
+    uint64_t found_missing;
+    unsigned lacking; // VMs for whose pages there is no memory now
+    struct fl_huge_pool pool;
     struct fl_cache_stats cache;
     uint64_t allocated_bytes; // by jemalloc; 0 where it is not the allocator
     uint64_t resident_bytes;
@@ -44,6 +50,6 @@ struct fl_stats {
 };
 
 // Large: not for the stack.
-void fl_stats_collect(const struct fl_engine *engine, struct fl_stats *ret_stats);
+void fl_stats_collect(struct fl_engine *engine, struct fl_stats *ret_stats);
 
 #endif

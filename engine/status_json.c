@@ -60,20 +60,30 @@ static json_t *replay_of(const struct fl_replay *replay)
                      (json_int_t)(fl_counter_get(&replay->ns) / FL_NS_PER_US));
 }
 
+// For how long there has been no memory for its pages.
+static json_int_t lacking_ms(const struct fl_vm *vm)
+{
+    uint64_t since = atomic_load(&vm->shortage.since_ns);
+    uint64_t now = fl_now();
+    return since && since < now ? (json_int_t)((now - since) / FL_NS_PER_MS) : 0;
+}
+
 static void add_vm(void *arg, const struct fl_vm *vm)
 {
     const struct fl_vm_counters *counters = &vm->state->counters;
     uint64_t bytes = vm->state->layout.pages << vm->page_shift;
     json_array_append_new(
         arg,
-        json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o}", "id",
-                  (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
-                  "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
-                  (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
-                  "zeroed", number(&counters->zeroed), "removed", number(&counters->removed),
-                  "poisoned", number(&counters->poisoned), "faults", number(&counters->faults),
-                  "template", (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded",
-                  fl_vm_lazy(vm), "replay", replay_of(&vm->replay)));
+        json_pack(
+            "{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o}",
+            "id", (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
+            "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
+            (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
+            "zeroed", number(&counters->zeroed), "removed", number(&counters->removed), "poisoned",
+            number(&counters->poisoned), "faults", number(&counters->faults), "lacking_ms",
+            lacking_ms(vm), "lacked", number(&vm->shortage.refused), "template",
+            (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded", fl_vm_lazy(vm), "replay",
+            replay_of(&vm->replay)));
 }
 
 static double quantile_us(const struct fl_stats *stats, double share)
@@ -167,6 +177,20 @@ static json_t *memory(const struct fl_stats *stats)
                      (json_int_t)stats->resident_bytes);
 }
 
+static json_t *shortage(const struct fl_stats *stats)
+{
+    return json_pack("{s:i, s:I, s:I, s:I}", "vms", (int)stats->lacking, "huge_pages",
+                     (json_int_t)stats->short_huge, "memory", (json_int_t)stats->short_memory,
+                     "found_missing", (json_int_t)stats->found_missing);
+}
+
+static json_t *huge_pages(const struct fl_huge_pool *pool)
+{
+    return json_pack("{s:I, s:I, s:I, s:I}", "total", (json_int_t)pool->total, "free",
+                     (json_int_t)pool->free, "reserved", (json_int_t)pool->reserved, "surplus",
+                     (json_int_t)pool->surplus);
+}
+
 static json_t *vm_list(struct fl_engine *engine)
 {
     json_t *vms = json_array();
@@ -183,6 +207,8 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_object_set_new(status, "cache", cache(stats));
     json_object_set_new(status, "ahead", ahead(&stats->cache));
     json_object_set_new(status, "memory", memory(stats));
+    json_object_set_new(status, "shortage", shortage(stats));
+    json_object_set_new(status, "huge_pages", huge_pages(&stats->pool));
     json_object_set_new(status, "replay", replay(engine, stats));
     json_object_set_new(status, "recordings", recordings(engine));
     json_object_set_new(status, "templates", fl_templates_json(engine->templates));

@@ -122,6 +122,26 @@ static void write_cache(FILE *out, const struct fl_stats *stats)
     metric(out, "memory_resident_bytes", "gauge", "Resident set size.", stats->resident_bytes);
 }
 
+static void write_shortage(FILE *out, const struct fl_stats *stats)
+{
+    const struct fl_huge_pool *pool = &stats->pool;
+    metric(out, "vms_lacking_memory", "gauge", "VMs for whose pages there is no memory now.",
+           stats->lacking);
+    metric(out, "shortage_huge_pages_total", "counter", "Fills that found no page of 2 MiB.",
+           stats->short_huge);
+    metric(out, "shortage_memory_total", "counter",
+           "Fills that found no memory for a page of 4 KiB.", stats->short_memory);
+    metric(out, "found_missing_total", "counter",
+           "Looks at a VM before its release that found pages absent, to be filled again.",
+           stats->found_missing);
+    metric(out, "huge_pages", "gauge", "Pages of 2 MiB in the host's pool.", pool->total);
+    metric(out, "huge_pages_free", "gauge", "Of them, those that are free.", pool->free);
+    metric(out, "huge_pages_reserved", "gauge", "Of the free ones, those that are promised.",
+           pool->reserved);
+    metric(out, "huge_pages_surplus", "gauge", "Pages of 2 MiB beyond the pool's own number.",
+           pool->surplus);
+}
+
 static void write_templates(FILE *out, const struct fl_engine *engine)
 {
     struct fl_templates_stats stats = fl_templates_stats(engine->templates);
@@ -165,6 +185,7 @@ char *fl_status_prometheus(struct fl_engine *engine, bool draining)
     write_replay(out, engine, stats);
     write_keeper(out, engine, stats);
     write_cache(out, stats);
+    write_shortage(out, stats);
     write_templates(out, engine);
     write_latency(out, stats);
     free(stats);

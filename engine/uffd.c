@@ -91,6 +91,12 @@ int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info)
     return 0;
 }
 
+bool fl_uffd_tells_removes(int fd)
+{
+    struct fl_uffd_info info = {0};
+    return read_features(fd, &info) == 0 && (info.features & UFFD_FEATURE_EVENT_REMOVE);
+}
+
 // O_NONBLOCK is a flag of the description that we share with the VMM, who may clear it at any
 // moment: RWF_NOWAIT is ours alone. Kernels that do not know it for a userfaultfd leave us with the
 // flag.
@@ -139,6 +145,12 @@ int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes)
 int fl_uffd_poison_quietly(int fd, uint64_t to, uint64_t bytes)
 {
     return poison(fd, to, bytes, UFFDIO_POISON_MODE_DONTWAKE);
+}
+
+// At the lowest mappable page, which nobody registers: refused in any case.
+bool fl_uffd_can_poison(int fd)
+{
+    return fl_uffd_poison(fd, 1U << 16, 4096) != -ENOSYS;
 }
 
 int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes)

@@ -5,7 +5,8 @@
 // All return 0 or a negative errno and may be called from any thread, but only the owner worker of
 // a VM calls those that fill pages (a REMOVE can then never race a copy of ours). Meaning of the
 // errors that callers act on, from fs/userfaultfd.c (Linux 6.18) and docs/architecture.md:
-//   -EEXIST a page is there already (its waiter may still sleep: wake it)
+//   -EEXIST a page is there already (its waiter may still sleep: wake it); of a huge page, which
+//           is copied, it may also mean that none is free (6.18 to 7.3): ask presence.h
 //   -EAGAIN a REMOVE is in flight: read events, look again, retry
 //   -ENOENT the range is not registered (any more), or spans mappings
 //   -ESRCH  the address space is gone
@@ -29,6 +30,9 @@ struct fl_uffd_info {
 // an error.
 int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info);
 
+// Whether the client asked for an event for each page that it drops with madvise().
+bool fl_uffd_tells_removes(int fd);
+
 // Reads messages without ever waiting. Bytes, or -errno (-EAGAIN: there are none).
 ssize_t fl_uffd_read(int fd, struct uffd_msg *messages, size_t count);
 
@@ -41,6 +45,7 @@ int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, bool wake, uint64_t *ret_d
 int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes);
 // The same, and leaves who waits for it asleep.
 int fl_uffd_poison_quietly(int fd, uint64_t to, uint64_t bytes);
+bool fl_uffd_can_poison(int fd);
 int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes);
 // Wakes whoever waits on it, wherever: each looks again, and asks again if it must.
 void fl_uffd_wake_all(int fd);

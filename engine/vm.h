@@ -19,8 +19,10 @@
 #include "engine/mailbox.h"
 #include "engine/park.h"
 #include "engine/prefetch.h"
+#include "engine/presence.h"
 #include "engine/rcu.h"
 #include "engine/replay.h"
+#include "engine/shortage.h"
 #include "engine/touches.h"
 #include "engine/vm_state.h"
 #include "snapshot/read.h"
@@ -65,7 +67,8 @@ struct fl_vm {
     // Of the process whose memory it is, -1: not known here. Set by the owner, whose descriptor it
     // stays to the end.
     _Atomic int pidfd;
-    int state_fd; // the memfd behind `state`
+    int state_fd;                // the memfd behind `state`
+    struct fl_presence presence; // of the process that has the memory; unknown if it is not seen
     struct fl_vm_state *state;
     uint64_t *removed;
     uint64_t *installed;
@@ -87,7 +90,7 @@ struct fl_vm {
     enum fl_vm_death death;
     uint64_t death_ns;     // when it came to that
     int64_t killed_pid;    // to which SIGKILL was sent
-    char kill_reason[160]; // the first
+    char kill_reason[512]; // the first
     bool hot;              // in the worker's hot list: its userfaultfd is read in every round
     bool moved;            // it comes from another worker, which left it as a death would
     bool doubtful; // its socket closed or its process exited: look now and then if it is gone
@@ -97,6 +100,7 @@ struct fl_vm {
     struct fl_fill fill;
     struct fl_replay replay;
     fl_counter lanes; // times that it went to a lane (lane.h)
+    struct fl_shortage shortage;
     struct fl_watch watch_faults;
     struct fl_watch watch_exit;
     struct fl_watch watch_socket;

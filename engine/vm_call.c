@@ -9,6 +9,7 @@
 #include "engine/frame_cache.h"
 #include "engine/lane.h"
 #include "engine/point.h"
+#include "engine/presence.h"
 #include "engine/rcu.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
@@ -157,4 +158,22 @@ bool fl_vm_registered(struct fl_vm *vm, uint64_t address)
     bool registered = fl_uffd_registered(vm->uffd, address, fl_vm_page_bytes(vm));
     fl_call_end(call);
     return registered;
+}
+
+int fl_vm_any_absent(struct fl_vm *vm, uint64_t start, uint64_t bytes)
+{
+    uint64_t absent = 0;
+    struct fl_call *call = fl_call_begin(vm);
+    int result = fl_presence_first_absent(&vm->presence, start, start + bytes, &absent);
+    fl_call_end(call);
+    return result;
+}
+
+int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
+                       struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int runs = fl_presence_runs(&vm->presence, start, end, ret_runs, room, ret_looked);
+    fl_call_end(call);
+    return runs;
 }

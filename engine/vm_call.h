@@ -18,9 +18,11 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct fl_frame;
+struct fl_presence_run;
 struct fl_vm;
 
 // Moves: NONE -> IN -> NONE by the thread itself. IN -> TAKING by the lanes' watcher, TAKING ->
@@ -64,5 +66,9 @@ int fl_vm_continue(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 bool fl_vm_alive(struct fl_vm *vm);
 bool fl_vm_removing(struct fl_vm *vm);
 bool fl_vm_registered(struct fl_vm *vm, uint64_t address);
+// Those of presence.h: they wait for the VM's mmap lock. 1: some page of it is absent; 0: none is.
+int fl_vm_any_absent(struct fl_vm *vm, uint64_t start, uint64_t bytes);
+int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
+                       struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked);
 
 #endif

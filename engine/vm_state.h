@@ -10,7 +10,8 @@
 //  - "removed" is set before the REMOVE leaves the inbox, and never cleared: such a page is zeros
 //  for
 //    the rest of the VM's life, even if it was never filled;
-//  - "installed" is only a hint for prefetch: the kernel knows the truth (-EEXIST).
+//  - "installed" is set once the page has been seen to be there. Before a VM is let go that is
+//    checked all the same.
 // Positions are offsets: a successor maps the memfd elsewhere.
 #ifndef FAULTLINE_ENGINE_VM_STATE_H
 #define FAULTLINE_ENGINE_VM_STATE_H
@@ -37,6 +38,7 @@ enum {
     FL_VM_STATE_REFUSED = 16, // its handshake was refused: it never was a VM of ours
     FL_VM_STATE_OWNER = 32,   // pid and pidfd are of the process whose memory it is (owner.h)
     FL_VM_STATE_SEEN = 64,    // "installed" was only ever set of pages that were seen to be there
+    FL_VM_STATE_TOLD = 128,   // no page of its memory can be dropped without an event
 };
 
 struct fl_vm_counters {

@@ -41,6 +41,9 @@ struct fl_worker_stats {
     fl_counter replaying; // VMs, now
     fl_counter replays;   // that came to their end
     fl_counter replayed_units;
+    fl_counter found_missing;       // looks before a release that found pages absent
+    fl_counter short_huge;          // fills that found no page of 2 MiB,
+    fl_counter short_memory;        // and no memory for one of 4 KiB
     fl_counter replay_late;         // the sum of struct fl_replay's
     struct fl_histogram latency_ns; // message read -> its page is there
 };

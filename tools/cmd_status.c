@@ -89,6 +89,19 @@ static void print_replay(const json_t *replay)
            scarce ? ", PAUSED: memory is scarce" : "");
 }
 
+static void print_shortage(const json_t *status)
+{
+    const json_t *shortage = json_object_get(status, "shortage");
+    const json_t *pool = json_object_get(status, "huge_pages");
+    uint64_t vms = (uint64_t)number(shortage, "vms");
+    if (vms > 0)
+        printf(
+            "SHORTAGE  %lld VM%s lack%s memory for pages; pages of 2 MiB: %lld in the pool, %lld "
+            "free, %lld of these reserved\n",
+            (long long)vms, cli_s(vms), vms == 1 ? "s" : "", (long long)number(pool, "total"),
+            (long long)number(pool, "free"), (long long)number(pool, "reserved"));
+}
+
 // What there is only if somebody asked for it.
 static void print_asked_for(const json_t *status)
 {
@@ -158,6 +171,7 @@ int cmd_status(int argc, char **argv)
         print_totals(status);
         print_keeper(json_object_get(status, "keeper"));
         print_replay(json_object_get(status, "replay"));
+        print_shortage(status);
         print_asked_for(status);
         print_vms(json_object_get(status, "vm_list"));
     }

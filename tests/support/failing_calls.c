@@ -191,6 +191,25 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait)
 
 // --- pages ---
 
+// include/uapi/linux/fs.h of Linux 6.7, userfaultfd.h of 6.6.
+#define SCAN_REQUEST _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96)
+#define POISON_REQUEST _IOC(_IOC_READ | _IOC_WRITE, UFFDIO, 0x08, 32)
+
+int open(const char *path, int flags, ...)
+{
+    static const char pagemap[] = "/pagemap";
+    size_t length = strlen(path);
+    va_list args;
+    va_start(args, flags);
+    unsigned mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, unsigned) : 0;
+    va_end(args);
+    bool is = length >= sizeof(pagemap) && strcmp(path + length - strlen(pagemap), pagemap) == 0;
+    if (!is || !FAILS(FAILING_PAGEMAPS))
+        return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    errno = EACCES;
+    return -1;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
     va_list args;
@@ -199,6 +218,11 @@ int ioctl(int fd, unsigned long request, ...)
     va_end(args);
     bool fill =
         request == UFFDIO_COPY || request == UFFDIO_ZEROPAGE || request == UFFDIO_UNREGISTER;
+    if ((request == SCAN_REQUEST && FAILS(FAILING_SCANS)) ||
+        (request == POISON_REQUEST && FAILS(FAILING_POISONS))) {
+        errno = ENOTTY;
+        return -1;
+    }
     if (!fill || !FAILS(FAILING_FILLS))
         return (int)syscall(SYS_ioctl, fd, request, argument);
     errno = ENOMEM;

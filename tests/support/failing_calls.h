@@ -18,6 +18,9 @@ enum failing {
     FAILING_SUBMITS = 8,    // io_uring_submit_and_wait
     FAILING_COMPLETES = 16, // what was submitted: not at all, or less than was asked for
     FAILING_FILLS = 32,     // UFFDIO_COPY, ZEROPAGE and UNREGISTER, for want of memory
+    FAILING_PAGEMAPS = 64,  // open of a pagemap: as if the process were another user's
+    FAILING_SCANS = 128,    // PAGEMAP_SCAN: as before Linux 6.7
+    FAILING_POISONS = 256,  // UFFDIO_POISON: as before Linux 6.6
 };
 
 struct failing_calls {

@@ -21,14 +21,12 @@
 
 #include "engine/bitmap.h"
 #include "engine/presence.h"
-#include "engine/region.h"
 #include "engine/uffd.h"
 
 enum { PAGE = 4096, HUGE = 2 << 20, PAGES = 2048, POLLS = 2000, POLL_MS = 5 };
 
 struct shared {
     char *memory;
-    char *other;
     int uffd;
     _Atomic int ready;
     _Atomic int go;
@@ -318,27 +316,4 @@ Test(presence, of_nobody_is_unknown)
     cr_expect_eq(fl_presence_open(4194304, -1, &presence), -ENOENT); // beyond the largest number
     cr_expect_eq(fl_presence_first_absent(&presence, 0, PAGE, &found), -EBADF);
     fl_presence_close(&presence);
-}
-
-static void registered_in_part(void)
-{
-    struct uffdio_api api = {.api = UFFD_API};
-    shared->memory = map((size_t)PAGES * PAGE, 0);
-    shared->other = map((size_t)PAGES * PAGE, 0);
-    shared->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    if (ioctl(shared->uffd, UFFDIO_API, &api) != 0 ||
-        fl_uffd_register(shared->uffd, address(0), (uint64_t)PAGES * PAGE) != 0)
-        _exit(4);
-}
-
-Test(presence, is_that_of_the_process_whose_memory_is_registered)
-{
-    pid_t pid = start(registered_in_part);
-    struct fl_layout layout = {.page_shift = 12, .regions = 1};
-    layout.region[0] = (struct fl_region){.base = address(0), .bytes = (uint64_t)PAGES * PAGE};
-    cr_expect_eq(fl_presence_registered(pid, &layout), 0);
-    cr_expect_eq(fl_presence_registered(getpid(), &layout), -ENXIO);
-    layout.regions = 2;
-    layout.region[1] = (struct fl_region){.base = (uintptr_t)shared->other, .bytes = PAGE};
-    cr_expect_eq(fl_presence_registered(pid, &layout), -ENXIO);
 }

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Limits of cgroups, of version 1 and 2. A limit may lie in the process's own cgroup or in any
+// above it. Any thread; reads /proc and the cgroup file systems.
+//
+// Who is charged (Linux 6.18): a page of 4 KiB that is filled, the cgroup of the VM's process; a
+// page of 2 MiB, and page tables, that of the process that fills them.
+#ifndef FAULTLINE_ENGINE_CGROUP_H
+#define FAULTLINE_ENGINE_CGROUP_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+enum fl_cgroup_resource {
+    FL_CGROUP_MEMORY,
+    FL_CGROUP_HUGE_PAGES, // of 2 MiB
+};
+
+struct fl_cgroup_limit {
+    char path[256]; // as mounted here
+    uint64_t limit; // bytes
+    uint64_t used;
+};
+
+// The nearest cgroup of the process (0: our own) that has less than `room` bytes left: 1 and its
+// limit. 0: none has. -errno: that cannot be seen (-ENOENT: no such controller is mounted).
+int fl_cgroup_full(pid_t pid, enum fl_cgroup_resource resource, uint64_t room,
+                   struct fl_cgroup_limit *ret_limit);
+
+#endif

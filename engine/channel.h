@@ -47,6 +47,7 @@ enum fl_message_type {
                           // FL_UPGRADE_*
     FL_MESSAGE_YIELDED,   // touches nothing any more
     FL_MESSAGE_ENDED,     // asked to stop, and nothing depends on it any more
+    FL_MESSAGE_DEGRADED = 16, // text: what it lacks, in sentences; empty: nothing
     // The keeper to an engine.
     FL_MESSAGE_RECORD = 32, // like PUT; other, of a VM: FL_VM_HELD
     FL_MESSAGE_SERVE,       // that was all. other: 1 if a service manager keeps all that we keep

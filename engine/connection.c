@@ -33,6 +33,8 @@
 enum { REASON_BYTES = 256, CHUNK = 4096 };
 
 const char fl_no_new_vm[] = "the engine takes no new VM: it is draining or stopping";
+const char fl_no_descriptors[] =
+    "the server is out of file descriptors: it can be tried again when other VMs have ended";
 
 // Until the VM is the keeper's, the handshake stays in the socket, for a successor: it is only
 // looked at (MSG_PEEK). Then it is taken out, as a socket that is closed with something unread in

@@ -48,7 +48,8 @@ struct fl_connection {
     int owner_error;    // why it is not known whose memory it is; 0: it is
 };
 
-extern const char fl_no_new_vm[]; // why no handshake is taken any more
+extern const char fl_no_new_vm[];      // why no handshake is taken any more
+extern const char fl_no_descriptors[]; // why one is not taken now
 
 // A new one, of what the description says. Takes the socket.
 void fl_connection_begin(struct fl_server *server, const struct fl_description *description,

@@ -18,6 +18,7 @@
 #include "engine/owner.h"
 #include "engine/point.h"
 #include "engine/rejoin.h"
+#include "engine/store_place.h"
 #include "engine/template.h"
 #include "engine/uffd.h"
 #include "snapshot/read.h"
@@ -87,13 +88,25 @@ static void refuse(struct fl_connection *connection, const char *reason)
     fl_connection_refuse(connection, reason);
 }
 
+static void say_why_unopened(const struct fl_connection *connection, char reason[REASON_BYTES])
+{
+    char why[REASON_BYTES];
+    int error = connection->open_error;
+    if (error == FL_NO_STORE_NOW)
+        fl_store_place_why(connection->server->place, why, sizeof(why));
+    else if (error == -EMFILE || error == -ENFILE)
+        snprintf(why, sizeof(why), "%s", fl_no_descriptors);
+    else
+        snprintf(why, sizeof(why), "%s", fl_image_strerror(error));
+    snprintf(reason, REASON_BYTES, "the image cannot be opened: %.*s", REASON_BYTES - 40, why);
+}
+
 static void use_image(struct fl_connection *connection)
 {
     char reason[REASON_BYTES];
     struct fl_server *server = connection->server;
     if (connection->open_error) {
-        snprintf(reason, sizeof(reason), "the image cannot be opened: %s",
-                 fl_image_strerror(connection->open_error));
+        say_why_unopened(connection, reason);
         fl_connection_refuse(connection, reason);
     } else if (server->refusing) {
         refuse(connection, fl_no_new_vm);

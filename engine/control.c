@@ -228,14 +228,14 @@ static void on_ready(struct fl_source *source, uint32_t events)
 
 void fl_control_run(struct fl_control *control)
 {
-    if (control)
+    if (control && control->daemon)
         MHD_run(control->daemon);
 }
 
 uint64_t fl_control_next_due(struct fl_control *control)
 {
     MHD_UNSIGNED_LONG_LONG ms = 0;
-    if (!control || MHD_get_timeout(control->daemon, &ms) != MHD_YES)
+    if (!control || !control->daemon || MHD_get_timeout(control->daemon, &ms) != MHD_YES)
         return FL_NEVER;
     return fl_now() + ms * FL_NS_PER_MS;
 }
@@ -270,37 +270,66 @@ static int start_daemon(struct fl_control *control)
     return fl_server_watch(control->server, &control->source, EPOLLIN);
 }
 
+// Who can reach it can have the engine listen anywhere: its owner alone.
+static const struct fl_socket_access access_of_owner = {0600, (uid_t)-1, (gid_t)-1};
+
 // A predecessor's socket, to which somebody may have connected already, or one of our own.
 static int get_socket(struct fl_control *control)
 {
-    // Who can reach it can have the engine listen anywhere: its owner alone.
-    static const struct fl_socket_access access = {0600, (uid_t)-1, (gid_t)-1};
-    return fl_server_listen(control->server, FL_SOCKET_CONTROL, control->path, SOCK_STREAM, &access,
-                            &control->listening);
+    return fl_server_listen(control->server, FL_SOCKET_CONTROL, control->path, SOCK_STREAM,
+                            &access_of_owner, &control->listening);
+}
+
+static void say_why(const struct fl_control *control, int error, char *ret_reason, size_t size)
+{
+    if (error == -EADDRINUSE)
+        snprintf(ret_reason, size, "another server listens at %s", control->path);
+    else
+        snprintf(ret_reason, size, "it cannot listen at %s: %s", control->path, strerror(-error));
+}
+
+// The listening socket is ours again.
+static void stop_daemon(struct fl_control *control)
+{
+    if (!control->daemon)
+        return;
+    fl_server_unwatch(control->server, &control->source);
+    MHD_quiesce_daemon(control->daemon);
+    MHD_stop_daemon(control->daemon);
+    control->daemon = NULL;
+}
+
+static int start_anew(struct fl_control *control, char *ret_reason, size_t size)
+{
+    int error = start_daemon(control);
+    if (error)
+        snprintf(ret_reason, size, "the control API cannot start at %s: %s", control->path,
+                 strerror(-error));
+    return error;
 }
 
 int fl_control_start(struct fl_server *server, const char *path, struct fl_control **ret_control,
                      char *ret_reason, size_t size)
 {
     struct fl_control *control = calloc(1, sizeof(*control));
-    if (!control)
+    char *copy = control ? strdup(path) : NULL;
+    if (!copy) {
+        free(control);
+        snprintf(ret_reason, size, "the host is out of memory");
         return -ENOMEM;
+    }
     control->server = server;
     control->listening.fd = -1;
+    control->path = copy;
     fl_control_clients_init(&control->clients);
-    control->path = strdup(path);
-    int error = control->path ? get_socket(control) : -ENOMEM;
-    if (error == -EADDRINUSE)
-        snprintf(ret_reason, size, "another server listens at %s", path);
-    else if (error)
-        snprintf(ret_reason, size, "it cannot listen at %s: %s", path, strerror(-error));
-    if (!error) {
-        error = start_daemon(control);
-        if (error)
-            snprintf(ret_reason, size, "the control API cannot start at %s: %s", path,
-                     strerror(-error));
-    }
+    int error = get_socket(control);
+    if (error)
+        say_why(control, error, ret_reason, size);
+    else
+        error = start_anew(control, ret_reason, size);
     if (error) {
+        if (control->listening.fd >= 0)
+            server->inherited[FL_SOCKET_CONTROL] = -1; // it is closed here
         fl_control_stop(control);
         return error;
     }
@@ -308,17 +337,29 @@ int fl_control_start(struct fl_server *server, const char *path, struct fl_contr
     return 0;
 }
 
+// The new one is there before the old one is given up.
+int fl_control_look(struct fl_control *control, char *ret_reason, size_t size)
+{
+    struct fl_listening new;
+    if (fl_socket_is_at(control->path, &control->listening))
+        return control->daemon ? 0 : start_anew(control, ret_reason, size);
+    int error = fl_socket_listen(control->path, SOCK_STREAM, &access_of_owner, &new);
+    if (error) {
+        say_why(control, error, ret_reason, size);
+        return error;
+    }
+    stop_daemon(control);
+    fl_server_replace(control->server, FL_SOCKET_CONTROL, new.fd); // closes the old one
+    control->listening = new;
+    return start_anew(control, ret_reason, size);
+}
+
 void fl_control_stop(struct fl_control *control)
 {
     if (!control)
         return;
-    if (control->daemon) {
-        fl_server_unwatch(control->server, &control->source);
-        MHD_quiesce_daemon(control->daemon); // the listening socket is ours again
-        MHD_stop_daemon(control->daemon);
-    }
-    if (control->path)
-        fl_socket_close(control->path, &control->listening);
+    stop_daemon(control);
+    fl_socket_close(control->path, &control->listening);
     free(control->path);
     free(control);
 }

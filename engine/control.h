@@ -4,11 +4,11 @@
 //
 //   GET  /v1/status     what the engine does, with all VMs (docs/control-api.md)
 //   GET, POST, DELETE /v1/listeners  where it listens for which image (docs/control-api.md)
-//   GET, POST, DELETE /v1/recordings  of which images the next VMs are recorded, and what came of it
-//   GET, POST, DELETE /v1/templates  which images are in memory for VMs to share
-//   POST /v1/drain      {"populate": BOOLEAN}: no new VM from now on; fill and let go those there
-//   POST /v1/upgrade    {"engine": PATH, "keeper": BOOLEAN}: another engine takes over
-//   GET  /metrics       Prometheus text
+//   GET, POST, DELETE /v1/recordings  of which images the next VMs are recorded, and what came of
+//   it GET, POST, DELETE /v1/templates  which images are in memory for VMs to share POST /v1/drain
+//   {"populate": BOOLEAN}: no new VM from now on; fill and let go those there POST /v1/upgrade
+//   {"engine": PATH, "keeper": BOOLEAN}: another engine takes over GET  /metrics       Prometheus
+//   text
 //
 // An error is {"error": "one sentence"} with a fitting HTTP status.
 #ifndef FAULTLINE_ENGINE_CONTROL_H
@@ -22,6 +22,9 @@ struct fl_server;
 
 int fl_control_start(struct fl_server *server, const char *path, struct fl_control **ret_control,
                      char *ret_reason, size_t size);
+// Listens anew if its path does not lead to it any more: 0, or -errno with a sentence. Clients that
+// are connected are cut off when it does.
+int fl_control_look(struct fl_control *control, char *ret_reason, size_t size);
 void fl_control_stop(struct fl_control *control); // NULL is allowed, here and below
 
 // Does what is to be done without waiting.

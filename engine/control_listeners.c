@@ -63,13 +63,13 @@ static const char *read_order(const json_t *body, const struct fl_socket_access 
 
 static json_t *describe(const struct fl_listener *listener)
 {
-    return json_pack("{s:s, s:s, s:b, s:b}", "image", listener->image, "socket", listener->path,
-                     "automatic", listener->automatic, "template",
-                     listener->purpose == FL_PURPOSE_TEMPLATE);
+    return json_pack("{s:s, s:s, s:b, s:b, s:b}", "image", listener->image, "socket",
+                     listener->path, "automatic", listener->automatic, "template",
+                     listener->purpose == FL_PURPOSE_TEMPLATE, "reachable", !listener->away);
 }
 
 // We listen there already: for the same image it is what was asked for, but for its access.
-static enum MHD_Result keep(struct MHD_Connection *client, const struct fl_listener *listener,
+static enum MHD_Result keep(struct MHD_Connection *client, struct fl_listener *listener,
                             const struct order *order)
 {
     if (strcmp(listener->image, order->image) != 0)
@@ -84,7 +84,7 @@ static enum MHD_Result keep(struct MHD_Connection *client, const struct fl_liste
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
                                      "this server listens at %s with another policy on errors",
                                      order->socket);
-    int error = fl_socket_set_access(order->socket, &listener->listening, &order->access);
+    int error = fl_listener_set_access(listener, &order->access);
     if (error)
         return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                      "the access to %s cannot be set: %s", order->socket,

@@ -35,6 +35,11 @@ struct fl_description {
     char path[PATH_MAX];
     // Not in those of versions before: read as 0.
     uint64_t template; // of a connection that was sent one: its record
+    // Of a listener: owner and mode of its socket, to be made again.
+    uint32_t has_access;
+    uint32_t mode;
+    uint32_t uid; // (uid_t)-1: left as it is
+    uint32_t gid;
 };
 
 // A new memfd, or -errno.

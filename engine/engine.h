@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/degraded.h"
 #include "engine/host_memory.h"
 #include "engine/mailbox.h"
 #include "engine/rcu.h"
@@ -77,6 +78,7 @@ struct fl_engine {
     uint64_t unowned; // control thread: handshakes for memory of no process that is known
     struct fl_recordings recordings; // control thread
     struct fl_host_memory memory;
+    struct fl_degraded degraded; // control thread
 };
 
 // The calling thread becomes the control thread: it is registered with RCU until fl_engine_stop().

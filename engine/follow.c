@@ -10,12 +10,14 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/degraded.h"
+#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "engine/io_pool.h"
 #include "engine/kept.h"
 #include "engine/listen.h"
-#include "engine/log.h"
 #include "engine/mailbox.h"
+#include "engine/store_place.h"
 #include "snapshot/read.h"
 
 struct names {
@@ -24,16 +26,21 @@ struct names {
 };
 
 struct fl_follow {
-    struct fl_source source; // inotify
+    struct fl_source source; // inotify; .fd -1: it cannot be had
     struct fl_server *server;
-    bool looking; // a reader lists the store
-    bool changed; // since it began
-    bool stopped; // free it when the reader is back
+    bool looking;   // a reader looks at the store
+    bool changed;   // something has, since the reader began
+    bool stopped;   // free it when the reader is back
+    int open_error; // why there is no inotify instance
     // The reader's while it looks:
     struct fl_io_job job;
     struct fl_mail mail;
+    struct fl_reader *seen; // the store that was there at the last look; NULL: none
+    bool wanted;            // to list the images even if it is the same store
+    bool listed;
     struct names names;
     int error;
+    int watch_error;
 };
 
 static void free_names(struct names *names)
@@ -58,17 +65,89 @@ static int add_name(void *arg, const char *name)
     return 0;
 }
 
-static void look(struct fl_follow *follow);
+static void look(struct fl_follow *follow, bool wanted);
+
+// --- in a reader thread ---
+
+// The directory at the path, whether it was watched before or not: then this does nothing.
+static int watch_images(const struct fl_follow *follow)
+{
+    const char *path = fl_store_images_dir(follow->server->place);
+    if (follow->source.fd < 0)
+        return follow->open_error;
+    // IN_CREATE: where a file system cannot rename without replacing, images appear as links.
+    return inotify_add_watch(follow->source.fd, path,
+                             IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF |
+                                 IN_MOVE_SELF | IN_ONLYDIR) < 0
+               ? -errno
+               : 0;
+}
+
+// The watch comes first: what changes after the list was made is an event.
+static void look_at_store(struct fl_follow *follow)
+{
+    struct fl_reader *reader = NULL;
+    follow->listed = false;
+    follow->error = fl_store_place_get(follow->server->place, &reader);
+    if (!follow->error) {
+        follow->watch_error = watch_images(follow);
+        if (reader != follow->seen || follow->wanted || follow->watch_error) {
+            follow->error = fl_reader_list(reader, add_name, &follow->names);
+            follow->listed = follow->error == 0;
+            follow->wanted = !follow->listed;
+        }
+    }
+    fl_reader_close(follow->seen);
+    follow->seen = reader;
+}
+
+// --- in the control thread ---
+
+// Whose limit it is that was met, by name: the user's instances and watches, or our descriptors.
+static const char *inotify_trouble(int error)
+{
+    if (error == -ENOSPC)
+        return "the limit fs.inotify.max_user_watches of its user is reached";
+    if (error == -EMFILE && fl_descriptors_free(1))
+        return "the limit fs.inotify.max_user_instances of its user is reached";
+    return strerror(-error);
+}
+
+static void say_how_it_is(struct fl_follow *follow)
+{
+    struct fl_engine *engine = follow->server->engine;
+    char why[FL_LACK_REASON];
+    fl_store_place_why(follow->server->place, why, sizeof(why));
+    if (follow->error == FL_NO_STORE_NOW)
+        fl_lacks(engine, FL_LACK_STORE, "%s", why);
+    else if (follow->error)
+        fl_lacks(engine, FL_LACK_STORE, "the images of the store %s cannot be listed: %s",
+                 follow->server->options->store, strerror(-follow->error));
+    else
+        fl_has(engine, FL_LACK_STORE);
+    if (follow->watch_error)
+        fl_lacks(engine, FL_LACK_INOTIFY,
+                 "the store %s cannot be watched, and is looked at once a second instead: %s",
+                 follow->server->options->store, inotify_trouble(follow->watch_error));
+    else
+        fl_has(engine, FL_LACK_INOTIFY);
+}
 
 static void apply(struct fl_follow *follow)
 {
-    if (follow->error)
-        fl_log(FL_LOG_ERROR,
-               "event=store_failed store=%s reason=\"its images cannot be listed: %s\"",
-               follow->server->options->store, strerror(-follow->error));
-    else if (!follow->server->refusing)
+    say_how_it_is(follow);
+    if (follow->listed && !follow->server->refusing)
         fl_listeners_follow(follow->server, follow->names.name, follow->names.count);
     free_names(&follow->names);
+}
+
+static void free_follow(struct fl_follow *follow)
+{
+    if (follow->source.fd >= 0)
+        close(follow->source.fd);
+    fl_reader_close(follow->seen);
+    free_names(&follow->names);
+    free(follow);
 }
 
 static void looked(void *control, struct fl_mail *mail)
@@ -77,33 +156,32 @@ static void looked(void *control, struct fl_mail *mail)
     struct fl_follow *follow = caa_container_of(mail, struct fl_follow, mail);
     follow->looking = false;
     if (follow->stopped) {
-        free_names(&follow->names);
-        free(follow);
+        free_follow(follow);
         return;
     }
     apply(follow);
     if (follow->changed)
-        look(follow);
+        look(follow, true);
 }
 
-// Reader thread: a directory on a slow disk must not hold up handshakes.
-static uint64_t list(struct fl_io_job *job)
+// A directory on a slow disk must not hold up handshakes.
+static uint64_t run(struct fl_io_job *job)
 {
     struct fl_follow *follow = caa_container_of(job, struct fl_follow, job);
-    struct fl_server *server = follow->server;
-    follow->error = fl_reader_list(server->reader, add_name, &follow->names);
+    look_at_store(follow);
     follow->mail.deliver = looked;
-    fl_mailbox_post(&server->engine->control, &follow->mail);
+    fl_mailbox_post(&follow->server->engine->control, &follow->mail);
     return 0;
 }
 
-static void look(struct fl_follow *follow)
+static void look(struct fl_follow *follow, bool wanted)
 {
-    follow->changed = follow->looking;
+    follow->changed = wanted && follow->looking;
     if (follow->looking)
         return;
     follow->looking = true;
-    follow->job.run = list;
+    follow->wanted = follow->wanted || wanted;
+    follow->job.run = run;
     fl_io_pool_submit(follow->server->engine->io_pool, &follow->job);
 }
 
@@ -113,54 +191,60 @@ static void ready(struct fl_source *source, uint32_t events)
     char buf[4096] __attribute__((aligned(8)));
     while (read(source->fd, buf, sizeof(buf)) > 0) {
     }
-    look(caa_container_of(source, struct fl_follow, source));
+    look(caa_container_of(source, struct fl_follow, source), true);
 }
 
 // A predecessor's, or a new one that a successor goes on with.
-static int open_inotify(struct fl_server *server)
+static void open_inotify(struct fl_follow *follow)
 {
+    struct fl_server *server = follow->server;
     int *kept = &server->inherited[FL_SOCKET_INOTIFY];
-    if (*kept >= 0)
-        return *kept;
-    *kept = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (*kept >= 0)
+    bool new = *kept < 0;
+    if (new)
+        *kept = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    follow->open_error = *kept < 0 ? -errno : 0;
+    follow->source = (struct fl_source){.fd = *kept, .ready = ready};
+    if (*kept < 0)
+        return;
+    if (new)
         fl_kept_put_socket(server->engine->kept, FL_SOCKET_INOTIFY, *kept);
-    return *kept;
+    fl_server_watch(server, &follow->source, EPOLLIN);
 }
 
-int fl_follow_start(struct fl_server *server, struct fl_follow **ret_follow)
+void fl_follow_look(struct fl_follow *follow)
+{
+    if (!follow)
+        return;
+    if (follow->source.fd < 0 && !follow->looking)
+        open_inotify(follow);
+    look(follow, false);
+}
+
+int fl_follow_start(struct fl_server *server, bool first, struct fl_follow **ret_follow)
 {
     struct fl_follow *follow = calloc(1, sizeof(*follow));
     if (!follow)
         return -ENOMEM;
     follow->server = server;
-    follow->source = (struct fl_source){.fd = open_inotify(server), .ready = ready};
-    int error = follow->source.fd < 0 ? -errno : 0;
-    // IN_CREATE: where a file system cannot rename without replacing, images appear as links.
-    if (!error && inotify_add_watch(follow->source.fd, fl_reader_images_dir(server->reader),
-                                    IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE) < 0)
-        error = -errno;
-    if (!error)
-        error = fl_server_watch(server, &follow->source, EPOLLIN);
-    if (error) {
-        if (follow->source.fd >= 0)
-            close(follow->source.fd);
-        free(follow);
-        return error;
-    }
-    follow->error = fl_reader_list(server->reader, add_name, &follow->names);
-    apply(follow);
+    open_inotify(follow);
     *ret_follow = follow;
-    return 0;
+    if (!first) {
+        look(follow, true);
+        return 0;
+    }
+    look_at_store(follow);
+    if (!follow->error)
+        apply(follow);
+    return follow->error;
 }
 
 void fl_follow_stop(struct fl_follow *follow)
 {
     if (!follow)
         return;
-    fl_server_unwatch(follow->server, &follow->source);
-    close(follow->source.fd);
+    if (follow->source.fd >= 0)
+        fl_server_unwatch(follow->server, &follow->source);
     follow->stopped = true;
     if (!follow->looking)
-        free(follow);
+        free_follow(follow);
 }

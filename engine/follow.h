@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Follows a store: each published image gets its socket, each removed one loses it. Control thread.
+// Follows the store at a path, whichever that is now: each published image gets its socket, each
+// removed one loses it. While there is no store, all stays as it is. Control thread.
 #ifndef FAULTLINE_ENGINE_FOLLOW_H
 #define FAULTLINE_ENGINE_FOLLOW_H
+
+#include <stdbool.h>
 
 #include "engine/server.h"
 
 struct fl_follow;
 
-// Looks at the store once before it returns, then whenever something changes in it.
-int fl_follow_start(struct fl_server *server, struct fl_follow **ret_follow);
+// From now on it looks when something changes in the store. `first`: nobody depends on the server
+// yet, so it looks once before it returns, and -errno says that there is no store. Else a reader
+// does that: storage that hangs must not hold up VMs that wait. *ret_follow is to be stopped in
+// either case, unless it is -ENOMEM.
+int fl_follow_start(struct fl_server *server, bool first, struct fl_follow **ret_follow);
+// Once in a while: is it still the store at the path, and can it be watched?
+void fl_follow_look(struct fl_follow *follow); // NULL is allowed
 void fl_follow_stop(struct fl_follow *follow); // NULL is allowed; before the engine's readers stop
 
 #endif

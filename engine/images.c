@@ -18,6 +18,7 @@
 #include "engine/log.h"
 #include "engine/plan_shelf.h"
 #include "engine/point.h"
+#include "engine/store_place.h"
 
 struct entry {
     struct cds_list_head link;
@@ -32,7 +33,7 @@ struct entry {
 };
 
 struct fl_images {
-    struct fl_reader *reader;
+    struct fl_store_place *place;
     struct fl_kept *kept;
     pthread_mutex_t lock; // the list and the entries; never held over I/O
     struct cds_list_head open;
@@ -91,14 +92,15 @@ static int add(struct fl_images *images, const struct stat *file, uint64_t recor
     return 0;
 }
 
-int fl_images_get(struct fl_images *images, const char *name, struct fl_image **ret_image)
+static int get(struct fl_images *images, struct fl_reader *reader, const char *name,
+               struct fl_image **ret_image)
 {
     char path[PATH_MAX];
     struct stat file;
     if (!fl_name_valid(name))
         return -EINVAL;
     int length =
-        snprintf(path, sizeof(path), "%s/%s.img", fl_reader_images_dir(images->reader), name);
+        snprintf(path, sizeof(path), "%s/%s.img", fl_store_images_dir(images->place), name);
     if (length >= (int)sizeof(path))
         return -ENAMETOOLONG;
     if (stat(path, &file) != 0)
@@ -107,11 +109,21 @@ int fl_images_get(struct fl_images *images, const char *name, struct fl_image **
     if (*ret_image)
         return 0;
     struct fl_image *image = NULL;
-    int error = fl_image_open(images->reader, name, &image);
+    int error = fl_image_open(reader, name, &image);
     if (error)
         return error;
     error = add(images, &file, 0, image, ret_image);
     fl_image_unref(image);
+    return error;
+}
+
+int fl_images_get(struct fl_images *images, const char *name, struct fl_image **ret_image)
+{
+    struct fl_reader *reader = NULL;
+    int error = fl_store_place_get(images->place, &reader);
+    if (!error)
+        error = get(images, reader, name, ret_image);
+    fl_reader_close(reader);
     return error;
 }
 
@@ -178,7 +190,7 @@ bool fl_images_is_current(struct fl_images *images, const struct fl_image *image
     pthread_mutex_lock(&images->lock);
     const struct entry *entry = entry_of(images, image);
     pthread_mutex_unlock(&images->lock);
-    int length = snprintf(path, sizeof(path), "%s/%s.img", fl_reader_images_dir(images->reader),
+    int length = snprintf(path, sizeof(path), "%s/%s.img", fl_store_images_dir(images->place),
                           fl_image_name(image));
     return entry && length < (int)sizeof(path) && stat(path, &file) == 0 &&
            fl_same_file(&entry->file, &file);
@@ -234,7 +246,11 @@ static struct fl_plan *open_plan(struct fl_images *images, const struct fl_image
 {
     struct fl_trace *trace = NULL;
     struct fl_plan *plan = NULL;
-    int error = fl_trace_open(images->reader, image, &trace);
+    struct fl_reader *reader = NULL;
+    int error = fl_store_place_get(images->place, &reader);
+    if (!error)
+        error = fl_trace_open(reader, image, &trace);
+    fl_reader_close(reader);
     if (!error)
         error = fl_plan_new(image, trace, &plan);
     if (error && error != -ENOENT)
@@ -253,7 +269,7 @@ static struct stat look_at_trace(const struct fl_images *images, const struct fl
     char path[PATH_MAX];
     struct stat file;
     int length = snprintf(path, sizeof(path), "%s/../traces/%s.trace",
-                          fl_reader_images_dir(images->reader), fl_image_name(image));
+                          fl_store_images_dir(images->place), fl_image_name(image));
     if (length >= (int)sizeof(path) || stat(path, &file) != 0)
         memset(&file, 0, sizeof(file));
     return file;
@@ -327,12 +343,12 @@ void fl_images_put(struct fl_images *images, struct fl_image *image)
     }
 }
 
-int fl_images_new(struct fl_reader *reader, struct fl_kept *kept, struct fl_images **ret_images)
+int fl_images_new(struct fl_store_place *place, struct fl_kept *kept, struct fl_images **ret_images)
 {
     struct fl_images *images = calloc(1, sizeof(*images));
     if (!images)
         return -ENOMEM;
-    images->reader = reader;
+    images->place = place;
     images->kept = kept;
     pthread_mutex_init(&images->lock, NULL);
     CDS_INIT_LIST_HEAD(&images->open);

@@ -12,20 +12,23 @@
 
 struct fl_images;
 struct fl_kept;
+struct fl_store_place;
 
-// Takes no ownership of the reader and of what is kept, which must outlive it.
-int fl_images_new(struct fl_reader *reader, struct fl_kept *kept, struct fl_images **ret_images);
+// Takes no ownership of the place and of what is kept, which must outlive it.
+int fl_images_new(struct fl_store_place *place, struct fl_kept *kept,
+                  struct fl_images **ret_images);
 void fl_images_free(struct fl_images *images); // NULL is allowed
 
-// Reader threads: blocks on storage. A user more, and a reference for the caller.
+// Reader threads: blocks on storage. A user more, and a reference for the caller. FL_NO_STORE_NOW
+// (store_place.h) while there is no store.
 int fl_images_get(struct fl_images *images, const char *name, struct fl_image **ret_image);
 // The same from the files of the keeper's record `id`. The caller keeps the descriptors.
 int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, uint32_t count,
                         struct fl_image **ret_image);
-// Reader threads: blocks on storage. What replay makes of the trace that the store has for the image
-// now, and a reference; NULL: it has none that can be used, which is said in the log, once for each
-// file while the image is in use. -EBUSY: another reader prepares it just now. For an image that
-// has a user.
+// Reader threads: blocks on storage. What replay makes of the trace that the store has for the
+// image now, and a reference; NULL: it has none that can be used, which is said in the log, once
+// for each file while the image is in use. -EBUSY: another reader prepares it just now. For an
+// image that has a user.
 int fl_images_plan(struct fl_images *images, const struct fl_image *image,
                    struct fl_plan **ret_plan);
 // Control thread. A user more of one that is in use, and a reference.

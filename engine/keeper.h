@@ -9,6 +9,7 @@
 #ifndef FAULTLINE_ENGINE_KEEPER_H
 #define FAULTLINE_ENGINE_KEEPER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct fl_keeper_options {
@@ -23,6 +24,8 @@ struct fl_keeper_options {
 // The variable that names the descriptor of a list of what a keeper hands to itself over an exec.
 #define FL_KEEPER_ENVIRONMENT "FAULTLINE_KEEPER"
 
+// True if something is handed to this process that VMs may depend on.
+bool fl_keeper_is_successor(void);
 // Keeps until SIGTERM, SIGINT or SIGHUP has ended the engine (then no VM depends on it any more),
 // or SIGUSR1 has told it to leave everything as it is. The exit status of the process.
 int fl_keeper_run(const struct fl_keeper_options *options);

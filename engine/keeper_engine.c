@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/condemn.h"
@@ -26,10 +27,13 @@ enum {
     MAX_FAILURES = 20, // in a row, before the VMs are given up
     FIRST_PAUSE_MS = 50,
     LONGEST_PAUSE_MS = 2000,
-    NEWS_TEXT = 512,
+    NEWS_TEXT = 1024,
+    AGAIN_MS = 250, // between attempts to start one while VMs wait
     VM_END_MS = 10000,
 };
 #define LIVED (250 * FL_NS_PER_MS) // an engine that served for so long has not failed
+// For how long VMs wait for a host that lets no process start, before they are given up.
+#define SHORTAGE_MOST (300 * FL_NS_PER_S)
 
 // --- talking to it ---
 
@@ -45,18 +49,32 @@ void fl_keeper_tell_news(struct fl_keeper *keeper)
 {
     struct fl_message news = {.type = FL_MESSAGE_NEWS};
     char reason[sizeof(keeper->upgrade.reason)];
+    char trouble[sizeof(keeper->trouble)];
     struct fl_child *child = keeper->serving;
     if (!child || child->channel < 0)
         return;
     snprintf(news.text, NEWS_TEXT,
              "{\"pid\": %d, \"generation\": %" PRIu64 ", \"deaths\": %" PRIu64
-             ", \"standby_pid\": %d, \"upgrade\": {\"count\": %" PRIu64
+             ", \"standby_pid\": %d, \"trouble\": \"%s\", \"upgrade\": {\"count\": %" PRIu64
              ", \"state\": \"%s\", \"reason\": \"%s\"}}",
              (int)getpid(), keeper->generation, keeper->deaths,
-             keeper->standby ? (int)keeper->standby->pid : 0, keeper->upgrade.count,
+             keeper->standby ? (int)keeper->standby->pid : 0,
+             fl_log_text(keeper->trouble, trouble, sizeof(trouble)), keeper->upgrade.count,
              fl_keeper_upgrade_name(keeper->upgrade.state),
              fl_log_text(keeper->upgrade.reason, reason, sizeof(reason)));
     fl_channel_send(child->channel, &news, NULL, false);
+}
+
+void fl_keeper_tell_manager(const struct fl_keeper *keeper)
+{
+    char text[sizeof("STATUS=degraded: ; ") + sizeof(keeper->degraded) + sizeof(keeper->trouble)];
+    bool both = *keeper->degraded && *keeper->trouble;
+    bool fine = !*keeper->degraded && !*keeper->trouble;
+    if (keeper->stopping) // which it has been told
+        return;
+    snprintf(text, sizeof(text), "STATUS=%s%s%s%s",
+             fine ? "serving" : "degraded: ", keeper->degraded, both ? "; " : "", keeper->trouble);
+    fl_sm_notify(text);
 }
 
 int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child)
@@ -105,24 +123,62 @@ static void failed(struct fl_keeper *keeper)
     keeper->done = true;
 }
 
+// Of the standby; "": it stands by.
+static void set_trouble(struct fl_keeper *keeper, const char *trouble)
+{
+    if (strcmp(keeper->trouble, trouble) == 0)
+        return;
+    snprintf(keeper->trouble, sizeof(keeper->trouble), "%s", trouble);
+    if (*trouble)
+        fl_log(FL_LOG_ERROR, "event=engine_failed reason=\"%s\"", trouble);
+    fl_keeper_tell_news(keeper);
+    fl_keeper_tell_manager(keeper);
+}
+
+// The host is short of processes, descriptors or memory: that passes, and costs nobody anything
+// while an engine serves. It is no engine that did not live.
+static void could_not_start(struct fl_keeper *keeper, int error)
+{
+    char trouble[sizeof(keeper->trouble)];
+    uint64_t now = fl_now();
+    bool shortage = error == -EAGAIN || error == -ENOMEM || error == -EMFILE || error == -ENFILE ||
+                    error == -ENOSPC;
+    snprintf(trouble, sizeof(trouble), "no engine can be started to stand by: %s",
+             strerror(-error));
+    set_trouble(keeper, trouble);
+    if (keeper->upgrade.state == FL_UPGRADE_STARTING)
+        fl_keeper_upgrade_failed(keeper, "it cannot be started");
+    if (!keeper->short_since_ns)
+        keeper->short_since_ns = now;
+    if (keeper->serving)
+        keeper->start_after_ns = now + LONGEST_PAUSE_MS * FL_NS_PER_MS;
+    else if (shortage && now - keeper->short_since_ns < SHORTAGE_MOST)
+        keeper->start_after_ns = now + AGAIN_MS * FL_NS_PER_MS;
+    else
+        failed(keeper);
+}
+
 void fl_keeper_start_standby(struct fl_keeper *keeper)
 {
     bool new = keeper->upgrade.state == FL_UPGRADE_STARTING;
     int executable = new ? keeper->upgrade.executable : keeper->executable;
     struct fl_child *child = NULL;
     int error = fl_child_start(executable, keeper->options->argv, &child);
-    if (!error) {
+    if (!error)
         error = fl_keeper_watch_child(keeper, child);
-        keeper->standby = child;
+    if (error && child) { // its end would not be seen
+        fl_child_kill(child);
+        waitpid(child->pid, NULL, 0);
+        cds_list_del(&child->link);
+        fl_child_free(child);
     }
     if (error) {
-        fl_log(FL_LOG_ERROR, "event=engine_failed reason=\"it cannot be started: %s\"",
-               strerror(-error));
-        if (keeper->standby)
-            fl_child_kill(keeper->standby);
-        failed(keeper);
+        could_not_start(keeper, error);
         return;
     }
+    keeper->standby = child;
+    keeper->short_since_ns = 0;
+    set_trouble(keeper, "");
 }
 
 // --- handing over ---

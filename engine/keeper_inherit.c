@@ -285,6 +285,11 @@ static int from_engine(struct fl_keeper *keeper)
     return 0;
 }
 
+bool fl_keeper_is_successor(void)
+{
+    return getenv(FL_KEEPER_ENVIRONMENT) || getenv("LISTEN_FDS");
+}
+
 int fl_keeper_inherit(struct fl_keeper *keeper)
 {
     bool store = keeper->records.store;

@@ -49,6 +49,7 @@ struct fl_keeper {
     uint64_t deaths;         // of engines that served
     unsigned failures;       // in a row, of engines that did not live
     uint64_t start_after_ns; // when the next engine may be started
+    uint64_t short_since_ns; // since when none can be started; 0: one could
     uint64_t look_ns;        // when the engine is looked after next
     uint64_t watchdog_ns;    // when the service manager wants to hear next; FL_NEVER
     bool announced;          // READY=1 was sent
@@ -58,6 +59,8 @@ struct fl_keeper {
     bool engine_ended;       // it said that nothing depends on it
     uint64_t fail_until_ns;  // failing closed: when to look who lives on; FL_NEVER
     bool done;               // leave the loop
+    char degraded[1024];     // what the engine lacks, for the service manager; "": nothing
+    char trouble[160];       // why no standby can be started; "": it can
     int exit_status;
 };
 
@@ -75,6 +78,8 @@ void fl_keeper_send(struct fl_child *child, uint32_t type, uint64_t value);
 // VMs that a thread of another engine does not hold any more are served from now on.
 void fl_keeper_free_held(struct fl_keeper *keeper);
 void fl_keeper_tell_news(struct fl_keeper *keeper);
+// Says in one line to the service manager how things are.
+void fl_keeper_tell_manager(const struct fl_keeper *keeper);
 // SIGKILL to every VM, and waits for their ends, or poisons the pages of those that live on; the
 // records go last.
 void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason);

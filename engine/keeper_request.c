@@ -13,12 +13,13 @@
 #include "engine/log.h"
 
 // The same file through a description of its own: the service manager keeps each description
-// under one name only.
+// under one name only. Without /proc the record has the same one: nothing of it is lost here.
 static int reopen(int fd)
 {
     char path[40];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    return open(path, O_RDONLY | O_CLOEXEC);
+    int own = open(path, O_RDONLY | O_CLOEXEC);
+    return own < 0 && errno == ENOENT ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : own;
 }
 
 // The connection is a record before the engine hears of it.
@@ -148,6 +149,10 @@ static void from_serving(struct fl_keeper *keeper, struct fl_child *child,
             fl_keeper_retire(keeper, child);
             fl_keeper_promote(keeper);
         }
+        break;
+    case FL_MESSAGE_DEGRADED:
+        snprintf(keeper->degraded, sizeof(keeper->degraded), "%.1000s", message->text);
+        fl_keeper_tell_manager(keeper);
         break;
     case FL_MESSAGE_ENDED:
         keeper->engine_ended = true;

@@ -145,6 +145,11 @@ int fl_keeper_socket_start(struct fl_server *server, const char *control,
     return 0;
 }
 
+bool fl_keeper_socket_is_there(const struct fl_keeper_socket *socket)
+{
+    return fl_socket_is_at(socket->path, &socket->listening);
+}
+
 void fl_keeper_socket_stop(struct fl_keeper_socket *socket)
 {
     if (!socket)

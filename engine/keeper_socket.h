@@ -6,6 +6,7 @@
 #ifndef FAULTLINE_ENGINE_KEEPER_SOCKET_H
 #define FAULTLINE_ENGINE_KEEPER_SOCKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct fl_keeper_socket;
@@ -13,6 +14,8 @@ struct fl_server;
 
 int fl_keeper_socket_start(struct fl_server *server, const char *control,
                            struct fl_keeper_socket **ret_socket, char *ret_reason, size_t size);
+// False if its path does not lead to it any more.
+bool fl_keeper_socket_is_there(const struct fl_keeper_socket *socket);
 void fl_keeper_socket_stop(struct fl_keeper_socket *socket); // NULL is allowed
 
 #endif

@@ -16,6 +16,7 @@
 #include "engine/adopt.h"
 #include "engine/attach.h"
 #include "engine/connection.h"
+#include "engine/degraded.h"
 #include "engine/engine.h"
 #include "engine/images.h"
 #include "engine/listen.h"
@@ -368,6 +369,13 @@ void fl_kept_yielded(struct fl_kept *kept)
     send_type(kept, FL_MESSAGE_YIELDED, 0);
 }
 
+void fl_kept_degraded(struct fl_kept *kept, const char *text)
+{
+    struct fl_message message = {.type = FL_MESSAGE_DEGRADED};
+    snprintf(message.text, sizeof(message.text), "%s", text);
+    send_message(kept, &message, NULL);
+}
+
 void fl_kept_ended(struct fl_kept *kept)
 {
     if (kept)
@@ -400,5 +408,6 @@ int fl_kept_change_keeper(struct fl_kept *kept, int channel)
     fl_connections_keep(server);
     fl_server_keep_sockets(server);
     fl_kept_serving(kept);
+    fl_degraded_tell(server->engine);
     return 0;
 }

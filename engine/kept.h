@@ -59,6 +59,8 @@ void fl_kept_serving(struct fl_kept *kept);
 // Every thread of ours has answered.
 void fl_kept_pong(struct fl_kept *kept, uint64_t oldest_ns);
 void fl_kept_yielded(struct fl_kept *kept);
+// What we lack, "" if nothing: for the service manager.
+void fl_kept_degraded(struct fl_kept *kept, const char *text);
 // Nothing depends on us any more.
 void fl_kept_ended(struct fl_kept *kept);
 

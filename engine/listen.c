@@ -2,85 +2,26 @@
 #include "engine/listen.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
-#include "engine/connection.h"
+#include "engine/degraded.h"
 #include "engine/description.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/log.h"
-#include "engine/point.h"
+#include "engine/store_place.h"
 #include "engine/templates.h"
 #include "snapshot/read.h"
-
-enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024, DESCRIPTORS_FREE = 512 };
-#define ACCEPT_PAUSE (100 * FL_NS_PER_MS)
-
-// A peer may send FL_FDS_MAX descriptors, and one that is lost for want of room is a VM that hangs:
-// so a part of the table, which fills from below, is kept free.
-static bool descriptors_are_short(const struct fl_listener *listener)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < 2 * DESCRIPTORS_FREE)
-        return false;
-    int top =
-        fcntl(listener->listening.fd, F_DUPFD_CLOEXEC, (int)limit.rlim_cur - DESCRIPTORS_FREE);
-    if (top >= 0)
-        close(top);
-    return top != (int)limit.rlim_cur - DESCRIPTORS_FREE;
-}
-
-// False when there is nothing more to accept now.
-static bool accept_one(struct fl_listener *listener)
-{
-    struct fl_server *server = listener->server;
-    // Silent peers must not keep others out.
-    if (server->connection_count >= CONNECTIONS_MAX && !fl_connections_drop_oldest(server)) {
-        fl_listeners_pause(server);
-        return false;
-    }
-    if (descriptors_are_short(listener)) {
-        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"descriptors are short\"",
-               listener->path);
-        fl_listeners_pause(server);
-        return false;
-    }
-    uint64_t record = 0;
-    int fd = fl_kept_accept(server->engine->kept, listener->id, listener->listening.fd, &record);
-    if (fd >= 0) {
-        FL_POINT("accepted");
-        fl_connection_new(server, listener->image, listener->policy, listener->purpose, fd, record);
-        return true;
-    }
-    if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
-        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->path,
-               strerror(-fd));
-        fl_listeners_pause(server);
-        return false;
-    }
-    return fd == -ECONNABORTED || fd == -EINTR;
-}
-
-static void ready(struct fl_source *source, uint32_t events)
-{
-    (void)events;
-    struct fl_listener *listener = caa_container_of(source, struct fl_listener, source);
-    for (int i = 0; i < ACCEPT_AT_ONCE && accept_one(listener); i++) {
-    }
-}
 
 static void free_listener(struct fl_listener *listener)
 {
@@ -91,16 +32,36 @@ static void free_listener(struct fl_listener *listener)
     free(listener);
 }
 
+static bool watched(const struct fl_listener *listener)
+{
+    // Not before we serve: the keeper may still be telling us what there is.
+    return listener->listening.fd >= 0 && !listener->server->accept_again_ns &&
+           listener->server->serving;
+}
+
+static int watch(struct fl_listener *listener)
+{
+    listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = fl_accept_ready};
+    return watched(listener) ? fl_server_watch(listener->server, &listener->source, EPOLLIN) : 0;
+}
+
+static void unwatch(struct fl_listener *listener)
+{
+    if (watched(listener))
+        fl_server_unwatch(listener->server, &listener->source);
+}
+
 // Who has connected already has perhaps handed its userfaultfd over: closing the queue would lose
 // it, and leave the VM waiting. So the path goes first, then the queue is emptied.
 static void close_listener(struct fl_listener *listener)
 {
-    fl_server_unwatch(listener->server, &listener->source);
-    fl_socket_unlink(listener->path, &listener->listening);
-    while (accept_one(listener)) {
+    if (listener->listening.fd >= 0) {
+        unwatch(listener);
+        fl_socket_unlink(listener->path, &listener->listening);
+        fl_accept_all(listener);
+        fl_kept_drop(listener->server->engine->kept, FL_RECORD_LISTENER, listener->id);
+        close(listener->listening.fd);
     }
-    fl_kept_drop(listener->server->engine->kept, FL_RECORD_LISTENER, listener->id);
-    close(listener->listening.fd);
     cds_list_del(&listener->link);
     free_listener(listener);
 }
@@ -114,6 +75,8 @@ static const char *why(int error)
         return "there is something that is not a socket";
     case -ENOENT:
         return "its directory does not exist";
+    case -EBUSY:
+        return "another process holds the lock of its directory";
     default:
         return strerror(-error);
     }
@@ -126,7 +89,7 @@ bool fl_listener_image_exists(const struct fl_server *server, const char *image)
     if (!fl_name_valid(image))
         return false;
     int length =
-        snprintf(path, sizeof(path), "%s/%s.img", fl_reader_images_dir(server->reader), image);
+        snprintf(path, sizeof(path), "%s/%s.img", fl_store_images_dir(server->place), image);
     return length < (int)sizeof(path) && stat(path, &status) == 0;
 }
 
@@ -156,22 +119,11 @@ static struct fl_listener *new_listener(struct fl_server *server, const char *im
     listener->image = strdup(image);
     listener->path = strdup(path);
     listener->server = server;
-    listener->description = -1;
+    listener->description = listener->listening.fd = -1;
     if (listener->image && listener->path)
         return listener;
     free_listener(listener);
     return NULL;
-}
-
-static int watch(struct fl_listener *listener)
-{
-    struct fl_server *server = listener->server;
-    listener->seen = true;
-    listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = ready};
-    cds_list_add_tail(&listener->link, &server->listeners);
-    // Not before we serve: the keeper may still be telling us what there is.
-    bool later = server->accept_again_ns || !server->serving;
-    return later ? 0 : fl_server_watch(server, &listener->source, EPOLLIN);
 }
 
 static int describe(struct fl_listener *listener)
@@ -182,7 +134,11 @@ static int describe(struct fl_listener *listener)
                                          .dev = listener->listening.dev,
                                          .ino = listener->listening.ino,
                                          .policy = listener->policy,
-                                         .purpose = listener->purpose};
+                                         .purpose = listener->purpose,
+                                         .has_access = 1,
+                                         .mode = listener->access.mode,
+                                         .uid = listener->access.uid,
+                                         .gid = listener->access.gid};
     snprintf(description.image, sizeof(description.image), "%s", listener->image);
     snprintf(description.path, sizeof(description.path), "%s", listener->path);
     listener->description = fl_description_write(&description);
@@ -202,26 +158,51 @@ static int keep(struct fl_listener *listener)
     return error;
 }
 
-// Takes the listener.
+// Writes down anew what has changed.
+static void describe_anew(struct fl_listener *listener)
+{
+    struct fl_kept *kept = listener->server->engine->kept;
+    if (listener->description >= 0)
+        close(listener->description);
+    listener->description = -1;
+    if (!kept)
+        return;
+    int error = describe(listener);
+    if (!error)
+        fl_kept_put_listener(kept, listener->id, listener->listening.fd, listener->description);
+    else
+        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
+               listener->image, listener->path, strerror(-error));
+}
+
+// Its socket, for the first time.
+static int open_socket(struct fl_listener *listener)
+{
+    int error =
+        fl_socket_listen(listener->path, SOCK_STREAM, &listener->access, &listener->listening);
+    if (!error)
+        error = keep(listener);
+    if (!error)
+        error = watch(listener);
+    return error;
+}
+
+// Takes the listener. One of an image of the store stays without a socket until there can be one.
 static int begin(struct fl_listener *listener, const struct fl_socket_access *access,
                  const char **ret_reason)
 {
-    int error = fl_socket_listen(listener->path, SOCK_STREAM, access, &listener->listening);
-    if (error) {
+    listener->access = *access;
+    listener->seen = true;
+    cds_list_add_tail(&listener->link, &listener->server->listeners);
+    int error = open_socket(listener);
+    if (!error)
+        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->path);
+    else
         *ret_reason = why(error);
-        free_listener(listener);
-        return error;
-    }
-    error = keep(listener);
-    int watched = watch(listener);
-    error = error ? error : watched;
-    if (error) {
-        *ret_reason = why(error);
+    listener->away = error != 0;
+    if (error && !(listener->automatic && listener->listening.fd < 0))
         close_listener(listener);
-        return error;
-    }
-    fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->path);
-    return 0;
+    return error;
 }
 
 int fl_listener_add(struct fl_server *server, const char *image, const char *path,
@@ -265,10 +246,16 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
     listener->automatic = description.automatic != 0;
     listener->policy = (enum fl_policy)description.policy;
     listener->purpose = (enum fl_purpose)description.purpose;
+    listener->access = server->options->access; // what a version before did not write down
+    if (description.has_access)
+        listener->access = (struct fl_socket_access){
+            (mode_t)description.mode, (uid_t)description.uid, (gid_t)description.gid};
     listener->listening =
         (struct fl_listening){.fd = fds[0], .dev = description.dev, .ino = description.ino};
     listener->description = fds[1];
     fds[0] = fds[1] = -1;
+    listener->seen = true;
+    cds_list_add_tail(&listener->link, &server->listeners);
     int error = watch(listener);
     if (error)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
@@ -278,8 +265,84 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
 void fl_listeners_keep(struct fl_server *server)
 {
     struct fl_listener *listener;
-    cds_list_for_each_entry(listener, &server->listeners, link) fl_kept_put_listener(
-        server->engine->kept, listener->id, listener->listening.fd, listener->description);
+    cds_list_for_each_entry(listener, &server->listeners, link)
+    {
+        if (listener->listening.fd >= 0)
+            fl_kept_put_listener(server->engine->kept, listener->id, listener->listening.fd,
+                                 listener->description);
+    }
+}
+
+int fl_listener_set_access(struct fl_listener *listener, const struct fl_socket_access *access)
+{
+    int error = fl_socket_set_access(listener->path, &listener->listening, access);
+    if (error)
+        return error;
+    listener->access = *access;
+    describe_anew(listener);
+    return 0;
+}
+
+// --- sockets that are gone ---
+
+// The one at the path is new, and whoever has connected to the old one is not forgotten.
+static int renew(struct fl_listener *listener)
+{
+    struct fl_listening new;
+    if (listener->listening.fd < 0)
+        return open_socket(listener);
+    int error = fl_socket_listen(listener->path, SOCK_STREAM, &listener->access, &new);
+    if (error)
+        return error;
+    unwatch(listener);
+    fl_accept_all(listener);
+    close(listener->listening.fd);
+    listener->listening = new;
+    describe_anew(listener);
+    return watch(listener);
+}
+
+// NULL: it is there. Or why not.
+static const char *look_at(struct fl_listener *listener)
+{
+    bool bound = listener->listening.fd >= 0;
+    if (bound && fl_socket_is_at(listener->path, &listener->listening)) {
+        listener->away = false;
+        return NULL;
+    }
+    if (bound && listener->server->accept_again_ns)
+        return "descriptors are short"; // what waits in its queue must be accepted first
+    int error = renew(listener);
+    if (!error)
+        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"its socket was %s\"",
+               listener->image, listener->path, bound ? "gone" : "not to be had before");
+    else if (!listener->away)
+        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
+               listener->image, listener->path, why(error));
+    listener->away = error != 0;
+    return error ? why(error) : NULL;
+}
+
+void fl_listeners_look(struct fl_server *server)
+{
+    struct fl_listener *listener;
+    const char *first = NULL;
+    unsigned away = 0;
+    mkdir(server->options->sockets, 0755); // it is there, as a rule
+    cds_list_for_each_entry(listener, &server->listeners, link)
+    {
+        // A place that somebody asked for goes with its owner's directory, as jails do.
+        bool own = listener->automatic || listener->purpose == FL_PURPOSE_TEMPLATE;
+        const char *reason = look_at(listener);
+        if (reason && own && away++ == 0)
+            first = reason;
+    }
+    if (away > 0)
+        fl_lacks(server->engine, FL_LACK_SOCKETS,
+                 "images cannot be reached in the directory of sockets %s: %s",
+                 server->options->sockets, first);
+    else
+        fl_has(server->engine, FL_LACK_SOCKETS);
 }
 
 void fl_listeners_close(struct fl_server *server)
@@ -287,24 +350,6 @@ void fl_listeners_close(struct fl_server *server)
     struct fl_listener *listener;
     struct fl_listener *next;
     cds_list_for_each_entry_safe(listener, next, &server->listeners, link) close_listener(listener);
-}
-
-void fl_listeners_pause(struct fl_server *server)
-{
-    struct fl_listener *listener;
-    if (server->accept_again_ns)
-        return;
-    server->accept_again_ns = fl_now() + ACCEPT_PAUSE;
-    cds_list_for_each_entry(listener, &server->listeners, link)
-        fl_server_unwatch(server, &listener->source);
-}
-
-void fl_listeners_resume(struct fl_server *server)
-{
-    struct fl_listener *listener;
-    server->accept_again_ns = 0;
-    cds_list_for_each_entry(listener, &server->listeners, link)
-        fl_server_watch(server, &listener->source, EPOLLIN);
 }
 
 // Marks the listeners of the image; true if one of them is automatic.

@@ -22,6 +22,8 @@ struct fl_listener {
     enum fl_purpose purpose;
     char *image;
     char *path;
+    struct fl_socket_access access;
+    bool away;      // its socket was removed, and could not be made again so far
     bool automatic; // made for an image of the store, and not asked for
     bool seen;      // mark of fl_listeners_follow()
 };
@@ -45,6 +47,17 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
 // Has a new keeper hold them all.
 void fl_listeners_keep(struct fl_server *server);
 void fl_listeners_close(struct fl_server *server);
+// Gives the socket another owner or mode. -ESTALE: the path does not lead to it.
+int fl_listener_set_access(struct fl_listener *listener, const struct fl_socket_access *access);
+// Makes those again that somebody has removed, once in a while.
+void fl_listeners_look(struct fl_server *server);
+
+// --- accept.c ---
+
+// Its socket is readable.
+void fl_accept_ready(struct fl_source *source, uint32_t events);
+// All that wait, or as many as there is room for.
+void fl_accept_all(struct fl_listener *listener);
 
 // Stop accepting for a moment, and go on.
 void fl_listeners_pause(struct fl_server *server);

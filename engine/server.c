@@ -112,24 +112,39 @@ void fl_server_keep_sockets(struct fl_server *server)
     }
 }
 
+// A socket of somebody else's may stand in its place. Without the right to ask what it was bound to
+// it is believed to be ours.
+static bool leads_to(const char *path, int fd, struct fl_listening *ret_listening)
+{
+    struct stat status;
+    if (lstat(path, &status) != 0 || !S_ISSOCK(status.st_mode))
+        return false;
+    if (fl_socket_identify(fd, ret_listening) == 0)
+        return fl_socket_is_at(path, ret_listening);
+    *ret_listening = (struct fl_listening){fd, status.st_dev, status.st_ino};
+    return true;
+}
+
 int fl_server_listen(struct fl_server *server, enum fl_kept_socket id, const char *path, int type,
                      const struct fl_socket_access *access, struct fl_listening *ret_listening)
 {
-    struct stat status;
     // Again: whoever connects is told the pid of the process that was the last to do this.
-    if (server->inherited[id] >= 0 && lstat(path, &status) == 0 && S_ISSOCK(status.st_mode) &&
-        listen(server->inherited[id], SOMAXCONN) == 0) {
-        *ret_listening = (struct fl_listening){server->inherited[id], status.st_dev, status.st_ino};
+    if (server->inherited[id] >= 0 && leads_to(path, server->inherited[id], ret_listening) &&
+        listen(server->inherited[id], SOMAXCONN) == 0)
         return 0;
-    }
     int error = fl_socket_listen(path, type, access, ret_listening);
     if (error)
         return error;
+    fl_server_replace(server, id, ret_listening->fd);
+    return 0;
+}
+
+void fl_server_replace(struct fl_server *server, enum fl_kept_socket id, int fd)
+{
     if (server->inherited[id] >= 0) // its file is gone: nobody can reach it
         close(server->inherited[id]);
-    server->inherited[id] = ret_listening->fd;
-    fl_kept_put_socket(server->engine->kept, id, ret_listening->fd);
-    return 0;
+    server->inherited[id] = fd;
+    fl_kept_put_socket(server->engine->kept, id, fd);
 }
 
 // No thread of ours touches a VM any more. All that we have the keeper has, too.
@@ -183,6 +198,8 @@ static uint64_t next_due(struct fl_serving *run)
     uint64_t memory =
         fl_host_memory_next_due(&server->engine->memory, fl_engine_replays(server->engine), now);
     due = memory < due ? memory : due;
+    uint64_t upkeep = fl_upkeep_next_due(server);
+    due = upkeep < due ? upkeep : due;
     uint64_t lonely = when_lonely(run, now);
     return lonely < due ? lonely : due;
 }
@@ -216,7 +233,7 @@ static bool ended(const struct fl_serving *run)
            (server->stopping && server->engine->vm_count == 0 && server->connection_count == 0);
 }
 
-static int begin_to_serve(struct fl_serving *run)
+static int begin_to_serve(struct fl_serving *run, bool first)
 {
     struct fl_server *server = &run->server;
     fl_incoming_end(server);
@@ -224,13 +241,20 @@ static int begin_to_serve(struct fl_serving *run)
     server->refusing = (server->mode & FL_MODE_REFUSING) != 0;
     server->releasing = (server->mode & FL_MODE_RELEASING) != 0;
     fl_engine_serves(server->engine);
-    return fl_server_open_doors(run, run->reason, run->reason_size);
+    return fl_server_open_doors(run, first, run->reason, run->reason_size);
+}
+
+// Nobody depends on what was never served.
+static bool is_first(struct fl_server *server, uint64_t generation)
+{
+    return generation <= 1 && server->engine->vm_count == 0 && server->connection_count == 0 &&
+           cds_list_empty(&server->listeners);
 }
 
 void fl_server_serve(struct fl_server *server, uint64_t generation)
 {
     struct fl_serving *run = run_of(server);
-    if (begin_to_serve(run) != 0) {
+    if (begin_to_serve(run, is_first(server, generation)) != 0) {
         run->failed = true;
         return;
     }
@@ -249,7 +273,7 @@ static void go_on_alone(struct fl_serving *run)
         server->stopping = true;
         return;
     }
-    if (begin_to_serve(run) != 0) // nobody new will find us, that is all
+    if (begin_to_serve(run, false) != 0)
         fl_log(FL_LOG_ERROR, "event=open_failed reason=\"%s\"", run->reason);
     fl_listeners_resume(server);
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
@@ -282,6 +306,7 @@ static void loop(struct fl_serving *run)
         fl_control_run(server->control);
         fl_connections_expire(server, now);
         fl_pulse_run(server, now);
+        fl_upkeep_run(run, now);
         fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
         if (server->accept_again_ns && server->accept_again_ns <= now)
             fl_listeners_resume(server);
@@ -316,7 +341,7 @@ static void begin_alone(struct fl_serving *run)
     run->server.serving = true;
     fl_engine_serves(run->server.engine);
     if (run->server.options->store)
-        run->failed = fl_server_open_doors(run, run->reason, run->reason_size) != 0;
+        run->failed = fl_server_open_doors(run, true, run->reason, run->reason_size) != 0;
     fl_listeners_resume(&run->server);
     if (!run->failed)
         fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),

@@ -19,7 +19,7 @@ struct fl_image;
 struct fl_images;
 struct fl_keeper_socket;
 struct fl_pulse;
-struct fl_reader;
+struct fl_store_place;
 
 struct fl_server_options {
     struct fl_engine_options engine;
@@ -55,7 +55,7 @@ struct fl_server {
     const struct fl_server_options *options;
     struct fl_engine *engine;
     int epoll_fd;
-    struct fl_reader *reader;
+    struct fl_store_place *place; // of the store; NULL: a raw file is served
     struct fl_image *raw;
     struct fl_control *control;
     struct cds_list_head listeners;
@@ -67,6 +67,7 @@ struct fl_server {
     struct fl_pulse *pulse; // of pulse.c; may be on its way through the workers until these end
     int inherited[FL_SOCKET_INOTIFY + 1]; // enum fl_kept_socket, a predecessor's at first; -1: none
     uint64_t mode;                        // FL_MODE_*, a predecessor's
+    uint64_t look_ns;                     // of upkeep.c: when to look next
     bool serving;                         // false: a standby, that owns nothing
     bool refusing;                        // no new VM: draining or stopping
     bool releasing;                       // VMs are filled and let go
@@ -90,6 +91,9 @@ void fl_server_keep_sockets(struct fl_server *server);
 // from now on.
 int fl_server_listen(struct fl_server *server, enum fl_kept_socket id, const char *path, int type,
                      const struct fl_socket_access *access, struct fl_listening *ret_listening);
+
+// A socket from now on that takes the place of the one that there was, which is closed.
+void fl_server_replace(struct fl_server *server, enum fl_kept_socket id, int fd);
 
 int fl_server_watch(struct fl_server *server, struct fl_source *source, uint32_t events);
 void fl_server_unwatch(struct fl_server *server, struct fl_source *source);

@@ -34,8 +34,13 @@ struct fl_serving {
 
 // All but what makes it be found by others; -errno with the sentence that says why not.
 int fl_server_start(struct fl_serving *run, char *reason, size_t size);
-// What a standby does not do yet: be found by others.
-int fl_server_open_doors(struct fl_serving *run, char *reason, size_t size);
+// What a standby does not do yet: be found by others. `first`: nobody depends on it, and what it
+// cannot have is an error. Else it does without, for as long as it must (degraded.h).
+int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_t size);
+
+// upkeep.c: once a second, whether what a server needs to be found is still there.
+void fl_upkeep_run(struct fl_serving *run, uint64_t now);
+uint64_t fl_upkeep_next_due(const struct fl_server *server);
 // All that was started.
 void fl_server_end(struct fl_serving *run);
 

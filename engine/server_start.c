@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
 #include "engine/control.h"
 #include "engine/follow.h"
 #include "engine/images.h"
@@ -18,6 +19,7 @@
 #include "engine/listen.h"
 #include "engine/server_internal.h"
 #include "engine/signals.h"
+#include "engine/store_place.h"
 #include "engine/templates.h"
 #include "snapshot/read.h"
 
@@ -46,28 +48,17 @@ static int watch_signals(struct fl_serving *run)
     return fl_server_watch(&run->server, &run->signals, EPOLLIN);
 }
 
-static const char *store_trouble(int error)
-{
-    return error == -EPROTONOSUPPORT ? "it is of a version that this program does not know"
-           : error == -EBADMSG       ? "its marker faultline-store is damaged"
-                                     : strerror(-error);
-}
-
+// The store itself is not looked at before somebody may depend on it: a standby must not wait for
+// storage that hangs.
 static int start_store(struct fl_serving *run, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
-    int error = fl_reader_open(options->store, &server->reader);
-    if (error == -ENOENT)
-        snprintf(reason, size, FL_NO_STORE, options->store);
-    else if (error)
-        snprintf(reason, size, "the store %s cannot be opened: %s", options->store,
-                 store_trouble(error));
-    if (error)
-        return error;
-    error = fl_kept_start(server, options->channel, &server->engine->kept);
+    int error = fl_store_place_new(options->store, &server->place);
     if (!error)
-        error = fl_images_new(server->reader, server->engine->kept, &server->engine->images);
+        error = fl_kept_start(server, options->channel, &server->engine->kept);
+    if (!error)
+        error = fl_images_new(server->place, server->engine->kept, &server->engine->images);
     if (!error)
         error =
             fl_templates_new(server, options->engine.template_bytes, &server->engine->templates);
@@ -76,22 +67,37 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
     return error;
 }
 
-int fl_server_open_doors(struct fl_serving *run, char *reason, size_t size)
+static int follow(struct fl_serving *run, bool first, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
-    const struct fl_server_options *options = server->options;
-    int error = fl_control_start(server, options->control, &server->control, reason, size);
-    if (!error)
-        error =
-            fl_keeper_socket_start(server, options->control, &server->keeper_socket, reason, size);
+    int error = fl_follow_start(server, first, &run->follow);
+    if (error == FL_NO_STORE_NOW)
+        fl_store_place_why(server->place, reason, size);
+    else if (error)
+        snprintf(reason, size, "the store %s cannot be followed: %s", server->options->store,
+                 strerror(-error));
+    return error;
+}
+
+// A successor serves what it has whatever it lacks: it looks for the rest at once, and again.
+int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_t size)
+{
+    struct fl_server *server = &run->server;
+    const char *control = server->options->control;
+    int error = 0;
+    if (first) {
+        error = fl_control_start(server, control, &server->control, reason, size);
+        if (!error)
+            error = fl_keeper_socket_start(server, control, &server->keeper_socket, reason, size);
+    }
     if (error)
         return error;
     fl_templates_serve(server->engine->templates);
-    error = fl_follow_start(server, &run->follow);
-    if (error)
-        snprintf(reason, size, "the store %s cannot be followed: %s", options->store,
-                 strerror(-error));
-    return error;
+    error = follow(run, first, reason, size);
+    if (error && first)
+        return error;
+    fl_upkeep_run(run, fl_now());
+    return 0;
 }
 
 static int start_raw(struct fl_serving *run, char *reason, size_t size)
@@ -155,8 +161,7 @@ void fl_server_end(struct fl_serving *run)
         fl_kept_stop(kept);
     }
     fl_image_unref(server->raw);
-    if (server->reader)
-        fl_reader_close(server->reader);
+    fl_store_place_free(server->place);
     if (run->signals.fd >= 0)
         close(run->signals.fd);
     if (server->epoll_fd >= 0)

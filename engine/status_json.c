@@ -213,6 +213,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_object_set_new(status, "recordings", recordings(engine));
     json_object_set_new(status, "templates", fl_templates_json(engine->templates));
     json_object_set_new(status, "keeper", keeper(engine));
+    json_object_set_new(status, "degraded", fl_degraded_json(engine));
     json_object_set_new(status, "vm_list", vm_list(engine));
     return status;
 }

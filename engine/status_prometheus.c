@@ -181,6 +181,7 @@ char *fl_status_prometheus(struct fl_engine *engine, bool draining)
     }
     fl_stats_collect(engine, stats);
     metric(out, "draining", "gauge", "1 if no new VM is taken.", draining);
+    fl_degraded_metrics(engine, out);
     write_faults(out, stats);
     write_replay(out, engine, stats);
     write_keeper(out, engine, stats);

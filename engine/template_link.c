@@ -35,9 +35,19 @@ void fl_template_link(struct fl_template *template)
     template->linked = symlink(target, new) == 0 && rename(new, path) == 0;
     if (template->linked)
         return;
+    if (template->error == -errno) // said already: it is tried again and again
+        return;
     template->error = -errno;
     fl_log(FL_LOG_ERROR, "event=template_failed image=%s path=%s reason=\"%s\"",
            template->state->image, path, strerror(-template->error));
+}
+
+// One that leads somewhere may be another server's.
+void fl_template_link_look(struct fl_template *template)
+{
+    char path[PATH_MAX];
+    if (fl_template_path(template, ".mem", path) && access(path, F_OK) != 0 && errno == ENOENT)
+        fl_template_link(template);
 }
 
 void fl_template_unlink(struct fl_template *template)

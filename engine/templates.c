@@ -461,6 +461,14 @@ void fl_templates_serve(struct fl_templates *templates)
     cds_list_for_each_entry(template, &templates->list, link) fl_template_link(template);
 }
 
+void fl_templates_look(struct fl_templates *templates)
+{
+    struct fl_template *template;
+    if (!templates)
+        return;
+    cds_list_for_each_entry(template, &templates->list, link) fl_template_link_look(template);
+}
+
 void fl_templates_keep_all(struct fl_templates *templates)
 {
     struct fl_template *template;

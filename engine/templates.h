@@ -82,6 +82,8 @@ void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, stru
 // All VMs that it has are there.
 void fl_templates_settle(struct fl_templates *templates, uint64_t id);
 // We serve from now on: their paths lead to us.
+// Links that somebody has removed come back. NULL is allowed.
+void fl_templates_look(struct fl_templates *templates);
 void fl_templates_serve(struct fl_templates *templates);
 // Has a new keeper hold them all.
 void fl_templates_keep_all(struct fl_templates *templates);

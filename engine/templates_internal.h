@@ -50,6 +50,8 @@ const char *fl_template_strerror(int error);
 bool fl_template_path(const struct fl_template *template, const char *suffix, char path[PATH_MAX]);
 // The path for those who map the file themselves: leads to us from now on, or not any more.
 void fl_template_link(struct fl_template *template);
+// Again if it is gone, or leads nowhere.
+void fl_template_link_look(struct fl_template *template);
 void fl_template_unlink(struct fl_template *template);
 
 #endif

@@ -4,33 +4,64 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <linux/sockios.h>
+
+// include/uapi/linux/un.h, which cannot be included beside sys/un.h.
+#ifndef SIOCUNIXFILE
+#define SIOCUNIXFILE (SIOCPROTOPRIVATE + 0)
+#endif
+
+enum {
+    LOCK_TRIES = 20, // of a millisecond
+    ADDRESS_BYTES = sizeof(((struct sockaddr_un *)0)->sun_path),
+    SHORT_NAME = ADDRESS_BYTES - sizeof("/proc/self/fd/2147483647/"),
+};
+
+// The address of what is in the directory. The path itself where that fits: the kernel then tells
+// others by that path that the socket lives (/proc/net/unix), which who clears directories out goes
+// by. A path to an open descriptor always fits.
+static void set_address(struct sockaddr_un *address, const char *path, int directory,
+                        const char *base)
+{
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (path && strlen(path) < ADDRESS_BYTES)
+        memcpy(address->sun_path, path, strlen(path));
+    else
+        snprintf(address->sun_path, ADDRESS_BYTES, "/proc/self/fd/%d%s%s", directory,
+                 *base ? "/" : "", base);
+}
+
 int fl_socket_connect(const char *path, int type)
 {
-    // A path may be longer than an address, a path to an open descriptor never is.
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int place = open(path, O_PATH | O_CLOEXEC);
-    if (place < 0)
+    struct sockaddr_un address;
+    bool fits = strlen(path) < ADDRESS_BYTES;
+    int place = fits ? -1 : open(path, O_PATH | O_CLOEXEC);
+    if (!fits && place < 0)
         return -errno;
-    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", place);
+    set_address(&address, path, place, "");
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int error = fd < 0 ? -errno : 0;
     if (!error && connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
         error = -errno;
-    close(place);
+    if (place >= 0)
+        close(place);
     if (error && fd >= 0)
         close(fd);
     return error ? error : fd;
 }
 
-// 0: nothing is there, or the socket of somebody dead.
+// 0: nothing is there; 1: the socket of somebody dead.
 static int check_place(const char *path, int type)
 {
     struct stat status;
@@ -43,7 +74,7 @@ static int check_place(const char *path, int type)
         close(fd);
     if (fd >= 0 || fd == -EAGAIN || fd == -EPROTOTYPE)
         return -EADDRINUSE;
-    return fd == -ECONNREFUSED || fd == -ENOENT ? 0 : fd;
+    return fd == -ECONNREFUSED || fd == -ENOENT ? 1 : fd;
 }
 
 static int open_directory(const char *path, const char **ret_base)
@@ -58,8 +89,24 @@ static int open_directory(const char *path, const char **ret_base)
     *ret_base = slash ? slash + 1 : path;
     if (**ret_base == '\0')
         return -EISDIR;
-    int fd = open(slash ? (length ? directory : "/") : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const char *name = slash ? (length ? directory : "/") : ".";
+    int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES)
+        fd = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC); // it cannot be locked, then
     return fd < 0 ? -errno : fd;
+}
+
+// Who finds a dead socket removes it, and must not remove what another server has put there since:
+// one at a time in a directory. It may be somebody else's, who holds the lock for ever: then it is
+// not waited for. -EBUSY.
+static int lock_directory(int directory)
+{
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        if (flock(directory, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+            return 0; // a file system that knows no locks
+        poll(NULL, 0, 1);
+    }
+    return -EBUSY;
 }
 
 // The directory may be somebody else's, who puts a link to something of ours in the socket's place:
@@ -86,52 +133,125 @@ static int set_access(int directory, const char *path, const struct stat *expect
     return error;
 }
 
-static int prepare(int fd, int directory, const char *temporary,
-                   const struct fl_socket_access *access, struct fl_listening *listening)
+static void temporary_name(char name[48])
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    static _Atomic unsigned number;
+    snprintf(name, 48, ".faultline-%d-%u", (int)getpid(), number++);
+}
+
+// Nobody can connect before listen(), and by then it has its owner and mode.
+static int begin(int fd, int directory, const char *base, const struct fl_socket_access *access,
+                 struct fl_listening *listening)
+{
     struct stat status;
-    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", directory,
-             temporary);
-    if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
-        return -errno;
-    if (fstatat(directory, temporary, &status, AT_SYMLINK_NOFOLLOW) != 0)
-        return -errno;
-    int error = set_access(directory, temporary, &status, access);
+    int error = fstatat(directory, base, &status, AT_SYMLINK_NOFOLLOW) != 0 ? -errno : 0;
+    if (!error)
+        error = set_access(directory, base, &status, access);
+    if (!error && listen(fd, SOMAXCONN) != 0)
+        error = -errno;
+    *listening = (struct fl_listening){.fd = fd, .dev = status.st_dev, .ino = status.st_ino};
+    return error;
+}
+
+static int bind_to(int fd, const struct sockaddr_un *address)
+{
+    return fchmod(fd, 0) != 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0
+               ? -errno
+               : 0;
+}
+
+static int bind_in_place(int fd, int directory, const char *path, const char *base,
+                         const struct fl_socket_access *access, struct fl_listening *listening)
+{
+    struct sockaddr_un address;
+    set_address(&address, path, directory, base);
+    int error = bind_to(fd, &address);
     if (error)
         return error;
-    if (listen(fd, SOMAXCONN) != 0)
+    error = begin(fd, directory, base, access, listening);
+    if (error)
+        unlinkat(directory, base, 0);
+    return error;
+}
+
+// A name that no address has room for: it gets that when all is done.
+static int bind_and_rename(int fd, int directory, const char *base,
+                           const struct fl_socket_access *access, struct fl_listening *listening)
+{
+    struct sockaddr_un address;
+    char temporary[48];
+    temporary_name(temporary);
+    set_address(&address, NULL, directory, temporary);
+    int error = bind_to(fd, &address);
+    if (!error)
+        error = begin(fd, directory, temporary, access, listening);
+    if (!error && renameat(directory, temporary, directory, base) != 0)
+        error = -errno;
+    if (error)
+        unlinkat(directory, temporary, 0);
+    return error;
+}
+
+static int new_socket(int directory, const char *path, const char *base, int type,
+                      const struct fl_socket_access *access, struct fl_listening *ret_listening)
+{
+    struct fl_listening listening;
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
         return -errno;
-    *listening = (struct fl_listening){.fd = fd, .dev = status.st_dev, .ino = status.st_ino};
-    return 0;
+    bool fits = strlen(path) < ADDRESS_BYTES || strlen(base) < SHORT_NAME;
+    int error = fits ? bind_in_place(fd, directory, path, base, access, &listening)
+                     : bind_and_rename(fd, directory, base, access, &listening);
+    if (error)
+        close(fd);
+    else
+        *ret_listening = listening;
+    return error;
+}
+
+// In the directory, which is locked. A dead one is kept until the new one is there: its inode's
+// number is what both are known by.
+static int listen_in(int directory, const char *path, const char *base, int type,
+                     const struct fl_socket_access *access, struct fl_listening *ret_listening)
+{
+    char aside[48];
+    int dead = check_place(path, type);
+    if (dead < 0)
+        return dead;
+    temporary_name(aside);
+    if (dead && renameat(directory, base, directory, aside) != 0 && errno != ENOENT)
+        return -errno;
+    int error = new_socket(directory, path, base, type, access, ret_listening);
+    if (dead)
+        unlinkat(directory, aside, 0);
+    return error;
 }
 
 int fl_socket_listen(const char *path, int type, const struct fl_socket_access *access,
                      struct fl_listening *ret_listening)
 {
-    static _Atomic unsigned number;
     const char *base = NULL;
-    char temporary[48];
-    struct fl_listening listening;
-    int error = check_place(path, type);
-    if (error)
-        return error;
     int directory = open_directory(path, &base);
     if (directory < 0)
-        return directory;
-    snprintf(temporary, sizeof(temporary), ".faultline-%d-%u", (int)getpid(), number++);
-    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    error = fd < 0 ? -errno : prepare(fd, directory, temporary, access, &listening);
-    if (!error && renameat(directory, temporary, directory, base) != 0)
-        error = -errno;
-    if (error) {
-        unlinkat(directory, temporary, 0);
-        if (fd >= 0)
-            close(fd);
-    } else {
-        *ret_listening = listening;
-    }
+        return directory == -EISDIR ? -EEXIST : directory;
+    int error = lock_directory(directory);
+    if (!error)
+        error = listen_in(directory, path, base, type, access, ret_listening);
     close(directory);
+    return error;
+}
+
+int fl_socket_identify(int fd, struct fl_listening *ret_listening)
+{
+    struct stat status;
+    int place = ioctl(fd, SIOCUNIXFILE);
+    if (place < 0)
+        return -errno;
+    int error = fstat(place, &status) != 0 ? -errno : 0;
+    close(place);
+    if (!error)
+        *ret_listening =
+            (struct fl_listening){.fd = fd, .dev = status.st_dev, .ino = status.st_ino};
     return error;
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Listening at a path: whatever its length, with its owner and mode right from the first moment, in
-// place of a socket that a dead process left, never in place of a live one. Any thread.
+// Listening at a path: whatever its length, with its owner and mode right from the first moment in
+// which somebody can connect, in place of a socket that a dead process left, never in place of a
+// live one (which another server may be making just now: directories are locked, flock()). Any
+// thread.
 #ifndef FAULTLINE_ENGINE_UNIX_SOCKET_H
 #define FAULTLINE_ENGINE_UNIX_SOCKET_H
 
@@ -22,9 +24,11 @@ struct fl_listening {
 };
 
 // type: SOCK_STREAM or SOCK_SEQPACKET. -EADDRINUSE: somebody listens there. -EEXIST: there is
-// something that is no socket.
+// something that is no socket. -EBUSY: somebody holds the directory's lock.
 int fl_socket_listen(const char *path, int type, const struct fl_socket_access *access,
                      struct fl_listening *ret_listening);
+// The file that a socket was bound to, wherever that is now. -EPERM without CAP_NET_ADMIN.
+int fl_socket_identify(int fd, struct fl_listening *ret_listening);
 // True if the path still leads to it.
 bool fl_socket_is_at(const char *path, const struct fl_listening *listening);
 // Gives what is at the path the access, if it is still ours. -ESTALE: it is not.

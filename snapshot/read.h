@@ -59,8 +59,14 @@ const char *fl_image_strerror(int error);
 
 // Any thread. -ENOENT if there is no store, -EPROTONOSUPPORT if its version is not ours.
 int fl_reader_open(const char *store_dir, struct fl_reader **ret_reader);
-// Images hold their own reference: they may outlive the reader.
+// Gives a reference back; the last one closes it. Images hold their own of what they need: they may
+// outlive the reader.
 void fl_reader_close(struct fl_reader *reader);
+// Another reference.
+struct fl_reader *fl_reader_ref(struct fl_reader *reader);
+// Any thread; blocks on storage. False if the path of the store, or of a part of it, leads to
+// another directory now, or to none: it was moved, unmounted, replaced.
+bool fl_reader_still_there(const struct fl_reader *reader);
 // The directory in which image files appear by rename, as "NAME.img": watch it for new images.
 const char *fl_reader_images_dir(const struct fl_reader *reader);
 // Calls fn once for each published image, in no order; stops at its first non-zero result and

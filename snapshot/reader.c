@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,17 @@ static int open_dir(int at, const char *name)
     return fd < 0 ? -errno : fd;
 }
 
+// Of the directory itself, whatever path led to it.
+static int note(struct fl_reader *reader, enum fl_store_part part, int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    reader->part[part].dev = st.st_dev;
+    reader->part[part].ino = st.st_ino;
+    return 0;
+}
+
 static int open_parts(struct fl_reader *reader, const char *store_dir)
 {
     reader->dir_fd = open_dir(AT_FDCWD, store_dir);
@@ -51,7 +64,13 @@ static int open_parts(struct fl_reader *reader, const char *store_dir)
     int packs_fd = open_dir(reader->dir_fd, "packs");
     if (packs_fd < 0)
         return packs_fd;
-    r = fl_registry_new(packs_fd, &reader->registry);
+    r = note(reader, FL_PART_STORE, reader->dir_fd);
+    if (r == 0)
+        r = note(reader, FL_PART_IMAGES, reader->images_fd);
+    if (r == 0)
+        r = note(reader, FL_PART_PACKS, packs_fd);
+    if (r == 0)
+        r = fl_registry_new(packs_fd, &reader->registry);
     if (r < 0)
         close(packs_fd);
     return r;
@@ -63,10 +82,12 @@ int fl_reader_open(const char *store_dir, struct fl_reader **ret_reader)
     if (!reader)
         return -ENOMEM;
     reader->dir_fd = reader->images_fd = -1;
+    reader->refs = 1;
+    reader->dir = strdup(store_dir);
     int r = asprintf(&reader->images_dir, "%s/images", store_dir);
     if (r < 0)
         reader->images_dir = NULL;
-    r = r < 0 ? -ENOMEM : open_parts(reader, store_dir);
+    r = r < 0 || !reader->dir ? -ENOMEM : open_parts(reader, store_dir);
     if (r < 0) {
         fl_reader_close(reader);
         return r;
@@ -77,14 +98,35 @@ int fl_reader_open(const char *store_dir, struct fl_reader **ret_reader)
 
 void fl_reader_close(struct fl_reader *reader)
 {
-    if (!reader)
+    if (!reader || atomic_fetch_sub(&reader->refs, 1) > 1)
         return;
     fl_cleanup_close(&reader->dir_fd);
     fl_cleanup_close(&reader->images_fd);
     if (reader->registry)
         fl_registry_unref(reader->registry);
     free(reader->images_dir);
+    free(reader->dir);
     free(reader);
+}
+
+struct fl_reader *fl_reader_ref(struct fl_reader *reader)
+{
+    atomic_fetch_add(&reader->refs, 1);
+    return reader;
+}
+
+bool fl_reader_still_there(const struct fl_reader *reader)
+{
+    static const char *const name[FL_PARTS] = {"", "/images", "/packs"};
+    for (int i = 0; i < FL_PARTS; i++) {
+        char path[PATH_MAX];
+        struct stat st;
+        int length = snprintf(path, sizeof(path), "%s%s", reader->dir, name[i]);
+        if (length >= (int)sizeof(path) || stat(path, &st) < 0 ||
+            st.st_dev != reader->part[i].dev || st.st_ino != reader->part[i].ino)
+            return false;
+    }
+    return true;
 }
 
 const char *fl_reader_images_dir(const struct fl_reader *reader)

@@ -4,14 +4,24 @@
 #ifndef FAULTLINE_SNAPSHOT_READER_H
 #define FAULTLINE_SNAPSHOT_READER_H
 
+#include <sys/types.h>
+
 #include "snapshot/pack_file.h"
 #include "snapshot/read.h"
 
+enum fl_store_part { FL_PART_STORE, FL_PART_IMAGES, FL_PART_PACKS, FL_PARTS };
+
 // Immutable once open: any thread.
 struct fl_reader {
+    _Atomic unsigned refs;
     int dir_fd;
     int images_fd;
+    char *dir;
     char *images_dir;
+    struct {
+        dev_t dev;
+        ino_t ino;
+    } part[FL_PARTS]; // which directories they were
     struct fl_registry *registry;
 };
 

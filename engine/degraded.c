@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/degraded.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "engine/engine.h"
+#include "engine/kept.h"
+#include "engine/log.h"
+
+static const char *const names[FL_LACKS] = {
+    [FL_LACK_STORE] = "store",     [FL_LACK_SOCKETS] = "sockets",
+    [FL_LACK_CONTROL] = "control", [FL_LACK_KEEPER] = "keeper_socket",
+    [FL_LACK_INOTIFY] = "inotify", [FL_LACK_DESCRIPTORS] = "descriptors",
+};
+
+void fl_degraded_tell(struct fl_engine *engine)
+{
+    char all[FL_LACKS * (FL_LACK_REASON + 2)] = "";
+    size_t used = 0;
+    for (int lack = 0; lack < FL_LACKS; lack++) {
+        const char *reason = engine->degraded.reason[lack];
+        if (*reason)
+            used +=
+                (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", used ? "; " : "", reason);
+    }
+    fl_kept_degraded(engine->kept, all);
+}
+
+void fl_lacks(struct fl_engine *engine, enum fl_lack lack, const char *format, ...)
+{
+    char *reason = engine->degraded.reason[lack];
+    char text[FL_LACK_REASON];
+    char clean[FL_LACK_REASON];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    fl_log_text(text, clean, sizeof(clean));
+    for (char *c = clean; *c; c++) // a path need not be UTF-8, but the status must
+        *c = (unsigned char)*c < 0x80 ? *c : '?';
+    if (strcmp(reason, clean) == 0)
+        return;
+    memcpy(reason, clean, sizeof(clean));
+    fl_log(FL_LOG_ERROR, "event=degraded what=%s reason=\"%s\"", names[lack], reason);
+    fl_degraded_tell(engine);
+}
+
+void fl_has(struct fl_engine *engine, enum fl_lack lack)
+{
+    char *reason = engine->degraded.reason[lack];
+    if (!*reason)
+        return;
+    *reason = '\0';
+    fl_log(FL_LOG_INFO, "event=restored what=%s", names[lack]);
+    fl_degraded_tell(engine);
+}
+
+static void add(json_t *list, const char *what, const char *reason)
+{
+    if (*reason)
+        json_array_append_new(list, json_pack("{s:s, s:s}", "what", what, "reason", reason));
+}
+
+json_t *fl_degraded_json(const struct fl_engine *engine)
+{
+    const char *trouble = "";
+    json_t *list = json_array();
+    json_t *news = json_loads(fl_kept_news(engine->kept), JSON_DECODE_ANY, NULL);
+    for (int lack = 0; lack < FL_LACKS; lack++)
+        add(list, names[lack], engine->degraded.reason[lack]);
+    json_unpack(news, "{s:s}", "trouble", &trouble);
+    add(list, "standby", trouble);
+    json_decref(news);
+    return list;
+}
+
+void fl_degraded_metrics(const struct fl_engine *engine, FILE *out)
+{
+    fputs("# HELP faultline_degraded 1 if the server lacks this, and serves all the same.\n"
+          "# TYPE faultline_degraded gauge\n",
+          out);
+    for (int lack = 0; lack < FL_LACKS; lack++)
+        fprintf(out, "faultline_degraded{what=\"%s\"} %d\n", names[lack],
+                *engine->degraded.reason[lack] != '\0');
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a server lacks that serves all the same: VMs that it has are not to suffer from it. Each
+// kind of lack has one reason at a time; each change is a line of the log, and is told to the
+// keeper, who tells the service manager. Control thread only.
+#ifndef FAULTLINE_ENGINE_DEGRADED_H
+#define FAULTLINE_ENGINE_DEGRADED_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+struct fl_engine;
+
+enum fl_lack {
+    FL_LACK_STORE,       // no new VM can have its image
+    FL_LACK_SOCKETS,     // images cannot be reached
+    FL_LACK_CONTROL,     // nor the control API
+    FL_LACK_KEEPER,      // a new keeper would not find this engine
+    FL_LACK_INOTIFY,     // the store is looked at once a second instead
+    FL_LACK_DESCRIPTORS, // new VMs are refused, or images have no sockets
+    FL_LACKS,
+};
+
+enum { FL_LACK_REASON = 256 };
+
+struct fl_degraded {
+    char reason[FL_LACKS][FL_LACK_REASON]; // "": it does not lack this
+};
+
+// Says so, unless it has been said in the same words.
+void fl_lacks(struct fl_engine *engine, enum fl_lack lack, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+// It is there.
+void fl_has(struct fl_engine *engine, enum fl_lack lack);
+// Tells the keeper all of it, "" if there is nothing.
+void fl_degraded_tell(struct fl_engine *engine);
+
+// For the status: [{"what": NAME, "reason": TEXT}...], the keeper's own troubles among them; a
+// metric of each kind.
+json_t *fl_degraded_json(const struct fl_engine *engine);
+void fl_degraded_metrics(const struct fl_engine *engine, FILE *out);
+
+#endif

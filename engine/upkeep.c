@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Directories are moved, unmounted, cleared out and put back under a server that runs. Once a
+// second it looks whether what it needs to be found is where it should be, and makes it again where
+// it can. Nothing of this is needed by VMs that are served.
+#include "engine/clock.h"
+#include "engine/control.h"
+#include "engine/degraded.h"
+#include "engine/follow.h"
+#include "engine/keeper_socket.h"
+#include "engine/listen.h"
+#include "engine/server_internal.h"
+#include "engine/templates.h"
+
+#define LOOK_EVERY FL_NS_PER_S
+
+static void look_at_control(struct fl_server *server)
+{
+    char reason[FL_LACK_REASON] = "";
+    const char *path = server->options->control;
+    int error = server->control
+                    ? fl_control_look(server->control, reason, sizeof(reason))
+                    : fl_control_start(server, path, &server->control, reason, sizeof(reason));
+    if (error)
+        fl_lacks(server->engine, FL_LACK_CONTROL, "the control API cannot be reached: %s", reason);
+    else
+        fl_has(server->engine, FL_LACK_CONTROL);
+}
+
+static void look_at_keeper_socket(struct fl_server *server)
+{
+    char reason[FL_LACK_REASON] = "";
+    int error = 0;
+    if (server->keeper_socket && !fl_keeper_socket_is_there(server->keeper_socket)) {
+        fl_keeper_socket_stop(server->keeper_socket); // closes it
+        server->keeper_socket = NULL;
+        server->inherited[FL_SOCKET_KEEPER] = -1;
+    }
+    if (!server->keeper_socket)
+        error = fl_keeper_socket_start(server, server->options->control, &server->keeper_socket,
+                                       reason, sizeof(reason));
+    if (error)
+        fl_lacks(server->engine, FL_LACK_KEEPER, "a new keeper would not find the engine: %s",
+                 reason);
+    else
+        fl_has(server->engine, FL_LACK_KEEPER);
+}
+
+void fl_upkeep_run(struct fl_serving *run, uint64_t now)
+{
+    struct fl_server *server = &run->server;
+    if (now < fl_upkeep_next_due(server))
+        return;
+    server->look_ns = now + LOOK_EVERY;
+    look_at_control(server);
+    look_at_keeper_socket(server);
+    fl_follow_look(run->follow);
+    if (server->refusing)
+        return;
+    fl_listeners_look(server);
+    fl_templates_look(server->engine->templates);
+}
+
+uint64_t fl_upkeep_next_due(const struct fl_server *server)
+{
+    return server->serving && server->place ? server->look_ns : FL_NEVER;
+}

@@ -138,7 +138,8 @@ static void complete(struct fl_connection *connection, size_t length)
 {
     const char *reason = check_uffd(connection);
     if (!reason)
-        fl_handshake_parse(connection->text, length, &connection->layout, &reason);
+        fl_handshake_parse(connection->text, length, &connection->layout, &connection->part,
+                           &reason);
     if (reason) {
         fl_connection_refuse(connection, reason);
         return;

@@ -31,6 +31,7 @@ struct fl_connection {
     size_t used;
     uint64_t deadline_ns; // FL_NEVER once the handshake is complete
     struct fl_layout layout;
+    bool part; // it has a part of the image only, and says so
     enum fl_purpose purpose;
     struct fl_template *template; // held
     uint64_t offered;             // its record: that of one that a predecessor has sent

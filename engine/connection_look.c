@@ -17,6 +17,7 @@
 #include "engine/log.h"
 #include "engine/owner.h"
 #include "engine/point.h"
+#include "engine/presence.h"
 #include "engine/rejoin.h"
 #include "engine/store_place.h"
 #include "engine/template.h"
@@ -35,11 +36,20 @@ static int check_fit(const struct fl_connection *connection, const struct fl_ima
         snprintf(reason, REASON_BYTES, "its pages are of 2 MiB, but those of a template of 4 KiB");
         return -EINVAL;
     }
-    if (end <= room)
+    // Regions do not overlap in the file: those that are as large as it are all of it.
+    uint64_t all = connection->layout.pages << connection->layout.page_shift;
+    bool part = connection->part || connection->server->engine->options.allow_part;
+    if (end <= room && (part || all == room))
         return 0;
-    snprintf(reason, REASON_BYTES,
-             "its regions end at byte %llu of the memory file, but the image has %llu",
-             (unsigned long long)end, (unsigned long long)fl_image_bytes(image));
+    if (end <= room)
+        snprintf(reason, REASON_BYTES,
+                 "its regions have %llu bytes, but the image has %llu: is it of another VM? "
+                 "(--allow-part takes those that have a part)",
+                 (unsigned long long)all, (unsigned long long)fl_image_bytes(image));
+    else
+        snprintf(reason, REASON_BYTES,
+                 "its regions end at byte %llu of the memory file, but the image has %llu",
+                 (unsigned long long)end, (unsigned long long)fl_image_bytes(image));
     return -EINVAL;
 }
 
@@ -128,12 +138,13 @@ static void tell_owner(const struct fl_connection *connection, int64_t peer)
     engine->unowned += error != 0;
     if (!error || (engine->unowned & (engine->unowned - 1)) != 0)
         return;
-    fl_log(FL_LOG_WARNING,
-           "event=owner_unknown image=%s peer=%" PRId64 " times=%" PRIu64
-           " reason=\"%s: its pages can be poisoned, but it cannot be killed\"",
-           connection->image, peer, engine->unowned,
-           error == -ENOTUNIQ ? "its memory may be any one's of several processes"
-                              : "no process that can be seen here has its memory");
+    fl_log(
+        FL_LOG_WARNING,
+        "event=owner_unknown image=%s peer=%" PRId64 " times=%" PRIu64
+        " reason=\"%s: it cannot be killed, only poisoned, nor can be seen what was there before\"",
+        connection->image, peer, engine->unowned,
+        error == -ENOTUNIQ ? "its memory may be any one's of several processes"
+                           : "no process that can be seen here has its memory");
 }
 
 static void looked(void *control, struct fl_mail *mail)
@@ -161,14 +172,37 @@ static bool owns_all(int uffd, const struct fl_layout *layout)
     return true;
 }
 
+static bool is_touched(const struct fl_owner *owner, const struct fl_layout *layout)
+{
+    struct fl_presence presence;
+    uint64_t address = 0;
+    int present = 0;
+    if (fl_presence_open(owner->pid, owner->pidfd, &presence) != 0)
+        return false;
+    for (uint32_t i = 0; i < layout->regions && present <= 0; i++) {
+        const struct fl_region *region = &layout->region[i];
+        present = fl_presence_first_present(&presence, region->base, region->base + region->bytes,
+                                            &address);
+    }
+    fl_presence_close(&presence);
+    return present > 0;
+}
+
 // Pages of memory that is not registered with the userfaultfd would be zeros, and nobody asked.
-static const char *check_registered(const struct fl_connection *connection,
-                                    const struct fl_owner *owner)
+static const char *check_memory(const struct fl_connection *connection,
+                                const struct fl_owner *owner)
 {
     if (!owner->complete)
         return "not all memory of its regions is registered with its userfaultfd";
     if (!owns_all(connection->peer.uffd, &connection->layout))
         return "memory of its regions is registered with another userfaultfd";
+    // A template's pages are rightly there before anybody asks.
+    if (!connection->template && is_touched(owner, &connection->layout))
+        return "some of its memory was there before the handshake, and would stay as it is: it "
+               "must "
+               "not be mapped under mlockall(MCL_FUTURE) or with MAP_POPULATE, or be touched "
+               "before "
+               "it is registered";
     return NULL;
 }
 
@@ -182,7 +216,7 @@ static void find_owner(struct fl_connection *connection)
         fl_owner_find(peer->uffd, &connection->layout, (pid_t)peer->pid, false, &owner);
     if (connection->owner_error)
         return;
-    connection->untrue = check_registered(connection, &owner);
+    connection->untrue = check_memory(connection, &owner);
     fl_close_later(peer->pidfd);
     peer->pidfd = owner.pidfd;
     peer->pid = owner.pid;

@@ -44,6 +44,7 @@ struct fl_engine_options {
     bool replay;           // stream working sets in ahead of touches, where there is a trace
     uint64_t replay_bytes; // of each VM at most; 0: no bound
     unsigned replay_reserve; // percent of the host's memory that replay leaves alone
+    bool allow_part;         // take VMs that have a part of their image only
     bool populate;           // fill all memory of a VM once it faults
     // Called in a worker's thread when a VM's memory was filled. NULL: not wanted.
     void (*filled)(uint64_t vm_id, uint64_t ns);

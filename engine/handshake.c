@@ -86,8 +86,17 @@ static const char *parse_regions(const json_t *array, struct fl_layout *layout)
     return NULL;
 }
 
+static bool says_part(const json_t *array)
+{
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        if (json_is_true(json_object_get(json_array_get(array, i), "part")))
+            return true;
+    }
+    return false;
+}
+
 int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_layout,
-                       const char **ret_reason)
+                       bool *ret_part, const char **ret_reason)
 {
     struct fl_layout layout = {0};
     json_error_t where;
@@ -98,6 +107,7 @@ int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_la
         return -EINVAL;
     }
     const char *reason = parse_regions(array, &layout);
+    bool part = !reason && says_part(array);
     json_decref(array);
     if (reason) {
         *ret_reason = reason;
@@ -106,5 +116,7 @@ int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_la
     int error = fl_layout_finish(&layout, ret_reason);
     if (!error)
         *ret_layout = layout;
+    if (!error && ret_part)
+        *ret_part = part;
     return error;
 }

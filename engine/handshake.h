@@ -7,6 +7,7 @@
 #ifndef FAULTLINE_ENGINE_HANDSHAKE_H
 #define FAULTLINE_ENGINE_HANDSHAKE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "engine/region.h"
@@ -17,8 +18,11 @@ enum { FL_HANDSHAKE_MAX = 65536 };
 // text does not begin with an array.
 long fl_handshake_length(const char *text, size_t length);
 
+// Firecracker's memory file is always the sum of its regions. Who has a part of it only, such as a
+// program that uses the client library, says "part":true in a region: *ret_part (may be NULL).
+//
 // Any thread. -EINVAL, with *ret_reason set to a constant sentence, if it is not a valid handshake.
 int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_layout,
-                       const char **ret_reason);
+                       bool *ret_part, const char **ret_reason);
 
 #endif

@@ -239,7 +239,7 @@ int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reas
 {
     struct fl_layout layout;
     const char *why = NULL;
-    int error = fl_handshake_parse(text, strlen(text), &layout, &why);
+    int error = fl_handshake_parse(text, strlen(text), &layout, NULL, &why);
     if (error) {
         snprintf(reason, size, "the regions do not make sense: %s", why);
         return error;

@@ -23,7 +23,7 @@
 
 enum {
     CONNECT_SECONDS = 10,
-    // An object of the handshake with its keys, five 20-digit numbers and a comma.
+    // An object of the handshake with its keys, five numbers of up to 20 digits, and a comma.
     REGION_TEXT = 192,
     GREETING_TEXT = 511,
     HANDSHAKE_TEXT = FL_CLIENT_REGIONS_MAX * REGION_TEXT + 2
@@ -162,7 +162,7 @@ static size_t write_handshake(char *text, const struct fl_client *client, uint32
         length += (size_t)snprintf(
             text + length, REGION_TEXT,
             "%s{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":%llu,\"page_size\":%u,"
-            "\"page_size_kib\":%u}", // bytes as well, whatever its name says
+            "\"page_size_kib\":%u,\"part\":true}", // bytes as well, whatever its name says
             i > 0 ? "," : "", (unsigned long long)(uintptr_t)region->address,
             (unsigned long long)region->bytes, (unsigned long long)region->offset, page_bytes,
             page_bytes);

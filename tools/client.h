@@ -3,6 +3,7 @@
 // The client's side of a page-fault handler: memory that looks like the memory file of an image and
 // is filled page by page when it is touched. For programs that have no userfaultfd of their own;
 // what they send is Firecracker's handshake, so any handler that serves Firecracker serves them.
+// (With one key more, "part":true, as a client may map a part of the image, and a VMM may not.)
 // C and C++, no other header of the project. Link faultline-client (shared) or
 // faultline-client-static.
 //

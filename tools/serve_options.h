@@ -44,6 +44,7 @@ const char *take_mode(void *access, const char *text);
         CLI_OTHER("replay", take_on_off, &(SERVER)->engine.replay),                                \
         CLI_SIZE("replay-max", &(SERVER)->engine.replay_bytes),                                    \
         CLI_COUNT("replay-reserve", &(SERVER)->engine.replay_reserve, 0, 100),                     \
+        CLI_FLAG("allow-part", &(SERVER)->engine.allow_part),                                      \
         CLI_OTHER("owner", take_owner, &(SERVER)->access),                                         \
         CLI_OTHER("mode", take_mode, &(SERVER)->access)
 
@@ -75,6 +76,9 @@ const char *take_mode(void *access, const char *text);
     "  --replay-reserve N      pause while less than N percent of the host's memory, or of its "   \
     "huge pages,\n"                                                                                \
     "                          is available (default 5)\n"                                         \
+    "  --allow-part            take VMs that have a part of their image only (default: those "     \
+    "whose "                                                                                       \
+    "client says so)\n"                                                                            \
     "  --owner USER:GROUP      owner of the images' sockets, names or numbers\n"                   \
     "  --mode OCTAL            their mode (default 660)\n"
 

@@ -163,7 +163,8 @@ static void odd_regions(enum world_memory kind)
     struct client client[2];
     need_huge_pages(8);
     world = world_make(kind, (12 << 20) + 3 * PAGE + 99);
-    world_serve(world, NULL);
+    static const char *const options[] = {"--allow-part", NULL};
+    world_serve(world, options);
     for (unsigned i = 0; i < 2; i++) { // the second one finds what the first one had made
         client_start(&client[i], odd_regions_main, NULL);
         cr_assert_eq(client_wait(&client[i]), 0);

@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         expect(fl_handshake_length(text, (size_t)length) == length, "the same end", data, size);
         expect(fl_handshake_length(text, (size_t)length - 1) == 0, "no earlier end", data, size);
     }
-    int error = fl_handshake_parse(text, size, &layout, &reason);
+    int error = fl_handshake_parse(text, size, &layout, NULL, &reason);
     expect((error == 0) == (reason == NULL), "a reason with each error", data, size);
     if (error == 0)
         check_layout(&layout, data, size);

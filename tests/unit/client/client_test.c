@@ -215,7 +215,7 @@ static size_t describe(char *text, size_t size, const struct fl_client_region *r
 {
     return (size_t)snprintf(text, size,
                             "{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":%llu,"
-                            "\"page_size\":%u,\"page_size_kib\":%u}",
+                            "\"page_size\":%u,\"page_size_kib\":%u,\"part\":true}",
                             (unsigned long long)(uintptr_t)region->address,
                             (unsigned long long)region->bytes, (unsigned long long)region->offset,
                             page_bytes, page_bytes);

@@ -9,7 +9,7 @@
 static int parse(const char *text, struct fl_layout *layout, const char **reason)
 {
     *reason = NULL;
-    return fl_handshake_parse(text, strlen(text), layout, reason);
+    return fl_handshake_parse(text, strlen(text), layout, NULL, reason);
 }
 
 Test(handshake, finds_the_end_of_the_array)

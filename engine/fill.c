@@ -116,6 +116,33 @@ static void frame_came(struct fl_worker *worker, struct fl_vm *vm, int error)
         settle_page(worker, vm, error);
 }
 
+static bool is_bad(const struct fl_fill *fill, struct fl_frame_id piece)
+{
+    return fill->bad.pack == piece.pack && fill->bad.frame == piece.frame;
+}
+
+static void map_came(struct fl_worker *worker, struct fl_vm *vm, int error)
+{
+    (void)worker;
+    if (!error)
+        vm->fill.bad = (struct fl_frame_id){.pack = 0};
+    vm->fill.bad_error = error;
+}
+
+// The piece of the map that page `next` is in has to be read first. One that cannot be fails all of
+// its pages, and is not tried again for each of them.
+static void await_map(struct fl_worker *worker, struct fl_vm *vm, struct fl_frame_id piece)
+{
+    struct fl_fill *fill = &vm->fill;
+    if (is_bad(fill, piece) && fill->bad_error) {
+        settle_page(worker, vm, fill->bad_error);
+        return;
+    }
+    fill->bad = piece; // unless it comes
+    fill->bad_error = 0;
+    fl_task_wait_for(worker, &fill->task, piece, map_came);
+}
+
 static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
@@ -134,6 +161,8 @@ static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
                                          (uint32_t)(left < FL_FRAME_PAGES ? left : FL_FRAME_PAGES));
         if (!run.zero)
             ids[count++] = run.id;
+        if (run.unread) // what it has is not known yet
+            break;
         at += run.pages;
     }
     // Without room for all of them, the same ones again the next time.
@@ -165,6 +194,10 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
         return;
     }
     struct fl_run run = fl_image_run(vm->image, image_page, (uint32_t)(end - fill->next));
+    if (run.unread) {
+        await_map(worker, vm, run.id);
+        return;
+    }
     if (run.zero && fill->goal == FL_FILL_NONZERO) {
         fill->next += run.pages;
         return;
@@ -197,8 +230,13 @@ static void ask_ahead_huge(struct fl_worker *worker, struct fl_vm *vm)
         fill->ahead = fill->next;
     while (fill->ahead < fill->next + AHEAD_HUGE && fill->ahead < layout->pages) {
         uint64_t first = fl_layout_image_page(layout, fill->ahead);
-        if (!fl_vm_page_is_zero(vm, fill->ahead) &&
-            fl_cache_ahead_huge(worker->cache, vm->image, &first, 1) == 0)
+        struct fl_frame_id unread;
+        enum fl_page_kind kind = fl_vm_page_kind(vm, fill->ahead, &unread);
+        if (kind == FL_PAGE_UNREAD)
+            fl_cache_ahead(worker->cache, vm->image, &unread, 1);
+        if (kind == FL_PAGE_UNREAD ||
+            (kind == FL_PAGE_BYTES &&
+             fl_cache_ahead_huge(worker->cache, vm->image, &first, 1) == 0))
             return;
         fill->ahead++;
     }
@@ -207,8 +245,13 @@ static void ask_ahead_huge(struct fl_worker *worker, struct fl_vm *vm)
 static void fill_huge(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
-    bool skip = fill->goal == FL_FILL_NONZERO && fl_vm_page_is_zero(vm, fill->next);
-    if (skip) {
+    struct fl_frame_id unread;
+    enum fl_page_kind kind = fl_vm_page_kind(vm, fill->next, &unread);
+    if (kind == FL_PAGE_UNREAD) {
+        await_map(worker, vm, unread);
+        return;
+    }
+    if (kind == FL_PAGE_ZERO && fill->goal == FL_FILL_NONZERO) {
         fill->next++;
         return;
     }
@@ -316,6 +359,20 @@ static void look(struct fl_worker *worker, struct fl_vm *vm)
     }
 }
 
+// What the image has as zero for as long as one likes is passed in one go, up to `end` at most: a
+// large image mostly is.
+static bool skip_zeros(struct fl_vm *vm, uint64_t end)
+{
+    struct fl_fill *fill = &vm->fill;
+    uint64_t image_page = fl_layout_image_page(&vm->state->layout, fill->next);
+    uint64_t pages = end - fill->next < UINT32_MAX ? end - fill->next : UINT32_MAX;
+    if (fill->goal != FL_FILL_NONZERO || vm->template || image_page >= fl_image_pages(vm->image))
+        return false;
+    struct fl_run run = fl_image_run(vm->image, image_page, (uint32_t)pages);
+    fill->next += run.zero ? run.pages : 0;
+    return run.zero;
+}
+
 static bool slice(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
@@ -344,6 +401,8 @@ static bool slice(struct fl_worker *worker, struct fl_vm *vm)
     const struct fl_region *region = fl_layout_region(layout, fill->next);
     uint64_t end = region->first_page + (region->bytes >> layout->page_shift);
     end = end < fill->end ? end : fill->end;
+    if (skip_zeros(vm, end))
+        return true;
     end = end < fill->next + SLICE_PAGES ? end : fill->next + SLICE_PAGES;
     fill_small(worker, vm, fl_bits_next_set(vm->removed, vm->installed, fill->next, end));
     return true;

@@ -29,6 +29,8 @@ struct fl_fill {
     unsigned in_vain; // times that something was missing there since
     uint64_t ahead;   // first page whose frame was not yet asked for
     bool suspended;
+    struct fl_frame_id bad; // a piece of the map that cannot be read; pack 0: none
+    int bad_error;
     bool unregistered; // being released: only events are still to be read
     struct fl_task task;
 };

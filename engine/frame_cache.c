@@ -94,6 +94,11 @@ struct fl_frame_id fl_frame_id(const struct fl_frame *frame)
     return (struct fl_frame_id){.pack = frame->key.of[0], .frame = (uint32_t)frame->key.at};
 }
 
+bool fl_frame_is_huge(const struct fl_frame *frame)
+{
+    return frame->key.at & FL_KEY_HUGE;
+}
+
 struct fl_frame *fl_cache_pin(struct fl_cache *cache, struct fl_frame_id id)
 {
     fl_rcu_online();

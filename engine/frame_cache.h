@@ -80,6 +80,7 @@ const struct fl_frame *fl_cache_lookup_huge(struct fl_cache *cache, const struct
                                             uint64_t first_page);
 const uint8_t *fl_frame_data(const struct fl_frame *frame);
 struct fl_frame_id fl_frame_id(const struct fl_frame *frame); // not of a page of 2 MiB
+bool fl_frame_is_huge(const struct fl_frame *frame);          // a page of 2 MiB
 
 // RCU reader, never blocks. Starts the read if nobody did, ahead of all that is not wanted yet. 1:
 // the frame is READY and *ret_frame pinned for the caller; 0: the waiter will be delivered; or

@@ -266,9 +266,27 @@ static void find_parts(struct fl_load *load, bool zero)
     }
 }
 
-static int plan(struct fl_load *load)
+// 0 if all 512 pages are known. Only a reader may wait for what is not.
+static int know(const struct fl_load *load, bool may_read)
+{
+    uint64_t page = load->frame->key.at & ~FL_KEY_HUGE;
+    if (may_read)
+        return fl_image_read_map(load->image, page, FL_HUGE_PAGES);
+    for (uint32_t at = 0; at < FL_HUGE_PAGES;) {
+        struct fl_run run = run_at(load, at);
+        if (run.unread)
+            return -EAGAIN;
+        at += run.pages;
+    }
+    return 0;
+}
+
+static int plan(struct fl_load *load, bool may_read)
 {
     bool zero = false;
+    int error = know(load, may_read);
+    if (error)
+        return error;
     uint32_t most = count_pieces(load);
     struct fl_frame *frame = load->frame;
     struct fl_part *part = malloc((most ? most : 1) * sizeof(*part));
@@ -288,13 +306,13 @@ static int plan(struct fl_load *load)
 }
 
 // -EBUSY: somebody else is at it. When it returns 0 and has made the plan itself, *ret_mine.
-static int try_plan(struct fl_load *load, bool *ret_mine)
+static int try_plan(struct fl_load *load, bool may_read, bool *ret_mine)
 {
     int none = FL_PLAN_NONE;
     *ret_mine = false;
     if (!atomic_compare_exchange_strong(&load->plan, &none, FL_PLAN_BUSY))
         return none == FL_PLAN_DONE ? 0 : -EBUSY;
-    int error = plan(load);
+    int error = plan(load, may_read);
     if (!error) {
         atomic_fetch_add(&load->left, load->parts);
         *ret_mine = true;
@@ -306,9 +324,9 @@ static int try_plan(struct fl_load *load, bool *ret_mine)
 bool fl_load_plan(struct fl_load *load)
 {
     bool mine = false;
-    int error = atomic_load(&load->plan) == FL_PLAN_DONE ? 0 : try_plan(load, &mine);
-    if (error == -ENOMEM)
-        fl_load_hurry(load); // the readers try again after a while
+    int error = atomic_load(&load->plan) == FL_PLAN_DONE ? 0 : try_plan(load, false, &mine);
+    if (error == -ENOMEM || error == -EAGAIN)
+        fl_load_hurry(load); // the readers try again after a while, or read the map
     if (mine)
         end_part(load, 0); // the planning
     return !error;
@@ -334,7 +352,7 @@ static void call_helpers(struct fl_load *load)
 static uint64_t plan_in_pool(struct fl_load *load)
 {
     bool mine = false;
-    int error = try_plan(load, &mine);
+    int error = try_plan(load, true, &mine);
     if (error == -EBUSY)
         return fl_now() + PLAN_PAUSE;
     if (error && load->attempts++ < load->cache->retries)

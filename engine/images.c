@@ -109,7 +109,7 @@ static int get(struct fl_images *images, struct fl_reader *reader, const char *n
     if (*ret_image)
         return 0;
     struct fl_image *image = NULL;
-    int error = fl_image_open(reader, name, &image);
+    int error = fl_image_open_lazy(reader, name, &image);
     if (error)
         return error;
     error = add(images, &file, 0, image, ret_image);
@@ -156,9 +156,7 @@ int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, u
     free(own);
     if (error)
         return error;
-    error = fl_image_read_map(image, 0, fl_image_pages(image));
-    if (!error)
-        error = add(images, &file, id, image, ret_image);
+    error = add(images, &file, id, image, ret_image);
     fl_image_unref(image);
     return error;
 }
@@ -275,16 +273,19 @@ static struct stat look_at_trace(const struct fl_images *images, const struct fl
     return file;
 }
 
-// With the lock held. 1: *ret_plan is what the file says; 0: the caller is to find out; or -EBUSY.
+// With the lock held. 1: *ret_plan is what the file says; 0: the caller is to find out, and has
+// *ret_plan from the shelf perhaps; or -EBUSY.
 static int known_plan(struct fl_images *images, struct entry *entry, const struct stat *file,
                       struct fl_plan **ret_plan)
 {
+    *ret_plan = NULL;
     if (entry && entry->planning)
         return -EBUSY;
-    if (entry && !entry->plan) {
-        entry->plan = fl_plan_shelf_take(&images->shelf, &entry->file, file);
-        if (entry->plan)
-            entry->trace_file = *file;
+    if (entry && !entry->plan)
+        *ret_plan = fl_plan_shelf_take(&images->shelf, &entry->file, file);
+    if (*ret_plan) {
+        entry->planning = true;
+        return 0;
     }
     if (entry && !fl_same_file(&entry->trace_file, file)) {
         entry->planning = true;
@@ -294,16 +295,29 @@ static int known_plan(struct fl_images *images, struct entry *entry, const struc
     return 1;
 }
 
+// The one from the shelf, if what it needs of the image can be read, or a new one.
+static struct fl_plan *find_plan(struct fl_images *images, const struct fl_image *image,
+                                 const struct stat *file, struct fl_plan *shelved)
+{
+    if (shelved && fl_plan_know(shelved, image) == 0)
+        return shelved;
+    fl_plan_unref(shelved);
+    return file->st_ino ? open_plan(images, image) : NULL;
+}
+
 int fl_images_plan(struct fl_images *images, const struct fl_image *image,
                    struct fl_plan **ret_plan)
 {
     struct stat file = look_at_trace(images, image);
+    struct fl_plan *found = NULL;
     pthread_mutex_lock(&images->lock);
-    int known = known_plan(images, entry_of(images, image), &file, ret_plan);
+    int known = known_plan(images, entry_of(images, image), &file, &found);
     pthread_mutex_unlock(&images->lock);
+    if (known == 1)
+        *ret_plan = found;
     if (known != 0)
         return known < 0 ? known : 0;
-    struct fl_plan *plan = file.st_ino ? open_plan(images, image) : NULL;
+    struct fl_plan *plan = find_plan(images, image, &file, found);
     FL_POINT("plan_made");
     pthread_mutex_lock(&images->lock);
     struct entry *entry = entry_of(images, image);

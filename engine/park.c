@@ -130,7 +130,8 @@ int fl_park_want_huge(struct fl_park *park, uint64_t first_page)
 
 const struct fl_frame *fl_park_huge(const struct fl_park *park)
 {
-    return park->frames == 1 ? park->waiter[0].frame : NULL;
+    const struct fl_frame *frame = park->frames == 1 ? park->waiter[0].frame : NULL;
+    return frame && fl_frame_is_huge(frame) ? frame : NULL;
 }
 
 const struct fl_frame *fl_park_frame(const struct fl_park *park, struct fl_frame_id id)

@@ -35,12 +35,17 @@ static int compare_steps(const void *left, const void *right)
                            ((const struct fl_plan_step *)right)->touched);
 }
 
-static struct item item_of(const struct fl_image *image, uint64_t page, uint64_t touched)
+// False if its piece of the map cannot be read: faults will tell.
+static bool item_of(const struct fl_image *image, uint64_t page, uint64_t touched,
+                    struct item *ret_item)
 {
+    if (fl_image_read_map(image, page, 1) != 0)
+        return false;
     struct fl_run run = fl_image_run(image, page, 1);
     struct fl_frame_id part = {ZERO_PACK, (uint32_t)(page / ZERO_PAGES)};
-    return (struct item){
+    *ret_item = (struct item){
         .id = run.zero ? part : run.id, .slot = run.slot, .page = page, .touched = touched};
+    return true;
 }
 
 static bool same_step(const struct item *a, const struct item *b)
@@ -110,9 +115,17 @@ static int build(struct fl_plan *plan, const struct fl_image *image)
         free(item);
         return -ENOMEM;
     }
+    uint64_t items = 0;
     for (uint64_t i = 0; i < count; i++) {
-        item[i] = item_of(image, entry[i].page, i);
+        if (!item_of(image, entry[i].page, i, &item[items]))
+            continue;
+        items++;
         fl_bits_set(plan->has, entry[i].page, 1);
+    }
+    count = items;
+    if (count == 0) {
+        free(item);
+        return -EBADMSG;
     }
     qsort(item, count, sizeof(*item), compare_places);
     group(plan, item, count);
@@ -138,6 +151,16 @@ int fl_plan_new(const struct fl_image *image, struct fl_trace *trace, struct fl_
     }
     *ret_plan = plan;
     return 0;
+}
+
+int fl_plan_know(const struct fl_plan *plan, const struct fl_image *image)
+{
+    int error = 0;
+    for (uint64_t i = 0; i < plan->steps && !error; i++) {
+        if (!plan->step[i].zero)
+            error = fl_frame_know(image, plan->step[i].id);
+    }
+    return error;
 }
 
 uint64_t fl_plan_bytes(const struct fl_plan *plan)

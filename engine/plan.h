@@ -44,8 +44,11 @@ struct fl_plan {
     uint64_t *has; // bitmap of the image's pages: those of the trace
 };
 
-// Takes time, for a trace of many pages. Takes a reference of its own to the trace. -ENOMEM.
+// Takes time, for a trace of many pages; blocks on storage, as it has pieces of the map read. Takes a reference of its own to the trace. -ENOMEM.
 int fl_plan_new(const struct fl_image *image, struct fl_trace *trace, struct fl_plan **ret_plan);
+// Before a plan is used with another open copy of its image: looking at frames of it never blocks
+// then. Blocks on storage itself. Errors of reading.
+int fl_plan_know(const struct fl_plan *plan, const struct fl_image *image);
 struct fl_plan *fl_plan_ref(struct fl_plan *plan);
 void fl_plan_unref(struct fl_plan *plan); // NULL is allowed
 

@@ -69,7 +69,8 @@ static bool ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
         return looks == 0;
     replay->asked_count++;
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
-    if (!is_there(vm, page) && !fl_vm_page_is_zero(vm, page))
+    struct fl_frame_id unread; // none, mostly: the plan has had the map read
+    if (!is_there(vm, page) && fl_vm_page_kind(vm, page, &unread) == FL_PAGE_BYTES)
         fl_cache_ahead_huge(worker->cache, vm->image, &first, 1); // no room: it is made when tried
     return true;
 }

@@ -232,7 +232,6 @@ static bool park(struct fl_want *want, uint32_t frames)
     if (before)
         fl_park_end(before);
     want->park = new;
-    fl_counter_add(&want->worker->stats.misses, 1);
     return true;
 }
 
@@ -251,7 +250,13 @@ enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 {
     if (!park(want, 1))
         return again(want, -ENOMEM);
+    fl_counter_add(&want->worker->stats.misses, 1);
     return asked(want, fl_park_want_huge(want->park, first_page));
+}
+
+enum fl_outcome fl_want_map(struct fl_want *want, struct fl_frame_id piece)
+{
+    return park(want, 1) ? asked(want, fl_park_want(want->park, piece)) : again(want, -ENOMEM);
 }
 
 enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
@@ -259,6 +264,7 @@ enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *i
     int error = 0;
     if (!park(want, frames))
         return again(want, -ENOMEM);
+    fl_counter_add(&want->worker->stats.misses, 1);
     for (uint32_t i = 0; i < frames && !error; i++)
         error = fl_park_want(want->park, ids[i]);
     return asked(want, error);
@@ -286,6 +292,8 @@ struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pag
 static enum fl_outcome resolve_small(struct fl_want *want)
 {
     struct fl_run run = fl_resolve_run(want->vm, want->page, want->pages);
+    if (run.unread)
+        return fl_want_map(want, run.id);
     if (run.zero) // one by one in a template, where they are for all
         return install_zeros(want, want->vm->template ? 1 : run.pages);
     const struct fl_frame *frame = fl_want_find(want, run.id);

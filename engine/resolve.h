@@ -36,8 +36,16 @@ void fl_resolved(struct fl_worker *worker, enum fl_outcome outcome, uint64_t rea
 
 enum fl_outcome fl_resolve_huge(struct fl_want *want);
 
-// True if all that the image has for the page is zeros.
-bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page);
+// What the image has for a page of 2 MiB. UNREAD: *ret_unread is a piece of its map that has to be
+// read before that can be said.
+enum fl_page_kind { FL_PAGE_BYTES, FL_PAGE_ZERO, FL_PAGE_UNREAD };
+enum fl_page_kind fl_vm_page_kind(const struct fl_vm *vm, uint64_t page,
+                                  struct fl_frame_id *ret_unread);
+static inline bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page)
+{
+    struct fl_frame_id unread;
+    return fl_vm_page_kind(vm, page, &unread) == FL_PAGE_ZERO;
+}
 
 // Puts zeros, or the frame, under the page, and settles what is to become of its fault.
 enum fl_outcome fl_want_zeros(struct fl_want *want);
@@ -45,6 +53,8 @@ enum fl_outcome fl_want_frame(struct fl_want *want, const struct fl_frame *frame
 // Waits for frames in a park of its own; takes the place of one that waited for something else.
 enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids,
                                uint32_t frames);
+// The same for a piece of the image's map. It is the image that has it once it was read.
+enum fl_outcome fl_want_map(struct fl_want *want, struct fl_frame_id piece);
 // The same for the page of 2 MiB itself.
 enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page);
 // The frame: pinned by the park that waited for it, or in the cache; NULL if neither.

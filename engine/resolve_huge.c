@@ -6,8 +6,9 @@
 #include "engine/vm.h"
 #include "engine/worker.h"
 
-// What lies beyond the image's end is zero.
-bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page)
+// What lies beyond the image's end is zero. Bytes are bytes, whatever else is not known yet.
+enum fl_page_kind fl_vm_page_kind(const struct fl_vm *vm, uint64_t page,
+                                  struct fl_frame_id *ret_unread)
 {
     uint64_t at = fl_layout_image_page(&vm->state->layout, page);
     uint64_t end = at + fl_vm_page_units(vm);
@@ -15,11 +16,13 @@ bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page)
     end = end < image_end ? end : image_end;
     while (at < end) {
         struct fl_run run = fl_image_run(vm->image, at, (uint32_t)(end - at));
+        if (run.unread)
+            *ret_unread = run.id;
         if (!run.zero)
-            return false;
+            return run.unread ? FL_PAGE_UNREAD : FL_PAGE_BYTES;
         at += run.pages;
     }
-    return true;
+    return FL_PAGE_ZERO;
 }
 
 enum fl_outcome fl_resolve_huge(struct fl_want *want)
@@ -32,6 +35,14 @@ enum fl_outcome fl_resolve_huge(struct fl_want *want)
         fl_counter_add(&want->worker->stats.hits, !want->park);
         return fl_want_frame(want, frame);
     }
-    return fl_vm_page_is_zero(want->vm, want->page) ? fl_want_zeros(want)
-                                                    : fl_want_huge(want, first_page);
+    struct fl_frame_id unread;
+    switch (fl_vm_page_kind(want->vm, want->page, &unread)) {
+    case FL_PAGE_ZERO:
+        return fl_want_zeros(want);
+    case FL_PAGE_UNREAD:
+        return fl_want_map(want, unread);
+    case FL_PAGE_BYTES:
+        break;
+    }
+    return fl_want_huge(want, first_page);
 }

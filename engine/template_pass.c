@@ -72,6 +72,9 @@ static int why_not(const struct fl_template *template)
 static uint64_t fill_run(struct fl_template *template, uint64_t page)
 {
     bool check = template->goal == FL_TEMPLATE_CHECK;
+    template->pass_error = fl_image_read_map(template->image, page, check ? 1 : SLICE_PAGES);
+    if (template->pass_error)
+        return 0;
     struct fl_run run = fl_image_run(template->image, page, check ? 1 : SLICE_PAGES);
     uint64_t end = page + 1; // somebody may have filled it since
     while (end < page + run.pages && !fl_template_has(template, end))

@@ -164,13 +164,27 @@ static void log_end(const struct fl_vm *vm)
            fl_counter_get(&counters->poisoned), fl_counter_get(&counters->removed));
 }
 
+static void count_end(struct fl_ends *ends, const struct fl_vm *vm)
+{
+    uint64_t poisoned = fl_counter_get(&vm->state->counters.poisoned);
+    if (vm->state->flags & FL_VM_STATE_RELEASED) {
+        ends->released++;
+        ends->poisoned += poisoned > 0;
+        ends->poisoned_pages += poisoned;
+    } else if (vm->death != FL_DEATH_NONE) {
+        ends->killed++;
+    }
+}
+
 // The memory behind the userfaultfd is gone, or unregistered: only now may it be closed.
 void fl_vm_dispose(void *control, struct fl_mail *mail)
 {
     struct fl_engine *engine = control;
     struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
-    if (!fl_vm_refused(vm))
+    if (!fl_vm_refused(vm)) {
         log_end(vm);
+        count_end(&engine->ends, vm);
+    }
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;
     FL_POINT("vm_gone");

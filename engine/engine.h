@@ -52,6 +52,14 @@ struct fl_engine_options {
 
 extern const struct fl_engine_options fl_engine_defaults;
 
+// How VMs ended that this engine had a hand in; none that ended by themselves. Control thread.
+struct fl_ends {
+    uint64_t released;       // complete, unregistered, and let go
+    uint64_t poisoned;       // of those, VMs with poisoned pages
+    uint64_t poisoned_pages; // and so many they were, of 4 KiB
+    uint64_t killed;
+};
+
 struct fl_engine {
     struct fl_engine_options options;
     struct fl_io_pool *io_pool;
@@ -76,6 +84,7 @@ struct fl_engine {
     uint64_t oldest_wait_ns; // control thread: of a fault for storage, at the last heartbeat
     uint64_t refused;        // control thread
     uint64_t attached;
+    struct fl_ends ends;
     uint64_t unowned; // control thread: handshakes for memory of no process that is known
     struct fl_recordings recordings; // control thread
     struct fl_host_memory memory;

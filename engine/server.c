@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -45,6 +46,8 @@ void fl_server_drain(struct fl_server *server, bool release)
     if (!server->refusing || (release && !server->releasing))
         fl_log(FL_LOG_INFO, "event=draining vms=%u release=%s", server->engine->vm_count,
                release ? "yes" : "no");
+    if (release && !server->releasing)
+        server->ends_before = server->engine->ends;
     server->refusing = true;
     server->releasing = server->releasing || release;
     fl_server_keep_mode(server);
@@ -348,6 +351,22 @@ static void begin_alone(struct fl_serving *run)
                run->server.engine->worker_count);
 }
 
+// VMs were to be completed and let go. What became of those that were not.
+static int incomplete(const struct fl_server *server, char *ret_reason, size_t size)
+{
+    const struct fl_ends *before = &server->ends_before;
+    const struct fl_ends *ends = &server->engine->ends;
+    uint64_t poisoned = ends->poisoned - before->poisoned;
+    uint64_t killed = ends->killed - before->killed;
+    if (poisoned == 0 && killed == 0)
+        return 0;
+    snprintf(ret_reason, size,
+             "not every VM was completed: %" PRIu64 " let go with %" PRIu64
+             " pages poisoned, %" PRIu64 " killed; the log says why",
+             poisoned, ends->poisoned_pages - before->poisoned_pages, killed);
+    return FL_SERVER_INCOMPLETE;
+}
+
 int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size)
 {
     struct fl_serving run = {
@@ -361,6 +380,7 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
     CDS_INIT_LIST_HEAD(&run.server.listeners);
     CDS_INIT_LIST_HEAD(&run.server.connections);
     CDS_INIT_LIST_HEAD(&run.server.incoming);
+    int result = 0;
     int error = fl_server_start(&run, ret_reason, size);
     // A standby begins to serve when the keeper says so.
     if (!error && options->channel < 0)
@@ -370,7 +390,8 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
     if (!error && !run.failed && run.server.serving) {
         fl_kept_ended(run.server.engine->kept);
         fl_log(FL_LOG_INFO, "event=stopped");
+        result = incomplete(&run.server, ret_reason, size);
     }
     fl_server_end(&run);
-    return run.failed ? -EIO : error;
+    return run.failed ? -EIO : error ? error : result;
 }

@@ -39,8 +39,13 @@ enum { FL_ENGINE_CHANNEL = 3 };
 // What the path of the control API gets appended for the socket that new keepers connect to.
 #define FL_KEEPER_SUFFIX ".keeper"
 
-// Serves until SIGTERM, SIGINT or SIGHUP, then until no VM needs it any more. 0, or -errno with the
-// sentence that says why it could not start.
+// What fl_server_run() returns when it has ended as it was told to, and not every VM has what it
+// needs to go on.
+enum { FL_SERVER_INCOMPLETE = 1 };
+
+// Serves until SIGTERM, SIGINT or SIGHUP, then until no VM needs it any more. 0;
+// FL_SERVER_INCOMPLETE with the sentence that says what VMs miss; -errno with the one that says why
+// it could not start.
 int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size);
 
 // --- for the parts of the control thread ---
@@ -71,6 +76,7 @@ struct fl_server {
     bool serving;                         // false: a standby, that owns nothing
     bool refusing;                        // no new VM: draining or stopping
     bool releasing;                       // VMs are filled and let go
+    struct fl_ends ends_before;           // of the engine, when VMs began to be let go
     bool stopping;                        // ends when there is no VM left
 };
 

@@ -191,6 +191,13 @@ static json_t *huge_pages(const struct fl_huge_pool *pool)
                      (json_int_t)pool->surplus);
 }
 
+static json_t *ends(const struct fl_ends *ends)
+{
+    return json_pack("{s:I, s:I, s:I, s:I}", "released", (json_int_t)ends->released, "poisoned",
+                     (json_int_t)ends->poisoned, "poisoned_pages", (json_int_t)ends->poisoned_pages,
+                     "killed", (json_int_t)ends->killed);
+}
+
 static json_t *vm_list(struct fl_engine *engine)
 {
     json_t *vms = json_array();
@@ -208,6 +215,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_object_set_new(status, "ahead", ahead(&stats->cache));
     json_object_set_new(status, "memory", memory(stats));
     json_object_set_new(status, "shortage", shortage(stats));
+    json_object_set_new(status, "ended", ends(&engine->ends));
     json_object_set_new(status, "huge_pages", huge_pages(&stats->pool));
     json_object_set_new(status, "replay", replay(engine, stats));
     json_object_set_new(status, "recordings", recordings(engine));

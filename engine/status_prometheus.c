@@ -142,6 +142,15 @@ static void write_shortage(FILE *out, const struct fl_stats *stats)
            pool->surplus);
 }
 
+static void write_ends(FILE *out, const struct fl_ends *ends)
+{
+    metric(out, "vms_released_total", "counter", "VMs whose memory was completed and let go.",
+           ends->released);
+    metric(out, "vms_released_poisoned_total", "counter", "Of them, those with poisoned pages.",
+           ends->poisoned);
+    metric(out, "vms_killed_total", "counter", "VMs that were killed.", ends->killed);
+}
+
 static void write_templates(FILE *out, const struct fl_engine *engine)
 {
     struct fl_templates_stats stats = fl_templates_stats(engine->templates);
@@ -187,6 +196,7 @@ char *fl_status_prometheus(struct fl_engine *engine, bool draining)
     write_keeper(out, engine, stats);
     write_cache(out, stats);
     write_shortage(out, stats);
+    write_ends(out, &engine->ends);
     write_templates(out, engine);
     write_latency(out, stats);
     free(stats);

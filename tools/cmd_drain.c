@@ -24,6 +24,7 @@ static const char help[] =
     "draining: end the server (SIGTERM) and start it to serve again. VMs end by themselves, or, "
     "with --populate,\n"
     "are given all memory they still miss and go on without Faultline.\n"
+    "Exit status 3: so it is, but VMs were killed meanwhile, or let go with poisoned pages.\n"
     "\n"
     "  --populate         fill the VMs and let them go\n"
     "  --timeout SECONDS  stop waiting: exit status 1, and the server goes on draining\n"
@@ -31,10 +32,20 @@ static const char help[] =
     "                     " DEFAULT_CONTROL ")\n"
     "  -h, --help\n";
 
+// Of VMs that do not go on as they should.
+struct ends {
+    json_int_t poisoned; // VMs that were let go with poisoned pages,
+    json_int_t poisoned_pages;
+    json_int_t killed;
+};
+
 struct drain {
     const char *control;
     bool populate;
     uint64_t timeout_s; // 0: none
+    json_int_t engine;  // that was asked last
+    struct ends before; // what it said
+    struct ends ends;   // since the drain began
 };
 
 static int64_t now_ms(void)
@@ -65,8 +76,30 @@ static void show(const json_t *status, long long vms)
         fputc('\n', stderr);
 }
 
+static json_int_t ended(const json_t *status, const char *key)
+{
+    return json_integer_value(json_object_get(json_object_get(status, "ended"), key));
+}
+
+// An engine counts from its own beginning, and may be another one than at the last look.
+static void count_ends(struct drain *drain, const json_t *status, bool first)
+{
+    json_int_t engine = json_integer_value(json_object_get(status, "pid"));
+    struct ends now = {ended(status, "poisoned"), ended(status, "poisoned_pages"),
+                       ended(status, "killed")};
+    if (!first && drain->engine != engine)
+        drain->before = (struct ends){0};
+    if (!first) {
+        drain->ends.poisoned += now.poisoned - drain->before.poisoned;
+        drain->ends.poisoned_pages += now.poisoned_pages - drain->before.poisoned_pages;
+        drain->ends.killed += now.killed - drain->before.killed;
+    }
+    drain->engine = engine;
+    drain->before = now;
+}
+
 // The VMs that are left, or -1 after a sentence.
-static long long look(const struct drain *drain, const json_t *order)
+static long long look(struct drain *drain, const json_t *order)
 {
     json_t *status = NULL;
     int result = order ? control_order("drain", drain->control, "/v1/drain", order, &status)
@@ -75,11 +108,26 @@ static long long look(const struct drain *drain, const json_t *order)
         return -1;
     long long vms = json_integer_value(json_object_get(status, "vms"));
     show(status, vms);
+    count_ends(drain, status, order != NULL);
     json_decref(status);
     return vms;
 }
 
-static int run(const struct drain *drain)
+// None is left: what became of those that the server had a hand in.
+static int tell_ends(const struct drain *drain)
+{
+    const struct ends *ends = &drain->ends;
+    if (ends->poisoned == 0 && ends->killed == 0)
+        return EXIT_DONE;
+    cli_fail("drain",
+             "not every VM was completed: %lld let go with %lld pages poisoned, %lld killed; the "
+             "log of the server at %s says why",
+             (long long)ends->poisoned, (long long)ends->poisoned_pages, (long long)ends->killed,
+             drain->control);
+    return EXIT_INCOMPLETE;
+}
+
+static int run(struct drain *drain)
 {
     json_t *order = json_pack("{s:b}", "populate", drain->populate);
     int64_t end = drain->timeout_s > 0 ? now_ms() + (int64_t)drain->timeout_s * 1000 : INT64_MAX;
@@ -93,7 +141,7 @@ static int run(const struct drain *drain)
         poll(NULL, 0, left < LOOK_EVERY_MS ? (int)left : LOOK_EVERY_MS);
         vms = look(drain, NULL);
     }
-    return vms == 0 ? EXIT_DONE : EXIT_FAILED;
+    return vms == 0 ? tell_ends(drain) : EXIT_FAILED;
 }
 
 int cmd_drain(int argc, char **argv)

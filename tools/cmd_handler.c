@@ -15,7 +15,7 @@ static const char help[] =
     "takes the\n"
     "arguments of Firecracker's example handlers. SIGTERM ends it: VMs that still run are given "
     "all their\n"
-    "memory first.\n"
+    "memory first; exit status 3 if any was killed, or let go with poisoned pages.\n"
     "\n"
     "  --populate              copy all memory on the first fault, then print\n"
     "                          'Finished Faulting All: N us'\n" SERVE_OPTIONS_HELP "  -h, --help\n";
@@ -47,7 +47,8 @@ int cmd_handler(int argc, char **argv)
         return cli_usage("handler", "it takes a socket and a memory file");
     server.raw_socket = argv[optind];
     server.raw_file = argv[optind + 1];
-    if (fl_server_run(&server, reason, sizeof(reason)) != 0)
-        return cli_fail("handler", "%s", reason);
-    return EXIT_DONE;
+    int result = fl_server_run(&server, reason, sizeof(reason));
+    if (result != 0)
+        cli_fail("handler", "%s", reason);
+    return result == 0 ? EXIT_DONE : result < 0 ? EXIT_FAILED : EXIT_INCOMPLETE;
 }

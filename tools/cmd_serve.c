@@ -29,7 +29,9 @@ static const char help[] =
     "serves, and is replaced within milliseconds when it dies. SIGTERM ends both: VMs that still "
     "run "
     "are given\n"
-    "all their memory first; a second SIGTERM kills them. SIGUSR1 ends the keeper alone, at once, "
+    "all their memory first; a second SIGTERM kills them; exit status 3 if VMs were killed, or let "
+    "go with\n"
+    "poisoned pages. SIGUSR1 ends the keeper alone, at once, "
     "and "
     "leaves the\n"
     "VMs to the next 'faultline serve' (see docs/operations.md).\n"
@@ -172,7 +174,8 @@ int cmd_engine(int argc, char **argv)
     if (!run)
         return result;
     serve.server.channel = FL_ENGINE_CHANNEL;
-    if (fl_server_run(&serve.server, reason, sizeof(reason)) != 0)
-        return cli_fail("serve", "%s", reason);
-    return EXIT_DONE;
+    result = fl_server_run(&serve.server, reason, sizeof(reason));
+    if (result != 0)
+        cli_fail("serve", "%s", reason);
+    return result == 0 ? EXIT_DONE : result < 0 ? EXIT_FAILED : EXIT_INCOMPLETE;
 }

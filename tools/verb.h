@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The verbs of the `faultline` command. Each lives in its own cmd_VERB.c and returns the exit status:
-// 0 done, 1 failed (one sentence on stderr), 2 wrong use.
+// The verbs of the `faultline` command. Each lives in its own cmd_VERB.c and returns the exit
+// status: 0 done, 1 failed (one sentence on stderr), 2 wrong use.
 #ifndef FAULTLINE_TOOLS_VERB_H
 #define FAULTLINE_TOOLS_VERB_H
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+// EXIT_INCOMPLETE: what was to be ended has ended, but not every VM has all of its memory.
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INCOMPLETE = 3 };
 
 // argv[0] is the verb's name.
 int cmd_pack(int argc, char **argv);

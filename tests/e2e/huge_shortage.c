@@ -5,6 +5,7 @@
 // there are pages again all goes on. Else it ends as the policy says.
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,18 +145,12 @@ static bool lacks(void *arg)
     return world_status(world, "shortage", "huge_pages") >= *(const int *)arg;
 }
 
-static void wait_for_attempts(int attempts)
-{
-    cr_assert(wait_until(lacks, &attempts));
-}
-
 static int drain(const char *timeout)
 {
-    char output[1024];
     const char *args[] = {
         "drain",     "--populate", "--control", temp_path(&world->temp, "control.sock"),
         "--timeout", timeout,      NULL};
-    return faultline_run(output, sizeof(output), args);
+    return faultline_run(NULL, 0, args);
 }
 
 // --- waiting ---
@@ -167,14 +162,14 @@ Test(huge_shortage, is_waited_out_without_a_spin)
     leave_huge_pages(FEW);
     start(&client, &huge);
     client_tell(&client, 'A');
-    wait_for_attempts(ATTEMPTS);
+    int attempts = ATTEMPTS;
+    cr_assert(wait_until(lacks, &attempts));
     cr_expect_eq(world_status(world, "shortage", "vms"), 1);
     cr_expect_eq(world_vm_status(world, 1, "", "faults"), FEW + 1, "a message for each page");
     cr_expect_gt(world_vm_status(world, 1, "", "lacking_ms"), 0);
     cr_expect_eq(world_vm_status(world, 1, "", "installed"), FEW * HUGE / PAGE);
     cr_expect_eq(world_status(world, "huge_pages", "free"), 0);
-    // Others have what they want meanwhile.
-    start(&other, &small);
+    start(&other, &small); // others have what they want meanwhile
     cr_assert(client_obeys(&other, "A"));
     client_tell(&other, 'q');
     cr_assert_eq(client_wait(&other), 0);
@@ -198,13 +193,15 @@ Test(huge_shortage, is_looked_at_less_and_less_often)
     leave_huge_pages(FEW);
     start(&client, &huge);
     client_tell(&client, 'A');
-    wait_for_attempts(FIRST);
+    int attempts = FIRST;
+    cr_assert(wait_until(lacks, &attempts));
     long long before = world_status(world, "shortage", "huge_pages");
     long long lacking_ms = world_vm_status(world, 1, "", "lacking_ms");
-    wait_for_attempts((int)before + MORE);
+    attempts = (int)before + MORE;
+    cr_assert(wait_until(lacks, &attempts));
     long long more = world_status(world, "shortage", "huge_pages") - before;
     long long ms = world_vm_status(world, 1, "", "lacking_ms") - lacking_ms;
-    // One more attempt may fall between the two questions, at either end.
+    // One more may fall between two questions.
     cr_expect_geq(ms, (more - 2) * LEAST_PAUSE_MS, "%lld attempts in %lld ms", more, ms);
     give_huge_pages_back();
     cr_assert(client_says(&client, 'd'));
@@ -335,9 +332,8 @@ Test(huge_shortage, ends_in_poison_with_its_name)
                  1);
     cr_expect_eq(server_count_log(&world->server, "timed out"), 0);
     cr_expect_eq(world_vm_status(world, 1, "", "poisoned"), HUGE / PAGE);
-    // The others can still be had.
     give_huge_pages_back();
-    cr_assert(client_obeys(&client, "123"));
+    cr_assert(client_obeys(&client, "123")); // the others can still be had
     client_tell(&client, 'q');
     cr_assert_eq(client_wait(&client), 0);
     world_stop(world);
@@ -355,4 +351,50 @@ Test(huge_shortage, ends_the_vm_where_that_is_the_policy)
     cr_expect_eq(server_count_log(&world->server, "event=kill vm=1"), 1);
     cr_expect_eq(server_count_log(&world->server, "no free 2 MiB page: "), 2);
     world_stop(world);
+}
+
+// --- what is said at the end ---
+
+static void take_half_away(const char *const *options)
+{
+    serve(options);
+    leave_huge_pages(FEW);
+    start(&client, &huge);
+}
+
+Test(huge_shortage, a_drain_says_that_pages_are_poisoned)
+{
+    static const char *const options[] = {"--read-timeout", "500", "--on-error", "poison", NULL};
+    take_half_away(options);
+    cr_assert_eq(drain("60"), 3);
+    cr_expect_eq(world_status(world, "ended", "poisoned"), 1);
+    cr_expect_eq(world_status(world, "ended", "poisoned_pages"), (PAGES - FEW) * HUGE / PAGE);
+    give_huge_pages_back();
+    cr_assert(client_obeys(&client, "0P"));
+    client_tell(&client, 'q');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_eq(server_stop(&world->server), 3);
+    cr_expect_eq(server_count_log(&world->server, "let go with 2560 pages poisoned"), 1);
+}
+
+Test(huge_shortage, a_stop_says_that_vms_were_killed)
+{
+    static const char *const options[] = {"--stop-timeout", "1500", NULL};
+    take_half_away(options);
+    cr_assert_eq(server_stop(&world->server), 3);
+    cr_expect_eq(client_wait(&client), 128 + 9);
+    cr_expect_eq(server_count_log(&world->server, "0 pages poisoned, 1 killed"), 1);
+}
+
+Test(huge_shortage, a_stop_waits_for_pages)
+{
+    take_half_away(NULL);
+    kill(world->server.pid, SIGTERM);
+    cr_assert(server_wait_log(&world->server, "event=shortage vm=1", 1));
+    give_huge_pages_back();
+    cr_assert(server_wait_log(&world->server, "event=release vm=1", 1));
+    cr_assert(client_obeys(&client, "A"));
+    client_tell(&client, 'q');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_eq(server_stop(&world->server), 0);
 }

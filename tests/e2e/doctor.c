@@ -3,6 +3,7 @@
 // The doctor's word: he accuses no server that works, finds one that does not, names what is
 // stopped and what he cannot see; and the command that he prints mends it as it is printed.
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/proc_fd.h"
+#include "engine/procfs.h"
 #include "tests/support/orphan.h"
 
 enum { BUSY = 3, RUNS = 50 };
@@ -149,6 +151,80 @@ Test(doctor, a_vm_whose_handler_does_nothing_is_rescued_as_printed)
     expect_doctor("kill -KILL %d; faultline rescue --nothing-removed %d\n", (int)holder,
                   (int)orphan_client.pid);
     do_as_printed(orphan_client.pid, "to mend ");
+    cr_expect_eq(waitpid(holder, NULL, 0), holder);
+    expect_served();
+}
+
+// --- a holder that was killed, and cannot end yet ---
+
+#define FREEZER "/sys/fs/cgroup/freezer"
+
+static char freezer[128]; // a control group of the test's own; empty: none
+
+static bool write_freezer(const char *file, const char *text)
+{
+    char path[192];
+    snprintf(path, sizeof(path), "%s/%s", freezer, file);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    if (fd >= 0)
+        close(fd);
+    return written;
+}
+
+static bool is_frozen(void *arg)
+{
+    char path[192];
+    char text[32] = "";
+    (void)arg;
+    snprintf(path, sizeof(path), "%s/freezer.state", freezer);
+    return fl_proc_read(path, text, sizeof(text)) > 0 && strcmp(text, "FROZEN\n") == 0;
+}
+
+static bool has_removed_freezer(void *arg)
+{
+    (void)arg;
+    return rmdir(freezer) == 0 || errno == ENOENT;
+}
+
+static void thaw(void)
+{
+    if (freezer[0] == '\0')
+        return;
+    write_freezer("freezer.state", "THAWED");
+    wait_until(has_removed_freezer, NULL);
+}
+
+static void freeze(pid_t pid)
+{
+    char number[16];
+    const char *ci = getenv("CI");
+    bool there = access(FREEZER "/cgroup.procs", F_OK) == 0;
+    cr_assert(there || !ci || strcmp(ci, "true") != 0, "CI must have the freezer of cgroup v1");
+    if (!there)
+        cr_skip_test("this test needs the freezer of cgroup v1");
+    snprintf(freezer, sizeof(freezer), FREEZER "/fl-doctor-%d", (int)getpid());
+    snprintf(number, sizeof(number), "%d", (int)pid);
+    cr_assert_eq(mkdir(freezer, 0700), 0);
+    cr_assert(write_freezer("cgroup.procs", number) && write_freezer("freezer.state", "FROZEN"));
+    cr_assert(wait_until(is_frozen, NULL));
+}
+
+// It runs no program any more, whenever the kernel comes to end it.
+Test(doctor, a_holder_that_was_killed_and_cannot_end_yet, .fini = thaw)
+{
+    orphan_world = world_make(MIXED, ORPHAN_BYTES);
+    world_handler(orphan_world, NULL);
+    orphan_start_vmm(&plain);
+    pid_t holder = spawn_holder(orphan_client.pid);
+    server_kill(&orphan_world->server);
+    orphan_go_on(ORPHAN_THREADS);
+    world_serve(orphan_world, NULL);
+    freeze(holder);
+    EXPECT_REFUSED("is no orphan", "--nothing-removed");
+    cr_assert_eq(kill(holder, SIGKILL), 0);
+    EXPECT_DONE("--nothing-removed");
+    thaw();
     cr_expect_eq(waitpid(holder, NULL, 0), holder);
     expect_served();
 }

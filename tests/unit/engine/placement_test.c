@@ -184,6 +184,21 @@ Test(placement, copies_that_a_guest_made_do_not_count)
     cr_assert_eq(scene.layout.regions, 1);
 }
 
+// By chance they are shifted as another region is: copies, in the third, of pages of the second.
+Test(placement, copies_that_lie_as_another_region_does_do_not_count)
+{
+    add_range(LOW, 12 * MIB, PAGE);
+    touched(LOW, 3 * MIB, 0);
+    touched(LOW + 3 * MIB, 5 * MIB, 7 * MIB);
+    touched(LOW + 8 * MIB, MIB, 3 * MIB);
+    for (uint64_t i = 0; i < 3; i++)
+        add_sample(LOW + 9 * MIB + i * PAGE, 1, 9 * MIB + i * PAGE);
+    touched(LOW + 9 * MIB + 3 * PAGE, 3 * MIB - 3 * PAGE, 4 * MIB + 3 * PAGE);
+    cr_assert_eq(find(12 * MIB), 0);
+    cr_assert_eq(scene.layout.regions, 3);
+    expect_region(1, LOW + 8 * MIB, 4 * MIB, 3 * MIB);
+}
+
 Test(placement, what_the_image_has_several_times_or_never_tells_nothing)
 {
     add_range(LOW, 8 * MIB, PAGE);

@@ -147,6 +147,9 @@ Test(rescue, a_vm_whose_state_was_kept)
     expect_doctor("faultline rescue --image image %d\n", (int)orphan_client.pid);
     cr_assert(server_serve(&orphan_world->server, &orphan_world->temp, orphan_world->store, NULL));
     EXPECT_REFUSED("another", "--image", "another");
+    EXPECT_REFUSED("--regions is of no use", "--regions", orphan_told->regions);
+    // What is only said is not written down: the state stays as it was kept.
+    EXPECT_REFUSED("still waits", "--image", "another", "--force", "--dry-run");
     EXPECT_DONE("--json");
     cr_expect(strstr(orphan_output, "\"removed_pages\": 1024"), "%s", orphan_output);
     close(state);

@@ -123,6 +123,21 @@ Test(rescue_evidence, the_image_of_which_it_has_more)
     expect_served();
 }
 
+// They differ in a few pages only: which it is cannot be told by what is there.
+Test(rescue_evidence, two_images_that_fit_alike)
+{
+    orphan_make(DISTINCT, &plain);
+    world_serve(orphan_world, NULL);
+    uint8_t *bytes = copy_memory();
+    memset(bytes, 1, (size_t)8 * PAGE);
+    pack_file("alike", bytes, ORPHAN_BYTES);
+    free(bytes);
+    EXPECT_BOTH_REFUSED("say it with --image", "--nothing-removed");
+    expect_output("alike");
+    EXPECT_DONE("--image", "image", "--nothing-removed");
+    expect_served();
+}
+
 Test(rescue_evidence, nothing_to_compare)
 {
     struct orphan_plan plan = {.page_bytes = PAGE, .regions = 1, .idle = true};

@@ -9,6 +9,7 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/admission.h"
 #include "engine/closer.h"
 #include "engine/engine.h"
 #include "engine/fill.h"
@@ -230,6 +231,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
 {
     uint64_t connection = peer->connection;
     struct fl_template *template = peer->template;
+    uint64_t huge_need = peer->huge_need;
     struct fl_vm *vm = new_vm(engine, engine->next_vm_id, peer, fl_image_name(image), layout);
     if (!vm) {
         fl_refuse(engine, peer, fl_image_name(image), "the host is out of memory or descriptors");
@@ -237,6 +239,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
         return -ENOMEM;
     }
     vm->image = image;
+    vm->huge_need = huge_need;
     find_presence(vm);
     vm->state->image_record = fl_images_keep(engine->images, image);
     vm->state->connection = connection;
@@ -258,6 +261,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
            fl_vm_lazy(vm) ? " recorded=yes" : "");
     fl_worker_attach(fl_worker_fewest(engine), vm);
     fl_replay_order(engine, vm);
+    fl_admission_attached(engine, vm);
     return 0;
 }
 
@@ -267,6 +271,7 @@ static void serve(struct fl_engine *engine, struct fl_vm *vm)
 {
     fl_worker_attach(fl_worker_fewest(engine), vm);
     fl_replay_order(engine, vm);
+    fl_admission_attached(engine, vm);
 }
 
 struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, int state_fd,

@@ -27,6 +27,7 @@ struct fl_peer {
     int pidfd;
     int socket;
     uint64_t connection; // the keeper's record of it, 0: none
+    uint64_t huge_need;  // pages of 2 MiB, if that was counted already
     enum fl_policy policy;
     struct fl_template *template; // that it maps; NULL: none
 };

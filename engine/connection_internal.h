@@ -43,6 +43,7 @@ struct fl_connection {
     struct fl_io_job job;
     struct fl_mail mail;
     struct fl_image *opened;
+    struct fl_image *counting; // likewise: what it will need of the pool is counted
     int open_error;
     const char *untrue; // why its handshake cannot be served; NULL: it can
     int64_t peer_pid;   // of who connected

@@ -8,7 +8,9 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/admission.h"
 #include "engine/attach.h"
+#include "engine/clock.h"
 #include "engine/closer.h"
 #include "engine/connection_internal.h"
 #include "engine/engine.h"
@@ -25,6 +27,7 @@
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 256 };
+#define BUSY_PAUSE (2 * FL_NS_PER_MS)
 
 static int check_fit(const struct fl_connection *connection, const struct fl_image *image,
                      char *reason)
@@ -111,6 +114,57 @@ static void say_why_unopened(const struct fl_connection *connection, char reason
     snprintf(reason, REASON_BYTES, "the image cannot be opened: %.*s", REASON_BYTES - 40, why);
 }
 
+// --- room in the pool ---
+
+static void counted(void *control, struct fl_mail *mail)
+{
+    char reason[REASON_BYTES];
+    struct fl_engine *engine = control;
+    struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
+    struct fl_image *image = connection->counting;
+    connection->looking = false;
+    connection->counting = NULL;
+    const char *why =
+        connection->doomed             ? connection->doomed
+        : connection->server->refusing ? fl_no_new_vm
+        : fl_admission_holds(engine, connection->peer.huge_need, reason, sizeof(reason)) ? NULL
+                                                                                         : reason;
+    if (!why) {
+        attach(connection, image);
+        return;
+    }
+    fl_images_put(engine->images, image);
+    fl_connection_refuse(connection, why);
+}
+
+static uint64_t count(struct fl_io_job *job)
+{
+    struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
+    struct fl_engine *engine = connection->server->engine;
+    if (fl_admission_count(engine, connection->counting, &connection->layout,
+                           &connection->peer.huge_need) == -EBUSY)
+        return fl_now() + BUSY_PAUSE;
+    connection->mail.deliver = counted;
+    fl_mailbox_post(&engine->control, &connection->mail);
+    return 0;
+}
+
+// One that is to be refused waits for that.
+static void admit(struct fl_connection *connection, struct fl_image *image)
+{
+    struct fl_engine *engine = connection->server->engine;
+    if (engine->options.admission != FL_ADMISSION_REFUSE ||
+        !fl_admission_asks(engine, &connection->layout) ||
+        fl_attach_find(engine, connection->peer.uffd)) {
+        attach(connection, image);
+        return;
+    }
+    connection->looking = true;
+    connection->counting = image;
+    connection->job.run = count;
+    fl_io_pool_submit(engine->io_pool, &connection->job);
+}
+
 static void use_image(struct fl_connection *connection)
 {
     char reason[REASON_BYTES];
@@ -121,7 +175,7 @@ static void use_image(struct fl_connection *connection)
     } else if (server->refusing) {
         refuse(connection, fl_no_new_vm);
     } else {
-        attach(connection, server->raw ? fl_image_ref(server->raw) : connection->opened);
+        admit(connection, server->raw ? fl_image_ref(server->raw) : connection->opened);
     }
 }
 

@@ -32,6 +32,7 @@ const struct fl_engine_options fl_engine_defaults = {
     .prefetch_vm_bytes = 16ULL << 20,
     .prefetch_host_bytes = 1ULL << 30,
     .nice = -10,
+    .admission = FL_ADMISSION_WARN,
 };
 
 // The table of descriptors grows now: once there are threads, each time that it doubles waits 10 to

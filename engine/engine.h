@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/admission.h"
 #include "engine/degraded.h"
 #include "engine/host_memory.h"
 #include "engine/mailbox.h"
@@ -43,9 +44,10 @@ struct fl_engine_options {
     bool kill_on_error;    // the default policy: kill the VM rather than poison the page
     bool replay;           // stream working sets in ahead of touches, where there is a trace
     uint64_t replay_bytes; // of each VM at most; 0: no bound
-    unsigned replay_reserve; // percent of the host's memory that replay leaves alone
-    bool allow_part;         // take VMs that have a part of their image only
-    bool populate;           // fill all memory of a VM once it faults
+    unsigned replay_reserve;     // percent of the host's memory that replay leaves alone
+    enum fl_admission admission; // of VMs with pages of 2 MiB that the pool cannot hold
+    bool allow_part;             // take VMs that have a part of their image only
+    bool populate;               // fill all memory of a VM once it faults
     // Called in a worker's thread when a VM's memory was filled. NULL: not wanted.
     void (*filled)(uint64_t vm_id, uint64_t ns);
 };

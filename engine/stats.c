@@ -83,6 +83,7 @@ void fl_stats_collect(struct fl_engine *engine, struct fl_stats *ret_stats)
         add_worker(ret_stats, &fl_engine_worker(engine, i)->stats);
     fl_vms_each(engine, count_lacking, &ret_stats->lacking);
     ret_stats->pool = fl_huge_pool_read();
+    ret_stats->promised = fl_admission_promised(engine);
     ret_stats->ahead_unproven_pages = atomic_load(&engine->prefetch_unproven);
     ret_stats->cache = fl_cache_stats(engine->cache);
     ret_stats->allocated_bytes = allocated();

@@ -43,6 +43,7 @@ struct fl_stats {
     uint64_t found_missing;
     unsigned lacking; // VMs for whose pages there is no memory now
     struct fl_huge_pool pool;
+    uint64_t promised; // pages of the pool that VMs will need
     struct fl_cache_stats cache;
     uint64_t allocated_bytes; // by jemalloc; 0 where it is not the allocator
     uint64_t resident_bytes;

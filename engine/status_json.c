@@ -184,11 +184,12 @@ static json_t *shortage(const struct fl_stats *stats)
                      "found_missing", (json_int_t)stats->found_missing);
 }
 
-static json_t *huge_pages(const struct fl_huge_pool *pool)
+static json_t *huge_pages(const struct fl_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I}", "total", (json_int_t)pool->total, "free",
+    const struct fl_huge_pool *pool = &stats->pool;
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "total", (json_int_t)pool->total, "free",
                      (json_int_t)pool->free, "reserved", (json_int_t)pool->reserved, "surplus",
-                     (json_int_t)pool->surplus);
+                     (json_int_t)pool->surplus, "promised", (json_int_t)stats->promised);
 }
 
 static json_t *ends(const struct fl_ends *ends)
@@ -216,7 +217,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_object_set_new(status, "memory", memory(stats));
     json_object_set_new(status, "shortage", shortage(stats));
     json_object_set_new(status, "ended", ends(&engine->ends));
-    json_object_set_new(status, "huge_pages", huge_pages(&stats->pool));
+    json_object_set_new(status, "huge_pages", huge_pages(stats));
     json_object_set_new(status, "replay", replay(engine, stats));
     json_object_set_new(status, "recordings", recordings(engine));
     json_object_set_new(status, "templates", fl_templates_json(engine->templates));

@@ -138,6 +138,8 @@ static void write_shortage(FILE *out, const struct fl_stats *stats)
     metric(out, "huge_pages_free", "gauge", "Of them, those that are free.", pool->free);
     metric(out, "huge_pages_reserved", "gauge", "Of the free ones, those that are promised.",
            pool->reserved);
+    metric(out, "huge_pages_promised", "gauge", "Pages of 2 MiB that attached VMs will need.",
+           stats->promised);
     metric(out, "huge_pages_surplus", "gauge", "Pages of 2 MiB beyond the pool's own number.",
            pool->surplus);
 }

@@ -111,6 +111,7 @@ struct fl_vm {
     bool held;     // by the engine before (FL_VM_HELD): no worker has it yet
     bool complete; // it has what it needs to be served
 
+    uint64_t huge_need; // control thread: pages of 2 MiB that it will need; 0: not counted (yet)
     // The one who holds the VM: mail to and from the worker.
     struct fl_mail mail;
     // The control thread: the VM table.

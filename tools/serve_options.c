@@ -106,6 +106,20 @@ const char *take_on_error(void *arg, const char *text)
                                                                 : "is neither poison nor kill";
 }
 
+const char *take_admission(void *arg, const char *text)
+{
+    static const char *const names[] = {
+        [FL_ADMISSION_OFF] = "off", [FL_ADMISSION_WARN] = "warn", [FL_ADMISSION_REFUSE] = "refuse"};
+    enum fl_admission *admission = arg;
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *admission = (enum fl_admission)i;
+            return NULL;
+        }
+    }
+    return "is neither off, warn nor refuse";
+}
+
 const char *take_on_off(void *arg, const char *text)
 {
     bool *flag = arg;

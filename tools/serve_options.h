@@ -16,10 +16,12 @@ enum {
 enum { HOUR_MS = 3600 * 1000 };
 
 // Values of CLI_OTHER: a bool for those that are on or off, a uint64_t for --cache, an int for
-// --nice, struct fl_engine_options for --on-error, struct fl_socket_access for the others.
+// --nice, struct fl_engine_options for --on-error, enum fl_admission for
+// --huge-page-admission, struct fl_socket_access for the others.
 const char *take_cache(void *bytes, const char *text);
 const char *take_nice(void *nice, const char *text);
 const char *take_on_error(void *engine, const char *text);
+const char *take_admission(void *admission, const char *text);
 const char *take_on_off(void *flag, const char *text);
 // USER:GROUP, numbers or names.
 const char *take_owner(void *access, const char *text);
@@ -44,6 +46,7 @@ const char *take_mode(void *access, const char *text);
         CLI_OTHER("replay", take_on_off, &(SERVER)->engine.replay),                                \
         CLI_SIZE("replay-max", &(SERVER)->engine.replay_bytes),                                    \
         CLI_COUNT("replay-reserve", &(SERVER)->engine.replay_reserve, 0, 100),                     \
+        CLI_OTHER("huge-page-admission", take_admission, &(SERVER)->engine.admission),             \
         CLI_FLAG("allow-part", &(SERVER)->engine.allow_part),                                      \
         CLI_OTHER("owner", take_owner, &(SERVER)->access),                                         \
         CLI_OTHER("mode", take_mode, &(SERVER)->access)
@@ -76,6 +79,12 @@ const char *take_mode(void *access, const char *text);
     "  --replay-reserve N      pause while less than N percent of the host's memory, or of its "   \
     "huge pages,\n"                                                                                \
     "                          is available (default 5)\n"                                         \
+    "  --huge-page-admission off|warn|refuse\n"                                                    \
+    "                          a VM whose working set (its image's trace, or all that is not "     \
+    "zero) the\n"                                                                                  \
+    "                          pool of 2 MiB pages cannot hold with what others still need: a "    \
+    "line in the\n"                                                                                \
+    "                          log (default), or no VM\n"                                          \
     "  --allow-part            take VMs that have a part of their image only (default: those "     \
     "whose "                                                                                       \
     "client says so)\n"                                                                            \

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// VMs that the pool of 2 MiB pages cannot hold: said, or refused, as --huge-page-admission says.
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "tests/support/world.h"
+
+// Of the image's PAGES pages of 2 MiB the last are zero.
+enum { PAGES = 8, ZERO = 3, BYTES = PAGES * HUGE, NEEDED = PAGES - ZERO, MOST = 4096 };
+
+static struct world *world;
+static struct client client[2];
+static void *held[MOST];
+static unsigned held_pages;
+
+static bool has_taken(void *arg)
+{
+    unsigned few = *(unsigned *)arg;
+    while (huge_pages_free() > few && held_pages < MOST) {
+        void *page = mmap(NULL, HUGE, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
+        if (page == MAP_FAILED)
+            return false;
+        cr_assert_eq(madvise(page, HUGE, MADV_DONTFORK), 0); // VMMs are children
+        *(volatile char *)page = 1;
+        held[held_pages++] = page;
+    }
+    return huge_pages_free() == few;
+}
+
+static void begin(void)
+{
+    need_userfaultfd();
+    need_huge_pages(2 * NEEDED);
+}
+
+static void end(void)
+{
+    client_kill(&client[0]);
+    client_kill(&client[1]);
+    while (held_pages > 0)
+        munmap(held[--held_pages], HUGE);
+    world_close();
+}
+
+TestSuite(huge_admission, .init = begin, .fini = end, .timeout = 120);
+
+static void serve(unsigned free_pages, const char *how)
+{
+    const char *options[] = {"--huge-page-admission", how, "--on-error", "poison", NULL};
+    world = world_make(DISTINCT, BYTES);
+    FILE *file = fopen(world->file, "r+e");
+    static const char zeros[PAGE];
+    cr_assert(file && fseek(file, (long)NEEDED * HUGE, SEEK_SET) == 0);
+    for (unsigned i = 0; i < ZERO * (HUGE / PAGE); i++)
+        cr_assert_eq(fwrite(zeros, sizeof(zeros), 1, file), 1);
+    fclose(file);
+    cr_assert(wait_until(has_taken, &free_pages));
+    world_serve(world, options);
+}
+
+// Touches its first page, which is poisoned if it was refused, and waits.
+static int toucher_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, HUGE, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_catch_sigbus();
+    vmm_handshake(&vmm, world->socket);
+    tell_test(channel, vmm_poisoned(vmm_page(&vmm, 0)) ? 'p' : 't');
+    await_test(channel, 'q');
+    return 0;
+}
+
+static void end_client(struct client *which)
+{
+    client_tell(which, 'q');
+    cr_assert_eq(client_wait(which), 0);
+}
+
+static bool is_counted(void *arg)
+{
+    return world_status(world, "huge_pages", "promised") == *(long long *)arg;
+}
+
+// What the first one still needs is not there for the second one.
+Test(huge_admission, is_said_by_default)
+{
+    long long promised = NEEDED - 1;
+    serve(NEEDED, "warn");
+    client_start(&client[0], toucher_main, NULL);
+    cr_assert(client_says(&client[0], 't'));
+    cr_assert(wait_until(is_counted, &promised));
+    cr_expect_eq(server_count_log(&world->server, "event=huge_pages_short"), 0);
+    client_start(&client[1], toucher_main, NULL);
+    cr_assert(client_says(&client[1], 't'));
+    cr_assert(server_wait_log(&world->server, "event=huge_pages_short vm=2", 1));
+    end_client(&client[0]);
+    end_client(&client[1]);
+    world_stop(world);
+}
+
+Test(huge_admission, refuses_a_vm_if_it_is_to)
+{
+    serve(NEEDED + 1, "refuse");
+    client_start(&client[0], toucher_main, NULL);
+    cr_assert(client_says(&client[0], 't'));
+    cr_expect_eq(world_status(world, "huge_pages", "promised"), NEEDED - 1);
+    client_start(&client[1], toucher_main, NULL);
+    cr_assert(client_says(&client[1], 'p'));
+    cr_expect_eq(world_status(world, "", "refused"), 1);
+    cr_expect_eq(server_count_log(&world->server,
+                                  "reason=\"the pool of 2 MiB pages cannot hold what it will "
+                                  "need: 5, but 5 of "),
+                 1);
+    end_client(&client[1]);
+    end_client(&client[0]);
+    world_stop(world);
+}
+
+Test(huge_admission, can_be_turned_off)
+{
+    serve(1, "off");
+    client_start(&client[0], toucher_main, NULL);
+    cr_assert(client_says(&client[0], 't'));
+    cr_expect_eq(world_status(world, "huge_pages", "promised"), 0);
+    cr_expect_eq(server_count_log(&world->server, "event=huge_pages_short"), 0);
+    end_client(&client[0]);
+    world_stop(world);
+}

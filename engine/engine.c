@@ -14,6 +14,7 @@
 #include "engine/io_pool.h"
 #include "engine/lane.h"
 #include "engine/life.h"
+#include "engine/limits.h"
 #include "engine/log.h"
 #include "engine/worker.h"
 
@@ -83,6 +84,8 @@ static int start_workers(struct fl_engine *engine)
     }
     if (!error)
         error = fl_lanes_start(engine);
+    if (!error)
+        error = fl_limits_start(engine, &engine->limits);
     for (unsigned i = 0; i < fl_engine_workers(engine) && !error; i++) {
         while (sem_wait(&engine->begun) != 0) {
         }
@@ -176,6 +179,7 @@ void fl_engine_stop(struct fl_engine *engine)
         fl_cache_stop(engine->cache);
     if (engine->io_pool)
         fl_io_pool_stop(engine->io_pool);
+    fl_limits_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);
     fl_workers_halt(engine, false);
     for (unsigned i = 0; i < engine->worker_count; i++)

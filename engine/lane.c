@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -78,20 +79,40 @@ void fl_lanes_free(struct fl_lanes *lanes)
 
 // --- into a lane ---
 
-// A line for the first, second, fourth ... time.
-static void log_lane(struct fl_vm *vm, const char *reason)
+// If its limit was met, that is why; else it is a lock of the VM's, or its end.
+void fl_lane_reason(const struct fl_vm *vm, char *text, size_t size)
 {
-    uint64_t times = fl_counter_get(&vm->lanes);
-    if ((times & (times - 1)) == 0)
-        fl_log(FL_LOG_WARNING, "event=lane vm=%" PRIu64 " image=%s times=%" PRIu64 " reason=\"%s\"",
-               vm->id, fl_vm_image_name(vm), times, reason);
+    char limit[FL_LANE_REASON / 2 + FL_CGROUP_PATH];
+    const struct fl_vm_limit *seen = &vm->limit;
+    if (atomic_load(&seen->met) == 0 || !atomic_load(&seen->named)) {
+        snprintf(text, size, "the kernel makes who serves it wait");
+        return;
+    }
+    struct fl_memory_limit now = {.limit = atomic_load(&seen->bytes),
+                                  .used = atomic_load(&seen->used),
+                                  .version = seen->version};
+    snprintf(now.cgroup, sizeof(now.cgroup), "%s", seen->cgroup);
+    fl_memory_limit_text(&now, limit, sizeof(limit));
+    snprintf(text, size, "it waits on its own memory limit: %s", limit);
 }
 
-static void enter(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *lane,
-                  const char *reason)
+// A line for the first, second, fourth ... time.
+static void log_lane(const struct fl_vm *vm)
+{
+    char reason[FL_LANE_REASON];
+    char text[FL_LANE_REASON];
+    uint64_t times = fl_counter_get(&vm->lanes);
+    if ((times & (times - 1)) != 0)
+        return;
+    fl_lane_reason(vm, reason, sizeof(reason));
+    fl_log(FL_LOG_WARNING, "event=lane vm=%" PRIu64 " image=%s times=%" PRIu64 " reason=\"%s\"",
+           vm->id, fl_vm_image_name(vm), times, fl_log_text(reason, text, sizeof(text)));
+}
+
+static void enter(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *lane)
 {
     fl_counter_add(&vm->lanes, 1);
-    log_lane(vm, reason);
+    log_lane(vm);
     atomic_store(&lane->slow_ns, fl_now());
     fl_worker_give_up(worker, vm, lane);
 }
@@ -135,7 +156,7 @@ void fl_lane_go_on_with(struct fl_thread *thread, struct fl_worker *lane)
     atomic_store(&lane->runs, blocked);
     atomic_store(&blocked->worker, lane);
     worker->now = fl_now();
-    enter(worker, vm, lane, "the kernel makes who serves it wait");
+    enter(worker, vm, lane);
     // Of the events that the thread before had taken from epoll it may not have seen all.
     cds_list_for_each_entry_safe(other, next, &worker->owned, in_worker)
         fl_worker_make_hot(worker, other);
@@ -165,7 +186,7 @@ void fl_lane_round(struct fl_worker *worker)
         struct fl_worker *lane = fl_lane_take(worker->engine->lanes);
         worker->leaving = NULL;
         if (lane)
-            enter(worker, vm, lane, "its memory limit makes who serves it wait");
+            enter(worker, vm, lane);
         return;
     }
     if (worker->now < fl_lane_next_due(worker) || vm->parks.count > 0)

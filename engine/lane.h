@@ -23,6 +23,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct fl_engine;
@@ -30,7 +31,7 @@ struct fl_thread;
 struct fl_vm;
 struct fl_worker;
 
-enum { FL_LANES = 256 };
+enum { FL_LANES = 256, FL_LANE_REASON = 512 };
 
 struct fl_lanes {
     struct fl_engine *engine;
@@ -65,6 +66,9 @@ static inline void fl_lanes_notice(struct fl_lanes *lanes)
 // Any thread: for how long the thread that serves this lane has been within a call, in ns, at
 // least; 0 if it is not, or not for long.
 uint64_t fl_lane_blocked_ns(const struct fl_worker *lane, uint64_t now);
+
+// Any thread: why the VM has a lane, as far as that is known.
+void fl_lane_reason(const struct fl_vm *vm, char *text, size_t size);
 
 // Owner only: the VM is to have a lane from the end of this round on.
 void fl_lane_wanted(struct fl_worker *worker, struct fl_vm *vm);

@@ -18,6 +18,7 @@
 #include "engine/incoming.h"
 #include "engine/kept.h"
 #include "engine/lane.h"
+#include "engine/limits.h"
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/point.h"
@@ -155,6 +156,7 @@ void fl_server_yield(struct fl_server *server)
 {
     struct fl_engine *engine = server->engine;
     fl_rcu_offline();
+    fl_limits_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);
     fl_workers_halt(engine, true);
     FL_POINT("halted");

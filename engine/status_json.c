@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/stats.h"
+#include "engine/status_lanes.h"
 #include "engine/templates.h"
 #include "engine/vm.h"
 
@@ -75,7 +76,8 @@ static void add_vm(void *arg, const struct fl_vm *vm)
     json_array_append_new(
         arg,
         json_pack(
-            "{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o}",
+            "{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o, s:o, "
+            "s:o}",
             "id", (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
             "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
             (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
@@ -83,7 +85,7 @@ static void add_vm(void *arg, const struct fl_vm *vm)
             number(&counters->poisoned), "faults", number(&counters->faults), "lacking_ms",
             lacking_ms(vm), "lacked", number(&vm->shortage.refused), "template",
             (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded", fl_vm_lazy(vm), "replay",
-            replay_of(&vm->replay)));
+            replay_of(&vm->replay), "lane", fl_lane_json(vm), "memory_limit", fl_limit_json(vm)));
 }
 
 static double quantile_us(const struct fl_stats *stats, double share)
@@ -219,6 +221,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_object_set_new(status, "ended", ends(&engine->ends));
     json_object_set_new(status, "huge_pages", huge_pages(stats));
     json_object_set_new(status, "replay", replay(engine, stats));
+    json_object_set_new(status, "lanes", fl_lanes_json(engine));
     json_object_set_new(status, "recordings", recordings(engine));
     json_object_set_new(status, "templates", fl_templates_json(engine->templates));
     json_object_set_new(status, "keeper", keeper(engine));

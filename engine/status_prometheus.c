@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/stats.h"
+#include "engine/status_lanes.h"
 #include "engine/templates.h"
 
 static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
@@ -153,6 +154,20 @@ static void write_ends(FILE *out, const struct fl_ends *ends)
     metric(out, "vms_killed_total", "counter", "VMs that were killed.", ends->killed);
 }
 
+static void write_lanes(FILE *out, const struct fl_engine *engine)
+{
+    struct fl_lanes_now now = fl_lanes_now(engine);
+    metric(out, "lane_vms", "gauge", "VMs with a thread of their own, as they make it wait.",
+           now.vms);
+    metric(out, "lane_blocked_vms", "gauge", "Of them, those whose thread waits in the kernel.",
+           now.blocked);
+    metric(out, "lane_taken_total", "counter",
+           "Times that a worker was held up by one VM, and the others were taken from it.",
+           now.taken);
+    metric(out, "lane_refused_total", "counter", "Times that no thread was left for that.",
+           now.refused);
+}
+
 static void write_templates(FILE *out, const struct fl_engine *engine)
 {
     struct fl_templates_stats stats = fl_templates_stats(engine->templates);
@@ -200,6 +215,7 @@ char *fl_status_prometheus(struct fl_engine *engine, bool draining)
     write_shortage(out, stats);
     write_ends(out, &engine->ends);
     write_templates(out, engine);
+    write_lanes(out, engine);
     write_latency(out, stats);
     free(stats);
     if (fclose(out) != 0) {

@@ -17,6 +17,7 @@
 #include "engine/bitmap.h"
 #include "engine/fill.h"
 #include "engine/mailbox.h"
+#include "engine/memory_limit.h"
 #include "engine/park.h"
 #include "engine/prefetch.h"
 #include "engine/presence.h"
@@ -58,6 +59,20 @@ enum fl_watch_kind { FL_WATCH_MAILBOX, FL_WATCH_FAULTS, FL_WATCH_EXIT, FL_WATCH_
 struct fl_watch {
     enum fl_watch_kind kind;
     struct fl_vm *vm;
+};
+
+// What the thread of limits.h has seen of the VM's memory limit. What is not atomic is that
+// thread's; the name is there for all when `named` says so, and does not change any more.
+struct fl_vm_limit {
+    bool known;
+    uint64_t filled; // pages and faults, when it was last looked at
+    uint64_t hits;
+    char cgroup[FL_CGROUP_PATH];
+    int version; // of cgroups
+    atomic_bool named;
+    _Atomic uint64_t bytes; // 0: none, or not known
+    _Atomic uint64_t used;
+    _Atomic uint64_t met; // looks that found that it had been met
 };
 
 struct fl_vm {
@@ -114,6 +129,7 @@ struct fl_vm {
     uint64_t huge_need; // control thread: pages of 2 MiB that it will need; 0: not counted (yet)
     // The one who holds the VM: mail to and from the worker.
     struct fl_mail mail;
+    struct fl_vm_limit limit;
     // The control thread: the VM table.
     struct cds_lfht_node in_table;
     struct rcu_head rcu;

@@ -210,6 +210,28 @@ int open(const char *path, int flags, ...)
     return -1;
 }
 
+static bool is_slow(uint64_t address)
+{
+    return calls && atomic_load(&calls->slow_ms) > 0 && address >= atomic_load(&calls->slow_from) &&
+           address < atomic_load(&calls->slow_to);
+}
+
+// In small pieces, so that the test can end it.
+static void be_slow(unsigned long request, const void *argument)
+{
+    uint64_t to = request == UFFDIO_COPY ? ((const struct uffdio_copy *)argument)->dst
+                  : request == UFFDIO_ZEROPAGE
+                      ? ((const struct uffdio_zeropage *)argument)->range.start
+                      : 0;
+    if (!is_slow(to))
+        return;
+    atomic_fetch_add(&calls->slow, 1);
+    atomic_store(&calls->slow_thread, gettid());
+    for (uint32_t ms = 0; ms < atomic_load(&calls->slow_ms); ms++)
+        usleep(1000);
+    atomic_store(&calls->slow_thread, 0);
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
     va_list args;
@@ -218,6 +240,7 @@ int ioctl(int fd, unsigned long request, ...)
     va_end(args);
     bool fill =
         request == UFFDIO_COPY || request == UFFDIO_ZEROPAGE || request == UFFDIO_UNREGISTER;
+    be_slow(request, argument);
     if ((request == SCAN_REQUEST && FAILS(FAILING_SCANS)) ||
         (request == POISON_REQUEST && FAILS(FAILING_POISONS))) {
         errno = ENOTTY;

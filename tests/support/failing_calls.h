@@ -27,6 +27,12 @@ struct failing_calls {
     _Atomic uint32_t what;  // enum failing
     _Atomic uint32_t every; // one in that many, at random
     _Atomic uint64_t failed;
+    // Fills of these addresses take so long: they sleep first.
+    _Atomic uint64_t slow_from;
+    _Atomic uint64_t slow_to;
+    _Atomic uint32_t slow_ms;
+    _Atomic int slow_thread; // the one that sleeps; 0: none
+    _Atomic uint64_t slow;   // fills that did
 };
 
 #endif

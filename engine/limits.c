@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/limits.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/attach.h"
+#include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/lane.h"
+#include "engine/memory_limit.h"
+#include "engine/rcu.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+enum { VMS_A_LOOK = 256, EVERY_MS = 500 };
+
+// Of one VM, between two looks of the thread, which is no RCU reader while it looks.
+struct limited {
+    uint64_t id;
+    pid_t pid;
+    bool met;
+    struct fl_memory_limit limit;
+};
+
+struct fl_limits {
+    struct fl_engine *engine;
+    struct fl_cgroup_mounts mounts;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool ends; // under the lock
+    // The thread's.
+    unsigned count;
+    struct limited vm[VMS_A_LOOK];
+};
+
+// To the VM's owner, who forwards it if that has changed.
+struct order {
+    struct fl_mail mail;
+    struct fl_engine *engine;
+    uint64_t vm_id;
+};
+
+static void ordered(void *owner, struct fl_mail *mail)
+{
+    struct order *order = caa_container_of(mail, struct order, mail);
+    struct fl_vm *vm = fl_vms_find(order->engine, order->vm_id);
+    struct fl_worker *its = vm ? atomic_load(&vm->owner) : NULL;
+    if (its && its != owner) {
+        fl_mailbox_post(&its->mailbox, mail);
+        return;
+    }
+    if (its)
+        fl_lane_wanted(owner, vm);
+    free(order);
+}
+
+static uint64_t filled(const struct fl_vm *vm)
+{
+    const struct fl_vm_counters *counters = &vm->state->counters;
+    return fl_counter_get(&counters->installed) + fl_counter_get(&counters->zeroed) +
+           fl_counter_get(&counters->faults);
+}
+
+// Those that pages were filled for since they were looked at, and that have a process here.
+static void collect(void *arg, const struct fl_vm *constant)
+{
+    struct fl_limits *limits = arg;
+    struct fl_vm *vm = fl_vms_find(limits->engine, constant->id);
+    pid_t pid = vm ? (pid_t)vm->state->pid : 0;
+    if (!vm || pid <= 0 || limits->count == VMS_A_LOOK || vm->phase == FL_VM_GONE)
+        return;
+    uint64_t now = filled(vm);
+    if (now == vm->limit.filled)
+        return;
+    vm->limit.filled = now;
+    limits->vm[limits->count++] = (struct limited){.id = vm->id, .pid = pid};
+}
+
+static void note(struct fl_limits *limits, struct limited *found)
+{
+    struct fl_vm *vm = fl_vms_find(limits->engine, found->id);
+    if (!vm)
+        return;
+    struct fl_vm_limit *limit = &vm->limit;
+    // The first look only learns how often it was met before.
+    found->met = limit->known && found->limit.hits > limit->hits;
+    limit->known = true;
+    limit->hits = found->limit.hits;
+    atomic_store(&limit->bytes, found->limit.limit);
+    atomic_store(&limit->used, found->limit.used);
+    if (!atomic_load(&limit->named) && found->limit.limit) {
+        snprintf(limit->cgroup, sizeof(limit->cgroup), "%s", found->limit.cgroup);
+        limit->version = found->limit.version;
+        atomic_store(&limit->named, true);
+    }
+    struct order *order = found->met ? malloc(sizeof(*order)) : NULL;
+    struct fl_worker *owner = atomic_load(&vm->owner);
+    if (found->met)
+        atomic_fetch_add(&limit->met, 1);
+    if (!order || !owner) {
+        free(order);
+        return;
+    }
+    *order =
+        (struct order){.mail = {.deliver = ordered}, .engine = limits->engine, .vm_id = vm->id};
+    fl_mailbox_post(&owner->mailbox, &order->mail);
+}
+
+static void look(struct fl_limits *limits)
+{
+    limits->count = 0;
+    fl_rcu_online();
+    fl_vms_each(limits->engine, collect, limits);
+    fl_rcu_offline();
+    for (unsigned i = 0; i < limits->count; i++) {
+        struct limited *vm = &limits->vm[i];
+        if (fl_memory_limit(&limits->mounts, vm->pid, &vm->limit) != 0)
+            vm->id = 0;
+    }
+    fl_rcu_online();
+    for (unsigned i = 0; i < limits->count; i++) {
+        if (limits->vm[i].id)
+            note(limits, &limits->vm[i]);
+    }
+    fl_rcu_offline();
+}
+
+// Whether it goes on.
+static bool pause_between(struct fl_limits *limits)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += EVERY_MS * (long)FL_NS_PER_MS;
+    until.tv_sec += until.tv_nsec / (long)FL_NS_PER_S;
+    until.tv_nsec %= (long)FL_NS_PER_S;
+    pthread_mutex_lock(&limits->lock);
+    while (!limits->ends && pthread_cond_timedwait(&limits->changed, &limits->lock, &until) == 0) {
+    }
+    bool goes_on = !limits->ends;
+    pthread_mutex_unlock(&limits->lock);
+    return goes_on;
+}
+
+static void *limits_main(void *arg)
+{
+    struct fl_limits *limits = arg;
+    pthread_setname_np(pthread_self(), "fl-limits");
+    rcu_register_thread();
+    fl_rcu_offline();
+    while (pause_between(limits))
+        look(limits);
+    fl_rcu_online();
+    rcu_unregister_thread();
+    return NULL;
+}
+
+int fl_limits_start(struct fl_engine *engine, struct fl_limits **ret_limits)
+{
+    pthread_condattr_t attributes;
+    struct fl_limits *limits = calloc(1, sizeof(*limits));
+    if (!limits)
+        return -ENOMEM;
+    limits->engine = engine;
+    fl_cgroup_mounts(&limits->mounts);
+    pthread_mutex_init(&limits->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&limits->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    int error = -pthread_create(&limits->thread, NULL, limits_main, limits);
+    if (error) {
+        free(limits);
+        return error;
+    }
+    *ret_limits = limits;
+    return 0;
+}
+
+void fl_limits_stop(struct fl_limits *limits)
+{
+    if (!limits)
+        return;
+    pthread_mutex_lock(&limits->lock);
+    limits->ends = true;
+    pthread_cond_signal(&limits->changed);
+    pthread_mutex_unlock(&limits->lock);
+    pthread_join(limits->thread, NULL);
+    pthread_cond_destroy(&limits->changed);
+    pthread_mutex_destroy(&limits->lock);
+    free(limits);
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/status_lanes.h"
+
+#include <jansson.h>
+
+#include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/lane.h"
+#include "engine/vm.h"
+#include "engine/worker.h"
+
+struct fl_lanes_now fl_lanes_now(const struct fl_engine *engine)
+{
+    const struct fl_lanes *lanes = engine->lanes;
+    uint64_t now = fl_now();
+    struct fl_lanes_now found = {.lanes = atomic_load(&lanes->count),
+                                 .taken = atomic_load(&lanes->taken),
+                                 .refused = atomic_load(&lanes->refused)};
+    for (unsigned i = 0; i < found.lanes; i++) {
+        found.vms += atomic_load(&lanes->lane[i]->busy);
+        found.blocked += fl_lane_blocked_ns(lanes->lane[i], now) >= FL_NS_PER_MS;
+    }
+    return found;
+}
+
+struct json_t *fl_lanes_json(const struct fl_engine *engine)
+{
+    struct fl_lanes_now now = fl_lanes_now(engine);
+    return json_pack("{s:i, s:i, s:i, s:I, s:I}", "threads", (int)now.lanes, "vms", (int)now.vms,
+                     "blocked", (int)now.blocked, "taken", (json_int_t)now.taken, "refused",
+                     (json_int_t)now.refused);
+}
+
+struct json_t *fl_lane_json(const struct fl_vm *vm)
+{
+    char text[FL_LANE_REASON];
+    const struct fl_worker *owner = atomic_load(&vm->owner);
+    if (vm->held)
+        return json_pack("{s:s, s:I, s:I}", "reason",
+                         "the engine before is still in the kernel for it", "blocked_ms",
+                         (json_int_t)0, "times", (json_int_t)0);
+    if (!owner || !owner->is_lane)
+        return json_null();
+    fl_lane_reason(vm, text, sizeof(text));
+    uint64_t blocked = fl_lane_blocked_ns(owner, fl_now()) / FL_NS_PER_MS;
+    return json_pack("{s:s, s:I, s:I}", "reason", text, "blocked_ms", (json_int_t)blocked, "times",
+                     (json_int_t)fl_counter_get(&vm->lanes));
+}
+
+struct json_t *fl_limit_json(const struct fl_vm *vm)
+{
+    const struct fl_vm_limit *limit = &vm->limit;
+    if (!atomic_load(&limit->named) || atomic_load(&limit->bytes) == 0)
+        return json_null();
+    return json_pack("{s:s, s:I, s:I, s:I}", "cgroup", limit->cgroup, "bytes",
+                     (json_int_t)atomic_load(&limit->bytes), "used",
+                     (json_int_t)atomic_load(&limit->used), "met",
+                     (json_int_t)atomic_load(&limit->met));
+}

@@ -114,49 +114,42 @@ static int mark_image(void *arg, const char *name)
     return r < 0 ? fl_fail(gc->error, r, "cannot collect the store %s", gc->store->dir) : 0;
 }
 
+// The first trouble with the index is what is told.
+static void index_result(struct gc *gc, int r)
+{
+    if (r >= 0 || gc->result.index_not_updated)
+        return;
+    gc->result.index_not_updated = true;
+    gc->result.index_error = r;
+}
+
 static uint64_t file_bytes(int dir_fd, const char *name)
 {
     struct stat st;
     return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-static int remove_file(void *arg, const char *name)
-{
-    int *dir_fd = arg;
-    return unlinkat(*dir_fd, name, 0) < 0 ? -errno : 0;
-}
-
-// Everything in index/ goes; LMDB begins a new one.
-static int clear_index(struct gc *gc)
-{
-    FL_AUTO_CLOSE int fd = open(gc->store->index_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    gc->result.index_rebuilt = true;
-    return fl_each_file(fd, remove_file, &fd);
-}
-
 // An index that cannot be had, say for want of space, does not keep gc from making some.
 static void open_index(struct gc *gc)
 {
-    int r = 0;
-    if (gc->options->rebuild_index)
-        r = clear_index(gc);
+    int r = gc->options->rebuild_index ? fl_index_clear(gc->store->index_dir) : 0;
+    gc->result.index_rebuilt = gc->options->rebuild_index && r == 0;
     if (r == 0)
         r = fl_index_open(gc->store->index_dir, &gc->index);
-    if (r == -EBADMSG && clear_index(gc) == 0)
+    if (r == -EBADMSG) // sweeping fills it
+        r = fl_index_clear(gc->store->index_dir);
+    if (r == 0 && !gc->index) {
+        gc->result.index_rebuilt = true;
         r = fl_index_open(gc->store->index_dir, &gc->index);
-    gc->result.index_not_updated = r < 0;
+    }
+    index_result(gc, r);
 }
 
 static bool knows_pack(struct gc *gc, uint64_t id)
 {
-    struct fl_index_view *view;
-    if (fl_index_view_open(gc->index, &view) < 0)
-        return false;
-    bool known = fl_index_has_pack(view, id);
-    fl_index_view_close(view);
-    return known;
+    int known = fl_index_has_pack(gc->index, id);
+    index_result(gc, known);
+    return known == 1;
 }
 
 // Its entries go first. A pack that cannot be opened keeps them: they are misses once it is gone.
@@ -165,9 +158,8 @@ static void forget_pack(struct gc *gc, uint64_t id)
     struct fl_pack *pack;
     if (!gc->index || fl_pack_open(gc->store->reader->registry, id, &pack) < 0)
         return;
-    if (fl_pack_know_all(pack) == 0 && knows_pack(gc, id) &&
-        fl_index_remove_pack(gc->index, pack) < 0)
-        gc->result.index_not_updated = true;
+    if (fl_pack_know_all(pack) == 0 && knows_pack(gc, id))
+        index_result(gc, fl_index_remove_pack(gc->index, pack));
     fl_pack_unref(pack);
 }
 
@@ -197,10 +189,9 @@ static void keep_pack(struct gc *gc, const struct live *live)
             gc->result.dead_bytes += fl_pack_frame_stored(pack, frame);
     }
     if (whole && gc->index && !knows_pack(gc, live->id)) {
-        if (fl_index_add_pack(gc->index, pack, FL_INDEX_KEEP_KNOWN) == 0)
-            gc->result.packs_indexed++;
-        else
-            gc->result.index_not_updated = true;
+        int r = fl_index_add_pack(gc->index, pack, FL_INDEX_KEEP_KNOWN);
+        gc->result.packs_indexed += r == 0;
+        index_result(gc, r);
     }
     gc->result.packs_kept++;
     fl_pack_unref(pack);
@@ -289,6 +280,17 @@ static int sweep_trace(void *arg, const char *name)
     return 0;
 }
 
+// It turned out to be damaged on the way.
+static void rebuild_index(struct gc *gc)
+{
+    fl_index_close(gc->index);
+    gc->index = NULL;
+    int r = fl_index_rebuild(gc->store, &gc->index);
+    gc->result.index_rebuilt |= r == 0;
+    gc->result.index_error = r;
+    gc->result.index_not_updated = r < 0;
+}
+
 static int collect(struct gc *gc)
 {
     // Before the images are read: what is in tmp/ needs no knowledge of them.
@@ -301,7 +303,10 @@ static int collect(struct gc *gc)
         return r;
     if (!gc->options->dry_run)
         open_index(gc);
-    return sweep_packs(gc);
+    r = sweep_packs(gc);
+    if (gc->result.index_error == -EBADMSG)
+        rebuild_index(gc);
+    return r;
 }
 
 int fl_store_gc(struct fl_store *store, const struct fl_gc_options *options,

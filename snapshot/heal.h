@@ -50,7 +50,8 @@ struct fl_heal {
     uint64_t pack_id;       // of the new pack; 0: none was needed
     uint64_t stored_bytes;  // of it
     uint64_t images_healed; // have their new map
-    bool index_not_updated;
+    int index_error;        // of adding it to the index
+    bool index_rebuilt;
 };
 
 // Takes a copy of `bad`, which is sorted. Release with fl_heal_free. -ENOMEM, errors of listing.

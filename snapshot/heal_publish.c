@@ -163,19 +163,10 @@ static int heal_image(struct fl_heal *heal, const char *name, uint64_t *ret_left
 }
 
 // Pages that were declined before are found at their new place from now on.
-static int update_index(struct fl_heal *heal)
+static void update_index(struct fl_heal *heal)
 {
-    struct fl_index *index = NULL;
-    struct fl_pack *pack = NULL;
-    int r = fl_index_open(heal->store->index_dir, &index);
-    if (r == 0)
-        r = fl_pack_open(heal->store->reader->registry, heal->pack_id, &pack);
-    if (r == 0)
-        r = fl_index_add_pack(index, pack, FL_INDEX_NEWER);
-    if (pack)
-        fl_pack_unref(pack);
-    fl_index_close(index);
-    return r;
+    heal->index_error =
+        fl_index_learn(heal->store, heal->pack_id, FL_INDEX_NEWER, &heal->index_rebuilt);
 }
 
 static void withdraw_pack(struct fl_heal *heal)
@@ -214,7 +205,7 @@ int fl_heal_publish(struct fl_heal *heal)
     if (heal->pack_id != 0 && heal->images_healed == 0)
         withdraw_pack(heal);
     if (heal->pack_id != 0)
-        heal->index_not_updated = update_index(heal) < 0;
+        update_index(heal);
     return r;
 }
 

@@ -3,94 +3,46 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <lmdb.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "snapshot/index_link.h"
 #include "snapshot/io.h"
 
-// Address space, not disk: the file grows as it is filled. Some 100 bytes a page, so this is enough
-// for about 2.5 TiB of different pages before the map has to be grown.
-#define MAP_BYTES ((size_t)64 << 30)
-#define MAX_VIEWS 1024u
 // Records that are sorted at a time, so that LMDB's tree is walked in order and memory stays
 // bounded.
 #define BATCH (UINT32_C(1) << 18)
 
 struct fl_index {
-    MDB_env *env;
-    MDB_dbi pages; // identity -> struct fl_disk_place
-    MDB_dbi packs; // pack id -> pages: the packs that are in the index
+    char *dir;
+    int lock_fd; // of the directory, shared: who removes its files waits for nobody and needs it
+    struct fl_index_link link;
 };
 
 struct fl_index_view {
-    struct fl_index *index;
-    MDB_txn *txn;
+    struct fl_index_link link;
 };
 
-struct record {
-    struct fl_identity identity;
-    struct fl_disk_place place;
-};
-
-// LMDB's own errors below zero are all about the file's content; the others are errno.
-static int error_of(int mdb)
+// Whoever removed the directory has done no harm.
+static int lock_dir(const char *dir, int *ret_fd)
 {
-    if (mdb == MDB_NOTFOUND)
-        return -ENOENT;
-    if (mdb == MDB_MAP_FULL)
-        return -ENOSPC;
-    if (mdb == MDB_READERS_FULL)
-        return -EAGAIN;
-    return mdb < 0 ? -EBADMSG : -mdb;
-}
-
-// LMDB maps the file and trusts it: a truncated one would be a SIGBUS. So compare first.
-static int check_length(MDB_env *env, const char *dir)
-{
-    MDB_envinfo info;
-    MDB_stat stat_info;
-    struct stat st;
-    char path[4096];
-    if (snprintf(path, sizeof(path), "%s/data.mdb", dir) >= (int)sizeof(path))
-        return -ENAMETOOLONG;
-    if (stat(path, &st) < 0)
+    if (mkdir(dir, 0750) < 0 && errno != EEXIST && errno != EROFS)
         return -errno;
-    mdb_env_info(env, &info);
-    mdb_env_stat(env, &stat_info);
-    // A new environment has two meta pages and may not have written more.
-    return (uint64_t)st.st_size >= (uint64_t)(info.me_last_pgno + 1) * stat_info.ms_psize
-               ? 0
-               : -EBADMSG;
-}
-
-static int begin(struct fl_index *index, unsigned flags, MDB_txn **ret_txn)
-{
-    int m = mdb_txn_begin(index->env, NULL, flags, ret_txn);
-    if (m == MDB_MAP_RESIZED) { // another process has grown it
-        mdb_env_set_mapsize(index->env, 0);
-        m = mdb_txn_begin(index->env, NULL, flags, ret_txn);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    while (flock(fd, LOCK_SH) < 0) {
+        if (errno == EINTR)
+            continue;
+        int error = errno;
+        close(fd);
+        return -error;
     }
-    return error_of(m);
-}
-
-static int open_tables(struct fl_index *index)
-{
-    MDB_txn *txn;
-    int r = begin(index, 0, &txn);
-    if (r < 0)
-        return r;
-    int m = mdb_dbi_open(txn, "pages", MDB_CREATE, &index->pages);
-    if (m == 0)
-        m = mdb_dbi_open(txn, "packs", MDB_CREATE, &index->packs);
-    if (m != 0) {
-        mdb_txn_abort(txn);
-        return error_of(m);
-    }
-    return error_of(mdb_txn_commit(txn));
+    *ret_fd = fd;
+    return 0;
 }
 
 int fl_index_open(const char *dir, struct fl_index **ret_index)
@@ -98,23 +50,11 @@ int fl_index_open(const char *dir, struct fl_index **ret_index)
     struct fl_index *index = calloc(1, sizeof(*index));
     if (!index)
         return -ENOMEM;
-    int m = mdb_env_create(&index->env);
-    if (m == 0)
-        m = mdb_env_set_maxdbs(index->env, 2);
-    if (m == 0)
-        m = mdb_env_set_maxreaders(index->env, MAX_VIEWS);
-    if (m == 0)
-        m = mdb_env_set_mapsize(index->env, MAP_BYTES);
-    if (m == 0)
-        m = mdb_env_open(index->env, dir, MDB_NOTLS | MDB_NORDAHEAD, 0640);
-    int r = error_of(m);
+    index->lock_fd = index->link.fd = -1;
+    index->dir = strdup(dir);
+    int r = index->dir ? lock_dir(dir, &index->lock_fd) : -ENOMEM;
     if (r == 0)
-        r = check_length(index->env, dir);
-    if (r == 0) {
-        int dead; // views of processes that were killed would keep old pages for ever
-        mdb_reader_check(index->env, &dead);
-        r = open_tables(index);
-    }
+        r = fl_index_link_start(dir, &index->link);
     if (r < 0) {
         fl_index_close(index);
         return r;
@@ -127,9 +67,19 @@ void fl_index_close(struct fl_index *index)
 {
     if (!index)
         return;
-    if (index->env)
-        mdb_env_close(index->env);
+    fl_index_link_end(&index->link);
+    fl_cleanup_close(&index->lock_fd);
+    free(index->dir);
     free(index);
+}
+
+static int call(struct fl_index_link *link, const struct fl_index_request *request)
+{
+    int number = 0;
+    int r = fl_index_link_send(link, request, NULL, 0);
+    if (r == 0)
+        r = fl_index_link_receive(link, &number, NULL, 0);
+    return r < 0 ? r : number;
 }
 
 int fl_index_view_open(struct fl_index *index, struct fl_index_view **ret_view)
@@ -137,10 +87,12 @@ int fl_index_view_open(struct fl_index *index, struct fl_index_view **ret_view)
     struct fl_index_view *view = malloc(sizeof(*view));
     if (!view)
         return -ENOMEM;
-    view->index = index;
-    int r = begin(index, MDB_RDONLY, &view->txn);
+    view->link.fd = -1;
+    int r = fl_index_link_start(index->dir, &view->link);
+    if (r == 0)
+        r = call(&view->link, &(struct fl_index_request){.op = FL_INDEX_VIEW});
     if (r < 0) {
-        free(view);
+        fl_index_view_close(view);
         return r;
     }
     *ret_view = view;
@@ -151,47 +103,37 @@ void fl_index_view_close(struct fl_index_view *view)
 {
     if (!view)
         return;
-    mdb_txn_abort(view->txn);
+    fl_index_link_end(&view->link);
     free(view);
 }
 
-static int get_place(MDB_txn *txn, MDB_dbi pages, const struct fl_identity *identity,
-                     struct fl_disk_place *ret_place)
+int fl_index_get(struct fl_index_view *view, const struct fl_identity *identities, uint32_t count,
+                 struct fl_disk_place *ret_places)
 {
-    struct fl_identity bytes = *identity; // LMDB's values are not const
-    MDB_val key = {sizeof(bytes), &bytes};
-    MDB_val value;
-    int m = mdb_get(txn, pages, &key, &value);
-    if (m != 0)
-        return error_of(m);
-    if (value.mv_size != sizeof(*ret_place))
-        return -EBADMSG;
-    memcpy(ret_place, value.mv_data, sizeof(*ret_place));
-    return 0;
+    int number = 0;
+    struct fl_index_request request = {.op = FL_INDEX_GET, .count = count};
+    if (count == 0 || count > FL_INDEX_GET_MAX)
+        return count == 0 ? 0 : -EINVAL;
+    int r = fl_index_link_send(&view->link, &request, identities, count * sizeof(*identities));
+    if (r == 0)
+        r = fl_index_link_receive(&view->link, &number, ret_places, count * sizeof(*ret_places));
+    return r < 0 ? r : number;
 }
 
-int fl_index_get(struct fl_index_view *view, const struct fl_identity *identity,
-                 struct fl_disk_place *ret_place)
+int fl_index_has_pack(struct fl_index *index, uint64_t pack_id)
 {
-    return get_place(view->txn, view->index->pages, identity, ret_place);
-}
-
-bool fl_index_has_pack(struct fl_index_view *view, uint64_t pack_id)
-{
-    MDB_val key = {sizeof(pack_id), &pack_id};
-    MDB_val value;
-    return mdb_get(view->txn, view->index->packs, &key, &value) == 0;
+    return call(&index->link, &(struct fl_index_request){.op = FL_INDEX_HAS, .pack_id = pack_id});
 }
 
 static int compare_records(const void *a, const void *b)
 {
-    const struct record *left = a;
-    const struct record *right = b;
+    const struct fl_record *left = a;
+    const struct fl_record *right = b;
     return memcmp(&left->identity, &right->identity, sizeof(left->identity));
 }
 
 // Whole frames from *frame on, as many as fit.
-static int read_batch(const struct fl_pack *pack, uint32_t *frame, struct record *records,
+static int read_batch(const struct fl_pack *pack, uint32_t *frame, struct fl_record *records,
                       uint32_t *ret_count)
 {
     struct fl_identity identities[FL_FRAME_PAGES_MAX];
@@ -208,7 +150,7 @@ static int read_batch(const struct fl_pack *pack, uint32_t *frame, struct record
         if (r < 0)
             return r;
         for (uint32_t slot = 0; slot < pages; slot++)
-            records[count++] = (struct record){
+            records[count++] = (struct fl_record){
                 .identity = identities[slot],
                 .place = {.pack_id = fl_pack_id(pack), .frame = *frame, .slot = (uint16_t)slot},
             };
@@ -218,112 +160,70 @@ static int read_batch(const struct fl_pack *pack, uint32_t *frame, struct record
     return 0;
 }
 
-typedef int (*record_fn)(struct fl_index *index, MDB_txn *txn, const struct record *record);
-
-static int put_record(struct fl_index *index, MDB_txn *txn, const struct record *record)
+static int send_records(struct fl_index *index, enum fl_record_change change,
+                        const struct fl_record *records, uint32_t count)
 {
-    struct record copy = *record; // LMDB's values are not const
-    MDB_val key = {sizeof(copy.identity), &copy.identity};
-    MDB_val value = {sizeof(copy.place), &copy.place};
-    return error_of(mdb_put(txn, index->pages, &key, &value, 0));
+    int r = 0;
+    while (r == 0 && count > 0) {
+        uint32_t step = count < FL_INDEX_RECORDS_MAX ? count : FL_INDEX_RECORDS_MAX;
+        struct fl_index_request request = {
+            .op = FL_INDEX_RECORDS, .count = step, .change = (uint32_t)change};
+        r = fl_index_link_send(&index->link, &request, records, step * sizeof(*records));
+        records += step;
+        count -= step;
+    }
+    return r;
 }
 
-static bool place_known(struct fl_index *index, MDB_txn *txn, const struct fl_identity *identity)
-{
-    struct fl_disk_place place;
-    MDB_val key = {sizeof(place.pack_id), &place.pack_id};
-    MDB_val value;
-    return get_place(txn, index->pages, identity, &place) == 0 &&
-           mdb_get(txn, index->packs, &key, &value) == 0;
-}
-
-static int put_new_record(struct fl_index *index, MDB_txn *txn, const struct record *record)
-{
-    return place_known(index, txn, &record->identity) ? 0 : put_record(index, txn, record);
-}
-
-// Only if the entry is this pack's: another pack may have the page as well.
-static int delete_record(struct fl_index *index, MDB_txn *txn, const struct record *record)
-{
-    struct fl_disk_place place = {.pack_id = 0};
-    int r = get_place(txn, index->pages, &record->identity, &place);
-    if (r == -ENOENT || (r == 0 && place.pack_id != record->place.pack_id))
-        return 0;
-    if (r < 0)
-        return r;
-    struct fl_identity identity = record->identity;
-    MDB_val key = {sizeof(identity), &identity};
-    r = error_of(mdb_del(txn, index->pages, &key, NULL));
-    return r == -ENOENT ? 0 : r;
-}
-
-static int each_record(struct fl_index *index, MDB_txn *txn, const struct fl_pack *pack,
-                       record_fn fn)
+static int send_pack(struct fl_index *index, const struct fl_pack *pack,
+                     enum fl_record_change change)
 {
     uint64_t room = fl_pack_pages(pack) < BATCH ? fl_pack_pages(pack) : BATCH;
-    FL_AUTO_FREE struct record *records = malloc(room * sizeof(*records));
+    FL_AUTO_FREE struct fl_record *records = malloc(room * sizeof(*records));
     uint32_t frame = 0;
     int r = records ? 0 : -ENOMEM;
     while (r == 0 && frame < fl_pack_frames(pack)) {
-        uint32_t count;
+        uint32_t count = 0;
         r = read_batch(pack, &frame, records, &count);
-        for (uint32_t i = 0; r == 0 && i < count; i++)
-            r = fn(index, txn, &records[i]);
+        if (r == 0)
+            r = send_records(index, change, records, count);
     }
     return r;
 }
 
-static int set_known(struct fl_index *index, MDB_txn *txn, const struct fl_pack *pack, bool known)
+static int change_once(struct fl_index *index, const struct fl_pack *pack,
+                       enum fl_record_change change, bool grow)
 {
-    uint64_t id = fl_pack_id(pack);
-    uint64_t pages = fl_pack_pages(pack);
-    MDB_val key = {sizeof(id), &id};
-    MDB_val value = {sizeof(pages), &pages};
-    if (known)
-        return error_of(mdb_put(txn, index->packs, &key, &value, 0));
-    int r = error_of(mdb_del(txn, index->packs, &key, NULL));
-    return r == -ENOENT ? 0 : r;
-}
-
-static int change(struct fl_index *index, const struct fl_pack *pack, record_fn fn)
-{
-    MDB_txn *txn;
-    int r = begin(index, 0, &txn);
-    if (r < 0)
-        return r;
-    r = each_record(index, txn, pack, fn);
+    struct fl_index_request begin = {.op = FL_INDEX_BEGIN, .grow = grow};
+    struct fl_index_request commit = {.op = FL_INDEX_COMMIT,
+                                      .pack_id = fl_pack_id(pack),
+                                      .pages = fl_pack_pages(pack),
+                                      .known = change != FL_RECORD_DELETE};
+    int r = fl_index_link_send(&index->link, &begin, NULL, 0);
     if (r == 0)
-        r = set_known(index, txn, pack, fn != delete_record);
-    if (r < 0) {
-        mdb_txn_abort(txn);
-        return r;
-    }
-    return error_of(mdb_txn_commit(txn));
+        r = send_pack(index, pack, change);
+    // What was not sent in full is not committed: the next BEGIN takes it back.
+    return r < 0 ? r : call(&index->link, &commit);
 }
 
-// -ENOSPC is both LMDB's full map and a full disk; growing the map helps against the first only, so
-// an attempt that does not get further is the last.
-static int change_growing(struct fl_index *index, const struct fl_pack *pack, record_fn fn)
+static int change_growing(struct fl_index *index, const struct fl_pack *pack,
+                          enum fl_record_change change)
 {
     enum { DOUBLINGS = 10 };
-    int r = change(index, pack, fn);
-    for (int i = 0; r == -ENOSPC && i < DOUBLINGS; i++) {
-        MDB_envinfo info;
-        mdb_env_info(index->env, &info);
-        if (mdb_env_set_mapsize(index->env, info.me_mapsize * 2) != 0)
-            break;
-        r = change(index, pack, fn);
-    }
-    return r;
+    int r = change_once(index, pack, change, false);
+    for (int i = 0; r == FL_LMDB_FULL && i < DOUBLINGS; i++)
+        r = change_once(index, pack, change, true);
+    return r == FL_LMDB_FULL ? -ENOSPC : r;
 }
 
 int fl_index_add_pack(struct fl_index *index, const struct fl_pack *pack,
                       enum fl_index_prefer prefer)
 {
-    return change_growing(index, pack, prefer == FL_INDEX_NEWER ? put_record : put_new_record);
+    return change_growing(index, pack,
+                          prefer == FL_INDEX_NEWER ? FL_RECORD_PUT : FL_RECORD_PUT_NEW);
 }
 
 int fl_index_remove_pack(struct fl_index *index, const struct fl_pack *pack)
 {
-    return change_growing(index, pack, delete_record);
+    return change_growing(index, pack, FL_RECORD_DELETE);
 }

@@ -192,17 +192,10 @@ static int publish(struct job *job)
 // Its pages keep the places that the index has of them: those are beside their neighbours.
 static void update_index(struct job *job)
 {
-    struct fl_index *index = NULL;
-    struct fl_pack *pack = NULL;
-    int r = fl_index_open(job->store->index_dir, &index);
-    if (r == 0)
-        r = fl_pack_open(job->store->reader->registry, job->result.pack_id, &pack);
-    if (r == 0)
-        r = fl_index_add_pack(index, pack, FL_INDEX_KEEP_KNOWN);
-    if (pack)
-        fl_pack_unref(pack);
-    fl_index_close(index);
-    job->result.index_not_updated = r < 0;
+    struct fl_optimize_result *result = &job->result;
+    result->index_error =
+        fl_index_learn(job->store, result->pack_id, FL_INDEX_KEEP_KNOWN, &result->index_rebuilt);
+    result->index_not_updated = result->index_error < 0;
 }
 
 static int failed(struct job *job, int error)
@@ -214,7 +207,8 @@ static int failed(struct job *job, int error)
         return fl_fail_plain(job->error, error,
                              "image '%s' was replaced or removed meanwhile; nothing was changed",
                              name);
-    return fl_fail(job->error, error, "cannot lay out image '%s'", name);
+    return fl_fail(job->error, error, "cannot lay out image '%s' of the store %s", name,
+                   job->store->dir);
 }
 
 static int trace_failed(struct job *job, int error)

@@ -113,7 +113,7 @@ static int open_workers(struct job *job)
 // All threads have a view or none: a page known to some only would be a matter of luck.
 static void open_index(struct job *job)
 {
-    int r = fl_index_open(job->store->index_dir, &job->index);
+    int r = fl_index_open_or_rebuild(job->store, &job->index, &job->result.index_rebuilt);
     for (unsigned i = 0; r == 0 && i < job->run.threads; i++)
         r = fl_index_view_open(job->index, &job->run.workers[i].view);
     if (r == 0)
@@ -122,6 +122,7 @@ static void open_index(struct job *job)
     fl_index_close(job->index);
     job->index = NULL;
     job->result.index_damaged = true;
+    job->result.index_error = r;
 }
 
 static int begin(struct job *job)
@@ -250,21 +251,41 @@ static int publish(struct job *job)
     return r;
 }
 
-// The image is published: from here on nothing is a failure any more.
-static void update_index(struct job *job)
+static int add_to_index(struct job *job)
 {
     struct fl_pack *pack;
-    double start = fl_seconds_wall();
+    if (!job->index)
+        return job->result.index_error;
+    if (job->run.index_broken)
+        return -EBADMSG;
     if (job->result.pack_id == 0)
-        return;
-    int r = job->index ? fl_pack_open(job->store->reader->registry, job->result.pack_id, &pack)
-                       : -ENOENT;
-    if (r == 0) {
-        close_views(job);
-        r = fl_index_add_pack(job->index, pack, FL_INDEX_NEWER);
-        fl_pack_unref(pack);
+        return 0;
+    int r = fl_pack_open(job->store->reader->registry, job->result.pack_id, &pack);
+    if (r < 0)
+        return r;
+    r = fl_index_add_pack(job->index, pack, FL_INDEX_NEWER);
+    fl_pack_unref(pack);
+    return r;
+}
+
+// The image is published: from here on nothing is a failure any more. An index that turned out to
+// be damaged is made anew, with this pack.
+static void update_index(struct job *job)
+{
+    double start = fl_seconds_wall();
+    close_views(job);
+    int r = add_to_index(job);
+    job->result.index_damaged |= job->run.index_broken;
+    if (r == -EBADMSG) {
+        fl_index_close(job->index);
+        job->index = NULL;
+        r = fl_index_rebuild(job->store, &job->index);
+        job->result.index_rebuilt |= r == 0;
     }
-    job->result.index_not_updated = r < 0;
+    fl_index_close(job->index); // healing opens it again
+    job->index = NULL;
+    job->result.index_error = r;
+    job->result.index_not_updated = r < 0 && job->result.pack_id != 0;
     job->result.index_seconds = fl_seconds_wall() - start;
 }
 

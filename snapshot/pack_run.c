@@ -122,14 +122,26 @@ static int hash_chunk(struct fl_chunk *chunk, struct fl_hasher *hasher)
     return 0;
 }
 
-// The index is a cache: what it cannot tell is not known.
-static void ask_index(struct fl_chunk *chunk, struct fl_index_view *view)
+// The index is a cache: what it cannot tell is not known. Asked once for all pages that are not
+// zero.
+static void ask_index(struct fl_pack_run *run, struct fl_chunk *chunk, struct fl_index_view *view)
 {
+    struct fl_identity asked[FL_CHUNK_PAGES];
+    struct fl_disk_place places[FL_CHUNK_PAGES];
+    uint32_t count = 0;
     for (uint32_t page = 0; page < chunk->pages; page++) {
-        chunk->hint[page].pack_id = 0;
-        if (view && !chunk->zero[page] &&
-            fl_index_get(view, &chunk->identity[page], &chunk->hint[page]) < 0)
+        if (!chunk->zero[page])
+            asked[count++] = chunk->identity[page];
+    }
+    int r = view ? fl_index_get(view, asked, count, places) : -ENOENT;
+    if (r < 0 && view)
+        atomic_store(&run->index_broken, true);
+    uint32_t next_place = 0;
+    for (uint32_t page = 0; page < chunk->pages; page++) {
+        if (chunk->zero[page] || r < 0)
             chunk->hint[page].pack_id = 0;
+        else
+            chunk->hint[page] = places[next_place++];
     }
 }
 
@@ -158,7 +170,7 @@ static int load(void *arg, void *item, unsigned thread)
     const struct fl_pack_worker *worker = &run->workers[thread];
     r = hash_chunk(chunk, worker->hasher);
     if (r == 0)
-        ask_index(chunk, worker->view);
+        ask_index(run, chunk, worker->view);
     if (r == 0)
         check_shared(run, chunk, worker->room);
     return r;

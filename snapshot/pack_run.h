@@ -44,6 +44,7 @@ struct fl_pack_run {
 
     atomic_uint_fast64_t done; // bytes of input, for progress
     atomic_int fault;          // the first that happened
+    atomic_bool index_broken;  // a view has found it damaged
 };
 
 // Runs all stages. The content id is in `content`, to be finished by the caller.

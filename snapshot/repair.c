@@ -159,7 +159,9 @@ static int heal(struct job *job)
     job->result.found_pages = job->heal->count - job->heal->missing;
     job->result.stored_bytes = job->heal->pack_id ? job->heal->stored_bytes : 0;
     job->result.pack_id = job->heal->pack_id;
-    job->result.index_not_updated = job->heal->index_not_updated;
+    job->result.index_error = job->heal->index_error;
+    job->result.index_not_updated = job->heal->index_error < 0;
+    job->result.index_rebuilt = job->heal->index_rebuilt;
     if (r == 0)
         tell_images(job);
     return r;

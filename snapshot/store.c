@@ -152,9 +152,8 @@ static int open_all(struct fl_store *store, const char *dir)
         return r;
     int at = store->reader->dir_fd;
     store->packs_fd = openat(at, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    // tmp/ and index/ hold nothing that has to last: who removed them has done no harm.
-    mkdirat(at, "tmp", DIR_MODE);
-    mkdirat(at, "index", DIR_MODE);
+    mkdirat(at, "tmp",
+            DIR_MODE); // it holds nothing that has to last: who removed it has done no harm
     store->tmp_fd = openat(at, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (store->packs_fd < 0 || store->tmp_fd < 0)
         return -errno;

@@ -72,8 +72,10 @@ struct fl_pack_result {
     bool bad_not_noted;  // the store could not remember them
     uint64_t healed_images;  // earlier ones, that got pages of this one for damaged pages of theirs
     uint64_t damaged_images; // earlier ones that have damaged pages still, or cannot be read
-    bool index_damaged;      // could not be used: nothing was shared with earlier images
+    bool index_damaged;      // could not be used: not all that is known was shared
     bool index_not_updated;  // later images will not share this one's pages until it is rebuilt
+    bool index_rebuilt;      // it was damaged, and was made anew from the packs
+    int index_error;         // why it could not be used, updated or made anew: -errno or 0
 };
 
 // 0 if the file can be packed. For who would not make a store for nothing.
@@ -218,7 +220,8 @@ struct fl_optimize_result {
     uint64_t image_bytes;  // of the new image file
     uint64_t pack_id;
     double seconds;
-    bool index_not_updated;
+    bool index_not_updated, index_rebuilt;
+    int index_error; // -errno or 0
 };
 
 // Puts the pages of the image's trace, in the order of replay, into a pack of their own, and the
@@ -254,7 +257,8 @@ struct fl_repair_result {
     uint64_t stored_bytes; // of the new pack, 0 if it needed none
     uint64_t pack_id;      // 0 if it needed none
     bool list_not_written; // the store could not remember what is healed
-    bool index_not_updated;
+    bool index_not_updated, index_rebuilt;
+    int index_error; // -errno or 0
     double seconds;
 };
 
@@ -285,6 +289,7 @@ struct fl_gc_result {
     uint64_t packs_indexed;  // that the index did not know
     bool index_rebuilt;
     bool index_not_updated; // it could not be written: dedup may be missed, nothing else
+    int index_error;        // why: -errno or 0
 };
 
 // Refuses (-EBADMSG) to remove any pack while an image cannot be read: its packs are not known.

@@ -82,17 +82,17 @@ FL_CLIENT_API int fl_client_map_regions(const char *socket_path, struct fl_clien
 // back (MADV_DONTNEED) has the image's bytes again, not zeros. Otherwise as
 // fl_client_map_regions(). Do not map the template in other ways: a page that is read where no
 // handler watches, before it has been fetched, is zeros for all clients. -ENOENT: among others,
-// there is no template any more. -EINVAL: among others, a region ends beyond the image. -EPROTO: what
-// listens there offers no template. -ETIMEDOUT: the handler says nothing.
+// there is no template any more. -EINVAL: among others, a region ends beyond the image. -EPROTO:
+// what listens there offers no template. -ETIMEDOUT: the handler says nothing.
 FL_CLIENT_API int fl_client_map_template(const char *socket_path, struct fl_client_region *regions,
                                          size_t count, struct fl_client **ret_client);
 
 // Hands over memory that the caller has mapped: private, anonymous, never touched (a page that is
 // there already is never asked for and stays as it is: so not mapped under mlockall(MCL_FUTURE),
-// which fills it; the other calls see to that themselves), in whole mappings of page_bytes pages, and
-// not overlapping in memory or in the image. On success it belongs to the client: do not unmap it,
-// fl_client_close() does. On failure it stays the caller's, with MADV_DONTFORK perhaps set; do not
-// use it then, as it reads as zeros. More errors: -EBUSY: it is registered with another
+// which fills it; the other calls see to that themselves), in whole mappings of page_bytes pages,
+// and not overlapping in memory or in the image. On success it belongs to the client: do not unmap
+// it, fl_client_close() does. On failure it stays the caller's, with MADV_DONTFORK perhaps set; do
+// not use it then, as it reads as zeros. More errors: -EBUSY: it is registered with another
 // userfaultfd.
 FL_CLIENT_API int fl_client_hand_over(const char *socket_path,
                                       const struct fl_client_region *regions, size_t count,

@@ -51,7 +51,7 @@ static int print_json(const struct fl_gc_result *result, bool dry_run)
                   result->index_rebuilt, "index_not_updated", result->index_not_updated));
 }
 
-static void print_text(const struct fl_gc_result *result, bool dry_run)
+static void print_text(const struct fl_gc_result *result, bool dry_run, const char *dir)
 {
     char freed[32];
     char dead[32];
@@ -69,10 +69,7 @@ static void print_text(const struct fl_gc_result *result, bool dry_run)
     else if (result->packs_indexed > 0)
         printf("the index did not know %" PRIu64 " pack%s\n", result->packs_indexed,
                cli_s(result->packs_indexed));
-    if (result->index_not_updated)
-        fputs(
-            "faultline gc: the index could not be written: pages may not be shared until gc can\n",
-            stderr);
+    store_say_index("gc", dir, "the store is collected", false, false, result->index_error);
 }
 
 int cmd_gc(int argc, char **argv)
@@ -95,6 +92,6 @@ int cmd_gc(int argc, char **argv)
         return cli_fail("gc", "%s", error.text);
     if (args.json)
         return print_json(&result, args.options.dry_run);
-    print_text(&result, args.options.dry_run);
+    print_text(&result, args.options.dry_run, store_dir(args.store));
     return EXIT_DONE;
 }

@@ -59,6 +59,6 @@ int cmd_optimize(int argc, char **argv)
         return cli_fail("optimize", "%s", error.text);
     if (args.json)
         return store_print_json("optimize", optimize_json(args.options.name, &result));
-    optimize_print("optimize", args.options.name, &result);
+    optimize_print("optimize", store_dir(args.store), args.options.name, &result);
     return EXIT_DONE;
 }

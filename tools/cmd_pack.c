@@ -75,7 +75,7 @@ static json_t *counts_json(const struct fl_pack_result *r)
 
 static json_t *times_json(const struct fl_pack_result *r)
 {
-    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:b,s:b,s:I,s:I,s:I}", "seconds", r->seconds,
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:b,s:b,s:b,s:I,s:I,s:I}", "seconds", r->seconds,
                      "hash_seconds", r->hash_seconds, "check_seconds", r->check_seconds,
                      "compress_seconds", r->compress_seconds, "write_seconds", r->write_seconds,
                      "index_seconds", r->index_seconds, "threads", (json_int_t)r->threads,
@@ -147,17 +147,11 @@ static void warn_of_damage(const struct fl_pack_result *result)
                 result->damaged_images, result->damaged_images == 1 ? " is" : "s are");
 }
 
-static void warn(const struct fl_pack_result *result)
+static void warn(const struct fl_pack_result *result, const char *dir)
 {
     warn_of_damage(result);
-    if (result->index_damaged)
-        fputs("faultline pack: the image is complete, but the store's index could not be used and "
-              "nothing was shared with other images (faultline gc --rebuild-index repairs it)\n",
-              stderr);
-    else if (result->index_not_updated)
-        fputs("faultline pack: the image is complete, but the store's index could not be updated: "
-              "later images do not share its pages until faultline gc has run\n",
-              stderr);
+    store_say_index("pack", dir, "the image is complete", result->index_rebuilt,
+                    result->index_damaged, result->index_error);
 }
 
 // Pages beyond the end of a smaller image are left out.
@@ -203,7 +197,7 @@ static int pack(struct fl_store *store, struct arguments *args)
     progress_end(&progress);
     int status = r < 0 ? cli_fail("pack", "%s", error.text) : EXIT_DONE;
     if (r == 0)
-        warn(&result);
+        warn(&result, store_dir(args->store));
     if (r == 0 && args->trace) {
         cut(&trace, (struct fl_trace_entry *)trace.entries, result.pages);
         trace.content_id = result.content_id; // not for another that has taken its place
@@ -216,7 +210,7 @@ static int pack(struct fl_store *store, struct arguments *args)
         return print_json(args->options.name, &result, args->trace ? &layout : NULL);
     print_text(args->options.name, &result);
     if (args->trace)
-        optimize_print("pack", args->options.name, &layout);
+        optimize_print("pack", store_dir(args->store), args->options.name, &layout);
     return EXIT_DONE;
 }
 

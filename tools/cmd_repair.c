@@ -116,15 +116,14 @@ static void print_text(const struct fl_repair_result *r, bool dry_run)
     putchar('\n');
 }
 
-static void warn(const struct fl_repair_result *result)
+static void warn(const struct fl_repair_result *result, const char *dir)
 {
     if (result->list_not_written)
         fputs("faultline repair: the store's list of bad frames could not be written: faultline "
               "verify does\n",
               stderr);
-    if (result->index_not_updated)
-        fputs("faultline repair: the store's index could not be updated: faultline gc does\n",
-              stderr);
+    store_say_index("repair", dir, "images are healed", result->index_rebuilt, false,
+                    result->index_error);
 }
 
 static int repair(struct fl_store *store, struct arguments *args, struct told *told)
@@ -140,7 +139,7 @@ static int repair(struct fl_store *store, struct arguments *args, struct told *t
     progress_end(&progress);
     if (r < 0)
         return cli_fail("repair", "%s", error.text);
-    warn(&result);
+    warn(&result, store_dir(args->store));
     if (!args->json)
         print_text(&result, args->options.dry_run);
     else if (store_print_json(

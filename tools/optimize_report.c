@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "tools/cli.h"
+#include "tools/store_cli.h"
 
 static json_t *cost_json(const struct fl_replay_cost *cost)
 {
@@ -33,7 +34,8 @@ static void print_cost(const char *when, const struct fl_replay_cost *cost)
            cli_format_bytes(cost->bytes, bytes, sizeof(bytes)), cost->runs, cli_s(cost->runs));
 }
 
-void optimize_print(const char *verb, const char *name, const struct fl_optimize_result *result)
+void optimize_print(const char *verb, const char *dir, const char *name,
+                    const struct fl_optimize_result *result)
 {
     char bytes[32];
     if (result->already) {
@@ -47,7 +49,5 @@ void optimize_print(const char *verb, const char *name, const struct fl_optimize
            cli_format_bytes(result->stored_bytes, bytes, sizeof(bytes)), result->seconds);
     print_cost("before:", &result->before);
     print_cost("now:", &result->after);
-    if (result->index_not_updated)
-        fprintf(stderr, "faultline %s: the store's index could not be updated: faultline gc will\n",
-                verb);
+    store_say_index(verb, dir, "it is laid out", result->index_rebuilt, false, result->index_error);
 }

@@ -9,6 +9,8 @@
 #include "snapshot/store.h"
 
 json_t *optimize_json(const char *name, const struct fl_optimize_result *result); // NULL: no memory
-void optimize_print(const char *verb, const char *name, const struct fl_optimize_result *result);
+// dir: of the store.
+void optimize_print(const char *verb, const char *dir, const char *name,
+                    const struct fl_optimize_result *result);
 
 #endif

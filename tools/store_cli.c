@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/store_cli.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "tools/cli.h"
@@ -24,6 +26,28 @@ struct fl_store *store_open_or_say(const char *verb, const char *dir, bool creat
         return store;
     cli_fail(verb, "%s", error.text);
     return NULL;
+}
+
+void store_say_index(const char *verb, const char *dir, const char *what, bool rebuilt,
+                     bool unusable, int error)
+{
+    const char *why = error == -EBADMSG ? "it is damaged, and so is what it was replaced by"
+                      : error == -EBUSY ? "it is damaged, and in use by another process"
+                                        : strerror(-error);
+    if (rebuilt && error == 0)
+        cli_fail(verb,
+                 "%s; the store's index %s/index was damaged and was made anew from the packs",
+                 what, dir);
+    else if (error < 0 && unusable)
+        cli_fail(verb,
+                 "%s, but the store's index %s/index could not be used, and not all that the store "
+                 "has was shared: %s (faultline gc --rebuild-index makes it anew)",
+                 what, dir, why);
+    else if (error < 0)
+        cli_fail(verb,
+                 "%s, but the store's index %s/index could not be updated: %s (later images may "
+                 "share less until faultline gc has run)",
+                 what, dir, why);
 }
 
 int store_print_json(const char *verb, json_t *object)

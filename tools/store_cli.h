@@ -17,6 +17,11 @@ const char *store_dir(const char *option);
 // Opens the store or says on stderr why not; NULL then.
 struct fl_store *store_open_or_say(const char *verb, const char *dir, bool create);
 
+// What became of the store's index, on stderr, if there is something to say: `what` is complete,
+// and the index was made anew, or could not be used, or could not be updated.
+void store_say_index(const char *verb, const char *dir, const char *what, bool rebuilt,
+                     bool unusable, int error);
+
 // Prints the object on one line of stdout and gives it back. EXIT_DONE; EXIT_FAILED if it is NULL
 // (no memory) or stdout cannot be written.
 int store_print_json(const char *verb, json_t *object);

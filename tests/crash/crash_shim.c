@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Preloaded into the command: counts the calls that change files, and before the call numbered
-// $CRASH_AT kills the process; or, with $CRASH_ERRNO, makes that call and all later ones that need
-// space fail with it.
+// Preloaded into the command: counts the calls that change files, in the command and in the
+// processes that it forks, and before the call numbered $CRASH_AT kills the command, whichever
+// makes the call; or, with $CRASH_ERRNO, makes that call and all later ones that need space fail
+// with it. With $CRASH_CHILD only calls of the forked processes count, and that process is killed.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h> // renameat
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -20,7 +23,18 @@
 // are the same calls on a 64-bit host.
 ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset);
 
-static atomic_long calls;
+static atomic_long *calls; // shared with what is forked
+static pid_t command;
+
+__attribute__((constructor)) static void begin(void)
+{
+    void *page =
+        mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        abort();
+    calls = page;
+    command = getpid();
+}
 
 static long setting(const char *name)
 {
@@ -31,13 +45,16 @@ static long setting(const char *name)
 // 0, or -1 with errno set if the call is to fail.
 static int step(int needs_space)
 {
-    long number = atomic_fetch_add(&calls, 1) + 1;
+    bool child = setting("CRASH_CHILD") != 0;
+    if (!calls || (child && getpid() == command))
+        return 0;
+    long number = atomic_fetch_add(calls, 1) + 1;
     long at = setting("CRASH_AT");
     int error = (int)setting("CRASH_ERRNO");
-    if (at == 0 || number < at)
+    if (at == 0 || number < at || (child && number > at)) // the next process may go on
         return 0;
     if (error == 0) {
-        kill(getpid(), SIGKILL);
+        kill(child ? getpid() : command, SIGKILL);
         pause();
     }
     if (number > at && !needs_space)

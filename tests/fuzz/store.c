@@ -6,31 +6,20 @@
 //
 // usage: fuzz_store [ITERATIONS [SEED]]
 #include <errno.h>
-#include <fcntl.h>
-#include <glob.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "snapshot/format.h"
+#include "tests/fuzz/mutate.h"
 #include "tests/support/memory.h"
 #include "tests/support/server.h"
 #include "tests/unit/snapshot_sign.h"
 #include "tests/unit/snapshot_support.h"
 
-enum { PAGES = 150, CHANGES_MAX = 4, GROWTH_MAX = 4096 };
-
-// A file of the store, as it was packed and as it is now.
-struct file {
-    char path[2 * TEST_PATH];
-    uint8_t *good;
-    size_t good_bytes;
-    uint8_t *bytes; // room for GROWTH_MAX more
-    size_t used;
-};
+enum { PAGES = 150, CHANGES_MAX = 4 };
 
 struct target {
     struct temp temp;
@@ -47,47 +36,6 @@ struct tally {
     uint64_t unreadable; // a frame could not be read
     uint64_t right;
 };
-
-static uint64_t current; // the seed of this iteration: it can be repeated alone
-
-static _Noreturn void end(const char *what)
-{
-    fprintf(stderr, "fuzz_store: seed %" PRIu64 ": not so: %s\n", current, what);
-    abort();
-}
-
-static void need(bool condition, const char *what)
-{
-    if (!condition)
-        end(what);
-}
-
-// --- files ---
-
-static void load(const struct temp *temp, const char *pattern, struct file *file)
-{
-    glob_t found;
-    need(glob(temp_path(temp, pattern), 0, NULL, &found) == 0 && found.gl_pathc == 1, pattern);
-    snprintf(file->path, sizeof(file->path), "%s", found.gl_pathv[0]);
-    globfree(&found);
-    int fd = open(file->path, O_RDONLY | O_CLOEXEC);
-    off_t end = lseek(fd, 0, SEEK_END);
-    need(fd >= 0 && end > 0, file->path);
-    file->good_bytes = (size_t)end;
-    file->good = malloc(file->good_bytes);
-    file->bytes = malloc(file->good_bytes + GROWTH_MAX);
-    need(file->good && file->bytes, "memory");
-    need(pread(fd, file->good, file->good_bytes, 0) == (ssize_t)end, file->path);
-    close(fd);
-}
-
-static void save(const char *path, const uint8_t *bytes, size_t used)
-{
-    unlink(path);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    need(fd >= 0 && write(fd, bytes, used) == (ssize_t)used, path);
-    close(fd);
-}
 
 // Two recordings: every second page from the end, every third from the start.
 static void make_trace(const struct target *target)
@@ -111,76 +59,18 @@ static void make(struct target *target)
     memory_make(&target->memory, memory, (uint64_t)PAGES * PAGE - 100, 3);
     need(pack_file(target->store, "image", memory, NULL) == 0, "packed");
     make_trace(target);
-    load(&target->temp, "store/images/image.img", &target->image);
-    load(&target->temp, "store/packs/*.pack", &target->pack);
-    load(&target->temp, "store/traces/image.trace", &target->trace);
+    file_load(&target->temp, "store/images/image.img", &target->image);
+    file_load(&target->temp, "store/packs/*.pack", &target->pack);
+    file_load(&target->temp, "store/traces/image.trace", &target->trace);
 }
 
 static void destroy(struct target *target)
 {
     memory_free(&target->memory);
     temp_remove(&target->temp);
-    free(target->image.good);
-    free(target->image.bytes);
-    free(target->pack.good);
-    free(target->pack.bytes);
-    free(target->trace.good);
-    free(target->trace.bytes);
-}
-
-// --- mutation ---
-
-// Headers and tables are a small part of a file, and what is worth changing most.
-static size_t choose_place(uint64_t *state, size_t used)
-{
-    uint64_t where = random_next(state) % 4;
-    size_t near = used < 1024 ? used : 1024;
-    if (where == 0)
-        return random_next(state) % near;
-    if (where == 1)
-        return used - 1 - random_next(state) % near;
-    return random_next(state) % used;
-}
-
-static void put_number(uint64_t *state, uint8_t *at, size_t room)
-{
-    static const uint64_t numbers[] = {0,          1,          0xff,        0xffff,
-                                       0x10000,    0x7fffffff, 0xffffffff,  0x100000000,
-                                       UINT64_MAX, INT64_MAX,  1ULL << 63U, 4096};
-    uint64_t number = numbers[random_next(state) % (sizeof(numbers) / sizeof(numbers[0]))];
-    size_t width = 1U << random_next(state) % 4;
-    memcpy(at, &number, width < room ? width : room);
-}
-
-static void change(uint64_t *state, struct file *file)
-{
-    size_t at = choose_place(state, file->used);
-    size_t room = file->used - at;
-    size_t length = 1 + random_next(state) % (room < 64 ? room : 64);
-    switch (random_next(state) % 6) {
-    case 0:
-        file->bytes[at] ^= (uint8_t)(1U << random_next(state) % 8);
-        break;
-    case 1:
-        file->bytes[at] = (uint8_t)random_next(state);
-        break;
-    case 2:
-        put_number(state, file->bytes + at, room);
-        break;
-    case 3:
-        memmove(file->bytes + at, file->bytes + random_next(state) % (file->used - length + 1),
-                length);
-        break;
-    case 4:
-        file->used = at + 1;
-        break;
-    default:
-        length = file->good_bytes + GROWTH_MAX - file->used;
-        length = length > 0 ? random_next(state) % length : 0;
-        memset(file->bytes + file->used, 0, length);
-        file->used += length;
-        break;
-    }
+    file_free(&target->image);
+    file_free(&target->pack);
+    file_free(&target->trace);
 }
 
 // --- checksums that fit ---
@@ -310,16 +200,16 @@ static void once(struct target *target, uint64_t seed, struct tally *tally)
     memcpy(file->bytes, file->good, file->good_bytes);
     file->used = file->good_bytes;
     for (uint64_t i = 0; i < changes; i++)
-        change(&state, file);
+        file_change(&state, file);
     if (sign && file == &target->image)
         sign_image(file->bytes, file->used);
     else if (sign && file == &target->pack)
         sign_pack(file->bytes, file->used);
     else if (sign)
         sign_trace(file);
-    save(file->path, file->bytes, file->used);
+    file_save(file->path, file->bytes, file->used);
     read_store(target, !sign, tally);
-    save(file->path, file->good, file->good_bytes);
+    file_save(file->path, file->good, file->good_bytes);
 }
 
 int main(int argc, char **argv)
@@ -333,8 +223,8 @@ int main(int argc, char **argv)
     read_store(&target, true, &tally);
     need(tally.right == 1 && tally.traceless == 0, "the store is right before it is changed");
     for (uint64_t i = 0; i < iterations; i++) {
-        current = seed + i;
-        once(&target, current, &tally);
+        fuzz_current = seed + i;
+        once(&target, fuzz_current, &tally);
     }
     destroy(&target);
     printf("%" PRIu64 " refused, %" PRIu64 " with frames that cannot be read, %" PRIu64

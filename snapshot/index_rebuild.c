@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The index anew: its directory is emptied while no other process has it open, and filled from the
+// packs' own tables. A kill in between leaves an index that knows some packs only; gc adds those
+// that it does not know.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "snapshot/index.h"
+#include "snapshot/io.h"
+#include "snapshot/pack_list.h"
+
+static int remove_file(void *arg, const char *name)
+{
+    int *dir_fd = arg;
+    return unlinkat(*dir_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+// Another process that works on files which have lost their names does no harm; one that has the
+// old file of locks and the new file of pages would.
+int fl_index_clear(const char *dir)
+{
+    FL_AUTO_CLOSE int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    return fl_each_file(fd, remove_file, &fd);
+}
+
+// A pack that cannot be read cannot be shared with either.
+static int add_pack(struct fl_store *store, struct fl_index *index, uint64_t id)
+{
+    struct fl_pack *pack;
+    if (fl_pack_open(store->reader->registry, id, &pack) < 0)
+        return 0;
+    int r = fl_index_add_pack(index, pack, FL_INDEX_KEEP_KNOWN);
+    fl_pack_unref(pack);
+    return r;
+}
+
+// A new index is not damaged. What ends its process then is a page of the map that the disk has no
+// room for.
+static int reason(struct fl_store *store, int error)
+{
+    enum { ENOUGH = 1 << 20 };
+    struct statvfs st;
+    bool full = fstatvfs(store->packs_fd, &st) == 0 && st.f_bavail * st.f_frsize < ENOUGH;
+    return error == -EBADMSG && full ? -ENOSPC : error;
+}
+
+int fl_index_rebuild(struct fl_store *store, struct fl_index **ret_index)
+{
+    struct fl_index *index = NULL;
+    struct fl_pack_ids ids = {.ids = NULL};
+    int r = fl_index_clear(store->index_dir);
+    if (r == 0)
+        r = fl_index_open(store->index_dir, &index);
+    if (r == 0)
+        r = fl_pack_ids_list(store->packs_fd, &ids);
+    for (size_t i = 0; r == 0 && i < ids.count; i++)
+        r = add_pack(store, index, ids.ids[i]);
+    free(ids.ids);
+    if (r < 0) {
+        fl_index_close(index);
+        return reason(store, r);
+    }
+    *ret_index = index;
+    return 0;
+}
+
+int fl_index_open_or_rebuild(struct fl_store *store, struct fl_index **ret_index, bool *ret_rebuilt)
+{
+    int r = fl_index_open(store->index_dir, ret_index);
+    if (r != -EBADMSG)
+        return r;
+    r = fl_index_rebuild(store, ret_index);
+    *ret_rebuilt |= r == 0;
+    return r;
+}
+
+int fl_index_learn(struct fl_store *store, uint64_t pack_id, enum fl_index_prefer prefer,
+                   bool *ret_rebuilt)
+{
+    struct fl_index *index = NULL;
+    struct fl_pack *pack;
+    int r = fl_pack_open(store->reader->registry, pack_id, &pack);
+    if (r < 0)
+        return r;
+    r = fl_index_open_or_rebuild(store, &index, ret_rebuilt);
+    if (r == 0)
+        r = fl_index_add_pack(index, pack, prefer);
+    fl_index_close(index);
+    if (r == -EBADMSG) {
+        index = NULL;
+        r = fl_index_rebuild(store, &index);
+        *ret_rebuilt |= r == 0;
+        fl_index_close(index);
+    }
+    fl_pack_unref(pack);
+    return r;
+}

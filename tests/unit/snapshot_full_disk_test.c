@@ -214,7 +214,7 @@ static void try_sizes(int (*verb)(char *, size_t), bool damaged)
 {
     int failed = 0;
     bool complained = true;
-    for (unsigned kib = 0; complained; kib += kib < 64 ? 4 : 44) {
+    for (unsigned kib = 0; complained; kib += kib < 32 ? 8 : 84) {
         char text[4000];
         cr_assert_lt(kib, 16 * KIB);
         make_store(damaged);

@@ -210,6 +210,8 @@ static int change_growing(struct fl_index *index, const struct fl_pack *pack,
                           enum fl_record_change change)
 {
     enum { DOUBLINGS = 10 };
+    if (fl_pack_know_all(pack) < 0)
+        return -EUCLEAN;
     int r = change_once(index, pack, change, false);
     for (int i = 0; r == FL_LMDB_FULL && i < DOUBLINGS; i++)
         r = change_once(index, pack, change, true);

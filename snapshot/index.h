@@ -51,7 +51,8 @@ int fl_index_get(struct fl_index_view *view, const struct fl_identity *identitie
 // 1 or 0.
 int fl_index_has_pack(struct fl_index *index, uint64_t pack_id);
 
-// Each one transaction: all or nothing. Views stay what they were.
+// Each one transaction: all or nothing. Views stay what they were. -EUCLEAN: the pack is what is
+// damaged.
 int fl_index_add_pack(struct fl_index *index, const struct fl_pack *pack,
                       enum fl_index_prefer prefer);
 int fl_index_remove_pack(struct fl_index *index, const struct fl_pack *pack);

@@ -40,7 +40,7 @@ static int add_pack(struct fl_store *store, struct fl_index *index, uint64_t id)
         return 0;
     int r = fl_index_add_pack(index, pack, FL_INDEX_KEEP_KNOWN);
     fl_pack_unref(pack);
-    return r;
+    return r == -EUCLEAN ? 0 : r;
 }
 
 // A new index is not damaged. What ends its process then is a page of the map that the disk has no

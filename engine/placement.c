@@ -175,24 +175,33 @@ static uint64_t memory_bytes(const struct fl_placement_of *of)
     return bytes;
 }
 
-// Each range is one piece. One that no sample tells of lies where its neighbours on both sides lie,
-// if they agree: a hole has cut their region. -ENOENT: it is not as simple as that.
+// The shift of a whole range: that of its one piece, or, if no sample tells of it, of its
+// neighbours on both sides, if they agree: a hole has cut their region. *next is the first piece
+// that is not before the range. False: it is not as simple as that.
+static bool shift_of_range(const struct pieces *pieces, size_t range, const struct fl_piece *before,
+                           size_t *next, uint64_t *ret_shift)
+{
+    if (*next >= pieces->count)
+        return false;
+    const struct fl_piece *piece = &pieces->piece[*next];
+    *ret_shift = piece->shift;
+    if (piece->range != range)
+        return before && before->shift == piece->shift;
+    ++*next;
+    return *next >= pieces->count || piece[1].range != range;
+}
+
+// Each range is one piece. -ENOENT: not so.
 static int as_whole_ranges(const struct fl_placement_of *of, const struct pieces *pieces,
                            struct fl_layout *ret_layout)
 {
     struct fl_piece *whole = calloc(of->ranges, sizeof(*whole));
-    size_t next = 0; // of the pieces
+    size_t next = 0;
     int error = whole ? 0 : -ENOMEM;
     for (size_t i = 0; i < of->ranges && !error; i++) {
-        const struct fl_piece *after = next < pieces->count ? &pieces->piece[next] : NULL;
         whole[i] = (struct fl_piece){.start = of->range[i].start, .bytes = of->range[i].bytes};
-        if (after && after->range == i)
-            next++;
-        else if (!after || i == 0 || whole[i - 1].shift != after->shift)
+        if (!shift_of_range(pieces, i, i > 0 ? &whole[i - 1] : NULL, &next, &whole[i].shift))
             error = -ENOENT;
-        if (next < pieces->count && pieces->piece[next].range == i)
-            error = -ENOENT; // of two pieces
-        whole[i].shift = after ? after->shift : 0;
     }
     if (!error)
         error = fl_placement_layout(of, whole, of->ranges, memory_bytes(of) < of->image_bytes,

@@ -52,9 +52,10 @@ static void enter_path(void)
 {
     char path[2 * TEST_PATH];
     const char *directory = temp_path(&orphan_world->temp, "bin");
-    mkdir(directory, 0700);
-    int ignored = symlink(getenv("FAULTLINE_BIN"), temp_path(&orphan_world->temp, "bin/faultline"));
-    (void)ignored; // it is there already
+    const char *binary = getenv("FAULTLINE_BIN");
+    if (!binary || mkdir(directory, 0700) != 0 ||
+        symlink(binary, temp_path(&orphan_world->temp, "bin/faultline")) != 0)
+        _exit(126);
     snprintf(path, sizeof(path), "%s:/usr/bin:/bin", directory);
     setenv("PATH", path, 1);
     setenv("FAULTLINE_STORE", orphan_world->store, 1);

@@ -99,7 +99,7 @@ Test(rescue_evidence, an_image_that_is_mostly_empty)
     orphan_make(DISTINCT, &plain);
     world_serve(orphan_world, NULL);
     uint8_t *bytes = copy_memory();
-    memset(bytes + ORPHAN_BYTES / 16, 0, ORPHAN_BYTES / 16 * 15);
+    memset(bytes + ORPHAN_BYTES / 16, 0, (size_t)ORPHAN_BYTES / 16 * 15);
     pack_file("empty", bytes, ORPHAN_BYTES);
     free(bytes);
     EXPECT_BOTH_REFUSED("is not that of image empty", "--image", "empty", "--nothing-removed");

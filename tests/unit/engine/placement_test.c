@@ -7,8 +7,11 @@
 
 #include "engine/placement.h"
 
-enum { MIB = 1 << 20, PAGE = 4096, RANGES = 96, SAMPLES = 4096, EVERY = 8 * PAGE };
+enum { RANGES = 96, SAMPLES = 4096 };
 
+#define PAGE 4096ULL
+#define MIB (1ULL << 20)
+#define EVERY (8 * PAGE)
 #define LOW 0x7f0000000000ULL
 
 static struct scene {
@@ -161,9 +164,9 @@ Test(placement, what_could_be_either_is_not_guessed)
 Test(placement, holes_are_bridged)
 {
     for (unsigned i = 0; i < 80; i++) {
-        add_range(LOW + i * (uint64_t)MIB, MIB / 2, PAGE);
+        add_range(LOW + i * MIB, MIB / 2, PAGE);
         if (i % 4 != 1)
-            touched(LOW + i * (uint64_t)MIB, MIB / 2, i * (uint64_t)MIB);
+            touched(LOW + i * MIB, MIB / 2, i * MIB);
     }
     cr_assert_eq(find(80 * MIB), 0);
     cr_assert_eq(scene.layout.regions, 1);

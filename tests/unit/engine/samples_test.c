@@ -87,7 +87,7 @@ Test(samples, of_each_part_some)
     for (size_t i = 0; i < LARGE / 2 / PAGE; i++) // half of it is full
         fill(memory[0] + i * PAGE, 1);
     for (size_t i = PARTS / 2; i < PARTS; i++) // and of the rest there are single pages
-        fill(memory[0] + i * (LARGE / PARTS) + 5 * PAGE, (uint8_t)i);
+        fill(memory[0] + i * (LARGE / PARTS) + (size_t)5 * PAGE, (uint8_t)i);
     fill(memory[1] + SMALL - PAGE, 7);
     start_child();
     take(&samples);

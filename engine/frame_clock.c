@@ -89,11 +89,12 @@ void fl_cache_admit(struct fl_cache *cache, struct fl_frame *frame)
 {
     pthread_mutex_lock(&cache->lock);
     cds_list_add_tail(&frame->clock, &cache->clock);
+    uint64_t now = fl_now();
     if (atomic_load(&frame->use) == FL_FRAME_AHEAD) {
-        frame->came_ns = fl_now();
+        frame->came_ns = now;
         cds_list_add_tail(&frame->in_ahead, &cache->unused);
-        age(cache, frame->came_ns);
     }
+    age(cache, now); // that what nobody has come for keeps no place from what somebody has
     atomic_fetch_add(&cache->bytes, fl_frame_bytes(frame));
     atomic_fetch_add(&cache->frames, 1);
     evict(cache);

@@ -53,6 +53,16 @@ static void check_time(const char *what)
     sched_yield();
 }
 
+// Time goes on by so much more for all of the process.
+static _Atomic time_t later;
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    long result = syscall(SYS_clock_gettime, clock, time);
+    time->tv_sec += atomic_load(&later);
+    return (int)result;
+}
+
 static void set_deadline(void)
 {
     struct timespec now;
@@ -100,6 +110,14 @@ static void await_held(void)
 }
 
 // --- a cache and an image ---
+
+enum { UNUSED_S = 6 }; // what came ahead and was not used for so long has aged
+
+static void go_on(time_t seconds)
+{
+    atomic_fetch_add(&later, seconds);
+    set_deadline();
+}
 
 static struct fl_io_pool *pool;
 static struct fl_cache *cache;
@@ -331,8 +349,38 @@ static void no_more_is_asked_for_than_there_is_room_for(void)
         die("what was asked for was evicted before its use");
     if (fl_cache_ahead(cache, image, ids + ROOM, LIMIT - ROOM) != ROOM / 2)
         die("use does not make room");
-    while (fl_cache_ahead(cache, image, ids + ROOM + ROOM / 2, 1) == 0) // nobody comes for the rest
+    if (fl_cache_ahead(cache, image, ids + ROOM + ROOM / 2, 1) != 0)
+        die("there is room for more");
+    go_on(UNUSED_S); // nobody comes for the rest
+    while (fl_cache_ahead(cache, image, ids + ROOM + ROOM / 2, 1) == 0)
         check_time("what nobody uses takes the room for ever");
+    end();
+}
+
+// What was asked for ahead and is never used goes, for the sake of what is wanted, though no more
+// is asked for ahead.
+static void what_nobody_comes_for_keeps_no_place(void)
+{
+    enum { LIMIT = 32, ROOM = LIMIT / 4 };
+    begin((uint64_t)LIMIT * FRAME_BYTES, 0, FRAMES);
+    if (fl_cache_ahead(cache, image, ids, ROOM) != ROOM)
+        die("the room is not what it should be");
+    while (stats().frames < ROOM)
+        check_time("what was asked for did not come");
+    for (unsigned i = ROOM; i < FRAMES; i++)
+        want(i);
+    if (stats().ahead_waiting != (uint64_t)ROOM * FRAME_BYTES)
+        die("what was asked for is forgotten at once");
+    go_on(UNUSED_S);
+    want(ROOM);
+    if (stats().ahead_waiting != 0)
+        die("what nobody uses keeps its place for ever");
+    for (unsigned i = ROOM; i < FRAMES; i++)
+        want(i);
+    for (unsigned i = 0; i < ROOM; i++) {
+        if (fl_cache_lookup(cache, ids[i]))
+            die("what nobody uses is not evicted");
+    }
     end();
 }
 
@@ -376,6 +424,7 @@ int main(int argc, char **argv)
     slow_reads_delay_no_page_of_2_mib();
     what_an_extent_does_not_bring_is_read_one_by_one();
     no_more_is_asked_for_than_there_is_room_for();
+    what_nobody_comes_for_keeps_no_place();
     an_end_waits_for_what_is_on_its_way_and_fails_the_rest();
     rcu_unregister_thread();
     return 0;

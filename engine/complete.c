@@ -44,12 +44,6 @@ static uint64_t next_needed(const struct fl_vm *vm, uint64_t page, uint64_t end,
     return page < end ? page : end;
 }
 
-// It was there, and may have been dropped without an event.
-static bool may_be_dropped(const struct fl_vm *vm, uint64_t page)
-{
-    return fl_vm_had(vm, page) && !(vm->state->flags & FL_VM_STATE_TOLD);
-}
-
 // --- by the pagemap ---
 
 // Of [from, to) nothing is there.
@@ -59,7 +53,7 @@ static bool take_gap(struct fl_vm *vm, uint64_t from, uint64_t to, bool all)
     for (uint64_t page = next_needed(vm, from, to, all); page < to;
          page = next_needed(vm, page + 1, to, all)) {
         uint64_t address = fl_layout_address(&vm->state->layout, page);
-        if (may_be_dropped(vm, page) || !fl_vm_registered(vm, address))
+        if (fl_vm_may_be_dropped(vm, page) || !fl_vm_registered(vm, address))
             continue; // or the VMM has it from somewhere else by now
         fl_bits_clear(vm->installed, page, 1);
         any = true;
@@ -116,7 +110,7 @@ static enum fl_complete probe(struct fl_vm *vm, uint64_t page, uint64_t end, boo
         if (error != 0)
             continue; // it is there, or the VMM has it from somewhere else by now
         fl_counter_add(&vm->state->counters.poisoned, fl_vm_page_units(vm));
-        if (may_be_dropped(vm, page))
+        if (fl_vm_may_be_dropped(vm, page))
             continue; // nobody knows what it is to be: it stays poisoned
         fl_bits_clear(vm->installed, page, 1);
         missing = true;

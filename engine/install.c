@@ -2,6 +2,7 @@
 #include "engine/install.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 
 #include "engine/bitmap.h"
 #include "engine/point.h"
@@ -163,6 +164,40 @@ static uint64_t share_zero(struct fl_vm *vm, uint64_t page, uint64_t count)
 
 // --- into the VM ---
 
+// Of memory that can be dropped without an event the bit of each page that was there must be set,
+// or its fault is taken for the first one. An end in between leaves the note.
+static void begin(struct fl_vm *vm, uint64_t page, uint64_t count)
+{
+    struct fl_vm_filling *filling = fl_vm_filling(vm->state);
+    if (vm->state->flags & (FL_VM_STATE_TOLD | FL_VM_STATE_TEMPLATE))
+        return;
+    filling->page = page;
+    atomic_signal_fence(memory_order_seq_cst);
+    filling->pages = count;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static enum fl_install end(struct fl_vm *vm, enum fl_install result)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    fl_vm_filling(vm->state)->pages = 0;
+    return result;
+}
+
+void fl_install_succeed(struct fl_vm *vm)
+{
+    struct fl_vm_filling *filling = fl_vm_filling(vm->state);
+    uint64_t pages = vm->state->layout.pages;
+    uint64_t first = filling->page < pages ? filling->page : pages;
+    uint64_t count = filling->pages < pages - first ? filling->pages : pages - first;
+    for (uint64_t page = first; page < first + count; page++) {
+        uint64_t address = fl_layout_address(&vm->state->layout, page);
+        if (fl_vm_any_absent(vm, address, fl_vm_page_bytes(vm)) == 0)
+            fl_bit_set(vm->installed, page);
+    }
+    filling->pages = 0;
+}
+
 enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count,
                                 enum fl_wake wake, uint64_t *ret_pages)
 {
@@ -174,13 +209,14 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
     bool now = wake == FL_WAKE;
+    begin(vm, page, count);
     int error = fl_vm_copy(vm, to, from, count << vm->page_shift, now, &done);
     // A range that spans mappings is refused as a whole, though its pages may be registered.
     if (error == -ENOENT && count > 1 && done == 0)
         error = fl_vm_copy(vm, to, from, fl_vm_page_bytes(vm), now, &done);
     FL_POINT("copied");
     count_copied(vm, done >> FL_PAGE_SHIFT);
-    return judge(vm, error, page, done >> vm->page_shift, ret_pages);
+    return end(vm, judge(vm, error, page, done >> vm->page_shift, ret_pages));
 }
 
 // hugetlb has no ZEROPAGE: one page of zeros is copied.
@@ -201,11 +237,12 @@ enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
     }
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
+    begin(vm, page, count);
     int error = zero(vm, to, count, wake == FL_WAKE, &done);
     if (error == -ENOENT && count > 1 && done == 0)
         error = zero(vm, to, 1, wake == FL_WAKE, &done);
     count_zeroed(vm, done >> FL_PAGE_SHIFT);
-    return judge(vm, error, page, done >> vm->page_shift, ret_pages);
+    return end(vm, judge(vm, error, page, done >> vm->page_shift, ret_pages));
 }
 
 // Whether a page of 2 MiB is there, or is poisoned: a COPY would take the poison away (Linux 6.6 to

@@ -35,6 +35,9 @@ enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
 // older than the page, and nothing changes, or it was dropped and no event told of that: then zeros
 // are there now, and *ret_dropped.
 enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dropped);
+// After somebody else served the VM, and may have ended within any of these: pages that came by its
+// last one are known to be there.
+void fl_install_succeed(struct fl_vm *vm);
 void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count);
 // Of a VM that maps a template: how many of the pages, from the first on, others have filled
 // already; whoever waits for them here is woken.

@@ -343,7 +343,7 @@ static enum fl_outcome resolve(struct fl_want *want)
         return fail(want, -ENOSPC);
     if (fl_bit_test(vm->removed, want->page) && !(vm->state->flags & FL_VM_STATE_TEMPLATE))
         return fl_want_zeros(want);
-    if (fl_vm_had(vm, want->page))
+    if (fl_vm_may_be_dropped(vm, want->page))
         return resolve_again(want);
     if (vm->template && fl_install_shared(vm, want->page, 1) > 0)
         return done(want, FL_INSTALLED);

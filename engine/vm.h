@@ -168,6 +168,13 @@ static inline bool fl_vm_had(const struct fl_vm *vm, uint64_t page)
            (vm->page_shift == FL_PAGE_SHIFT || (vm->state->flags & FL_VM_STATE_SEEN));
 }
 
+// It was there, and its memory can be dropped without an event. Where it cannot, a page that is
+// absent was never there.
+static inline bool fl_vm_may_be_dropped(const struct fl_vm *vm, uint64_t page)
+{
+    return fl_vm_had(vm, page) && !(vm->state->flags & FL_VM_STATE_TOLD);
+}
+
 // For the log.
 static inline const char *fl_vm_image_name(const struct fl_vm *vm)
 {

@@ -15,6 +15,9 @@
 
 enum { ALIGN = 4096 };
 
+static_assert(sizeof(struct fl_vm_state) % ALIGN + sizeof(struct fl_vm_filling) <= ALIGN,
+              "there is room behind the structure");
+
 static uint64_t align_up(uint64_t bytes)
 {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;

@@ -69,6 +69,14 @@ struct fl_vm_state {
     struct uffd_msg inbox[FL_INBOX];
 };
 
+// Behind the structure, in what is left of its last page: zero where an older engine has made it,
+// and of no meaning to one. Pages that are being filled: they may be there, and their bits not be
+// set.
+struct fl_vm_filling {
+    uint64_t page;
+    uint64_t pages; // 0: none
+};
+
 static_assert(sizeof(struct uffd_msg) == 32, "the kernel's message size");
 static_assert(offsetof(struct fl_vm_state, layout) == 216, "layout of version 2");
 
@@ -80,6 +88,11 @@ int fl_vm_state_create(uint64_t id, int64_t pid, const char *image, const struct
 int fl_vm_state_open(int fd, struct fl_vm_state **ret_state);
 // Unmaps; the caller closes the descriptor.
 void fl_vm_state_unmap(struct fl_vm_state *state);
+
+static inline struct fl_vm_filling *fl_vm_filling(struct fl_vm_state *state)
+{
+    return (struct fl_vm_filling *)(state + 1);
+}
 
 static inline uint64_t *fl_vm_removed(struct fl_vm_state *state)
 {

@@ -10,6 +10,7 @@
 #include "engine/attach.h"
 #include "engine/fault.h"
 #include "engine/fill.h"
+#include "engine/install.h"
 #include "engine/lane.h"
 #include "engine/log.h"
 #include "engine/point.h"
@@ -51,6 +52,7 @@ void fl_worker_doubt(struct fl_worker *worker, struct fl_vm *vm)
 // act on is in the inbox, and every fault that it read is asked anew once its waiter is woken.
 static void succeed(struct fl_worker *worker, struct fl_vm *vm)
 {
+    fl_install_succeed(vm);
     fl_inbox_replay(worker, vm);
     fl_uffd_wake_all(vm->uffd);
     FL_POINT("woken");

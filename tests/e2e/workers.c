@@ -53,7 +53,10 @@ static void finish(struct client *clients, unsigned count)
     for (unsigned i = 0; i < count; i++)
         client_tell(&clients[i], 'g');
     for (unsigned i = 0; i < count; i++)
-        cr_assert_eq(client_wait(&clients[i]), 0);
+        if (client_wait(&clients[i]) != 0) {
+            server_print_log(&world->server);
+            cr_assert_fail("a VM did not end well");
+        }
     world_stop(world);
 }
 
@@ -197,6 +200,25 @@ static pid_t thread_named(const char *name)
     return found;
 }
 
+struct thread {
+    pid_t pid;
+    pid_t tid;
+};
+
+// Within a call for its VM it would be taken for one that the kernel holds up.
+static bool is_idle(void *arg)
+{
+    const struct thread *thread = arg;
+    char path[64];
+    char place[64] = "";
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/wchan", (int)thread->pid, (int)thread->tid);
+    FILE *file = fopen(path, "re");
+    bool read = file && fgets(place, sizeof(place), file);
+    if (file)
+        fclose(file);
+    return read && strstr(place, "ep") == place + (strncmp(place, "do_", 3) == 0 ? 3 : 0);
+}
+
 // One worker stands still and the others, and all the rest, do not.
 Test(workers, one_that_stands_still_costs_no_vm_a_byte)
 {
@@ -206,6 +228,8 @@ Test(workers, one_that_stands_still_costs_no_vm_a_byte)
     begin(soon, clients, 2);
     pid_t worker = thread_named("fl-worker-1");
     cr_assert_gt(worker, 0);
+    struct thread thread = {server_engine(&world->server), worker};
+    cr_assert(wait_until(is_idle, &thread));
     cr_assert_eq(ptrace(PTRACE_SEIZE, worker, NULL, NULL), 0, "%s", strerror(errno));
     cr_assert_eq(ptrace(PTRACE_INTERRUPT, worker, NULL, NULL), 0, "%s", strerror(errno));
     cr_assert_eq(waitpid(worker, &status, __WALL), worker);

@@ -1,39 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Accepting connections from listeners, and not accepting where there is no room for what they
-// bring.
+// bring. First comes what VMs need that are served, then new VMs, then sockets of images.
+//
+// While there is no room for another VM the paths of all sockets are taken away: whoever connects
+// then is told at once, and has not handed over a userfaultfd that nobody can receive. Those that
+// had connected before are refused, with the reason, for as long as there is room for that; else
+// they wait in the queue until a VM has ended.
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
 
 #include "engine/clock.h"
 #include "engine/connection.h"
+#include "engine/connection_internal.h"
+#include "engine/degraded.h"
+#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/listen.h"
 #include "engine/log.h"
 #include "engine/point.h"
 
-enum { ACCEPT_AT_ONCE = 64, CONNECTIONS_MAX = 1024, DESCRIPTORS_FREE = 512 };
+enum {
+    ACCEPT_AT_ONCE = 64,
+    CONNECTIONS_MAX = 1024,
+    CONNECTIONS_SHORT = 16, // while descriptors are short
+    EACH = 4,               // descriptors of a VM
+    ON_ITS_WAY = 4,         // more, while its handshake is received
+    TO_REFUSE = 8,          // for a handshake that is refused, and kept until its peer is gone
+    // So much of the table is for VMs, and not for sockets of images.
+    SHARE_OF_VMS = 4,
+    FOR_VMS = 512,
+};
 #define ACCEPT_PAUSE (100 * FL_NS_PER_MS)
 
-// A peer may send FL_FDS_MAX descriptors, and one that is lost for want of room is a VM that hangs:
-// so a part of the table, which fills from below, is kept free.
-static bool descriptors_are_short(const struct fl_listener *listener)
+// In our table, and in that of the keeper, who holds the same and the listeners' descriptions.
+static bool has_room(const struct fl_server *server, unsigned reserve, unsigned more)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < 2 * DESCRIPTORS_FREE)
-        return false;
-    int top =
-        fcntl(listener->listening.fd, F_DUPFD_CLOEXEC, (int)limit.rlim_cur - DESCRIPTORS_FREE);
-    if (top >= 0)
-        close(top);
-    return top != (int)limit.rlim_cur - DESCRIPTORS_FREE;
+    return fl_kept_room(server->engine->kept) >= more && fl_descriptors_free(reserve + more);
+}
+
+bool fl_accept_has_room(const struct fl_server *server, unsigned vms)
+{
+    unsigned on_their_way = server->connection_count < CONNECTIONS_MAX / EACH
+                                ? server->connection_count * EACH
+                                : CONNECTIONS_MAX;
+    return has_room(server, fl_descriptors_reserve(), on_their_way + vms * EACH + ON_ITS_WAY);
+}
+
+bool fl_accept_has_room_to_listen(const struct fl_server *server)
+{
+    unsigned share = fl_descriptors_limit() / SHARE_OF_VMS;
+    return has_room(server, fl_descriptors_reserve(), share < FOR_VMS ? share : FOR_VMS);
+}
+
+static void pause_for(struct fl_listener *listener, int error)
+{
+    if (error == -EMFILE || error == -ENFILE)
+        fl_listeners_shut(listener->server);
+    else
+        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->path,
+               strerror(-error));
+    fl_listeners_pause(listener->server);
 }
 
 // False when there is nothing more to accept now.
@@ -45,26 +77,30 @@ static bool accept_one(struct fl_listener *listener)
         fl_listeners_pause(server);
         return false;
     }
-    if (descriptors_are_short(listener)) {
-        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"descriptors are short\"",
-               listener->path);
-        fl_listeners_pause(server);
+    bool room = fl_accept_has_room(server, 1);
+    if (!room && server->connection_count > CONNECTIONS_SHORT && fl_connections_drop_oldest(server))
+        room = fl_accept_has_room(server, 1);
+    if (!room && !has_room(server, 0, TO_REFUSE)) {
+        pause_for(listener, -EMFILE);
         return false;
     }
-    uint64_t record = 0;
-    int fd = fl_kept_accept(server->engine->kept, listener->id, listener->listening.fd, &record);
+    int fd = fl_kept_accept(server->engine->kept, listener->id, listener->listening.fd,
+                            &listener->accepting);
     if (fd >= 0) {
+        uint64_t record = listener->accepting;
+        listener->accepting = 0;
         FL_POINT("accepted");
-        fl_connection_new(server, listener->image, listener->policy, listener->purpose, fd, record);
+        fl_connection_new(server, listener->image, listener->policy, listener->purpose, fd, record,
+                          room ? NULL : fl_no_descriptors);
+        if (!room || !fl_accept_has_room(server, 1))
+            fl_listeners_shut(server); // before the next one connects
         return true;
     }
-    if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
-        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->path,
-               strerror(-fd));
-        fl_listeners_pause(server);
-        return false;
-    }
-    return fd == -ECONNABORTED || fd == -EINTR;
+    if (fd == -ECONNABORTED || fd == -EINTR)
+        return true;
+    if (fd != -EAGAIN)
+        pause_for(listener, fd);
+    return false;
 }
 
 void fl_accept_ready(struct fl_source *source, uint32_t events)
@@ -103,4 +139,31 @@ void fl_listeners_resume(struct fl_server *server)
         if (listener->listening.fd >= 0)
             fl_server_watch(server, &listener->source, EPOLLIN);
     }
+}
+
+// The queues stay, and are accepted from.
+void fl_listeners_shut(struct fl_server *server)
+{
+    struct fl_listener *listener;
+    if (server->shut)
+        return;
+    server->shut = true;
+    cds_list_for_each_entry(listener, &server->listeners, link)
+    {
+        if (listener->listening.fd >= 0)
+            fl_socket_unlink(listener->path, &listener->listening);
+        listener->away = true;
+    }
+    fl_lacks(server->engine, FL_LACK_DESCRIPTORS,
+             "the limit of open files, %u, is reached: no new VM is taken until others have ended",
+             fl_descriptors_limit());
+}
+
+void fl_listeners_look_for_room(struct fl_server *server)
+{
+    // Not for one alone: they would come and go with it.
+    if (!fl_accept_has_room(server, server->shut ? 2 : 1))
+        fl_listeners_shut(server);
+    else
+        server->shut = false;
 }

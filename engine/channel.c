@@ -32,7 +32,8 @@ static int send_once(int channel, const struct msghdr *header, bool wait)
         if (sendmsg(channel, header, MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT)) >= 0)
             return 0;
         // Too many descriptors are on their way to readers: those take them out.
-        bool later = errno == ETOOMANYREFS || errno == EAGAIN || errno == ENOBUFS;
+        bool later =
+            errno == ETOOMANYREFS || errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM;
         if (later && !wait)
             return -EAGAIN;
         if (later)
@@ -101,7 +102,12 @@ static ssize_t receive_once(int channel, struct msghdr *header, bool wait)
     struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
     for (;;) {
         ssize_t got = recvmsg(channel, header, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
-        if (got < 0 && errno == EAGAIN && wait)
+        bool scarce = got < 0 && (errno == ENOMEM || errno == ENOBUFS); // of kernel memory
+        if (scarce)
+            errno = EAGAIN;
+        if (scarce && wait)
+            poll(NULL, 0, RETRY_MS);
+        else if (got < 0 && errno == EAGAIN && wait)
             poll(&poll_fd, 1, -1);
         else if (got >= 0 || (errno != EINTR && errno != ECONNRESET))
             return got;
@@ -127,7 +133,7 @@ int fl_channel_receive(int channel, struct fl_message *ret_message, int ret_fds[
     if (!whole)
         ret_message->mask = 0;
     int error = scatter(ret_message, list, count, header.msg_flags & MSG_CTRUNC, ret_fds);
-    if (error || whole)
+    if (whole)
         return error ? error : 1;
     return -EPROTO;
 }

@@ -41,7 +41,8 @@ enum fl_message_type {
     FL_MESSAGE_PUT,       // (a part of) a record. other: a connection that it takes the place of;
                           // then it is answered by KEPT
     FL_MESSAGE_DROP,      // a record
-    FL_MESSAGE_ACCEPT,    // other: the listener; id: of the connection to be
+    FL_MESSAGE_ACCEPT,    // other: the listener; id: of the connection to be, or that was
+                          // accepted already: it is sent again
     FL_MESSAGE_PONG,      // every thread has answered. value: ns that the oldest fault waits
     FL_MESSAGE_UPGRADE,   // text: path of the new engine, empty for the keeper's own; value:
                           // FL_UPGRADE_*
@@ -50,14 +51,17 @@ enum fl_message_type {
     FL_MESSAGE_DEGRADED = 16, // text: what it lacks, in sentences; empty: nothing
     // The keeper to an engine.
     FL_MESSAGE_RECORD = 32, // like PUT; other, of a VM: FL_VM_HELD
-    FL_MESSAGE_SERVE,       // that was all. other: 1 if a service manager keeps all that we keep
-    FL_MESSAGE_ACCEPTED,    // the answer to ACCEPT, with the socket, or error
-    FL_MESSAGE_PING,
-    FL_MESSAGE_STOP, // SIGTERM has come. value: ms left for VMs to be filled
+    FL_MESSAGE_SERVE,       // that was all. other: 1 if a service manager keeps all that we keep.
+                            // id: of the keeper's room, as value of the next two
+    FL_MESSAGE_ACCEPTED,    // the answer to ACCEPT, with the socket, or error. value: 1 + the
+                            // descriptors that the keeper has room for; 0: it does not say
+    FL_MESSAGE_PING,        // likewise
+    FL_MESSAGE_STOP,        // SIGTERM has come. value: ms left for VMs to be filled
     FL_MESSAGE_YIELD,
     FL_MESSAGE_NEWS,  // for the status: text is JSON of the keeper's
-    FL_MESSAGE_KEPT,  // the record `id` is safe, whoever dies now
+    FL_MESSAGE_KEPT,  // the record `id` is safe, whoever dies now; or error. value: as ACCEPTED
     FL_MESSAGE_FREED, // the VM `id`, which was HELD, may be served
+    FL_MESSAGE_AGAIN = 48, // not all could be kept: put all of it once more
     // Whoever connects to CONTROL.keeper to the engine.
     FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone
     FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_ADOPT_*
@@ -91,7 +95,7 @@ int fl_channel_send(int channel, const struct fl_message *message, const int *fd
 
 // One message; its descriptors in ret_fds[slot - first], -1 where there is none, close-on-exec.
 // 1, 0 at the end of the channel, -EAGAIN (only without `wait`), -EPROTO (not a message of ours),
-// -EMFILE (no room for the descriptors: they are lost for this process).
+// -EMFILE (no room for the descriptors: they are lost for this process; the message is there).
 int fl_channel_receive(int channel, struct fl_message *ret_message, int ret_fds[FL_CHANNEL_FDS],
                        bool wait);
 // Closes those that are left in the array.

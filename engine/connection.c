@@ -15,6 +15,7 @@
 #include "engine/attach.h"
 #include "engine/clock.h"
 #include "engine/closer.h"
+#include "engine/descriptors.h"
 #include "engine/fdpass.h"
 #include "engine/handshake.h"
 #include "engine/images.h"
@@ -30,7 +31,7 @@
 #include "engine/uffd.h"
 #include "snapshot/read.h"
 
-enum { REASON_BYTES = 256, CHUNK = 4096 };
+enum { REASON_BYTES = 256, CHUNK = 4096, TO_RECEIVE = 4 };
 
 const char fl_no_new_vm[] = "the engine takes no new VM: it is draining or stopping";
 const char fl_no_descriptors[] =
@@ -126,8 +127,9 @@ static const char *check_uffd(struct fl_connection *connection)
     struct fl_uffd_info info;
     int error = fl_uffd_examine(connection->fds.fd[0], &info);
     if (error)
-        return error == -EINVAL ? "the file descriptor that came with it is not a userfaultfd"
-                                : "the host is out of memory or descriptors";
+        return error == -EINVAL   ? "the file descriptor that came with it is not a userfaultfd"
+               : error == -EMFILE ? fl_no_descriptors
+                                  : "the host is out of memory or descriptors";
     if (!info.ready)
         return "its userfaultfd was not enabled with UFFDIO_API";
     return check_features(info.features);
@@ -151,6 +153,27 @@ static void complete(struct fl_connection *connection, size_t length)
         fl_connection_refuse(connection, connection->doomed);
     else
         fl_connection_look(connection);
+}
+
+// What was looked at is still in the socket, with the descriptor that we had no room for: to close
+// it could be to close the last userfaultfd of a VM.
+static void start_over(struct fl_connection *connection)
+{
+    static const int from_the_beginning = 0;
+    fl_fds_close(&connection->fds);
+    connection->fds = (struct fl_fds){0};
+    connection->used = 0;
+    setsockopt(connection->source.fd, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning,
+               sizeof(from_the_beginning));
+    if (!connection->starved)
+        fl_log(FL_LOG_WARNING, "event=handshake_waits image=%s reason=\"%s\"", connection->image,
+               fl_no_descriptors);
+    connection->starved = true;
+}
+
+bool fl_connection_retry(struct fl_connection *connection)
+{
+    return fl_descriptors_free(TO_RECEIVE) && fl_connection_receive(connection);
 }
 
 // After more text: true if the connection is settled, one way or the other.
@@ -213,6 +236,11 @@ bool fl_connection_receive(struct fl_connection *connection)
         }
         FL_POINT("handshake_read");
         connection->used += (size_t)got;
+        if (connection->fds.no_room && connection->fds.count <= 1) {
+            start_over(connection);
+            return false;
+        }
+        connection->starved = false;
         if (look_at_text(connection))
             return true;
     }
@@ -231,7 +259,7 @@ void fl_connection_expect_soon(struct fl_connection *connection)
 }
 
 // Edge-triggered, as what was looked at stays there to be read.
-static void begin(struct fl_connection *connection)
+static void expect(struct fl_connection *connection)
 {
     static const int from_the_beginning = 0;
     struct fl_server *server = connection->server;
@@ -242,12 +270,14 @@ static void begin(struct fl_connection *connection)
     setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning, sizeof(from_the_beginning));
     if (!connection->text || fl_server_watch(server, &connection->source, EPOLLIN | EPOLLET) != 0)
         fl_connection_refuse(connection, "the host is out of memory");
+    else if (connection->purpose == FL_PURPOSE_TEMPLATE && connection->doomed)
+        fl_connection_turn_away(connection, connection->doomed);
     else if (connection->purpose == FL_PURPOSE_TEMPLATE)
         fl_connection_offer_template(connection);
 }
 
-void fl_connection_begin(struct fl_server *server, const struct fl_description *description,
-                         int socket, uint64_t record)
+static void begin(struct fl_server *server, const struct fl_description *description, int socket,
+                  uint64_t record, const char *doomed)
 {
     const char *image = description->image;
     struct fl_connection *connection = calloc(1, sizeof(*connection));
@@ -260,6 +290,7 @@ void fl_connection_begin(struct fl_server *server, const struct fl_description *
     connection->server = server;
     connection->purpose = (enum fl_purpose)description->purpose;
     connection->offered = description->template;
+    connection->doomed = doomed;
     connection->text = malloc(FL_HANDSHAKE_MAX + 1);
     snprintf(connection->image, sizeof(connection->image), "%s", image);
     connection->peer = (struct fl_peer){.uffd = -1,
@@ -269,13 +300,19 @@ void fl_connection_begin(struct fl_server *server, const struct fl_description *
                                         .policy = (enum fl_policy)description->policy};
     cds_list_add_tail(&connection->link, &server->connections);
     server->connection_count++;
-    begin(connection);
+    expect(connection);
 }
 
 void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
-                       enum fl_purpose purpose, int socket, uint64_t record)
+                       enum fl_purpose purpose, int socket, uint64_t record, const char *doomed)
 {
     struct fl_description description = {.policy = policy, .purpose = purpose};
     snprintf(description.image, sizeof(description.image), "%s", image);
-    fl_connection_begin(server, &description, socket, record);
+    begin(server, &description, socket, record, doomed);
+}
+
+void fl_connection_begin(struct fl_server *server, const struct fl_description *description,
+                         int socket, uint64_t record)
+{
+    begin(server, description, socket, record, NULL);
 }

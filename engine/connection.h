@@ -13,9 +13,10 @@
 
 struct fl_template;
 
-// Takes the socket. `record`: the keeper's of it, 0: none.
+// Takes the socket. `record`: the keeper's of it, 0: none. `doomed`: why it is refused when its
+// handshake is complete; NULL: it is not.
 void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
-                       enum fl_purpose purpose, int socket, uint64_t record);
+                       enum fl_purpose purpose, int socket, uint64_t record, const char *doomed);
 // Those that wait for it go on, or are refused.
 void fl_connections_template_ready(struct fl_server *server, struct fl_template *template,
                                    int error);

@@ -37,6 +37,8 @@ struct fl_connection {
     uint64_t offered;             // its record: that of one that a predecessor has sent
     bool ungreeted;               // it waits for the template
     bool unattached;              // likewise, with its handshake complete
+    uint64_t retry_ns;            // when, if
+    bool starved;                 // there was no room for its descriptor: it is looked at again
     const char *doomed;           // why it will be refused when its handshake is complete
     // While a reader looks at who is behind it, and opens the image:
     bool looking;
@@ -73,6 +75,9 @@ void fl_connection_look(struct fl_connection *connection);
 
 // From now on it has --handshake-timeout to say what it wants.
 void fl_connection_expect_soon(struct fl_connection *connection);
+// There was no room for its descriptor, which is still in the socket: looks again. True if it is
+// settled.
+bool fl_connection_retry(struct fl_connection *connection);
 // Reads what is there. True if it is settled, one way or the other (and perhaps freed).
 bool fl_connection_receive(struct fl_connection *connection);
 

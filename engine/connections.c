@@ -11,6 +11,8 @@
 #include "engine/kept.h"
 #include "engine/log.h"
 
+#define RETRY_EVERY (100 * FL_NS_PER_MS)
+
 int fl_connection_describe(const struct fl_connection *connection)
 {
     struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
@@ -54,6 +56,8 @@ static const char *why_refused(const struct fl_connection *connection)
 {
     if (connection->server->refusing)
         return fl_no_new_vm;
+    if (connection->starved)
+        return fl_no_descriptors;
     if (connection->ungreeted)
         return "the template could not be checked in time";
     return connection->used > 0 && connection->fds.count == 0
@@ -64,6 +68,13 @@ static const char *why_refused(const struct fl_connection *connection)
 // A userfaultfd that is still in the socket must be received to be answered.
 static void give_up(struct fl_connection *connection, const char *reason)
 {
+    if (connection->starved) { // it will be refused as soon as there is room for that
+        connection->doomed = reason;
+        connection->deadline_ns = FL_NEVER;
+        fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=waiting reason=\"%s\"",
+               connection->image, (long long)connection->peer.pid, reason);
+        return;
+    }
     if (connection->ungreeted && !fl_connection_has_spoken(connection))
         fl_connection_turn_away(connection, reason);
     else if (!fl_connection_receive(connection))
@@ -76,6 +87,11 @@ void fl_connections_expire(struct fl_server *server, uint64_t now)
     struct fl_connection *next;
     cds_list_for_each_entry_safe(connection, next, &server->connections, link)
     {
+        if (connection->starved && now >= connection->retry_ns) {
+            connection->retry_ns = now + RETRY_EVERY;
+            if (fl_connection_retry(connection))
+                continue;
+        }
         if (connection->deadline_ns == FL_NEVER ||
             (!server->refusing && connection->deadline_ns > now))
             continue;
@@ -104,6 +120,8 @@ uint64_t fl_connections_next_due(struct fl_server *server)
     {
         if (connection->deadline_ns < due)
             due = connection->deadline_ns;
+        if (connection->starved && connection->retry_ns < due)
+            due = connection->retry_ns;
     }
     return due;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/descriptors.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -36,15 +37,24 @@ static bool is_open(unsigned fd)
     return fcntl((int)fd, F_GETFD) >= 0;
 }
 
+static unsigned count_entries(void)
+{
+    enum { OTHERS = 3 }; // ".", "..", and the one that is open for this
+    unsigned count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    while (directory && readdir(directory))
+        count++;
+    if (directory)
+        closedir(directory);
+    return count > OTHERS ? count - OTHERS : 0;
+}
+
 unsigned fl_descriptors_used(void)
 {
     struct stat status;
     if (stat("/proc/self/fd", &status) == 0 && status.st_size > 0)
         return (unsigned)status.st_size;
-    unsigned used = 0;
-    for (unsigned fd = 0; fd < fl_descriptors_limit(); fd++)
-        used += is_open(fd);
-    return used;
+    return count_entries();
 }
 
 unsigned fl_descriptors_reserve(void)
@@ -57,10 +67,27 @@ unsigned fl_descriptors_reserve(void)
 
 // From the end, as the table fills from below. To open and close some would take them from threads
 // that need them just now.
-bool fl_descriptors_free(unsigned count)
+unsigned fl_descriptors_room(unsigned most)
 {
     unsigned found = 0;
-    for (unsigned fd = fl_descriptors_limit(); fd > 0 && found < count;)
+    for (unsigned fd = fl_descriptors_limit(); fd > 0 && found < most;)
         found += !is_open(--fd);
-    return found == count;
+    return found;
+}
+
+bool fl_descriptors_free(unsigned count)
+{
+    return fl_descriptors_room(count) == count;
+}
+
+// The hard limit as well, where we have the right to.
+void fl_descriptors_fit(unsigned more)
+{
+    struct rlimit limit;
+    unsigned used = fl_descriptors_used();
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || used <= limit.rlim_cur)
+        return;
+    limit.rlim_cur = used + more;
+    limit.rlim_max = limit.rlim_max < limit.rlim_cur ? limit.rlim_cur : limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }

@@ -10,6 +10,9 @@
 // Has as many as the hard limit allows, and files of any size: memory that is a file is held to the
 // limit of files, too.
 void fl_descriptors_raise(void);
+// If somebody has lowered the limit below what is open: so much and `more`, beyond the hard limit
+// if it must be and may be.
+void fl_descriptors_fit(unsigned more);
 // RLIMIT_NOFILE as it is now.
 unsigned fl_descriptors_limit(void);
 // How many are open. Where the kernel does not say (before 6.2) each is looked at, which takes
@@ -21,5 +24,7 @@ unsigned fl_descriptors_reserve(void);
 // True if `count` more could be opened now: some 50 ns for each of them while the table is far from
 // full.
 bool fl_descriptors_free(unsigned count);
+// How many more, up to `most`.
+unsigned fl_descriptors_room(unsigned most);
 
 #endif

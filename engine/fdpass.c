@@ -45,8 +45,8 @@ ssize_t fl_recv_fds(int socket, void *buf, size_t size, int flags, struct fl_fds
     ssize_t got = recvmsg(socket, &message, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0)
         return -errno;
-    if (message.msg_flags & MSG_CTRUNC)
-        fds->lost = true;
+    if (message.msg_flags & MSG_CTRUNC) // there is space for all that a message can have
+        fds->no_room = true;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header;
          header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)

@@ -15,7 +15,8 @@ enum { FL_FDS_MAX = 253 };
 
 struct fl_fds {
     unsigned count;
-    bool lost; // more came than we take; the kernel closed them
+    bool lost;    // more came than we take; they were closed
+    bool no_room; // our table had no room for all of them
     int fd[FL_FDS_MAX];
 };
 

@@ -11,6 +11,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
+#include "engine/clock.h"
 #include "engine/closer.h"
 #include "engine/engine.h"
 #include "engine/images.h"
@@ -24,6 +25,7 @@
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 192 };
+#define SHORT_PAUSE (100 * FL_NS_PER_MS)
 
 // An image on its way in, and the VMs that wait for it.
 struct incoming {
@@ -38,6 +40,7 @@ struct incoming {
     bool holds;  // the template of its number, which came with it
     struct fl_image *image;
     int error;
+    uint64_t give_up_ns;          // for want of descriptors or memory; 0: not yet
     struct cds_list_head waiting; // VMs, by in_worker
     struct fl_io_job job;
     struct fl_mail mail;
@@ -161,6 +164,20 @@ static int open_once(struct incoming *incoming)
     return fl_images_get(images, incoming->name, &incoming->image);
 }
 
+// Descriptors or memory that we are short of may be there in a while, and its VMs wait for that as
+// for a disk.
+static bool is_short(struct incoming *incoming)
+{
+    uint64_t now = fl_now();
+    int error = incoming->error;
+    if (incoming->answer || (error != -EMFILE && error != -ENFILE && error != -ENOMEM))
+        return false;
+    if (!incoming->give_up_ns)
+        incoming->give_up_ns =
+            now + incoming->server->engine->options.read_timeout_ms * FL_NS_PER_MS;
+    return now < incoming->give_up_ns;
+}
+
 // Reader thread. A disk that fails for a moment must not cost the VMs their lives.
 static uint64_t open_image(struct fl_io_job *job)
 {
@@ -171,6 +188,8 @@ static uint64_t open_image(struct fl_io_job *job)
         poll(NULL, 0, pause_ms[i]);
         incoming->error = open_once(incoming);
     }
+    if (is_short(incoming))
+        return fl_now() + SHORT_PAUSE;
     close_files(incoming);
     incoming->mail.deliver = image_opened;
     fl_mailbox_post(&incoming->server->engine->control, &incoming->mail);

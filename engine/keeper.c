@@ -225,6 +225,7 @@ static void end(struct fl_keeper *keeper)
     fl_records_free(&keeper->records);
     if (keeper->upgrade.executable >= 0)
         close(keeper->upgrade.executable);
+    fl_keeper_unreserve(keeper);
     close(keeper->executable);
     close(keeper->signal_fd);
     close(keeper->epoll_fd);
@@ -245,6 +246,9 @@ int fl_keeper_run(const struct fl_keeper_options *options)
         return 1;
     }
     error = fl_keeper_inherit(&keeper);
+    unsigned used = fl_descriptors_used();
+    keeper.at_start =
+        used > keeper.records.descriptors ? used - (unsigned)keeper.records.descriptors : 0;
     if (error == -EBUSY) {
         fprintf(stderr, "faultline serve: another server listens at %s\n", options->control);
         keeper.exit_status = 1;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/descriptors.h"
 #include "engine/keeper.h"
 #include "engine/life.h"
 #include "engine/server.h"
@@ -24,6 +25,7 @@ enum { ARGS_MAX = 256 };
 // tells the engine.
 static void become(int executable, int channel, char *const *argv)
 {
+    enum { OF_AN_ENGINE = 96 };
     const char *args[ARGS_MAX] = {"faultline", "engine"};
     sigset_t none;
     unsigned count = 2;
@@ -36,8 +38,12 @@ static void become(int executable, int channel, char *const *argv)
     unsetenv("WATCHDOG_USEC");
     unsetenv("WATCHDOG_PID");
     unsetenv(FL_KEEPER_ENVIRONMENT);
+    // It is sent all that we hold.
+    fl_descriptors_fit(OF_AN_ENGINE);
     // Its number may be that of the executable: out of the way first.
-    int program = fcntl(executable, F_DUPFD_CLOEXEC, FL_ENGINE_CHANNEL + 1);
+    int program = executable != FL_ENGINE_CHANNEL
+                      ? executable
+                      : fcntl(executable, F_DUPFD_CLOEXEC, FL_ENGINE_CHANNEL + 1);
     if (channel == FL_ENGINE_CHANNEL)
         fcntl(channel, F_SETFD, 0);
     else

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which engine serves: starting them, handing over, and what their ends mean.
+#include "engine/descriptors.h"
 #include "engine/keeper_internal.h"
 
 #include <errno.h>
@@ -146,6 +147,8 @@ static void could_not_start(struct fl_keeper *keeper, int error)
     snprintf(trouble, sizeof(trouble), "no engine can be started to stand by: %s",
              strerror(-error));
     set_trouble(keeper, trouble);
+    if (error == -EMFILE) // somebody has lowered the limit below what is held already
+        fl_descriptors_fit(2 * FL_KEEPER_RESERVE);
     if (keeper->upgrade.state == FL_UPGRADE_STARTING)
         fl_keeper_upgrade_failed(keeper, "it cannot be started");
     if (!keeper->short_since_ns)
@@ -163,6 +166,7 @@ void fl_keeper_start_standby(struct fl_keeper *keeper)
     bool new = keeper->upgrade.state == FL_UPGRADE_STARTING;
     int executable = new ? keeper->upgrade.executable : keeper->executable;
     struct fl_child *child = NULL;
+    fl_keeper_unreserve(keeper);
     int error = fl_child_start(executable, keeper->options->argv, &child);
     if (!error)
         error = fl_keeper_watch_child(keeper, child);
@@ -242,8 +246,10 @@ static int send_records(struct fl_keeper *keeper, struct fl_child *child)
 
 static int send_serve(const struct fl_keeper *keeper, const struct fl_child *child)
 {
-    struct fl_message serve = {
-        .type = FL_MESSAGE_SERVE, .value = keeper->generation + 1, .other = keeper->records.store};
+    struct fl_message serve = {.type = FL_MESSAGE_SERVE,
+                               .id = fl_keeper_room(keeper),
+                               .value = keeper->generation + 1,
+                               .other = keeper->records.store};
     return fl_channel_send(child->channel, &serve, NULL, false);
 }
 

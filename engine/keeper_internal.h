@@ -2,7 +2,8 @@
 //
 // The keeper's own state, shared by its parts: keeper.c (loop, signals, end), keeper_engine.c
 // (which engine serves), keeper_request.c (what the engine asks for), keeper_upgrade.c,
-// keeper_watch.c (is it alive), keeper_inherit.c (from another keeper).
+// keeper_watch.c (is it alive), keeper_reserve.c (room for
+// descriptors), keeper_inherit.c (from another keeper).
 #ifndef FAULTLINE_ENGINE_KEEPER_INTERNAL_H
 #define FAULTLINE_ENGINE_KEEPER_INTERNAL_H
 
@@ -34,6 +35,9 @@ struct fl_upgrade {
     char reason[160];
 };
 
+// What it takes to start an engine, and to see it live.
+enum { FL_KEEPER_RESERVE = 8 };
+
 struct fl_keeper {
     const struct fl_keeper_options *options;
     int epoll_fd;
@@ -59,8 +63,12 @@ struct fl_keeper {
     bool engine_ended;       // it said that nothing depends on it
     uint64_t fail_until_ns;  // failing closed: when to look who lives on; FL_NEVER
     bool done;               // leave the loop
-    char degraded[1024];     // what the engine lacks, for the service manager; "": nothing
-    char trouble[160];       // why no standby can be started; "": it can
+    unsigned at_start;       // descriptors that there were when it started
+    bool incomplete;         // there was no room for something that the engine wanted to be kept
+    unsigned reserved;       // of `reserve`
+    int reserve[FL_KEEPER_RESERVE]; // places in the table, for the next standby
+    char degraded[1024];            // what the engine lacks, for the service manager; "": nothing
+    char trouble[160];              // why no standby can be started; "": it can
     int exit_status;
 };
 
@@ -86,6 +94,17 @@ void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason);
 
 // keeper_request.c: all that the child has sent so far.
 void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child);
+
+// keeper_reserve.c: descriptors. Records must not take what the next standby needs.
+void fl_keeper_reserve(struct fl_keeper *keeper);
+void fl_keeper_unreserve(struct fl_keeper *keeper);
+// 1 + how many more records may take.
+uint64_t fl_keeper_room(const struct fl_keeper *keeper);
+// A message has lost its descriptors.
+void fl_keeper_lost(struct fl_keeper *keeper, struct fl_child *child,
+                    const struct fl_message *message);
+// Asks for all of it again when there is room.
+void fl_keeper_complete(struct fl_keeper *keeper);
 
 // keeper_upgrade.c
 void fl_keeper_upgrade(struct fl_keeper *keeper, const char *path, uint64_t flags);

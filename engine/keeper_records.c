@@ -163,6 +163,7 @@ static struct fl_record *new_record(struct fl_records *records, const struct fl_
     cds_list_add_tail(&record->in_kind, &records->kind[record->kind]);
     cds_list_add_tail(&record->in_bucket, bucket(records, record->kind, record->id));
     records->vms += record->kind == FL_RECORD_VM;
+    records->connections += record->kind == FL_RECORD_CONNECTION;
     return record;
 }
 
@@ -188,7 +189,9 @@ static void take_slots(struct fl_records *records, struct fl_record *record,
         if (record->fd[slot] >= 0) {
             unstore_slot(records, record, slot);
             close(record->fd[slot]);
+            records->descriptors--;
         }
+        records->descriptors++;
         record->fd[slot] = fds[i];
         fds[i] = -1;
         store_slot(records, record, slot);
@@ -228,10 +231,12 @@ void fl_records_drop(struct fl_records *records, uint32_t kind, uint64_t id)
             continue;
         unstore_slot(records, record, i);
         close(record->fd[i]);
+        records->descriptors--;
     }
     cds_list_del(&record->in_kind);
     cds_list_del(&record->in_bucket);
     records->vms -= kind == FL_RECORD_VM;
+    records->connections -= kind == FL_RECORD_CONNECTION;
     free(record);
 }
 

@@ -34,6 +34,8 @@ struct fl_records {
     struct cds_list_head kind[FL_RECORD_KINDS];
     struct cds_list_head bucket[FL_RECORD_BUCKETS];
     uint64_t vms;
+    uint64_t connections;
+    uint64_t descriptors; // of all records
     unsigned unstored; // records that are not stored as a whole, at least
     bool store;        // the service manager's store has a copy of each
 };

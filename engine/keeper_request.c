@@ -12,6 +12,8 @@
 
 #include "engine/log.h"
 
+enum { LEAST_ROOM = 8 }; // for a connection and the VM that it becomes
+
 // The same file through a description of its own: the service manager keeps each description
 // under one name only. Without /proc the record has the same one: nothing of it is lost here.
 static int reopen(int fd)
@@ -29,6 +31,15 @@ static int accept_for(struct fl_keeper *keeper, const struct fl_message *request
         fl_records_find(&keeper->records, FL_RECORD_LISTENER, request->other);
     if (!listener || listener->slots < 2 || listener->fd[0] < 0)
         return -ENOENT;
+    struct fl_record *connection =
+        fl_records_find(&keeper->records, FL_RECORD_CONNECTION, request->id);
+    if (connection) { // the engine had no descriptor for it
+        *ret_socket = connection->fd[0];
+        return 0;
+    }
+    // Not more than can become VMs.
+    if (fl_keeper_room(keeper) <= LEAST_ROOM)
+        return -EMFILE;
     // First: a connection that was taken, and of which nobody knows what for, would be lost.
     int description = reopen(listener->fd[1]);
     if (description < 0)
@@ -57,6 +68,7 @@ static void accept_request(struct fl_keeper *keeper, struct fl_child *child,
     answer.error = accept_for(keeper, request, &socket);
     answer.slots = 1;
     answer.mask = answer.error ? 0 : 1;
+    answer.value = fl_keeper_room(keeper);
     // It waits for the answer, so there is room for it.
     if (fl_channel_send(child->channel, &answer, &socket, false) != 0)
         fl_child_kill(child); // the rest follows from its end
@@ -88,6 +100,7 @@ static void put_vm(struct fl_keeper *keeper, struct fl_child *child,
     } else if (socket >= 0) {
         close(socket);
     }
+    kept.value = fl_keeper_room(keeper);
     // It waits for the answer, so there is room for it.
     if (child->channel >= 0 && fl_channel_send(child->channel, &kept, NULL, false) != 0)
         fl_child_kill(child); // the rest follows from its end
@@ -169,6 +182,10 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
     int got = 0;
     while (child->channel >= 0) {
         got = fl_channel_receive(child->channel, &message, fds, false);
+        if (got == -EMFILE) {
+            fl_keeper_lost(keeper, child, &message);
+            continue;
+        }
         if (got != 1)
             break;
         if (message.type == FL_MESSAGE_READY)

@@ -116,7 +116,7 @@ static void look_at_serving(struct fl_keeper *keeper, uint64_t now)
         hangs(keeper, "it does not read the faults of a VM", vm);
     } else if (!child->pinged_ns) {
         child->pinged_ns = now;
-        fl_keeper_send(child, FL_MESSAGE_PING, 0);
+        fl_keeper_send(child, FL_MESSAGE_PING, fl_keeper_room(keeper));
     }
 }
 
@@ -147,6 +147,9 @@ void fl_keeper_look(struct fl_keeper *keeper, uint64_t now)
     look_at_endings(keeper, now);
     fl_records_store_again(&keeper->records);
     fl_keeper_free_held(keeper);
+    fl_keeper_complete(keeper);
+    if (keeper->standby && keeper->standby->phase == FL_CHILD_READY)
+        fl_keeper_reserve(keeper);
     if (keeper->serving)
         look_at_serving(keeper, now);
     if (keeper->standby)

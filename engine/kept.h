@@ -51,7 +51,11 @@ void fl_kept_drop(struct fl_kept *kept, enum fl_record_kind kind, uint64_t id);
 // --- asking ---
 
 // Accepts from a listener: the connection is a record from the first moment. The socket, or -errno.
-int fl_kept_accept(struct fl_kept *kept, uint64_t listener, int listening, uint64_t *ret_id);
+// `id`: its record's, 0 at first; an attempt that failed is repeated with what it left there, as
+// the keeper may have accepted what we had no descriptor for.
+int fl_kept_accept(struct fl_kept *kept, uint64_t listener, int listening, uint64_t *id);
+// How many descriptors the keeper can still take, as far as is known.
+unsigned fl_kept_room(const struct fl_kept *kept);
 // -ENOTCONN without a keeper.
 int fl_kept_upgrade(struct fl_kept *kept, const char *path, bool keeper_too);
 // We serve: all that was sent has been taken over.

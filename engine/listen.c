@@ -16,6 +16,7 @@
 
 #include "engine/degraded.h"
 #include "engine/description.h"
+#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/log.h"
@@ -25,8 +26,6 @@
 
 static void free_listener(struct fl_listener *listener)
 {
-    if (listener->description >= 0)
-        close(listener->description);
     free(listener->image);
     free(listener->path);
     free(listener);
@@ -75,6 +74,8 @@ static const char *why(int error)
         return "there is something that is not a socket";
     case -ENOENT:
         return "its directory does not exist";
+    case -EMFILE:
+        return "the limit of open files is reached";
     case -EBUSY:
         return "another process holds the lock of its directory";
     default:
@@ -119,7 +120,7 @@ static struct fl_listener *new_listener(struct fl_server *server, const char *im
     listener->image = strdup(image);
     listener->path = strdup(path);
     listener->server = server;
-    listener->description = listener->listening.fd = -1;
+    listener->listening.fd = -1;
     if (listener->image && listener->path)
         return listener;
     free_listener(listener);
@@ -141,36 +142,33 @@ static int describe(struct fl_listener *listener)
                                          .gid = listener->access.gid};
     snprintf(description.image, sizeof(description.image), "%s", listener->image);
     snprintf(description.path, sizeof(description.path), "%s", listener->path);
-    listener->description = fl_description_write(&description);
-    return listener->description < 0 ? listener->description : 0;
+    return fl_description_write(&description);
+}
+
+// The description is the keeper's alone: one descriptor less an image.
+static int put_record(struct fl_listener *listener)
+{
+    struct fl_kept *kept = listener->server->engine->kept;
+    int description = fl_kept_any(kept) ? describe(listener) : -1;
+    if (description >= 0)
+        fl_kept_put_listener(kept, listener->id, listener->listening.fd, description);
+    if (description >= 0)
+        close(description);
+    return description < 0 && fl_kept_any(kept) ? description : 0;
 }
 
 // Before the first connection: one that is accepted refers to the record.
 static int keep(struct fl_listener *listener)
 {
-    struct fl_kept *kept = listener->server->engine->kept;
-    if (!kept)
-        return 0;
-    listener->id = fl_kept_new_id(kept);
-    int error = describe(listener);
-    if (!error)
-        fl_kept_put_listener(kept, listener->id, listener->listening.fd, listener->description);
-    return error;
+    listener->id = fl_kept_new_id(listener->server->engine->kept);
+    return put_record(listener);
 }
 
 // Writes down anew what has changed.
 static void describe_anew(struct fl_listener *listener)
 {
-    struct fl_kept *kept = listener->server->engine->kept;
-    if (listener->description >= 0)
-        close(listener->description);
-    listener->description = -1;
-    if (!kept)
-        return;
-    int error = describe(listener);
-    if (!error)
-        fl_kept_put_listener(kept, listener->id, listener->listening.fd, listener->description);
-    else
+    int error = put_record(listener);
+    if (error)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
                listener->image, listener->path, strerror(-error));
 }
@@ -178,6 +176,9 @@ static void describe_anew(struct fl_listener *listener)
 // Its socket, for the first time.
 static int open_socket(struct fl_listener *listener)
 {
+    struct fl_server *server = listener->server;
+    if (server->shut || (listener->automatic && !fl_accept_has_room_to_listen(server)))
+        return -EMFILE;
     int error =
         fl_socket_listen(listener->path, SOCK_STREAM, &listener->access, &listener->listening);
     if (!error)
@@ -252,8 +253,7 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
             (mode_t)description.mode, (uid_t)description.uid, (gid_t)description.gid};
     listener->listening =
         (struct fl_listening){.fd = fds[0], .dev = description.dev, .ino = description.ino};
-    listener->description = fds[1];
-    fds[0] = fds[1] = -1;
+    fds[0] = -1;
     listener->seen = true;
     cds_list_add_tail(&listener->link, &server->listeners);
     int error = watch(listener);
@@ -268,8 +268,7 @@ void fl_listeners_keep(struct fl_server *server)
     cds_list_for_each_entry(listener, &server->listeners, link)
     {
         if (listener->listening.fd >= 0)
-            fl_kept_put_listener(server->engine->kept, listener->id, listener->listening.fd,
-                                 listener->description);
+            describe_anew(listener);
     }
 }
 
@@ -296,53 +295,70 @@ static int renew(struct fl_listener *listener)
         return error;
     unwatch(listener);
     fl_accept_all(listener);
+    if (listener->server->accept_again_ns) { // not all of them: another time
+        fl_socket_close(listener->path, &new);
+        return -EMFILE;
+    }
     close(listener->listening.fd);
     listener->listening = new;
     describe_anew(listener);
     return watch(listener);
 }
 
-// NULL: it is there. Or why not.
-static const char *look_at(struct fl_listener *listener)
+// 0: it is there. Or why not. `full`: there is no room for a socket more.
+static int look_at(struct fl_listener *listener, bool full)
 {
     bool bound = listener->listening.fd >= 0;
     if (bound && fl_socket_is_at(listener->path, &listener->listening)) {
         listener->away = false;
-        return NULL;
+        return 0;
     }
-    if (bound && listener->server->accept_again_ns)
-        return "descriptors are short"; // what waits in its queue must be accepted first
-    int error = renew(listener);
+    // What waits in its queue must be accepted first.
+    bool later = bound ? listener->server->accept_again_ns != 0 : listener->automatic && full;
+    int error = later ? -EMFILE : renew(listener);
     if (!error)
         fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"its socket was %s\"",
                listener->image, listener->path, bound ? "gone" : "not to be had before");
-    else if (!listener->away)
+    else if (!listener->away && error != -EMFILE)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
                listener->image, listener->path, why(error));
     listener->away = error != 0;
-    return error ? why(error) : NULL;
+    return error;
+}
+
+static void say_what_is_away(struct fl_server *server, unsigned away, int error, unsigned full)
+{
+    if (away > 0)
+        fl_lacks(server->engine, FL_LACK_SOCKETS,
+                 "images cannot be reached in the directory of sockets %s: %s",
+                 server->options->sockets, why(error));
+    else
+        fl_has(server->engine, FL_LACK_SOCKETS);
+    if (full > 0)
+        fl_lacks(server->engine, FL_LACK_DESCRIPTORS,
+                 "the limit of open files, %u, leaves no room for the sockets of %u images",
+                 fl_descriptors_limit(), full);
+    else
+        fl_has(server->engine, FL_LACK_DESCRIPTORS);
 }
 
 void fl_listeners_look(struct fl_server *server)
 {
     struct fl_listener *listener;
-    const char *first = NULL;
+    int first = 0;
     unsigned away = 0;
+    unsigned full = 0;
     mkdir(server->options->sockets, 0755); // it is there, as a rule
     cds_list_for_each_entry(listener, &server->listeners, link)
     {
         // A place that somebody asked for goes with its owner's directory, as jails do.
         bool own = listener->automatic || listener->purpose == FL_PURPOSE_TEMPLATE;
-        const char *reason = look_at(listener);
-        if (reason && own && away++ == 0)
-            first = reason;
+        int error = look_at(listener, full > 0);
+        full += error == -EMFILE && own;
+        away += error && error != -EMFILE && own;
+        first = first == 0 && error != -EMFILE ? error : first;
     }
-    if (away > 0)
-        fl_lacks(server->engine, FL_LACK_SOCKETS,
-                 "images cannot be reached in the directory of sockets %s: %s",
-                 server->options->sockets, first);
-    else
-        fl_has(server->engine, FL_LACK_SOCKETS);
+    say_what_is_away(server, away, first, full);
 }
 
 void fl_listeners_close(struct fl_server *server)
@@ -371,13 +387,14 @@ static void add_automatic(struct fl_server *server, const char *image)
 {
     char path[PATH_MAX];
     const char *reason = NULL;
+    int error = 0;
     int length = snprintf(path, sizeof(path), "%s/%s.sock", server->options->sockets, image);
     if (length >= (int)sizeof(path))
         reason = "its path is too long";
     else
-        fl_listener_add(server, image, path, &server->options->access, FL_POLICY_DEFAULT, true,
-                        &reason);
-    if (reason)
+        error = fl_listener_add(server, image, path, &server->options->access, FL_POLICY_DEFAULT,
+                                true, &reason);
+    if (reason && error != -EMFILE) // of many it is said at once
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"", image, path,
                reason);
 }

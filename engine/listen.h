@@ -17,15 +17,15 @@ struct fl_listener {
     struct fl_server *server;
     struct fl_listening listening;
     uint64_t id;           // of the keeper's record
-    int description;       // memfd, likewise; -1 without a keeper to be
     enum fl_policy policy; // of its VMs
     enum fl_purpose purpose;
     char *image;
     char *path;
     struct fl_socket_access access;
-    bool away;      // its socket was removed, and could not be made again so far
-    bool automatic; // made for an image of the store, and not asked for
-    bool seen;      // mark of fl_listeners_follow()
+    uint64_t accepting; // the record of an attempt to accept that is to be repeated; 0: none
+    bool away;          // its socket was removed, and could not be made again so far
+    bool automatic;     // made for an image of the store, and not asked for
+    bool seen;          // mark of fl_listeners_follow()
 };
 
 // True if the store has the image now.
@@ -56,6 +56,13 @@ void fl_listeners_look(struct fl_server *server);
 
 // Its socket is readable.
 void fl_accept_ready(struct fl_source *source, uint32_t events);
+// True if there are descriptors for so many more VMs; for another socket of an image.
+bool fl_accept_has_room(const struct fl_server *server, unsigned vms);
+bool fl_accept_has_room_to_listen(const struct fl_server *server);
+// For want of descriptors: whoever connects from now on is told so by the kernel.
+void fl_listeners_shut(struct fl_server *server);
+// Whether that is to begin or to end, once in a while.
+void fl_listeners_look_for_room(struct fl_server *server);
 // All that wait, or as many as there is room for.
 void fl_accept_all(struct fl_listener *listener);
 

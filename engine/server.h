@@ -74,6 +74,7 @@ struct fl_server {
     uint64_t mode;                        // FL_MODE_*, a predecessor's
     uint64_t look_ns;                     // of upkeep.c: when to look next
     bool serving;                         // false: a standby, that owns nothing
+    bool shut;                            // for want of descriptors: no path leads to a listener
     bool refusing;                        // no new VM: draining or stopping
     bool releasing;                       // VMs are filled and let go
     struct fl_ends ends_before;           // of the engine, when VMs began to be let go

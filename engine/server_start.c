@@ -12,6 +12,7 @@
 
 #include "engine/clock.h"
 #include "engine/control.h"
+#include "engine/descriptors.h"
 #include "engine/follow.h"
 #include "engine/images.h"
 #include "engine/keeper_socket.h"
@@ -85,6 +86,11 @@ int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_
     struct fl_server *server = &run->server;
     const char *control = server->options->control;
     int error = 0;
+    if (first && !fl_accept_has_room(server, 1)) {
+        snprintf(reason, size, "the limit of open files, %u, leaves no room for a single VM",
+                 fl_descriptors_limit());
+        return -EMFILE;
+    }
     if (first) {
         error = fl_control_start(server, control, &server->control, reason, size);
         if (!error)
@@ -129,6 +135,11 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size)
     int error = server->epoll_fd < 0 ? -errno : watch_signals(run);
     if (!error)
         error = fl_engine_start(&server->options->engine, &server->engine);
+    if (error == -EMFILE) {
+        snprintf(reason, size, "the engine cannot start: the limit of open files, %u, is too low",
+                 fl_descriptors_limit());
+        return error;
+    }
     if (error) {
         snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
         return error;

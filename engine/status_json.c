@@ -7,6 +7,7 @@
 
 #include "engine/attach.h"
 #include "engine/clock.h"
+#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/stats.h"
@@ -201,6 +202,12 @@ static json_t *ends(const struct fl_ends *ends)
                      "killed", (json_int_t)ends->killed);
 }
 
+static json_t *descriptors(void)
+{
+    return json_pack("{s:i, s:i}", "used", (int)fl_descriptors_used(), "limit",
+                     (int)fl_descriptors_limit());
+}
+
 static json_t *vm_list(struct fl_engine *engine)
 {
     json_t *vms = json_array();
@@ -225,6 +232,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_object_set_new(status, "recordings", recordings(engine));
     json_object_set_new(status, "templates", fl_templates_json(engine->templates));
     json_object_set_new(status, "keeper", keeper(engine));
+    json_object_set_new(status, "descriptors", descriptors());
     json_object_set_new(status, "degraded", fl_degraded_json(engine));
     json_object_set_new(status, "vm_list", vm_list(engine));
     return status;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/clock.h"
+#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/stats.h"
@@ -208,6 +209,10 @@ char *fl_status_prometheus(struct fl_engine *engine, bool draining)
     fl_stats_collect(engine, stats);
     metric(out, "draining", "gauge", "1 if no new VM is taken.", draining);
     fl_degraded_metrics(engine, out);
+    metric(out, "descriptors", "gauge", "Open file descriptors of the engine.",
+           fl_descriptors_used());
+    metric(out, "descriptors_limit", "gauge", "Their limit, that of the keeper, too.",
+           fl_descriptors_limit());
     write_faults(out, stats);
     write_replay(out, engine, stats);
     write_keeper(out, engine, stats);

@@ -57,7 +57,9 @@ void fl_upkeep_run(struct fl_serving *run, uint64_t now)
     fl_follow_look(run->follow);
     if (server->refusing)
         return;
-    fl_listeners_look(server);
+    fl_listeners_look_for_room(server);
+    if (!server->shut)
+        fl_listeners_look(server);
     fl_templates_look(server->engine->templates);
 }
 

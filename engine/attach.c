@@ -107,7 +107,9 @@ static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_stat
     vm->removed = fl_vm_removed(state);
     vm->installed = fl_vm_installed(state);
     vm->page_shift = state->layout.pages > 0 ? state->layout.page_shift : FL_PAGE_SHIFT;
-    vm->on_error = state->flags & FL_VM_STATE_KILL ? FL_ON_ERROR_KILL : FL_ON_ERROR_POISON;
+    vm->on_error = state->flags & FL_VM_STATE_KILL   ? FL_ON_ERROR_KILL
+                   : state->flags & FL_VM_STATE_AUTO ? FL_ON_ERROR_AUTO
+                                                     : FL_ON_ERROR_POISON;
     fl_parks_init(&vm->parks);
     fl_fill_init(vm);
     fl_replay_init(vm);
@@ -123,6 +125,20 @@ static void seen_vm_id(struct fl_engine *engine, uint64_t id)
         engine->next_vm_id = id + 1;
 }
 
+static uint64_t policy_flags(enum fl_policy policy)
+{
+    switch (policy) {
+    case FL_POLICY_KILL:
+        return FL_VM_STATE_KILL;
+    case FL_POLICY_POISON:
+        return 0;
+    case FL_POLICY_DEFAULT:
+    case FL_POLICY_AUTO:
+        break;
+    }
+    return FL_VM_STATE_AUTO;
+}
+
 static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_peer *peer,
                             const char *image_name, const struct fl_layout *layout)
 {
@@ -130,9 +146,9 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
     struct fl_vm_state *state = NULL;
     if (fl_vm_state_create(id, peer->pid, image_name, layout, &state_fd, &state))
         return NULL;
-    bool kill = peer->policy == FL_POLICY_DEFAULT ? engine->options.kill_on_error
-                                                  : peer->policy == FL_POLICY_KILL;
-    state->flags = FL_VM_STATE_SEEN | (kill ? FL_VM_STATE_KILL : 0U) |
+    enum fl_policy policy =
+        peer->policy == FL_POLICY_DEFAULT ? engine->options.on_error : peer->policy;
+    state->flags = FL_VM_STATE_SEEN | policy_flags(policy) |
                    (peer->owner ? FL_VM_STATE_OWNER : 0U) | (peer->told ? FL_VM_STATE_TOLD : 0U);
     if (!peer->owner) // an orchestrator's end would say nothing, and it may outlive the VM
         close_fd(&peer->pidfd);
@@ -172,7 +188,7 @@ static void count_end(struct fl_ends *ends, const struct fl_vm *vm)
         ends->released++;
         ends->poisoned += poisoned > 0;
         ends->poisoned_pages += poisoned;
-    } else if (vm->death != FL_DEATH_NONE) {
+    } else if (vm->killed_pid > 0) {
         ends->killed++;
     }
 }

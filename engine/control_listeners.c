@@ -32,9 +32,7 @@ static json_int_t read_mode(const json_t *mode)
 static bool read_policy(const char *text, enum fl_policy *ret_policy)
 {
     *ret_policy = FL_POLICY_DEFAULT;
-    if (text)
-        *ret_policy = strcmp(text, "kill") == 0 ? FL_POLICY_KILL : FL_POLICY_POISON;
-    return !text || *ret_policy == FL_POLICY_KILL || strcmp(text, "poison") == 0;
+    return !text || fl_policy_parse(text, ret_policy);
 }
 
 static const char *read_order(const json_t *body, const struct fl_socket_access *defaults,
@@ -48,9 +46,9 @@ static const char *read_order(const json_t *body, const struct fl_socket_access 
                     "socket", &order->socket, "uid", &uid, "gid", &gid, "mode", &mode_json,
                     "on_error", &policy) != 0)
         return "the body must be {\"image\": NAME, \"socket\": PATH, \"uid\": N, \"gid\": N, "
-               "\"mode\": N or OCTAL STRING, \"on_error\": \"poison\" or \"kill\"}";
+               "\"mode\": N or OCTAL STRING, \"on_error\": \"auto\", \"poison\" or \"kill\"}";
     if (!read_policy(policy, &order->policy))
-        return "on_error is neither \"poison\" nor \"kill\"";
+        return "on_error is neither \"auto\" nor \"poison\" nor \"kill\"";
     json_int_t mode = mode_json ? read_mode(mode_json) : (json_int_t)defaults->mode;
     if (order->socket[0] != '/')
         return "the socket's path is not absolute";

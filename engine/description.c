@@ -34,3 +34,16 @@ int fl_description_read(int fd, struct fl_description *ret_description)
     *ret_description = description;
     return 0;
 }
+
+bool fl_policy_parse(const char *text, enum fl_policy *ret_policy)
+{
+    static const char *const name[] = {
+        [FL_POLICY_POISON] = "poison", [FL_POLICY_KILL] = "kill", [FL_POLICY_AUTO] = "auto"};
+    for (int i = FL_POLICY_POISON; i <= FL_POLICY_AUTO; i++) {
+        if (strcmp(text, name[i]) == 0) {
+            *ret_policy = (enum fl_policy)i;
+            return true;
+        }
+    }
+    return false;
+}

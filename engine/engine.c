@@ -23,6 +23,7 @@ enum { READERS_MIN = 4, VMS_AT_START = 64 };
 const struct fl_engine_options fl_engine_defaults = {
     .cache_bytes = 1ULL << 30,
     .read_retries = 4,
+    .on_error = FL_POLICY_AUTO,
     .read_timeout_ms = 30000,
     .handshake_timeout_ms = 5000,
     .stop_timeout_ms = 60000,

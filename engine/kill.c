@@ -183,6 +183,32 @@ bool fl_kill(struct fl_engine *engine, struct fl_vm *vm, const char *reason)
     return vm->death != FL_DEATH_IN_VAIN;
 }
 
+// A VMM opens its guest after the handshake, and perhaps after the first page that fails: so it is
+// looked for at each, but in no more than a twentieth of the time.
+static bool runs_guest(struct fl_vm *vm)
+{
+    enum { SHARE = 20 };
+    uint64_t now = fl_now();
+    if (vm->kvm || now < vm->kvm_look_ns || vm->state->pid <= 0)
+        return vm->kvm;
+    vm->kvm = fl_owner_has_kvm((pid_t)vm->state->pid);
+    vm->kvm_look_ns = now + SHARE * (fl_now() - now);
+    return vm->kvm;
+}
+
+bool fl_kill_wanted(struct fl_vm *vm)
+{
+    switch (vm->on_error) {
+    case FL_ON_ERROR_POISON:
+        return false;
+    case FL_ON_ERROR_KILL:
+        return true;
+    case FL_ON_ERROR_AUTO:
+        break;
+    }
+    return runs_guest(vm);
+}
+
 void fl_kill_look(struct fl_worker *worker, struct fl_vm *vm)
 {
     if (vm->death != FL_DEATH_SIGNALLED || worker->now < vm->death_ns + FL_KILL_GRACE)

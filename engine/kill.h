@@ -25,6 +25,9 @@ struct fl_worker;
 // as you like: the first time it is logged with the reason.
 bool fl_kill(struct fl_engine *engine, struct fl_vm *vm, const char *reason);
 
+// The same thread: whether the VM's policy is to kill it for a page that cannot be had.
+bool fl_kill_wanted(struct fl_vm *vm);
+
 // The same thread: has the process looked for, as what a predecessor knew of it is not enough.
 void fl_kill_find(struct fl_engine *engine, struct fl_vm *vm);
 

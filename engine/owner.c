@@ -204,3 +204,17 @@ int fl_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool p
         close(search.found.pidfd);
     return result < 0 ? result : search.likes > 1 ? -ENOTUNIQ : -ESRCH;
 }
+
+// --- what it is ---
+
+static int is_guest(void *arg, const struct fl_proc_fd *fd)
+{
+    (void)arg;
+    return strncmp(fd->target, "anon_inode:kvm-v", sizeof("anon_inode:kvm-v") - 1) == 0;
+}
+
+bool fl_owner_has_kvm(pid_t pid)
+{
+    int result = fl_proc_each_fd(pid, is_guest, NULL);
+    return result == 1 || (result < 0 && result != -ENOENT && result != -ESRCH);
+}

@@ -127,7 +127,7 @@ static enum fl_outcome leave(struct fl_want *want)
 static bool kill_vm(struct fl_vm *vm, int error)
 {
     char reason[REASON];
-    return vm->on_error == FL_ON_ERROR_KILL &&
+    return fl_kill_wanted(vm) &&
            fl_kill(vm->owner->engine, vm, why(vm, error, reason, sizeof(reason)));
 }
 

@@ -35,6 +35,7 @@ struct fl_vm;
 enum fl_on_error {
     FL_ON_ERROR_POISON, // a page that cannot be had raises SIGBUS in who touches it
     FL_ON_ERROR_KILL,   // ... or the VM is killed
+    FL_ON_ERROR_AUTO,   // ... if a guest runs in it under KVM
 };
 
 // Moves: SERVING -> RELEASING -> GONE, SERVING -> GONE. Owner only; others read it.
@@ -106,6 +107,8 @@ struct fl_vm {
     uint64_t death_ns;     // when it came to that
     int64_t killed_pid;    // to which SIGKILL was sent
     char kill_reason[512]; // the first
+    bool kvm;              // a guest was seen to run in it under KVM
+    uint64_t kvm_look_ns;  // when that may be looked for again
     bool hot;              // in the worker's hot list: its userfaultfd is read in every round
     bool moved;            // it comes from another worker, which left it as a death would
     bool doubtful; // its socket closed or its process exited: look now and then if it is gone

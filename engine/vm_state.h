@@ -39,6 +39,7 @@ enum {
     FL_VM_STATE_OWNER = 32,   // pid and pidfd are of the process whose memory it is (owner.h)
     FL_VM_STATE_SEEN = 64,    // "installed" was only ever set of pages that were seen to be there
     FL_VM_STATE_TOLD = 128,   // no page of its memory can be dropped without an event
+    FL_VM_STATE_AUTO = 512,   // policy: ... kills it if KVM makes accesses for the guest
 };
 
 struct fl_vm_counters {

@@ -25,7 +25,7 @@ static const char help[] =
     "  --socket PATH       where to listen; its directory must exist\n"
     "  --owner USER:GROUP  owner of the socket, e.g. the jail's; names or numbers\n"
     "  --mode OCTAL        its mode (default: that of the images' sockets)\n"
-    "  --on-error POLICY   of the VMs that come by it: poison or kill (default: the server's)\n"
+    "  --on-error POLICY   of the VMs that come by it: auto, poison or kill (default: the server's)\n"
     "  --remove            listen there no more\n"
     "  --list              show where the server listens\n"
     "  --json              as JSON (docs/control-api.md)\n"

@@ -101,9 +101,7 @@ const char *take_nice(void *arg, const char *text)
 const char *take_on_error(void *arg, const char *text)
 {
     struct fl_engine_options *engine = arg;
-    engine->kill_on_error = strcmp(text, "kill") == 0;
-    return engine->kill_on_error || strcmp(text, "poison") == 0 ? NULL
-                                                                : "is neither poison nor kill";
+    return fl_policy_parse(text, &engine->on_error) ? NULL : "is neither auto, poison nor kill";
 }
 
 const char *take_admission(void *arg, const char *text)

@@ -64,9 +64,12 @@ const char *take_mode(void *access, const char *text);
     "  --prefetch-vm SIZE      of a VM, at most so much that it may not need (default 16M)\n"      \
     "  --prefetch-host SIZE    ... of all VMs (default 1G)\n"                                      \
     "  --nice N                priority of those threads, -20 to 19, where we may (default -10)\n" \
-    "  --on-error poison|kill  for a page that cannot be read: SIGBUS to its toucher (default), "  \
-    "or SIGKILL\n"                                                                                 \
-    "                          to the VM\n"                                                        \
+    "  --on-error POLICY       for a page that cannot be had: poison (SIGBUS to its toucher), "    \
+    "kill "                                                                                        \
+    "(SIGKILL\n"                                                                                   \
+    "                          to the VM), or auto: kill where a guest runs under KVM, else "      \
+    "poison\n"                                                                                     \
+    "                          (default auto)\n"                                                   \
     "  --retries N             attempts after a read that failed (default 4)\n"                    \
     "  --read-timeout MS       give up a page that is still being read (default 30000)\n"          \
     "  --handshake-timeout MS  for a peer to say what it wants (default 5000)\n"                   \

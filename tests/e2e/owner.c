@@ -22,6 +22,7 @@
 TestSuite(owner, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
 
 enum { BYTES = 2 << 20, SIGBUS_STATUS = 128 + SIGBUS, SIGKILL_STATUS = 128 + SIGKILL };
+enum { NOT_COMPLETED = 3 }; // exit status of a server that has killed VMs at its end
 
 static struct world *world;
 static const char *const kill_it[] = {"--retries", "0", "--on-error", "kill", NULL};
@@ -149,7 +150,7 @@ Test(owner, is_killed_at_the_end_and_not_who_did_the_handshake)
     serve(no_time);
     begin(&play, false);
     cr_assert(server_wait_log(&world->server, "event=attach vm=1", 1));
-    world_stop(world);
+    cr_assert_eq(server_stop(&world->server), NOT_COMPLETED);
     cr_assert_eq(client_wait(&play.doll), SIGKILL_STATUS);
     master_lives(&play);
 }
@@ -161,7 +162,7 @@ Test(owner, of_a_refused_handshake_is_killed_at_the_end)
     world->memory.bytes *= 2; // a VM that is larger than its image
     begin(&play, false);
     cr_assert(server_wait_log(&world->server, "event=refuse image=image", 1));
-    world_stop(world);
+    server_stop(&world->server);
     cr_assert_eq(client_wait(&play.doll), SIGKILL_STATUS);
     master_lives(&play);
     world->memory.bytes /= 2;
@@ -246,6 +247,7 @@ Test(owner, is_poisoned_where_it_cannot_be_found)
     cr_assert_eq(client_wait(&play.doll), SIGBUS_STATUS);
     cr_assert_eq(server_count_log(&world->server, "event=kill_failed vm=1"), 1);
     cr_assert_eq(server_count_log(&world->server, "event=kill vm="), 0);
+    cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
     master_lives(&play);
     world_stop(world);
 }

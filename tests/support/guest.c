@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { VCPUS = GUEST_VCPUS, PORT = 0x3f8, CR0_PE = 1, CODE = 11, DATA = 3 };
@@ -107,6 +108,8 @@ static void *run_vcpu(void *arg)
         CHECK(ioctl(fd, KVM_RUN, 0) == 0 || errno == EINTR, "KVM_RUN: %s", strerror(errno));
         if (run->exit_reason == KVM_EXIT_HLT)
             break;
+        if (run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write)
+            _exit(GUEST_SAW_MMIO);
         CHECK(run->exit_reason == KVM_EXIT_IO && run->io.port == PORT && run->io.size == 4,
               "vCPU %u exits with reason %u", vcpu->number, run->exit_reason);
         memcpy(&vcpu->sum, (uint8_t *)run + run->io.data_offset, sizeof(vcpu->sum));
@@ -134,6 +137,7 @@ int guest_main(int channel, struct client_shared *shared, void *arg)
     uint32_t sum = right_sum(options->memory);
     (void)channel;
     (void)shared;
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); // it may end in SIGBUS
     vmm_map(&guest.vmm, options->memory, options->page_bytes, options->regions, VMM_MAIN);
     make_guest(&guest);
     vmm_handshake(&guest.vmm, options->socket);

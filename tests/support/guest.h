@@ -10,7 +10,8 @@
 #include "tests/support/memory.h"
 #include "tests/support/vmm.h"
 
-enum { GUEST_VCPUS = 2 };
+// GUEST_SAW_MMIO: its exit status when a read of its memory came out as one of a device.
+enum { GUEST_VCPUS = 2, GUEST_SAW_MMIO = 77 };
 
 struct guest_options {
     const struct memory *memory;

@@ -142,23 +142,31 @@ static void try_unnamed(struct compare *compare, struct fl_image *image)
     fl_image_unref(candidate.image);
 }
 
-// An image of which the VM can be: Firecracker's memory file is as large as its memory.
+// An image of which the VM can be: Firecracker's memory file is as large as its memory. Those of
+// other sizes are not read for it.
+static bool has_its_size(const struct compare *compare, const char *name)
+{
+    struct fl_image *image = NULL;
+    if (fl_image_open_lazy(compare->reader, name, &image) != 0)
+        return false;
+    bool same = rounded_bytes(compare->orphan, image) == fl_orphan_bytes(compare->orphan);
+    fl_image_unref(image);
+    return same;
+}
+
 static int try_image(void *arg, const char *name)
 {
     struct compare *compare = arg;
     struct fl_image *image = NULL;
-    if (compare->rescue->image && strcmp(name, compare->rescue->image) == 0)
+    if ((compare->rescue->image && strcmp(name, compare->rescue->image) == 0) ||
+        compare->looked == IMAGES_MAX || !has_its_size(compare, name) ||
+        fl_image_open(compare->reader, name, &image) != 0)
         return 0;
-    if (fl_image_open(compare->reader, name, &image) != 0)
-        return 0;
-    if (rounded_bytes(compare->orphan, image) == fl_orphan_bytes(compare->orphan) &&
-        compare->looked < IMAGES_MAX) {
-        compare->looked++;
-        if (compare->rescue->image)
-            try_rival(compare, image);
-        else
-            try_unnamed(compare, image);
-    }
+    compare->looked++;
+    if (compare->rescue->image)
+        try_rival(compare, image);
+    else
+        try_unnamed(compare, image);
     fl_image_unref(image);
     return 0;
 }

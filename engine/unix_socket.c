@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -109,25 +110,43 @@ static int lock_directory(int directory)
     return -EBUSY;
 }
 
+#ifndef SYS_fchmodat2 // Linux 6.6; Debian 12 has the headers of 6.1
+#define SYS_fchmodat2 452
+#endif
+
+// A path by which it can be done is there where /proc is: a handler in a chroot may have none. The
+// kernel that has no call for that either (before 6.6) is asked by the name: -ENOSYS.
+static int set_mode(int place, mode_t mode)
+{
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
+    if (chmod(path, mode) == 0)
+        return 0;
+    if (errno != ENOENT)
+        return -errno;
+    return syscall(SYS_fchmodat2, place, "", mode, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+}
+
 // The directory may be somebody else's, who puts a link to something of ours in the socket's place:
 // so what is changed is what was looked at.
 static int set_access(int directory, const char *path, const struct stat *expected,
                       const struct fl_socket_access *access)
 {
     struct stat status;
-    char name[32];
     int error = 0;
     int place = openat(directory, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (place < 0)
         return -errno;
-    snprintf(name, sizeof(name), "/proc/self/fd/%d", place);
     if (fstat(place, &status) != 0)
         error = -errno;
     else if (!S_ISSOCK(status.st_mode) || status.st_dev != expected->st_dev ||
              status.st_ino != expected->st_ino)
         error = -ESTALE;
-    else if (chmod(name, access->mode) != 0 ||
-             fchownat(place, "", access->uid, access->gid, AT_EMPTY_PATH) != 0)
+    else
+        error = set_mode(place, access->mode);
+    if (error == -ENOSYS)
+        error = fchmodat(directory, path, access->mode, 0) != 0 ? -errno : 0;
+    if (!error && fchownat(place, "", access->uid, access->gid, AT_EMPTY_PATH) != 0)
         error = -errno;
     close(place);
     return error;

@@ -18,13 +18,14 @@ static const char help[] =
     "memory first; exit status 3 if any was killed, or let go with poisoned pages.\n"
     "\n"
     "  --populate              copy all memory on the first fault, then print\n"
-    "                          'Finished Faulting All: N us'\n" SERVE_OPTIONS_HELP "  -h, --help\n";
+    "                          'Finished Faulting All: Nus' to stdout (the log is on "
+    "stderr)\n" SERVE_OPTIONS_HELP "  -h, --help\n";
 
-// The line that Firecracker's own tests look for.
+// The line that Firecracker's own tests look for, at the beginning of what is printed.
 static void filled(uint64_t vm_id, uint64_t ns)
 {
     (void)vm_id;
-    printf("Finished Faulting All: %" PRIu64 " us\n", ns / 1000);
+    printf("Finished Faulting All: %" PRIu64 "us\n", ns / 1000);
     fflush(stdout);
 }
 

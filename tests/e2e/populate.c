@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "tests/support/world.h"
 
@@ -55,7 +56,7 @@ static bool finished(void *arg)
     int length = 0;
     FILE *file = fopen(server->out, "re");
     bool found = file && fgets(line, sizeof(line), file) &&
-                 sscanf(line, "Finished Faulting All: %llu us\n%n", &us, &length) == 1 &&
+                 sscanf(line, "Finished Faulting All: %lluus\n%n", &us, &length) == 1 &&
                  length == (int)strlen(line);
     if (file)
         fclose(file);
@@ -89,6 +90,55 @@ Test(populate, huge_pages)
 {
     need_huge_pages(8);
     run((struct plan){HUGE, true}, 16 << 20);
+}
+
+// As Firecracker's tests run a handler: in a chroot, in which there is no /proc. `world` has the
+// server, whose socket and file are in the chroot.
+static void serve_in_chroot(uint64_t bytes)
+{
+    static char script[2 * TEST_PATH];
+    static char socket[2 * TEST_PATH];
+    static const char *const args[] = {"handler", "--populate", "/mem.sock", "/memory", NULL};
+    char root[TEST_PATH];
+    char memory[2 * TEST_PATH];
+    char binary[2 * TEST_PATH];
+    world = world_make(EMPTY, PAGE);
+    cr_assert_not_null(realpath(getenv("FAULTLINE_BIN"), binary));
+    snprintf(root, sizeof(root), "%s", temp_path(&world->temp, "root"));
+    cr_assert_eq(mkdir(root, 0755), 0);
+    snprintf(memory, sizeof(memory), "%s/memory", root);
+    memory_free(&world->memory);
+    memory_make(&world->memory, memory, bytes, 1);
+    snprintf(socket, sizeof(socket), "%s/mem.sock", root);
+    world->socket = socket;
+    snprintf(script, sizeof(script), "%s", temp_path(&world->temp, "in-chroot"));
+    FILE *file = fopen(script, "we");
+    cr_assert_not_null(file);
+    fprintf(file,
+            "#!/bin/sh\n"
+            "exec unshare --mount sh -ec '\n"
+            "cd %s; mkdir -p usr bin\n"
+            "for link in lib lib64; do ln -s usr/$link $link; done\n"
+            "mount --bind /usr usr; touch bin/faultline; mount --bind %s bin/faultline\n"
+            "exec chroot . /bin/faultline \"$@\"' sh \"$@\"\n",
+            root, binary);
+    fclose(file);
+    cr_assert_eq(chmod(script, 0755), 0);
+    cr_assert_eq(setenv("FAULTLINE_BIN", script, 1), 0);
+    cr_assert(server_start(&world->server, &world->temp, "handler", args));
+}
+
+Test(populate, in_a_chroot_without_proc)
+{
+    struct plan plan = {PAGE, true};
+    struct client client;
+    serve_in_chroot(8 << 20);
+    client_start(&client, touch_one, &plan);
+    cr_assert(client_says(&client, 't'));
+    cr_assert(wait_until(finished, &world->server));
+    client_tell(&client, 'f');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_eq(server_stop(&world->server), 0);
 }
 
 // Firecracker's own example handlers take SOCKET MEMFILE and nothing else.

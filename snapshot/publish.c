@@ -54,16 +54,26 @@ static int rename_new(const struct fl_temp *temp, int to_dir_fd, const char *to_
     return linkat(temp->dir_fd, temp->name, to_dir_fd, to_name, 0) < 0 ? -errno : 1;
 }
 
+// What came there between the look and the exchange is put back if it is no regular file.
+static int keep_if_special(const struct fl_temp *temp, int to_dir_fd, const char *to_name)
+{
+    struct stat st;
+    if (fstatat(temp->dir_fd, temp->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+        return 1;
+    renameat2(temp->dir_fd, temp->name, to_dir_fd, to_name, RENAME_EXCHANGE);
+    return -EMEDIUMTYPE;
+}
+
 // 1: the two files have changed places, so that it can be undone; 0: there was none of that name.
 // A file system that cannot exchange renames over the old one.
 static int rename_over(const struct fl_temp *temp, int to_dir_fd, const char *to_name)
 {
     struct stat st;
-    // A rename would refuse it, an exchange would not.
-    if (fstatat(to_dir_fd, to_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
-        return -EISDIR;
+    // A rename would replace a device or a link, and an exchange a directory.
+    if (fstatat(to_dir_fd, to_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
+        return S_ISDIR(st.st_mode) ? -EISDIR : -EMEDIUMTYPE;
     if (renameat2(temp->dir_fd, temp->name, to_dir_fd, to_name, RENAME_EXCHANGE) == 0)
-        return 1;
+        return keep_if_special(temp, to_dir_fd, to_name);
     if (errno != ENOENT && errno != EINVAL && errno != ENOSYS)
         return -errno;
     return renameat(temp->dir_fd, temp->name, to_dir_fd, to_name) < 0 ? -errno : 0;

@@ -18,7 +18,8 @@ int fl_random_id(uint64_t *ret_id);
 
 // Creates a file of a random name with this suffix.
 int fl_temp_create(int dir_fd, const char *suffix, struct fl_temp *ret_temp);
-// Flushes the file, gives it its name and flushes the directory. -EEXIST without replace. If only
+// Flushes the file, gives it its name and flushes the directory. -EEXIST without replace;
+// -EMEDIUMTYPE: what is there is no regular file, and stays. If only
 // the directory's flush fails the file has its name, but may lose it in a power failure: it is
 // removed, and what it has replaced is put back. What was replaced goes with fl_temp_discard.
 int fl_temp_publish(struct fl_temp *temp, int to_dir_fd, const char *to_name, bool replace);

@@ -2,17 +2,14 @@
 //
 // Unpacking: ranges of 2 MiB in parallel into a sparse file beside its final name.
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "snapshot/format.h"
 #include "snapshot/io.h"
+#include "snapshot/output.h"
 #include "snapshot/pipeline.h"
-#include "snapshot/publish.h"
 #include "snapshot/store_dir.h"
 
 #define RANGE_PAGES 512u
@@ -169,18 +166,6 @@ static int fill_file(struct unpack *unpack, const struct fl_unpack_options *opti
     return r == 0 ? fl_progress_call(&options->progress, bytes, bytes) : r;
 }
 
-// The directory of the output, where the temporary file has to be to be renamed.
-static int open_parent(const char *path, const char **ret_base)
-{
-    const char *slash = strrchr(path, '/');
-    *ret_base = slash ? slash + 1 : path;
-    FL_AUTO_FREE char *parent = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    if (!parent)
-        return -ENOMEM;
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
-}
-
 static int explain(const struct unpack *unpack, const struct fl_unpack_options *options, int error,
                    struct fl_error *ret_error)
 {
@@ -189,31 +174,25 @@ static int explain(const struct unpack *unpack, const struct fl_unpack_options *
     if (error == -EEXIST)
         return fl_fail_plain(ret_error, error, "%s exists already", options->path);
     if (unpack->output_failed)
-        return fl_fail(ret_error, error, "cannot write %s", options->path);
+        return fl_fail_plain(ret_error, error, "cannot write %s: %s", options->path,
+                             fl_output_strerror(error));
     return fl_fail(ret_error, error, "cannot read image '%s'", options->name);
 }
 
 static int write_output(struct unpack *unpack, const struct fl_unpack_options *options,
                         struct fl_error *ret_error)
 {
-    const char *base;
-    struct fl_temp temp;
-    FL_AUTO_CLOSE int dir_fd = open_parent(options->path, &base);
-    if (dir_fd < 0)
-        return fl_fail(ret_error, dir_fd, "cannot open the directory of %s", options->path);
-    // Before the work, and again by the rename, which decides.
-    if (!options->force && faccessat(dir_fd, base, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        return explain(unpack, options, -EEXIST, ret_error);
-    int r = fl_temp_create(dir_fd, ".faultline", &temp);
-    if (r < 0)
-        return fl_fail(ret_error, r, "cannot write %s", options->path);
-    unpack->fd = temp.fd;
-    r = fill_file(unpack, options);
+    struct fl_output output;
+    int r = fl_output_open(options->path, options->force, &output);
+    unpack->output_failed = r < 0;
+    unpack->fd = output.temp.fd;
+    if (r == 0)
+        r = fill_file(unpack, options);
     if (r == 0) {
-        r = fl_temp_publish(&temp, dir_fd, base, options->force);
+        r = fl_output_publish(&output);
         unpack->output_failed = r < 0;
     }
-    fl_temp_discard(&temp);
+    fl_output_close(&output);
     return r < 0 ? explain(unpack, options, r, ret_error) : 0;
 }
 

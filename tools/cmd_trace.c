@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "snapshot/output.h"
 #include "tools/cli.h"
 #include "tools/store_cli.h"
 #include "tools/trace_report.h"
@@ -141,20 +143,37 @@ static void print_text(const char *name, const struct trace_report *report)
            report->stretches, stretch_mean(report), report->longest);
 }
 
-static int write_svg(const struct arguments *args, const struct trace_report *report,
-                     const struct fl_trace *trace)
+// On a descriptor of its own, so that the file's outlives the stream: it is flushed and published.
+static int draw(int fd, const struct arguments *args, const struct trace_report *report,
+                const struct fl_trace *trace)
 {
-    FILE *out = fopen(args->svg, "we");
-    if (!out)
-        return cli_fail_errno("trace", -errno, "cannot write %s", args->svg);
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
+    if (!out) {
+        int error = errno;
+        if (copy >= 0)
+            close(copy);
+        return -error;
+    }
     int r = trace_svg_write(out, args->image, report, trace);
     bool failed = ferror(out) != 0;
     if ((fclose(out) != 0 || failed) && r == 0)
         r = errno ? -errno : -EIO;
+    return r;
+}
+
+static int write_svg(const struct arguments *args, const struct trace_report *report,
+                     const struct fl_trace *trace)
+{
+    struct fl_output output;
+    int r = fl_output_open(args->svg, true, &output);
     if (r == 0)
-        return EXIT_DONE;
-    unlink(args->svg);
-    return cli_fail_errno("trace", r, "cannot write %s", args->svg);
+        r = draw(output.temp.fd, args, report, trace);
+    if (r == 0)
+        r = fl_output_publish(&output);
+    fl_output_close(&output);
+    return r < 0 ? cli_fail("trace", "cannot write %s: %s", args->svg, fl_output_strerror(r))
+                 : EXIT_DONE;
 }
 
 static int print_shown(const struct arguments *args, const struct shown *shown)

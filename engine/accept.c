@@ -63,7 +63,7 @@ static void pause_for(struct fl_listener *listener, int error)
     if (error == -EMFILE || error == -ENFILE)
         fl_listeners_shut(listener->server);
     else
-        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->path,
+        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->word,
                strerror(-error));
     fl_listeners_pause(listener->server);
 }

@@ -28,6 +28,7 @@ static void free_listener(struct fl_listener *listener)
 {
     free(listener->image);
     free(listener->path);
+    free(listener->word);
     free(listener);
 }
 
@@ -107,7 +108,7 @@ struct fl_listener *fl_listener_find(struct fl_server *server, const char *path)
 
 void fl_listener_remove(struct fl_listener *listener)
 {
-    fl_log(FL_LOG_INFO, "event=unlisten image=%s socket=%s", listener->image, listener->path);
+    fl_log(FL_LOG_INFO, "event=unlisten image=%s socket=%s", listener->image, listener->word);
     close_listener(listener);
 }
 
@@ -119,9 +120,10 @@ static struct fl_listener *new_listener(struct fl_server *server, const char *im
         return NULL;
     listener->image = strdup(image);
     listener->path = strdup(path);
+    listener->word = fl_log_new_word(path);
     listener->server = server;
     listener->listening.fd = -1;
-    if (listener->image && listener->path)
+    if (listener->image && listener->path && listener->word)
         return listener;
     free_listener(listener);
     return NULL;
@@ -170,7 +172,7 @@ static void describe_anew(struct fl_listener *listener)
     int error = put_record(listener);
     if (error)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
-               listener->image, listener->path, strerror(-error));
+               listener->image, listener->word, strerror(-error));
 }
 
 // Its socket, for the first time.
@@ -197,7 +199,7 @@ static int begin(struct fl_listener *listener, const struct fl_socket_access *ac
     cds_list_add_tail(&listener->link, &listener->server->listeners);
     int error = open_socket(listener);
     if (!error)
-        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->path);
+        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->word);
     else
         *ret_reason = why(error);
     listener->away = error != 0;
@@ -259,7 +261,7 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
     int error = watch(listener);
     if (error)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
-               listener->image, listener->path, strerror(-error));
+               listener->image, listener->word, strerror(-error));
 }
 
 void fl_listeners_keep(struct fl_server *server)
@@ -318,10 +320,10 @@ static int look_at(struct fl_listener *listener, bool full)
     int error = later ? -EMFILE : renew(listener);
     if (!error)
         fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"its socket was %s\"",
-               listener->image, listener->path, bound ? "gone" : "not to be had before");
+               listener->image, listener->word, bound ? "gone" : "not to be had before");
     else if (!listener->away && error != -EMFILE)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
-               listener->image, listener->path, why(error));
+               listener->image, listener->word, why(error));
     listener->away = error != 0;
     return error;
 }
@@ -395,8 +397,8 @@ static void add_automatic(struct fl_server *server, const char *image)
         error = fl_listener_add(server, image, path, &server->options->access, FL_POLICY_DEFAULT,
                                 true, &reason);
     if (reason && error != -EMFILE) // of many it is said at once
-        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"", image, path,
-               reason);
+        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s/%s.sock reason=\"%s\"", image,
+               server->options->sockets, image, reason);
 }
 
 void fl_listeners_follow(struct fl_server *server, char *const *images, unsigned count)

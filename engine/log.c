@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/log.h"
 
+#include <ctype.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { LINE_MAX_BYTES = 1024 };
@@ -44,8 +47,29 @@ void fl_log(enum fl_log_level level, const char *format, ...)
         used += (size_t)length;
     if (used > sizeof(line) - 2)
         used = sizeof(line) - 2;
+    // No format has a control character: what has come with a value would make a line of its own.
+    for (size_t i = 0; i < used; i++) {
+        unsigned char c = (unsigned char)line[i];
+        line[i] = (char)(c < 0x20 || c == 0x7f ? '?' : c);
+    }
     line[used++] = '\n';
     put(line, used);
+}
+
+char *fl_log_new_word(const char *text)
+{
+    size_t length = strlen(text);
+    bool plain = length > 0;
+    for (size_t i = 0; plain && i < length; i++)
+        plain = isgraph((unsigned char)text[i]) && !strchr("\"\\=", text[i]);
+    char *word = malloc(length + sizeof("\"\""));
+    if (!word)
+        return NULL;
+    if (plain)
+        return strcpy(word, text);
+    word[0] = '"';
+    fl_log_text(text, word + 1, length + 1);
+    return strcat(word, "\"");
 }
 
 const char *fl_log_text(const char *text, char *buf, size_t size)

@@ -72,6 +72,10 @@ void fl_proc_name(pid_t pid, char *buf, size_t size)
     if (fl_proc_read(path, buf, size) <= 0)
         snprintf(buf, size, "?");
     buf[strcspn(buf, "\n")] = '\0';
+    for (char *at = buf; *at; at++) { // the process has chosen it, and it goes to a terminal
+        if (iscntrl((unsigned char)*at))
+            *at = '?';
+    }
 }
 
 // --- tasks ---

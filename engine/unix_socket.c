@@ -18,6 +18,8 @@
 
 #include <linux/sockios.h>
 
+#include "engine/log.h"
+
 // include/uapi/linux/un.h, which cannot be included beside sys/un.h.
 #ifndef SIOCUNIXFILE
 #define SIOCUNIXFILE (SIOCPROTOPRIVATE + 0)
@@ -246,6 +248,18 @@ static int listen_in(int directory, const char *path, const char *base, int type
     return error;
 }
 
+static void warn_of_length(const char *path)
+{
+    size_t length = strlen(path);
+    char *word = length > FL_SOCKET_PATH_MAX ? fl_log_new_word(path) : NULL;
+    if (word)
+        fl_log(FL_LOG_WARNING,
+               "event=long_path socket=%s bytes=%zu reason=\"who connects by the path can give %d "
+               "bytes at most: shorten the name or the directory\"",
+               word, length, FL_SOCKET_PATH_MAX);
+    free(word);
+}
+
 int fl_socket_listen(const char *path, int type, const struct fl_socket_access *access,
                      struct fl_listening *ret_listening)
 {
@@ -256,6 +270,8 @@ int fl_socket_listen(const char *path, int type, const struct fl_socket_access *
     int error = lock_directory(directory);
     if (!error)
         error = listen_in(directory, path, base, type, access, ret_listening);
+    if (!error)
+        warn_of_length(path);
     close(directory);
     return error;
 }

@@ -11,6 +11,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+// What fits an address, without its NUL: who connects by the path, and not as we do, takes no more.
+#define FL_SOCKET_PATH_MAX 107
+
 struct fl_socket_access {
     mode_t mode;
     uid_t uid; // (uid_t)-1: leave it

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A raw memory file as an image: the map of a stored one, with the file itself as its only pack.
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -49,6 +50,8 @@ static void fill_header(const char *path, uint64_t bytes, struct fl_disk_image_h
         .packs = 1,
     };
     snprintf(header->name, sizeof(header->name), "%s", slash ? slash + 1 : path);
+    for (char *at = header->name; *at; at++) // it is printed and logged as a word
+        *at = (char)(isgraph((unsigned char)*at) && *at != '"' && *at != '\\' ? *at : '?');
 }
 
 int fl_image_open_raw(const char *path, struct fl_image **ret_image)

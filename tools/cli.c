@@ -12,11 +12,24 @@
 
 #include "tools/verb.h"
 
+enum { SENTENCE_MAX = 8192 };
+
+char *cli_plain(char *text)
+{
+    for (unsigned char *at = (unsigned char *)text; *at; at++) {
+        bool high = *at >= 0x80 && *at < 0xa0 && at > (unsigned char *)text && at[-1] == 0xc2;
+        if (*at < 0x20 || *at == 0x7f || high)
+            *at = '?';
+    }
+    return text;
+}
+
 __attribute__((format(printf, 2, 0))) static void say(const char *verb, const char *format,
                                                       va_list args)
 {
-    fprintf(stderr, "faultline %s: ", verb);
-    vfprintf(stderr, format, args);
+    char text[SENTENCE_MAX];
+    vsnprintf(text, sizeof(text), format, args);
+    fprintf(stderr, "faultline %s: %s", verb, cli_plain(text));
 }
 
 int cli_fail(const char *verb, const char *format, ...)

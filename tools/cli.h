@@ -16,6 +16,10 @@ __attribute__((format(printf, 3, 4))) int cli_fail_errno(const char *verb, int e
 // Prints what is wrong with the arguments and where help is; returns EXIT_USAGE.
 __attribute__((format(printf, 2, 3))) int cli_usage(const char *verb, const char *format, ...);
 
+// Text from outside, a name or a path, made fit for a terminal: control characters become '?'. What
+// the functions above print is so already. Returns text.
+char *cli_plain(char *text);
+
 // --- options ---
 
 // One "--NAME" of a verb and where its value goes: the one pointer that is set says what it takes.

@@ -93,9 +93,10 @@ static int change(const struct order *order)
     return result;
 }
 
-static void print_list(const json_t *list)
+static void print_list(json_t *list)
 {
     size_t i;
+    control_plain(list);
     const json_t *listener;
     printf("%-24s %-9s %s\n", "IMAGE", "MADE", "SOCKET");
     json_array_foreach(list, i, listener)

@@ -2,9 +2,13 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "tools/cli.h"
 #include "tools/optimize_report.h"
+#include "tools/paths.h"
 #include "tools/progress.h"
 #include "tools/store_cli.h"
 #include "tools/verb.h"
@@ -183,6 +187,21 @@ static int lay_out(struct fl_store *store, const struct arguments *args,
 }
 
 // The trace is read first: it may be that of the image which is replaced.
+// Who serves the image listens at this place, if nothing else is said.
+static void warn_of_name(const char *name)
+{
+    enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 };
+    size_t length = strlen(DEFAULT_SOCKETS "/"
+                                           ".sock") +
+                    strlen(name);
+    if (length > SOCKET_PATH_MAX)
+        fprintf(stderr,
+                "faultline pack: the image's socket %s/%s.sock will have %zu bytes, and who "
+                "connects by a path can give %d at most: a shorter name is needed, or serve "
+                "--sockets with a shorter directory\n",
+                DEFAULT_SOCKETS, name, length, SOCKET_PATH_MAX);
+}
+
 static int pack(struct fl_store *store, struct arguments *args)
 {
     struct progress progress;
@@ -196,8 +215,10 @@ static int pack(struct fl_store *store, struct arguments *args)
     int r = fl_store_pack(store, &args->options, &result, &error);
     progress_end(&progress);
     int status = r < 0 ? cli_fail("pack", "%s", error.text) : EXIT_DONE;
-    if (r == 0)
+    if (r == 0) {
         warn(&result, store_dir(args->store));
+        warn_of_name(args->options.name);
+    }
     if (r == 0 && args->trace) {
         cut(&trace, (struct fl_trace_entry *)trace.entries, result.pages);
         trace.content_id = result.content_id; // not for another that has taken its place

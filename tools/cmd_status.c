@@ -168,6 +168,7 @@ int cmd_status(int argc, char **argv)
         json_dumpf(status, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
         putchar('\n');
     } else {
+        control_plain(status);
         print_totals(status);
         print_keeper(json_object_get(status, "keeper"));
         print_replay(json_object_get(status, "replay"));

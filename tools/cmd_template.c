@@ -164,8 +164,9 @@ static int remove_one(const struct order *order)
     return result;
 }
 
-static void print_list(const json_t *answer)
+static void print_list(json_t *answer)
 {
+    control_plain(answer);
     size_t i;
     const json_t *entry;
     char bytes[32];

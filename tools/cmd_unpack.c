@@ -60,7 +60,7 @@ int cmd_unpack(int argc, char **argv)
     fl_store_close(store);
     if (r < 0)
         return cli_fail("unpack", "%s", error.text);
-    printf("%s: %s, of these %s data, in %.2f s\n", args.options.path,
+    printf("%s: %s, of these %s data, in %.2f s\n", cli_plain(argv[optind + 1]),
            cli_format_bytes(result.bytes, bytes, sizeof(bytes)),
            cli_format_bytes(result.data_bytes, data, sizeof(data)), result.seconds);
     return EXIT_DONE;

@@ -187,3 +187,25 @@ int control_ask(const char *verb, const char *control, const char *path, const j
 {
     return control_ask_by(verb, control, NULL, path, body, ret_answer);
 }
+
+static void plain_string(json_t *string)
+{
+    char *text = strdup(json_string_value(string));
+    if (!text)
+        return;
+    // Bytes above 127 stay what they are, but for the control characters among them.
+    if (json_string_set(string, cli_plain(text)) < 0)
+        json_string_set(string, "?");
+    free(text);
+}
+
+void control_plain(json_t *answer)
+{
+    const char *key;
+    json_t *value;
+    size_t i;
+    if (json_is_string(answer))
+        plain_string(answer);
+    json_object_foreach(answer, key, value) control_plain(value);
+    json_array_foreach(answer, i, value) control_plain(value);
+}

@@ -21,5 +21,8 @@ int control_ask_by(const char *verb, const char *control, const char *method, co
 // is the HTTP status, 0 if nobody has answered; the caller owns *ret_answer, NULL if it is no JSON.
 void control_try(const char *control, const char *method, const char *path, const json_t *body,
                  long *ret_status, json_t **ret_answer);
+// Makes all strings of an answer fit for a terminal (cli_plain): for who prints it as text. As JSON
+// they are quoted already.
+void control_plain(json_t *answer);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/cli.h"
 #include "tools/verb.h"
 
 struct verb {
@@ -67,6 +68,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(argc - 1, argv + 1);
     }
-    fprintf(stderr, "faultline: there is no verb '%s' (see faultline --help)\n", argv[1]);
+    fprintf(stderr, "faultline: there is no verb '%s' (see faultline --help)\n",
+            cli_plain(argv[1]));
     return EXIT_USAGE;
 }

@@ -41,6 +41,8 @@ static int check_place(const struct fl_output *output)
         return errno == ENOENT ? 0 : -errno;
     if (!output->force)
         return -EEXIST;
+    if (S_ISDIR(st.st_mode))
+        return -EISDIR;
     return S_ISREG(st.st_mode) ? 0 : FL_OUTPUT_KIND;
 }
 

@@ -19,7 +19,8 @@ static uint64_t zeros(const struct fl_vm *vm, uint64_t page, uint64_t count)
     if (vm->page_shift != FL_PAGE_SHIFT)
         return fl_vm_page_is_zero(vm, page);
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
-    struct fl_run run = fl_image_run(vm->image, first, (uint32_t)count);
+    uint32_t most = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+    struct fl_run run = fl_image_run(vm->image, first, most);
     return run.zero ? run.pages : 0;
 }
 
@@ -124,6 +125,12 @@ enum fl_complete fl_complete_look(struct fl_vm *vm, uint64_t page, bool all, uin
     const struct fl_layout *layout = &vm->state->layout;
     const struct fl_region *region = fl_layout_region(layout, page);
     uint64_t end = region->first_page + (region->bytes >> layout->page_shift);
+    // A large image is mostly zero: nothing there needs a look, nor memory for its bits.
+    uint64_t skip = all ? 0 : zeros(vm, page, end - page);
+    if (skip >= WINDOW) {
+        *ret_end = page + skip;
+        return FL_COMPLETE_THERE;
+    }
     end = end < page + WINDOW ? end : page + WINDOW;
     int result = look(vm, region, page, end, all, ret_end);
     if (result >= 0)

@@ -156,6 +156,7 @@ int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, u
     free(own);
     if (error)
         return error;
+    FL_POINT("image_inherited");
     error = add(images, &file, id, image, ret_image);
     fl_image_unref(image);
     return error;

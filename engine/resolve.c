@@ -10,6 +10,7 @@
 #include "engine/install.h"
 #include "engine/kill.h"
 #include "engine/log.h"
+#include "engine/point.h"
 #include "engine/resolve.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
@@ -256,6 +257,7 @@ enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 
 enum fl_outcome fl_want_map(struct fl_want *want, struct fl_frame_id piece)
 {
+    FL_POINT("map_wanted");
     return park(want, 1) ? asked(want, fl_park_want(want->park, piece)) : again(want, -ENOMEM);
 }
 

@@ -214,6 +214,11 @@ Test(restart, when_events_were_acted_on)
     live_through("events_acted", 'z');
 }
 
+Test(restart, when_a_piece_of_a_map_is_asked_for)
+{
+    live_through("map_wanted", 'h');
+}
+
 Test(restart, when_a_fault_was_read)
 {
     live_through("messages_read:100", 'g');
@@ -240,7 +245,7 @@ Test(restart, when_a_vm_is_gone_and_not_closed)
 }
 
 // Those of a successor: two die in a row.
-static void live_through_two(const char *point)
+static void live_through_two_and(const char *point, bool look)
 {
     struct client client;
     begin_armed(point, NULL);
@@ -249,16 +254,32 @@ static void live_through_two(const char *point)
     cr_expect(client_obeys(&client, "r"), "%s", point);
     point_arm(world);
     cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
-    cr_expect(client_obeys(&client, "z"), "%s", point);
+    if (look)
+        cr_expect(client_obeys(&client, "z"), "%s", point);
     client_tell(&client, 'g');
     cr_expect_eq(client_wait(&client), 0, "%s", point);
     cr_expect(point_struck(world), "no engine came to %s", point);
     world_stop(world);
 }
 
+static void live_through_two(const char *point)
+{
+    live_through_two_and(point, true);
+}
+
 Test(restart, in_a_take_over)
 {
     live_through_two("vm_inherited");
+}
+
+Test(restart, when_an_image_is_open_and_nobody_has_it)
+{
+    live_through_two("image_inherited");
+}
+
+Test(restart, when_a_successor_asks_for_a_piece_of_a_map)
+{
+    live_through_two_and("map_wanted", false); // a sweep would have it read ahead
 }
 
 Test(restart, in_a_replay)

@@ -185,5 +185,6 @@ void fl_admission_attached(struct fl_engine *engine, struct fl_vm *vm)
     count->layout = vm->state->layout;
     count->warn = !vm->inherited;
     count->job.run = count_later;
-    fl_io_pool_submit(engine->io_pool, &count->job);
+    // It may read all of a large map: behind what somebody waits for.
+    fl_io_pool_submit_later(engine->io_pool, &count->job);
 }

@@ -180,36 +180,55 @@ static int heir_main(void *arg)
     _exit(0);
 }
 
+struct parent {
+    bool lives; // beside its heir
+};
+
 static int parent_main(int channel, struct client_shared *shared, void *arg)
 {
     static struct vmm vmm;
     static char stack[64 << 10] __attribute__((aligned(16)));
+    const struct parent *parent = arg;
     (void)shared;
-    vmm_map(&vmm, arg, PAGE, 1, VMM_MAIN);
+    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_MAIN);
     vmm_handshake(&vmm, world->socket);
     vmm_check(&vmm, 0);
     tell_test(channel, 'a');
     await_test(channel, 'g');
     CHECK(clone(heir_main, stack + sizeof(stack), CLONE_VM | SIGCHLD, &vmm) > 0, "clone");
+    if (parent->lives)
+        await_test(channel, 'n'); // which is never said
     _exit(0);
 }
 
 // The heir is nobody's child that we could wait for: it holds the channel until it ends.
-Test(owner, is_whoever_has_the_memory_when_it_is_killed)
+static void inherit(bool parent_lives)
 {
     char said = 0;
     struct client client;
+    struct parent parent = {parent_lives};
     serve(kill_it);
-    client_start(&client, parent_main, &world->memory);
+    client_start(&client, parent_main, &parent);
     cr_assert(client_says(&client, 'a'));
     spoil();
     int channel = dup(client.channel);
     client_tell(&client, 'g');
-    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_eq(client_wait(&client), parent_lives ? SIGKILL_STATUS : 0);
     cr_assert_eq(recv(channel, &said, 1, 0), 0, "the heir lives");
     close(channel);
     cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
     world_stop(world);
+}
+
+Test(owner, is_whoever_has_the_memory_when_it_is_killed)
+{
+    inherit(false);
+}
+
+// The first kill changes nothing for the one who waits.
+Test(owner, is_each_of_those_who_share_the_memory)
+{
+    inherit(true);
 }
 
 // --- nobody to kill ---
@@ -250,6 +269,21 @@ Test(owner, is_poisoned_where_it_cannot_be_found)
     cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
     master_lives(&play);
     world_stop(world);
+}
+
+// Of a refused one no page is kept in mind: those who wait must be woken to ask again.
+Test(owner, of_a_refused_handshake_is_poisoned_where_it_cannot_be_found)
+{
+    struct play play;
+    serve_blindly(kill_it);
+    world->memory.bytes *= 2; // a VM that is larger than its image
+    begin(&play, false);
+    world->memory.bytes /= 2;
+    cr_assert(server_wait_log(&world->server, "event=refuse image=image", 1));
+    client_tell(&play.doll, 't');
+    cr_assert_eq(client_wait(&play.doll), SIGBUS_STATUS);
+    master_lives(&play);
+    server_stop(&world->server);
 }
 
 // --- no engine that serves it ---

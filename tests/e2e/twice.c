@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/support/world.h"
@@ -183,7 +184,7 @@ Test(twice, over_the_death_of_an_engine)
 
 // --- something else ---
 
-enum lie { OTHER_IMAGE, OTHER_REGIONS, NONSENSE, TWO_OF_THEM, NO_IMAGE };
+enum lie { OTHER_IMAGE, OTHER_REGIONS, NONSENSE, TWO_OF_THEM, NO_IMAGE, REPLACED };
 
 static void tell_lie(const struct vmm *vmm, enum lie lie)
 {
@@ -207,6 +208,9 @@ static void tell_lie(const struct vmm *vmm, enum lie lie)
     case NO_IMAGE:
         hand_over(vmm, other_socket, NULL); // which is damaged meanwhile
         break;
+    case REPLACED:
+        hand_over(vmm, world->socket, NULL); // which stands for another image by now
+        break;
     }
 }
 
@@ -217,11 +221,27 @@ static int lie_main(int channel, struct client_shared *shared, void *arg)
     vmm_map(&vmm, &world->memory, PAGE, 2, VMM_MAIN);
     hand_over(&vmm, world->socket, NULL);
     vmm_check(&vmm, 0);
+    tell_test(channel, 'a');
+    await_test(channel, 'l');
     tell_lie(&vmm, *(const enum lie *)arg);
     tell_test(channel, 'h');
     await_test(channel, 'c');
     check_all(&vmm);
     return 0;
+}
+
+static void replace_image(void)
+{
+    char output[1024];
+    const char *args[] = {"pack",
+                          "--replace",
+                          "--store",
+                          world->store,
+                          "--name",
+                          "image",
+                          temp_path(&world->temp, "other.mem"),
+                          NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
 }
 
 static void refuses(enum lie lie, const char *reason)
@@ -232,6 +252,10 @@ static void refuses(enum lie lie, const char *reason)
     if (lie == NO_IMAGE)
         cr_assert_eq(truncate(temp_path(&world->temp, "store/images/other.img"), 100), 0);
     client_start(&client, lie_main, &lie);
+    cr_assert(client_says(&client, 'a'));
+    if (lie == REPLACED)
+        replace_image();
+    client_tell(&client, 'l');
     cr_assert(client_says(&client, 'h'));
     snprintf(line, sizeof(line), "faults=served reason=\"%s", reason);
     cr_assert(server_wait_log(&world->server, line, 1));
@@ -265,6 +289,41 @@ Test(twice, in_one_message_is_refused)
 Test(twice, for_an_image_that_cannot_be_opened_is_refused)
 {
     refuses(NO_IMAGE, "the image cannot be opened");
+}
+
+Test(twice, for_an_image_that_was_replaced_is_refused)
+{
+    refuses(REPLACED, "its userfaultfd is served already, from another image");
+}
+
+// --- memory that is not its own ---
+
+static int unregistered_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)channel;
+    (void)shared;
+    (void)arg;
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); // it ends in SIGBUS
+    vmm_map_memory(&vmm, &world->memory, PAGE, 2, VMM_MAIN);
+    vmm.uffd = vmm_open_uffd(VMM_MAIN);
+    vmm_enable(vmm.uffd, 0);
+    vmm.regions = 1; // of two
+    vmm_register(&vmm);
+    vmm.regions = 2;
+    hand_over(&vmm, world->socket, NULL);
+    vmm_check(&vmm, 0);
+    return 0;
+}
+
+Test(twice, memory_that_is_not_registered_is_refused)
+{
+    struct client client;
+    begin();
+    client_start(&client, unregistered_main, NULL);
+    cr_assert_eq(client_wait(&client), 128 + SIGBUS);
+    cr_assert(server_wait_log(&world->server, "reason=\"not all memory of its regions is", 1));
+    end();
 }
 
 // --- the same memory, another userfaultfd ---

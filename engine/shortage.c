@@ -69,6 +69,11 @@ static void say_huge(char *buf, size_t size)
                  "the engine's hugetlb cgroup is full: limit %" PRIu64 " MiB (%s); %" PRIu64
                  " of %" PRIu64 " pages of 2 MiB in the pool are free",
                  limit.limit >> 20, limit.path, pool.free, pool.total);
+    else if (fl_huge_pool_available(&pool) > 0)
+        snprintf(buf, size,
+                 "no 2 MiB page is to be had, though %" PRIu64 " of %" PRIu64
+                 " in the pool are free: a limit that is not seen here, or a policy for NUMA nodes",
+                 pool.free, pool.total);
     else
         snprintf(buf, size,
                  "no free 2 MiB page: %" PRIu64 " in the pool, %" PRIu64 " free, %" PRIu64

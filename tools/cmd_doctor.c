@@ -8,9 +8,10 @@
 #include "engine/doctor.h"
 #include "tools/cli.h"
 #include "tools/doctor_advice.h"
+#include "tools/doctor_pool.h"
 #include "tools/verb.h"
 
-enum { DEFAULT_PATIENCE_MS = 1000, HOUR_MS = 3600 * 1000 };
+enum { DEFAULT_PATIENCE_MS = 1000, HOUR_MS = 3600 * 1000, POOL = 160 };
 
 static const char help[] =
     "usage: faultline doctor [OPTION...]\n"
@@ -64,6 +65,11 @@ static void print_case(const struct fl_diagnosis *found, const struct fl_uffd_ca
            uffd->pending, uffd->unresolved, uffd->tasks);
     print_wait(uffd->waiting_ms);
     putchar('\n');
+    if (doctor_is_about_pool(uffd)) {
+        char pool[POOL];
+        doctor_show_pool(pool, sizeof(pool));
+        printf("  lacking     %s\n", pool);
+    }
     print_mend(found, uffd);
 }
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/doctor_pool.h"
+
 // Where a holder that is not the VM stands.
 enum holder {
     HOLDER_NONE,
@@ -53,6 +55,22 @@ static const struct fl_uffd_holder *chief_holder(const struct fl_uffd_case *uffd
     }
     *ret_kind = HOLDER_NONE;
     return NULL;
+}
+
+// A handler that runs, and for which there is no page of 2 MiB, is not the one to end.
+static enum doctor_lack lack_of(const struct fl_uffd_case *uffd,
+                                const struct fl_uffd_holder *holder, enum holder kind)
+{
+    if (kind != HOLDER_ENGINE && kind != HOLDER_OTHER)
+        return DOCTOR_LACKS_NOTHING;
+    return doctor_lack(uffd->vm, holder->pid);
+}
+
+bool doctor_is_about_pool(const struct fl_uffd_case *uffd)
+{
+    enum holder kind = HOLDER_NONE;
+    const struct fl_uffd_holder *holder = chief_holder(uffd, &kind);
+    return uffd->verdict == FL_VERDICT_STUCK && lack_of(uffd, holder, kind) != DOCTOR_LACKS_NOTHING;
 }
 
 static size_t held_by(const struct fl_diagnosis *found, pid_t pid)
@@ -123,6 +141,11 @@ static void mend_stuck(const struct fl_diagnosis *found, const struct fl_uffd_ca
 {
     enum holder kind = HOLDER_NONE;
     const struct fl_uffd_holder *holder = chief_holder(uffd, &kind);
+    enum doctor_lack lack = lack_of(uffd, holder, kind);
+    if (lack != DOCTOR_LACKS_NOTHING) {
+        doctor_mend_lack(lack, uffd->vm, holder->pid, mend->command, sizeof(mend->command));
+        return;
+    }
     switch (kind) {
     case HOLDER_STOPPED:
         continue_all(uffd, mend->command, sizeof(mend->command));
@@ -208,7 +231,10 @@ const char *doctor_explain_view(const struct fl_diagnosis *found)
 static const char *explain_stuck(const struct fl_uffd_case *uffd)
 {
     enum holder kind = HOLDER_NONE;
-    chief_holder(uffd, &kind);
+    const struct fl_uffd_holder *holder = chief_holder(uffd, &kind);
+    enum doctor_lack lack = lack_of(uffd, holder, kind);
+    if (lack != DOCTOR_LACKS_NOTHING)
+        return doctor_explain_lack(lack);
     switch (kind) {
     case HOLDER_STOPPED:
         return "a process that serves or keeps it is stopped, by a signal or a debugger";

@@ -4,6 +4,7 @@
 #ifndef FAULTLINE_TOOLS_DOCTOR_ADVICE_H
 #define FAULTLINE_TOOLS_DOCTOR_ADVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "engine/doctor.h"
@@ -20,6 +21,8 @@ struct doctor_mend {
 const char *doctor_explain(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd);
 void doctor_mend(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
                  struct doctor_mend *ret_mend);
+// Whether it waits for a page of 2 MiB that is not to be had.
+bool doctor_is_about_pool(const struct fl_uffd_case *uffd);
 // What it means that the holder is stopped, though nobody waits yet.
 const char *doctor_explain_stopped(const struct fl_uffd_case *uffd,
                                    const struct fl_uffd_holder *holder);

@@ -3,32 +3,15 @@
 // VMs that the pool of 2 MiB pages cannot hold: said, or refused, as --huge-page-admission says.
 #include <criterion/criterion.h>
 #include <stdio.h>
-#include <sys/mman.h>
 
+#include "tests/support/huge_hold.h"
 #include "tests/support/world.h"
 
 // Of the image's PAGES pages of 2 MiB the last are zero.
-enum { PAGES = 8, ZERO = 3, BYTES = PAGES * HUGE, NEEDED = PAGES - ZERO, MOST = 4096 };
+enum { PAGES = 8, ZERO = 3, BYTES = PAGES * HUGE, NEEDED = PAGES - ZERO };
 
 static struct world *world;
 static struct client client[2];
-static void *held[MOST];
-static unsigned held_pages;
-
-static bool has_taken(void *arg)
-{
-    unsigned few = *(unsigned *)arg;
-    while (huge_pages_free() > few && held_pages < MOST) {
-        void *page = mmap(NULL, HUGE, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
-        if (page == MAP_FAILED)
-            return false;
-        cr_assert_eq(madvise(page, HUGE, MADV_DONTFORK), 0); // VMMs are children
-        *(volatile char *)page = 1;
-        held[held_pages++] = page;
-    }
-    return huge_pages_free() == few;
-}
 
 static void begin(void)
 {
@@ -40,8 +23,7 @@ static void end(void)
 {
     client_kill(&client[0]);
     client_kill(&client[1]);
-    while (held_pages > 0)
-        munmap(held[--held_pages], HUGE);
+    huge_pages_give_back();
     world_close();
 }
 
@@ -57,7 +39,7 @@ static void serve(unsigned free_pages, const char *how)
     for (unsigned i = 0; i < ZERO * (HUGE / PAGE); i++)
         cr_assert_eq(fwrite(zeros, sizeof(zeros), 1, file), 1);
     fclose(file);
-    cr_assert(wait_until(has_taken, &free_pages));
+    huge_pages_leave(free_pages);
     world_serve(world, options);
 }
 

@@ -15,45 +15,14 @@
 #include "engine/bitmap.h"
 #include "engine/vm_state.h"
 #include "tests/support/failing_calls.h"
+#include "tests/support/huge_hold.h"
 #include "tests/support/world.h"
 
-enum { PAGES = 8, BYTES = PAGES * HUGE, ATTEMPTS = 16, FEW = 3, MOST = 4096 };
+enum { PAGES = 8, BYTES = PAGES * HUGE, ATTEMPTS = 16, FEW = 3 };
 
 static struct world *world;
 static struct client client;
 static struct failing_calls *calls;
-static void *held[MOST];
-static unsigned held_pages;
-
-// --- the pool ---
-
-// Takes all pages of 2 MiB but so many. One by one, as pages of a process that has just ended may
-// still be on their way back.
-static bool has_taken(void *arg)
-{
-    unsigned few = *(unsigned *)arg;
-    while (huge_pages_free() > few && held_pages < MOST) {
-        void *page = mmap(NULL, HUGE, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
-        if (page == MAP_FAILED)
-            return false;
-        cr_assert_eq(madvise(page, HUGE, MADV_DONTFORK), 0); // VMMs are children
-        *(volatile char *)page = 1;
-        held[held_pages++] = page;
-    }
-    return huge_pages_free() == few;
-}
-
-static void leave_huge_pages(unsigned few)
-{
-    cr_assert(wait_until(has_taken, &few));
-}
-
-static void give_huge_pages_back(void)
-{
-    while (held_pages > 0)
-        munmap(held[--held_pages], HUGE);
-}
 
 static void begin(void)
 {
@@ -64,7 +33,7 @@ static void begin(void)
 static void end(void)
 {
     client_kill(&client);
-    give_huge_pages_back();
+    huge_pages_give_back();
     world_close();
 }
 
@@ -159,7 +128,7 @@ Test(huge_shortage, is_waited_out_without_a_spin)
 {
     struct client other;
     serve(NULL);
-    leave_huge_pages(FEW);
+    huge_pages_leave(FEW);
     start(&client, &huge);
     client_tell(&client, 'A');
     int attempts = ATTEMPTS;
@@ -173,7 +142,7 @@ Test(huge_shortage, is_waited_out_without_a_spin)
     cr_assert(client_obeys(&other, "A"));
     client_tell(&other, 'q');
     cr_assert_eq(client_wait(&other), 0);
-    give_huge_pages_back();
+    huge_pages_give_back();
     cr_assert(client_says(&client, 'd'));
     cr_expect_eq(world_vm_status(world, 1, "", "faults"), PAGES);
     cr_expect_eq(world_status(world, "shortage", "vms"), 0);
@@ -190,7 +159,7 @@ Test(huge_shortage, is_looked_at_less_and_less_often)
 {
     enum { FIRST = 15, MORE = 4, LEAST_PAUSE_MS = 90 };
     serve(NULL);
-    leave_huge_pages(FEW);
+    huge_pages_leave(FEW);
     start(&client, &huge);
     client_tell(&client, 'A');
     int attempts = FIRST;
@@ -203,7 +172,7 @@ Test(huge_shortage, is_looked_at_less_and_less_often)
     long long ms = world_vm_status(world, 1, "", "lacking_ms") - lacking_ms;
     // One more may fall between two questions.
     cr_expect_geq(ms, (more - 2) * LEAST_PAUSE_MS, "%lld attempts in %lld ms", more, ms);
-    give_huge_pages_back();
+    huge_pages_give_back();
     cr_assert(client_says(&client, 'd'));
     client_tell(&client, 'q');
     cr_assert_eq(client_wait(&client), 0);
@@ -214,12 +183,12 @@ Test(huge_shortage, is_looked_at_less_and_less_often)
 
 static void drain_without_pages(void)
 {
-    leave_huge_pages(FEW);
+    huge_pages_leave(FEW);
     start(&client, &huge);
     cr_assert_eq(drain("1"), 1);
     cr_assert_eq(world_status(world, "", "vms"), 1, "it was let go");
     cr_assert(client_obeys(&client, "b")); // page 1 goes, whether it was there or not
-    give_huge_pages_back();
+    huge_pages_give_back();
     cr_assert_eq(drain("60"), 0);
     cr_assert(client_obeys(&client, "A"));
     client_tell(&client, 'q');
@@ -323,7 +292,7 @@ Test(huge_shortage, ends_in_poison_with_its_name)
 {
     static const char *const options[] = {"--read-timeout", "1000", "--on-error", "poison", NULL};
     serve(options);
-    leave_huge_pages(1);
+    huge_pages_leave(1);
     start(&client, &huge);
     cr_assert(client_obeys(&client, "P"));
     cr_assert(server_wait_log(&world->server, "event=poison vm=1", 1));
@@ -332,7 +301,7 @@ Test(huge_shortage, ends_in_poison_with_its_name)
                  1);
     cr_expect_eq(server_count_log(&world->server, "timed out"), 0);
     cr_expect_eq(world_vm_status(world, 1, "", "poisoned"), HUGE / PAGE);
-    give_huge_pages_back();
+    huge_pages_give_back();
     cr_assert(client_obeys(&client, "123")); // the others can still be had
     client_tell(&client, 'q');
     cr_assert_eq(client_wait(&client), 0);
@@ -343,7 +312,7 @@ Test(huge_shortage, ends_the_vm_where_that_is_the_policy)
 {
     static const char *const options[] = {"--read-timeout", "1000", "--on-error", "kill", NULL};
     serve(options);
-    leave_huge_pages(1);
+    huge_pages_leave(1);
     start(&client, &huge);
     client_tell(&client, 'A');
     cr_assert_eq(client_wait(&client), 128 + 9);
@@ -358,7 +327,7 @@ Test(huge_shortage, ends_the_vm_where_that_is_the_policy)
 static void take_half_away(const char *const *options)
 {
     serve(options);
-    leave_huge_pages(FEW);
+    huge_pages_leave(FEW);
     start(&client, &huge);
 }
 
@@ -369,7 +338,7 @@ Test(huge_shortage, a_drain_says_that_pages_are_poisoned)
     cr_assert_eq(drain("60"), 3);
     cr_expect_eq(world_status(world, "ended", "poisoned"), 1);
     cr_expect_eq(world_status(world, "ended", "poisoned_pages"), (PAGES - FEW) * HUGE / PAGE);
-    give_huge_pages_back();
+    huge_pages_give_back();
     cr_assert(client_obeys(&client, "0P"));
     client_tell(&client, 'q');
     cr_assert_eq(client_wait(&client), 0);
@@ -391,7 +360,7 @@ Test(huge_shortage, a_stop_waits_for_pages)
     take_half_away(NULL);
     kill(world->server.pid, SIGTERM);
     cr_assert(server_wait_log(&world->server, "event=shortage vm=1", 1));
-    give_huge_pages_back();
+    huge_pages_give_back();
     cr_assert(server_wait_log(&world->server, "event=release vm=1", 1));
     cr_assert(client_obeys(&client, "A"));
     client_tell(&client, 'q');

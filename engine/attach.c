@@ -181,11 +181,13 @@ static void log_end(const struct fl_vm *vm)
            fl_counter_get(&counters->poisoned), fl_counter_get(&counters->removed));
 }
 
-static void count_end(struct fl_ends *ends, const struct fl_vm *vm)
+// `filled`: it was to have all of its memory, whoever ended it.
+static void count_end(struct fl_ends *ends, const struct fl_vm *vm, bool filled)
 {
     uint64_t poisoned = fl_counter_get(&vm->state->counters.poisoned);
-    if (vm->state->flags & FL_VM_STATE_RELEASED) {
-        ends->released++;
+    bool released = (vm->state->flags & FL_VM_STATE_RELEASED) != 0;
+    if (released || filled) {
+        ends->released += released;
         ends->poisoned += poisoned > 0;
         ends->poisoned_pages += poisoned;
     } else if (vm->killed_pid > 0) {
@@ -200,7 +202,7 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
     struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
     if (!fl_vm_refused(vm)) {
         log_end(vm);
-        count_end(&engine->ends, vm);
+        count_end(&engine->ends, vm, engine->options.populate);
     }
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;

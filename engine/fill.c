@@ -262,10 +262,25 @@ static void fill_huge(struct fl_worker *worker, struct fl_vm *vm)
 static void report(struct fl_worker *worker, struct fl_vm *vm)
 {
     uint64_t ns = fl_now() - vm->fill.begun_ns;
-    fl_log(FL_LOG_INFO, "event=filled vm=%" PRIu64 " image=%s us=%" PRIu64, vm->id,
-           vm->state->image, ns / FL_NS_PER_US);
-    if (worker->options->filled && vm->phase == FL_VM_SERVING)
+    uint64_t poisoned = fl_counter_get(&vm->state->counters.poisoned);
+    fl_log(poisoned ? FL_LOG_ERROR : FL_LOG_INFO,
+           "event=filled vm=%" PRIu64 " image=%s us=%" PRIu64 " poisoned=%" PRIu64, vm->id,
+           vm->state->image, ns / FL_NS_PER_US, poisoned);
+    if (worker->options->filled && vm->phase == FL_VM_SERVING && poisoned == 0)
         worker->options->filled(vm->id, ns);
+}
+
+// A range in which anything cannot be registered (a file that the VMM has mapped over a part of its
+// memory) is refused, and stays registered as a whole: so in halves, down to a page.
+static int unregister_piece(struct fl_vm *vm, uint64_t start, uint64_t pages)
+{
+    int error = fl_vm_unregister(vm, start, pages << vm->page_shift);
+    uint64_t half = pages / 2;
+    if (error != -EINVAL || half == 0)
+        return error;
+    error = unregister_piece(vm, start, half);
+    return error == -ENOMEM ? error
+                            : unregister_piece(vm, start + (half << vm->page_shift), pages - half);
 }
 
 // The VM goes on without us: nothing is missing that would not be zeros. False if the kernel lacks
@@ -275,7 +290,8 @@ static bool unregister(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
-        int error = fl_vm_unregister(vm, layout->region[i].base, layout->region[i].bytes);
+        int error = unregister_piece(vm, layout->region[i].base,
+                                     layout->region[i].bytes >> layout->page_shift);
         if (error == -ENOMEM && fl_vm_alive(vm))
             return false;
         FL_POINT("unregistered");

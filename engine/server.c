@@ -47,7 +47,7 @@ void fl_server_drain(struct fl_server *server, bool release)
     if (!server->refusing || (release && !server->releasing))
         fl_log(FL_LOG_INFO, "event=draining vms=%u release=%s", server->engine->vm_count,
                release ? "yes" : "no");
-    if (release && !server->releasing)
+    if (release && !server->releasing && !server->engine->options.populate)
         server->ends_before = server->engine->ends;
     server->refusing = true;
     server->releasing = server->releasing || release;

@@ -296,7 +296,7 @@ static int read_raw_frame(const struct fl_pack *pack, uint32_t frame, char *buf)
     struct fl_frame_place place = raw_frame_place(pack, frame);
     int r = fl_pread_full(pack->fd, buf, place.stored, place.offset);
     if (r < 0)
-        return r == -EBADMSG ? -EIO : r;
+        return r == -EBADMSG ? -ENODATA : r;
     end_raw_frame(pack, frame, place.stored, buf);
     return 0;
 }
@@ -348,7 +348,9 @@ int fl_pack_read_frame(const struct fl_pack *pack, uint32_t frame, void *buf)
     if (!stored)
         return -ENOMEM;
     r = fl_pread_full(pack->fd, stored, disk->stored, disk->offset);
-    return r < 0 ? r : fl_frame_decode(disk, stored, buf);
+    if (r < 0)
+        return r == -EBADMSG ? -ENODATA : r; // the file ends before the frame does
+    return fl_frame_decode(disk, stored, buf);
 }
 
 void fl_pack_salvage_frame(const struct fl_pack *pack, uint32_t frame, void *buf)

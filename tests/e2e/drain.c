@@ -11,12 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/world.h"
 
-enum { BYTES = 16 << 20 };
+enum { BYTES = 16 << 20, COVERED = 1000 };
 
 TestSuite(drain, .init = need_userfaultfd, .fini = world_close, .timeout = 120);
 
@@ -93,6 +94,42 @@ Test(drain, fills_the_vms_and_lets_them_live_without_it)
     server_kill(&world->server);
     client_tell(&client, 'g'); // every byte right, and nobody to ask
     cr_assert_eq(client_wait(&client), 0);
+}
+
+// Like it, and maps the memory file over a page of its memory meanwhile, as a VMM does for memory
+// of a device.
+static int cover_then_all(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    int file = open(world->file, O_RDONLY | O_CLOEXEC);
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 5);
+    CHECK(mmap(vmm_page(&vmm, COVERED), PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, file,
+               (off_t)vmm_page_offset(&vmm, COVERED)) != MAP_FAILED,
+          "mmap: %s", strerror(errno));
+    tell_test(channel, 't');
+    await_test(channel, 'g');
+    vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
+    return 0;
+}
+
+// The kernel unregisters nothing of a range with such a page in it: who touches a page of zeros
+// later would wait for ever.
+Test(drain, lets_a_vm_go_that_has_mapped_a_file_over_its_memory)
+{
+    char output[512];
+    struct client client;
+    world = world_make(MIXED, BYTES);
+    world_serve(world, NULL);
+    client_start(&client, cover_then_all, NULL);
+    cr_assert(client_says(&client, 't'));
+    cr_assert_eq(drain("--populate", NULL, output, sizeof(output)), 0, "%s", output);
+    client_tell(&client, 'g');
+    cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
 }
 
 // Hands its userfaultfd over, and touches a page at once.

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/support/world.h"
 
@@ -139,6 +140,41 @@ Test(populate, in_a_chroot_without_proc)
     client_tell(&client, 'f');
     cr_assert_eq(client_wait(&client), 0);
     cr_assert_eq(server_stop(&world->server), 0);
+}
+
+// The second half of the memory file is lost before it is read.
+static int touch_what_is_left(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_catch_sigbus();
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 5);
+    tell_test(channel, 't');
+    await_test(channel, 'f');
+    CHECK(vmm_poisoned(vmm_page(&vmm, vmm.pages - 1)), "it is not poisoned");
+    return 0;
+}
+
+Test(populate, says_that_it_has_not_finished)
+{
+    static const char *const options[] = {"--populate", "--retries", "0",
+                                          "--on-error", "poison",    NULL};
+    struct client client;
+    world = world_make(DISTINCT, 24 << 20);
+    world_handler(world, options);
+    cr_assert_eq(truncate(world->file, 12 << 20), 0);
+    client_start(&client, touch_what_is_left, NULL);
+    cr_assert(client_says(&client, 't'));
+    cr_assert(server_wait_log(&world->server, "event=filled vm=1", 1));
+    cr_expect_eq(server_count_log(&world->server, "poisoned=3072"), 1);
+    cr_expect_gt(server_count_log(&world->server, "reason=\"its frame is cut short"), 0);
+    cr_expect_not(finished(&world->server));
+    client_tell(&client, 'f');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_eq(server_stop(&world->server), 3);
 }
 
 // Firecracker's own example handlers take SOCKET MEMFILE and nothing else.

@@ -308,7 +308,7 @@ Test(store, a_raw_file_that_shrinks_is_an_error_and_not_zeros)
     cr_assert_eq(fl_frame_read(image, run.id, frame), 0);
     int r = truncate(space.memory, 5000);
     cr_assert_eq(r, 0);
-    cr_assert_eq(fl_frame_read(image, run.id, frame), -EIO);
+    cr_assert_eq(fl_frame_read(image, run.id, frame), -ENODATA);
     struct fl_frame_id stranger = {.pack = run.id.pack + 1, .frame = 0};
     cr_assert_eq(fl_frame_pages(image, stranger), 0);
     cr_assert_eq(fl_frame_read(image, stranger, frame), -EINVAL);

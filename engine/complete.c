@@ -114,6 +114,7 @@ static enum fl_complete probe(struct fl_vm *vm, uint64_t page, uint64_t end, boo
         if (fl_vm_may_be_dropped(vm, page))
             continue; // nobody knows what it is to be: it stays poisoned
         fl_bits_clear(vm->installed, page, 1);
+        vm->fill.probed++;
         missing = true;
     }
     *ret_end = page < end && probes == PROBES ? page : end;

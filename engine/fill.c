@@ -358,6 +358,9 @@ static void look(struct fl_worker *worker, struct fl_vm *vm)
     case FL_COMPLETE_THERE:
         fill->seen = end;
         fill->in_vain = 0;
+        // Those that could not be filled are not in this number any more.
+        fl_counter_sub(&vm->state->counters.poisoned, fill->probed * fl_vm_page_units(vm));
+        fill->probed = 0;
         break;
     case FL_COMPLETE_MISSING:
         fill->next = fill->seen;

@@ -26,6 +26,7 @@ struct fl_fill {
     uint64_t next;    // page to look at
     uint64_t end;     // ... before this one
     uint64_t seen;    // page up to which all was seen to be there, after it was filled
+    uint64_t probed;  // pages that were poisoned to see whether they are there, to be filled now
     unsigned in_vain; // times that something was missing there since
     uint64_t ahead;   // first page whose frame was not yet asked for
     bool suspended;

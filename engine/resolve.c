@@ -145,6 +145,8 @@ static enum fl_outcome fail(struct fl_want *want, int error)
         return fail_again(want, error); // parked until it is dead
     switch (fl_install_poison(vm, want->page, &there)) {
     case FL_INSTALL_DONE:
+        if (there && !seen && vm->fill.probed > 0)
+            vm->fill.probed--; // it may be what a look has poisoned, and stays so
         if (there)
             return done(want, FL_INSTALLED);
         log_poison(vm, want->page, error);

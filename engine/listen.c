@@ -14,9 +14,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/degraded.h"
 #include "engine/description.h"
-#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/log.h"
@@ -39,13 +37,13 @@ static bool watched(const struct fl_listener *listener)
            listener->server->serving;
 }
 
-static int watch(struct fl_listener *listener)
+int fl_listener_watch(struct fl_listener *listener)
 {
     listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = fl_accept_ready};
     return watched(listener) ? fl_server_watch(listener->server, &listener->source, EPOLLIN) : 0;
 }
 
-static void unwatch(struct fl_listener *listener)
+void fl_listener_unwatch(struct fl_listener *listener)
 {
     if (watched(listener))
         fl_server_unwatch(listener->server, &listener->source);
@@ -56,7 +54,7 @@ static void unwatch(struct fl_listener *listener)
 static void close_listener(struct fl_listener *listener)
 {
     if (listener->listening.fd >= 0) {
-        unwatch(listener);
+        fl_listener_unwatch(listener);
         fl_socket_unlink(listener->path, &listener->listening);
         fl_accept_all(listener);
         fl_kept_drop(listener->server->engine->kept, FL_RECORD_LISTENER, listener->id);
@@ -66,7 +64,7 @@ static void close_listener(struct fl_listener *listener)
     free_listener(listener);
 }
 
-static const char *why(int error)
+const char *fl_listener_why(int error)
 {
     switch (error) {
     case -EADDRINUSE:
@@ -167,7 +165,7 @@ static int keep(struct fl_listener *listener)
 }
 
 // Writes down anew what has changed.
-static void describe_anew(struct fl_listener *listener)
+void fl_listener_write_down(struct fl_listener *listener)
 {
     int error = put_record(listener);
     if (error)
@@ -176,7 +174,7 @@ static void describe_anew(struct fl_listener *listener)
 }
 
 // Its socket, for the first time.
-static int open_socket(struct fl_listener *listener)
+int fl_listener_open(struct fl_listener *listener)
 {
     struct fl_server *server = listener->server;
     if (server->shut || (listener->automatic && !fl_accept_has_room_to_listen(server)))
@@ -186,7 +184,7 @@ static int open_socket(struct fl_listener *listener)
     if (!error)
         error = keep(listener);
     if (!error)
-        error = watch(listener);
+        error = fl_listener_watch(listener);
     return error;
 }
 
@@ -197,11 +195,11 @@ static int begin(struct fl_listener *listener, const struct fl_socket_access *ac
     listener->access = *access;
     listener->seen = true;
     cds_list_add_tail(&listener->link, &listener->server->listeners);
-    int error = open_socket(listener);
+    int error = fl_listener_open(listener);
     if (!error)
         fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->word);
     else
-        *ret_reason = why(error);
+        *ret_reason = fl_listener_why(error);
     listener->away = error != 0;
     if (error && !(listener->automatic && listener->listening.fd < 0))
         close_listener(listener);
@@ -214,7 +212,7 @@ int fl_listener_add(struct fl_server *server, const char *image, const char *pat
 {
     struct fl_listener *listener = new_listener(server, image, path);
     if (!listener) {
-        *ret_reason = why(-ENOMEM);
+        *ret_reason = fl_listener_why(-ENOMEM);
         return -ENOMEM;
     }
     listener->automatic = automatic;
@@ -227,7 +225,7 @@ int fl_listener_add_template(struct fl_server *server, const char *image, const 
 {
     struct fl_listener *listener = new_listener(server, image, path);
     if (!listener) {
-        *ret_reason = why(-ENOMEM);
+        *ret_reason = fl_listener_why(-ENOMEM);
         return -ENOMEM;
     }
     listener->purpose = FL_PURPOSE_TEMPLATE;
@@ -258,7 +256,7 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
     fds[0] = -1;
     listener->seen = true;
     cds_list_add_tail(&listener->link, &server->listeners);
-    int error = watch(listener);
+    int error = fl_listener_watch(listener);
     if (error)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
                listener->image, listener->word, strerror(-error));
@@ -270,7 +268,7 @@ void fl_listeners_keep(struct fl_server *server)
     cds_list_for_each_entry(listener, &server->listeners, link)
     {
         if (listener->listening.fd >= 0)
-            describe_anew(listener);
+            fl_listener_write_down(listener);
     }
 }
 
@@ -280,87 +278,8 @@ int fl_listener_set_access(struct fl_listener *listener, const struct fl_socket_
     if (error)
         return error;
     listener->access = *access;
-    describe_anew(listener);
+    fl_listener_write_down(listener);
     return 0;
-}
-
-// --- sockets that are gone ---
-
-// The one at the path is new, and whoever has connected to the old one is not forgotten.
-static int renew(struct fl_listener *listener)
-{
-    struct fl_listening new;
-    if (listener->listening.fd < 0)
-        return open_socket(listener);
-    int error = fl_socket_listen(listener->path, SOCK_STREAM, &listener->access, &new);
-    if (error)
-        return error;
-    unwatch(listener);
-    fl_accept_all(listener);
-    if (listener->server->accept_again_ns) { // not all of them: another time
-        fl_socket_close(listener->path, &new);
-        return -EMFILE;
-    }
-    close(listener->listening.fd);
-    listener->listening = new;
-    describe_anew(listener);
-    return watch(listener);
-}
-
-// 0: it is there. Or why not. `full`: there is no room for a socket more.
-static int look_at(struct fl_listener *listener, bool full)
-{
-    bool bound = listener->listening.fd >= 0;
-    if (bound && fl_socket_is_at(listener->path, &listener->listening)) {
-        listener->away = false;
-        return 0;
-    }
-    // What waits in its queue must be accepted first.
-    bool later = bound ? listener->server->accept_again_ns != 0 : listener->automatic && full;
-    int error = later ? -EMFILE : renew(listener);
-    if (!error)
-        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"its socket was %s\"",
-               listener->image, listener->word, bound ? "gone" : "not to be had before");
-    else if (!listener->away && error != -EMFILE)
-        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
-               listener->image, listener->word, why(error));
-    listener->away = error != 0;
-    return error;
-}
-
-static void say_what_is_away(struct fl_server *server, unsigned away, int error, unsigned full)
-{
-    if (away > 0)
-        fl_lacks(server->engine, FL_LACK_SOCKETS,
-                 "images cannot be reached in the directory of sockets %s: %s",
-                 server->options->sockets, why(error));
-    else
-        fl_has(server->engine, FL_LACK_SOCKETS);
-    if (full > 0)
-        fl_lacks(server->engine, FL_LACK_DESCRIPTORS,
-                 "the limit of open files, %u, leaves no room for the sockets of %u images",
-                 fl_descriptors_limit(), full);
-    else
-        fl_has(server->engine, FL_LACK_DESCRIPTORS);
-}
-
-void fl_listeners_look(struct fl_server *server)
-{
-    struct fl_listener *listener;
-    int first = 0;
-    unsigned away = 0;
-    unsigned full = 0;
-    mkdir(server->options->sockets, 0755); // it is there, as a rule
-    cds_list_for_each_entry(listener, &server->listeners, link)
-    {
-        // A place that somebody asked for goes with its owner's directory, as jails do.
-        bool own = listener->automatic || listener->purpose == FL_PURPOSE_TEMPLATE;
-        int error = look_at(listener, full > 0);
-        full += error == -EMFILE && own;
-        away += error && error != -EMFILE && own;
-        first = first == 0 && error != -EMFILE ? error : first;
-    }
-    say_what_is_away(server, away, first, full);
 }
 
 void fl_listeners_close(struct fl_server *server)

@@ -53,6 +53,17 @@ int fl_listener_set_access(struct fl_listener *listener, const struct fl_socket_
 // Makes those again that somebody has removed, once in a while.
 void fl_listeners_look(struct fl_server *server);
 
+// --- for listen_look.c ---
+
+// Its socket, for the first time.
+int fl_listener_open(struct fl_listener *listener);
+// Has the keeper know what has changed.
+void fl_listener_write_down(struct fl_listener *listener);
+int fl_listener_watch(struct fl_listener *listener);
+void fl_listener_unwatch(struct fl_listener *listener);
+// A constant sentence, or strerror()'s.
+const char *fl_listener_why(int error);
+
 // --- accept.c ---
 
 // Its socket is readable.

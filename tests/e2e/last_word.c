@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -64,9 +65,10 @@ static int start_engine(void)
     return pair[0];
 }
 
+static struct fl_message message; // what was received last
+
 static void await(int channel, uint32_t type)
 {
-    static struct fl_message message;
     int fds[FL_CHANNEL_FDS];
     struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
     do {
@@ -120,4 +122,42 @@ Test(last_word, to_serve_is_heard_once)
     cr_expect_eq(waitpid(engine.pid, NULL, WNOHANG), 0, "it has ended");
     kill(engine.pid, SIGKILL);
     waitpid(engine.pid, NULL, 0);
+}
+
+static void limit_engine(rlim_t soft, struct rlimit *ret_before)
+{
+    struct rlimit limit;
+    cr_assert_eq(prlimit(engine.pid, RLIMIT_NOFILE, NULL, &limit), 0);
+    *ret_before = limit;
+    limit.rlim_cur = soft;
+    cr_assert_eq(prlimit(engine.pid, RLIMIT_NOFILE, &limit, NULL), 0);
+}
+
+// The engine's table is full when the answer comes: the connection is the keeper's, and the keeper
+// is not lost. It asks again for the same one.
+Test(last_word, an_accepted_connection_that_has_no_room)
+{
+    struct fl_message serve = {.type = FL_MESSAGE_SERVE, .value = 1};
+    struct rlimit before;
+    int pair[2];
+    int channel = start_engine();
+    await(channel, FL_MESSAGE_READY);
+    cr_assert_eq(fl_channel_send(channel, &serve, NULL, true), 0);
+    await(channel, FL_MESSAGE_SERVING);
+    int client = vmm_connect(temp_path(&world->temp, "sockets/image.sock"));
+    await(channel, FL_MESSAGE_ACCEPT);
+    struct fl_message accepted = {
+        .type = FL_MESSAGE_ACCEPTED, .id = message.id, .slots = 1, .mask = 1};
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    limit_engine(3, &before);
+    cr_assert_eq(fl_channel_send(channel, &accepted, &pair[1], true), 0);
+    cr_assert(server_wait_log(&engine, "event=degraded what=descriptors", 1));
+    limit_engine(before.rlim_cur, &before);
+    await(channel, FL_MESSAGE_ACCEPT);
+    cr_expect_eq(message.id, accepted.id, "it has forgotten the first one");
+    cr_expect_eq(server_count_log(&engine, "event=keeper_lost"), 0);
+    kill(engine.pid, SIGKILL);
+    waitpid(engine.pid, NULL, 0);
+    close(client);
+    close(channel);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -95,6 +96,39 @@ Test(unix_socket, leaves_files_alone)
     cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &listening), -EEXIST);
     cr_assert_eq(stat(path, &status), 0);
     cr_assert(S_ISREG(status.st_mode));
-    cr_assert_eq(fl_socket_listen(in_directory("none/a.sock"), SOCK_STREAM, &access_all, &listening), -ENOENT);
+    cr_assert_eq(
+        fl_socket_listen(in_directory("none/a.sock"), SOCK_STREAM, &access_all, &listening),
+        -ENOENT);
     cr_assert_eq(fl_socket_listen(in_directory(""), SOCK_STREAM, &access_all, &listening), -EEXIST);
+}
+
+// Another server is about to put its socket there.
+Test(unix_socket, waits_for_no_lock_of_its_directory)
+{
+    struct fl_listening listening;
+    int lock = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_assert_geq(lock, 0);
+    cr_assert_eq(flock(lock, LOCK_EX), 0);
+    const char *path = in_directory("a.sock");
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &listening), -EBUSY);
+    close(lock);
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &listening), 0);
+    fl_socket_close(path, &listening);
+}
+
+// So it is found by who asks what is at the path, and no other is.
+Test(unix_socket, is_known_by_its_file)
+{
+    struct fl_listening listening;
+    struct fl_listening same;
+    const char *path = in_directory("a.sock");
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &access_all, &listening), 0);
+    int error = fl_socket_identify(listening.fd, &same);
+    if (error == -EPERM)
+        cr_skip_test("this test needs CAP_NET_ADMIN");
+    cr_assert_eq(error, 0);
+    cr_expect(fl_socket_is_at(path, &same));
+    cr_assert_eq(unlink(path), 0);
+    cr_expect_not(fl_socket_is_at(path, &same));
+    fl_socket_close(path, &listening);
 }

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sockets that somebody has removed, or that could not be had: made again, with whoever waits in
+// the queue of the old one.
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/degraded.h"
+#include "engine/descriptors.h"
+#include "engine/engine.h"
+#include "engine/listen.h"
+#include "engine/log.h"
+
+// The one at the path is new, and whoever has connected to the old one is not forgotten.
+static int renew(struct fl_listener *listener)
+{
+    struct fl_listening new;
+    if (listener->listening.fd < 0)
+        return fl_listener_open(listener);
+    int error = fl_socket_listen(listener->path, SOCK_STREAM, &listener->access, &new);
+    if (error)
+        return error;
+    fl_listener_unwatch(listener);
+    fl_accept_all(listener);
+    if (listener->server->accept_again_ns) { // not all of them: another time
+        fl_socket_close(listener->path, &new);
+        return -EMFILE;
+    }
+    close(listener->listening.fd);
+    listener->listening = new;
+    fl_listener_write_down(listener);
+    return fl_listener_watch(listener);
+}
+
+// 0: it is there. Or why not. `full`: there is no room for a socket more.
+static int look_at(struct fl_listener *listener, bool full)
+{
+    bool bound = listener->listening.fd >= 0;
+    if (bound && fl_socket_is_at(listener->path, &listener->listening)) {
+        listener->away = false;
+        return 0;
+    }
+    // What waits in its queue must be accepted first.
+    bool later = bound ? listener->server->accept_again_ns != 0 : listener->automatic && full;
+    int error = later ? -EMFILE : renew(listener);
+    if (!error)
+        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"its socket was %s\"",
+               listener->image, listener->word, bound ? "gone" : "not to be had before");
+    else if (!listener->away && error != -EMFILE)
+        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
+               listener->image, listener->word, fl_listener_why(error));
+    listener->away = error != 0;
+    return error;
+}
+
+static void say_what_is_away(struct fl_server *server, unsigned away, int error, unsigned full)
+{
+    if (away > 0)
+        fl_lacks(server->engine, FL_LACK_SOCKETS,
+                 "images cannot be reached in the directory of sockets %s: %s",
+                 server->options->sockets, fl_listener_why(error));
+    else
+        fl_has(server->engine, FL_LACK_SOCKETS);
+    if (full > 0)
+        fl_lacks(server->engine, FL_LACK_DESCRIPTORS,
+                 "the limit of open files, %u, leaves no room for the sockets of %u images",
+                 fl_descriptors_limit(), full);
+    else
+        fl_has(server->engine, FL_LACK_DESCRIPTORS);
+}
+
+void fl_listeners_look(struct fl_server *server)
+{
+    struct fl_listener *listener;
+    int first = 0;
+    unsigned away = 0;
+    unsigned full = 0;
+    mkdir(server->options->sockets, 0755); // it is there, as a rule
+    cds_list_for_each_entry(listener, &server->listeners, link)
+    {
+        // A place that somebody asked for goes with its owner's directory, as jails do.
+        bool own = listener->automatic || listener->purpose == FL_PURPOSE_TEMPLATE;
+        int error = look_at(listener, full > 0);
+        full += error == -EMFILE && own;
+        away += error && error != -EMFILE && own;
+        first = first == 0 && error != -EMFILE ? error : first;
+    }
+    say_what_is_away(server, away, first, full);
+}

@@ -138,6 +138,8 @@ static unsigned start_vms(unsigned vms)
         client_start(&clients[i], try_it, socket_path);
         char word = first_word(&clients[i]);
         served[i] = word == 't';
+        // One after the other, who finds no room has not handed anything over.
+        cr_expect_neq(word, 'p', "VM %u of %u is poisoned", i, vms);
         count += served[i];
         if (!served[i])
             cr_assert_eq(client_wait(&clients[i]), 0);

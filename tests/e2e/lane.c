@@ -21,7 +21,7 @@
 #include "tests/support/failing_calls.h"
 #include "tests/support/world.h"
 
-enum { BYTES = 12 << 20, LONG_MS = 120000, HANG_S = 2 };
+enum { BYTES = 12 << 20, LONG_MS = 120000, HANG_S = 2, MANY = 12 };
 
 TestSuite(lane, .init = need_userfaultfd, .fini = world_close, .timeout = 180);
 
@@ -63,9 +63,12 @@ static void lie_elsewhere(void)
     }
 }
 
+// Its message is one that nobody reads, as the VM's owner is within the call for another page.
 static void *touch_one(void *arg)
 {
     struct vmm *vmm = arg;
+    while (atomic_load(&calls->slow_thread) == 0 && atomic_load(&calls->slow_ms) > 0)
+        usleep(1000);
     vmm_check(vmm, 1);
     return NULL;
 }
@@ -110,6 +113,20 @@ static int quick_main(int channel, struct client_shared *shared, void *arg)
         vmm_check_zero(&vmm, from);
         tell_test(channel, 'd');
     }
+    return 0;
+}
+
+// All pages at once, from many threads.
+static int many_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    tell_test(channel, 'a');
+    await_test(channel, 't');
+    vmm_touch_all(&vmm, MANY, VMM_RANDOM, true);
     return 0;
 }
 
@@ -197,6 +214,42 @@ Test(lane, others_are_served_and_the_engine_lives)
     cr_expect_eq(server_count_log(&world->server, "event=engine_hangs"), 0);
     cr_expect_eq(server_count_log(&world->server, "event=lane vm=1"), 1);
     finish(&pair, 4);
+}
+
+static bool many_failed(void *arg)
+{
+    return atomic_load(&calls->failed) >= *(uint64_t *)arg;
+}
+
+// The worker is held up while it tries again what had found no memory, of both VMs: what it had not
+// come to is tried by the thread that goes on.
+Test(lane, what_was_to_be_tried_again_is)
+{
+    struct pair pair;
+    uint64_t failures = 500;
+    serve("10000");
+    client_start(&pair.slow, slow_main, NULL);
+    cr_assert(client_says(&pair.slow, 'a'));
+    cr_assert(server_wait_log(&world->server, "event=attach vm=1", 1));
+    client_start(&pair.quick, many_main, NULL);
+    cr_assert(client_says(&pair.quick, 'a'));
+    cr_assert(server_wait_log(&world->server, "event=attach vm=2", 1));
+    atomic_store(&calls->every, 1);
+    atomic_store(&calls->what, FAILING_FILLS);
+    client_tell(&pair.slow, 't');
+    client_tell(&pair.quick, 't');
+    cr_assert(client_waits(&pair.quick, MANY));
+    cr_assert(wait_until(many_failed, &failures));
+    atomic_store(&calls->slow_ms, LONG_MS);
+    cr_assert(wait_until(has_taken, NULL));
+    atomic_store(&calls->what, 0);
+    cr_expect_eq(client_wait(&pair.quick), 0);
+    cr_expect(still_waits(&pair));
+    atomic_store(&calls->slow_ms, 0);
+    cr_assert(client_says(&pair.slow, 'd'));
+    client_tell(&pair.slow, 'e');
+    cr_expect_eq(client_wait(&pair.slow), 0);
+    world_stop(world);
 }
 
 static bool is_back(void *arg)

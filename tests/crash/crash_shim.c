@@ -3,7 +3,8 @@
 // Preloaded into the command: counts the calls that change files, in the command and in the
 // processes that it forks, and before the call numbered $CRASH_AT kills the command, whichever
 // makes the call; or, with $CRASH_ERRNO, makes that call and all later ones that need space fail
-// with it. With $CRASH_CHILD only calls of the forked processes count, and that process is killed.
+// with it. With $CRASH_LOG it writes down the order of flushes (F) and renames (R). With
+// $CRASH_CHILD only calls of the forked processes count, and that process is killed.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -40,6 +41,18 @@ static long setting(const char *name)
 {
     const char *text = getenv(name);
     return text ? atol(text) : 0;
+}
+
+// Appends the name of a call to the file $CRASH_LOG: the order of flushing and renaming.
+static void note(const char *call)
+{
+    const char *path = getenv("CRASH_LOG");
+    if (!path)
+        return;
+    long fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0 || syscall(SYS_write, fd, call, 1) != 1)
+        abort();
+    syscall(SYS_close, fd);
 }
 
 // 0, or -1 with errno set if the call is to fail.
@@ -91,6 +104,7 @@ ssize_t writev(int fd, const struct iovec *iov, int count)
 
 int fsync(int fd)
 {
+    note("F");
     return step(1) < 0 ? -1 : (int)syscall(SYS_fsync, fd);
 }
 
@@ -106,11 +120,13 @@ int ftruncate(int fd, off_t size)
 
 int renameat(int from, const char *old, int to, const char *new)
 {
+    note("R");
     return step(0) < 0 ? -1 : (int)syscall(SYS_renameat, from, old, to, new);
 }
 
 int renameat2(int from, const char *old, int to, const char *new, unsigned flags)
 {
+    note("R");
     return step(0) < 0 ? -1 : (int)syscall(SYS_renameat2, from, old, to, new, flags);
 }
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -98,4 +99,46 @@ Test(repair, without_space_from_each_call_on)
     }
     cr_assert_gt(round, 15);
     cr_assert_lt(round, ROUNDS_MAX);
+}
+
+// A kill does not show what a power failure would: whatever gets a name was flushed before, and the
+// directory after, before anything else gets one.
+static void expect_flushed(const char *order, unsigned renames)
+{
+    unsigned seen = 0;
+    for (const char *at = order; *at; at++) {
+        if (*at != 'R')
+            continue;
+        seen++;
+        cr_assert(at > order && at[-1] == 'F' && at[1] == 'F', "%s", order);
+    }
+    cr_assert_geq(seen, renames, "%s", order);
+}
+
+static void read_order(const char *path, char *order, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    cr_assert_not_null(file);
+    size_t len = fread(order, 1, size - 1, file);
+    order[len] = '\0';
+    fclose(file);
+    int r = unlink(path);
+    cr_assert_eq(r, 0);
+}
+
+Test(repair, what_gets_a_name_is_flushed_before_and_after)
+{
+    char path[128];
+    char order[256];
+    snprintf(path, sizeof(path), "%s/order", space.dir);
+    damage_base();
+    copy_base();
+    setenv("CRASH_LOG", path, 1);
+    cr_assert_eq(run_pack(space.store, "third", second, ROUNDS_MAX, 0), 0);
+    read_order(path, order, sizeof(order));
+    expect_flushed(order, 2);
+    cr_assert_eq(run_repair(ROUNDS_MAX, 0), 0);
+    read_order(path, order, sizeof(order));
+    expect_flushed(order, 2);
+    unsetenv("CRASH_LOG");
 }

@@ -89,6 +89,12 @@ static void damage_frame(uint32_t frame)
     close(file.fd);
 }
 
+static void damage_frame_of_only_pack(uint32_t frame)
+{
+    cr_assert_eq(only_file(space.store, "packs", pack_path, sizeof(pack_path)), 0);
+    damage_frame(frame);
+}
+
 static void seal_table(struct pack_file *file)
 {
     uint8_t *bytes = malloc(file->bytes);
@@ -332,6 +338,29 @@ Test(repair, images_are_healed_from_the_store_itself)
     cr_assert_eq(repair(NULL, NULL, false).images_left, 0);
     expect_right("first", space.memory);
     expect_right("second", child);
+}
+
+// The same pages are bad in two packs: one source heals both.
+Test(repair, a_page_that_is_bad_in_two_places_is_healed_in_both)
+{
+    char path[256];
+    char first[256];
+    snprintf(path, sizeof(path), "%s/index", space.store);
+    remove_tree(path);
+    memcpy(first, pack_path, sizeof(first));
+    rename(first, space.output); // so that the other one is the only one
+    cr_assert_eq(pack("second", space.memory, false).shared_pages, 0);
+    damage_frame_of_only_pack(2);
+    rename(space.output, first);
+    memcpy(pack_path, first, sizeof(first));
+    damage_frame(2);
+    cr_assert_eq(verify().bad, 4);
+    struct fl_repair_result result = repair(space.memory, NULL, false);
+    cr_assert_eq(result.wanted_pages, 2 * FL_FRAME_PAGES);
+    cr_assert_eq(result.found_pages, 2 * FL_FRAME_PAGES);
+    cr_assert_eq(result.images_left, 0);
+    expect_right("first", space.memory);
+    expect_right("second", space.memory);
 }
 
 // One byte is wrong: the other pages of the frame are in it still.

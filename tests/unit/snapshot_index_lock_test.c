@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// optimize has published the image and waits for the index, and the image is removed: its work is
-// done, and it does not look for the image by its name any more.
+// Who has the index open, and who waits for it. optimize has published the image and waits for the
+// index, and the image is removed: its work is done, and it does not look for the image by its name
+// any more.
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -92,4 +96,27 @@ Test(index_lock, an_image_that_is_removed_once_it_is_laid_out_was_laid_out)
     mdb_env_close(env);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert_eq(status, 0);
+}
+
+// Its files may have lost their names then, and the other process goes on with them: a new index
+// beside an old lock file would be no index.
+Test(index_lock, an_index_that_another_process_has_open_is_not_made_anew)
+{
+    char path[160];
+    struct fl_pack_result packed;
+    snprintf(path, sizeof(path), "%s/index/data.mdb", space.store);
+    int r = truncate(path, 8192);
+    cr_assert_eq(r, 0);
+    snprintf(path, sizeof(path), "%s/index", space.store);
+    int held = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_assert_eq(flock(held, LOCK_SH), 0);
+    cr_assert_eq(pack_file(space.store, "b", space.memory, &packed), 0);
+    cr_assert(packed.index_damaged);
+    cr_assert_not(packed.index_rebuilt);
+    cr_assert_eq(packed.index_error, -EBUSY);
+    cr_assert_eq(packed.shared_pages, 0);
+    close(held);
+    cr_assert_eq(pack_file(space.store, "c", space.memory, &packed), 0);
+    cr_assert(packed.index_rebuilt);
+    cr_assert_eq(packed.shared_pages, PAGES);
 }

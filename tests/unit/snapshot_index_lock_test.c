@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -118,5 +119,50 @@ Test(index_lock, an_index_that_another_process_has_open_is_not_made_anew)
     close(held);
     cr_assert_eq(pack_file(space.store, "c", space.memory, &packed), 0);
     cr_assert(packed.index_rebuilt);
+    cr_assert_eq(packed.shared_pages, PAGES);
+}
+
+// LMDB's file: two meta pages, the newer of which tells where the table of tables is. The others
+// are what is looked up in, or free.
+static void spoil_what_is_looked_up(const char *path)
+{
+    enum { META = 16, ROOT = META + 24 + 48 + 40, TXN = ROOT + 16 };
+    uint64_t root[2];
+    uint64_t txn[2];
+    char noise[FL_PAGE_SIZE];
+    struct stat status;
+    memset(noise, 0x5a, sizeof(noise));
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(fstat(fd, &status), 0);
+    for (off_t meta = 0; meta < 2; meta++) {
+        cr_assert_eq(pread(fd, &root[meta], 8, meta * FL_PAGE_SIZE + ROOT), 8);
+        cr_assert_eq(pread(fd, &txn[meta], 8, meta * FL_PAGE_SIZE + TXN), 8);
+    }
+    uint64_t keep = root[txn[1] > txn[0]];
+    cr_assert_lt(keep, (uint64_t)status.st_size / FL_PAGE_SIZE);
+    for (off_t page = 2; page < status.st_size / FL_PAGE_SIZE; page++) {
+        if ((uint64_t)page != keep)
+            cr_assert_eq(pwrite(fd, noise, sizeof(noise), page * FL_PAGE_SIZE), FL_PAGE_SIZE);
+    }
+    close(fd);
+}
+
+// It opens, and is found damaged when the first page is looked up: the image is packed without it,
+// and there is a good one at the end, though the image has nothing new to add.
+Test(index_lock, an_index_that_turns_out_to_be_damaged_is_made_anew_at_the_end)
+{
+    char path[160];
+    struct fl_pack_result packed;
+    cr_assert_eq(pack_file(space.store, "same", space.memory, &packed), 0);
+    cr_assert_eq(packed.pack_id, 0);
+    snprintf(path, sizeof(path), "%s/index/data.mdb", space.store);
+    spoil_what_is_looked_up(path);
+    cr_assert_eq(pack_file(space.store, "b", space.memory, &packed), 0);
+    cr_assert(packed.index_damaged);
+    cr_assert(packed.index_rebuilt);
+    cr_assert_eq(packed.index_error, 0);
+    cr_assert_eq(pack_file(space.store, "c", space.memory, &packed), 0);
+    cr_assert_not(packed.index_damaged || packed.index_rebuilt);
     cr_assert_eq(packed.shared_pages, PAGES);
 }

@@ -154,6 +154,7 @@ Test(repair, a_frame_that_is_right_again_is_forgotten)
     damage_frame(1);
     for (int i = 0; i < 2; i++) {
         cr_assert_eq(verify().bad, 2);
+        cr_assert_eq(repair(NULL, NULL, false).bad_frames, 1);
         cr_assert_eq(listed(), 1, "once, however often it is found");
     }
     damage_frame(1);

@@ -22,6 +22,7 @@
 #include "engine/templates.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
+#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 static void close_fd(int *fd)
@@ -219,21 +220,6 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
     fl_rcu_defer(&vm->rcu, free_vm);
 }
 
-// So that its pages can be looked at: of a process that is not the one whose memory it is they
-// would say nothing.
-static void find_presence(struct fl_vm *vm)
-{
-    int error = vm->state->flags & FL_VM_STATE_OWNER
-                    ? fl_presence_open((pid_t)vm->state->pid, vm->pidfd, &vm->presence)
-                    : -ENOENT;
-    if (error && error != -ESRCH)
-        fl_log(FL_LOG_WARNING,
-               "event=presence_unknown vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
-               vm->id, fl_vm_image_name(vm), vm->state->pid,
-               error == -ENOENT ? "the process that has its memory is not known"
-                                : strerror(-error));
-}
-
 // Its memory is that of a template: NULL if that is lost, and then its pages come privately.
 static void share(struct fl_vm *vm, struct fl_template *template)
 {
@@ -258,7 +244,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     }
     vm->image = image;
     vm->huge_need = huge_need;
-    find_presence(vm);
+    fl_vm_find_presence(vm);
     vm->state->image_record = fl_images_keep(engine->images, image);
     vm->state->connection = connection;
     share(vm, template);
@@ -349,7 +335,7 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
     uint64_t before = vm->state->image_record;
     vm->image = image;
     if (image)
-        find_presence(vm);
+        fl_vm_find_presence(vm);
     vm->state->image_record = image ? fl_images_keep(engine->images, image) : 0;
     // An orphan's template is lost, whatever there is of its image here.
     if ((vm->state->flags & FL_VM_STATE_TEMPLATE) && before == vm->state->image_record)

@@ -270,37 +270,6 @@ static void report(struct fl_worker *worker, struct fl_vm *vm)
         worker->options->filled(vm->id, ns);
 }
 
-// A range in which anything cannot be registered (a file that the VMM has mapped over a part of its
-// memory) is refused, and stays registered as a whole: so in halves, down to a page.
-static int unregister_piece(struct fl_vm *vm, uint64_t start, uint64_t pages)
-{
-    int error = fl_vm_unregister(vm, start, pages << vm->page_shift);
-    uint64_t half = pages / 2;
-    if (error != -EINVAL || half == 0)
-        return error;
-    error = unregister_piece(vm, start, half);
-    return error == -ENOMEM ? error
-                            : unregister_piece(vm, start + (half << vm->page_shift), pages - half);
-}
-
-// The VM goes on without us: nothing is missing that would not be zeros. False if the kernel lacks
-// memory for that (or the VM is gone, which it says in the same way): who touches such a page would
-// wait for ever.
-static bool unregister(struct fl_vm *vm)
-{
-    const struct fl_layout *layout = &vm->state->layout;
-    for (uint32_t i = 0; i < layout->regions; i++) {
-        int error = unregister_piece(vm, layout->region[i].base,
-                                     layout->region[i].bytes >> layout->page_shift);
-        if (error == -ENOMEM && fl_vm_alive(vm))
-            return false;
-        FL_POINT("unregistered");
-    }
-    vm->fill.unregistered = true;
-    vm->state->flags |= FL_VM_STATE_RELEASED;
-    return true;
-}
-
 void fl_fill_go_on_releasing(struct fl_worker *worker, struct fl_vm *vm)
 {
     vm->phase = FL_VM_RELEASING;
@@ -327,7 +296,7 @@ static void let_go(struct fl_worker *worker, struct fl_vm *vm)
 static void finish(struct fl_worker *worker, struct fl_vm *vm)
 {
     bool releasing = vm->phase == FL_VM_RELEASING;
-    if (releasing && !unregister(vm)) {
+    if (releasing && !fl_complete_unregister(vm)) {
         fl_task_pause_long(worker, &vm->fill.task);
         return;
     }

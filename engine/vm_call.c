@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/vm_call.h"
 
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
 #include <time.h>
 
 #include <urcu/compiler.h>
@@ -8,6 +11,7 @@
 #include "engine/clock.h"
 #include "engine/frame_cache.h"
 #include "engine/lane.h"
+#include "engine/log.h"
 #include "engine/point.h"
 #include "engine/presence.h"
 #include "engine/rcu.h"
@@ -176,4 +180,21 @@ int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
     int runs = fl_presence_runs(&vm->presence, start, end, ret_runs, room, ret_looked);
     fl_call_end(call);
     return runs;
+}
+
+// --- what can be seen ---
+
+// So that its pages can be looked at: of a process that is not the one whose memory it is they
+// would say nothing.
+void fl_vm_find_presence(struct fl_vm *vm)
+{
+    int error = vm->state->flags & FL_VM_STATE_OWNER
+                    ? fl_presence_open((pid_t)vm->state->pid, vm->pidfd, &vm->presence)
+                    : -ENOENT;
+    if (error && error != -ESRCH)
+        fl_log(FL_LOG_WARNING,
+               "event=presence_unknown vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
+               vm->id, fl_vm_image_name(vm), vm->state->pid,
+               error == -ENOENT ? "the process that has its memory is not known"
+                                : strerror(-error));
 }

@@ -66,7 +66,10 @@ int fl_vm_continue(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 bool fl_vm_alive(struct fl_vm *vm);
 bool fl_vm_removing(struct fl_vm *vm);
 bool fl_vm_registered(struct fl_vm *vm, uint64_t address);
-// Those of presence.h: they wait for the VM's mmap lock. 1: some page of it is absent; 0: none is.
+// Control thread, before a worker has it: finds out whether its pages can be looked at.
+void fl_vm_find_presence(struct fl_vm *vm);
+// Owner only. Those of presence.h: they wait for the VM's mmap lock. 1: some page of it is absent;
+// 0: none is.
 int fl_vm_any_absent(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
                        struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked);

@@ -182,11 +182,11 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
     int got = 0;
     while (child->channel >= 0) {
         got = fl_channel_receive(child->channel, &message, fds, false);
-        if (got == -EMFILE) {
+        if (got == -EMFILE && message.type == FL_MESSAGE_PUT) {
             fl_keeper_lost(keeper, child, &message);
             continue;
         }
-        if (got != 1)
+        if (got != 1 && got != -EMFILE) // others mean the same without what they brought
             break;
         if (message.type == FL_MESSAGE_READY)
             ready(keeper, child, fds);

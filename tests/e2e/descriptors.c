@@ -331,7 +331,7 @@ Test(descriptors, the_keeper_has_no_room)
 Test(descriptors, a_limit_that_is_lowered)
 {
     enum { VMS = 10 };
-    struct rlimit low = {24, 256};
+    struct rlimit low = {3, 256};
     world = world_make(DISTINCT, BYTES);
     pack_images(1);
     cr_assert(serve(256));

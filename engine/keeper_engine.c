@@ -7,20 +7,15 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/condemn.h"
 #include "engine/life.h"
 #include "engine/log.h"
 #include "engine/service_manager.h"
-#include "engine/uffd.h"
 
 enum {
     WORDS = 96,
@@ -30,7 +25,6 @@ enum {
     LONGEST_PAUSE_MS = 2000,
     NEWS_TEXT = 1024,
     AGAIN_MS = 250, // between attempts to start one while VMs wait
-    VM_END_MS = 10000,
 };
 #define LIVED (250 * FL_NS_PER_MS) // an engine that served for so long has not failed
 // For how long VMs wait for a host that lets no process start, before they are given up.
@@ -409,85 +403,4 @@ void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child)
     }
     fl_child_free(child);
     fl_keeper_tell_news(keeper);
-}
-
-static int vm_pidfd(const struct fl_record *record)
-{
-    return record->slots > FL_VM_PIDFD ? record->fd[FL_VM_PIDFD] : -1;
-}
-
-static void kill_vm(const struct fl_record *record)
-{
-    int pidfd = vm_pidfd(record);
-    int killed = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-    fl_log(FL_LOG_ERROR, "event=%s vm=%" PRIu64 " reason=\"no engine can serve it\"",
-           killed == 0 ? "kill" : "kill_failed", record->id);
-}
-
-// Where the kernel cannot poison nothing else is left.
-static void wait_for_ends(struct fl_keeper *keeper)
-{
-    struct fl_record *record;
-    uint64_t until = fl_now() + VM_END_MS * FL_NS_PER_MS;
-    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind)
-    {
-        struct pollfd poll_fd = {.fd = vm_pidfd(record), .events = POLLIN};
-        struct timespec left = fl_until(fl_now(), until);
-        if (poll_fd.fd >= 0)
-            ppoll(&poll_fd, 1, &left, NULL);
-    }
-}
-
-static bool still(void *arg)
-{
-    const struct fl_keeper *keeper = arg;
-    if (fl_sm_watchdog_ms())
-        fl_sm_notify("WATCHDOG=1");
-    return fl_now() < keeper->fail_until_ns || keeper->fail_until_ns == FL_NEVER;
-}
-
-static unsigned living(const int *uffds, size_t count)
-{
-    unsigned lives = 0;
-    for (size_t i = 0; i < count; i++)
-        lives += uffds[i] >= 0 && fl_uffd_alive(uffds[i]);
-    return lives;
-}
-
-// Who cannot be killed, or does not die, is told by poison: as long as it lives, and it may wait in
-// the kernel for just that. The last descriptors go when nobody can wait any more.
-static void poison_the_rest(struct fl_keeper *keeper)
-{
-    struct fl_record *record;
-    size_t count = 0;
-    int *uffds = calloc(keeper->records.vms + 1, sizeof(*uffds));
-    if (!uffds)
-        return;
-    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) uffds[count++] =
-        record->slots > FL_VM_UFFD ? record->fd[FL_VM_UFFD] : -1;
-    keeper->fail_until_ns = fl_now() + VM_END_MS * FL_NS_PER_MS;
-    int error = fl_condemn_all(uffds, count, still, keeper);
-    unsigned lives = living(uffds, count);
-    if (lives > 0 && !error) {
-        fl_log(FL_LOG_ERROR,
-               "event=kill_failed vms=%u reason=\"they live on: their pages are poisoned\"", lives);
-        keeper->fail_until_ns = FL_NEVER;
-        fl_condemn_all(uffds, count, still, keeper);
-    }
-    free(uffds);
-}
-
-void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason)
-{
-    fl_log(FL_LOG_ERROR, "event=failing_closed vms=%" PRIu64 " reason=\"%s\"", keeper->records.vms,
-           reason);
-    struct fl_record *record;
-    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) kill_vm(record);
-    poison_the_rest(keeper);
-    wait_for_ends(keeper);
-    while (!cds_list_empty(&keeper->records.kind[FL_RECORD_VM])) {
-        record =
-            cds_list_first_entry(&keeper->records.kind[FL_RECORD_VM], struct fl_record, in_kind);
-        fl_records_drop(&keeper->records, FL_RECORD_VM, record->id);
-    }
 }

@@ -88,6 +88,7 @@ void fl_keeper_free_held(struct fl_keeper *keeper);
 void fl_keeper_tell_news(struct fl_keeper *keeper);
 // Says in one line to the service manager how things are.
 void fl_keeper_tell_manager(const struct fl_keeper *keeper);
+// keeper_fail.c
 // SIGKILL to every VM, and waits for their ends, or poisons the pages of those that live on; the
 // records go last.
 void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason);

@@ -206,26 +206,32 @@ Test(lazy, damage_to_a_piece_of_the_map_costs_what_it_has)
 // The checksums are right: a page would be looked up in another's piece.
 Test(lazy, pieces_of_a_map_come_in_order_and_once)
 {
-    static const unsigned lies[][2] = {
-        {1, 0}, {0, 0}, {0, PIECES}}; // of the first two: their numbers
+    // Of the two pieces from `at` on: their numbers. The last one is of a piece that is none.
+    static const struct {
+        unsigned at, number[2];
+    } lies[] = {{0, {2, 0}}, {0, {0, 0}}, {2, {3, PIECES + 1}}};
     make_sparse(PIECES * piece_page(1) * FL_PAGE_SIZE);
     pack_memory();
     struct bytes image = load(image_path);
+    struct bytes right = load(image_path);
     size_t list = image.len - sizeof(uint64_t) - (PIECES - 1) * sizeof(struct fl_disk_map_piece);
     for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
         struct fl_reader *reader;
         struct fl_image *opened;
         for (unsigned k = 0; k < 2; k++) {
-            uint64_t number = lies[i][k];
-            memcpy(image.at + list + k * sizeof(struct fl_disk_map_piece), &number, sizeof(number));
+            uint64_t number = lies[i].number[k];
+            memcpy(image.at + list + (lies[i].at + k) * sizeof(struct fl_disk_map_piece), &number,
+                   sizeof(number));
         }
         sign_image(image.at, image.len);
         save(image_path, image.at, image.len);
         cr_assert_eq(fl_reader_open(space.store, &reader), 0);
         cr_assert_eq(fl_image_open_lazy(reader, "image", &opened), -EBADMSG, "lie %zu", i);
         fl_reader_close(reader);
+        memcpy(image.at, right.at, right.len);
     }
     free(image.at);
+    free(right.at);
 }
 
 // More frames than a piece of the table has: the second half of the memory is in its second piece.

@@ -69,6 +69,21 @@ int vmm_connect(const char *socket);
 // One sendmsg with that many descriptors.
 void vmm_send(int socket, const void *text, size_t length, const int *fds, unsigned count);
 
+// What Firecracker's load does: the handshake, then it touches two pages itself (VMGenID, VMClock),
+// before it returns. If no socket is there, or nobody listens, the process exits with 1.
+void vmm_load(struct vmm *vmm, const char *socket);
+
+// Before it is registered: a region of virtio-mem, which no access is allowed to until it is
+// plugged, at a lower address than the rest. A hole in the memory file, behind the rest.
+void vmm_add_hotplug(struct vmm *vmm, uint64_t bytes);
+void vmm_plug(struct vmm *vmm, bool plugged);
+// A balloon as Firecracker 1.10 has it, of each other page from `page` on: anonymous memory in the
+// place of each, and no event.
+void vmm_balloon_silently(struct vmm *vmm, uint32_t page, uint32_t count);
+// The balloon of any later one: bytes from an address on; of 2 MiB pages a start within a page is
+// refused, and all stays as it is: false.
+bool vmm_balloon(struct vmm *vmm, uint8_t *start, uint64_t bytes);
+
 uint8_t *vmm_page(const struct vmm *vmm, uint32_t page);
 uint64_t vmm_page_offset(const struct vmm *vmm, uint32_t page);
 // Touches a page by reading all of it: it must be what the file has, or zeros.

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parts of vmm.h for guest memory of other kinds than most VMs have.
+// The parts of vmm.h for guest memory of other kinds than most VMs have, and for what Firecracker
+// does with it.
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/vmm.h"
@@ -26,4 +29,58 @@ int vmm_map_shared(struct vmm *vmm, const struct memory *memory, uint32_t page_b
     vmm_enable(vmm->uffd, 0);
     vmm_register(vmm);
     return fd;
+}
+
+void vmm_load(struct vmm *vmm, const char *socket)
+{
+    struct stat status;
+    if (stat(socket, &status) != 0)
+        _exit(1);
+    vmm_handshake(vmm, socket);
+    vmm_check(vmm, vmm->pages / 2);
+    vmm_check(vmm, vmm->pages / 3);
+}
+
+void vmm_add_hotplug(struct vmm *vmm, uint64_t bytes)
+{
+    struct vmm_region *region = &vmm->region[vmm->regions++];
+    uint64_t offset = vmm_page_offset(vmm, vmm->pages);
+    uint32_t pages = (uint32_t)(bytes / vmm->page_bytes);
+    CHECK(vmm->regions <= VMM_REGIONS, "%u regions", vmm->regions);
+    void *base = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(base != MAP_FAILED, "mmap: %s", strerror(errno));
+    *region = (struct vmm_region){.base = base, .bytes = bytes, .offset = offset};
+    vmm->removed = realloc(vmm->removed, (vmm->pages + pages) * sizeof(*vmm->removed));
+    CHECK(vmm->removed, "no memory");
+    memset(vmm->removed + vmm->pages, false, pages * sizeof(*vmm->removed));
+    vmm->pages += pages;
+}
+
+void vmm_plug(struct vmm *vmm, bool plugged)
+{
+    const struct vmm_region *region = &vmm->region[vmm->regions - 1];
+    if (!plugged)
+        CHECK(madvise(region->base, region->bytes, MADV_DONTNEED) == 0, "%s", strerror(errno));
+    CHECK(mprotect(region->base, region->bytes, plugged ? PROT_READ | PROT_WRITE : PROT_NONE) == 0,
+          "mprotect: %s", strerror(errno));
+}
+
+void vmm_balloon_silently(struct vmm *vmm, uint32_t page, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        void *place = vmm_page(vmm, page + 2 * i);
+        CHECK(mmap(place, vmm->page_bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == place,
+              "mmap: %s", strerror(errno));
+        vmm->removed[page + 2 * i] = true;
+    }
+}
+
+bool vmm_balloon(struct vmm *vmm, uint8_t *start, uint64_t bytes)
+{
+    (void)vmm;
+    if (madvise(start, bytes, MADV_DONTNEED) == 0)
+        return true;
+    CHECK(errno == EINVAL, "madvise: %s", strerror(errno));
+    return false;
 }

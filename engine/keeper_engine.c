@@ -394,6 +394,8 @@ void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child)
     if (keeper->generation == 0 && status > 0 && keeper->records.vms == 0) {
         keeper->exit_status = status;
         keeper->done = true;
+        keeper->serving = keeper->serving == child ? NULL : keeper->serving;
+        keeper->standby = keeper->standby == child ? NULL : keeper->standby;
     } else {
         log_end(keeper, child, words);
         if (keeper->serving == child)

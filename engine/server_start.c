@@ -80,22 +80,30 @@ static int follow(struct fl_serving *run, bool first, char *reason, size_t size)
     return error;
 }
 
+// With all that the engine needs for itself, and before the sockets of images, which share what is
+// left: a server that could take no VM would say that it waits for others to end.
+static int check_room(struct fl_server *server, char *reason, size_t size)
+{
+    if (fl_accept_has_room(server, 1) && fl_accept_has_room_to_listen(server))
+        return 0;
+    snprintf(reason, size, "the limit of open files, %u, leaves no room for a single VM",
+             fl_descriptors_limit());
+    return -EMFILE;
+}
+
 // A successor serves what it has whatever it lacks: it looks for the rest at once, and again.
 int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
     const char *control = server->options->control;
     int error = 0;
-    if (first && !fl_accept_has_room(server, 1)) {
-        snprintf(reason, size, "the limit of open files, %u, leaves no room for a single VM",
-                 fl_descriptors_limit());
-        return -EMFILE;
-    }
     if (first) {
         error = fl_control_start(server, control, &server->control, reason, size);
         if (!error)
             error = fl_keeper_socket_start(server, control, &server->keeper_socket, reason, size);
     }
+    if (first && !error)
+        error = check_room(server, reason, size);
     if (error)
         return error;
     fl_templates_serve(server->engine->templates);

@@ -61,8 +61,9 @@ static void print_case(const struct fl_diagnosis *found, const struct fl_uffd_ca
                uffd->holder[i].fd, uffd->holder[i].stopped ? ", stopped" : "",
                i + 1 < uffd->holders ? "," : "");
     printf("\n  faults      %" PRIu64 " unread, %" PRIu64
-           " read and not resolved; %zu tasks of the VM wait",
-           uffd->pending, uffd->unresolved, uffd->tasks);
+           " read and not resolved; %zu task%s of the VM wait%s",
+           uffd->pending, uffd->unresolved, uffd->tasks, cli_s(uffd->tasks),
+           uffd->tasks == 1 ? "s" : "");
     print_wait(uffd->waiting_ms);
     putchar('\n');
     if (doctor_is_about_pool(uffd)) {

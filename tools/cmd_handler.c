@@ -18,7 +18,7 @@ static const char help[] =
     "memory first; exit status 3 if any was killed, or let go with poisoned pages.\n"
     "\n"
     "  --populate              copy all memory on the first fault, then print\n"
-    "                          'Finished Faulting All: Nus' to stdout (the log is on "
+    "                          'Finished Faulting All: NNNus' to stdout (the log is on "
     "stderr)\n" SERVE_OPTIONS_HELP "  -h, --help\n";
 
 // The line that Firecracker's own tests look for, at the beginning of what is printed.

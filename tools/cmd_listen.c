@@ -102,9 +102,11 @@ static void print_list(json_t *list)
     json_array_foreach(list, i, listener)
     {
         bool automatic = json_is_true(json_object_get(listener, "automatic"));
-        printf("%-24s %-9s %s\n", json_string_value(json_object_get(listener, "image")),
+        printf("%-24s %-9s %s%s\n", json_string_value(json_object_get(listener, "image")),
                automatic ? "automatic" : "asked for",
-               json_string_value(json_object_get(listener, "socket")));
+               json_string_value(json_object_get(listener, "socket")),
+               json_is_false(json_object_get(listener, "reachable")) ? " (gone: not reachable)"
+                                                                     : "");
     }
 }
 

@@ -89,6 +89,24 @@ static void print_replay(const json_t *replay)
            scarce ? ", PAUSED: memory is scarce" : "");
 }
 
+static void print_degraded(const json_t *degraded)
+{
+    size_t i;
+    const json_t *lack;
+    json_array_foreach(degraded, i, lack)
+        printf("DEGRADED  %s: %s\n", text(lack, "what"), text(lack, "reason"));
+}
+
+static void print_lanes(const json_t *lanes)
+{
+    uint64_t vms = (uint64_t)number(lanes, "vms");
+    if (vms > 0)
+        printf("lanes     %lld VM%s make%s the server wait (memory limit), %lld of these in the "
+               "kernel now\n",
+               (long long)vms, cli_s(vms), vms == 1 ? "s" : "",
+               (long long)number(lanes, "blocked"));
+}
+
 static void print_shortage(const json_t *status)
 {
     const json_t *shortage = json_object_get(status, "shortage");
@@ -172,7 +190,9 @@ int cmd_status(int argc, char **argv)
         print_totals(status);
         print_keeper(json_object_get(status, "keeper"));
         print_replay(json_object_get(status, "replay"));
+        print_lanes(json_object_get(status, "lanes"));
         print_shortage(status);
+        print_degraded(json_object_get(status, "degraded"));
         print_asked_for(status);
         print_vms(json_object_get(status, "vm_list"));
     }

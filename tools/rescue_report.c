@@ -156,11 +156,12 @@ static void print_json(const struct rescue *rescue, const struct fl_orphan *orph
 static void print_orphan(const struct rescue *rescue, const struct fl_orphan *orphan)
 {
     char bytes[32];
-    printf("%s (pid %d): %s of its memory in %zu piece%s; %" PRIu64 " faults wait on its "
+    printf("%s (pid %d): %s of its memory in %zu piece%s; %" PRIu64 " fault%s on its "
            "descriptor %d\n",
            orphan->name, (int)orphan->pid,
            cli_format_bytes(fl_orphan_bytes(orphan), bytes, sizeof(bytes)), orphan->ranges,
-           orphan->ranges == 1 ? "" : "s", orphan->waiting, orphan->fd);
+           orphan->ranges == 1 ? "" : "s", orphan->waiting,
+           orphan->waiting == 1 ? " waits" : "s wait", orphan->fd);
     if (orphan->state)
         printf("what was kept of it (by %s, pid %d): image %s, %" PRIu64 " pages given back\n",
                orphan->state_holder.name, (int)orphan->state_holder.pid, orphan->state->image,

@@ -206,8 +206,9 @@ Test(descriptors, limit_1024_and_10_images)
 }
 
 // Too few for one VM: it does not start, and says why.
-Test(descriptors, limit_32_is_too_low)
+static void check_too_low(unsigned limit)
 {
+    char sentence[96];
     world = world_make(DISTINCT, BYTES);
     pack_images(1);
     const char *args[] = {"serve",
@@ -219,9 +220,22 @@ Test(descriptors, limit_32_is_too_low)
                           temp_path(&world->temp, "control.sock"),
                           NULL};
     char output[1024];
-    limit_program(32);
+    limit_program(limit);
     cr_assert_eq(faultline_run(output, sizeof(output), args), 1);
-    cr_assert_not_null(strstr(output, "the limit of open files, 32,"), "%s", output);
+    snprintf(sentence, sizeof(sentence),
+             "the limit of open files, %u, leaves no room for a single VM", limit);
+    cr_assert_not_null(strstr(output, sentence), "%s", output);
+}
+
+Test(descriptors, limit_32_is_too_low)
+{
+    check_too_low(32);
+}
+
+// Enough for the engine, and for nothing else once all that it needs for itself is open.
+Test(descriptors, limit_44_is_too_low)
+{
+    check_too_low(44);
 }
 
 static bool waits(void *arg)

@@ -155,12 +155,22 @@ static void check_refused(const char *sentence)
 
 // --- the store ---
 
+// The status for people says it as well.
+static void check_status_says(const char *sentence)
+{
+    char output[4096];
+    const char *args[] = {"status", "--control", temp_path(&world->temp, "control.sock"), NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 0);
+    cr_assert_not_null(strstr(output, sentence), "%s", output);
+}
+
 // While it is away VMs go on, also after deaths.
 static void check_without_store(void)
 {
     cr_assert(wait_until(lacks_it, (char *)"store"));
     kill_engine();
     cr_assert(wait_until(lacks_it, (char *)"store"));
+    check_status_says("DEGRADED  store: there is no store at ");
     kill_engine();
 }
 

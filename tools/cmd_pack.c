@@ -83,9 +83,10 @@ static json_t *times_json(const struct fl_pack_result *r)
                      "hash_seconds", r->hash_seconds, "check_seconds", r->check_seconds,
                      "compress_seconds", r->compress_seconds, "write_seconds", r->write_seconds,
                      "index_seconds", r->index_seconds, "threads", (json_int_t)r->threads,
-                     "index_damaged", r->index_damaged, "index_not_updated", r->index_not_updated,
-                     "bad_frames", (json_int_t)r->bad_frames, "healed_images",
-                     (json_int_t)r->healed_images, "damaged_images", (json_int_t)r->damaged_images);
+                     "index_damaged", r->index_damaged, "index_rebuilt", r->index_rebuilt,
+                     "index_not_updated", r->index_not_updated, "bad_frames",
+                     (json_int_t)r->bad_frames, "healed_images", (json_int_t)r->healed_images,
+                     "damaged_images", (json_int_t)r->damaged_images);
 }
 
 // layout: NULL if it was not laid out.

@@ -65,8 +65,8 @@ static void say_what_is_away(struct fl_server *server, unsigned away, int error,
         fl_has(server->engine, FL_LACK_SOCKETS);
     if (full > 0)
         fl_lacks(server->engine, FL_LACK_DESCRIPTORS,
-                 "the limit of open files, %u, leaves no room for the sockets of %u images",
-                 fl_descriptors_limit(), full);
+                 "the limit of open files, %u, leaves no room for the sockets of %u image%s",
+                 fl_descriptors_limit(), full, full == 1 ? "" : "s");
     else
         fl_has(server->engine, FL_LACK_DESCRIPTORS);
 }

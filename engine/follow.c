@@ -30,7 +30,6 @@ struct fl_follow {
     struct fl_server *server;
     bool looking;   // a reader looks at the store
     bool changed;   // something has, since the reader began
-    bool stopped;   // free it when the reader is back
     int open_error; // why there is no inotify instance
     // The reader's while it looks:
     struct fl_io_job job;
@@ -141,24 +140,11 @@ static void apply(struct fl_follow *follow)
     free_names(&follow->names);
 }
 
-static void free_follow(struct fl_follow *follow)
-{
-    if (follow->source.fd >= 0)
-        close(follow->source.fd);
-    fl_reader_close(follow->seen);
-    free_names(&follow->names);
-    free(follow);
-}
-
 static void looked(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_follow *follow = caa_container_of(mail, struct fl_follow, mail);
     follow->looking = false;
-    if (follow->stopped) {
-        free_follow(follow);
-        return;
-    }
     apply(follow);
     if (follow->changed)
         look(follow, true);
@@ -242,9 +228,11 @@ void fl_follow_stop(struct fl_follow *follow)
 {
     if (!follow)
         return;
-    if (follow->source.fd >= 0)
+    if (follow->source.fd >= 0) {
         fl_server_unwatch(follow->server, &follow->source);
-    follow->stopped = true;
-    if (!follow->looking)
-        free_follow(follow);
+        close(follow->source.fd);
+    }
+    fl_reader_close(follow->seen);
+    free_names(&follow->names);
+    free(follow);
 }

@@ -18,6 +18,7 @@ struct fl_follow;
 int fl_follow_start(struct fl_server *server, bool first, struct fl_follow **ret_follow);
 // Once in a while: is it still the store at the path, and can it be watched?
 void fl_follow_look(struct fl_follow *follow); // NULL is allowed
-void fl_follow_stop(struct fl_follow *follow); // NULL is allowed; before the engine's readers stop
+// NULL is allowed; after the readers have ended, which may be at it.
+void fl_follow_stop(struct fl_follow *follow);
 
 #endif

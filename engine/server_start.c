@@ -167,7 +167,6 @@ void fl_server_end(struct fl_serving *run)
     fl_listeners_close(server);
     fl_control_stop(server->control);
     fl_keeper_socket_stop(server->keeper_socket);
-    fl_follow_stop(run->follow);
     if (server->engine) {
         struct fl_images *images = server->engine->images;
         struct fl_kept *kept = server->engine->kept;
@@ -179,6 +178,8 @@ void fl_server_end(struct fl_serving *run)
         fl_images_free(images);
         fl_kept_stop(kept);
     }
+    // Only now is no reader at it; its mail is read no more.
+    fl_follow_stop(run->follow);
     fl_image_unref(server->raw);
     fl_store_place_free(server->place);
     if (run->signals.fd >= 0)

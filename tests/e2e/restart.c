@@ -533,18 +533,13 @@ Test(restart, of_a_keeper_that_is_alive_is_refused)
     world_stop(world);
 }
 
-static bool engine_is_gone(void *arg)
-{
-    return kill(*(pid_t *)arg, 0) != 0;
-}
-
 Test(restart, an_engine_that_nobody_needs_ends)
 {
     world = world_make(MIXED, BYTES);
     world_serve(world, NULL);
     pid_t engine = server_engine(&world->server);
     server_kill_keeper(&world->server);
-    cr_assert(wait_until(engine_is_gone, &engine));
+    cr_assert(wait_until(process_ended, &engine));
     cr_assert_neq(access(temp_path(&world->temp, "control.sock"), F_OK), 0);
 }
 

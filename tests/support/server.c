@@ -183,6 +183,15 @@ void server_kill_keeper(struct server *server)
     server->pid = 0;
 }
 
+bool process_ended(void *pid)
+{
+    struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, *(pid_t *)pid, 0), .events = POLLIN};
+    bool yes = ended.fd < 0 ? errno == ESRCH : poll(&ended, 1, 0) == 1;
+    if (ended.fd >= 0)
+        close(ended.fd);
+    return yes;
+}
+
 void server_kill(struct server *server)
 {
     pid_t engine = server_engine(server);

@@ -65,6 +65,10 @@ int faultline_run(char *ret_output, size_t size, const char *const *args);
 // Calls condition(arg) until it is true or the deadline has passed.
 bool wait_until(bool (*condition)(void *arg), void *arg);
 
+// Condition: the process of the pid_t has ended, whether its parent has reaped it (an init that
+// does not, in a container, keeps its number for ever) or not.
+bool process_ended(void *pid);
+
 // Signal masks and handlers as a fresh program has them, and death with the parent: call in a
 // forked child before exec, as Criterion's workers start with SIGCHLD blocked and SIGINT ignored.
 void child_setup(void);

@@ -16,6 +16,7 @@
 #include "engine/fdpass.h"
 #include "engine/io_pool.h"
 #include "engine/mailbox.h"
+#include "engine/owner.h"
 #include "engine/region.h"
 #include "engine/server.h"
 #include "snapshot/read.h"
@@ -49,7 +50,10 @@ struct fl_connection {
     int open_error;
     const char *untrue; // why its handshake cannot be served; NULL: it can
     int64_t peer_pid;   // of who connected
+    bool sought;        // whose memory it is
     int owner_error;    // why it is not known whose memory it is; 0: it is
+    struct fl_owner owner;
+    uint64_t give_up_ns; // waiting for the end of a VM that had its memory before
 };
 
 extern const char fl_no_new_vm[];      // why no handshake is taken any more

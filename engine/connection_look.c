@@ -13,6 +13,7 @@
 #include "engine/clock.h"
 #include "engine/closer.h"
 #include "engine/connection_internal.h"
+#include "engine/displace.h"
 #include "engine/engine.h"
 #include "engine/images.h"
 #include "engine/io_pool.h"
@@ -28,6 +29,7 @@
 
 enum { REASON_BYTES = 256 };
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)
+#define DISPLACE_PATIENCE (5 * FL_NS_PER_S) // for a VM to end whose memory it was before
 
 static int check_fit(const struct fl_connection *connection, const struct fl_image *image,
                      char *reason)
@@ -243,40 +245,65 @@ static bool is_touched(const struct fl_owner *owner, const struct fl_layout *lay
 }
 
 // Pages of memory that is not registered with the userfaultfd would be zeros, and nobody asked.
-static const char *check_memory(const struct fl_connection *connection,
-                                const struct fl_owner *owner)
+static const char *check_registered(const struct fl_connection *connection)
 {
-    if (!owner->complete)
+    if (!connection->owner.complete)
         return "not all memory of its regions is registered with its userfaultfd";
     if (!owns_all(connection->peer.uffd, &connection->layout))
         return "memory of its regions is registered with another userfaultfd";
+    return NULL;
+}
+
+static const char *check_untouched(const struct fl_connection *connection)
+{
     // A template's pages are rightly there before anybody asks.
-    if (!connection->template && is_touched(owner, &connection->layout))
+    if (!connection->template && is_touched(&connection->owner, &connection->layout))
         return "some of its memory was there before the handshake, and would stay as it is: it "
-               "must "
-               "not be mapped under mlockall(MCL_FUTURE) or with MAP_POPULATE, or be touched "
-               "before "
-               "it is registered";
+               "must not be mapped under mlockall(MCL_FUTURE) or with MAP_POPULATE, or be touched "
+               "before it is registered";
     return NULL;
 }
 
 // Who connected need not be the one whose memory it is, and then it is nobody to watch or to kill.
 static void find_owner(struct fl_connection *connection)
 {
-    struct fl_owner owner;
     struct fl_peer *peer = &connection->peer;
     connection->peer_pid = peer->pid;
     connection->owner_error =
-        fl_owner_find(peer->uffd, &connection->layout, (pid_t)peer->pid, false, &owner);
+        fl_owner_find(peer->uffd, &connection->layout, (pid_t)peer->pid, false, &connection->owner);
+    connection->sought = true;
+    if (!connection->owner_error)
+        connection->untrue = check_registered(connection);
+    connection->give_up_ns = fl_now() + DISPLACE_PATIENCE;
+}
+
+// True while a VM that had the memory before may still write there.
+static bool waits_for_end(struct fl_connection *connection)
+{
+    if (connection->owner_error || connection->untrue ||
+        !fl_displace(connection->server->engine, connection->owner.pid, connection->peer.uffd,
+                     &connection->layout))
+        return false;
+    if (fl_now() < connection->give_up_ns)
+        return true;
+    connection->untrue = "a VM that is served with another userfaultfd has some of its memory";
+    return false;
+}
+
+static void use_owner(struct fl_connection *connection)
+{
+    const struct fl_owner *owner = &connection->owner;
+    struct fl_peer *peer = &connection->peer;
     if (connection->owner_error)
         return;
-    connection->untrue = check_memory(connection, &owner);
+    if (!connection->untrue)
+        connection->untrue = check_untouched(connection);
     fl_close_later(peer->pidfd);
-    peer->pidfd = owner.pidfd;
-    peer->pid = owner.pid;
+    peer->pidfd = owner->pidfd;
+    peer->pid = owner->pid;
     peer->owner = true;
     // A hole that is punched into a file tells those who map it nothing.
-    peer->told = owner.complete && !owner.shared && fl_uffd_tells_removes(peer->uffd);
+    peer->told = owner->complete && !owner->shared && fl_uffd_tells_removes(peer->uffd);
 }
 
 static uint64_t look(struct fl_io_job *job)
@@ -284,7 +311,11 @@ static uint64_t look(struct fl_io_job *job)
     struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
     struct fl_server *server = connection->server;
     struct fl_engine *engine = server->engine;
-    find_owner(connection);
+    if (!connection->sought)
+        find_owner(connection);
+    if (waits_for_end(connection))
+        return fl_now() + BUSY_PAUSE;
+    use_owner(connection);
     if (!connection->template && !server->raw)
         connection->open_error =
             fl_images_get(engine->images, connection->image, &connection->opened);

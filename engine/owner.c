@@ -81,7 +81,7 @@ static int is_it(void *arg, const struct fl_proc_fd *fd)
     return same <= 0;
 }
 
-static bool same_memory(pid_t a, pid_t b)
+bool fl_owner_same_memory(pid_t a, pid_t b)
 {
     return a == b || syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0) == 0;
 }
@@ -148,7 +148,7 @@ static int consider(struct search *search, pid_t pid, bool complete, bool shared
     // each.
     if (verdict != NOT_IT && !lives(pidfd))
         verdict = NOT_IT;
-    if (verdict == PERHAPS && search->likes > 0 && same_memory(pid, found->pid))
+    if (verdict == PERHAPS && search->likes > 0 && fl_owner_same_memory(pid, found->pid))
         verdict = NOT_IT;
     if (verdict == NOT_IT) {
         if (pidfd >= 0)

@@ -38,6 +38,9 @@ struct fl_owner {
 int fl_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool prove,
                   struct fl_owner *ret_owner);
 
+// Whether two processes have one address space.
+bool fl_owner_same_memory(pid_t a, pid_t b);
+
 // Whether the process runs a guest under KVM, which makes some of the guest's accesses itself. True
 // also if that cannot be seen.
 bool fl_owner_has_kvm(pid_t pid);

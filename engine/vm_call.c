@@ -164,6 +164,14 @@ bool fl_vm_registered(struct fl_vm *vm, uint64_t address)
     return registered;
 }
 
+bool fl_vm_owns(struct fl_vm *vm, uint64_t address)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    bool owns = fl_uffd_owns(vm->uffd, address, fl_vm_page_bytes(vm));
+    fl_call_end(call);
+    return owns;
+}
+
 int fl_vm_any_absent(struct fl_vm *vm, uint64_t start, uint64_t bytes)
 {
     uint64_t absent = 0;

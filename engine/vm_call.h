@@ -66,6 +66,8 @@ int fl_vm_continue(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 bool fl_vm_alive(struct fl_vm *vm);
 bool fl_vm_removing(struct fl_vm *vm);
 bool fl_vm_registered(struct fl_vm *vm, uint64_t address);
+// Only of an address that is registered with some userfaultfd.
+bool fl_vm_owns(struct fl_vm *vm, uint64_t address);
 // Control thread, before a worker has it: finds out whether its pages can be looked at.
 void fl_vm_find_presence(struct fl_vm *vm);
 // Owner only. Those of presence.h: they wait for the VM's mmap lock. 1: some page of it is absent;

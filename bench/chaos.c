@@ -4,11 +4,13 @@
 // kills, upgrades and restarts it. Exit status 0: nothing was wrong. docs/resilience.md says more.
 #include "bench/chaos.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,6 +32,10 @@ static const char usage[] =
     "  --mixed           VMs of 2 MiB pages and clones of a template among the others, short "
     "lives,\n"
     "                    and an operator who records, lays out and keeps the image meanwhile\n"
+    "  --shortages       huge pages, the store and descriptors go and come back, a quarter of the "
+    "VMs\n"
+    "                    live at a memory limit, with swap, and some deaths dump core; not with "
+    "--mixed\n"
     "  --every MS        mean time between two events (400)\n"
     "  --seconds N       go on for so long after the last event (0)\n"
     "  --points LIST     instead, have it die at these test points, NAME,NAME...\n"
@@ -53,6 +59,7 @@ enum {
     HITS,
     MANAGED,
     MIXED,
+    SHORTAGES,
     LIMIT,
     PAGES,
     PAUSE,
@@ -73,6 +80,7 @@ static const struct option long_options[] = {
     {"hits", required_argument, NULL, HITS},
     {"managed", no_argument, NULL, MANAGED},
     {"mixed", no_argument, NULL, MIXED},
+    {"shortages", no_argument, NULL, SHORTAGES},
     {"limit", required_argument, NULL, LIMIT},
     {"pages", required_argument, NULL, PAGES},
     {"pause", required_argument, NULL, PAUSE},
@@ -126,6 +134,8 @@ static bool set_option(struct chaos_options *options, int option, const char *va
         return options->managed = true;
     case MIXED:
         return options->mixed = true;
+    case SHORTAGES:
+        return options->shortages = true;
     case LOG:
         options->log = value;
         return true;
@@ -159,7 +169,7 @@ bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_option
         }
     }
     if (options.program == NULL || optind != argc ||
-        (options.mixed && options.pages < 2 * HUGE_PAGES)) {
+        (options.mixed && options.pages < 2 * HUGE_PAGES) || (options.mixed && options.shortages)) {
         fputs(usage, stderr);
         return false;
     }
@@ -205,13 +215,39 @@ static void mix(struct chaos_run *run, struct chaos_plan *plan)
 struct job {
     struct chaos_options options;
     struct temp temp;
+    struct chaos_limit limit;
 };
+
+// VMs under the limit use about nine sixteenths of their most, half of it at a time: two fifths
+// of that are not enough for them.
+static bool make_short(struct chaos_run *run, struct job *job, struct chaos_plan *plan)
+{
+    const struct rlimit cores = {RLIM_INFINITY, RLIM_INFINITY};
+    uint64_t pages = (uint64_t)run->options->clients / CHAOS_LIMITED_EVERY * run->options->pages;
+    int error = chaos_shortages_prepare(&run->service);
+    if (error) {
+        fprintf(stderr, "chaos: %s: %s\n", run->service.store, strerror(-error));
+        return false;
+    }
+    run->shortages = (struct chaos_shortages){.service = &run->service,
+                                              .crowd = &run->crowd,
+                                              .random = chaos_hash(run->options->seed, 4)};
+    run->shortages.huge = plan->huge =
+        run->options->pages >= HUGE_PAGES && has_huge_pages(run->options);
+    if (!chaos_limit_make(&job->limit, pages * CHAOS_PAGE / 5, pages * CHAOS_PAGE * 2))
+        return false;
+    run->limit = &job->limit;
+    plan->limit_procs = job->limit.procs;
+    // Cores go where the service is.
+    return setrlimit(RLIMIT_CORE, &cores) == 0 && chdir(job->temp.path) == 0;
+}
 
 static int run_job(void *arg)
 {
     static struct chaos_run run;
     struct job *job = arg;
     const struct chaos_options *options = &job->options;
+    int home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); // relative paths begin there
     run.options = options;
     run.random = chaos_hash(options->seed, 1);
     if (!chaos_service_prepare(&run.service, &job->temp, options->program, options->seed,
@@ -224,11 +260,13 @@ static int run_job(void *arg)
                               .pause_us = options->pause_us};
     if (options->mixed)
         mix(&run, &plan);
+    if (options->shortages && !make_short(&run, job, &plan))
+        return 1;
     if (chaos_crowd_make(&run.crowd, &plan, options->clients, options->limit_ms * 1000000) < 0)
         return 1;
     chaos_drive(&run);
     chaos_print(&run);
-    bool written = options->out == NULL || chaos_write(&run, options->out);
+    bool written = fchdir(home) == 0 && (options->out == NULL || chaos_write(&run, options->out));
     return chaos_good(&run) && written ? 0 : 1;
 }
 
@@ -242,7 +280,9 @@ int main(int argc, char **argv)
         return CHAOS_SKIPPED;
     fprintf(stderr, "chaos: seed %llu\n", (unsigned long long)job.options.seed);
     temp_make(&job.temp);
+    chaos_limit_name(&job.limit, job.temp.path);
     int status = chaos_guard(run_job, &job, &left);
+    chaos_limit_remove(&job.limit);
     temp_remove(&job.temp);
     if (left > 0)
         fprintf(stderr, "chaos: %u processes were left, and killed\n", left);

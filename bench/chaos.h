@@ -9,7 +9,9 @@
 
 #include "bench/chaos_chores.h"
 #include "bench/chaos_crowd.h"
+#include "bench/chaos_limit.h"
 #include "bench/chaos_service.h"
+#include "bench/chaos_shortage.h"
 
 struct chaos_options {
     const char *program; // `faultline`, absolute
@@ -27,8 +29,9 @@ struct chaos_options {
     uint32_t seconds;  // after the last event
     uint32_t pause_us;
     uint32_t pages;
-    bool managed; // half of the run under a service manager
-    bool mixed;   // VMs of all kinds, and an operator at work
+    bool managed;   // half of the run under a service manager
+    bool mixed;     // VMs of all kinds, and an operator at work
+    bool shortages; // things are taken away from the service, and given back
 };
 
 enum chaos_restart { CHAOS_KILLED, CHAOS_EXECED, CHAOS_LEFT, CHAOS_FOUND_DEAD, CHAOS_RESTARTS };
@@ -42,6 +45,7 @@ struct chaos_point {
 
 struct chaos_done {
     uint32_t kills;
+    uint32_t cores; // of those: with a core dump
     uint32_t standby_kills;
     uint32_t client_kills;
     uint32_t upgrades;
@@ -64,6 +68,9 @@ struct chaos_run {
     struct chaos_service service;
     struct chaos_crowd crowd;
     struct chaos_chores chores;
+    struct chaos_shortages shortages;
+    struct chaos_limit *limit; // that some VMs live under; NULL: none
+    uint64_t swapped_most; // pages of theirs on swap at one time, at most, as often as was looked
     struct chaos_done done;
     uint64_t random;
     uint64_t asked_ns; // when the status was asked for

@@ -2,6 +2,7 @@
 #include "bench/chaos_act.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -67,7 +68,9 @@ void chaos_look(struct chaos_run *run)
     reap_record(run);
     reap_drain(run);
     chaos_chores_look(&run->chores);
-    if (run->chores.bad)
+    chaos_shortages_look(&run->shortages);
+    run->disturbed |= run->shortages.state != CHAOS_SHORTAGE_OFF;
+    if (run->chores.bad || run->shortages.bad)
         run->failed = true;
     if (!chaos_service_reap(&run->service))
         run->failed = true;
@@ -147,10 +150,13 @@ void chaos_kill_client(struct chaos_run *run)
 void chaos_kill_engine(struct chaos_run *run)
 {
     bool killed = false;
+    // A crash leaves a core dump, which takes its time.
+    int number = run->options->shortages && chaos_dice(run, 4) == 0 ? SIGSEGV : SIGKILL;
     run->disturbed = true;
     while (!killed && chaos_await(run, chaos_serves, "an engine that serves"))
-        killed = chaos_service_kill_engine(&run->service);
+        killed = chaos_service_kill_engine(&run->service, number);
     run->done.kills += killed;
+    run->done.cores += killed && number == SIGSEGV;
     if (chaos_dice(run, 16) == 0)
         chaos_kill_client(run);
 }

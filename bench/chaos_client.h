@@ -18,10 +18,13 @@ enum chaos_exit {
     CHAOS_BROKEN = 12,  // trouble of its own, as no memory
 };
 
+enum { CHAOS_LIMITED_EVERY = 4 }; // of so many slots one is of VMs under the memory limit
+
 struct chaos_plan {
     const char *socket;
     const char *template_socket; // of clones; while there is no template they are as the others
-    bool huge;                   // some VMs are of 2 MiB pages
+    const char *limit_procs; // cgroup.procs of the memory limit that some live under; NULL: none
+    bool huge;               // some VMs are of 2 MiB pages
     enum chaos_kind kind;
     bool brief;       // it touches but a part of its memory, but looks at all of it in the end
     bool hasty;       // without any pause

@@ -2,6 +2,7 @@
 #include "bench/chaos_crowd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,19 @@ enum chaos_kind chaos_crowd_kind(const struct chaos_plan *plan, uint32_t number)
 
 // --- a member ---
 
+// Every fourth slot is of VMs that share a memory limit.
+static void join_limit(const struct chaos_plan *plan, uint32_t number)
+{
+    if (plan->limit_procs == NULL || number % CHAOS_LIMITED_EVERY != 1)
+        return;
+    int fd = open(plan->limit_procs, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "0", 1) != 1) {
+        perror(plan->limit_procs);
+        _exit(CHAOS_BROKEN);
+    }
+    close(fd);
+}
+
 static void start(struct chaos_crowd *crowd, uint32_t number)
 {
     struct chaos_plan plan = crowd->plan;
@@ -51,9 +65,11 @@ static void start(struct chaos_crowd *crowd, uint32_t number)
     plan.hasty = plan.brief && number < HASTY * HASTY_EVERY && number % HASTY_EVERY == 0;
     for (unsigned i = 0; i < CHAOS_THREADS; i++)
         atomic_store(&slot->thread[i].since_ns, 0); // the one before may have been killed
+    atomic_store(&slot->thread[0].op, CHAOS_HANDSHAKE);
     pid_t pid = fork();
     if (pid == 0) {
         child_setup();
+        join_limit(&plan, number);
         close_range(STDERR_FILENO + 1, ~0U, 0); // a service manager's store among them
         _exit(chaos_client_main(&plan, crowd->board, slot));
     }
@@ -117,7 +133,7 @@ void chaos_crowd_look(struct chaos_crowd *crowd)
     for (uint32_t i = 0; i < crowd->slots; i++) {
         reap(crowd, i);
         crowd->wrong += atomic_load(&crowd->board->slot[i].wrong);
-        if (crowd->member[i].pid == 0 && !crowd->closed && chaos_crowd_good(crowd))
+        if (crowd->member[i].pid == 0 && !crowd->closed && !crowd->held && chaos_crowd_good(crowd))
             start(crowd, i);
         for (unsigned k = 0; k < CHAOS_THREADS && crowd->member[i].pid != 0; k++)
             watch(crowd, i, k);
@@ -165,6 +181,17 @@ void chaos_crowd_open(struct chaos_crowd *crowd)
 {
     crowd->closed = false;
     atomic_store(&crowd->board->stop, 0);
+}
+
+bool chaos_crowd_shakes_hands(const struct chaos_crowd *crowd)
+{
+    for (uint32_t i = 0; i < crowd->slots; i++) {
+        // Before its first thread has said so, a new client has done nothing at all.
+        const struct chaos_thread *shown = &crowd->board->slot[i].thread[0];
+        if (crowd->member[i].pid != 0 && atomic_load(&shown->op) == CHAOS_HANDSHAKE)
+            return true;
+    }
+    return false;
 }
 
 uint32_t chaos_crowd_count(const struct chaos_crowd *crowd)

@@ -22,6 +22,7 @@ struct chaos_crowd {
     uint32_t slots;
     uint64_t limit_ns; // no thread may wait longer
     bool closed;       // no more clients are started
+    bool held;         // nor for the time being
     struct chaos_board *board;
     struct chaos_member *member;
 
@@ -46,6 +47,8 @@ bool chaos_crowd_kill_one(struct chaos_crowd *crowd, uint64_t random);
 void chaos_crowd_close(struct chaos_crowd *crowd, bool stop);
 // Takes that back.
 void chaos_crowd_open(struct chaos_crowd *crowd);
+// A client is in the middle of its handshake.
+bool chaos_crowd_shakes_hands(const struct chaos_crowd *crowd);
 uint32_t chaos_crowd_count(const struct chaos_crowd *crowd);
 // SIGKILL to all, and reaps.
 void chaos_crowd_kill(struct chaos_crowd *crowd);

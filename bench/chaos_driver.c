@@ -78,6 +78,13 @@ static void act(struct chaos_run *run, enum event event)
     acts[event](run);
 }
 
+static void look_at_swap(struct chaos_run *run)
+{
+    uint64_t pages = run->limit ? chaos_limit_swapped(run->limit) : 0;
+    if (pages > run->swapped_most)
+        run->swapped_most = pages;
+}
+
 static void act_all(struct chaos_run *run)
 {
     enum event *events = NULL;
@@ -88,6 +95,7 @@ static void act_all(struct chaos_run *run)
             chaos_go_on(run, chaos_dice(run, (uint64_t)run->options->every_ms * 2000 + 1));
         if (chaos_goes_on(run))
             act(run, events[i]);
+        look_at_swap(run);
         if (i % 50 == 49)
             fprintf(stderr, "chaos: %u of %u events, %llu clients\n", i + 1, count,
                     (unsigned long long)run->crowd.started);
@@ -197,6 +205,7 @@ static bool stop(struct chaos_run *run)
 // Clients first: a client that waits in a fault is not to lose whom it waits for.
 static void give_up(struct chaos_run *run)
 {
+    chaos_shortages_stop(&run->shortages);
     chaos_crowd_kill(&run->crowd);
     if (run->upgrade > 0)
         kill(run->upgrade, SIGKILL);
@@ -238,6 +247,8 @@ static void live(struct chaos_run *run, struct chaos_point *point)
         record_first(run);
         if (run->options->mixed)
             chaos_chores_start(&run->chores);
+        if (run->options->shortages)
+            chaos_shortages_start(&run->shortages);
         if (point != NULL)
             chaos_act_at(run, point);
         else
@@ -247,6 +258,7 @@ static void live(struct chaos_run *run, struct chaos_point *point)
             act_all(run);
         }
         chaos_go_on(run, (uint64_t)run->options->seconds * 1000000);
+        chaos_shortages_stop(&run->shortages);
     }
     unsigned died = run->service.died_armed;
     if (chaos_goes_on(run) && chaos_rests(run) && leave_none(run) && stop(run)) {

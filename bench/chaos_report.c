@@ -29,6 +29,8 @@ static struct figures done_to_the_service(const struct chaos_run *run)
     const struct chaos_done *done = &run->done;
     struct figures all = {0};
     add(&all, "engine_kills", "engine killed while it served", done->kills);
+    if (run->options->shortages)
+        add(&all, "cores", "... that dumped core", done->cores);
     add(&all, "standby_kills", "engine killed while it stood by", done->standby_kills);
     add(&all, "upgrades", "upgrades", done->upgrades);
     add(&all, "upgrades_disturbed", "... disturbed by something else", done->upgrades_disturbed);
@@ -75,6 +77,24 @@ static struct figures mixture(const struct chaos_run *run)
     add(&all, "templates", "templates asked for", done[CHAOS_TEMPLATE]);
     add(&all, "completed", "templates completed", done[CHAOS_COMPLETE]);
     add(&all, "memory", "bytes of the engine without VMs", run->done.memory);
+    return all;
+}
+
+static struct figures shortages(const struct chaos_run *run)
+{
+    const uint32_t *done = run->shortages.done;
+    struct figures all = {0};
+    if (!run->options->shortages)
+        return all;
+    add(&all, "no_huge_pages", "no free huge page for a while", done[CHAOS_NO_HUGE_PAGES]);
+    add(&all, "huge_pages_taken", "... pages taken at one time, at most",
+        run->shortages.taken_most);
+    add(&all, "huge_vms", "VMs of 2 MiB pages", chaos_crowd_attached(&run->crowd, CHAOS_HUGE));
+    add(&all, "no_store", "store unmounted and mounted again", done[CHAOS_NO_STORE]);
+    add(&all, "no_descriptors", "no spare descriptors for a while", done[CHAOS_NO_DESCRIPTORS]);
+    add(&all, "stillborn", "engines that could not start meanwhile", run->service.stillborn);
+    add(&all, "limit_met", "memory limit of VMs met", run->limit ? chaos_limit_met(run->limit) : 0);
+    add(&all, "swapped", "... pages on swap at one time, at most", run->swapped_most);
     return all;
 }
 
@@ -133,6 +153,7 @@ void chaos_print(const struct chaos_run *run)
         print(points(run, i));
     print(clients(run));
     print(mixture(run));
+    print(shortages(run));
     print(verdict(run));
     printf("\nwaits: p50 %.3f ms, p99 %.3f ms, p99.9 %.3f ms, the longest %.0f ms\n%s\n",
            ms(bench_hist_quantile(&wait, .5)), ms(bench_hist_quantile(&wait, .99)),
@@ -199,6 +220,8 @@ bool chaos_write(const struct chaos_run *run, const char *path)
     put_in(report, "vms", clients(run));
     if (run->options->mixed)
         put_in(report, "mixture", mixture(run));
+    if (run->options->shortages)
+        put_in(report, "shortages", shortages(run));
     put_in(report, "verdict", verdict(run));
     json_object_set_new(report, "wait_ms", waits_json(run));
     bool good = json_dump_file(report, path, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) == 0;

@@ -121,10 +121,13 @@ static bool was_armed(struct chaos_service *service)
 static void bury(struct chaos_service *service, pid_t pid, const char *line)
 {
     struct chaos_engine *engine = find(service, pid);
-    if (service->serving == pid)
+    bool served = service->serving == pid;
+    if (served)
         service->serving = 0;
     if ((engine == NULL || !engine->killed) && was_armed(service)) {
         service->died_armed++;
+    } else if ((engine == NULL || !engine->killed) && service->scarce && !served) {
+        service->stillborn++;
     } else if (engine == NULL || !engine->killed) {
         service->died_unasked++;
         say("an engine died that nobody had killed", line);
@@ -252,19 +255,19 @@ bool chaos_service_restart_managed(struct chaos_service *service, bool killed)
 
 // --- engines ---
 
-static bool kill_one(struct chaos_engine *engine)
+static bool kill_one(struct chaos_engine *engine, int number)
 {
-    if (syscall(SYS_pidfd_send_signal, engine->pidfd, SIGKILL, NULL, 0) != 0)
+    if (syscall(SYS_pidfd_send_signal, engine->pidfd, number, NULL, 0) != 0)
         return false;
     engine->killed = true;
     return true;
 }
 
-bool chaos_service_kill_engine(struct chaos_service *service)
+bool chaos_service_kill_engine(struct chaos_service *service, int number)
 {
     struct chaos_engine *engine = service->serving > 0 ? find(service, service->serving) : NULL;
     service->serving = 0; // until the log names another
-    return engine != NULL && !engine->killed && kill_one(engine);
+    return engine != NULL && !engine->killed && kill_one(engine, number);
 }
 
 bool chaos_service_kill_standby(struct chaos_service *service)
@@ -273,7 +276,7 @@ bool chaos_service_kill_standby(struct chaos_service *service)
         service->engines > 0 ? &service->engine[service->engines - 1] : NULL;
     if (engine == NULL || engine->pidfd < 0 || engine->killed || engine->pid == service->serving)
         return false;
-    return kill_one(engine);
+    return kill_one(engine, SIGKILL);
 }
 
 // --- points ---
@@ -343,6 +346,6 @@ void chaos_service_kill(struct chaos_service *service)
     chaos_service_kill_keeper(service);
     for (unsigned i = 0; i < service->engines; i++) {
         if (service->engine[i].pidfd >= 0)
-            kill_one(&service->engine[i]);
+            kill_one(&service->engine[i], SIGKILL);
     }
 }

@@ -47,6 +47,8 @@ struct chaos_service {
     unsigned draining;      // engines that began to
     unsigned execed;        // keepers that took over from themselves
     unsigned died_armed;    // at the point of their own that they were told to
+    bool scarce;            // what a new engine needs is not to be had: it may end before it serves
+    unsigned stillborn;     // those that did
     unsigned died_unasked;  // that nobody had killed
     char token[CHAOS_PATH]; // who removes this file may die at its point
     bool armed;
@@ -67,8 +69,8 @@ bool chaos_service_reap(struct chaos_service *service);
 bool chaos_service_start(struct chaos_service *service);
 // A keeper under a service manager that keeps descriptors; returns when it is ready.
 bool chaos_service_start_managed(struct chaos_service *service);
-// SIGKILL to the engine that serves. False: none does.
-bool chaos_service_kill_engine(struct chaos_service *service);
+// A signal that ends the engine that serves. False: none does.
+bool chaos_service_kill_engine(struct chaos_service *service, int number);
 // SIGKILL to one that waits to be needed. False: there is none.
 bool chaos_service_kill_standby(struct chaos_service *service);
 // SIGKILL, and reaps. Not under a service manager.

@@ -248,7 +248,7 @@ static bool happen(struct stall_run *run, enum stall_kind kind, pid_t *ret_comma
     unsigned execed = service->execed;
     switch (kind) {
     case STALL_ENGINE_KILL:
-        return chaos_service_kill_engine(service) &&
+        return chaos_service_kill_engine(service, SIGKILL) &&
                await(run, has_served, served, "an engine that serves");
     case STALL_UPGRADE:
         return upgrade(run, false, ret_command) &&
@@ -265,7 +265,7 @@ static bool happen(struct stall_run *run, enum stall_kind kind, pid_t *ret_comma
         go_on_for(run, HANG_MS);
         return true;
     case STALL_AHEAD_KILL:
-        if (!chaos_service_kill_engine(service) ||
+        if (!chaos_service_kill_engine(service, SIGKILL) ||
             !await(run, has_served, served, "an engine that serves"))
             return false;
         go_on_for(run, HANG_MS);

@@ -4,7 +4,7 @@
 // the free huge pages, the store, descriptors. Beside that some VMs live at the limit of their
 // memory group all the time, and swap. Only the run's own thread.
 //
-// States: OFF -> QUIET (no VM starts, those whose handshake runs may end it) -> ON -> OFF.
+// States: OFF -> QUIET (no VM starts, and the service gets to know those that have) -> ON -> OFF.
 #ifndef FAULTLINE_BENCH_CHAOS_SHORTAGE_H
 #define FAULTLINE_BENCH_CHAOS_SHORTAGE_H
 

@@ -259,6 +259,8 @@ static void live(struct chaos_run *run, struct chaos_point *point)
         }
         chaos_go_on(run, (uint64_t)run->options->seconds * 1000000);
         chaos_shortages_stop(&run->shortages);
+        if (chaos_goes_on(run))
+            chaos_await(run, listens, "the image's socket after the shortages");
     }
     unsigned died = run->service.died_armed;
     if (chaos_goes_on(run) && chaos_rests(run) && leave_none(run) && stop(run)) {

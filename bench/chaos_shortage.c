@@ -104,8 +104,8 @@ static void limit(struct chaos_shortages *shortages, pid_t pid)
     if (shortages->limited == CHAOS_LIMITED_PROCESSES || used == 0 ||
         prlimit(pid, RLIMIT_NOFILE, NULL, &before) < 0)
         return; // it has ended
-    struct rlimit few = {.rlim_cur = used + dice(shortages, SPARE_FDS)};
-    few.rlim_max = few.rlim_cur;
+    struct rlimit few = {.rlim_cur = used + dice(shortages, SPARE_FDS),
+                         .rlim_max = before.rlim_max};
     if (few.rlim_cur >= before.rlim_cur || prlimit(pid, RLIMIT_NOFILE, &few, NULL) < 0)
         return;
     unsigned at = shortages->limited++;
@@ -123,7 +123,8 @@ static bool is_client(const struct chaos_shortages *shortages, pid_t pid)
     return false;
 }
 
-// The keeper and its engines; an engine that is started meanwhile has what the keeper has.
+// The keeper and its engines. The hard limit stays, and an engine that is started meanwhile takes
+// what that allows: what is short is what those have that are there.
 static void limit_all(struct chaos_shortages *shortages)
 {
     static pid_t pids[4096];
@@ -136,15 +137,10 @@ static void limit_all(struct chaos_shortages *shortages)
 
 static void give_descriptors(struct chaos_shortages *shortages)
 {
-    static pid_t pids[4096];
-    if (shortages->limited == 0)
-        return;
-    struct rlimit had = {.rlim_cur = shortages->process[0].soft,
-                         .rlim_max = shortages->process[0].hard};
-    unsigned count = chaos_descendants(pids, 4096);
-    for (unsigned i = 0; i < count && i < 4096; i++) {
-        if (!is_client(shortages, pids[i]))
-            prlimit(pids[i], RLIMIT_NOFILE, &had, NULL);
+    for (uint32_t i = 0; i < shortages->limited; i++) {
+        struct rlimit had = {.rlim_cur = shortages->process[i].soft,
+                             .rlim_max = shortages->process[i].hard};
+        prlimit(shortages->process[i].pid, RLIMIT_NOFILE, &had, NULL); // it may have ended
     }
     shortages->limited = 0;
 }
@@ -226,6 +222,12 @@ static void go_on(struct chaos_shortages *shortages, uint64_t now)
         break;
     case CHAOS_SHORTAGE_ON:
         give_back(shortages);
+        shortages->state = CHAOS_SHORTAGE_OVER;
+        break;
+    case CHAOS_SHORTAGE_OVER:
+        // The sockets of images go with the store and come back with it.
+        if (shortages->crowd->held && access(shortages->service->socket, F_OK) != 0)
+            return;
         shortages->crowd->held = false;
         shortages->service->scarce = false;
         shortages->state = CHAOS_SHORTAGE_OFF;
@@ -255,7 +257,8 @@ void chaos_shortages_look(struct chaos_shortages *shortages)
 void chaos_shortages_stop(struct chaos_shortages *shortages)
 {
     if (shortages->state == CHAOS_SHORTAGE_ON)
-        go_on(shortages, bench_now_ns());
+        give_back(shortages);
+    shortages->service->scarce = false;
     shortages->state = CHAOS_SHORTAGE_OFF;
     shortages->crowd->held = false;
     shortages->on = false;

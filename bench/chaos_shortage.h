@@ -4,7 +4,8 @@
 // the free huge pages, the store, descriptors. Beside that some VMs live at the limit of their
 // memory group all the time, and swap. Only the run's own thread.
 //
-// States: OFF -> QUIET (no VM starts, and the service gets to know those that have) -> ON -> OFF.
+// States: OFF -> QUIET (no VM starts, and the service gets to know those that have) -> ON
+// -> OVER (given back, until VMs can come again) -> OFF.
 #ifndef FAULTLINE_BENCH_CHAOS_SHORTAGE_H
 #define FAULTLINE_BENCH_CHAOS_SHORTAGE_H
 
@@ -22,7 +23,12 @@ enum chaos_shortage {
     CHAOS_SHORTAGE_KINDS
 };
 
-enum chaos_shortage_state { CHAOS_SHORTAGE_OFF, CHAOS_SHORTAGE_QUIET, CHAOS_SHORTAGE_ON };
+enum chaos_shortage_state {
+    CHAOS_SHORTAGE_OFF,
+    CHAOS_SHORTAGE_QUIET,
+    CHAOS_SHORTAGE_ON,
+    CHAOS_SHORTAGE_OVER
+};
 
 enum { CHAOS_TAKEN_PAGES = 4096, CHAOS_LIMITED_PROCESSES = 64 };
 

@@ -8,20 +8,24 @@
 
 enum { MOST = 1 << 18, RESERVE_MOST = 512, RESERVE_LEAST = 16, RESERVE_SHARE = 4 };
 
-static void raise_limit(int resource, rlim_t most)
+// As much of the hard limit as is wanted; never less than there was.
+static void raise_soft(struct rlimit *limit, rlim_t most)
 {
-    struct rlimit limit;
-    if (getrlimit(resource, &limit) != 0)
-        return;
-    rlim_t wanted = limit.rlim_max < most ? limit.rlim_max : most;
-    limit.rlim_cur = limit.rlim_cur > wanted ? limit.rlim_cur : wanted;
-    setrlimit(resource, &limit);
+    rlim_t wanted = limit->rlim_max < most ? limit->rlim_max : most;
+    limit->rlim_cur = limit->rlim_cur > wanted ? limit->rlim_cur : wanted;
 }
 
 void fl_descriptors_raise(void)
 {
-    raise_limit(RLIMIT_NOFILE, MOST);
-    raise_limit(RLIMIT_FSIZE, RLIM_INFINITY);
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        raise_soft(&limit, MOST);
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0) {
+        raise_soft(&limit, RLIM_INFINITY);
+        setrlimit(RLIMIT_FSIZE, &limit);
+    }
 }
 
 unsigned fl_descriptors_limit(void)

@@ -39,7 +39,7 @@ int fl_lazy_init(struct fl_lazy *lazy, size_t bytes, size_t piece_bytes, enum fl
         lazy->state = NULL;
         return -ENOMEM;
     }
-    memset((void *)lazy->state, state, pieces);
+    memset((void *)lazy->state, (int)state, pieces);
     return 0;
 }
 

@@ -202,10 +202,16 @@ static bool stop(struct chaos_run *run)
 
 // --- all of it ---
 
+static void give_all_back(struct chaos_run *run)
+{
+    if (run->options->shortages)
+        chaos_shortages_stop(&run->shortages);
+}
+
 // Clients first: a client that waits in a fault is not to lose whom it waits for.
 static void give_up(struct chaos_run *run)
 {
-    chaos_shortages_stop(&run->shortages);
+    give_all_back(run);
     chaos_crowd_kill(&run->crowd);
     if (run->upgrade > 0)
         kill(run->upgrade, SIGKILL);
@@ -258,7 +264,7 @@ static void live(struct chaos_run *run, struct chaos_point *point)
             act_all(run);
         }
         chaos_go_on(run, (uint64_t)run->options->seconds * 1000000);
-        chaos_shortages_stop(&run->shortages);
+        give_all_back(run);
         if (chaos_goes_on(run))
             chaos_await(run, listens, "the image's socket after the shortages");
     }

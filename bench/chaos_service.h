@@ -95,6 +95,7 @@ pid_t chaos_service_drain(const struct chaos_service *service);
 // From the status.
 struct chaos_status {
     long long vms;     // -1: nobody answers
+    long long lacks;   // things that the server lacks and does without
     long long waiting; // pages that were asked for and are not there; VMs whose replay runs
     long long memory;  // bytes that the engine has allocated, what its cache holds aside
 };

@@ -17,7 +17,14 @@
 #include "tests/support/memory.h"
 
 // Shortages end well before a wait becomes too long for the run.
-enum { OFF_MS = 2500, ON_MS = 1500, ASK_MS = 30, SPARE_FDS = 6, HUGE_BYTES = 2 << 20 };
+enum {
+    OFF_MS = 2500,
+    ON_MS = 1500,
+    ASK_MS = 30,
+    LOOKS_AGAIN_MS = 1200,
+    SPARE_FDS = 6,
+    HUGE_BYTES = 2 << 20
+};
 
 static uint64_t dice(struct chaos_shortages *shortages, uint64_t sides)
 {
@@ -203,6 +210,14 @@ static bool all_are_known(struct chaos_shortages *shortages, uint64_t now)
            (long long)chaos_crowd_count(shortages->crowd);
 }
 
+// The service looks again once a second; sockets that it took away come back then.
+static bool is_whole(struct chaos_shortages *shortages, uint64_t now)
+{
+    shortages->next_ns = now + (uint64_t)ASK_MS * 1000000;
+    return access(shortages->service->socket, F_OK) == 0 &&
+           chaos_service_status(shortages->service).lacks == 0;
+}
+
 // A VM that comes while there is no store, or no descriptor, is refused, and rightly.
 static void go_on(struct chaos_shortages *shortages, uint64_t now)
 {
@@ -223,10 +238,10 @@ static void go_on(struct chaos_shortages *shortages, uint64_t now)
     case CHAOS_SHORTAGE_ON:
         give_back(shortages);
         shortages->state = CHAOS_SHORTAGE_OVER;
+        shortages->next_ns = now + (shortages->crowd->held ? LOOKS_AGAIN_MS * 1000000ull : 0);
         break;
     case CHAOS_SHORTAGE_OVER:
-        // The sockets of images go with the store and come back with it.
-        if (shortages->crowd->held && access(shortages->service->socket, F_OK) != 0)
+        if (shortages->crowd->held && !is_whole(shortages, now))
             return;
         shortages->crowd->held = false;
         shortages->service->scarce = false;

@@ -49,12 +49,13 @@ struct chaos_status chaos_service_status(const struct chaos_service *service)
     static char output[1 << 20];
     const char *args[] = {"status", "--control", service->control, "--json", NULL};
     if (faultline_run(output, sizeof(output), args) != 0)
-        return (struct chaos_status){.vms = -1};
+        return (struct chaos_status){.vms = -1, .lacks = -1};
     json_t *status = json_loads(output, 0, NULL);
-    struct chaos_status result = {.vms = number(status, NULL, "vms"),
-                                  .waiting = number(status, "faults", "parked") +
-                                             number(status, "replay", "running"),
-                                  .memory = number(status, "memory", "allocated")};
+    struct chaos_status result = {
+        .vms = number(status, NULL, "vms"),
+        .waiting = number(status, "faults", "parked") + number(status, "replay", "running"),
+        .lacks = (long long)json_array_size(json_object_get(status, "degraded")),
+        .memory = number(status, "memory", "allocated")};
     json_decref(status);
     return result;
 }

@@ -66,10 +66,10 @@ static int attach(const char *socket, uint64_t bytes, unsigned count)
 static int takeover(uint64_t bytes, char *const *sockets, unsigned count)
 {
     static void *memory[VMS_MAX];
+    static struct fl_client *client[VMS_MAX]; // they stay until the end
     char line[32];
     for (unsigned i = 0; i < count; i++) {
-        struct fl_client *client = NULL; // stays until the end
-        int error = fl_client_map(sockets[i], bytes, FL_CLIENT_PAGE, &client, &memory[i]);
+        int error = fl_client_map(sockets[i], bytes, FL_CLIENT_PAGE, &client[i], &memory[i]);
         if (error)
             return fail(sockets[i], error);
         touch(memory[i], 0);

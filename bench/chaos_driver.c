@@ -16,6 +16,7 @@ enum {
     TICK_MS = 2,
     LEFT_MS = 3000,
     STATUS_MS = 50,
+    LOOKS_AGAIN_MS = 2500, // the service looks once a second, and its keeper tells it then
     ALONE_MS = 500,
     COUNT_MOST = 30,
     DRAIN_US = 20000
@@ -228,6 +229,15 @@ static bool listens(struct chaos_run *run)
     return access(run->service.socket, F_OK) == 0;
 }
 
+// After a shortage: asked not too often, as it takes a process.
+static bool has_all(struct chaos_run *run)
+{
+    if (bench_now_ns() - run->asked_ns < (uint64_t)STATUS_MS * 1000000)
+        return false;
+    run->asked_ns = bench_now_ns();
+    return listens(run) && chaos_service_status(&run->service).lacks == 0;
+}
+
 // Before anything happens to the service: from then on working sets are streamed in.
 static void record_first(struct chaos_run *run)
 {
@@ -264,9 +274,12 @@ static void live(struct chaos_run *run, struct chaos_point *point)
             act_all(run);
         }
         chaos_go_on(run, (uint64_t)run->options->seconds * 1000000);
+        bool short_of = run->options->shortages;
         give_all_back(run);
-        if (chaos_goes_on(run))
-            chaos_await(run, listens, "the image's socket after the shortages");
+        if (short_of)
+            chaos_go_on(run, LOOKS_AGAIN_MS * 1000ull);
+        if (short_of && chaos_goes_on(run))
+            chaos_await(run, has_all, "the server to lack nothing");
     }
     unsigned died = run->service.died_armed;
     if (chaos_goes_on(run) && chaos_rests(run) && leave_none(run) && stop(run)) {

@@ -40,9 +40,9 @@ static void set_paths(struct chaos_service *service, const struct temp *temp)
 
 static void set_args(struct chaos_service *service)
 {
-    const char *args[] = {service->program,  "serve",          "--store",     service->store,
-                          "--sockets",       service->sockets, "--control",   service->control,
-                          "--upgrade-trial", CHAOS_TRIAL_MS,   "--allow-part"};
+    const char *args[] = {service->program,  "serve",          "--store",   service->store,
+                          "--sockets",       service->sockets, "--control", service->control,
+                          "--upgrade-trial", CHAOS_TRIAL_MS};
     memcpy(service->args, args, sizeof(args)); // a NULL follows
 }
 

@@ -21,7 +21,7 @@ enum {
     OFF_MS = 2500,
     ON_MS = 1500,
     ASK_MS = 30,
-    LOOKS_AGAIN_MS = 1200,
+    LOOKS_AGAIN_MS = 2500,
     SPARE_FDS = 6,
     HUGE_BYTES = 2 << 20
 };
@@ -210,7 +210,8 @@ static bool all_are_known(struct chaos_shortages *shortages, uint64_t now)
            (long long)chaos_crowd_count(shortages->crowd);
 }
 
-// The service looks again once a second; sockets that it took away come back then.
+// The service looks again once a second, and hears of its keeper then; sockets that it took away
+// come back then.
 static bool is_whole(struct chaos_shortages *shortages, uint64_t now)
 {
     shortages->next_ns = now + (uint64_t)ASK_MS * 1000000;

@@ -69,13 +69,15 @@ static int connect_unix(const char *path, int *ret_fd)
     return 0;
 }
 
-// One sendmsg, the JSON array and the descriptor together, as Firecracker does it.
+// One sendmsg, the JSON array and the descriptor together, as Firecracker does it. "part": the
+// image may have more memory than the VM, which a server would else refuse, and rightly.
 static int send_handshake(const struct bench_guest *guest)
 {
     char json[256];
     int len = snprintf(json, sizeof(json),
                        "[{\"base_host_virt_addr\":%" PRIuPTR ",\"size\":%" PRIu64
-                       ",\"offset\":0,\"page_size\":%" PRIu64 ",\"page_size_kib\":%" PRIu64 "}]",
+                       ",\"offset\":0,\"page_size\":%" PRIu64 ",\"page_size_kib\":%" PRIu64
+                       ",\"part\":true}]",
                        (uintptr_t)guest->base, guest->bytes, guest->page_size, guest->page_size);
     union {
         char buf[CMSG_SPACE(sizeof(int))];

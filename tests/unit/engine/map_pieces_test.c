@@ -89,11 +89,15 @@ static void came(void *owner, struct fl_mail *mail)
     caa_container_of(mail, struct want, waiter.mail)->came = true;
 }
 
-static struct fl_frame *get(struct fl_image *image, uint64_t first_page)
+// Wanted at once, or brought by the read-ahead, which may wait for no part of the map.
+static struct fl_frame *get(struct fl_image *image, uint64_t first_page, bool ahead)
 {
     struct want want = {.waiter = {.mail.deliver = came, .box = &box}};
     struct fl_frame *frame = NULL;
-    if (fl_cache_want_huge(cache, image, first_page, &want.waiter, &frame) == 1)
+    if (ahead)
+        cr_assert_eq(fl_cache_ahead_huge(cache, image, &first_page, 1), 1);
+    if ((ahead ? fl_cache_await_huge : fl_cache_want_huge)(cache, image, first_page, &want.waiter,
+                                                           &frame) == 1)
         return frame;
     while (!want.came) {
         struct pollfd poll_fd = {.fd = box.event_fd, .events = POLLIN};
@@ -109,14 +113,14 @@ static struct fl_frame *get(struct fl_image *image, uint64_t first_page)
     return want.waiter.frame;
 }
 
-static void check_page_across(unsigned known, unsigned zero_piece)
+static void check_page_across(unsigned known, unsigned zero_piece, bool ahead)
 {
     char expected[FL_PAGE_SIZE];
     struct fl_image *image = make_image(zero_piece);
     uint64_t first = FL_PIECE_ENTRIES - HUGE_PAGES / 2;
     if (known < 2)
         cr_assert_eq(fl_image_read_map(image, (uint64_t)known * FL_PIECE_ENTRIES, 1), 0);
-    struct fl_frame *frame = get(image, first);
+    struct fl_frame *frame = get(image, first, ahead);
     for (uint64_t i = 0; i < HUGE_PAGES; i++) {
         memset(expected, 0, sizeof(expected));
         if (has_bytes(first + i, zero_piece))
@@ -131,25 +135,50 @@ static void check_page_across(unsigned known, unsigned zero_piece)
 
 Test(map_pieces, of_which_the_first_is_known)
 {
-    check_page_across(0, 2);
+    check_page_across(0, 2, false);
+}
+
+Test(map_pieces, of_which_the_first_is_known_and_it_comes_ahead)
+{
+    check_page_across(0, 2, true);
 }
 
 Test(map_pieces, of_which_the_second_is_known)
 {
-    check_page_across(1, 2);
+    check_page_across(1, 2, false);
+}
+
+Test(map_pieces, of_which_the_second_is_known_and_it_comes_ahead)
+{
+    check_page_across(1, 2, true);
 }
 
 Test(map_pieces, of_which_none_is_known)
 {
-    check_page_across(2, 2);
+    check_page_across(2, 2, false);
+}
+
+Test(map_pieces, of_which_none_is_known_and_it_comes_ahead)
+{
+    check_page_across(2, 2, true);
 }
 
 Test(map_pieces, of_which_the_first_is_zero)
 {
-    check_page_across(2, 0);
+    check_page_across(2, 0, false);
+}
+
+Test(map_pieces, of_which_the_first_is_zero_and_it_comes_ahead)
+{
+    check_page_across(2, 0, true);
 }
 
 Test(map_pieces, of_which_the_second_is_zero)
 {
-    check_page_across(2, 1);
+    check_page_across(2, 1, false);
+}
+
+Test(map_pieces, of_which_the_second_is_zero_and_it_comes_ahead)
+{
+    check_page_across(2, 1, true);
 }

@@ -245,24 +245,28 @@ enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
     return end(vm, judge(vm, error, page, done >> vm->page_shift, ret_pages));
 }
 
-// Whether a page of 2 MiB is there, or is poisoned: a COPY would take the poison away (Linux 6.6 to
-// 6.18; ZEROPAGE, for 4 KiB, does not). Where it cannot be seen, another poison is refused if so.
+// Whether the page is there, or is poisoned: a COPY would take the poison away (Linux 6.6 to 6.18),
+// and so would a ZEROPAGE of shared memory (seen with 6.18; of private memory it does not). Where a
+// page of 2 MiB cannot be seen, another poison is refused if so; one of 4 KiB may be in the file
+// alone, and would be hidden by that.
 static bool is_kept(struct fl_vm *vm, uint64_t to)
 {
     uint64_t bytes = fl_vm_page_bytes(vm);
     int result = fl_vm_any_absent(vm, to, bytes);
-    return result < 0 ? fl_vm_poison(vm, to, bytes) == -EEXIST : result == 0;
+    if (result < 0 && vm->page_shift != FL_PAGE_SHIFT)
+        return fl_vm_poison(vm, to, bytes) == -EEXIST;
+    return result == 0;
 }
 
-// For 4 KiB the kernel itself says which of the two it is, at one instant: it puts no page where
-// one is, be it in memory, in swap, or in a shared file alone.
+// That a page of 4 KiB is in swap, or in a shared file alone, the kernel itself says: it puts none
+// where one is.
 enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dropped)
 {
     uint64_t pages = 0;
     uint64_t done = 0;
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     *ret_dropped = false;
-    if (vm->page_shift != FL_PAGE_SHIFT && is_kept(vm, to)) {
+    if (is_kept(vm, to)) {
         present(vm, page, to);
         return FL_INSTALL_DONE;
     }

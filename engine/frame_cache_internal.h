@@ -6,6 +6,7 @@
 //   frame_wait.c   those who wait for a frame, and the end of its loading
 //   frame_clock.c  pins, use, and what is evicted
 //   frame_load.c   bringing one frame, or the parts of a page of 2 MiB
+//   frame_part.c   the bytes of one part into their place
 //   read_ahead.c   what nobody waits for yet: large reads, far ahead
 //   extent.c       which frames one read brings
 //   ring.c         io_uring

@@ -8,16 +8,12 @@
 #include <urcu/compiler.h>
 
 #include "engine/clock.h"
+#include "engine/frame_part.h"
 #include "engine/point.h"
 
 #define FIRST_PAUSE (2 * FL_NS_PER_MS)
 #define PAUSE_GROWTH 5
 #define PLAN_PAUSE (20 * FL_NS_PER_US)
-
-static bool is_huge(const struct fl_load *load)
-{
-    return load->frame->key.at & FL_KEY_HUGE;
-}
 
 // --- references ---
 
@@ -74,73 +70,11 @@ static void end_part(struct fl_load *load, int error)
     fl_load_unref(load); // the loading's own
 }
 
-// The part's whole frame into `to`.
-static int get(const struct fl_part *part, const void *stored, void *to)
-{
-    const struct fl_image *image = part->load->image;
-    return stored ? fl_frame_unpack(image, part->id, stored, to)
-                  : fl_frame_read(image, part->id, to);
-}
-
-static int get_frame(const struct fl_part *part, const void *stored)
-{
-    struct fl_frame *frame = part->load->frame;
-    if (frame->pages == 0)
-        return -EBADMSG;
-    if (!frame->data.bytes)
-        frame->data = fl_frame_memory_get(&frame->cache->memory, frame->pages, NULL);
-    return frame->data.bytes ? get(part, stored, frame->data.bytes) : -ENOMEM;
-}
-
-static void put_pieces(const struct fl_part *part, const uint8_t *bytes)
-{
-    const struct fl_load *load = part->load;
-    for (uint16_t i = part->first_piece; i != FL_NO_PIECE; i = load->piece[i].next) {
-        const struct fl_piece *piece = &load->piece[i];
-        memcpy(load->frame->data.bytes + ((size_t)piece->to << FL_PAGE_SHIFT),
-               bytes + ((size_t)piece->slot << FL_PAGE_SHIFT),
-               (size_t)piece->pages << FL_PAGE_SHIFT);
-    }
-}
-
-// Straight into its place if all of the frame belongs there in one piece. A frame that another VM
-// has in the cache is not read again.
-static int get_pieces(const struct fl_part *part, const void *stored)
-{
-    struct fl_load *load = part->load;
-    struct fl_frame_memory *memory = &load->cache->memory;
-    struct fl_frame *there = fl_cache_pin(load->cache, part->id);
-    if (there) {
-        put_pieces(part, there->data.bytes);
-        fl_frame_unpin(there);
-        return 0;
-    }
-    uint32_t pages = fl_frame_pages(load->image, part->id);
-    if (pages == 0)
-        return -EBADMSG;
-    const struct fl_piece *piece = &load->piece[part->first_piece];
-    if (piece->pages == pages && piece->next == FL_NO_PIECE)
-        return get(part, stored, load->frame->data.bytes + ((size_t)piece->to << FL_PAGE_SHIFT));
-    struct fl_buffer whole = fl_frame_memory_get(memory, pages, NULL);
-    if (!whole.bytes)
-        return -ENOMEM;
-    int error = get(part, stored, whole.bytes);
-    if (!error)
-        put_pieces(part, whole.bytes);
-    fl_frame_memory_put(memory, whole, pages);
-    return error;
-}
-
-static int attempt(const struct fl_part *part, const void *stored)
-{
-    return is_huge(part->load) ? get_pieces(part, stored) : get_frame(part, stored);
-}
-
 // From storage, one frame by itself.
 static int read_part(const struct fl_part *part)
 {
     struct fl_cache *cache = part->load->cache;
-    int error = attempt(part, NULL);
+    int error = fl_part_attempt(part, NULL);
     atomic_fetch_add(&cache->reads, 1);
     if (error)
         atomic_fetch_add(&cache->read_errors, 1);
@@ -187,7 +121,7 @@ bool fl_part_bring(struct fl_part *part, const void *stored)
         end_part(load, 0);
         return true;
     }
-    int error = stored ? attempt(part, stored) : read_part(part);
+    int error = stored ? fl_part_attempt(part, stored) : read_part(part);
     if (stored && !error)
         atomic_fetch_add(&cache->ahead_frames, 1);
     if (stored && error) {

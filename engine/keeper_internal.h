@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The keeper's own state, shared by its parts: keeper.c (loop, signals, end), keeper_engine.c
-// (which engine serves), keeper_request.c (what the engine asks for), keeper_upgrade.c,
-// keeper_watch.c (is it alive), keeper_reserve.c (room for
+// (which engine serves), keeper_hand_over.c (what it is told then), keeper_request.c (what the
+// engine asks for), keeper_upgrade.c, keeper_watch.c (is it alive), keeper_reserve.c (room for
 // descriptors), keeper_inherit.c (from another keeper).
 #ifndef FAULTLINE_ENGINE_KEEPER_INTERNAL_H
 #define FAULTLINE_ENGINE_KEEPER_INTERNAL_H
@@ -77,17 +77,20 @@ int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child);
 int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int life);
 void fl_keeper_start_standby(struct fl_keeper *keeper);
 void fl_keeper_promote(struct fl_keeper *keeper);
-void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_served(struct fl_keeper *keeper, struct fl_child *child, uint64_t vms);
 void fl_keeper_retire(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_child_over(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child);
 void fl_keeper_send(struct fl_child *child, uint32_t type, uint64_t value);
-// VMs that a thread of another engine does not hold any more are served from now on.
-void fl_keeper_free_held(struct fl_keeper *keeper);
 void fl_keeper_tell_news(struct fl_keeper *keeper);
 // Says in one line to the service manager how things are.
 void fl_keeper_tell_manager(const struct fl_keeper *keeper);
+// keeper_hand_over.c
+// Sends the records that the child does not have yet, and SERVE after the last: what has no room in
+// the channel is sent by the next call.
+void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child);
+// VMs that a thread of another engine does not hold any more are served from now on.
+void fl_keeper_free_held(struct fl_keeper *keeper);
 // keeper_fail.c
 // SIGKILL to every VM, and waits for their ends, or poisons the pages of those that live on; the
 // records go last.

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "snapshot/frame.h"
 #include "snapshot/io.h"
@@ -383,24 +382,5 @@ int fl_pack_read_identities(const struct fl_pack *pack, uint32_t frame, uint32_t
 
 int fl_pack_check_identities(const struct fl_pack *pack)
 {
-    enum { STEP = 1 << 20 };
-    FL_AUTO_FREE char *buf = malloc(STEP);
-    XXH3_state_t *state = XXH3_createState();
-    int r = buf && state ? 0 : -ENOMEM;
-    if (r == 0)
-        XXH3_64bits_reset(state);
-    uint64_t at = pack->table->identity_offset;
-    uint64_t left = pack->pages * FL_IDENTITY_BYTES;
-    while (r == 0 && left > 0) {
-        size_t step = left < STEP ? (size_t)left : STEP;
-        r = fl_pread_full(pack->fd, buf, step, at);
-        if (r == 0)
-            XXH3_64bits_update(state, buf, step);
-        at += step;
-        left -= step;
-    }
-    if (r == 0 && XXH3_64bits_digest(state) != pack->table->identity_checksum)
-        r = -EBADMSG;
-    XXH3_freeState(state);
-    return r;
+    return fl_pack_table_check_identities(pack->table);
 }

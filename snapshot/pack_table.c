@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "snapshot/frame.h"
 #include "snapshot/io.h"
@@ -213,4 +214,28 @@ const struct fl_frame_entry *fl_pack_table_find(const struct fl_pack_table *tabl
     return r < 0 || frame >= table->frames
                ? NULL
                : (const struct fl_frame_entry *)table->entries.memory + frame;
+}
+
+int fl_pack_table_check_identities(const struct fl_pack_table *table)
+{
+    enum { STEP = 1 << 20 };
+    FL_AUTO_FREE char *buf = malloc(STEP);
+    XXH3_state_t *state = XXH3_createState();
+    int r = buf && state ? 0 : -ENOMEM;
+    if (r == 0)
+        XXH3_64bits_reset(state);
+    uint64_t at = table->identity_offset;
+    uint64_t left = table->pages * FL_IDENTITY_BYTES;
+    while (r == 0 && left > 0) {
+        size_t step = left < STEP ? (size_t)left : STEP;
+        r = fl_pread_full(table->fd, buf, step, at);
+        if (r == 0)
+            XXH3_64bits_update(state, buf, step);
+        at += step;
+        left -= step;
+    }
+    if (r == 0 && XXH3_64bits_digest(state) != table->identity_checksum)
+        r = -EBADMSG;
+    XXH3_freeState(state);
+    return r;
 }

@@ -34,4 +34,8 @@ void fl_pack_table_close(struct fl_pack_table *table); // NULL is allowed
 const struct fl_frame_entry *fl_pack_table_find(const struct fl_pack_table *table, uint32_t frame,
                                                 int *ret_error);
 
+// Reads the identities of all pages: -EBADMSG if they are not the ones that were packed. Any
+// thread; blocks on storage.
+int fl_pack_table_check_identities(const struct fl_pack_table *table);
+
 #endif

@@ -161,13 +161,18 @@ static void counted(void *control, struct fl_mail *mail)
     free(count);
 }
 
+static void drop_count(struct fl_mail *mail)
+{
+    free(caa_container_of(mail, struct count, mail));
+}
+
 static uint64_t count_later(struct fl_io_job *job)
 {
     struct count *count = caa_container_of(job, struct count, job);
     if (fl_admission_count(count->engine, count->image, &count->layout, &count->need) == -EBUSY)
         return fl_now() + BUSY_PAUSE;
     fl_image_unref(count->image);
-    count->mail.deliver = counted;
+    count->mail = (struct fl_mail){.deliver = counted, .drop = drop_count};
     fl_mailbox_post(&count->engine->control, &count->mail);
     return 0;
 }

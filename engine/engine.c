@@ -187,6 +187,9 @@ void fl_engine_stop(struct fl_engine *engine)
         fl_worker_free(&engine->workers[i]);
     fl_lanes_free(engine->lanes);
     fl_rcu_online();
+    // Before all that mail is embedded in.
+    if (engine->control.event_fd >= 0)
+        fl_mailbox_fini(&engine->control);
     if (engine->cache)
         fl_cache_free(engine->cache);
     fl_recordings_fini(&engine->recordings);
@@ -194,8 +197,6 @@ void fl_engine_stop(struct fl_engine *engine)
     rcu_barrier();
     if (engine->vms)
         cds_lfht_destroy(engine->vms, NULL);
-    if (engine->control.event_fd >= 0)
-        fl_mailbox_fini(&engine->control);
     if (engine->life_fd >= 0)
         close(engine->life_fd);
     sem_destroy(&engine->begun);

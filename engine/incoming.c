@@ -59,6 +59,7 @@ static void close_files(struct incoming *incoming)
     incoming->fd = NULL;
 }
 
+// The image's record may go with it, if none uses that any more.
 static void free_incoming(struct incoming *incoming)
 {
     cds_list_del(&incoming->link);
@@ -66,6 +67,17 @@ static void free_incoming(struct incoming *incoming)
         fl_templates_settle(incoming->server->engine->templates, incoming->id);
     if (incoming->image)
         fl_images_put(incoming->server->engine->images, incoming->image);
+    close_files(incoming);
+    free(incoming);
+}
+
+// At the server's end: the keeper's records stay.
+static void forget(struct incoming *incoming)
+{
+    cds_list_del(&incoming->link);
+    if (incoming->answer && !incoming->opened)
+        incoming->answer(incoming->arg, -ECANCELED, "the engine ends");
+    fl_image_unref(incoming->image);
     close_files(incoming);
     free(incoming);
 }
@@ -196,8 +208,14 @@ static uint64_t open_image(struct fl_io_job *job)
     return 0;
 }
 
+static void drop_incoming(struct fl_mail *mail)
+{
+    forget(caa_container_of(mail, struct incoming, mail));
+}
+
 static void open_later(struct incoming *incoming)
 {
+    incoming->mail.drop = drop_incoming;
     incoming->job.run = open_image;
     fl_io_pool_submit(incoming->server->engine->io_pool, &incoming->job);
 }
@@ -310,5 +328,17 @@ void fl_incoming_end(struct fl_server *server)
         incoming->wanted = false;
         if (incoming->opened)
             free_incoming(incoming);
+    }
+}
+
+// What a reader thread has comes back by mail, or is dropped with it.
+void fl_incoming_stop(struct fl_server *server)
+{
+    struct incoming *incoming;
+    struct incoming *next;
+    cds_list_for_each_entry_safe(incoming, next, &server->incoming, link)
+    {
+        if (incoming->opened || !incoming->job.run)
+            forget(incoming);
     }
 }

@@ -28,5 +28,8 @@ int fl_incoming_check(struct fl_server *server, const char *image, const struct 
                       void (*answer)(void *arg, int error, const char *text), void *arg);
 // There are no more records: images that nobody has asked for go.
 void fl_incoming_end(struct fl_server *server);
+// When the server ends, before its engine: no VM waits any more. Templates and the keeper's records
+// stay as they are.
+void fl_incoming_stop(struct fl_server *server);
 
 #endif

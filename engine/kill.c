@@ -47,6 +47,11 @@ static void end_hunt(struct hunt *hunt)
     free(hunt);
 }
 
+static void drop_hunt(struct fl_mail *mail)
+{
+    end_hunt(caa_container_of(mail, struct hunt, mail));
+}
+
 // --- the worker's part ---
 
 static void give_up(struct fl_vm *vm, const char *why)
@@ -153,6 +158,7 @@ static bool begin_hunt(struct fl_engine *engine, struct fl_vm *vm, bool prove)
     hunt->likely = (pid_t)vm->state->pid;
     hunt->layout = vm->state->layout;
     hunt->found.pidfd = -1;
+    hunt->mail.drop = drop_hunt;
     hunt->job.run = look;
     fl_io_pool_submit(engine->io_pool, &hunt->job);
     return true;

@@ -63,6 +63,11 @@ static void ordered(void *owner, struct fl_mail *mail)
     free(order);
 }
 
+static void drop_order(struct fl_mail *mail)
+{
+    free(caa_container_of(mail, struct order, mail));
+}
+
 static uint64_t filled(const struct fl_vm *vm)
 {
     const struct fl_vm_counters *counters = &vm->state->counters;
@@ -110,8 +115,9 @@ static void note(struct fl_limits *limits, struct limited *found)
         free(order);
         return;
     }
-    *order =
-        (struct order){.mail = {.deliver = ordered}, .engine = limits->engine, .vm_id = vm->id};
+    *order = (struct order){.mail = {.deliver = ordered, .drop = drop_order},
+                            .engine = limits->engine,
+                            .vm_id = vm->id};
     fl_mailbox_post(&owner->mailbox, &order->mail);
 }
 

@@ -20,8 +20,23 @@ int fl_mailbox_init(struct fl_mailbox *box)
     return box->event_fd < 0 ? -errno : 0;
 }
 
+static struct fl_mail *take(struct fl_mailbox *box)
+{
+    struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&box->head, &box->tail);
+    if (!node)
+        return NULL;
+    struct fl_mail *mail = caa_container_of(node, struct fl_mail, node);
+    __tsan_acquire(mail);
+    return mail;
+}
+
 void fl_mailbox_fini(struct fl_mailbox *box)
 {
+    struct fl_mail *mail;
+    while ((mail = take(box)) != NULL) {
+        if (mail->drop)
+            mail->drop(mail);
+    }
     close(box->event_fd);
     cds_wfcq_destroy(&box->head, &box->tail);
 }
@@ -44,10 +59,8 @@ void fl_mailbox_post(struct fl_mailbox *box, struct fl_mail *mail)
 bool fl_mailbox_drain(struct fl_mailbox *box, void *owner)
 {
     bool any = false;
-    struct cds_wfcq_node *node;
-    while ((node = __cds_wfcq_dequeue_blocking(&box->head, &box->tail)) != NULL) {
-        struct fl_mail *mail = caa_container_of(node, struct fl_mail, node);
-        __tsan_acquire(mail);
+    struct fl_mail *mail;
+    while ((mail = take(box)) != NULL) {
         mail->deliver(owner, mail);
         any = true;
     }

@@ -14,6 +14,9 @@
 struct fl_mail {
     struct cds_wfcq_node node;
     void (*deliver)(void *owner, struct fl_mail *mail); // called in the owner's thread
+    // Called instead if the mailbox ends first: frees what no other thread or list knows of, and
+    // begins nothing. NULL: what it is embedded in is in a list of somebody's, who frees it.
+    void (*drop)(struct fl_mail *mail);
 };
 
 struct fl_mailbox {
@@ -24,6 +27,7 @@ struct fl_mailbox {
 };
 
 int fl_mailbox_init(struct fl_mailbox *box);
+// When no thread posts any more, and before what mail without drop() is embedded in is freed.
 void fl_mailbox_fini(struct fl_mailbox *box);
 
 // Any thread.

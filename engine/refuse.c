@@ -8,6 +8,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
+#include "engine/closer.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/log.h"
@@ -77,12 +78,19 @@ static void child_came(void *control, struct fl_mail *mail)
     fl_refuse(control, &peer, "-", "it is the child of a refused VM");
 }
 
+static void drop_child(struct fl_mail *mail)
+{
+    struct child_mail *child = caa_container_of(mail, struct child_mail, mail);
+    fl_close_later(child->uffd);
+    free(child);
+}
+
 void fl_refuse_child(struct fl_engine *engine, int uffd)
 {
     struct child_mail *child = malloc(sizeof(*child));
     if (!child)
         return; // kept open, like any userfaultfd that cannot be attached
-    child->mail.deliver = child_came;
+    child->mail = (struct fl_mail){.deliver = child_came, .drop = drop_child};
     child->uffd = uffd;
     fl_mailbox_post(&engine->control, &child->mail);
 }

@@ -89,6 +89,13 @@ static void socket_came(void *owner, struct fl_mail *mail)
     free(new);
 }
 
+static void drop_socket(struct fl_mail *mail)
+{
+    struct new_socket *new = caa_container_of(mail, struct new_socket, mail);
+    fl_close_later(new->socket);
+    free(new);
+}
+
 // Without memory it stays as it is: the process itself is watched, too.
 static void hand_socket(struct fl_engine *engine, struct fl_vm *vm, int *socket)
 {
@@ -97,8 +104,10 @@ static void hand_socket(struct fl_engine *engine, struct fl_vm *vm, int *socket)
         put_socket(NULL, vm, socket);
     if (!new)
         return;
-    *new = (struct new_socket){
-        .mail.deliver = socket_came, .engine = engine, .vm = vm->id, .socket = *socket};
+    *new = (struct new_socket){.mail = {.deliver = socket_came, .drop = drop_socket},
+                               .engine = engine,
+                               .vm = vm->id,
+                               .socket = *socket};
     *socket = -1;
     fl_mailbox_post(&vm->owner->mailbox, &new->mail);
 }

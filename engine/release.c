@@ -53,13 +53,18 @@ static void end_of(void *owner, struct fl_mail *mail)
     free(order);
 }
 
+static void drop_order(struct fl_mail *mail)
+{
+    free(caa_container_of(mail, struct release_mail, mail));
+}
+
 static void order_all(struct fl_engine *engine, const char *kill_reason)
 {
     for (unsigned i = 0; i < fl_engine_workers(engine); i++) {
         struct release_mail *order = malloc(sizeof(*order));
         if (!order)
             continue; // the next order may find memory
-        order->mail.deliver = end_of;
+        order->mail = (struct fl_mail){.deliver = end_of, .drop = drop_order};
         order->kill_reason = kill_reason;
         fl_mailbox_post(&fl_engine_worker(engine, i)->mailbox, &order->mail);
     }

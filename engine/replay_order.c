@@ -62,6 +62,13 @@ static void looked(void *owner, struct fl_mail *mail)
     free(order);
 }
 
+static void drop_order(struct fl_mail *mail)
+{
+    struct order *order = caa_container_of(mail, struct order, mail);
+    fl_plan_unref(order->plan);
+    free(order);
+}
+
 // Reader thread.
 static uint64_t look(struct fl_io_job *job)
 {
@@ -70,7 +77,7 @@ static uint64_t look(struct fl_io_job *job)
     if (error == -EBUSY)
         return fl_now() + BUSY_PAUSE;
     fl_image_unref(order->image);
-    order->mail.deliver = looked;
+    order->mail = (struct fl_mail){.deliver = looked, .drop = drop_order};
     FL_POINT("plan_found");
     fl_mailbox_post(&order->worker->mailbox, &order->mail);
     return 0;

@@ -15,6 +15,7 @@
 #include "engine/descriptors.h"
 #include "engine/follow.h"
 #include "engine/images.h"
+#include "engine/incoming.h"
 #include "engine/keeper_socket.h"
 #include "engine/kept.h"
 #include "engine/listen.h"
@@ -171,6 +172,7 @@ void fl_server_end(struct fl_serving *run)
         struct fl_images *images = server->engine->images;
         struct fl_kept *kept = server->engine->kept;
         struct fl_templates *templates = server->engine->templates;
+        fl_incoming_stop(server);
         fl_templates_stop(templates);
         fl_engine_stop(server->engine);
         fl_templates_free(templates);

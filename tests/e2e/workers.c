@@ -84,6 +84,28 @@ static unsigned descriptors(const char *kind, int fds[FDS])
     return count;
 }
 
+struct open_files {
+    const char *kind;
+    unsigned count;
+    int fd[FDS];
+};
+
+static bool has_so_many(void *arg)
+{
+    struct open_files *files = arg;
+    return descriptors(files->kind, files->fd) == files->count;
+}
+
+// A handshake is looked at before it is taken, and its userfaultfd comes with both: a thread closes
+// the second one a moment later.
+static void await_descriptors(const char *kind, unsigned count, int fds[FDS])
+{
+    struct open_files files = {kind, count, {0}};
+    cr_assert(wait_until(has_so_many, &files), "the engine does not come to have %u %ss", count,
+              kind);
+    memcpy(fds, files.fd, sizeof(files.fd));
+}
+
 static bool watches(int epoll, int fd)
 {
     char path[64];
@@ -116,11 +138,10 @@ Test(workers, have_the_vms_in_equal_parts)
     int uffds[FDS];
     unsigned watching = 0;
     begin(three, clients, VMS);
-    unsigned vms = descriptors("userfaultfd", uffds);
-    cr_assert_eq(vms, VMS);
+    await_descriptors("userfaultfd", VMS, uffds);
     unsigned count = descriptors("eventpoll", epolls);
     for (unsigned i = 0; i < count; i++) {
-        unsigned watched = count_watched(epolls[i], uffds, vms);
+        unsigned watched = count_watched(epolls[i], uffds, VMS);
         cr_expect(watched == 0 || watched == VMS / WORKERS, "a worker has %u of %d VMs", watched,
                   VMS);
         watching += watched > 0;
@@ -150,7 +171,7 @@ static void have_engine_forget_its_vm(void)
     int uffd[FDS];
     int status = -1;
     unsigned count = descriptors("eventpoll", epolls);
-    cr_assert_eq(descriptors("userfaultfd", uffd), 1);
+    await_descriptors("userfaultfd", 1, uffd);
     unsigned i = 0;
     while (i < count && !watches(epolls[i], uffd[0]))
         i++;

@@ -12,19 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshot/hits.h"
 #include "snapshot/seen.h"
-
-struct hit {
-    uint64_t pack_id;
-    uint32_t frame;
-    uint16_t slot;
-    uint16_t page; // of the chunk
-};
-
-struct group {
-    uint16_t first; // hit
-    uint16_t count;
-};
 
 struct known_pack {
     struct fl_pack *pack; // NULL: the index names it, but it is gone or damaged
@@ -52,9 +41,9 @@ struct fl_dedup {
     // Of the chunk in work.
     bool accepted[FL_CHUNK_PAGES];
     bool hit_page[FL_CHUNK_PAGES];
-    struct hit hits[FL_CHUNK_PAGES];
+    struct fl_hit hits[FL_CHUNK_PAGES];
     uint32_t hits_count;
-    struct group groups[FL_CHUNK_PAGES];
+    struct fl_hit_group groups[FL_CHUNK_PAGES];
     uint32_t groups_count;
 };
 
@@ -105,60 +94,24 @@ static void collect_hits(struct fl_dedup *dedup, const struct fl_chunk *chunk)
 {
     dedup->hits_count = 0;
     for (uint32_t page = 0; page < chunk->pages; page++) {
-        struct hit hit = {.page = (uint16_t)page};
-        uint32_t frame;
+        struct fl_hit hit = {.page = (uint16_t)page};
         uint32_t slot;
         dedup->accepted[page] = dedup->hit_page[page] = false;
         if (chunk->zero[page])
             continue;
-        if (fl_seen_get(dedup->seen, &chunk->identity[page], &frame, &slot)) {
-            hit.pack_id = dedup->own_id;
-            hit.frame = frame;
+        if (fl_seen_get(dedup->seen, &chunk->identity[page], &hit.id.frame, &slot)) {
+            hit.id.pack = dedup->own_id;
             hit.slot = (uint16_t)slot;
         } else if (!chunk->checked[page]) {
             dedup->hit_page[page] = chunk->hint[page].pack_id != 0;
         } else {
-            hit.pack_id = chunk->hint[page].pack_id;
-            hit.frame = chunk->hint[page].frame;
+            hit.id.pack = chunk->hint[page].pack_id;
+            hit.id.frame = chunk->hint[page].frame;
             hit.slot = chunk->hint[page].slot;
         }
-        if (hit.pack_id != 0)
+        if (hit.id.pack != 0)
             dedup->hits[dedup->hits_count++] = hit;
     }
-}
-
-static int compare_hits(const void *a, const void *b)
-{
-    const struct hit *left = a;
-    const struct hit *right = b;
-    if (left->pack_id != right->pack_id)
-        return left->pack_id < right->pack_id ? -1 : 1;
-    if (left->frame != right->frame)
-        return left->frame < right->frame ? -1 : 1;
-    return left->page < right->page ? -1 : 1;
-}
-
-// The largest first; among equals the order of the hits, so that runs are repeatable.
-static int compare_groups(const void *a, const void *b)
-{
-    const struct group *left = a;
-    const struct group *right = b;
-    if (left->count != right->count)
-        return left->count > right->count ? -1 : 1;
-    return left->first < right->first ? -1 : 1;
-}
-
-static void group_hits(struct fl_dedup *dedup)
-{
-    dedup->groups_count = 0;
-    qsort(dedup->hits, dedup->hits_count, sizeof(dedup->hits[0]), compare_hits);
-    for (uint32_t i = 0; i < dedup->hits_count; i++) {
-        const struct hit *hit = &dedup->hits[i];
-        if (i == 0 || hit[-1].pack_id != hit->pack_id || hit[-1].frame != hit->frame)
-            dedup->groups[dedup->groups_count++] = (struct group){.first = (uint16_t)i};
-        dedup->groups[dedup->groups_count - 1].count++;
-    }
-    qsort(dedup->groups, dedup->groups_count, sizeof(dedup->groups[0]), compare_groups);
 }
 
 static int grow_known(struct fl_dedup *dedup)
@@ -220,20 +173,21 @@ static bool table_has_room(const struct fl_dedup *dedup)
 }
 
 // Accepts the group's pages that the pack really has; ret_used tells whether it was any.
-static int accept_foreign(struct fl_dedup *dedup, struct fl_chunk *chunk, const struct group *group,
-                          bool *ret_used)
+static int accept_foreign(struct fl_dedup *dedup, struct fl_chunk *chunk,
+                          const struct fl_hit_group *group, bool *ret_used)
 {
     struct fl_identity identities[FL_FRAME_PAGES_MAX];
-    const struct hit *hits = &dedup->hits[group->first];
+    const struct fl_hit *hits = &dedup->hits[group->first];
     struct known_pack *known;
-    int r = find_known(dedup, hits->pack_id, &known);
+    int r = find_known(dedup, hits->id.pack, &known);
     if (r < 0)
         return r;
-    uint32_t slots = known->pack ? fl_pack_frame_pages(known->pack, hits->frame) : 0;
-    if (slots == 0 || fl_pack_read_identities(known->pack, hits->frame, 0, slots, identities) < 0)
+    uint32_t slots = known->pack ? fl_pack_frame_pages(known->pack, hits->id.frame) : 0;
+    if (slots == 0 ||
+        fl_pack_read_identities(known->pack, hits->id.frame, 0, slots, identities) < 0)
         return 0;
     for (uint32_t i = 0; i < group->count; i++) {
-        const struct hit *hit = &hits[i];
+        const struct fl_hit *hit = &hits[i];
         if (hit->slot >= slots ||
             memcmp(&identities[hit->slot], &chunk->identity[hit->page], sizeof(identities[0])) != 0)
             continue;
@@ -241,26 +195,27 @@ static int accept_foreign(struct fl_dedup *dedup, struct fl_chunk *chunk, const 
         if (known->table_index == UNLISTED) {
             if (!table_has_room(dedup))
                 continue;
-            known->table_index = list_pack(dedup, hit->pack_id);
+            known->table_index = list_pack(dedup, hit->id.pack);
         }
-        chunk->entry[hit->page] = fl_entry(known->table_index, hit->frame, hit->slot);
+        chunk->entry[hit->page] = fl_entry(known->table_index, hit->id.frame, hit->slot);
         dedup->accepted[hit->page] = *ret_used = true;
         dedup->counts.shared++;
     }
     return 0;
 }
 
-static void accept_own(struct fl_dedup *dedup, struct fl_chunk *chunk, const struct group *group)
+static void accept_own(struct fl_dedup *dedup, struct fl_chunk *chunk,
+                       const struct fl_hit_group *group)
 {
     for (uint32_t i = 0; i < group->count; i++) {
-        const struct hit *hit = &dedup->hits[group->first + i];
-        chunk->entry[hit->page] = fl_entry(own_index(dedup), hit->frame, hit->slot);
+        const struct fl_hit *hit = &dedup->hits[group->first + i];
+        chunk->entry[hit->page] = fl_entry(own_index(dedup), hit->id.frame, hit->slot);
         dedup->accepted[hit->page] = true;
         dedup->counts.duplicate++;
     }
 }
 
-static void mark_declined(struct fl_dedup *dedup, const struct group *group)
+static void mark_declined(struct fl_dedup *dedup, const struct fl_hit_group *group)
 {
     for (uint32_t i = 0; i < group->count; i++)
         dedup->hit_page[dedup->hits[group->first + i].page] = true;
@@ -270,12 +225,12 @@ static int accept_groups(struct fl_dedup *dedup, struct fl_chunk *chunk)
 {
     uint32_t frames = 0;
     for (uint32_t i = 0; i < dedup->groups_count; i++) {
-        const struct group *group = &dedup->groups[i];
+        const struct fl_hit_group *group = &dedup->groups[i];
         bool used = false;
         int r = 0;
         if (frames == FL_FOREIGN_FRAMES_MAX)
             mark_declined(dedup, group);
-        else if (dedup->hits[group->first].pack_id == dedup->own_id)
+        else if (dedup->hits[group->first].id.pack == dedup->own_id)
             accept_own(dedup, chunk, group), used = true;
         else
             r = accept_foreign(dedup, chunk, group, &used);
@@ -317,7 +272,7 @@ int fl_dedup_place(struct fl_dedup *dedup, struct fl_chunk *chunk)
     if (dedup->next_frame > UINT32_MAX - FL_CHUNK_PAGES)
         return -EOVERFLOW;
     collect_hits(dedup, chunk);
-    group_hits(dedup);
+    dedup->groups_count = fl_group_hits(dedup->hits, dedup->hits_count, dedup->groups);
     int r = accept_groups(dedup, chunk);
     if (r < 0)
         return r;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "snapshot/dedup.h"
+#include "snapshot/hits.h"
 
 struct open_pack {
     uint64_t id;
@@ -55,63 +56,22 @@ void fl_share_check_free(struct fl_share_check *check)
 
 // --- frames of a chunk, the ones that give most pages first ---
 
-struct place {
-    struct fl_frame_id id;
-    uint16_t page; // of the chunk
-};
-
-struct group {
-    uint16_t first; // place
-    uint16_t count;
-};
-
 struct groups {
-    struct place places[FL_CHUNK_PAGES];
-    struct group groups[FL_CHUNK_PAGES];
-    uint32_t places_count, groups_count;
+    struct fl_hit hits[FL_CHUNK_PAGES];
+    struct fl_hit_group groups[FL_CHUNK_PAGES];
+    uint32_t count;
 };
-
-static int compare_places(const void *a, const void *b)
-{
-    const struct place *left = a;
-    const struct place *right = b;
-    if (left->id.pack != right->id.pack)
-        return left->id.pack < right->id.pack ? -1 : 1;
-    if (left->id.frame != right->id.frame)
-        return left->id.frame < right->id.frame ? -1 : 1;
-    return left->page < right->page ? -1 : 1;
-}
-
-static int compare_groups(const void *a, const void *b)
-{
-    const struct group *left = a;
-    const struct group *right = b;
-    if (left->count != right->count)
-        return left->count > right->count ? -1 : 1;
-    return left->first < right->first ? -1 : 1;
-}
-
-static bool same_frame(struct fl_frame_id a, struct fl_frame_id b)
-{
-    return a.pack == b.pack && a.frame == b.frame;
-}
 
 static void group_hints(const struct fl_chunk *chunk, struct groups *groups)
 {
-    groups->places_count = groups->groups_count = 0;
+    uint32_t hits = 0;
     for (uint32_t page = 0; page < chunk->pages; page++) {
         const struct fl_disk_place *hint = &chunk->hint[page];
         if (hint->pack_id != 0)
-            groups->places[groups->places_count++] =
-                (struct place){{hint->pack_id, hint->frame}, (uint16_t)page};
+            groups->hits[hits++] = (struct fl_hit){
+                .id = {hint->pack_id, hint->frame}, .slot = hint->slot, .page = (uint16_t)page};
     }
-    qsort(groups->places, groups->places_count, sizeof(groups->places[0]), compare_places);
-    for (uint32_t i = 0; i < groups->places_count; i++) {
-        if (i == 0 || !same_frame(groups->places[i].id, groups->places[i - 1].id))
-            groups->groups[groups->groups_count++] = (struct group){.first = (uint16_t)i};
-        groups->groups[groups->groups_count - 1].count++;
-    }
-    qsort(groups->groups, groups->groups_count, sizeof(groups->groups[0]), compare_groups);
+    groups->count = fl_group_hits(groups->hits, hits, groups->groups);
 }
 
 // --- one frame ---
@@ -163,14 +123,14 @@ static struct fl_pack *find_pack(struct fl_share_check *check, uint64_t id)
 // The pages of the group are where the hints say, byte by byte. A hint that points to another page
 // of a good frame is a wrong hint and says nothing about the frame; one that the pack's own table
 // of identities confirms says that the frame is not what was packed.
-static bool pages_match(struct fl_chunk *chunk, const struct place *places, uint32_t count,
+static bool pages_match(struct fl_chunk *chunk, const struct fl_hit *hits, uint32_t count,
                         const struct fl_pack *pack, const uint8_t *frame)
 {
     bool right = true;
-    uint32_t slots = fl_pack_frame_pages(pack, places->id.frame);
+    uint32_t slots = fl_pack_frame_pages(pack, hits->id.frame);
     for (uint32_t i = 0; i < count; i++) {
         struct fl_identity recorded;
-        uint32_t page = places[i].page;
+        uint32_t page = hits[i].page;
         struct fl_disk_place *hint = &chunk->hint[page];
         bool same = hint->slot < slots &&
                     memcmp(frame + (size_t)hint->slot * FL_PAGE_SIZE,
@@ -178,7 +138,7 @@ static bool pages_match(struct fl_chunk *chunk, const struct place *places, uint
         if (same)
             continue;
         if (hint->slot < slots &&
-            fl_pack_read_identities(pack, places->id.frame, hint->slot, 1, &recorded) == 0 &&
+            fl_pack_read_identities(pack, hits->id.frame, hint->slot, 1, &recorded) == 0 &&
             memcmp(&recorded, &chunk->identity[page], sizeof(recorded)) == 0)
             right = false;
         hint->pack_id = 0;
@@ -188,9 +148,9 @@ static bool pages_match(struct fl_chunk *chunk, const struct place *places, uint
 
 // False: no page of it may be shared.
 static bool check_frame(struct fl_share_check *check, struct fl_chunk *chunk,
-                        const struct place *places, uint32_t count, struct fl_share_room *room)
+                        const struct fl_hit *hits, uint32_t count, struct fl_share_room *room)
 {
-    struct fl_frame_id id = places->id;
+    struct fl_frame_id id = hits->id;
     if (fl_bad_frames_find(check->known, id))
         return false;
     if (check->trust)
@@ -201,7 +161,7 @@ static bool check_frame(struct fl_share_check *check, struct fl_chunk *chunk,
     int r = fl_pack_read_frame(pack, id.frame, room->pages);
     if (r == -ENOMEM)
         return false;
-    if (r < 0 || !pages_match(chunk, places, count, pack, room->pages)) {
+    if (r < 0 || !pages_match(chunk, hits, count, pack, room->pages)) {
         note_bad(check, id);
         return false;
     }
@@ -215,15 +175,15 @@ void fl_share_check_chunk(struct fl_share_check *check, struct fl_chunk *chunk,
     uint32_t good = 0;
     memset(chunk->checked, 0, sizeof(chunk->checked));
     group_hints(chunk, &groups);
-    for (uint32_t i = 0; i < groups.groups_count && good < FL_FOREIGN_FRAMES_MAX; i++) {
-        const struct place *places = &groups.places[groups.groups[i].first];
+    for (uint32_t i = 0; i < groups.count && good < FL_FOREIGN_FRAMES_MAX; i++) {
+        const struct fl_hit *hits = &groups.hits[groups.groups[i].first];
         uint32_t count = groups.groups[i].count;
-        bool use = check_frame(check, chunk, places, count, room);
+        bool use = check_frame(check, chunk, hits, count, room);
         for (uint32_t k = 0; k < count; k++) {
             if (use)
-                chunk->checked[places[k].page] = chunk->hint[places[k].page].pack_id != 0;
+                chunk->checked[hits[k].page] = chunk->hint[hits[k].page].pack_id != 0;
             else
-                chunk->hint[places[k].page].pack_id = 0;
+                chunk->hint[hits[k].page].pack_id = 0;
         }
         good += use;
     }

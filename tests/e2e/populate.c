@@ -118,8 +118,6 @@ static void serve_in_chroot(uint64_t bytes)
     cr_assert_not_null(file);
     fprintf(file,
             "#!/bin/sh\n"
-            // Leaks cannot be looked for without /proc.
-            "export ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0\n"
             "exec unshare --mount sh -ec '\n"
             "cd %s; mkdir -p usr bin\n"
             "for link in lib lib64; do ln -s usr/$link $link; done\n"

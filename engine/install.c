@@ -51,7 +51,8 @@ static enum fl_install exists(struct fl_vm *vm, uint64_t page)
         result = fl_vm_any_absent(vm, address, fl_vm_page_bytes(vm));
     if (result > 0)
         return lacks(vm);
-    if (result < 0 && !fl_install_sees(vm))
+    // Also where it can be seen at other times, but memory for the look is short as well.
+    if (result < 0 && (!fl_install_sees(vm) || (vm->presence.pagemap >= 0 && fl_vm_alive(vm))))
         return unseen(vm, address);
     present(vm, page, address);
     return FL_INSTALL_DONE;

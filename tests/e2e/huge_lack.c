@@ -6,13 +6,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/support/huge_hold.h"
@@ -210,4 +217,55 @@ Test(huge_lack, in_the_engines_cgroup_is_named)
     cr_assert(write_to("hugetlb.2MB.limit_in_bytes", "-1"));
     cr_assert(client_says(&client, 'd'));
     quit();
+}
+
+// --- a look that fails ---
+
+// PAGEMAP_SCAN answers ENOMEM in this process and in its children.
+static void have_looks_fail(void)
+{
+    const uint32_t scan = 0xc0606610U;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, scan, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+// Of a client that asked for no events: what is taken to be there is zeros when it is asked for
+// again.
+static int silent_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    struct uffdio_api api = {.api = UFFD_API};
+    (void)arg;
+    vmm_map_memory(&vmm, &world->memory, HUGE, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm.uffd = vmm_open_uffd(VMM_1_12);
+    CHECK(ioctl(vmm.uffd, UFFDIO_API, &api) == 0, "UFFDIO_API: %s", strerror(errno));
+    vmm_register(&vmm);
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 0);
+    tell_test(channel, 'd');
+    return 0;
+}
+
+Test(huge_lack, is_one_too_where_the_look_for_the_page_fails)
+{
+    have_looks_fail();
+    serve(NULL);
+    huge_pages_leave(0);
+    client_start(&client, silent_main, NULL);
+    cr_assert(server_wait_log(&world->server, "event=shortage vm=1", 1));
+    huge_pages_give_back();
+    cr_assert(client_says(&client, 'd'));
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_eq(world_status(world, "pages", "dropped"), 0);
+    world_stop(world);
 }

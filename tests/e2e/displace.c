@@ -3,7 +3,6 @@
 // A process that lives on unmaps the memory of a VM and hands over new memory at the same addresses
 // with another userfaultfd. The kernel fills by the address alone, so the VM before ends first.
 #include <criterion/criterion.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,15 +19,9 @@ static char other_socket[2 * TEST_PATH];
 
 static void begin(void)
 {
-    char file[2 * TEST_PATH];
     world = world_make(DISTINCT, BYTES);
     world_serve(world, NULL);
-    snprintf(file, sizeof(file), "%s", temp_path(&world->temp, "other.mem"));
-    snprintf(other_socket, sizeof(other_socket), "%s",
-             temp_path(&world->temp, "sockets/other.sock"));
-    memory_make_distinct(&other_memory, file, BYTES, 99);
-    world_pack(world, file, "other");
-    cr_assert(server_wait_log(&world->server, "event=listen image=other", 1));
+    world_add_image(world, "other", BYTES, &other_memory, other_socket);
 }
 
 static void end(void)

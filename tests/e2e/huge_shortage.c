@@ -7,16 +7,14 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/bitmap.h"
 #include "engine/vm_state.h"
-#include "tests/support/failing_calls.h"
+#include "tests/support/failing_world.h"
 #include "tests/support/huge_hold.h"
-#include "tests/support/world.h"
 
 enum { PAGES = 8, BYTES = PAGES * HUGE, ATTEMPTS = 16, FEW = 3 };
 
@@ -49,18 +47,10 @@ static void serve(const char *const *extra)
 static void serve_failing(unsigned what, const char *const *extra)
 {
     world = world_make(DISTINCT, BYTES);
-    const char *path = temp_path(&world->temp, "failing");
-    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-    cr_assert(fd >= 0 && ftruncate(fd, sizeof(*calls)) == 0);
-    calls = mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    cr_assert_neq(calls, MAP_FAILED);
-    close(fd);
+    calls = world_failing_calls(world);
     atomic_store(&calls->every, 1);
     atomic_store(&calls->what, what);
-    setenv(FAILING_CALLS, path, 1);
-    setenv("LD_PRELOAD", FAILING_LIBRARY, 1);
-    world_serve(world, extra);
-    unsetenv("LD_PRELOAD");
+    world_serve_failing(world, extra);
 }
 
 // --- the VM ---

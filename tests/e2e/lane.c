@@ -18,8 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/support/failing_calls.h"
-#include "tests/support/world.h"
+#include "tests/support/failing_world.h"
 
 enum { BYTES = 12 << 20, LONG_MS = 120000, HANG_S = 2, MANY = 12 };
 
@@ -32,16 +31,8 @@ static void serve(const char *hang_ms)
 {
     const char *options[] = {"--workers", "1", "--hang-timeout", hang_ms, "--cache", "64M", NULL};
     world = world_make(MIXED, BYTES);
-    const char *path = temp_path(&world->temp, "failing");
-    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-    cr_assert(fd >= 0 && ftruncate(fd, sizeof(*calls)) == 0);
-    calls = mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    cr_assert_neq(calls, MAP_FAILED);
-    close(fd);
-    setenv(FAILING_CALLS, path, 1);
-    setenv("LD_PRELOAD", FAILING_LIBRARY, 1);
-    world_serve(world, options);
-    unsetenv("LD_PRELOAD");
+    calls = world_failing_calls(world);
+    world_serve_failing(world, options);
     cr_assert(server_wait_log(&world->server, "event=engine_ready", 1)); // the standby, too
 }
 
@@ -119,14 +110,8 @@ static int quick_main(int channel, struct client_shared *shared, void *arg)
 // All pages at once, from many threads.
 static int many_main(int channel, struct client_shared *shared, void *arg)
 {
-    struct vmm vmm;
     (void)arg;
-    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_1_12);
-    vmm.shared = shared;
-    vmm_handshake(&vmm, world->socket);
-    tell_test(channel, 'a');
-    await_test(channel, 't');
-    vmm_touch_all(&vmm, MANY, VMM_RANDOM, true);
+    world_touch_when_told(world, channel, shared, MANY);
     return 0;
 }
 

@@ -127,14 +127,8 @@ static int limited_main(int channel, struct client_shared *shared, void *arg)
 
 static int other_main(int channel, struct client_shared *shared, void *arg)
 {
-    struct vmm vmm;
     (void)arg;
-    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_1_12);
-    vmm.shared = shared;
-    vmm_handshake(&vmm, world->socket);
-    tell_test(channel, 'a');
-    await_test(channel, 't');
-    vmm_touch_all(&vmm, 1, VMM_RANDOM, true);
+    world_touch_when_told(world, channel, shared, 1);
     return 0;
 }
 

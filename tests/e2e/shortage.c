@@ -4,15 +4,11 @@
 // end, or its toucher is told, and nobody waits.
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/support/failing_calls.h"
-#include "tests/support/world.h"
+#include "tests/support/failing_world.h"
 
 enum { BYTES = 12 << 20, SELDOM = 8, OFTEN = 3 };
 
@@ -37,16 +33,8 @@ static void fail_no_more(void)
 static void serve(const char *const *extra)
 {
     world = world_make(MIXED, BYTES);
-    const char *path = temp_path(&world->temp, "failing");
-    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-    cr_assert(fd >= 0 && ftruncate(fd, sizeof(*calls)) == 0);
-    calls = mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    cr_assert_neq(calls, MAP_FAILED);
-    close(fd);
-    setenv(FAILING_CALLS, path, 1);
-    setenv("LD_PRELOAD", FAILING_LIBRARY, 1);
-    world_serve(world, extra);
-    unsetenv("LD_PRELOAD");
+    calls = world_failing_calls(world);
+    world_serve_failing(world, extra);
     cr_assert(server_wait_log(&world->server, "event=engine_ready", 1)); // the standby, too
     snprintf(template_socket, sizeof(template_socket), "%s",
              temp_path(&world->temp, "sockets/image.template"));

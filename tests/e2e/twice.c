@@ -23,15 +23,9 @@ static char other_socket[2 * TEST_PATH];
 
 static void begin(void)
 {
-    char file[2 * TEST_PATH];
     world = world_make(DISTINCT, BYTES);
     world_serve(world, NULL);
-    snprintf(file, sizeof(file), "%s", temp_path(&world->temp, "other.mem"));
-    snprintf(other_socket, sizeof(other_socket), "%s",
-             temp_path(&world->temp, "sockets/other.sock"));
-    memory_make_distinct(&other_memory, file, BYTES, 99);
-    world_pack(world, file, "other");
-    cr_assert(server_wait_log(&world->server, "event=listen image=other", 1));
+    world_add_image(world, "other", BYTES, &other_memory, other_socket);
 }
 
 static void end(void)
@@ -63,6 +57,33 @@ static int hand_over(const struct vmm *vmm, const char *socket, const char *text
     return fd;
 }
 
+// Client: a VM of two regions that is served.
+static void begin_served(struct vmm *vmm)
+{
+    vmm_map(vmm, &world->memory, PAGE, 2, VMM_MAIN);
+    hand_over(vmm, world->socket, NULL);
+    vmm_check(vmm, 0);
+}
+
+// Client: says that it is ready, and checks all when it is told to.
+static void check_when_told(int channel, struct vmm *vmm)
+{
+    tell_test(channel, 'h');
+    await_test(channel, 'c');
+    check_all(vmm);
+}
+
+// Test: the client checks all, and its VM ends as one that was served all along.
+static void checks_and_ends(struct client *client)
+{
+    client_tell(client, 'c');
+    cr_assert_eq(client_wait(client), 0);
+    cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
+    cr_assert_eq(server_count_log(&world->server, "event=attach"), 1);
+    cr_assert_eq(world_status(world, "faults", "poisoned"), 0);
+    end();
+}
+
 // --- the same again ---
 
 static void *hand_over_again(void *arg)
@@ -83,9 +104,7 @@ static int same_main(int channel, struct client_shared *shared, void *arg)
         CHECK(pthread_create(&thread[i], NULL, hand_over_again, &vmm) == 0, "pthread_create");
     for (unsigned i = 0; i < AT_ONCE; i++)
         pthread_join(thread[i], NULL);
-    tell_test(channel, 'h');
-    await_test(channel, 'c');
-    check_all(&vmm);
+    check_when_told(channel, &vmm);
     return 0;
 }
 
@@ -97,11 +116,7 @@ Test(twice, the_same_handshakes_at_once_are_one_vm)
     cr_assert(client_says(&client, 'h'));
     cr_assert(server_wait_log(&world->server, "event=rejoin vm=1 image=image", AT_ONCE - 1));
     cr_assert_eq(world_status(world, "", "vms"), 1);
-    client_tell(&client, 'c');
-    cr_assert_eq(client_wait(&client), 0);
-    cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
-    cr_assert_eq(server_count_log(&world->server, "event=attach"), 1);
-    end();
+    checks_and_ends(&client);
 }
 
 // The last socket is the one whose end counts: here that of a process that lives on without the
@@ -150,9 +165,7 @@ static int takeover_main(int channel, struct client_shared *shared, void *arg)
     struct vmm vmm;
     (void)shared;
     (void)arg;
-    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_MAIN);
-    hand_over(&vmm, world->socket, NULL);
-    vmm_check(&vmm, 0);
+    begin_served(&vmm);
     tell_test(channel, 'h');
     await_test(channel, 'k');
     hand_over(&vmm, world->socket, NULL);
@@ -218,15 +231,11 @@ static int lie_main(int channel, struct client_shared *shared, void *arg)
 {
     struct vmm vmm;
     (void)shared;
-    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_MAIN);
-    hand_over(&vmm, world->socket, NULL);
-    vmm_check(&vmm, 0);
+    begin_served(&vmm);
     tell_test(channel, 'a');
     await_test(channel, 'l');
     tell_lie(&vmm, *(const enum lie *)arg);
-    tell_test(channel, 'h');
-    await_test(channel, 'c');
-    check_all(&vmm);
+    check_when_told(channel, &vmm);
     return 0;
 }
 
@@ -259,11 +268,7 @@ static void refuses(enum lie lie, const char *reason)
     cr_assert(client_says(&client, 'h'));
     snprintf(line, sizeof(line), "faults=served reason=\"%s", reason);
     cr_assert(server_wait_log(&world->server, line, 1));
-    client_tell(&client, 'c');
-    cr_assert_eq(client_wait(&client), 0);
-    cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
-    cr_assert_eq(world_status(world, "faults", "poisoned"), 0);
-    end();
+    checks_and_ends(&client);
 }
 
 Test(twice, for_another_image_is_refused)
@@ -333,16 +338,12 @@ static int another_main(int channel, struct client_shared *shared, void *arg)
     struct vmm vmm;
     (void)shared;
     (void)arg;
-    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_MAIN);
-    hand_over(&vmm, world->socket, NULL);
-    vmm_check(&vmm, 0);
+    begin_served(&vmm);
     struct vmm liar = vmm;
     liar.uffd = vmm_open_uffd(VMM_MAIN);
     vmm_enable(liar.uffd, 0);
     hand_over(&liar, other_socket, NULL);
-    tell_test(channel, 'h');
-    await_test(channel, 'c');
-    check_all(&vmm);
+    check_when_told(channel, &vmm);
     return 0;
 }
 
@@ -354,11 +355,7 @@ Test(twice, the_memory_with_another_userfaultfd_is_refused)
     cr_assert(client_says(&client, 'h'));
     cr_assert(server_wait_log(&world->server,
                               "reason=\"memory of its regions is registered with another", 1));
-    client_tell(&client, 'c');
-    cr_assert_eq(client_wait(&client), 0);
-    cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
-    cr_assert_eq(world_status(world, "faults", "poisoned"), 0);
-    end();
+    checks_and_ends(&client);
 }
 
 // --- after a refusal ---

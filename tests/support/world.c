@@ -74,6 +74,22 @@ void world_serve(struct world *world, const char *const *extra)
     cr_assert(server_wait_log(&world->server, "event=listen image=image", 1));
 }
 
+void world_add_image(struct world *world, const char *name, uint64_t bytes, struct memory *memory,
+                     char socket[2 * TEST_PATH])
+{
+    char file[2 * TEST_PATH];
+    char leaf[TEST_PATH];
+    char line[2 * TEST_PATH];
+    snprintf(leaf, sizeof(leaf), "%s.mem", name);
+    keep(file, world, leaf);
+    snprintf(leaf, sizeof(leaf), "sockets/%s.sock", name);
+    keep(socket, world, leaf);
+    memory_make_distinct(memory, file, bytes, 99);
+    world_pack(world, file, name);
+    snprintf(line, sizeof(line), "event=listen image=%s", name);
+    cr_assert(server_wait_log(&world->server, line, 1));
+}
+
 void world_handler(struct world *world, const char *const *extra)
 {
     static char socket[2 * TEST_PATH];
@@ -87,6 +103,18 @@ void world_handler(struct world *world, const char *const *extra)
     args[count] = socket;
     args[count + 1] = world->file;
     cr_assert(server_start(&world->server, &world->temp, "handler", args));
+}
+
+void world_touch_when_told(const struct world *world, int channel, struct client_shared *shared,
+                           unsigned threads)
+{
+    struct vmm vmm;
+    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    tell_test(channel, 'a');
+    await_test(channel, 't');
+    vmm_touch_all(&vmm, threads, VMM_RANDOM, true);
 }
 
 void world_stop(struct world *world)

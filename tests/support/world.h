@@ -28,8 +28,15 @@ void world_close(void);
 void world_pack(struct world *world, const char *file, const char *image);
 // Packs the memory as "image" and serves it; `extra` may be NULL.
 void world_serve(struct world *world, const char *const *extra);
+// Another image beside it, of distinct pages, none of which world_make() has made, served: its
+// memory, to be freed, and the path of its socket.
+void world_add_image(struct world *world, const char *name, uint64_t bytes, struct memory *memory,
+                     char socket[2 * TEST_PATH]);
 // Serves the file itself. The first of `extra` that are given come before SOCKET and MEMFILE.
 void world_handler(struct world *world, const char *const *extra);
+// In a client: one region of the world's memory, handed over. Says 'a', awaits 't', touches all.
+void world_touch_when_told(const struct world *world, int channel, struct client_shared *shared,
+                           unsigned threads);
 // SIGTERM: it must end with status 0.
 void world_stop(struct world *world);
 

@@ -8,7 +8,7 @@
 # Guess:    ENOMEM: it is what alloc_hugetlb_folio() fails with. EEXIST means that the page is there.
 # Behaviour: EEXIST, for a page that is not there and never was, and again each time. The same answer as
 #           for a page that is there, so only the pagemap tells them apart. And a COPY over a page that
-#           UFFDIO_POISON has marked succeeds and takes the mark away; ZEROPAGE (4 KiB) does not.
+#           UFFDIO_POISON has marked succeeds and takes the mark away; ZEROPAGE (4 KiB, private memory) does not.
 # Output seen:
 #           page 0: ok, present 1
 #           page 1, none free: EEXIST, present 0

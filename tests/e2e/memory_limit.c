@@ -9,30 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
 #include <unistd.h>
 
+#include "tests/support/swap.h"
 #include "tests/support/world.h"
 
 enum { BYTES = 64 << 20, LIMIT = 16 << 20, SWAP = 256 << 20 };
 
 static struct world *world;
 static char cgroup[128];
-static char swap[2 * TEST_PATH];
 
 static int janitor[2] = {-1, -1}; // a pipe: its end tells a process to give back what was taken
 
 static void leave_no_trace(void)
 {
-    if (swap[0]) {
-        swapoff(swap);
-        unlink(swap);
-    }
     for (unsigned i = 0; cgroup[0] && rmdir(cgroup) != 0 && i < 500; i++)
         poll(NULL, 0, 10);
 }
 
-// Swap and cgroup go whatever becomes of the test.
+// The cgroup goes whatever becomes of the test.
 static void start_janitor(void)
 {
     char byte;
@@ -49,6 +44,7 @@ static void start_janitor(void)
 
 static void give_back(void)
 {
+    swap_off();
     leave_no_trace();
     world_close();
 }
@@ -93,18 +89,6 @@ static void make_cgroup(void)
     need(false, "a memory cgroup");
 }
 
-static void make_swap(void)
-{
-    char command[3 * TEST_PATH];
-    int fd = open(swap, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    bool made = fd >= 0 && posix_fallocate(fd, 0, SWAP) == 0;
-    if (fd >= 0)
-        close(fd);
-    snprintf(command, sizeof(command), "mkswap %s >/dev/null 2>&1", swap);
-    made = made && system(command) == 0 && swapon(swap, 0) == 0;
-    need(made, "a file system that can have a swap file");
-}
-
 static int limited_main(int channel, struct client_shared *shared, void *arg)
 {
     struct vmm vmm;
@@ -144,10 +128,9 @@ Test(memory_limit, gives_its_vm_a_lane_and_slows_nobody_else_down)
     struct client limited;
     struct client other;
     world = world_make(DISTINCT, BYTES);
-    snprintf(swap, sizeof(swap), "%s", temp_path(&world->temp, "swap"));
     make_cgroup();
     start_janitor();
-    make_swap();
+    need(swap_on(temp_path(&world->temp, "swap"), SWAP), "a file system that can have a swap file");
     world_serve(world, options);
     client_start(&limited, limited_main, NULL);
     cr_assert(server_wait_log(&world->server, "event=attach vm=1", 1));

@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,7 @@
 #include "tools/rescue.h"
 #include "tools/verb.h"
 
-enum { REASON = 1024 };
+enum { REASON = 1024, LOOKS = 10, LOOK_MS = 50 };
 
 static const char help[] =
     "usage: faultline rescue [OPTION...] PID\n"
@@ -176,11 +177,26 @@ static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
     return EXIT_DONE;
 }
 
+// A server that has just refused the VM closes the copies that it was sent a moment after its
+// answer: a Faultline that holds the userfaultfd counts if it still does so then.
+static int look(const struct rescue *rescue, struct fl_orphan *orphan, char *reason, size_t size)
+{
+    for (unsigned i = 0;; i++) {
+        int error = fl_orphan_look(rescue->pid, rescue->fd, orphan, reason, size);
+        bool closing = !error && orphan->holders > 0 && !rescue->force &&
+                       strcmp(orphan->holder[0].name, "faultline") == 0;
+        if (!closing || i == LOOKS)
+            return error;
+        fl_orphan_close(orphan);
+        poll(NULL, 0, LOOK_MS);
+    }
+}
+
 static int run(struct rescue *rescue)
 {
     struct fl_orphan orphan;
     char reason[REASON];
-    int error = fl_orphan_look(rescue->pid, rescue->fd, &orphan, reason, sizeof(reason));
+    int error = look(rescue, &orphan, reason, sizeof(reason));
     if (error == -ESRCH)
         return rescue_fail_gone(rescue->pid, reason);
     if (error)

@@ -196,7 +196,8 @@ int fl_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool p
     int result = likely > 0 ? look_at(&search, likely) : 0;
     if (result == 0)
         result = fl_proc_each("/proc", look_at_any, &search);
-    if (result == 1 || (result == 0 && search.likes == 1)) {
+    // Of memory that is gone no process can have it, however much its own looks like that.
+    if (result == 1 || (result == 0 && search.likes == 1 && fl_uffd_alive(uffd))) {
         *ret_owner = search.found;
         return 0;
     }

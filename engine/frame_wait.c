@@ -55,8 +55,10 @@ void fl_frame_finish(struct fl_frame *frame, int error)
 {
     struct fl_cache *cache = frame->cache;
     fl_rcu_online();
-    if (error)
+    if (error) {
         cds_lfht_del(cache->table, &frame->node);
+        atomic_fetch_add(&cache->failed, 1); // before a waiter hears of it, and looks
+    }
     atomic_store_explicit(&frame->state, error ? FL_FRAME_FAILED : FL_FRAME_READY,
                           memory_order_release);
     FL_POINT("frame_finished");
@@ -64,7 +66,6 @@ void fl_frame_finish(struct fl_frame *frame, int error)
     FL_POINT("frame_delivered");
     if (error) {
         fl_frame_set_use(frame, FL_FRAME_COLD);
-        atomic_fetch_add(&cache->failed, 1);
         fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);
     } else {
         fl_cache_admit(cache, frame);

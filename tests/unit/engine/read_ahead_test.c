@@ -372,9 +372,9 @@ static void what_nobody_comes_for_keeps_no_place(void)
     if (stats().ahead_waiting != (uint64_t)ROOM * FRAME_BYTES)
         die("what was asked for is forgotten at once");
     go_on(UNUSED_S);
-    want(ROOM);
-    if (stats().ahead_waiting != 0)
-        die("what nobody uses keeps its place for ever");
+    want(ROOM); // it was evicted: one frame is admitted, after it was delivered to us
+    while (stats().ahead_waiting != 0)
+        check_time("what nobody uses keeps its place for ever");
     for (unsigned i = ROOM; i < FRAMES; i++)
         want(i);
     for (unsigned i = 0; i < ROOM; i++) {

@@ -6,6 +6,7 @@
 //
 // usage: clones template|private SOCKET CLONES BYTES DIRTY-PERCENT
 #include <errno.h>
+#include <faultline_client.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -19,7 +20,6 @@
 #include <unistd.h>
 
 #include "bench/clock.h"
-#include "tools/client.h"
 
 enum { STRIDE = 7919, CLONES_MAX = 4096 }; // a prime: all pages, in no order that anybody foresees
 

@@ -9,6 +9,7 @@
 // there. The second attaches to all sockets, says so (a line "ready"), and for each process id that
 // it reads it kills that process and touches a page that was not touched before, of the first, the
 // middle and the last VM: until all three are there.
+#include <faultline_client.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,7 +19,6 @@
 #include <time.h>
 
 #include "bench/clock.h"
-#include "tools/client.h"
 
 enum { VMS_MAX = 1024, SETTLE_MS = 400 };
 

@@ -4,6 +4,7 @@
 // it but memory.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <faultline_client.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -21,7 +22,6 @@
 #include "tests/support/points.h"
 #include "tests/support/traces.h"
 #include "tests/support/world.h"
-#include "tools/client.h"
 
 enum { BYTES = 8 << 20, PAGES = BYTES / PAGE, CROWD = 12, KILLS = 8 };
 

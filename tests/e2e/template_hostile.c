@@ -3,6 +3,7 @@
 // Clients that do a template wrong, or mean ill: the other clones read right bytes and do not wait.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <faultline_client.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,7 +15,6 @@
 #include <unistd.h>
 
 #include "tests/support/world.h"
-#include "tools/client.h"
 
 enum { BYTES = 4 << 20, CROWD = 100, KILLS = 3, FLOOD = 1100, FDS_FREE = 64 };
 

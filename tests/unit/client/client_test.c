@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
+#include <faultline_client.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,7 +19,6 @@
 #include "tests/support/server.h"
 #include "tests/support/world.h"
 #include "tests/unit/client/fake_handler.h"
-#include "tools/client.h"
 
 enum { FDS = 64 }; // more than a test has open
 

@@ -3,10 +3,10 @@
 // A program that maps and closes images again and again: the server lets each go while the program
 // lives on.
 #include <criterion/criterion.h>
+#include <faultline_client.h>
 #include <string.h>
 
 #include "tests/support/world.h"
-#include "tools/client.h"
 
 enum { ROUNDS = 20, BYTES = 4 << 20 };
 

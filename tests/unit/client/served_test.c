@@ -2,6 +2,7 @@
 //
 // Memory that is really filled on demand, by the fake handler.
 #include <criterion/criterion.h>
+#include <faultline_client.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,7 +10,6 @@
 #include "tests/support/server.h"
 #include "tests/support/world.h"
 #include "tests/unit/client/fake_handler.h"
-#include "tools/client.h"
 
 enum { PAGES = 64 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/client.h"
+#include <faultline_client.h>
 
 #include <errno.h>
 #include <fcntl.h>

@@ -31,6 +31,7 @@
 //
 // Children inherit LD_PRELOAD (`exec:` migrations run a shell): the file must go on existing.
 #include <errno.h>
+#include <faultline_client.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -42,8 +43,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "tools/client.h"
 
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26) // linux/mman.h: log2 of the size at bit 26

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tools/cli.h"
-#include "tools/verb.h"
+#include "tools/cli/cli.h"
+#include "tools/cli/verb.h"
 
 struct verb {
     const char *name;

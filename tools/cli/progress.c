@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli/progress.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/cli/cli.h"
+
+enum { BAR = 30, LINE_MAX_CHARS = 256 };
+
+// Set by a signal handler, which has nowhere else to put it.
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static unsigned columns(void)
+{
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    return 80;
+}
+
+static void format_amount(const struct progress *progress, uint64_t done, uint64_t total, char *buf,
+                          size_t size)
+{
+    char left[32];
+    char right[32];
+    if (progress->bytes)
+        snprintf(buf, size, "%s of %s", cli_format_bytes(done, left, sizeof(left)),
+                 cli_format_bytes(total, right, sizeof(right)));
+    else
+        snprintf(buf, size, "%" PRIu64 " of %" PRIu64, done, total);
+}
+
+static void format_rate(const struct progress *progress, uint64_t done, char *buf, size_t size)
+{
+    char rate[32];
+    double seconds = now() - progress->start;
+    buf[0] = '\0';
+    if (progress->bytes && seconds > 0.5)
+        snprintf(buf, size, "  %s/s",
+                 cli_format_bytes((uint64_t)((double)done / seconds), rate, sizeof(rate)));
+}
+
+static void draw(struct progress *progress, uint64_t done, uint64_t total)
+{
+    char bar[BAR + 1];
+    char amount[80];
+    char rate[48];
+    char line[LINE_MAX_CHARS];
+    double part = total > 0 ? (double)done / (double)total : 1.0;
+    part = part > 1.0 ? 1.0 : part;
+    int full = (int)(part * BAR);
+    memset(bar, '#', (size_t)full);
+    memset(bar + full, '.', (size_t)(BAR - full));
+    bar[BAR] = '\0';
+    format_amount(progress, done, total, amount, sizeof(amount));
+    format_rate(progress, done, rate, sizeof(rate));
+    snprintf(line, sizeof(line), "%s [%s] %3d%%  %s%s", progress->what, bar, (int)(part * 100),
+             amount, rate);
+    unsigned width = columns();
+    if (width < sizeof(line))
+        line[width - 1] = '\0'; // a line that wraps could not be drawn over
+    fprintf(stderr, "\r\033[K%s", line);
+    fflush(stderr);
+    progress->shown = true;
+}
+
+static int called(void *arg, uint64_t done, uint64_t total)
+{
+    struct progress *progress = arg;
+    if (progress->terminal)
+        draw(progress, done, total);
+    return interrupted ? 1 : 0;
+}
+
+struct fl_progress progress_begin(struct progress *progress, const char *what, bool bytes)
+{
+    // Without SA_RESTART: waiting for the store's lock can be interrupted too.
+    struct sigaction action = {.sa_handler = interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    struct sigaction hangup;
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) // nohup
+        sigaction(SIGHUP, &action, NULL);
+    *progress = (struct progress){
+        .what = what,
+        .bytes = bytes,
+        .terminal = isatty(STDERR_FILENO) == 1,
+        .start = now(),
+    };
+    return (struct fl_progress){.fn = called, .arg = progress};
+}
+
+void progress_end(struct progress *progress)
+{
+    if (progress->shown)
+        fputs("\r\033[K", stderr);
+    progress->shown = false;
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/control_client.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/verb.h"
+
+enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600 };
+
+static const char help[] =
+    "usage: faultline drain [OPTION...]\n"
+    "\n"
+    "Has a running server take no new VM (its images' sockets go, so that a restore fails at "
+    "once), and\n"
+    "waits until nothing depends on it any more: exit status 0. It cannot be taken back, and an "
+    "upgrade goes on\n"
+    "draining: end the server (SIGTERM) and start it to serve again. VMs end by themselves, or, "
+    "with --populate,\n"
+    "are given all memory they still miss and go on without Faultline.\n"
+    "Exit status 3: so it is, but VMs were killed meanwhile, or let go with poisoned pages.\n"
+    "\n"
+    "  --populate         fill the VMs and let them go\n"
+    "  --timeout SECONDS  stop waiting: exit status 1, and the server goes on draining\n"
+    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                     " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+// Of VMs that do not go on as they should.
+struct ends {
+    json_int_t poisoned; // VMs that were let go with poisoned pages,
+    json_int_t poisoned_pages;
+    json_int_t killed;
+};
+
+struct drain {
+    const char *control;
+    bool populate;
+    uint64_t timeout_s; // 0: none
+    json_int_t engine;  // that was asked last
+    struct ends before; // what it said
+    struct ends ends;   // since the drain began
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+static void show(const json_t *status, long long vms)
+{
+    size_t i;
+    const json_t *vm;
+    json_int_t pages = 0;
+    json_int_t present = 0;
+    if (!isatty(STDERR_FILENO))
+        return;
+    json_array_foreach(json_object_get(status, "vm_list"), i, vm)
+    {
+        pages += json_integer_value(json_object_get(vm, "pages"));
+        present += json_integer_value(json_object_get(vm, "installed"));
+        present += json_integer_value(json_object_get(vm, "zeroed"));
+    }
+    double share = pages > 0 ? 100.0 * (double)present / (double)pages : 100;
+    fprintf(stderr, "\r\033[Kdraining: %lld VM%s left, %.0f %% of their memory filled", vms,
+            cli_s((uint64_t)vms), share);
+    if (vms == 0)
+        fputc('\n', stderr);
+}
+
+static json_int_t ended(const json_t *status, const char *key)
+{
+    return json_integer_value(json_object_get(json_object_get(status, "ended"), key));
+}
+
+// An engine counts from its own beginning, and may be another one than at the last look.
+static void count_ends(struct drain *drain, const json_t *status, bool first)
+{
+    json_int_t engine = json_integer_value(json_object_get(status, "pid"));
+    struct ends now = {ended(status, "poisoned"), ended(status, "poisoned_pages"),
+                       ended(status, "killed")};
+    if (!first && drain->engine != engine)
+        drain->before = (struct ends){0};
+    if (!first) {
+        drain->ends.poisoned += now.poisoned - drain->before.poisoned;
+        drain->ends.poisoned_pages += now.poisoned_pages - drain->before.poisoned_pages;
+        drain->ends.killed += now.killed - drain->before.killed;
+    }
+    drain->engine = engine;
+    drain->before = now;
+}
+
+// The VMs that are left, or -1 after a sentence.
+static long long look(struct drain *drain, const json_t *order)
+{
+    json_t *status = NULL;
+    int result = order ? control_order("drain", drain->control, "/v1/drain", order, &status)
+                       : control_ask("drain", drain->control, "/v1/status", NULL, &status);
+    if (result != EXIT_DONE)
+        return -1;
+    long long vms = json_integer_value(json_object_get(status, "vms"));
+    show(status, vms);
+    count_ends(drain, status, order != NULL);
+    json_decref(status);
+    return vms;
+}
+
+// None is left: what became of those that the server had a hand in.
+static int tell_ends(const struct drain *drain)
+{
+    const struct ends *ends = &drain->ends;
+    if (ends->poisoned == 0 && ends->killed == 0)
+        return EXIT_DONE;
+    cli_fail("drain",
+             "not every VM was completed: %lld let go with %lld pages poisoned, %lld killed; the "
+             "log of the server at %s says why",
+             (long long)ends->poisoned, (long long)ends->poisoned_pages, (long long)ends->killed,
+             drain->control);
+    return EXIT_INCOMPLETE;
+}
+
+static int run(struct drain *drain)
+{
+    json_t *order = json_pack("{s:b}", "populate", drain->populate);
+    int64_t end = drain->timeout_s > 0 ? now_ms() + (int64_t)drain->timeout_s * 1000 : INT64_MAX;
+    long long vms = look(drain, order);
+    json_decref(order);
+    while (vms > 0) {
+        int64_t left = end - now_ms();
+        if (left <= 0)
+            return cli_fail("drain", "%lld VM%s still depend%s on the server at %s", vms,
+                            cli_s((uint64_t)vms), vms == 1 ? "s" : "", drain->control);
+        poll(NULL, 0, left < LOOK_EVERY_MS ? (int)left : LOOK_EVERY_MS);
+        vms = look(drain, NULL);
+    }
+    return vms == 0 ? tell_ends(drain) : EXIT_FAILED;
+}
+
+int cmd_drain(int argc, char **argv)
+{
+    struct drain drain = {.control = default_control()};
+    const struct cli_option options[] = {
+        CLI_FLAG("populate", &drain.populate),
+        CLI_NUMBER("timeout", &drain.timeout_s, 1, DAY_S),
+        CLI_TEXT("control", &drain.control),
+        CLI_END,
+    };
+    int status = cli_parse("drain", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    if (optind != argc)
+        return cli_usage("drain", "it takes no argument '%s'", argv[optind]);
+    return run(&drain);
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/store_cli.h"
+#include "tools/cli/verb.h"
+
+static const char help[] =
+    "usage: faultline gc [--store DIR] [OPTION...]\n\n"
+    "Gives back the space of packs that no image refers to and of what interrupted runs have "
+    "left.\n"
+    "Waits for those who are packing or verifying. Images that are open elsewhere stay readable.\n"
+    "\n" STORE_HELP "  --dry-run       only say what would be done\n"
+    "  --rebuild-index make the index anew from the packs\n"
+    "  --json          the result as JSON\n";
+
+struct arguments {
+    const char *store;
+    bool json;
+    struct fl_gc_options options;
+};
+
+static int parse(int argc, char **argv, struct arguments *args)
+{
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_FLAG("dry-run", &args->options.dry_run),
+        CLI_FLAG("rebuild-index", &args->options.rebuild_index),
+        CLI_FLAG("json", &args->json),
+        CLI_END,
+    };
+    int status = cli_parse("gc", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    return optind == argc ? EXIT_DONE : cli_usage("gc", "it takes no argument '%s'", argv[optind]);
+}
+
+static int print_json(const struct fl_gc_result *result, bool dry_run)
+{
+    return store_print_json(
+        "gc",
+        json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "dry_run", dry_run, "packs_removed",
+                  (json_int_t)result->packs_removed, "packs_kept", (json_int_t)result->packs_kept,
+                  "temporaries_removed", (json_int_t)result->temporaries_removed, "traces_removed",
+                  (json_int_t)result->traces_removed, "bytes_freed",
+                  (json_int_t)result->bytes_freed, "dead_bytes", (json_int_t)result->dead_bytes,
+                  "packs_indexed", (json_int_t)result->packs_indexed, "index_rebuilt",
+                  result->index_rebuilt, "index_not_updated", result->index_not_updated));
+}
+
+static void print_text(const struct fl_gc_result *result, bool dry_run, const char *dir)
+{
+    char freed[32];
+    char dead[32];
+    printf("%s %s: %" PRIu64 " pack%s, %" PRIu64 " temporary file%s, %" PRIu64 " trace%s\n",
+           dry_run ? "would free" : "freed",
+           cli_format_bytes(result->bytes_freed, freed, sizeof(freed)), result->packs_removed,
+           cli_s(result->packs_removed), result->temporaries_removed,
+           cli_s(result->temporaries_removed), result->traces_removed,
+           cli_s(result->traces_removed));
+    printf("%" PRIu64 " pack%s stay%s, with %s that no image refers to\n", result->packs_kept,
+           cli_s(result->packs_kept), result->packs_kept == 1 ? "s" : "",
+           cli_format_bytes(result->dead_bytes, dead, sizeof(dead)));
+    if (result->index_rebuilt)
+        puts("the index was made anew");
+    else if (result->packs_indexed > 0)
+        printf("the index did not know %" PRIu64 " pack%s\n", result->packs_indexed,
+               cli_s(result->packs_indexed));
+    store_say_index("gc", dir, "the store is collected", false, false, result->index_error);
+}
+
+int cmd_gc(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    struct progress progress;
+    struct fl_gc_result result;
+    struct fl_error error;
+    int status = parse(argc, argv, &args);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("gc", store_dir(args.store), false);
+    if (!store)
+        return EXIT_FAILED;
+    args.options.progress = progress_begin(&progress, "collecting", false);
+    int r = fl_store_gc(store, &args.options, &result, &error);
+    progress_end(&progress);
+    fl_store_close(store);
+    if (r < 0)
+        return cli_fail("gc", "%s", error.text);
+    if (args.json)
+        return print_json(&result, args.options.dry_run);
+    print_text(&result, args.options.dry_run, store_dir(args.store));
+    return EXIT_DONE;
+}

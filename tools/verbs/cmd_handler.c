@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "engine/server.h"
+#include "tools/cli/cli.h"
+#include "tools/cli/verb.h"
+#include "tools/verbs/serve_options.h"
+
+static const char help[] =
+    "usage: faultline handler [OPTION...] SOCKET MEMFILE\n"
+    "\n"
+    "Serves page faults from one raw guest memory file, without a store, in the foreground. It "
+    "takes the\n"
+    "arguments of Firecracker's example handlers. SIGTERM ends it: VMs that still run are given "
+    "all their\n"
+    "memory first; exit status 3 if any was killed, or let go with poisoned pages.\n"
+    "\n"
+    "  --populate              copy all memory on the first fault, then print\n"
+    "                          'Finished Faulting All: NNNus' to stdout (the log is on "
+    "stderr)\n" SERVE_OPTIONS_HELP "  -h, --help\n";
+
+// The line that Firecracker's own tests look for, at the beginning of what is printed.
+static void filled(uint64_t vm_id, uint64_t ns)
+{
+    (void)vm_id;
+    printf("Finished Faulting All: %" PRIu64 "us\n", ns / 1000);
+    fflush(stdout);
+}
+
+int cmd_handler(int argc, char **argv)
+{
+    struct fl_server_options server;
+    char reason[512];
+    serve_options_init(&server);
+    const struct cli_option options[] = {
+        CLI_FLAG("populate", &server.engine.populate),
+        SERVE_OPTIONS(&server),
+        CLI_END,
+    };
+    int status = cli_parse("handler", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    if (server.engine.populate)
+        server.engine.filled = filled;
+    if (argc - optind != 2)
+        return cli_usage("handler", "it takes a socket and a memory file");
+    server.raw_socket = argv[optind];
+    server.raw_file = argv[optind + 1];
+    int result = fl_server_run(&server, reason, sizeof(reason));
+    if (result != 0)
+        cli_fail("handler", "%s", reason);
+    return result == 0 ? EXIT_DONE : result < 0 ? EXIT_FAILED : EXIT_INCOMPLETE;
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/store_cli.h"
+#include "tools/cli/verb.h"
+
+static const char help[] =
+    "usage: faultline inspect [--store DIR] [--json] IMAGE\n\n"
+    "Shows what an image is made of.\n\n" STORE_HELP "  --json          as JSON\n";
+
+static int parse(int argc, char **argv, const char **ret_store, bool *ret_json)
+{
+    const struct cli_option options[] = {
+        CLI_TEXT("store", ret_store),
+        CLI_FLAG("json", ret_json),
+        CLI_END,
+    };
+    int status = cli_parse("inspect", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    return argc - optind == 1 ? EXIT_DONE : cli_usage("inspect", "exactly one image is needed");
+}
+
+static double mean_frames(const struct fl_image_detail *detail)
+{
+    return detail->ranges > 0 ? (double)detail->range_frames / (double)detail->ranges : 0.0;
+}
+
+static const char *trace_state(enum fl_trace_state state)
+{
+    static const char *const names[] = {
+        [FL_TRACE_NONE] = "none",
+        [FL_TRACE_GOOD] = "good",
+        [FL_TRACE_STALE] = "stale",
+        [FL_TRACE_BAD] = "bad",
+    };
+    return names[state];
+}
+
+static int print_json(const struct fl_image_detail *detail)
+{
+    json_t *object = store_image_json(&detail->info);
+    json_t *more = json_pack(
+        "{s:I,s:I,s:I,s:{s:I,s:f,s:I},s:{s:s,s:I,s:I}}", "frames", (json_int_t)detail->frames,
+        "frame_pages", (json_int_t)detail->frame_pages, "stored_bytes",
+        (json_int_t)detail->stored_bytes, "fragmentation", "ranges", (json_int_t)detail->ranges,
+        "frames_mean", mean_frames(detail), "frames_max", (json_int_t)detail->range_frames_max,
+        "trace", "state", trace_state(detail->trace.state), "pages",
+        (json_int_t)detail->trace.pages, "runs", (json_int_t)detail->trace.runs);
+    bool ok = object && more && json_object_update(object, more) == 0;
+    json_decref(more);
+    if (!ok) {
+        json_decref(object);
+        object = NULL;
+    }
+    return store_print_json("inspect", object);
+}
+
+static void print_trace(const struct fl_trace_info *trace)
+{
+    if (trace->state == FL_TRACE_GOOD)
+        printf("trace          %12" PRIu64 "  pages, merged from %" PRIu32 " recording%s\n",
+               trace->pages, trace->runs, cli_s(trace->runs));
+    else if (trace->state == FL_TRACE_STALE)
+        puts("trace          of other content: the image was replaced after it was recorded");
+    else if (trace->state == FL_TRACE_BAD)
+        puts("trace          damaged or of an unknown version: faultline verify tells more");
+    else
+        puts("trace          none");
+}
+
+static void print_text(const struct fl_image_detail *detail)
+{
+    const struct fl_image_info *info = &detail->info;
+    char text[65];
+    printf("image          %s\n", info->name);
+    store_format_time(info->created, text, sizeof(text));
+    printf("created        %s\n", text);
+    store_format_id(info->content_id, text);
+    printf("content id     %s\n", text);
+    printf("size           %s (%" PRIu64 " bytes)\n",
+           cli_format_bytes(info->bytes, text, sizeof(text)), info->bytes);
+    printf("pages          %12" PRIu64 "\n", info->pages);
+    printf("  zero         %12" PRIu64 "\n", info->zero_pages);
+    printf("  duplicate    %12" PRIu64 "\n", info->duplicate_pages);
+    printf("  shared       %12" PRIu64 "\n", info->shared_pages);
+    printf("  stored       %12" PRIu64 "  (%" PRIu64 " of them known, but declined)\n",
+           info->stored_pages, info->declined_pages);
+    printf("frames         %12" PRIu64 "  in %" PRIu64 " pack%s\n", detail->frames, info->packs,
+           cli_s(info->packs));
+    printf("stored bytes   %12s  compressed, of %" PRIu64 " pages\n",
+           cli_format_bytes(detail->stored_bytes, text, sizeof(text)), detail->frame_pages);
+    printf("fragmentation  %12.1f  frames in a range of 2 MiB on average, %" PRIu64
+           " in the worst\n",
+           mean_frames(detail), detail->range_frames_max);
+    print_trace(&detail->trace);
+}
+
+int cmd_inspect(int argc, char **argv)
+{
+    const char *dir = NULL;
+    bool json = false;
+    struct fl_image_detail detail;
+    struct fl_error error;
+    int status = parse(argc, argv, &dir, &json);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("inspect", store_dir(dir), false);
+    if (!store)
+        return EXIT_FAILED;
+    int r = fl_store_inspect(store, argv[optind], &detail, &error);
+    fl_store_close(store);
+    if (r < 0)
+        return cli_fail("inspect", "%s", error.text);
+    if (json)
+        return print_json(&detail);
+    print_text(&detail);
+    return EXIT_DONE;
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/control_client.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/verb.h"
+#include "tools/verbs/serve_options.h"
+
+static const char help[] =
+    "usage: faultline listen --image NAME --socket PATH [OPTION...]\n"
+    "       faultline listen --remove --socket PATH [OPTION...]\n"
+    "       faultline listen --list [--json] [OPTION...]\n"
+    "\n"
+    "Has a running server listen for an image at another path as well, for instance inside the "
+    "chroot of a\n"
+    "jailed Firecracker. The socket goes with its image, with the server, and with --remove.\n"
+    "\n"
+    "  --image NAME        an image of the server's store\n"
+    "  --socket PATH       where to listen; its directory must exist\n"
+    "  --owner USER:GROUP  owner of the socket, e.g. the jail's; names or numbers\n"
+    "  --mode OCTAL        its mode (default: that of the images' sockets)\n"
+    "  --on-error POLICY   of the VMs that come by it: auto, poison or kill (default: the "
+    "server's)\n"
+    "  --remove            listen there no more\n"
+    "  --list              show where the server listens\n"
+    "  --json              as JSON (docs/control-api.md)\n"
+    "  --control PATH      the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                      " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+#define UNSET ((mode_t)-1)
+static const char listeners[] = "/v1/listeners";
+
+struct order {
+    const char *control;
+    const char *image;
+    const char *socket;
+    const char *on_error;
+    struct fl_socket_access access;
+    bool remove;
+    bool list;
+    bool json;
+};
+
+// The server's current directory is not ours.
+static int make_absolute(const char *path, char absolute[PATH_MAX])
+{
+    char here[PATH_MAX];
+    if (path[0] != '/' && !getcwd(here, sizeof(here)))
+        return cli_fail("listen", "the current directory has no name");
+    int length = path[0] == '/' ? snprintf(absolute, PATH_MAX, "%s", path)
+                                : snprintf(absolute, PATH_MAX, "%s/%s", here, path);
+    return length < PATH_MAX ? EXIT_DONE : cli_fail("listen", "the path %s is too long", path);
+}
+
+static json_t *make_body(const struct order *order, const char *socket)
+{
+    const struct fl_socket_access *access = &order->access;
+    json_t *body = json_pack("{s:s}", "socket", socket);
+    if (order->remove)
+        return body;
+    json_object_set_new(body, "image", json_string(order->image));
+    if (access->uid != (uid_t)-1) {
+        json_object_set_new(body, "uid", json_integer(access->uid));
+        json_object_set_new(body, "gid", json_integer(access->gid));
+    }
+    if (access->mode != UNSET)
+        json_object_set_new(body, "mode", json_integer(access->mode));
+    if (order->on_error)
+        json_object_set_new(body, "on_error", json_string(order->on_error));
+    return body;
+}
+
+static int change(const struct order *order)
+{
+    char socket[PATH_MAX];
+    json_t *answer = NULL;
+    int result = make_absolute(order->socket, socket);
+    if (result != EXIT_DONE)
+        return result;
+    json_t *body = make_body(order, socket);
+    if (!body)
+        return cli_fail("listen", "the path %s is not UTF-8, as the control API needs it", socket);
+    result = control_ask_by("listen", order->control, order->remove ? "DELETE" : "POST", listeners,
+                            body, &answer);
+    json_decref(body);
+    json_decref(answer);
+    return result;
+}
+
+static void print_list(json_t *list)
+{
+    size_t i;
+    control_plain(list);
+    const json_t *listener;
+    printf("%-24s %-9s %s\n", "IMAGE", "MADE", "SOCKET");
+    json_array_foreach(list, i, listener)
+    {
+        bool automatic = json_is_true(json_object_get(listener, "automatic"));
+        printf("%-24s %-9s %s%s\n", json_string_value(json_object_get(listener, "image")),
+               automatic ? "automatic" : "asked for",
+               json_string_value(json_object_get(listener, "socket")),
+               json_is_false(json_object_get(listener, "reachable")) ? " (gone: not reachable)"
+                                                                     : "");
+    }
+}
+
+static int list(const struct order *order)
+{
+    json_t *answer = NULL;
+    int result = control_ask("listen", order->control, listeners, NULL, &answer);
+    if (result != EXIT_DONE)
+        return result;
+    if (order->json) {
+        json_dumpf(answer, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        print_list(json_object_get(answer, "listeners"));
+    }
+    json_decref(answer);
+    return EXIT_DONE;
+}
+
+static int check(const struct order *order, int argc, char **argv)
+{
+    if (optind != argc)
+        return cli_usage("listen", "it takes no argument '%s'", argv[optind]);
+    if (order->list && (order->remove || order->image || order->socket))
+        return cli_usage("listen", "--list takes neither --image, --socket nor --remove");
+    if (order->remove && (!order->socket || order->image))
+        return cli_usage("listen", "--remove takes --socket, and no --image");
+    if (!order->list && !order->remove && (!order->image || !order->socket))
+        return cli_usage("listen", "it takes --image and --socket");
+    return EXIT_DONE;
+}
+
+int cmd_listen(int argc, char **argv)
+{
+    struct order order = {.control = default_control(),
+                          .access = {.mode = UNSET, .uid = (uid_t)-1, .gid = (gid_t)-1}};
+    const struct cli_option options[] = {
+        CLI_TEXT("image", &order.image),
+        CLI_TEXT("socket", &order.socket),
+        CLI_OTHER("owner", take_owner, &order.access),
+        CLI_OTHER("mode", take_mode, &order.access),
+        CLI_TEXT("on-error", &order.on_error),
+        CLI_FLAG("remove", &order.remove),
+        CLI_FLAG("list", &order.list),
+        CLI_FLAG("json", &order.json),
+        CLI_TEXT("control", &order.control),
+        CLI_END,
+    };
+    int status = cli_parse("listen", help, options, argc, argv);
+    if (status == EXIT_DONE)
+        status = check(&order, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    return order.list ? list(&order) : change(&order);
+}

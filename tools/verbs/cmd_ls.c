@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/store_cli.h"
+#include "tools/cli/verb.h"
+
+static const char help[] =
+    "usage: faultline ls [--store DIR] [--json]\n\n"
+    "Lists the images of a store.\n\n" STORE_HELP "  --json          as JSON\n";
+
+static int parse(int argc, char **argv, const char **ret_store, bool *ret_json)
+{
+    const struct cli_option options[] = {
+        CLI_TEXT("store", ret_store),
+        CLI_FLAG("json", ret_json),
+        CLI_END,
+    };
+    int status = cli_parse("ls", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument '%s'", argv[optind]);
+}
+
+static void print_header(void)
+{
+    printf("%-32s %12s %11s %11s %11s %11s %6s  %s\n", "IMAGE", "SIZE", "ZERO", "DUPLICATE",
+           "SHARED", "STORED", "PACKS", "CREATED");
+}
+
+static void print_row(const struct fl_image_info *info)
+{
+    char bytes[32];
+    char created[32];
+    store_format_time(info->created, created, sizeof(created));
+    printf("%-32s %12s %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %6" PRIu64 "  %s",
+           info->name, cli_format_bytes(info->bytes, bytes, sizeof(bytes)), info->zero_pages,
+           info->duplicate_pages, info->shared_pages, info->stored_pages, info->packs, created);
+    if (info->packs_missing > 0)
+        printf("  CANNOT BE USED: %" PRIu64 " pack%s missing", info->packs_missing,
+               cli_s(info->packs_missing));
+    putchar('\n');
+}
+
+// An image that cannot be read is said on stderr and does not hide the others.
+static int list(struct fl_store *store, char **names, size_t count, json_t *array)
+{
+    int status = EXIT_DONE;
+    if (!array)
+        print_header();
+    for (size_t i = 0; i < count; i++) {
+        struct fl_image_info info;
+        struct fl_error error;
+        int r = fl_store_image_info(store, names[i], &info, &error);
+        if (r == -ENOENT) // removed since they were listed
+            continue;
+        if (r < 0) {
+            status = cli_fail("ls", "%s", error.text);
+            continue;
+        }
+        if (array)
+            json_array_append_new(array, store_image_json(&info));
+        else
+            print_row(&info);
+    }
+    return status;
+}
+
+static int list_all(struct fl_store *store, bool json)
+{
+    struct fl_error error;
+    char **names;
+    size_t count;
+    if (fl_store_image_names(store, &names, &count, &error) < 0)
+        return cli_fail("ls", "%s", error.text);
+    json_t *array = json ? json_array() : NULL;
+    int status = list(store, names, count, array);
+    fl_store_free_names(names, count);
+    if (json) {
+        int printed = store_print_json("ls", json_pack("{s:o}", "images", array));
+        status = status == EXIT_DONE ? printed : status;
+    }
+    return status;
+}
+
+int cmd_ls(int argc, char **argv)
+{
+    const char *dir = NULL;
+    bool json = false;
+    int status = parse(argc, argv, &dir, &json);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("ls", store_dir(dir), false);
+    if (!store)
+        return EXIT_FAILED;
+    status = list_all(store, json);
+    fl_store_close(store);
+    return status;
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/store_cli.h"
+#include "tools/cli/verb.h"
+#include "tools/verbs/optimize_report.h"
+
+static const char help[] =
+    "usage: faultline optimize [--store DIR] [--json] IMAGE\n\n"
+    "Lays an image out by its trace: the pages that are touched after a restore are stored again,\n"
+    "beside each other and in the order of touch, so that they are read ahead in one sweep. All\n"
+    "other pages stay where they are, shared with other images; the content stays the same byte "
+    "by\n"
+    "byte. The new layout takes the old one's place at once; VMs that run keep the old one. Doing\n"
+    "it again changes nothing, unless the trace has changed.\n\n" STORE_HELP
+    "  --json          the result as JSON\n";
+
+struct arguments {
+    const char *store;
+    bool json;
+    struct fl_optimize_options options;
+};
+
+static int parse(int argc, char **argv, struct arguments *args)
+{
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_FLAG("json", &args->json),
+        CLI_END,
+    };
+    int status = cli_parse("optimize", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    if (argc - optind != 1)
+        return cli_usage("optimize", "exactly one image is needed");
+    args->options.name = argv[optind];
+    return EXIT_DONE;
+}
+
+int cmd_optimize(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    struct progress progress;
+    struct fl_optimize_result result;
+    struct fl_error error;
+    int status = parse(argc, argv, &args);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("optimize", store_dir(args.store), false);
+    if (!store)
+        return EXIT_FAILED;
+    args.options.progress = progress_begin(&progress, "laying out", true);
+    int r = fl_store_optimize(store, &args.options, &result, &error);
+    progress_end(&progress);
+    fl_store_close(store);
+    if (r < 0)
+        return cli_fail("optimize", "%s", error.text);
+    if (args.json)
+        return store_print_json("optimize", optimize_json(args.options.name, &result));
+    optimize_print("optimize", store_dir(args.store), args.options.name, &result);
+    return EXIT_DONE;
+}

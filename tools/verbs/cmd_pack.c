@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/store_cli.h"
+#include "tools/cli/verb.h"
+#include "tools/verbs/optimize_report.h"
+
+enum { THREADS_MAX = 256 };
+
+static const char help[] =
+    "usage: faultline pack [--store DIR] --name IMAGE [OPTION...] MEMFILE\n\n"
+    "Adds a guest memory file to the store as an image. Holes and zero pages cost nothing, pages "
+    "that\n"
+    "the store has already are shared. The store is created if it does not exist.\n\n" STORE_HELP
+    "  --name IMAGE    the image's name: A-Z a-z 0-9 . _ -, at most 128\n"
+    "  --replace       an image of that name gives way (otherwise that is an error)\n"
+    "  --trace OTHER   take the trace of this image of the store, an earlier snapshot of the same\n"
+    "                  guest, say, for the new one's, and lay it out by it (see optimize --help)\n"
+    "  --trust-store   share what the store has without reading it first, but for frames that are\n"
+    "                  known to be damaged: faster, and damage that is not known spreads\n"
+    "  --threads N     threads (one a core)\n"
+    "  --json          the result as JSON\n";
+
+struct arguments {
+    const char *store;
+    const char *trace; // of this image; NULL: none
+    bool json;
+    struct fl_pack_options options;
+};
+
+static int parse(int argc, char **argv, struct arguments *args)
+{
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_TEXT("name", &args->options.name),
+        CLI_FLAG("replace", &args->options.replace),
+        CLI_TEXT("trace", &args->trace),
+        CLI_FLAG("trust-store", &args->options.trust_store),
+        CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
+        CLI_FLAG("json", &args->json),
+        CLI_END,
+    };
+    int status = cli_parse("pack", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    if (!args->options.name)
+        return cli_usage("pack", "--name is missing");
+    if (!fl_name_valid(args->options.name))
+        return cli_usage("pack",
+                         "--name: '%s' cannot name an image: 1 to %u of A-Z a-z 0-9 . _ - and not "
+                         "starting with '.' or '-'",
+                         args->options.name, FL_NAME_MAX);
+    if (args->trace && !fl_name_valid(args->trace))
+        return cli_usage("pack", "--trace: '%s' cannot name an image", args->trace);
+    if (argc - optind != 1)
+        return cli_usage("pack", "exactly one memory file is needed");
+    args->options.path = argv[optind];
+    return EXIT_DONE;
+}
+
+static json_t *counts_json(const struct fl_pack_result *r)
+{
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "input_bytes",
+                     (json_int_t)r->input_bytes, "data_bytes", (json_int_t)r->data_bytes, "pages",
+                     (json_int_t)r->pages, "zero_pages", (json_int_t)r->zero_pages,
+                     "duplicate_pages", (json_int_t)r->duplicate_pages, "shared_pages",
+                     (json_int_t)r->shared_pages, "declined_pages", (json_int_t)r->declined_pages,
+                     "stored_pages", (json_int_t)r->stored_pages, "stored_bytes",
+                     (json_int_t)r->stored_bytes, "image_bytes", (json_int_t)r->image_bytes);
+}
+
+static json_t *times_json(const struct fl_pack_result *r)
+{
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:b,s:b,s:b,s:I,s:I,s:I}", "seconds", r->seconds,
+                     "hash_seconds", r->hash_seconds, "check_seconds", r->check_seconds,
+                     "compress_seconds", r->compress_seconds, "write_seconds", r->write_seconds,
+                     "index_seconds", r->index_seconds, "threads", (json_int_t)r->threads,
+                     "index_damaged", r->index_damaged, "index_rebuilt", r->index_rebuilt,
+                     "index_not_updated", r->index_not_updated, "bad_frames",
+                     (json_int_t)r->bad_frames, "healed_images", (json_int_t)r->healed_images,
+                     "damaged_images", (json_int_t)r->damaged_images);
+}
+
+// layout: NULL if it was not laid out.
+static int print_json(const char *name, const struct fl_pack_result *result,
+                      const struct fl_optimize_result *layout)
+{
+    json_t *object = json_pack("{s:s}", "name", name);
+    json_t *counts = counts_json(result);
+    json_t *times = times_json(result);
+    json_t *laid_out = layout ? optimize_json(name, layout) : json_null();
+    bool ok = object && counts && times && laid_out && json_object_update(object, counts) == 0 &&
+              json_object_update(object, times) == 0 &&
+              json_object_set(object, "layout", laid_out) == 0;
+    json_decref(counts);
+    json_decref(times);
+    json_decref(laid_out);
+    if (!ok) {
+        json_decref(object);
+        object = NULL;
+    }
+    return store_print_json("pack", object);
+}
+
+static void print_text(const char *name, const struct fl_pack_result *r)
+{
+    char input[32];
+    char stored[32];
+    char image[32];
+    printf("%s: %s in %.2f s (%.2f GB/s)\n", name,
+           cli_format_bytes(r->input_bytes, input, sizeof(input)), r->seconds,
+           r->seconds > 0 ? (double)r->input_bytes / r->seconds / 1e9 : 0.0);
+    printf("  pages      %12" PRIu64 "\n", r->pages);
+    printf("  zero       %12" PRIu64 "\n", r->zero_pages);
+    printf("  duplicate  %12" PRIu64 "  of pages in this image\n", r->duplicate_pages);
+    printf("  shared     %12" PRIu64 "  with images packed before\n", r->shared_pages);
+    printf("  stored     %12" PRIu64 "  in %s, image map %s\n", r->stored_pages,
+           cli_format_bytes(r->stored_bytes, stored, sizeof(stored)),
+           cli_format_bytes(r->image_bytes, image, sizeof(image)));
+    if (r->declined_pages > 0)
+        printf("  of these   %12" PRIu64 "  known but stored again against fragmentation\n",
+               r->declined_pages);
+}
+
+static void warn_of_damage(const struct fl_pack_result *result)
+{
+    if (result->bad_frames > 0)
+        fprintf(stderr,
+                "faultline pack: the image is complete, but the store has %" PRIu64
+                " damaged frame%s with pages of it, which were stored again and not shared\n",
+                result->bad_frames, cli_s(result->bad_frames));
+    if (result->bad_not_noted)
+        fputs("faultline pack: the store's list of bad frames could not be written: faultline "
+              "verify does\n",
+              stderr);
+    if (result->healed_images > 0)
+        fprintf(stderr,
+                "faultline pack: %" PRIu64 " earlier image%s got pages of it for damaged ones\n",
+                result->healed_images, cli_s(result->healed_images));
+    if (result->damaged_images > 0)
+        fprintf(stderr,
+                "faultline pack: %" PRIu64 " other image%s damaged: faultline verify "
+                "tells which, faultline repair heals\n",
+                result->damaged_images, result->damaged_images == 1 ? " is" : "s are");
+}
+
+static void warn(const struct fl_pack_result *result, const char *dir)
+{
+    warn_of_damage(result);
+    store_say_index("pack", dir, "the image is complete", result->index_rebuilt,
+                    result->index_damaged, result->index_error);
+}
+
+// Pages beyond the end of a smaller image are left out.
+static void cut(struct fl_recording *trace, struct fl_trace_entry *entries, uint64_t pages)
+{
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < trace->count; i++) {
+        if (entries[i].page < pages)
+            entries[kept++] = entries[i];
+    }
+    trace->count = kept;
+}
+
+// The image is complete by now, whatever comes of this.
+static int lay_out(struct fl_store *store, const struct arguments *args,
+                   const struct fl_recording *trace, struct fl_optimize_result *ret_layout)
+{
+    struct progress progress;
+    struct fl_error error;
+    struct fl_optimize_options options = {.name = args->options.name};
+    int r = fl_store_trace_merge(store, options.name, trace, 1, true, &error);
+    if (r == 0) {
+        options.progress = progress_begin(&progress, "laying out", true);
+        r = fl_store_optimize(store, &options, ret_layout, &error);
+        progress_end(&progress);
+    }
+    return r < 0 ? cli_fail("pack", "the image is complete, but not laid out: %s", error.text)
+                 : EXIT_DONE;
+}
+
+// The trace is read first: it may be that of the image which is replaced.
+// Who serves the image listens at this place, if nothing else is said.
+static void warn_of_name(const char *name)
+{
+    enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 };
+    size_t length = strlen(DEFAULT_SOCKETS "/"
+                                           ".sock") +
+                    strlen(name);
+    if (length > SOCKET_PATH_MAX)
+        fprintf(stderr,
+                "faultline pack: the image's socket %s/%s.sock will have %zu bytes, and who "
+                "connects by a path can give %d at most: a shorter name is needed, or serve "
+                "--sockets with a shorter directory\n",
+                DEFAULT_SOCKETS, name, length, SOCKET_PATH_MAX);
+}
+
+static int pack(struct fl_store *store, struct arguments *args)
+{
+    struct progress progress;
+    struct fl_pack_result result;
+    struct fl_optimize_result layout;
+    struct fl_recording trace = {.entries = NULL};
+    struct fl_error error;
+    if (args->trace && fl_store_trace_read(store, args->trace, &trace, &error) < 0)
+        return cli_fail("pack", "%s", error.text);
+    args->options.progress = progress_begin(&progress, "packing", true);
+    int r = fl_store_pack(store, &args->options, &result, &error);
+    progress_end(&progress);
+    int status = r < 0 ? cli_fail("pack", "%s", error.text) : EXIT_DONE;
+    if (r == 0) {
+        warn(&result, store_dir(args->store));
+        warn_of_name(args->options.name);
+    }
+    if (r == 0 && args->trace) {
+        cut(&trace, (struct fl_trace_entry *)trace.entries, result.pages);
+        trace.content_id = result.content_id; // not for another that has taken its place
+        status = lay_out(store, args, &trace, &layout);
+    }
+    fl_recording_free(&trace);
+    if (status != EXIT_DONE)
+        return status;
+    if (args->json)
+        return print_json(args->options.name, &result, args->trace ? &layout : NULL);
+    print_text(args->options.name, &result);
+    if (args->trace)
+        optimize_print("pack", store_dir(args->store), args->options.name, &layout);
+    return EXIT_DONE;
+}
+
+int cmd_pack(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    struct fl_error error;
+    int status = parse(argc, argv, &args);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    if (fl_pack_check_input(args.options.path, &error) < 0) // before a store is made for nothing
+        return cli_fail("pack", "%s", error.text);
+    struct fl_store *store = store_open_or_say("pack", store_dir(args.store), true);
+    if (!store)
+        return EXIT_FAILED;
+    status = pack(store, &args);
+    fl_store_close(store);
+    return status;
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/control_client.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/store_cli.h"
+#include "tools/cli/verb.h"
+#include "tools/verbs/recorder.h"
+
+enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600, WINDOW_MOST_MS = 3600 * 1000, WHAT_BYTES = 96 };
+
+static const char help[] =
+    "usage: faultline record [OPTION...] IMAGE\n"
+    "\n"
+    "Has a running server record which pages the next VMs of an image touch first, and in which "
+    "order, and merges\n"
+    "that into the image's trace. VMs that are restored later get these pages ahead of their "
+    "touches. A VM that is\n"
+    "recorded gets none ahead. Ctrl-C ends it: what is complete is kept.\n"
+    "\n"
+    "  --runs N         VMs to record, 1 to 64 (default 1)\n"
+    "  --window TIME    for how long after its restore each of them, such as 30s or 500ms "
+    "(default 30s)\n"
+    "  --share PERCENT  at most so much of the image of each of them (default 50)\n"
+    "  --replace        put the new recordings in the place of the image's trace\n"
+    "  --timeout SECONDS\n"
+    "                   stop waiting for VMs: what is complete is kept, exit status 1\n"
+    "  --cancel         take back an order that was left behind, and record nothing\n"
+    "  --json           print the result as JSON (docs/json.md)\n"
+    "  --control PATH   the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                   " DEFAULT_CONTROL ")\n"
+    "  --store DIR      the store ($FAULTLINE_STORE, else /var/lib/faultline)\n"
+    "  -h, --help\n";
+
+struct record {
+    struct recorder recorder;
+    const char *store;
+    uint64_t timeout_s; // 0: none
+    bool replace;
+    bool cancel;
+    bool json;
+};
+
+static const char *take_window(void *arg, const char *text)
+{
+    uint64_t *ms = arg;
+    char number[24];
+    size_t digits = strspn(text, "0123456789");
+    bool whole = text[digits] == '\0' || strcmp(text + digits, "s") == 0;
+    if (digits == 0 || digits >= sizeof(number) || (!whole && strcmp(text + digits, "ms") != 0))
+        return "is not a time such as 30s or 500ms";
+    memcpy(number, text, digits);
+    number[digits] = '\0';
+    if (cli_parse_number(number, 1, whole ? WINDOW_MOST_MS / 1000 : WINDOW_MOST_MS, ms) != 0)
+        return "is not from 1ms to 3600s";
+    *ms *= whole ? 1000 : 1;
+    return NULL;
+}
+
+static double now_s(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+// False: interrupted.
+static bool show(const struct recorder *recorder, struct progress *progress,
+                 const struct fl_progress *bar)
+{
+    static char what[WHAT_BYTES];
+    snprintf(what, sizeof(what), "recording (%u VM%s now, %" PRIu64 " pages)",
+             recorder->recorded_now, cli_s(recorder->recorded_now), recorder->pages_now);
+    progress->what = what;
+    return bar->fn(bar->arg, recorder->fetched, recorder->runs) == 0;
+}
+
+// Until all is recorded, the time is over or somebody interrupts it: from before there is an order,
+// so that none is left behind. EXIT_FAILED: the server would not have it, or would not go on.
+static int record_all(struct record *record)
+{
+    struct progress progress;
+    struct recorder *recorder = &record->recorder;
+    struct fl_progress bar = progress_begin(&progress, "recording", false);
+    double end = record->timeout_s > 0 ? now_s() + (double)record->timeout_s : 0;
+    int result = recorder_begin(recorder);
+    if (result == EXIT_DONE)
+        result = recorder_look(recorder);
+    while (result == EXIT_DONE && show(recorder, &progress, &bar) &&
+           recorder->fetched < recorder->runs && (end == 0 || now_s() < end)) {
+        poll(NULL, 0, LOOK_EVERY_MS);
+        result = recorder_look(recorder);
+    }
+    progress_end(&progress);
+    recorder_end(recorder);
+    return result;
+}
+
+static int print(const struct record *record, const struct fl_trace_info *trace)
+{
+    const struct recorder *recorder = &record->recorder;
+    uint64_t pages = 0;
+    char size[32];
+    for (unsigned i = 0; i < recorder->fetched; i++)
+        pages += recorder->recording[i].count;
+    if (record->json)
+        return store_print_json(
+            "record",
+            json_pack("{s:s, s:i, s:I, s:I, s:I}", "image", recorder->image, "recordings",
+                      (int)recorder->fetched, "recorded_pages", (json_int_t)pages, "trace_pages",
+                      (json_int_t)trace->pages, "trace_runs", (json_int_t)trace->runs));
+    printf("%s: recorded %u VM%s; its trace has %" PRIu64 " pages (%s) of %u recording%s\n",
+           recorder->image, recorder->fetched, cli_s(recorder->fetched), trace->pages,
+           cli_format_bytes(trace->pages * FL_PAGE_SIZE, size, sizeof(size)), trace->runs,
+           cli_s(trace->runs));
+    return EXIT_DONE;
+}
+
+static int merge(const struct record *record, struct fl_store *store)
+{
+    struct fl_error error;
+    struct fl_image_detail detail;
+    const struct recorder *recorder = &record->recorder;
+    if (fl_store_trace_merge(store, recorder->image, recorder->recording, recorder->fetched,
+                             record->replace, &error) != 0 ||
+        fl_store_inspect(store, recorder->image, &detail, &error) != 0)
+        return cli_fail("record", "%s", error.text);
+    return print(record, &detail.trace);
+}
+
+static int run(struct record *record)
+{
+    struct recorder *recorder = &record->recorder;
+    struct fl_store *store = store_open_or_say("record", store_dir(record->store), false);
+    if (!store)
+        return EXIT_FAILED;
+    int result = record_all(record);
+    if (recorder->fetched > 0) {
+        int merged = merge(record, store);
+        result = result == EXIT_DONE ? merged : result;
+    }
+    if (result == EXIT_DONE && recorder->fetched < recorder->runs)
+        result = recorder->fetched > 0
+                     ? cli_fail("record", "only %u of %u VMs were recorded", recorder->fetched,
+                                recorder->runs)
+                     : cli_fail("record", "no VM of image %s was recorded", recorder->image);
+    recorder_free(recorder);
+    fl_store_close(store);
+    return result;
+}
+
+static int cancel(const struct record *record)
+{
+    json_t *answer = NULL;
+    json_t *body = json_pack("{s:s}", "image", record->recorder.image);
+    int result = control_ask_by("record", record->recorder.control, "DELETE", "/v1/recordings",
+                                body, &answer);
+    json_decref(body);
+    json_decref(answer);
+    return result;
+}
+
+int cmd_record(int argc, char **argv)
+{
+    static struct record record; // large
+    struct recorder *recorder = &record.recorder;
+    *recorder = (struct recorder){
+        .verb = "record", .control = default_control(), .runs = 1, .window_ms = 30000, .share = 50};
+    const struct cli_option options[] = {
+        CLI_COUNT("runs", &recorder->runs, 1, RECORDER_RUNS_MAX),
+        CLI_OTHER("window", take_window, &recorder->window_ms),
+        CLI_COUNT("share", &recorder->share, 1, 100),
+        CLI_FLAG("replace", &record.replace),
+        CLI_NUMBER("timeout", &record.timeout_s, 1, DAY_S),
+        CLI_FLAG("cancel", &record.cancel),
+        CLI_FLAG("json", &record.json),
+        CLI_TEXT("control", &recorder->control),
+        CLI_TEXT("store", &record.store),
+        CLI_END,
+    };
+    int status = cli_parse("record", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    if (argc - optind != 1)
+        return cli_usage("record", "it takes the name of an image");
+    recorder->image = argv[optind];
+    if (!fl_name_valid(recorder->image))
+        return cli_usage("record", "'%s' cannot name an image", recorder->image);
+    return record.cancel ? cancel(&record) : run(&record);
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/store_cli.h"
+#include "tools/cli/verb.h"
+
+static const char help[] =
+    "usage: faultline repair [--store DIR] [OPTION...]\n\n"
+    "Heals the images that have pages in damaged frames: those that verify and pack have found and "
+    "the\n"
+    "store remembers. Looks for the pages in the store's other packs, in what is left of the "
+    "frames,\n"
+    "and where it is told to; a page counts if its SHA-256 is right, wherever it comes from. "
+    "Images "
+    "get\n"
+    "them at once or not at all, and keep content, name and trace. VMs that run keep what they "
+    "have.\n"
+    "Run faultline verify first. The exit status is 1 if an image is not all "
+    "right.\n\n" STORE_HELP
+    "  --from MEMFILE  look in this memory file: the one that was packed, or of a relative\n"
+    "  --from-store DIR\n"
+    "                  look in the packs of this store: a backup, or another host's copy\n"
+    "  --dry-run       only say what would be done\n"
+    "  --json          the result as JSON\n";
+
+struct arguments {
+    const char *store;
+    bool json;
+    struct fl_repair_options options;
+};
+
+static int parse(int argc, char **argv, struct arguments *args)
+{
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_TEXT("from", &args->options.memory_path),
+        CLI_TEXT("from-store", &args->options.store_dir),
+        CLI_FLAG("dry-run", &args->options.dry_run),
+        CLI_FLAG("json", &args->json),
+        CLI_END,
+    };
+    int status = cli_parse("repair", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    return optind == argc ? EXIT_DONE
+                          : cli_usage("repair", "it takes no argument '%s'", argv[optind]);
+}
+
+struct told {
+    const struct arguments *args;
+    struct progress *progress;
+    json_t *images; // NULL: print them
+};
+
+static void tell_json(json_t *images, const struct fl_repair_image *image)
+{
+    json_t *object = json_pack("{s:s,s:I,s:I}", "name", image->name, "bad_pages",
+                               (json_int_t)image->bad_pages, "left", (json_int_t)image->left);
+    if (object && image->problem)
+        json_object_set_new(object, "problem", json_string(image->problem));
+    json_array_append_new(images, object);
+}
+
+static void tell(void *arg, const struct fl_repair_image *image)
+{
+    struct told *told = arg;
+    uint64_t healed = image->bad_pages - image->left;
+    if (told->images) {
+        tell_json(told->images, image);
+        return;
+    }
+    progress_end(told->progress);
+    printf("image %s: ", image->name);
+    if (image->problem && image->bad_pages == 0)
+        printf("cannot be opened: %s\n", image->problem);
+    else if (image->problem)
+        printf("cannot be written: %s; %" PRIu64 " damaged page%s left\n", image->problem,
+               image->left, cli_s(image->left));
+    else if (told->args->options.dry_run)
+        printf("%" PRIu64 " of %" PRIu64 " damaged page%s can be healed\n", healed,
+               image->bad_pages, cli_s(image->bad_pages));
+    else
+        printf("%" PRIu64 " of %" PRIu64 " damaged page%s healed\n", healed, image->bad_pages,
+               cli_s(image->bad_pages));
+}
+
+static json_t *result_json(const struct fl_repair_result *r, bool dry_run, json_t *images)
+{
+    return json_pack("{s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:b,s:b,s:O}", "ok", r->images_left == 0,
+                     "dry_run", dry_run, "bad_frames", (json_int_t)r->bad_frames, "wanted_pages",
+                     (json_int_t)r->wanted_pages, "found_pages", (json_int_t)r->found_pages,
+                     "images_damaged", (json_int_t)r->images, "images_left",
+                     (json_int_t)r->images_left, "stored_bytes", (json_int_t)r->stored_bytes,
+                     "seconds", r->seconds, "list_not_written", r->list_not_written,
+                     "index_not_updated", r->index_not_updated, "images", images);
+}
+
+static void print_text(const struct fl_repair_result *r, bool dry_run)
+{
+    char stored[32];
+    if (r->bad_frames == 0) {
+        puts("no damaged frame is known: faultline verify finds them");
+        return;
+    }
+    printf("%s: %" PRIu64 " damaged frame%s known; of %" PRIu64 " page%s that images need of them "
+           "%" PRIu64 " %s found; images that are not all right: %" PRIu64 " of %" PRIu64,
+           r->images_left == 0 ? "ok" : "BAD", r->bad_frames, cli_s(r->bad_frames), r->wanted_pages,
+           cli_s(r->wanted_pages), r->found_pages, r->found_pages == 1 ? "was" : "were",
+           r->images_left, r->images);
+    if (!dry_run && r->stored_bytes > 0)
+        printf("; new pack of %s", cli_format_bytes(r->stored_bytes, stored, sizeof(stored)));
+    putchar('\n');
+}
+
+static void warn(const struct fl_repair_result *result, const char *dir)
+{
+    if (result->list_not_written)
+        fputs("faultline repair: the store's list of bad frames could not be written: faultline "
+              "verify does\n",
+              stderr);
+    store_say_index("repair", dir, "images are healed", result->index_rebuilt, false,
+                    result->index_error);
+}
+
+static int repair(struct fl_store *store, struct arguments *args, struct told *told)
+{
+    struct fl_repair_result result;
+    struct fl_error error;
+    struct progress progress;
+    told->progress = &progress;
+    args->options.image = tell;
+    args->options.image_arg = told;
+    args->options.progress = progress_begin(&progress, "repairing", false);
+    int r = fl_store_repair(store, &args->options, &result, &error);
+    progress_end(&progress);
+    if (r < 0)
+        return cli_fail("repair", "%s", error.text);
+    warn(&result, store_dir(args->store));
+    if (!args->json)
+        print_text(&result, args->options.dry_run);
+    else if (store_print_json(
+                 "repair", result_json(&result, args->options.dry_run, told->images)) != EXIT_DONE)
+        return EXIT_FAILED;
+    return result.images_left == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+int cmd_repair(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    struct told told = {.args = &args};
+    int status = parse(argc, argv, &args);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("repair", store_dir(args.store), false);
+    if (!store)
+        return EXIT_FAILED;
+    if (args.json)
+        told.images = json_array();
+    status = repair(store, &args, &told);
+    json_decref(told.images);
+    fl_store_close(store);
+    return status;
+}

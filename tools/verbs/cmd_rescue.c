@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/adopt_client.h"
+#include "engine/condemn.h"
+#include "engine/orphan.h"
+#include "tools/cli/cli.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/verb.h"
+#include "tools/verbs/rescue.h"
+
+enum { REASON = 1024, LOOKS = 10, LOOK_MS = 50 };
+
+static const char help[] =
+    "usage: faultline rescue [OPTION...] PID\n"
+    "\n"
+    "Takes over a VM whose fault handler is gone, whoever that was, without the VMM's help: takes "
+    "the\n"
+    "userfaultfd out of the process, finds the memory that is registered with it, and has a "
+    "running server\n"
+    "serve it. Refuses where it cannot be right, and says why. `faultline doctor` finds such VMs. "
+    "Run it as\n"
+    "root, on the host.\n"
+    "\n"
+    "  --image NAME       what the VM was restored from (not needed if its state was kept, or if "
+    "one image\n"
+    "                     of the store fits what it has)\n"
+    "  --store DIR        where that image is ($FAULTLINE_STORE, else /var/lib/faultline): what "
+    "the VM\n"
+    "                     has of its memory is compared with it\n"
+    "  --regions JSON     which memory is which part of the image, as in Firecracker's handshake:\n"
+    "                     "
+    "[{\"base_host_virt_addr\":N,\"size\":N,\"offset\":N,\"page_size\":N},...]; needed if\n"
+    "                     what the VM has does not tell, and no state was kept\n"
+    "  --nothing-removed  the guest has given no memory back since it was restored (no balloon)\n"
+    "  --poison           instead: whoever touches a missing page gets SIGBUS\n"
+    "  --kill             instead: kill the VMM, and see that all that waits ends\n"
+    "  --fd N             which userfaultfd of the process, if it has several\n"
+    "  --force            although another process holds it, another image was kept, or what it "
+    "has is not\n"
+    "                     the image's\n"
+    "  --dry-run          only say what would be done, or why it would be refused\n"
+    "  --json             say it in JSON\n"
+    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                     " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+// --- by the server ---
+
+// What the server is given: the kept state, or a new one. Without an image no region is of use.
+static int make_state(const struct rescue *rescue, const struct fl_orphan *orphan, int *ret_fd)
+{
+    static const struct fl_layout none = {0};
+    struct fl_vm_state *state = NULL;
+    bool serve = rescue->action == RESCUE_SERVE;
+    bool other = serve && orphan->state && strcmp(orphan->state->image, rescue->image) != 0;
+    if (serve && orphan->state && !(other && rescue->dry_run)) { // to be shown, not written down
+        if (other)
+            snprintf(orphan->state->image, sizeof(orphan->state->image), "%s", rescue->image);
+        *ret_fd = orphan->state_fd;
+        return 0;
+    }
+    int error = fl_vm_state_create((uint64_t)orphan->pid, orphan->pid, serve ? rescue->image : "",
+                                   serve ? &orphan->layout : &none, ret_fd, &state);
+    if (!error)
+        fl_vm_state_unmap(state);
+    return error;
+}
+
+typedef int adopt_function(const char *control_path, const struct fl_adopt_request *request,
+                           char *ret_reason, size_t size);
+
+// 0, or -errno with a sentence.
+static int bring_to_server(adopt_function *bring, const struct rescue *rescue,
+                           const struct fl_orphan *orphan, char *reason, size_t size)
+{
+    struct fl_adopt_request request = {
+        .uffd = orphan->uffd, .pidfd = orphan->pidfd, .kill = rescue->action == RESCUE_KILL};
+    if (orphan->ranges == 0) {
+        snprintf(reason, size, "it has no memory of its own");
+        return -EINVAL;
+    }
+    int error = make_state(rescue, orphan, &request.state_fd);
+    if (error) {
+        snprintf(reason, size, "its state cannot be written down: %s", strerror(-error));
+        return error;
+    }
+    error = bring(rescue->control, &request, reason, size);
+    if (request.state_fd != orphan->state_fd)
+        close(request.state_fd);
+    return error;
+}
+
+static int refuse_server(const struct fl_orphan *orphan, const char *reason)
+{
+    return cli_fail("rescue", "%s (pid %d) still waits: %s", orphan->name, (int)orphan->pid,
+                    reason);
+}
+
+static int refuse_poison(void)
+{
+    return cli_fail("rescue", "this kernel cannot poison pages (Linux 6.6 can): say --kill");
+}
+
+// --- here ---
+
+// Without the VMM's own reference ours may be the last: the memory would become zeros as it goes.
+static void do_not_end(void)
+{
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+}
+
+static uint64_t page_bytes(const struct fl_orphan *orphan)
+{
+    for (size_t i = 1; i < orphan->ranges; i++) {
+        if (orphan->range[i].page_bytes != orphan->range[0].page_bytes)
+            return 0;
+    }
+    return orphan->ranges > 0 ? orphan->range[0].page_bytes : 0;
+}
+
+static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
+{
+    struct fl_condemned done;
+    bool kill = rescue->action == RESCUE_KILL;
+    if (kill && syscall(SYS_pidfd_send_signal, orphan->pidfd, SIGKILL, NULL, 0) != 0 &&
+        errno != ESRCH)
+        return cli_fail_errno("rescue", -errno, "%s (pid %d) cannot be killed", orphan->name,
+                              (int)orphan->pid);
+    if (kill || orphan->ranges == 0)
+        do_not_end();
+    int error = fl_condemn(orphan->uffd, page_bytes(orphan), kill, &done);
+    if (error == -ENOSYS)
+        return refuse_poison();
+    if (error)
+        return cli_fail_errno("rescue", error, "the faults of %s (pid %d) cannot be answered",
+                              orphan->name, (int)orphan->pid);
+    rescue_report_condemned(rescue, orphan, &done);
+    return EXIT_DONE;
+}
+
+static int act(const struct rescue *rescue, struct fl_orphan *orphan)
+{
+    char reason[REASON];
+    int error = bring_to_server(fl_adopt_send, rescue, orphan, reason, sizeof(reason));
+    if (error == 0) {
+        rescue_report_served(rescue, orphan);
+        return EXIT_DONE;
+    }
+    if (rescue->action == RESCUE_SERVE)
+        return refuse_server(orphan, reason);
+    rescue_say_here(rescue, orphan);
+    return condemn_here(rescue, orphan);
+}
+
+// Refuses what act() would.
+static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
+{
+    char reason[REASON];
+    int error = bring_to_server(fl_adopt_ask, rescue, orphan, reason, sizeof(reason));
+    if (error && rescue->action == RESCUE_SERVE)
+        return refuse_server(orphan, reason);
+    if (error && rescue->action == RESCUE_POISON && !fl_condemn_can_poison(orphan->uffd))
+        return refuse_poison();
+    rescue_report_plan(rescue, orphan);
+    return EXIT_DONE;
+}
+
+// A server that has just refused the VM closes the copies that it was sent a moment after its
+// answer: a Faultline that holds the userfaultfd counts if it still does so then.
+static int look(const struct rescue *rescue, struct fl_orphan *orphan, char *reason, size_t size)
+{
+    for (unsigned i = 0;; i++) {
+        int error = fl_orphan_look(rescue->pid, rescue->fd, orphan, reason, size);
+        bool closing = !error && orphan->holders > 0 && !rescue->force &&
+                       strcmp(orphan->holder[0].name, "faultline") == 0;
+        if (!closing || i == LOOKS)
+            return error;
+        fl_orphan_close(orphan);
+        poll(NULL, 0, LOOK_MS);
+    }
+}
+
+static int run(struct rescue *rescue)
+{
+    struct fl_orphan orphan;
+    char reason[REASON];
+    int error = look(rescue, &orphan, reason, sizeof(reason));
+    if (error == -ESRCH)
+        return rescue_fail_gone(rescue->pid, reason);
+    if (error)
+        return cli_fail("rescue", "%s", reason);
+    if (fl_proc_view() == FL_PROC_PART)
+        fprintf(stderr, "faultline rescue: only the processes of this PID namespace are seen, and "
+                        "it is not the host's: whether one outside serves it is not known\n");
+    int status = rescue_check(rescue, &orphan);
+    if (status == EXIT_DONE)
+        status = rescue->dry_run ? only_say(rescue, &orphan) : act(rescue, &orphan);
+    fl_orphan_close(&orphan);
+    return status;
+}
+
+// --- arguments ---
+
+static int take_pid(struct rescue *rescue, int argc, char **argv)
+{
+    uint64_t number = 0;
+    if (optind + 1 != argc)
+        return cli_usage("rescue", "it takes the number of one process");
+    if (cli_parse_number(argv[optind], 1, INT_MAX, &number) != 0)
+        return cli_usage("rescue", "'%s' is not the number of a process", argv[optind]);
+    rescue->pid = (pid_t)number;
+    return EXIT_DONE;
+}
+
+static int parse(struct rescue *rescue, int argc, char **argv)
+{
+    bool poison = false;
+    bool kill_it = false;
+    unsigned fd = UINT_MAX;
+    const struct cli_option options[] = {
+        CLI_TEXT("control", &rescue->control),
+        CLI_TEXT("image", &rescue->image),
+        CLI_TEXT("store", &rescue->store),
+        CLI_TEXT("regions", &rescue->regions),
+        CLI_COUNT("fd", &fd, 0, INT_MAX),
+        CLI_FLAG("nothing-removed", &rescue->nothing_removed),
+        CLI_FLAG("poison", &poison),
+        CLI_FLAG("kill", &kill_it),
+        CLI_FLAG("force", &rescue->force),
+        CLI_FLAG("dry-run", &rescue->dry_run),
+        CLI_FLAG("json", &rescue->json),
+        CLI_END,
+    };
+    int status = cli_parse("rescue", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    if (poison && kill_it)
+        return cli_usage("rescue", "--poison and --kill exclude each other");
+    if (rescue->image && strlen(rescue->image) >= FL_IMAGE_NAME_BYTES)
+        return cli_usage("rescue", "no image has a name as long as '%s'", rescue->image);
+    if (poison || kill_it)
+        rescue->action = poison ? RESCUE_POISON : RESCUE_KILL;
+    if (fd != UINT_MAX)
+        rescue->fd = (int)fd;
+    return take_pid(rescue, argc, argv);
+}
+
+int cmd_rescue(int argc, char **argv)
+{
+    struct rescue rescue = {.control = default_control(), .store = default_store(), .fd = -1};
+    int status = parse(&rescue, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    return run(&rescue);
+}

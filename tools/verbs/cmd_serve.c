@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "engine/keeper.h"
+#include "engine/server.h"
+#include "tools/cli/cli.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/verb.h"
+#include "tools/verbs/serve_options.h"
+
+static const char help[] =
+    "usage: faultline serve [OPTION...]\n"
+    "\n"
+    "Serves the page faults of VMs that are restored from the images of a store: the VMM connects "
+    "to the\n"
+    "socket that bears the image's name. Logs one line an event on stderr.\n"
+    "\n"
+    "Two processes: the keeper, which is this one, holds what must not be lost; the engine, which "
+    "it "
+    "starts,\n"
+    "serves, and is replaced within milliseconds when it dies. SIGTERM ends both: VMs that still "
+    "run "
+    "are given\n"
+    "all their memory first; a second SIGTERM kills them; exit status 3 if VMs were killed, or let "
+    "go with\n"
+    "poisoned pages. SIGUSR1 ends the keeper alone, at once, "
+    "and "
+    "leaves the\n"
+    "VMs to the next 'faultline serve' (see docs/operations.md).\n"
+    "\n"
+    "  --store DIR             default $FAULTLINE_STORE, then " DEFAULT_STORE "\n"
+    "  --sockets DIR           where to make IMAGE.sock for every image (default " DEFAULT_SOCKETS
+    ")\n"
+    "  --control PATH          the control API's socket (default $FAULTLINE_CONTROL, then\n"
+    "                          " DEFAULT_CONTROL ")\n"
+    "  --hang-timeout MS       an engine that does not answer for so long is killed (default "
+    "10000)\n"
+    "  --upgrade-trial MS      how long an upgraded engine must live, or the old one comes back\n"
+    "                          (default 10000)\n"
+    "  --cache-prealloc SIZE   of the cache's memory take so much at once, and keep it: restores "
+    "then do\n"
+    "                          not wait for the kernel to clear it (default 0)\n" SERVE_OPTIONS_HELP
+    "  -h, --help\n";
+
+struct serve {
+    struct fl_server_options server;
+    struct fl_keeper_options keeper;
+};
+
+// EXIT_DONE with *ret_run: go on.
+static int parse(int argc, char **argv, struct serve *serve, bool *ret_run)
+{
+    *serve = (struct serve){.keeper = {.hang_timeout_ms = 10000, .trial_ms = 10000}};
+    serve_options_init(&serve->server);
+    serve->server.store = default_store();
+    serve->server.control = default_control();
+    serve->server.sockets = DEFAULT_SOCKETS;
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &serve->server.store),
+        CLI_TEXT("sockets", &serve->server.sockets),
+        CLI_TEXT("control", &serve->server.control),
+        CLI_NUMBER("hang-timeout", &serve->keeper.hang_timeout_ms, 1, HOUR_MS),
+        CLI_NUMBER("upgrade-trial", &serve->keeper.trial_ms, 1, HOUR_MS),
+        CLI_SIZE("cache-prealloc", &serve->server.engine.prealloc_bytes),
+        SERVE_OPTIONS(&serve->server),
+        CLI_END,
+    };
+    int status = cli_parse("serve", help, options, argc, argv);
+    *ret_run = status == EXIT_DONE && optind == argc;
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    if (!*ret_run)
+        return cli_usage("serve", "it takes no argument '%s'", argv[optind]);
+    *ret_run = serve->server.engine.prealloc_bytes <= serve->server.engine.cache_bytes;
+    return *ret_run ? EXIT_DONE : cli_usage("serve", "--cache-prealloc is more than --cache");
+}
+
+// --- where sockets go ---
+
+// 0, or -errno: -ENOENT if it is its parent that is missing.
+static int make_directory(const char *path)
+{
+    struct stat status;
+    if (mkdir(path, 0755) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return -errno;
+    if (stat(path, &status) != 0)
+        return -errno;
+    return S_ISDIR(status.st_mode) ? 0 : -ENOTDIR;
+}
+
+// Of those below /run, which is empty after every boot, the default's parent is made as well.
+static int make_default(const char *path)
+{
+    bool below = strncmp(path, DEFAULT_RUN "/", sizeof(DEFAULT_RUN)) == 0;
+    int error = below ? make_directory(DEFAULT_RUN) : 0;
+    return error ? cli_fail_errno("serve", error, "the directory " DEFAULT_RUN " cannot be made")
+                 : EXIT_DONE;
+}
+
+static int prepare_sockets(const char *path)
+{
+    int status = make_default(path);
+    int error = status == EXIT_DONE ? make_directory(path) : 0;
+    if (error == -ENOENT)
+        return cli_fail("serve", "--sockets: the directory that %s would be in does not exist",
+                        path);
+    if (error == -ENOTDIR)
+        return cli_fail("serve", "--sockets: %s is not a directory", path);
+    if (error)
+        return cli_fail_errno("serve", error, "--sockets: the directory %s cannot be made", path);
+    return status;
+}
+
+static int prepare_control(const char *path)
+{
+    char copy[PATH_MAX];
+    struct stat status;
+    if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
+        return cli_fail("serve", "--control: the path %s is too long", path);
+    const char *parent = dirname(copy);
+    if (make_default(path) != EXIT_DONE)
+        return EXIT_FAILED;
+    if (stat(parent, &status) != 0)
+        return cli_fail_errno("serve", -errno, "--control: the directory of %s cannot be used",
+                              path);
+    return S_ISDIR(status.st_mode) ? EXIT_DONE
+                                   : cli_fail("serve", "--control: %s is not in a directory", path);
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct serve serve;
+    bool run = false;
+    int result = parse(argc, argv, &serve, &run);
+    if (!run)
+        return result;
+    bool ready = prepare_control(serve.server.control) == EXIT_DONE &&
+                 prepare_sockets(serve.server.sockets) == EXIT_DONE;
+    if (!ready && !fl_keeper_is_successor()) // who holds VMs serves them without
+        return EXIT_FAILED;
+    serve.keeper.argv = argv;
+    serve.keeper.control = serve.server.control;
+    serve.keeper.stop_timeout_ms = serve.server.engine.stop_timeout_ms;
+    return fl_keeper_run(&serve.keeper);
+}
+
+static bool has_channel(void)
+{
+    int type = 0;
+    socklen_t size = sizeof(type);
+    return getsockopt(FL_ENGINE_CHANNEL, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+           type == SOCK_SEQPACKET;
+}
+
+// What `serve` starts, with its own options and a channel to it.
+int cmd_engine(int argc, char **argv)
+{
+    struct serve serve;
+    char reason[512];
+    bool run = false;
+    if (!has_channel())
+        return cli_fail("engine", "it is started by 'faultline serve', not by hand");
+    int result = parse(argc, argv, &serve, &run);
+    if (!run)
+        return result;
+    serve.server.channel = FL_ENGINE_CHANNEL;
+    result = fl_server_run(&serve.server, reason, sizeof(reason));
+    if (result != 0)
+        cli_fail("serve", "%s", reason);
+    return result == 0 ? EXIT_DONE : result < 0 ? EXIT_FAILED : EXIT_INCOMPLETE;
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/control_client.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/verb.h"
+
+static const char help[] =
+    "usage: faultline status [OPTION...]\n"
+    "\n"
+    "Shows what a running server does, and each of its VMs.\n"
+    "\n"
+    "  --json             as JSON (docs/control-api.md)\n"
+    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                     " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+static json_int_t number(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+static double real(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value && *value ? value : "-";
+}
+
+static void print_totals(const json_t *status)
+{
+    char used[32];
+    char limit[32];
+    char resident[32];
+    const json_t *faults = json_object_get(status, "faults");
+    const json_t *latency = json_object_get(status, "latency_us");
+    const json_t *cache = json_object_get(status, "cache");
+    const json_t *memory = json_object_get(status, "memory");
+    printf("server    faultline %s, pid %lld, %lld worker%s, up %.0f s\n", text(status, "version"),
+           (long long)number(status, "pid"), (long long)number(status, "workers"),
+           cli_s((uint64_t)number(status, "workers")), real(status, "uptime_seconds"));
+    printf("VMs       %lld now, %lld ever, %lld handshake%s refused\n",
+           (long long)number(status, "vms"), (long long)number(status, "attached"),
+           (long long)number(status, "refused"), cli_s((uint64_t)number(status, "refused")));
+    printf("faults    %lld installed, %lld zeroed, %lld poisoned, %lld duplicate, %lld waiting\n",
+           (long long)number(faults, "installed"), (long long)number(faults, "zeroed"),
+           (long long)number(faults, "poisoned"), (long long)number(faults, "duplicates"),
+           (long long)number(faults, "parked"));
+    printf("latency   p50 %.1f us, p90 %.1f us, p99 %.1f us, max %.1f us\n", real(latency, "p50"),
+           real(latency, "p90"), real(latency, "p99"), real(latency, "max"));
+    printf("frames    %s of %s, %lld hits, %lld misses, %lld read errors\n",
+           cli_format_bytes((uint64_t)number(cache, "bytes"), used, sizeof(used)),
+           cli_format_bytes((uint64_t)number(cache, "limit"), limit, sizeof(limit)),
+           (long long)number(cache, "hits"), (long long)number(cache, "misses"),
+           (long long)number(cache, "read_errors"));
+    printf("memory    %s resident\n",
+           cli_format_bytes((uint64_t)number(memory, "resident"), resident, sizeof(resident)));
+}
+
+static void print_keeper(const json_t *keeper)
+{
+    if (!json_is_object(keeper))
+        printf("keeper    NONE: nobody replaces this engine when it dies\n");
+    else
+        printf("keeper    pid %lld, standby engine %lld, %lld engine death%s\n",
+               (long long)number(keeper, "pid"), (long long)number(keeper, "standby_pid"),
+               (long long)number(keeper, "deaths"), cli_s((uint64_t)number(keeper, "deaths")));
+}
+
+static void print_replay(const json_t *replay)
+{
+    bool scarce = json_is_true(json_object_get(replay, "scarce")) ||
+                  json_is_true(json_object_get(replay, "huge_scarce"));
+    if (!json_is_true(json_object_get(replay, "on"))) {
+        printf("replay    off\n");
+        return;
+    }
+    printf("replay    %lld running, %lld done, %lld pages, %lld late%s\n",
+           (long long)number(replay, "running"), (long long)number(replay, "done"),
+           (long long)number(replay, "pages"), (long long)number(replay, "late"),
+           scarce ? ", PAUSED: memory is scarce" : "");
+}
+
+static void print_degraded(const json_t *degraded)
+{
+    size_t i;
+    const json_t *lack;
+    json_array_foreach(degraded, i, lack)
+        printf("DEGRADED  %s: %s\n", text(lack, "what"), text(lack, "reason"));
+}
+
+static void print_lanes(const json_t *lanes)
+{
+    uint64_t vms = (uint64_t)number(lanes, "vms");
+    if (vms > 0)
+        printf("lanes     %lld VM%s make%s the server wait (memory limit), %lld of these in the "
+               "kernel now\n",
+               (long long)vms, cli_s(vms), vms == 1 ? "s" : "",
+               (long long)number(lanes, "blocked"));
+}
+
+static void print_shortage(const json_t *status)
+{
+    const json_t *shortage = json_object_get(status, "shortage");
+    const json_t *pool = json_object_get(status, "huge_pages");
+    uint64_t vms = (uint64_t)number(shortage, "vms");
+    if (vms > 0)
+        printf(
+            "SHORTAGE  %lld VM%s lack%s memory for pages; pages of 2 MiB: %lld in the pool, %lld "
+            "free, %lld of these reserved\n",
+            (long long)vms, cli_s(vms), vms == 1 ? "s" : "", (long long)number(pool, "total"),
+            (long long)number(pool, "free"), (long long)number(pool, "reserved"));
+}
+
+// What there is only if somebody asked for it.
+static void print_asked_for(const json_t *status)
+{
+    char used[32];
+    char limit[32];
+    const json_t *recordings = json_object_get(status, "recordings");
+    const json_t *templates = json_object_get(status, "templates");
+    size_t count = json_array_size(json_object_get(templates, "list"));
+    if (number(recordings, "orders") > 0)
+        printf("record    %lld order%s, %lld VMs now, %lld pages\n",
+               (long long)number(recordings, "orders"),
+               cli_s((uint64_t)number(recordings, "orders")), (long long)number(recordings, "vms"),
+               (long long)number(recordings, "pages"));
+    if (count > 0)
+        printf("templates %zu, %s of %s\n", count,
+               cli_format_bytes((uint64_t)number(templates, "bytes"), used, sizeof(used)),
+               cli_format_bytes((uint64_t)number(templates, "limit"), limit, sizeof(limit)));
+    if (json_is_true(json_object_get(status, "draining")))
+        printf("DRAINING  it takes no new VM\n");
+}
+
+static void print_vms(const json_t *vms)
+{
+    size_t i;
+    const json_t *vm;
+    if (json_array_size(vms) == 0)
+        return;
+    printf("\n%6s  %-24s %8s  %-9s %9s %9s %9s %9s\n", "VM", "IMAGE", "PID", "STATE", "MEMORY",
+           "PRESENT", "REMOVED", "FAULTS");
+    json_array_foreach(vms, i, vm)
+    {
+        char memory[32];
+        char present[32];
+        char removed[32];
+        uint64_t there = (uint64_t)(number(vm, "installed") + number(vm, "zeroed"));
+        printf("%6lld  %-24s %8lld  %-9s %9s %9s %9s %9lld\n", (long long)number(vm, "id"),
+               text(vm, "image"), (long long)number(vm, "pid"), text(vm, "state"),
+               cli_format_bytes((uint64_t)number(vm, "pages") << 12, memory, sizeof(memory)),
+               cli_format_bytes(there << 12, present, sizeof(present)),
+               cli_format_bytes((uint64_t)number(vm, "removed") << 12, removed, sizeof(removed)),
+               (long long)number(vm, "faults"));
+    }
+}
+
+int cmd_status(int argc, char **argv)
+{
+    const char *control = default_control();
+    bool json = false;
+    const struct cli_option options[] = {
+        CLI_FLAG("json", &json),
+        CLI_TEXT("control", &control),
+        CLI_END,
+    };
+    int parsed = cli_parse("status", help, options, argc, argv);
+    if (parsed != EXIT_DONE)
+        return parsed == CLI_HELPED ? EXIT_DONE : parsed;
+    if (optind != argc)
+        return cli_usage("status", "it takes no argument '%s'", argv[optind]);
+    json_t *status = NULL;
+    int result = control_ask("status", control, "/v1/status", NULL, &status);
+    if (result != EXIT_DONE)
+        return result;
+    if (json) {
+        json_dumpf(status, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        putchar('\n');
+    } else {
+        control_plain(status);
+        print_totals(status);
+        print_keeper(json_object_get(status, "keeper"));
+        print_replay(json_object_get(status, "replay"));
+        print_lanes(json_object_get(status, "lanes"));
+        print_shortage(status);
+        print_degraded(json_object_get(status, "degraded"));
+        print_asked_for(status);
+        print_vms(json_object_get(status, "vm_list"));
+    }
+    json_decref(status);
+    return EXIT_DONE;
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/control_client.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/verb.h"
+
+static const char help[] =
+    "usage: faultline template IMAGE [--complete] [OPTION...]\n"
+    "       faultline template --remove IMAGE [OPTION...]\n"
+    "       faultline template --list [OPTION...]\n"
+    "\n"
+    "Has a running server keep an image in one shared memory, which VMs map privately: a page that "
+    "one of them\n"
+    "has touched is there for all, and what they do not write to exists once. Prints the socket at "
+    "which VMMs\n"
+    "that map it connect (docs/qemu.md). It stays until --remove, or until the image is removed or "
+    "replaced, and\n"
+    "then as long as there are VMs that map it.\n"
+    "\n"
+    "  --complete          fill all of it first, and print the path of a file to map without any "
+    "handler,\n"
+    "                      as Firecracker's File backend does\n"
+    "  --remove            keep it no longer\n"
+    "  --list              show which there are\n"
+    "  --json              as JSON (docs/json.md)\n"
+    "  --control PATH      the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                      " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+enum { POLL_MS = 20, TTY_EVERY = 10 };
+static const char templates[] = "/v1/templates";
+
+struct order {
+    const char *control;
+    const char *image;
+    bool complete;
+    bool remove;
+    bool list;
+    bool json;
+};
+
+static const char *text(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
+}
+
+static uint64_t number(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static void print_json(const json_t *object)
+{
+    json_dumpf(object, stdout, JSON_COMPACT);
+    putchar('\n');
+}
+
+// --- making one ---
+
+static int ask(const struct order *order)
+{
+    json_t *answer = NULL;
+    json_t *body = json_pack("{s:s, s:b}", "image", order->image, "complete", order->complete);
+    if (!body)
+        return cli_fail("template", "%s cannot name an image", order->image);
+    int result = control_order("template", order->control, templates, body, &answer);
+    json_decref(body);
+    json_decref(answer);
+    return result;
+}
+
+// The one that somebody who connects now gets.
+static const json_t *find(const json_t *answer, const char *image)
+{
+    size_t i;
+    const json_t *entry;
+    const json_t *found = NULL;
+    json_array_foreach(json_object_get(answer, "list"), i, entry)
+    {
+        const json_t *pinned = json_object_get(entry, "pinned");
+        if (strcmp(text(entry, "image"), image) == 0 && (!pinned || json_is_true(pinned)))
+            found = entry;
+    }
+    return found;
+}
+
+static void show_progress(const json_t *entry, bool end)
+{
+    uint64_t bytes = number(entry, "bytes");
+    if (isatty(STDERR_FILENO) && bytes > 0)
+        fprintf(stderr, "\r%s: %" PRIu64 " %%%s", text(entry, "image"),
+                number(entry, "filled") * 100 / bytes, end ? "\n" : "");
+}
+
+// True if there is nothing more to wait for.
+static bool settled(const struct order *order, const json_t *entry, int *ret_result)
+{
+    const char *state = text(entry, "state");
+    if (strcmp(state, "failed") == 0) {
+        *ret_result = cli_fail("template", "the template of %s cannot be made: %s", order->image,
+                               text(entry, "error"));
+        return true;
+    }
+    bool complete = strcmp(state, "complete") == 0 && *text(entry, "path");
+    if (order->complete ? !complete : strcmp(state, "opening") == 0)
+        return false;
+    if (order->json)
+        print_json(entry);
+    else
+        puts(order->complete ? text(entry, "path") : text(entry, "socket"));
+    *ret_result = EXIT_DONE;
+    return true;
+}
+
+// Of the order nothing is known: it was lost with an engine.
+static bool is_forgotten(const struct order *order, const json_t *entry)
+{
+    return !entry || (order->complete && strcmp(text(entry, "state"), "open") == 0);
+}
+
+// An order that is lost with an engine is given again.
+static int make(const struct order *order)
+{
+    int result = ask(order);
+    for (unsigned round = 0; result == EXIT_DONE; round++) {
+        json_t *answer = NULL;
+        result = control_ask("template", order->control, templates, NULL, &answer);
+        if (result != EXIT_DONE)
+            break;
+        const json_t *entry = find(answer, order->image);
+        bool done = entry && settled(order, entry, &result);
+        if (entry && order->complete && (done || round % TTY_EVERY == 0))
+            show_progress(entry, done);
+        if (!done && is_forgotten(order, entry))
+            result = ask(order);
+        json_decref(answer);
+        if (done)
+            break;
+        poll(NULL, 0, POLL_MS);
+    }
+    return result;
+}
+
+// --- the others ---
+
+static int remove_one(const struct order *order)
+{
+    json_t *answer = NULL;
+    json_t *body = json_pack("{s:s}", "image", order->image);
+    if (!body)
+        return cli_fail("template", "%s cannot name an image", order->image);
+    int result = control_ask_by("template", order->control, "DELETE", templates, body, &answer);
+    json_decref(body);
+    json_decref(answer);
+    return result;
+}
+
+static void print_list(json_t *answer)
+{
+    control_plain(answer);
+    size_t i;
+    const json_t *entry;
+    char bytes[32];
+    char filled[32];
+    printf("%-24s %-9s %10s %10s %7s %s\n", "IMAGE", "STATE", "SIZE", "FILLED", "CLONES", "WHERE");
+    json_array_foreach(json_object_get(answer, "list"), i, entry)
+    {
+        bool kept = json_is_true(json_object_get(entry, "pinned"));
+        const char *where = *text(entry, "path") ? text(entry, "path") : text(entry, "socket");
+        printf("%-24s %-9s %10s %10s %7" PRIu64 " %s\n", text(entry, "image"), text(entry, "state"),
+               cli_format_bytes(number(entry, "bytes"), bytes, sizeof(bytes)),
+               cli_format_bytes(number(entry, "filled"), filled, sizeof(filled)),
+               number(entry, "clones"),
+               *text(entry, "error") ? text(entry, "error")
+               : kept                ? where
+                                     : "(removed)");
+    }
+}
+
+static int list(const struct order *order)
+{
+    json_t *answer = NULL;
+    int result = control_ask("template", order->control, templates, NULL, &answer);
+    if (result != EXIT_DONE)
+        return result;
+    if (order->json)
+        print_json(answer);
+    else
+        print_list(answer);
+    json_decref(answer);
+    return EXIT_DONE;
+}
+
+int cmd_template(int argc, char **argv)
+{
+    struct order order = {.control = default_control()};
+    const struct cli_option options[] = {
+        CLI_FLAG("complete", &order.complete), CLI_FLAG("remove", &order.remove),
+        CLI_FLAG("list", &order.list),         CLI_FLAG("json", &order.json),
+        CLI_TEXT("control", &order.control),   CLI_END,
+    };
+    int status = cli_parse("template", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    if (argc - optind > 1 || (order.list && optind < argc))
+        return cli_usage("template", "it takes no argument '%s'", argv[argc - 1]);
+    if (!order.list && optind == argc)
+        return cli_usage("template", "it takes the name of an image");
+    if (order.remove + order.list + order.complete > 1)
+        return cli_usage("template", "--complete, --remove and --list do not go together");
+    order.image = argv[optind];
+    if (order.list)
+        return list(&order);
+    return order.remove ? remove_one(&order) : make(&order);
+}

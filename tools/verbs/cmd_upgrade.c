@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/control_client.h"
+#include "tools/cli/paths.h"
+#include "tools/cli/verb.h"
+
+enum { LOOK_EVERY_MS = 50 };
+
+static const char help[] =
+    "usage: faultline upgrade [OPTION...]\n"
+    "\n"
+    "Puts another engine in the place of a running server's: the new one is started beside the "
+    "old, "
+    "and takes\n"
+    "all VMs over when it is ready, within milliseconds. If it does not get ready, or dies while "
+    "it "
+    "is on trial,\n"
+    "the old one serves again. Waits for the outcome. Exit status 0: the new engine has passed its "
+    "trial.\n"
+    "\n"
+    "  --engine PATH      the new 'faultline' (default: where the server's own was started from)\n"
+    "  --keeper           the keeper becomes it as well, when the engine has passed its trial\n"
+    "  --json             the outcome as JSON\n"
+    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "                     " DEFAULT_CONTROL ")\n"
+    "  -h, --help\n";
+
+struct order {
+    const char *control;
+    const char *engine;
+    bool keeper;
+    bool json;
+};
+
+// The outcome so far: borrowed from the status. NULL after a message.
+static const json_t *upgrade_of(const json_t *status)
+{
+    const json_t *upgrade = json_object_get(json_object_get(status, "keeper"), "upgrade");
+    if (!upgrade)
+        cli_fail("upgrade", "the engine has no keeper: start 'faultline serve' again first");
+    return upgrade;
+}
+
+static json_int_t count_of(const json_t *upgrade)
+{
+    return json_integer_value(json_object_get(upgrade, "count"));
+}
+
+static const char *state_of(const json_t *upgrade)
+{
+    const char *state = json_string_value(json_object_get(upgrade, "state"));
+    return state ? state : "";
+}
+
+static bool is_final(const char *state)
+{
+    return strcmp(state, "done") == 0 || strcmp(state, "failed") == 0 ||
+           strcmp(state, "rolled_back") == 0;
+}
+
+static int tell(const struct order *order, const json_t *upgrade)
+{
+    const char *state = state_of(upgrade);
+    const char *reason = json_string_value(json_object_get(upgrade, "reason"));
+    bool done = strcmp(state, "done") == 0;
+    if (order->json) {
+        json_dumpf(upgrade, stdout, JSON_INDENT(2));
+        putchar('\n');
+        return done ? EXIT_DONE : EXIT_FAILED;
+    }
+    if (!done)
+        return cli_fail("upgrade", "%s: %s", state, reason ? reason : "");
+    puts("done: the new engine serves");
+    return EXIT_DONE;
+}
+
+// Until the state is final; each answer may come from another engine.
+static int wait_for_outcome(const struct order *order, json_int_t before)
+{
+    char shown[32] = "";
+    for (;;) {
+        json_t *status = NULL;
+        int result = control_ask("upgrade", order->control, "/v1/status", NULL, &status);
+        if (result != EXIT_DONE)
+            return result;
+        const json_t *upgrade = upgrade_of(status);
+        const char *state = upgrade ? state_of(upgrade) : "";
+        bool ours = upgrade && count_of(upgrade) > before;
+        if (ours && !order->json && strcmp(state, shown) != 0 && !is_final(state))
+            fprintf(stderr, "%s\n", state);
+        if (ours)
+            snprintf(shown, sizeof(shown), "%s", state);
+        if (!upgrade || (ours && is_final(state)))
+            result = upgrade ? tell(order, upgrade) : EXIT_FAILED;
+        bool ended = !upgrade || (ours && is_final(state));
+        json_decref(status);
+        if (ended)
+            return result;
+        poll(NULL, 0, LOOK_EVERY_MS);
+    }
+}
+
+static int upgrade(const struct order *order)
+{
+    char path[PATH_MAX] = "";
+    json_t *status = NULL;
+    if (order->engine && !realpath(order->engine, path))
+        return cli_fail("upgrade", "there is no file %s", order->engine);
+    int result = control_ask("upgrade", order->control, "/v1/status", NULL, &status);
+    if (result != EXIT_DONE)
+        return result;
+    const json_t *before = upgrade_of(status);
+    json_int_t count = before ? count_of(before) : 0;
+    json_decref(status);
+    if (!before)
+        return EXIT_FAILED;
+    json_t *body = json_pack("{s:s, s:b}", "engine", path, "keeper", order->keeper);
+    json_t *answer = NULL;
+    result = control_ask("upgrade", order->control, "/v1/upgrade", body, &answer);
+    json_decref(body);
+    json_decref(answer);
+    return result == EXIT_DONE ? wait_for_outcome(order, count) : result;
+}
+
+int cmd_upgrade(int argc, char **argv)
+{
+    struct order order = {.control = default_control()};
+    const struct cli_option options[] = {
+        CLI_TEXT("engine", &order.engine),
+        CLI_FLAG("keeper", &order.keeper),
+        CLI_FLAG("json", &order.json),
+        CLI_TEXT("control", &order.control),
+        CLI_END,
+    };
+    int status = cli_parse("upgrade", help, options, argc, argv);
+    if (status != EXIT_DONE)
+        return status == CLI_HELPED ? EXIT_DONE : status;
+    if (optind != argc)
+        return cli_usage("upgrade", "it takes no argument '%s'", argv[optind]);
+    return upgrade(&order);
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/store_cli.h"
+#include "tools/cli/verb.h"
+
+enum { THREADS_MAX = 256 };
+
+static const char help[] =
+    "usage: faultline verify [--store DIR] [OPTION...] [IMAGE...]\n\n"
+    "Checks every byte of the store, or of the images named, against its checksums, and every "
+    "page\n"
+    "against its SHA-256. Names each thing that is bad, and the images that need it; the exit "
+    "status is 1 then.\n\n" STORE_HELP "  --threads N     threads (one a core)\n"
+    "  --json          the result as JSON\n";
+
+struct arguments {
+    const char *store;
+    bool json;
+    struct fl_verify_options options;
+};
+
+static int parse(int argc, char **argv, struct arguments *args)
+{
+    const struct cli_option options[] = {
+        CLI_TEXT("store", &args->store),
+        CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
+        CLI_FLAG("json", &args->json),
+        CLI_END,
+    };
+    int status = cli_parse("verify", help, options, argc, argv);
+    for (int i = optind; status == EXIT_DONE && i < argc; i++) {
+        if (!fl_name_valid(argv[i]))
+            status = cli_usage("verify", "'%s' cannot name an image", argv[i]);
+    }
+    if (status == EXIT_DONE && optind < argc) {
+        args->options.names = (const char *const *)&argv[optind];
+        args->options.names_count = (size_t)(argc - optind);
+    }
+    return status;
+}
+
+struct found {
+    struct progress *progress;
+    json_t *bad; // NULL: print them
+};
+
+static void bad(void *arg, const char *object, const char *problem)
+{
+    struct found *found = arg;
+    if (found->bad) {
+        json_array_append_new(found->bad,
+                              json_pack("{s:s,s:s}", "object", object, "problem", problem));
+        return;
+    }
+    progress_end(found->progress);
+    printf("bad: %s: %s\n", object, problem);
+}
+
+static int print_json(const struct fl_verify_result *result, json_t *list)
+{
+    json_t *object = json_pack(
+        "{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:f,s:O}", "ok", result->bad == 0, "images",
+        (json_int_t)result->images, "packs", (json_int_t)result->packs, "frames",
+        (json_int_t)result->frames, "pages", (json_int_t)result->pages, "traces",
+        (json_int_t)result->traces, "unneeded_frames", (json_int_t)result->unneeded_frames,
+        "list_not_written", result->list_not_written, "seconds", result->seconds, "bad", list);
+    return store_print_json("verify", object);
+}
+
+static void print_more(const struct fl_verify_result *result)
+{
+    if (result->unneeded_frames > 0)
+        printf("%" PRIu64 " damaged frame%s that no image needs go%s when gc can remove the pack\n",
+               result->unneeded_frames, cli_s(result->unneeded_frames),
+               result->unneeded_frames == 1 ? "es" : "");
+    if (result->bad > 0)
+        puts("faultline repair heals images from what the store has, from a memory file (--from), "
+             "or from another store (--from-store)");
+}
+
+static int verify(struct fl_store *store, struct arguments *args, struct found *found)
+{
+    struct fl_verify_result result;
+    struct fl_error error;
+    struct progress progress;
+    found->progress = &progress;
+    args->options.bad = bad;
+    args->options.bad_arg = found;
+    args->options.progress = progress_begin(&progress, "verifying", true);
+    int r = fl_store_verify(store, &args->options, &result, &error);
+    progress_end(&progress);
+    if (r < 0)
+        return cli_fail("verify", "%s", error.text);
+    if (args->json && print_json(&result, found->bad) != EXIT_DONE)
+        return EXIT_FAILED;
+    if (!args->json)
+        printf("%s: %" PRIu64 " image%s, %" PRIu64 " pack%s, %" PRIu64 " frame%s, %" PRIu64
+               " page%s in %.2f s; %" PRIu64 " bad\n",
+               result.bad == 0 ? "ok" : "BAD", result.images, cli_s(result.images), result.packs,
+               cli_s(result.packs), result.frames, cli_s(result.frames), result.pages,
+               cli_s(result.pages), result.seconds, result.bad);
+    if (!args->json)
+        print_more(&result);
+    return result.bad == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+int cmd_verify(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    struct found found = {.bad = NULL};
+    int status = parse(argc, argv, &args);
+    if (status != EXIT_DONE)
+        return status < 0 ? EXIT_DONE : status;
+    struct fl_store *store = store_open_or_say("verify", store_dir(args.store), false);
+    if (!store)
+        return EXIT_FAILED;
+    if (args.json)
+        found.bad = json_array();
+    status = verify(store, &args, &found);
+    json_decref(found.bad);
+    fl_store_close(store);
+    return status;
+}

@@ -117,8 +117,8 @@ static int lock_directory(int directory)
 #endif
 
 // A path by which it can be done is there where /proc is: a handler in a chroot may have none. The
-// kernel that has no call for that either (before 6.6) is asked by the name: -ENOSYS.
-static int set_mode(int place, mode_t mode)
+// kernel that has no call for that either (before 6.6) is asked by the name.
+static int set_mode(int place, int directory, const char *name, mode_t mode)
 {
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
@@ -126,7 +126,25 @@ static int set_mode(int place, mode_t mode)
         return 0;
     if (errno != ENOENT)
         return -errno;
-    return syscall(SYS_fchmodat2, place, "", mode, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+    if (syscall(SYS_fchmodat2, place, "", mode, AT_EMPTY_PATH) == 0)
+        return 0;
+    return errno == ENOSYS && fchmodat(directory, name, mode, 0) == 0 ? 0 : -errno;
+}
+
+// At no time may a process connect that may do so neither before nor after: what both modes allow
+// is in force while the owner changes. For a new socket, whose mode is 0, that is nothing.
+static int change_access(int place, int directory, const char *name, mode_t now,
+                         const struct fl_socket_access *access)
+{
+    int error = set_mode(place, directory, name, now & access->mode);
+    if (error)
+        return error;
+    if (fchownat(place, "", access->uid, access->gid, AT_EMPTY_PATH) != 0) {
+        error = -errno;
+        set_mode(place, directory, name, now);
+        return error;
+    }
+    return set_mode(place, directory, name, access->mode);
 }
 
 // The directory may be somebody else's, who puts a link to something of ours in the socket's place:
@@ -145,11 +163,7 @@ static int set_access(int directory, const char *path, const struct stat *expect
              status.st_ino != expected->st_ino)
         error = -ESTALE;
     else
-        error = set_mode(place, access->mode);
-    if (error == -ENOSYS)
-        error = fchmodat(directory, path, access->mode, 0) != 0 ? -errno : 0;
-    if (!error && fchownat(place, "", access->uid, access->gid, AT_EMPTY_PATH) != 0)
-        error = -errno;
+        error = change_access(place, directory, path, status.st_mode & 07777, access);
     close(place);
     return error;
 }
@@ -160,25 +174,31 @@ static void temporary_name(char name[48])
     snprintf(name, 48, ".faultline-%d-%u", (int)getpid(), number++);
 }
 
-// Nobody can connect before listen(), and by then it has its owner and mode.
-static int begin(int fd, int directory, const char *base, const struct fl_socket_access *access,
-                 struct fl_listening *listening)
-{
-    struct stat status;
-    int error = fstatat(directory, base, &status, AT_SYMLINK_NOFOLLOW) != 0 ? -errno : 0;
-    if (!error)
-        error = set_access(directory, base, &status, access);
-    if (!error && listen(fd, SOMAXCONN) != 0)
-        error = -errno;
-    *listening = (struct fl_listening){.fd = fd, .dev = status.st_dev, .ino = status.st_ino};
-    return error;
-}
-
+// The socket's file is there from bind() on: as the kernel must know it by its final path, it
+// cannot be made elsewhere and renamed. So its mode is 0 until all else is done. Before that a
+// client is told EACCES; from the moment in which the mode is right, it is accepted. With
+// CAP_DAC_OVERRIDE the mode is no hindrance: it is told ECONNREFUSED, until listen(), which is the
+// next call.
 static int bind_to(int fd, const struct sockaddr_un *address)
 {
     return fchmod(fd, 0) != 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0
                ? -errno
                : 0;
+}
+
+// The mode comes last: a client that it lets in must find a socket that listens, and no client may
+// get in by the rights of an owner or a group that change at once.
+static int begin(int fd, int directory, const char *base, const struct fl_socket_access *access,
+                 struct fl_listening *listening)
+{
+    struct stat status = {0};
+    int error = listen(fd, SOMAXCONN) != 0 ? -errno : 0;
+    if (!error && fstatat(directory, base, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        error = -errno;
+    if (!error)
+        error = set_access(directory, base, &status, access);
+    *listening = (struct fl_listening){.fd = fd, .dev = status.st_dev, .ino = status.st_ino};
+    return error;
 }
 
 static int bind_in_place(int fd, int directory, const char *path, const char *base,

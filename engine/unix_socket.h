@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Listening at a path: whatever its length, with its owner and mode right from the first moment in
-// which somebody can connect, in place of a socket that a dead process left, never in place of a
-// live one (which another server may be making just now: directories are locked, flock()). Any
-// thread.
+// which somebody can connect (before that, for a moment, the mode is 0), in place of a socket that
+// a dead process left, never in place of a live one (which another server may be making just now:
+// directories are locked, flock()). Any thread.
 #ifndef FAULTLINE_ENGINE_UNIX_SOCKET_H
 #define FAULTLINE_ENGINE_UNIX_SOCKET_H
 
@@ -34,7 +34,8 @@ int fl_socket_listen(const char *path, int type, const struct fl_socket_access *
 int fl_socket_identify(int fd, struct fl_listening *ret_listening);
 // True if the path still leads to it.
 bool fl_socket_is_at(const char *path, const struct fl_listening *listening);
-// Gives what is at the path the access, if it is still ours. -ESTALE: it is not.
+// Gives what is at the path the access, if it is still ours. -ESTALE: it is not. While the owner
+// changes, what both modes allow is in force.
 int fl_socket_set_access(const char *path, const struct fl_listening *listening,
                          const struct fl_socket_access *access);
 // Removes the path if it is still ours: nobody can connect any more.

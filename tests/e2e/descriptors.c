@@ -124,12 +124,6 @@ static bool has_standby(void)
     return server_wait_log(&world->server, "event=engine_ready", world->server.deaths + 1);
 }
 
-static bool is_socket(void *path)
-{
-    struct stat status;
-    return lstat(path, &status) == 0 && S_ISSOCK(status.st_mode);
-}
-
 // One after the other. Returns how many are served.
 static unsigned start_vms(unsigned vms)
 {
@@ -163,7 +157,7 @@ static void check(unsigned limit, unsigned images, unsigned vms)
     pack_images(images);
     cr_assert(serve(limit));
     cr_assert(has_standby(), "there was no room for a standby");
-    bool listens = is_socket(socket_path);
+    bool listens = socket_is_open(socket_path);
     unsigned count = start_vms(vms);
     fprintf(stderr, "limit %u, %u images: %u of %u VMs are served\n", limit, images, count, vms);
     cr_expect_eq(count > 0, listens);
@@ -173,7 +167,7 @@ static void check(unsigned limit, unsigned images, unsigned vms)
     kill_engine();
     end_vms(vms);
     if (listens) {
-        cr_assert(wait_until(is_socket, socket_path), "the socket does not come back");
+        cr_assert(wait_until(socket_is_open, socket_path), "the socket does not come back");
         cr_expect_gt(start_vms(1), 0, "there is room again");
         end_vms(1);
     }
@@ -289,7 +283,7 @@ Test(descriptors, a_handshake_whose_descriptor_had_no_room)
     world = world_make(DISTINCT, BYTES);
     pack_images(1);
     cr_assert(serve(256));
-    cr_assert(wait_until(is_socket, socket_path));
+    cr_assert(wait_until(socket_is_open, socket_path));
     pid_t engine = server_engine(&world->server);
     unsigned calm = used();
     client_start(&client, handshake_later, NULL);

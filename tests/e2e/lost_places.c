@@ -228,12 +228,6 @@ Test(lost_places, a_store_that_is_unmounted_and_mounted_again)
     world_stop(world);
 }
 
-static bool is_socket(void *path)
-{
-    struct stat status;
-    return lstat(path, &status) == 0 && S_ISSOCK(status.st_mode);
-}
-
 static bool is_gone(void *path)
 {
     struct stat status;
@@ -259,13 +253,13 @@ Test(lost_places, a_store_that_is_swapped_for_another)
     world_serve(world, NULL);
     start_vms();
     cr_assert_eq(rename(next, link), 0);
-    cr_assert(wait_until(is_socket, (void *)(uintptr_t)keep(other, "sockets/other.sock")));
+    cr_assert(wait_until(socket_is_open, (void *)(uintptr_t)keep(other, "sockets/other.sock")));
     cr_assert(wait_until(is_gone, (void *)(uintptr_t)world->socket));
     check_served(other);
     const char *more[] = {"pack", "--store", second, "--name", "more", world->file, NULL};
     cr_assert_eq(faultline_run(NULL, 0, more), 0);
-    cr_assert(
-        wait_until(is_socket, (void *)(uintptr_t)temp_path(&world->temp, "sockets/more.sock")));
+    cr_assert(wait_until(socket_is_open,
+                         (void *)(uintptr_t)temp_path(&world->temp, "sockets/more.sock")));
     kill_engine();
     end_vms();
     world_stop(world);
@@ -299,13 +293,14 @@ Test(lost_places, a_socket_that_is_removed)
     cr_assert(kernel_knows(socket));
     cr_assert(chmod(socket, 0600) == 0 && stat(socket, &before) == 0);
     cr_assert_eq(unlink(socket), 0);
-    cr_assert(wait_until(is_socket, socket));
+    cr_assert(wait_until(socket_is_open, socket));
+    // What can be connected to has its mode, in the first moment as well.
     cr_assert(stat(socket, &after) == 0 && before.st_ino != after.st_ino);
     cr_expect_eq(after.st_mode & 0777, 0660);
     check_served(NULL);
     kill_engine();
     cr_assert_eq(unlink(socket), 0); // the successor's, too
-    cr_assert(wait_until(is_socket, socket));
+    cr_assert(wait_until(socket_is_open, socket));
     check_served(NULL);
     end_vms();
     world_stop(world);
@@ -328,7 +323,7 @@ Test(lost_places, a_socket_that_was_asked_for_is_removed)
     cr_assert_eq(faultline_run(NULL, 0, args), 0);
     kill_engine(); // the successor knows it by what was kept
     cr_assert_eq(unlink(socket), 0);
-    cr_assert(wait_until(is_socket, socket));
+    cr_assert(wait_until(socket_is_open, socket));
     cr_assert_eq(stat(socket, &status), 0);
     cr_expect(status.st_uid == 1234 && status.st_gid == 2345 && (status.st_mode & 0777) == 0640,
               "%u:%u %o", status.st_uid, status.st_gid, status.st_mode);
@@ -341,7 +336,7 @@ Test(lost_places, a_directory_of_sockets_that_goes_away)
     char sockets[2 * TEST_PATH];
     begin();
     cr_assert_eq(rename(keep(sockets, "sockets"), elsewhere), 0);
-    cr_assert(wait_until(is_socket, (void *)(uintptr_t)world->socket), "it is not made again");
+    cr_assert(wait_until(socket_is_open, (void *)(uintptr_t)world->socket), "it is not made again");
     check_served(NULL);
     // Something else stands there: it cannot be made.
     char command[6 * TEST_PATH];
@@ -385,7 +380,7 @@ Test(lost_places, the_control_api_and_its_directory)
     start_vms();
     cr_assert_eq(unlink(control), 0);
     cr_assert_eq(unlink(keeper), 0);
-    cr_assert(wait_until(is_socket, keeper));
+    cr_assert(wait_until(socket_is_open, keeper));
     cr_assert(wait_until(answers, control));
     kill_engine();
     cr_assert(answers(control));
@@ -395,7 +390,7 @@ Test(lost_places, the_control_api_and_its_directory)
     check_served(NULL);
     cr_assert_eq(mkdir(directory, 0755), 0);
     cr_assert(wait_until(answers, control));
-    cr_assert(wait_until(is_socket, keeper));
+    cr_assert(wait_until(socket_is_open, keeper));
     kill_engine();
     cr_assert(answers(control));
     end_vms();
@@ -428,8 +423,8 @@ static void check_without_inotify(unsigned call, int error, const char *limit)
     cr_assert(server_wait_log(&world->server, limit, 1));
     start_vms();
     world_pack(world, world->file, "later");
-    cr_assert(
-        wait_until(is_socket, (void *)(uintptr_t)temp_path(&world->temp, "sockets/later.sock")));
+    cr_assert(wait_until(socket_is_open,
+                         (void *)(uintptr_t)temp_path(&world->temp, "sockets/later.sock")));
     kill_engine();
     cr_assert(lacks("inotify"));
     end_vms();

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -39,6 +40,12 @@ bool wait_until(bool (*condition)(void *arg), void *arg)
         poll(NULL, 0, POLL_MS);
     }
     return true;
+}
+
+bool socket_is_open(void *path)
+{
+    struct stat status;
+    return lstat(path, &status) == 0 && S_ISSOCK(status.st_mode) && (status.st_mode & 0777) != 0;
 }
 
 // --- processes ---

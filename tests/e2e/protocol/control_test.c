@@ -54,12 +54,6 @@ static int listen_at(char *output, size_t size, const char *image, const char *s
 
 // --- sockets for images ---
 
-static bool is_socket(void *path)
-{
-    struct stat status;
-    return lstat(path, &status) == 0 && S_ISSOCK(status.st_mode);
-}
-
 static bool is_gone(void *path)
 {
     struct stat status;
@@ -87,14 +81,14 @@ Test(control, images_that_come_and_go_have_their_sockets)
     put_path(aside, "aside");
     memory_make_distinct(&memory, file, 1 << 20, 5);
     world_pack(world, file, "late");
-    cr_assert(wait_until(is_socket, socket), "no socket for an image that was added");
+    cr_assert(wait_until(socket_is_open, socket), "no socket for an image that was added");
     check_served(socket, &memory);
     // A file system without RENAME_NOREPLACE has images appear as links.
     cr_assert_eq(link(image, aside), 0);
     cr_assert_eq(unlink(image), 0);
     cr_assert(wait_until(is_gone, socket));
     cr_assert_eq(link(aside, image), 0);
-    cr_assert(wait_until(is_socket, socket), "no socket for an image that was linked");
+    cr_assert(wait_until(socket_is_open, socket), "no socket for an image that was linked");
     const char *args[] = {"rm", "--store", world->store, "late", NULL};
     cr_assert_eq(faultline_run(NULL, 0, args), 0);
     cr_assert(wait_until(is_gone, socket), "the socket outlives its image");

@@ -8,6 +8,8 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "engine/unix_socket.h"
@@ -54,6 +56,105 @@ Test(unix_socket, has_its_mode_and_takes_connections)
     close(peer);
     fl_socket_close(path, &listening);
     cr_assert_eq(stat(path, &status), -1);
+}
+
+// --- what a client could do at each moment ---
+
+static struct {
+    const char *path; // NULL: nothing is watched
+    mode_t allowed;   // what no mode may exceed while the owner is not yet the last one
+    struct fl_socket_access last;
+    unsigned changes;
+    unsigned wrong;
+} watched;
+
+static bool listens_at(const char *path)
+{
+    for (int fd = 0; fd < 64; fd++) {
+        struct sockaddr_un address = {.sun_family = AF_UNSPEC};
+        socklen_t size = sizeof(address);
+        int listens = 0;
+        socklen_t int_size = sizeof(listens);
+        if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
+            address.sun_family == AF_UNIX && strcmp(address.sun_path, path) == 0 &&
+            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_size) == 0 && listens)
+            return true;
+    }
+    return false;
+}
+
+static bool is_last(uid_t uid, gid_t gid)
+{
+    return (watched.last.uid == (uid_t)-1 || watched.last.uid == uid) &&
+           (watched.last.gid == (gid_t)-1 || watched.last.gid == gid);
+}
+
+static void look(void)
+{
+    struct stat status;
+    if (!watched.path)
+        return;
+    watched.changes++;
+    cr_assert_eq(stat(watched.path, &status), 0);
+    mode_t mode = status.st_mode & 0777;
+    if (mode != 0 && !listens_at(watched.path))
+        watched.wrong++;
+    if ((mode & ~watched.allowed) != 0 && !is_last(status.st_uid, status.st_gid))
+        watched.wrong++;
+}
+
+// After each of the calls by which the engine makes or changes a socket's file.
+int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size)
+{
+    long result = syscall(SYS_bind, fd, address.__sockaddr__, size);
+    if (result == 0)
+        look();
+    return (int)result;
+}
+
+int listen(int fd, int backlog)
+{
+    long result = syscall(SYS_listen, fd, backlog);
+    look();
+    return (int)result;
+}
+
+int chmod(const char *path, mode_t mode)
+{
+    long result = syscall(SYS_fchmodat, AT_FDCWD, path, mode);
+    look();
+    return (int)result;
+}
+
+int fchownat(int fd, const char *path, uid_t uid, gid_t gid, int flags)
+{
+    long result = syscall(SYS_fchownat, fd, path, uid, gid, flags);
+    look();
+    return (int)result;
+}
+
+Test(unix_socket, lets_in_no_client_before_mode_and_owner_are_right)
+{
+    struct fl_listening listening;
+    struct stat status;
+    bool root = geteuid() == 0;
+    struct fl_socket_access first = {0660, root ? 1234 : (uid_t)-1, root ? 2345 : (gid_t)-1};
+    struct fl_socket_access second = {0606, root ? 3456 : (uid_t)-1, root ? 4567 : (gid_t)-1};
+    const char *path = in_directory("a.sock");
+    watched.path = path;
+    watched.last = first;
+    cr_assert_eq(fl_socket_listen(path, SOCK_STREAM, &first, &listening), 0);
+    cr_expect_geq(watched.changes, 4); // or they were not seen
+    watched.allowed = 0600;            // what both allow
+    watched.last = second;
+    cr_assert_eq(fl_socket_set_access(path, &listening, &second), 0);
+    cr_expect_geq(watched.changes, 6);
+    cr_expect_eq(watched.wrong, 0);
+    watched.path = NULL;
+    cr_assert_eq(stat(path, &status), 0);
+    cr_expect_eq(status.st_mode & 0777, second.mode);
+    cr_expect(is_last(status.st_uid, status.st_gid));
+    fl_socket_close(path, &listening);
 }
 
 // 200 bytes of name alone, where a socket address has room for 108.

@@ -20,9 +20,9 @@
 
 #include "bench/clock.h"
 #include "bench/size.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/rcu.h"
 #include "engine/frame_cache.h"
-#include "engine/io_pool.h"
-#include "engine/rcu.h"
 #include "snapshot/read.h"
 
 enum { READERS_MIN = 4 };

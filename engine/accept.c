@@ -14,16 +14,16 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/descriptors.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/connection.h"
 #include "engine/connection_internal.h"
 #include "engine/degraded.h"
-#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/listen.h"
-#include "engine/log.h"
-#include "engine/point.h"
 
 enum {
     ACCEPT_AT_ONCE = 64,

@@ -9,13 +9,13 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/bitmap.h"
-#include "engine/clock.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/clock.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/huge_pool.h"
 #include "engine/images.h"
-#include "engine/io_pool.h"
-#include "engine/log.h"
 #include "engine/vm.h"
 
 enum { REASON = 256, HUGE_SHIFT = 21, HUGE_UNITS = 1 << (HUGE_SHIFT - FL_PAGE_SHIFT) };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/attach.h"
+#include "engine/base/log.h"
 #include "engine/connection.h"
 #include "engine/description.h"
 #include "engine/engine.h"
@@ -14,7 +15,6 @@
 #include "engine/kept.h"
 #include "engine/kill.h"
 #include "engine/listen.h"
-#include "engine/log.h"
 #include "engine/refuse.h"
 #include "engine/server.h"
 #include "engine/vm.h"

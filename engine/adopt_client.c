@@ -9,9 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/base/unix_socket.h"
 #include "engine/channel.h"
 #include "engine/server.h"
-#include "engine/unix_socket.h"
 
 enum { PATIENCE_MS = 60000 }; // an image may have to be opened on a slow disk
 

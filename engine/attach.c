@@ -10,14 +10,14 @@
 #include <urcu/compiler.h>
 
 #include "engine/admission.h"
-#include "engine/closer.h"
+#include "engine/base/closer.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/engine.h"
 #include "engine/fill.h"
 #include "engine/images.h"
 #include "engine/kept.h"
 #include "engine/kill.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/refuse.h"
 #include "engine/templates.h"
 #include "engine/uffd.h"

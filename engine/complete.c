@@ -3,8 +3,8 @@
 
 #include <errno.h>
 
-#include "engine/bitmap.h"
-#include "engine/point.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/point.h"
 #include "engine/presence.h"
 #include "engine/resolve.h"
 #include "engine/template.h"

@@ -11,11 +11,11 @@
 #include <urcu/list.h>
 
 #include "engine/attach.h"
+#include "engine/base/fdpass.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/mailbox.h"
 #include "engine/connection.h"
 #include "engine/description.h"
-#include "engine/fdpass.h"
-#include "engine/io_pool.h"
-#include "engine/mailbox.h"
 #include "engine/owner.h"
 #include "engine/region.h"
 #include "engine/server.h"

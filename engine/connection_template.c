@@ -6,11 +6,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "engine/base/fdpass.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/connection_internal.h"
-#include "engine/fdpass.h"
 #include "engine/kept.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/template.h"
 #include "engine/templates.h"
 

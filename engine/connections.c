@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/connection_internal.h"
 #include "engine/description.h"
 #include "engine/kept.h"
-#include "engine/log.h"
 
 #define RETRY_EVERY (100 * FL_NS_PER_MS)
 

@@ -13,12 +13,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/control_clients.h"
 #include "engine/control_request.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
-#include "engine/log.h"
 #include "engine/server.h"
 #include "engine/status.h"
 

@@ -4,9 +4,9 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
-#include "engine/log.h"
 
 static const char *const names[FL_LACKS] = {
     [FL_LACK_STORE] = "store",     [FL_LACK_SOCKETS] = "sockets",

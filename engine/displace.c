@@ -7,10 +7,10 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/engine.h"
-#include "engine/log.h"
 #include "engine/owner.h"
-#include "engine/point.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/vm_call.h"

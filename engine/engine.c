@@ -7,15 +7,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
-#include "engine/closer.h"
-#include "engine/descriptors.h"
+#include "engine/base/clock.h"
+#include "engine/base/closer.h"
+#include "engine/base/descriptors.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/log.h"
 #include "engine/frame_cache.h"
-#include "engine/io_pool.h"
 #include "engine/lane.h"
 #include "engine/life.h"
 #include "engine/limits.h"
-#include "engine/log.h"
 #include "engine/worker.h"
 
 enum { READERS_MIN = 4, VMS_AT_START = 64 };

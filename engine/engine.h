@@ -11,11 +11,11 @@
 #include <stdint.h>
 
 #include "engine/admission.h"
+#include "engine/base/mailbox.h"
+#include "engine/base/rcu.h"
 #include "engine/degraded.h"
 #include "engine/description.h"
 #include "engine/host_memory.h"
-#include "engine/mailbox.h"
-#include "engine/rcu.h"
 #include "engine/recordings.h"
 
 struct fl_cache;
@@ -42,10 +42,10 @@ struct fl_engine_options {
     unsigned prefetch_pages;    // installed at once in a sequential sweep; less than 2: none ahead
     uint64_t prefetch_vm_bytes; // of a VM that were installed ahead and may be in vain, at most
     uint64_t prefetch_host_bytes; // ... of all VMs
-    int nice;              // of the workers' threads; without the right to it they stay as they are
-    enum fl_policy on_error; // the default policy
-    bool replay;           // stream working sets in ahead of touches, where there is a trace
-    uint64_t replay_bytes; // of each VM at most; 0: no bound
+    int nice; // of the workers' threads; without the right to it they stay as they are
+    enum fl_policy on_error;     // the default policy
+    bool replay;                 // stream working sets in ahead of touches, where there is a trace
+    uint64_t replay_bytes;       // of each VM at most; 0: no bound
     unsigned replay_reserve;     // percent of the host's memory that replay leaves alone
     enum fl_admission admission; // of VMs with pages of 2 MiB that the pool cannot hold
     bool allow_part;             // take VMs that have a part of their image only

@@ -8,12 +8,12 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "engine/bitmap.h"
-#include "engine/clock.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/kill.h"
-#include "engine/log.h"
 #include "engine/neighbours.h"
-#include "engine/point.h"
 #include "engine/refuse.h"
 #include "engine/resolve.h"
 #include "engine/uffd.h"

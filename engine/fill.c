@@ -4,13 +4,13 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "engine/bitmap.h"
-#include "engine/clock.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/complete.h"
 #include "engine/fault.h"
 #include "engine/install.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/resolve.h"
 #include "engine/vm.h"
 #include "engine/vm_call.h"

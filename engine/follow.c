@@ -10,13 +10,13 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/descriptors.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/mailbox.h"
 #include "engine/degraded.h"
-#include "engine/descriptors.h"
 #include "engine/engine.h"
-#include "engine/io_pool.h"
 #include "engine/kept.h"
 #include "engine/listen.h"
-#include "engine/mailbox.h"
 #include "engine/store_place.h"
 #include "snapshot/read.h"
 

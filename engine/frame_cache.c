@@ -6,9 +6,9 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/point.h"
 #include "engine/frame_cache_internal.h"
 #include "engine/frame_load.h"
-#include "engine/point.h"
 #include "engine/read_ahead.h"
 
 char fl_rcu_edge;

@@ -21,8 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/io_pool.h"
-#include "engine/mailbox.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/mailbox.h"
 #include "snapshot/read.h"
 
 struct fl_cache;

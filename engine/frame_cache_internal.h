@@ -20,9 +20,9 @@
 
 #include <urcu/list.h>
 
+#include "engine/base/rcu.h"
 #include "engine/frame_cache.h"
 #include "engine/frame_memory.h"
-#include "engine/rcu.h"
 
 enum { FL_HUGE_PAGES = 512 };
 

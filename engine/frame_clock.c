@@ -3,9 +3,9 @@
 // What stays in the cache and what goes: pins, use, and the clock.
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/point.h"
 #include "engine/frame_cache_internal.h"
-#include "engine/point.h"
 
 // How long what came ahead counts as on its way to its use, and how often that is looked at.
 #define AHEAD_KEPT (5 * FL_NS_PER_S)

@@ -7,9 +7,9 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/point.h"
 #include "engine/frame_part.h"
-#include "engine/point.h"
 
 #define FIRST_PAUSE (2 * FL_NS_PER_MS)
 #define PAUSE_GROWTH 5

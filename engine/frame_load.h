@@ -15,8 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/base/io_pool.h"
 #include "engine/frame_cache_internal.h"
-#include "engine/io_pool.h"
 #include "snapshot/read.h"
 
 enum { FL_LOAD_HELPERS = 4 };

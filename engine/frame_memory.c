@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "engine/undumped.h"
+#include "engine/base/undumped.h"
 #include "snapshot/read.h"
 
 #ifdef __SANITIZE_ADDRESS__

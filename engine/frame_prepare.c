@@ -5,11 +5,11 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/frame_cache.h"
 #include "engine/frame_cache_internal.h"
 #include "engine/host_memory.h"
-#include "engine/log.h"
 
 enum { PREPARE_LOOK = 16 }; // looks at the host's memory every 32 MiB
 #define PREPARE_PAUSE (100 * FL_NS_PER_MS)

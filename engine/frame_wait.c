@@ -5,8 +5,8 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/point.h"
 #include "engine/frame_cache_internal.h"
-#include "engine/point.h"
 
 // The list of waiters is closed with this mark once the frame is READY or FAILED.
 #define CLOSED ((struct fl_waiter *)1)

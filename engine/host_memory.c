@@ -4,8 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "engine/clock.h"
-#include "engine/log.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 #define WANTED_FOR FL_NS_PER_S // before whoever wants it shows itself

@@ -14,10 +14,10 @@
 
 #include <urcu/list.h>
 
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/kept.h"
-#include "engine/log.h"
 #include "engine/plan_shelf.h"
-#include "engine/point.h"
 #include "engine/store_place.h"
 
 struct entry {

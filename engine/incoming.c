@@ -11,14 +11,14 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/clock.h"
-#include "engine/closer.h"
+#include "engine/base/clock.h"
+#include "engine/base/closer.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/images.h"
-#include "engine/io_pool.h"
 #include "engine/kept.h"
 #include "engine/kill.h"
-#include "engine/log.h"
 #include "engine/server.h"
 #include "engine/templates.h"
 #include "engine/vm.h"

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdatomic.h>
 
-#include "engine/bitmap.h"
-#include "engine/point.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/point.h"
 #include "engine/template.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"

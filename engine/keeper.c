@@ -12,11 +12,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "engine/descriptors.h"
+#include "engine/base/descriptors.h"
+#include "engine/base/log.h"
+#include "engine/base/signals.h"
 #include "engine/keeper_internal.h"
-#include "engine/log.h"
 #include "engine/service_manager.h"
-#include "engine/signals.h"
 
 enum { EVENTS = 16, BARRIER_MS = 5000 };
 

@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
-#include "engine/descriptors.h"
+#include "engine/base/clock.h"
+#include "engine/base/descriptors.h"
 #include "engine/keeper.h"
 #include "engine/life.h"
 #include "engine/server.h"

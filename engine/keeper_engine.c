@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which engine serves: starting them, promoting the standby, and what their ends mean.
-#include "engine/descriptors.h"
+#include "engine/base/descriptors.h"
 #include "engine/keeper_internal.h"
 
 #include <errno.h>
@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/base/log.h"
 #include "engine/life.h"
-#include "engine/log.h"
 #include "engine/service_manager.h"
 
 enum {

@@ -10,8 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/base/log.h"
 #include "engine/condemn.h"
-#include "engine/log.h"
 #include "engine/service_manager.h"
 #include "engine/uffd.h"
 

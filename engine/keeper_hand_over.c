@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 // A thread of another engine, which was killed or has yielded, is still in the kernel for this VM
 // and may fill a page of it: two would serve it at once.

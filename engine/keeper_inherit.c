@@ -17,10 +17,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
+#include "engine/base/unix_socket.h"
 #include "engine/server.h"
 #include "engine/service_manager.h"
-#include "engine/unix_socket.h"
 
 enum { NUMBER = 24, ANSWER_MS = 5000 };
 

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 #include "engine/keeper.h"
 #include "engine/keeper_child.h"
 #include "engine/keeper_records.h"

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 #include "engine/service_manager.h"
 
 static const char *const kind_name[FL_RECORD_KINDS] = {

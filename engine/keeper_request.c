@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 enum { LEAST_ROOM = 8 }; // for a connection and the VM that it becomes
 

@@ -13,8 +13,8 @@
 #include <urcu/compiler.h>
 
 #include "engine/adopt.h"
+#include "engine/base/log.h"
 #include "engine/kept.h"
-#include "engine/log.h"
 #include "engine/server.h"
 
 struct fl_keeper_socket {

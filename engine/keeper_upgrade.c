@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 enum { READY_MS = 10000 };
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 #include "engine/vm_state.h"
 
 #define LOOK_EVERY FL_NS_PER_S

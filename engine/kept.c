@@ -17,12 +17,12 @@
 
 #include "engine/adopt.h"
 #include "engine/attach.h"
+#include "engine/base/log.h"
 #include "engine/connection.h"
 #include "engine/degraded.h"
 #include "engine/engine.h"
 #include "engine/images.h"
 #include "engine/listen.h"
-#include "engine/log.h"
 #include "engine/pulse.h"
 #include "engine/server.h"
 #include "engine/templates.h"

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/log.h"
 #include "engine/kept_internal.h"
-#include "engine/log.h"
 #include "engine/vm.h"
 #include "snapshot/read.h"
 

@@ -15,11 +15,11 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/closer.h"
+#include "engine/base/closer.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/log.h"
 #include "engine/engine.h"
-#include "engine/io_pool.h"
 #include "engine/kept.h"
-#include "engine/log.h"
 #include "engine/owner.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"

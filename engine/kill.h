@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 
 struct fl_engine;
 struct fl_vm;

@@ -10,10 +10,10 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/lane_internal.h"
-#include "engine/log.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

@@ -7,8 +7,8 @@
 
 #include <stdbool.h>
 
+#include "engine/base/mailbox.h"
 #include "engine/lane.h"
-#include "engine/mailbox.h"
 
 // The watcher, or the control thread before there is one: one more lane, which is free.
 int fl_lane_new(struct fl_lanes *lanes);

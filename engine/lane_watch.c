@@ -14,11 +14,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
-#include "engine/counter.h"
+#include "engine/base/clock.h"
+#include "engine/base/counter.h"
+#include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/lane_internal.h"
-#include "engine/log.h"
 #include "engine/procfs.h"
 #include "engine/worker.h"
 

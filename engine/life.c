@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 
 // A thread that was killed outside the kernel is within it after an interrupt, some microseconds
 // later, and comes out no more: what it says of its call after this time, it says for good.

@@ -12,11 +12,11 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/rcu.h"
 #include "engine/engine.h"
 #include "engine/lane.h"
 #include "engine/memory_limit.h"
-#include "engine/rcu.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

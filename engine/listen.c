@@ -14,10 +14,10 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/log.h"
 #include "engine/description.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
-#include "engine/log.h"
 #include "engine/store_place.h"
 #include "engine/templates.h"
 #include "snapshot/read.h"

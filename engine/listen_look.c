@@ -7,11 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/descriptors.h"
+#include "engine/base/log.h"
 #include "engine/degraded.h"
-#include "engine/descriptors.h"
 #include "engine/engine.h"
 #include "engine/listen.h"
-#include "engine/log.h"
 
 // The one at the path is new, and whoever has connected to the old one is not forgotten.
 static int renew(struct fl_listener *listener)

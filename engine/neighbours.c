@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/neighbours.h"
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 #include "engine/frame_cache.h"
 #include "engine/resolve.h"
 #include "engine/vm.h"

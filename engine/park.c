@@ -6,9 +6,9 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/point.h"
 #include "engine/fault.h"
-#include "engine/point.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 #include "snapshot/read.h"
 
 // Consecutive pages of the image, from consecutive slots of the step's frame.
@@ -44,7 +44,8 @@ struct fl_plan {
     uint64_t *has; // bitmap of the image's pages: those of the trace
 };
 
-// Takes time, for a trace of many pages; blocks on storage, as it has pieces of the map read. Takes a reference of its own to the trace. -ENOMEM.
+// Takes time, for a trace of many pages; blocks on storage, as it has pieces of the map read. Takes
+// a reference of its own to the trace. -ENOMEM.
 int fl_plan_new(const struct fl_image *image, struct fl_trace *trace, struct fl_plan **ret_plan);
 // Before a plan is used with another open copy of its image: looking at frames of it never blocks
 // then. Blocks on storage itself. Errors of reading.

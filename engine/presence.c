@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 #include "engine/procfs.h"
 
 // FEW: pages that are looked at after the first one that is there, when no more is wanted.

@@ -7,7 +7,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/life.h"

@@ -10,13 +10,13 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/log.h"
+#include "engine/base/mailbox.h"
+#include "engine/base/point.h"
+#include "engine/base/undumped.h"
 #include "engine/extent.h"
 #include "engine/frame_load.h"
-#include "engine/log.h"
-#include "engine/mailbox.h"
-#include "engine/point.h"
 #include "engine/ring.h"
-#include "engine/undumped.h"
 
 enum {
     BATCH = 128,    // parts that are looked at together

@@ -7,9 +7,9 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/engine.h"
-#include "engine/log.h"
 
 #define BYTES_MOST ((uint64_t)256 << 20)
 

@@ -8,10 +8,10 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/closer.h"
+#include "engine/base/closer.h"
+#include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
-#include "engine/log.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 

@@ -11,11 +11,11 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/closer.h"
+#include "engine/base/closer.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

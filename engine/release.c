@@ -9,7 +9,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 #include "engine/engine.h"
 #include "engine/fill.h"
 #include "engine/kill.h"

@@ -4,11 +4,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "engine/bitmap.h"
-#include "engine/clock.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/engine.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "engine/counter.h"
+#include "engine/base/counter.h"
 #include "engine/plan.h"
 #include "engine/task.h"
 

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 #include "engine/fault.h"
 #include "engine/frame_cache.h"
 #include "engine/replay.h"

@@ -8,12 +8,12 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/point.h"
 #include "engine/engine.h"
 #include "engine/host_memory.h"
 #include "engine/images.h"
-#include "engine/io_pool.h"
-#include "engine/point.h"
 #include "engine/replay.h"
 #include "engine/vm.h"
 #include "engine/worker.h"

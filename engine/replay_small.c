@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Replay into memory of 4 KiB pages: the steps of the plan.
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/point.h"
 #include "engine/burst.h"
 #include "engine/install.h"
-#include "engine/point.h"
 #include "engine/replay.h"
 #include "engine/template.h"
 #include "engine/vm.h"

@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/bitmap.h"
-#include "engine/clock.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/fault.h"
 #include "engine/install.h"
 #include "engine/kill.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/resolve.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"

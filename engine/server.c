@@ -12,7 +12,9 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/connection.h"
 #include "engine/control.h"
 #include "engine/incoming.h"
@@ -20,8 +22,6 @@
 #include "engine/lane.h"
 #include "engine/limits.h"
 #include "engine/listen.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/pulse.h"
 #include "engine/release.h"
 #include "engine/worker.h"

@@ -10,9 +10,9 @@
 
 #include <urcu/list.h>
 
+#include "engine/base/unix_socket.h"
 #include "engine/channel.h"
 #include "engine/engine.h"
-#include "engine/unix_socket.h"
 
 struct fl_control;
 struct fl_image;

@@ -10,9 +10,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/descriptors.h"
+#include "engine/base/signals.h"
 #include "engine/control.h"
-#include "engine/descriptors.h"
 #include "engine/follow.h"
 #include "engine/images.h"
 #include "engine/incoming.h"
@@ -20,7 +21,6 @@
 #include "engine/kept.h"
 #include "engine/listen.h"
 #include "engine/server_internal.h"
-#include "engine/signals.h"
 #include "engine/store_place.h"
 #include "engine/templates.h"
 #include "snapshot/read.h"

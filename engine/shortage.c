@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/cgroup.h"
-#include "engine/clock.h"
 #include "engine/huge_pool.h"
-#include "engine/log.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

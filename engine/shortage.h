@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/counter.h"
+#include "engine/base/counter.h"
 
 struct fl_vm;
 

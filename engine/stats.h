@@ -6,8 +6,8 @@
 
 #include <stdint.h>
 
+#include "engine/base/histogram.h"
 #include "engine/frame_cache.h"
-#include "engine/histogram.h"
 #include "engine/huge_pool.h"
 
 struct fl_engine;

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "engine/attach.h"
-#include "engine/clock.h"
-#include "engine/descriptors.h"
+#include "engine/base/clock.h"
+#include "engine/base/descriptors.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/stats.h"

@@ -3,7 +3,7 @@
 
 #include <jansson.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 #include "engine/engine.h"
 #include "engine/lane.h"
 #include "engine/vm.h"

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/clock.h"
-#include "engine/descriptors.h"
+#include "engine/base/clock.h"
+#include "engine/base/descriptors.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
 #include "engine/stats.h"

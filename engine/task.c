@@ -5,7 +5,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 #include "engine/frame_cache.h"
 #include "engine/vm.h"
 #include "engine/worker.h"

@@ -11,11 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/log.h"
-#include "engine/point.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
+#include "engine/base/undumped.h"
 #include "engine/templates.h"
 #include "engine/uffd.h"
-#include "engine/undumped.h"
 
 enum { REPAIRS = 8 };
 

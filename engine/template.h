@@ -20,8 +20,8 @@
 
 #include <urcu/list.h>
 
-#include "engine/io_pool.h"
-#include "engine/mailbox.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/mailbox.h"
 #include "engine/template_state.h"
 #include "snapshot/read.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 #include "engine/server.h"
 #include "engine/template.h"
 

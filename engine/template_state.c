@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/bitmap.h"
-#include "engine/undumped.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/undumped.h"
 
 enum { ALIGN = 4096 };
 

@@ -10,14 +10,14 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/closer.h"
+#include "engine/base/closer.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/connection.h"
 #include "engine/engine.h"
 #include "engine/images.h"
 #include "engine/kept.h"
 #include "engine/listen.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/server.h"
 #include "engine/template.h"
 #include "engine/templates_internal.h"

@@ -12,8 +12,8 @@
 
 #include <urcu/list.h>
 
-#include "engine/io_pool.h"
-#include "engine/mailbox.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/mailbox.h"
 #include "snapshot/read.h"
 
 struct fl_server;

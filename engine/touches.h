@@ -12,8 +12,8 @@
 
 #include <urcu/list.h>
 
-#include "engine/counter.h"
-#include "engine/mailbox.h"
+#include "engine/base/counter.h"
+#include "engine/base/mailbox.h"
 #include "engine/region.h"
 #include "snapshot/read.h"
 

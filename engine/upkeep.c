@@ -3,7 +3,7 @@
 // Directories are moved, unmounted, cleared out and put back under a server that runs. Once a
 // second it looks whether what it needs to be found is where it should be, and makes it again where
 // it can. Nothing of this is needed by VMs that are served.
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 #include "engine/control.h"
 #include "engine/degraded.h"
 #include "engine/follow.h"

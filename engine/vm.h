@@ -14,14 +14,14 @@
 
 #include <urcu/list.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
+#include "engine/base/mailbox.h"
+#include "engine/base/rcu.h"
 #include "engine/fill.h"
-#include "engine/mailbox.h"
 #include "engine/memory_limit.h"
 #include "engine/park.h"
 #include "engine/prefetch.h"
 #include "engine/presence.h"
-#include "engine/rcu.h"
 #include "engine/replay.h"
 #include "engine/shortage.h"
 #include "engine/touches.h"

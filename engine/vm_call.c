@@ -8,13 +8,13 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
+#include "engine/base/rcu.h"
 #include "engine/frame_cache.h"
 #include "engine/lane.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/presence.h"
-#include "engine/rcu.h"
 #include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"

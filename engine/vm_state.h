@@ -22,7 +22,7 @@
 
 #include <linux/userfaultfd.h>
 
-#include "engine/counter.h"
+#include "engine/base/counter.h"
 #include "engine/region.h"
 
 #define FL_VM_STATE_MAGIC 0x656e696c746c6166ULL // "faultlin", little-endian

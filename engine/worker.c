@@ -8,12 +8,12 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/fault.h"
 #include "engine/fill.h"
 #include "engine/kill.h"
 #include "engine/lane.h"
-#include "engine/log.h"
 #include "engine/procfs.h"
 #include "engine/spin.h"
 #include "engine/vm_call.h"

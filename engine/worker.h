@@ -13,10 +13,10 @@
 
 #include <urcu/list.h>
 
+#include "engine/base/histogram.h"
+#include "engine/base/mailbox.h"
 #include "engine/engine.h"
 #include "engine/frame_cache.h"
-#include "engine/histogram.h"
-#include "engine/mailbox.h"
 #include "engine/prefetch.h"
 #include "engine/vm.h"
 #include "engine/vm_call.h"

@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/lane.h"
 #include "engine/life.h"
-#include "engine/log.h"
 #include "engine/worker.h"
 
 enum { ZEROS_BYTES = 2 << 20 };

@@ -8,12 +8,12 @@
 #include <urcu/compiler.h>
 
 #include "engine/attach.h"
+#include "engine/base/log.h"
+#include "engine/base/point.h"
 #include "engine/fault.h"
 #include "engine/fill.h"
 #include "engine/install.h"
 #include "engine/lane.h"
-#include "engine/log.h"
-#include "engine/point.h"
 #include "engine/uffd.h"
 #include "engine/worker.h"
 

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 #include "engine/vm_state.h"
 #include "tests/support/failing_world.h"
 #include "tests/support/huge_hold.h"

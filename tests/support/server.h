@@ -66,7 +66,7 @@ int faultline_run(char *ret_output, size_t size, const char *const *args);
 bool wait_until(bool (*condition)(void *arg), void *arg);
 
 // Condition: a server listens at the path. The mode of its socket is 0 until it does
-// (engine/unix_socket.c): a client that comes earlier is told ECONNREFUSED.
+// (engine/base/unix_socket.c): a client that comes earlier is told ECONNREFUSED.
 bool socket_is_open(void *path);
 
 // Condition: the process of the pid_t has ended, whether its parent has reaped it (an init that

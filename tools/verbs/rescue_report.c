@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 #include "engine/doctor.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/verb.h"

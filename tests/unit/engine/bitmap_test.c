@@ -3,7 +3,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 
 enum { BITS = 400, ROUNDS = 3000 };
 

@@ -16,9 +16,9 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/io_pool.h"
+#include "engine/base/rcu.h"
 #include "engine/frame_cache.h"
-#include "engine/io_pool.h"
-#include "engine/rcu.h"
 #include "tests/support/no_io_uring.h"
 
 enum {

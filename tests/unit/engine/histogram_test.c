@@ -2,7 +2,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "engine/histogram.h"
+#include "engine/base/histogram.h"
 
 static struct fl_histogram histogram;
 

@@ -5,7 +5,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/mailbox.h"
+#include "engine/base/mailbox.h"
 
 struct letter {
     struct fl_mail mail;

@@ -11,9 +11,9 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/io_pool.h"
+#include "engine/base/rcu.h"
 #include "engine/frame_cache.h"
-#include "engine/io_pool.h"
-#include "engine/rcu.h"
 #include "snapshot/format.h"
 #include "snapshot/io.h"
 #include "tests/unit/snapshot_support.h"

@@ -19,7 +19,7 @@
 
 #include <linux/userfaultfd.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 #include "engine/presence.h"
 #include "engine/uffd.h"
 

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 #include "engine/service_manager.h"
 #include "tests/support/client.h"
 #include "tests/support/notify_peer.h"

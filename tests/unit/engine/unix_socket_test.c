@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "engine/unix_socket.h"
+#include "engine/base/unix_socket.h"
 
 static const struct fl_socket_access access_all = {0640, (uid_t)-1, (gid_t)-1};
 static char directory[512];

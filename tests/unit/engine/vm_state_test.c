@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 #include "engine/vm_state.h"
 
 // What a successor of a killed engine does: it has the descriptor, and maps it somewhere else.

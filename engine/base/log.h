@@ -3,8 +3,8 @@
 // The log: one line an event, key=value, on stderr, written at once so that lines of several
 // threads do not mix, and dropped (and counted) rather than waited for. Under journald
 // (JOURNAL_STREAM is set) each line starts with its priority.
-#ifndef FAULTLINE_ENGINE_LOG_H
-#define FAULTLINE_ENGINE_LOG_H
+#ifndef FAULTLINE_BASE_LOG_H
+#define FAULTLINE_BASE_LOG_H
 
 #include <stddef.h>
 

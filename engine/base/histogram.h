@@ -3,12 +3,12 @@
 // A latency histogram of one writer: 16 linear steps in each power of two, so a value is known to 6
 // %. (hdr_histogram, which does the same, is not in Debian 12.) The writer adds without a locked
 // instruction; readers in other threads see counts that are at most a moment old.
-#ifndef FAULTLINE_ENGINE_HISTOGRAM_H
-#define FAULTLINE_ENGINE_HISTOGRAM_H
+#ifndef FAULTLINE_BASE_HISTOGRAM_H
+#define FAULTLINE_BASE_HISTOGRAM_H
 
 #include <stdint.h>
 
-#include "engine/counter.h"
+#include "engine/base/counter.h"
 
 enum { FL_HISTOGRAM_STEPS = 16, FL_HISTOGRAM_BUCKETS = 61 * FL_HISTOGRAM_STEPS };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/io_pool.h"
+#include "engine/base/io_pool.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,9 +12,9 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/clock.h"
-#include "engine/point.h"
-#include "engine/rcu.h"
+#include "engine/base/clock.h"
+#include "engine/base/point.h"
+#include "engine/base/rcu.h"
 
 enum { LATER_EVERY = 16 };
 

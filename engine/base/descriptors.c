@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/descriptors.h"
+#include "engine/base/descriptors.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Counters with one writer and any number of readers: no locked instruction, no torn value.
-#ifndef FAULTLINE_ENGINE_COUNTER_H
-#define FAULTLINE_ENGINE_COUNTER_H
+#ifndef FAULTLINE_BASE_COUNTER_H
+#define FAULTLINE_BASE_COUNTER_H
 
 #include <stdatomic.h>
 #include <stdint.h>

@@ -4,8 +4,8 @@
 // which somebody can connect (before that, for a moment, the mode is 0), in place of a socket that
 // a dead process left, never in place of a live one (which another server may be making just now:
 // directories are locked, flock()). Any thread.
-#ifndef FAULTLINE_ENGINE_UNIX_SOCKET_H
-#define FAULTLINE_ENGINE_UNIX_SOCKET_H
+#ifndef FAULTLINE_BASE_UNIX_SOCKET_H
+#define FAULTLINE_BASE_UNIX_SOCKET_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/mailbox.h"
+#include "engine/base/mailbox.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -9,8 +9,8 @@
 #include <urcu/compiler.h>
 #include <urcu/uatomic.h>
 
-#include "engine/point.h"
-#include "engine/rcu.h"
+#include "engine/base/point.h"
+#include "engine/base/rcu.h"
 
 int fl_mailbox_init(struct fl_mailbox *box)
 {

@@ -2,8 +2,8 @@
 //
 // The table of descriptors of this process: how many there may be, how many there are, and how many
 // are kept free. Any thread.
-#ifndef FAULTLINE_ENGINE_DESCRIPTORS_H
-#define FAULTLINE_ENGINE_DESCRIPTORS_H
+#ifndef FAULTLINE_BASE_DESCRIPTORS_H
+#define FAULTLINE_BASE_DESCRIPTORS_H
 
 #include <stdbool.h>
 

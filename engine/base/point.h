@@ -14,8 +14,8 @@
 //
 // A point marks an order of events that matters: between two writes that a death must not tear
 // apart, or where a reference changes hands.
-#ifndef FAULTLINE_ENGINE_POINT_H
-#define FAULTLINE_ENGINE_POINT_H
+#ifndef FAULTLINE_BASE_POINT_H
+#define FAULTLINE_BASE_POINT_H
 
 #ifdef FAULTLINE_POINTS
 // Any thread; may sleep. In every thread that has a lock, too: those are held for moments only.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/signals.h"
+#include "engine/base/signals.h"
 
 #include <signal.h>
 #include <stddef.h>

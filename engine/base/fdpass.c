@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/fdpass.h"
+#include "engine/base/fdpass.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/closer.h"
+#include "engine/base/closer.h"
 
 // include/uapi/asm-generic/socket.h of Linux 6.5; Debian 12 has the headers of 6.1.
 #ifndef SO_PEERPIDFD

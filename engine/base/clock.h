@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#ifndef FAULTLINE_ENGINE_CLOCK_H
-#define FAULTLINE_ENGINE_CLOCK_H
+#ifndef FAULTLINE_BASE_CLOCK_H
+#define FAULTLINE_BASE_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/closer.h"
+#include "engine/base/closer.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -10,7 +10,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/mailbox.h"
+#include "engine/base/mailbox.h"
 
 struct closing {
     struct fl_mail mail;

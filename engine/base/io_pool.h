@@ -6,8 +6,8 @@
 // There are two queues. What somebody waits for comes first; what will be wanted later is only
 // taken when nothing of the first kind waits (but for one job in LATER_EVERY, so that it goes on),
 // and never by all threads at once: storage that is slow for the one does not hold up the other.
-#ifndef FAULTLINE_ENGINE_IO_POOL_H
-#define FAULTLINE_ENGINE_IO_POOL_H
+#ifndef FAULTLINE_BASE_IO_POOL_H
+#define FAULTLINE_BASE_IO_POOL_H
 
 #include <stdbool.h>
 #include <stdint.h>

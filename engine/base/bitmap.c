@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/bitmap.h"
+#include "engine/base/bitmap.h"
 
 // The bits of one word from `first` on, at most `count` of them.
 static uint64_t word_mask(uint64_t first, uint64_t count)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/point.h"
+#include "engine/base/point.h"
 
 #ifdef FAULTLINE_POINTS
 #include <pthread.h>
@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/clock.h"
+#include "engine/base/clock.h"
 
 enum { DELAY_US = 1000, DELAY_US_MOST = 900000, POINTS_ONE_IN = 4, VISITS_ONE_IN = 4 };
 #define DELAY_TURN (5 * FL_NS_PER_MS) // then other points have it

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 #include <ctype.h>
 #include <poll.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Receiving bytes with file descriptors, and knowing who sent them. Any thread.
-#ifndef FAULTLINE_ENGINE_FDPASS_H
-#define FAULTLINE_ENGINE_FDPASS_H
+#ifndef FAULTLINE_BASE_FDPASS_H
+#define FAULTLINE_BASE_FDPASS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/unix_socket.h"
+#include "engine/base/unix_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 
 #include <linux/sockios.h>
 
-#include "engine/log.h"
+#include "engine/base/log.h"
 
 // include/uapi/linux/un.h, which cannot be included beside sys/un.h.
 #ifndef SIOCUNIXFILE

@@ -3,8 +3,8 @@
 // Messages to a thread that owns state. Senders never wait and take no lock; the owner drains the
 // box in its loop. The sender writes to the eventfd only while the owner says that it may be
 // asleep.
-#ifndef FAULTLINE_ENGINE_MAILBOX_H
-#define FAULTLINE_ENGINE_MAILBOX_H
+#ifndef FAULTLINE_BASE_MAILBOX_H
+#define FAULTLINE_BASE_MAILBOX_H
 
 #include <stdbool.h>
 

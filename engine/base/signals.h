@@ -9,8 +9,8 @@
 // | QUIT, ABRT, SEGV, BUS, ILL, FPE, SYS, TRAP | a core | a core | a core |
 // | KILL, STOP, CONT, TSTP | as always (TSTP: the engine ignores it) | | |
 // | all others | ignored | ignored | ignored |
-#ifndef FAULTLINE_ENGINE_SIGNALS_H
-#define FAULTLINE_ENGINE_SIGNALS_H
+#ifndef FAULTLINE_BASE_SIGNALS_H
+#define FAULTLINE_BASE_SIGNALS_H
 
 // Before the first thread. Ignores what the table above says that every process ignores, and gives
 // SIGCHLD back its default: a parent that ignored it would have the kernel collect our children.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Ranges of bits in an array of words. One owner: no synchronization.
-#ifndef FAULTLINE_ENGINE_BITMAP_H
-#define FAULTLINE_ENGINE_BITMAP_H
+#ifndef FAULTLINE_BASE_BITMAP_H
+#define FAULTLINE_BASE_BITMAP_H
 
 #include <stdbool.h>
 #include <stddef.h>

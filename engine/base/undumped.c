@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/undumped.h"
+#include "engine/base/undumped.h"
 
 #include <pthread.h>
 #include <stdint.h>

@@ -7,8 +7,8 @@
 // ThreadSanitizer cannot see into the library, so the edges that the grace period gives are told to
 // it here: release before a thread is quiescent or hands an object to call_rcu, acquire where an
 // object is looked up or freed.
-#ifndef FAULTLINE_ENGINE_RCU_H
-#define FAULTLINE_ENGINE_RCU_H
+#ifndef FAULTLINE_BASE_RCU_H
+#define FAULTLINE_BASE_RCU_H
 
 #include <urcu-qsbr.h>
 

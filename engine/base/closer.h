@@ -4,8 +4,8 @@
 // a file of a FUSE server of its own), and so may the close of a socket in whose queue such a
 // descriptor lies. So one thread does nothing else, and a client that holds it up delays no more
 // than other closes.
-#ifndef FAULTLINE_ENGINE_CLOSER_H
-#define FAULTLINE_ENGINE_CLOSER_H
+#ifndef FAULTLINE_BASE_CLOSER_H
+#define FAULTLINE_BASE_CLOSER_H
 
 // Once a process, before the first descriptor comes. 0 or -errno.
 int fl_closer_start(void);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/histogram.h"
+#include "engine/base/histogram.h"
 
 // Values below 16 have a bucket each; above, the four bits after the leading one choose the step.
 static unsigned bucket_of(uint64_t value)

@@ -3,8 +3,8 @@
 // Memory for what guests' pages hold: left out of core dumps. A dump of a cache takes about a
 // second a GiB, in which nobody serves (the kernel keeps the robust mutexes of the dead until it is
 // written), and shows guests' secrets to whoever reads it. Any thread.
-#ifndef FAULTLINE_ENGINE_UNDUMPED_H
-#define FAULTLINE_ENGINE_UNDUMPED_H
+#ifndef FAULTLINE_BASE_UNDUMPED_H
+#define FAULTLINE_BASE_UNDUMPED_H
 
 #include <stddef.h>
 

@@ -14,7 +14,7 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/engine.h"
-#include "engine/huge_pool.h"
+#include "engine/host/huge_pool.h"
 #include "engine/images.h"
 #include "engine/vm.h"
 

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/region.h"
+#include "engine/host/region.h"
 #include "snapshot/read.h"
 
 struct fl_engine;

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "engine/description.h"
-#include "engine/region.h"
+#include "engine/host/region.h"
 #include "snapshot/read.h"
 
 struct fl_engine;

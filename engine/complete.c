@@ -5,7 +5,7 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/base/point.h"
-#include "engine/presence.h"
+#include "engine/host/presence.h"
 #include "engine/resolve.h"
 #include "engine/template.h"
 #include "engine/vm.h"

@@ -21,14 +21,14 @@
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/handshake.h"
+#include "engine/host/owner.h"
+#include "engine/host/uffd.h"
 #include "engine/images.h"
 #include "engine/kept.h"
-#include "engine/owner.h"
 #include "engine/refuse.h"
 #include "engine/rejoin.h"
 #include "engine/template.h"
 #include "engine/templates.h"
-#include "engine/uffd.h"
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 256, CHUNK = 4096, TO_RECEIVE = 4 };

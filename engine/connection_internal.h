@@ -16,8 +16,8 @@
 #include "engine/base/mailbox.h"
 #include "engine/connection.h"
 #include "engine/description.h"
-#include "engine/owner.h"
-#include "engine/region.h"
+#include "engine/host/owner.h"
+#include "engine/host/region.h"
 #include "engine/server.h"
 #include "snapshot/read.h"
 

@@ -18,13 +18,13 @@
 #include "engine/connection_internal.h"
 #include "engine/displace.h"
 #include "engine/engine.h"
+#include "engine/host/owner.h"
+#include "engine/host/presence.h"
+#include "engine/host/uffd.h"
 #include "engine/images.h"
-#include "engine/owner.h"
-#include "engine/presence.h"
 #include "engine/rejoin.h"
 #include "engine/store_place.h"
 #include "engine/template.h"
-#include "engine/uffd.h"
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 256 };

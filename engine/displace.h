@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "engine/region.h"
+#include "engine/host/region.h"
 
 struct fl_engine;
 

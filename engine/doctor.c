@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "engine/doctor_walk.h"
-#include "engine/proc_fd.h"
+#include "engine/host/proc_fd.h"
 
 enum { BETWEEN_LOOKS_MS = 250, GLANCES = 20, BETWEEN_GLANCES_MS = 10 };
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "engine/procfs.h"
+#include "engine/host/procfs.h"
 #include "engine/vm_state.h"
 
 enum { FL_DOCTOR_NAME = 20, FL_DOCTOR_STACK = 256 };

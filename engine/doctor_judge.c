@@ -7,8 +7,8 @@
 
 #include "engine/doctor.h"
 #include "engine/doctor_walk.h"
-#include "engine/proc_fd.h"
-#include "engine/procfs.h"
+#include "engine/host/proc_fd.h"
+#include "engine/host/procfs.h"
 
 static uint64_t faults(const struct fl_uffd_case *uffd)
 {

@@ -8,9 +8,9 @@
 
 #include <linux/userfaultfd.h>
 
+#include "engine/host/proc_fd.h"
+#include "engine/host/procfs.h"
 #include "engine/orphan_state.h"
-#include "engine/proc_fd.h"
-#include "engine/procfs.h"
 
 enum { PATH = 96, TEXT = 4096, STACK_DEPTH = 12 };
 

@@ -15,7 +15,7 @@
 #include "engine/base/rcu.h"
 #include "engine/degraded.h"
 #include "engine/description.h"
-#include "engine/host_memory.h"
+#include "engine/host/host_memory.h"
 #include "engine/recordings.h"
 
 struct fl_cache;

@@ -22,8 +22,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/host/region.h"
 #include "engine/matches.h"
-#include "engine/region.h"
 #include "engine/samples.h"
 #include "snapshot/read.h"
 

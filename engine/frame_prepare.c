@@ -9,7 +9,7 @@
 #include "engine/base/log.h"
 #include "engine/frame_cache.h"
 #include "engine/frame_cache_internal.h"
-#include "engine/host_memory.h"
+#include "engine/host/host_memory.h"
 
 enum { PREPARE_LOOK = 16 }; // looks at the host's memory every 32 MiB
 #define PREPARE_PAUSE (100 * FL_NS_PER_MS)

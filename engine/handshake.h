@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "engine/region.h"
+#include "engine/host/region.h"
 
 enum { FL_HANDSHAKE_MAX = 65536 };
 

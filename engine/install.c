@@ -6,8 +6,8 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/base/point.h"
+#include "engine/host/uffd.h"
 #include "engine/template.h"
-#include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"

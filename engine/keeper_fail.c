@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
-#include "engine/condemn.h"
+#include "engine/host/condemn.h"
+#include "engine/host/uffd.h"
 #include "engine/service_manager.h"
-#include "engine/uffd.h"
 
 enum { VM_END_MS = 10000 };
 

@@ -19,9 +19,9 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/engine.h"
+#include "engine/host/owner.h"
+#include "engine/host/uffd.h"
 #include "engine/kept.h"
-#include "engine/owner.h"
-#include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

@@ -18,8 +18,8 @@
 #include "engine/base/counter.h"
 #include "engine/base/log.h"
 #include "engine/engine.h"
+#include "engine/host/procfs.h"
 #include "engine/lane_internal.h"
-#include "engine/procfs.h"
 #include "engine/worker.h"
 
 #define LOOK_EVERY (2 * FL_NS_PER_MS)

@@ -15,8 +15,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/rcu.h"
 #include "engine/engine.h"
+#include "engine/host/memory_limit.h"
 #include "engine/lane.h"
-#include "engine/memory_limit.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

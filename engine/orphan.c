@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "engine/handshake.h"
+#include "engine/host/proc_fd.h"
+#include "engine/host/uffd.h"
 #include "engine/orphan_state.h"
-#include "engine/proc_fd.h"
-#include "engine/uffd.h"
 
 enum { SEEN = 16 };
 

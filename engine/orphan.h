@@ -17,8 +17,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "engine/procfs.h"
-#include "engine/region.h"
+#include "engine/host/procfs.h"
+#include "engine/host/region.h"
 #include "engine/vm_state.h"
 
 enum { FL_ORPHAN_NAME = 20 };

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/proc_fd.h"
+#include "engine/host/proc_fd.h"
 
 struct search {
     struct fl_orphan *orphan;

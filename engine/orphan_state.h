@@ -6,8 +6,8 @@
 
 #include <stddef.h>
 
+#include "engine/host/proc_fd.h"
 #include "engine/orphan.h"
-#include "engine/proc_fd.h"
 
 // Fills in state_fd, state, state_holder, state_unreadable. 0 also if there is none. -ENOTUNIQ with
 // a sentence if there are several; -ENOMEM.

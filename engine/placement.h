@@ -15,9 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/host/procfs.h"
+#include "engine/host/region.h"
 #include "engine/matches.h"
-#include "engine/procfs.h"
-#include "engine/region.h"
 #include "engine/samples.h"
 
 struct fl_placement_of {

@@ -11,8 +11,8 @@
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
 #include "engine/engine.h"
+#include "engine/host/uffd.h"
 #include "engine/kept.h"
-#include "engine/uffd.h"
 #include "engine/vm.h"
 
 static bool holds_waiters(const struct fl_peer *peer)

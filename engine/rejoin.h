@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#include "engine/region.h"
+#include "engine/host/region.h"
 #include "snapshot/read.h"
 
 struct fl_engine;

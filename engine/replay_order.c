@@ -12,7 +12,7 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/point.h"
 #include "engine/engine.h"
-#include "engine/host_memory.h"
+#include "engine/host/host_memory.h"
 #include "engine/images.h"
 #include "engine/replay.h"
 #include "engine/vm.h"

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/presence.h"
-#include "engine/procfs.h"
+#include "engine/host/presence.h"
+#include "engine/host/procfs.h"
 #include "snapshot/read.h"
 
 // The memory is cut into windows of the same size, and of each as many pages are looked at. So a

@@ -7,8 +7,8 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/cgroup.h"
-#include "engine/huge_pool.h"
+#include "engine/host/cgroup.h"
+#include "engine/host/huge_pool.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

@@ -8,7 +8,7 @@
 
 #include "engine/base/histogram.h"
 #include "engine/frame_cache.h"
-#include "engine/huge_pool.h"
+#include "engine/host/huge_pool.h"
 
 struct fl_engine;
 

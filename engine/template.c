@@ -14,8 +14,8 @@
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/base/undumped.h"
+#include "engine/host/uffd.h"
 #include "engine/templates.h"
-#include "engine/uffd.h"
 
 enum { REPAIRS = 8 };
 

@@ -14,7 +14,7 @@
 
 #include "engine/base/counter.h"
 #include "engine/base/mailbox.h"
-#include "engine/region.h"
+#include "engine/host/region.h"
 #include "snapshot/read.h"
 
 struct fl_vm;

@@ -13,9 +13,9 @@
 #include "engine/base/point.h"
 #include "engine/base/rcu.h"
 #include "engine/frame_cache.h"
+#include "engine/host/presence.h"
+#include "engine/host/uffd.h"
 #include "engine/lane.h"
-#include "engine/presence.h"
-#include "engine/uffd.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

@@ -12,9 +12,9 @@
 #include "engine/base/log.h"
 #include "engine/fault.h"
 #include "engine/fill.h"
+#include "engine/host/procfs.h"
 #include "engine/kill.h"
 #include "engine/lane.h"
-#include "engine/procfs.h"
 #include "engine/spin.h"
 #include "engine/vm_call.h"
 

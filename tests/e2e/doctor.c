@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/proc_fd.h"
-#include "engine/procfs.h"
+#include "engine/host/proc_fd.h"
+#include "engine/host/procfs.h"
 #include "tests/support/orphan.h"
 
 enum { BUSY = 3, RUNS = 50 };

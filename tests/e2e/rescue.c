@@ -16,8 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/proc_fd.h"
-#include "engine/procfs.h"
+#include "engine/host/proc_fd.h"
+#include "engine/host/procfs.h"
 #include "tests/support/guest.h"
 #include "tests/support/orphan.h"
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "engine/adopt_client.h"
-#include "engine/condemn.h"
+#include "engine/host/condemn.h"
 #include "engine/orphan.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/paths.h"

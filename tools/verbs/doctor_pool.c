@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "engine/cgroup.h"
-#include "engine/huge_pool.h"
-#include "engine/procfs.h"
+#include "engine/host/cgroup.h"
+#include "engine/host/huge_pool.h"
+#include "engine/host/procfs.h"
 
 enum { HUGE_BYTES = 2 << 20 };
 

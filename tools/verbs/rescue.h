@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "engine/condemn.h"
 #include "engine/evidence.h"
+#include "engine/host/condemn.h"
 #include "engine/orphan.h"
 
 enum rescue_action { RESCUE_SERVE, RESCUE_POISON, RESCUE_KILL };

@@ -16,7 +16,7 @@
 
 #include <linux/userfaultfd.h>
 
-#include "engine/condemn.h"
+#include "engine/host/condemn.h"
 
 enum { PAGE = 4096, HUGE = 2 << 20, PAGES = 8, POLLS = 6000, POLL_MS = 5 };
 enum { GOOD = 7, BAD = 8 };

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/memory_limit.h"
+#include "engine/host/memory_limit.h"
 #include "tests/support/temp.h"
 
 static struct temp temp;

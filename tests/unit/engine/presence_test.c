@@ -20,8 +20,8 @@
 #include <linux/userfaultfd.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/presence.h"
-#include "engine/uffd.h"
+#include "engine/host/presence.h"
+#include "engine/host/uffd.h"
 
 enum { PAGE = 4096, HUGE = 2 << 20, PAGES = 2048, POLLS = 2000, POLL_MS = 5 };
 

@@ -2,7 +2,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
-#include "engine/region.h"
+#include "engine/host/region.h"
 
 static struct fl_layout two_regions(void)
 {

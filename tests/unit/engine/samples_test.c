@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/procfs.h"
+#include "engine/host/procfs.h"
 #include "engine/samples.h"
 
 enum { PAGE = 4096, MIB = 1 << 20, LARGE = 64 * MIB, SMALL = 2 * MIB, PARTS = 64 };

@@ -6,9 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/host/uffd.h"
 #include "engine/template.h"
 #include "engine/templates.h"
-#include "engine/uffd.h"
 
 enum { PAGES = 512 };
 

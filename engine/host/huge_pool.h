@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The host's pool of pages of 2 MiB. Any thread; reads /sys.
-#ifndef FAULTLINE_ENGINE_HUGE_POOL_H
-#define FAULTLINE_ENGINE_HUGE_POOL_H
+#ifndef FAULTLINE_HOST_HUGE_POOL_H
+#define FAULTLINE_HOST_HUGE_POOL_H
 
 #include <stdint.h>
 

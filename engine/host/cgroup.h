@@ -5,8 +5,8 @@
 //
 // Who is charged (Linux 6.18): a page of 4 KiB that is filled, the cgroup of the VM's process; a
 // page of 2 MiB, and page tables, that of the process that fills them.
-#ifndef FAULTLINE_ENGINE_CGROUP_H
-#define FAULTLINE_ENGINE_CGROUP_H
+#ifndef FAULTLINE_HOST_CGROUP_H
+#define FAULTLINE_HOST_CGROUP_H
 
 #include <stdint.h>
 #include <sys/types.h>

@@ -2,8 +2,8 @@
 //
 // Descriptors of other processes, as /proc shows them, and how to get one. Processes come and go
 // meanwhile: what is told may be true no more. Any thread.
-#ifndef FAULTLINE_ENGINE_PROC_FD_H
-#define FAULTLINE_ENGINE_PROC_FD_H
+#ifndef FAULTLINE_HOST_PROC_FD_H
+#define FAULTLINE_HOST_PROC_FD_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/uffd.h"
+#include "engine/host/uffd.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/procfs.h"
+#include "engine/host/procfs.h"
 
 #include <ctype.h>
 #include <dirent.h>

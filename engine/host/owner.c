@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/owner.h"
+#include "engine/host/owner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,10 +12,10 @@
 
 #include <linux/kcmp.h>
 
-#include "engine/presence.h"
-#include "engine/proc_fd.h"
-#include "engine/procfs.h"
-#include "engine/uffd.h"
+#include "engine/host/presence.h"
+#include "engine/host/proc_fd.h"
+#include "engine/host/procfs.h"
+#include "engine/host/uffd.h"
 
 struct search {
     int uffd;

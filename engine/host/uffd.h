@@ -11,8 +11,8 @@
 //   -ENOENT the range is not registered (any more), or spans mappings
 //   -ESRCH  the address space is gone
 //   -ENOMEM, -ENOSPC no memory or no huge page for it now
-#ifndef FAULTLINE_ENGINE_UFFD_H
-#define FAULTLINE_ENGINE_UFFD_H
+#ifndef FAULTLINE_HOST_UFFD_H
+#define FAULTLINE_HOST_UFFD_H
 
 #include <stdbool.h>
 #include <stddef.h>

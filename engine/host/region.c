@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/region.h"
+#include "engine/host/region.h"
 
 #include <errno.h>
 

@@ -20,8 +20,8 @@
 // Errors, of all: -ESRCH the process, or the address space, is gone; -EACCES, -EPERM it is not ours
 // to see (CAP_SYS_PTRACE); -ENOENT it is in no PID namespace of ours, or /proc hides it; -EBADF it
 // was never opened. Each means "unknown", and none of them "absent".
-#ifndef FAULTLINE_ENGINE_PRESENCE_H
-#define FAULTLINE_ENGINE_PRESENCE_H
+#ifndef FAULTLINE_HOST_PRESENCE_H
+#define FAULTLINE_HOST_PRESENCE_H
 
 #include <stdbool.h>
 #include <stddef.h>

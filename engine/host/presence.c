@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/presence.h"
+#include "engine/host/presence.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/procfs.h"
+#include "engine/host/procfs.h"
 
 // FEW: pages that are looked at after the first one that is there, when no more is wanted.
 enum { PAGE_SHIFT = 12, PAGE_BYTES = 1 << PAGE_SHIFT, REGIONS = 256, ENTRIES = 4096, FEW = 512 };

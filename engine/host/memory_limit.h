@@ -9,8 +9,8 @@
 // memory.limit_in_bytes, usage_in_bytes and failcnt of version 1
 // (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst). Any thread; reads /proc and the
 // cgroups' files, which may take a lock of the kernel's: not for who serves VMs.
-#ifndef FAULTLINE_ENGINE_MEMORY_LIMIT_H
-#define FAULTLINE_ENGINE_MEMORY_LIMIT_H
+#ifndef FAULTLINE_HOST_MEMORY_LIMIT_H
+#define FAULTLINE_HOST_MEMORY_LIMIT_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -2,15 +2,15 @@
 //
 // Reading /proc: what the doctor needs of it. Processes come and go meanwhile, so every call may
 // fail with -ENOENT or -ESRCH: that is no error of the host. Any thread.
-#ifndef FAULTLINE_ENGINE_PROCFS_H
-#define FAULTLINE_ENGINE_PROCFS_H
+#ifndef FAULTLINE_HOST_PROCFS_H
+#define FAULTLINE_HOST_PROCFS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "engine/region.h"
+#include "engine/host/region.h"
 
 // Calls fn with each number that names an entry of the directory ("/proc", "/proc/7/fd"); stops at
 // its first non-zero result and returns it. -errno if the directory cannot be read.

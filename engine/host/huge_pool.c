@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/huge_pool.h"
+#include "engine/host/huge_pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/types.h>
 
-#include "engine/procfs.h"
+#include "engine/host/procfs.h"
 
 static uint64_t read_number(const char *name)
 {

@@ -2,8 +2,8 @@
 //
 // Whether the host has memory to spare for what nobody waits for. The control thread looks, now and
 // then and only while somebody wants to know; workers read what it saw.
-#ifndef FAULTLINE_ENGINE_HOST_MEMORY_H
-#define FAULTLINE_ENGINE_HOST_MEMORY_H
+#ifndef FAULTLINE_HOST_HOST_MEMORY_H
+#define FAULTLINE_HOST_HOST_MEMORY_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/memory_limit.h"
+#include "engine/host/memory_limit.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/procfs.h"
+#include "engine/host/procfs.h"
 
 // More than that is no limit: version 1 has no other word for it.
 #define UNLIMITED ((uint64_t)1 << 60)

@@ -15,14 +15,14 @@
 // not found: then no process is to be killed for this memory. Any thread; blocks for as long as
 // /proc takes: 1 ms, but 10 ms for each GiB that is there, and all processes where the likely one
 // is not it.
-#ifndef FAULTLINE_ENGINE_OWNER_H
-#define FAULTLINE_ENGINE_OWNER_H
+#ifndef FAULTLINE_HOST_OWNER_H
+#define FAULTLINE_HOST_OWNER_H
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "engine/region.h"
+#include "engine/host/region.h"
 
 struct fl_owner {
     pid_t pid;

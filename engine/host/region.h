@@ -3,8 +3,8 @@
 // Guest memory as a handshake describes it: ranges of the VMM's address space, each at an offset in
 // the memory file. Within one VM all pages have one size, and they are numbered through all
 // regions.
-#ifndef FAULTLINE_ENGINE_REGION_H
-#define FAULTLINE_ENGINE_REGION_H
+#ifndef FAULTLINE_HOST_REGION_H
+#define FAULTLINE_HOST_REGION_H
 
 #include <stdbool.h>
 #include <stdint.h>

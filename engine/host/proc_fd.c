@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/proc_fd.h"
+#include "engine/host/proc_fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/procfs.h"
+#include "engine/host/procfs.h"
 
 enum { PATH = 96, TEXT = 1024 };
 

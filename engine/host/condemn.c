@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/condemn.h"
+#include "engine/host/condemn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/uffd.h"
+#include "engine/host/uffd.h"
 
 enum { BATCH = 64, LOOK_EVERY_MS = 50, AGAIN_MS = 1, NOWHERE = 1 << 16 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/cgroup.h"
+#include "engine/host/cgroup.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/procfs.h"
+#include "engine/host/procfs.h"
 
 enum { PATH = 512 };
 

@@ -3,8 +3,8 @@
 // Answering every fault of a userfaultfd without the bytes, until its memory is gone: for memory
 // that nobody can serve any more, and for what is left of a process that was killed. Blocks; any
 // thread.
-#ifndef FAULTLINE_ENGINE_CONDEMN_H
-#define FAULTLINE_ENGINE_CONDEMN_H
+#ifndef FAULTLINE_HOST_CONDEMN_H
+#define FAULTLINE_HOST_CONDEMN_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/host_memory.h"
+#include "engine/host/host_memory.h"
 
 #include <inttypes.h>
 #include <stdio.h>

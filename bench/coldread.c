@@ -22,7 +22,7 @@
 #include "bench/size.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/rcu.h"
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 #include "snapshot/read.h"
 
 enum { READERS_MIN = 4 };

@@ -12,7 +12,7 @@
 #include "engine/base/descriptors.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 #include "engine/lane.h"
 #include "engine/life.h"
 #include "engine/limits.h"

@@ -2,7 +2,7 @@
 #include "engine/neighbours.h"
 
 #include "engine/base/bitmap.h"
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 #include "engine/resolve.h"
 #include "engine/vm.h"
 #include "engine/worker.h"

@@ -13,7 +13,7 @@
 
 #include <urcu/list.h>
 
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 
 struct fl_vm;
 struct fl_worker;
@@ -61,8 +61,8 @@ struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t
 int fl_park_want(struct fl_park *park, struct fl_frame_id id);
 // Or the page itself, of 2 MiB: its first page in the image.
 int fl_park_want_huge(struct fl_park *park, uint64_t first_page);
-// The page of 2 MiB that it waited for, pinned; NULL if it waited for something else, as for a piece
-// of the map.
+// The page of 2 MiB that it waited for, pinned; NULL if it waited for something else, as for a
+// piece of the map.
 const struct fl_frame *fl_park_huge(const struct fl_park *park);
 // A frame that it waited for, pinned; NULL if it is not among them.
 const struct fl_frame *fl_park_frame(const struct fl_park *park, struct fl_frame_id id);

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "engine/base/bitmap.h"
+#include "engine/cache/frame_cache.h"
 #include "engine/fault.h"
-#include "engine/frame_cache.h"
 #include "engine/replay.h"
 #include "engine/resolve.h"
 #include "engine/vm.h"

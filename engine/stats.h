@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "engine/base/histogram.h"
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 #include "engine/host/huge_pool.h"
 
 struct fl_engine;

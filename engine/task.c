@@ -6,7 +6,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 #include "engine/vm.h"
 #include "engine/worker.h"
 

@@ -12,7 +12,7 @@
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/base/rcu.h"
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
 #include "engine/lane.h"

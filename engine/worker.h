@@ -15,8 +15,8 @@
 
 #include "engine/base/histogram.h"
 #include "engine/base/mailbox.h"
+#include "engine/cache/frame_cache.h"
 #include "engine/engine.h"
-#include "engine/frame_cache.h"
 #include "engine/prefetch.h"
 #include "engine/vm.h"
 #include "engine/vm_call.h"

@@ -18,7 +18,7 @@
 
 #include "engine/base/io_pool.h"
 #include "engine/base/rcu.h"
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 #include "tests/support/no_io_uring.h"
 
 enum {

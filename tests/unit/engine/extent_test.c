@@ -2,7 +2,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "engine/extent.h"
+#include "engine/cache/extent.h"
 
 enum { STORED = 30000, MOST = 512 };
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/frame_memory.h"
+#include "engine/cache/frame_memory.h"
 #include "snapshot/read.h"
 
 enum { MOST = 700, HUGE_PAGES = 512, ROUNDS = 20000, CHUNK_SLOTS = HUGE_PAGES / FL_FRAME_PAGES };

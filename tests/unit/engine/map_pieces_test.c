@@ -13,7 +13,7 @@
 
 #include "engine/base/io_pool.h"
 #include "engine/base/rcu.h"
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 #include "snapshot/format.h"
 #include "snapshot/io.h"
 #include "tests/unit/snapshot_support.h"

@@ -7,8 +7,8 @@
 // that is not allowed, by the reader threads. When an extent has come, reader threads verify and
 // decompress what is in it, several at once, behind all that somebody wants. If it does not come,
 // its frames are read one by one: a bad sector is the trouble of those that lie on it.
-#ifndef FAULTLINE_ENGINE_READ_AHEAD_H
-#define FAULTLINE_ENGINE_READ_AHEAD_H
+#ifndef FAULTLINE_CACHE_READ_AHEAD_H
+#define FAULTLINE_CACHE_READ_AHEAD_H
 
 struct fl_cache;
 struct fl_load;

@@ -14,8 +14,8 @@
 //
 // What is wanted is read at once. What is asked for ahead is read in large pieces behind it, and
 // hurried when somebody comes to want it.
-#ifndef FAULTLINE_ENGINE_FRAME_CACHE_H
-#define FAULTLINE_ENGINE_FRAME_CACHE_H
+#ifndef FAULTLINE_CACHE_FRAME_CACHE_H
+#define FAULTLINE_CACHE_FRAME_CACHE_H
 
 #include <stdbool.h>
 #include <stddef.h>

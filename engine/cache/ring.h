@@ -2,8 +2,8 @@
 //
 // io_uring, as the read-ahead uses it: reads, and a descriptor that wakes who waits for them. One
 // thread.
-#ifndef FAULTLINE_ENGINE_RING_H
-#define FAULTLINE_ENGINE_RING_H
+#ifndef FAULTLINE_CACHE_RING_H
+#define FAULTLINE_CACHE_RING_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/ring.h"
+#include "engine/cache/ring.h"
 
 #include <errno.h>
 #include <liburing.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/frame_load.h"
+#include "engine/cache/frame_load.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/point.h"
-#include "engine/frame_part.h"
+#include "engine/cache/frame_part.h"
 
 #define FIRST_PAUSE (2 * FL_NS_PER_MS)
 #define PAUSE_GROWTH 5

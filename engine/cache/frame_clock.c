@@ -5,7 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/point.h"
-#include "engine/frame_cache_internal.h"
+#include "engine/cache/frame_cache_internal.h"
 
 // How long what came ahead counts as on its way to its use, and how often that is looked at.
 #define AHEAD_KEPT (5 * FL_NS_PER_S)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/read_ahead.h"
+#include "engine/cache/read_ahead.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,9 +14,9 @@
 #include "engine/base/mailbox.h"
 #include "engine/base/point.h"
 #include "engine/base/undumped.h"
-#include "engine/extent.h"
-#include "engine/frame_load.h"
-#include "engine/ring.h"
+#include "engine/cache/extent.h"
+#include "engine/cache/frame_load.h"
+#include "engine/cache/ring.h"
 
 enum {
     BATCH = 128,    // parts that are looked at together

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -7,9 +7,9 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/point.h"
-#include "engine/frame_cache_internal.h"
-#include "engine/frame_load.h"
-#include "engine/read_ahead.h"
+#include "engine/cache/frame_cache_internal.h"
+#include "engine/cache/frame_load.h"
+#include "engine/cache/read_ahead.h"
 
 char fl_rcu_edge;
 

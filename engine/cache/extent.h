@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which frames one read brings: those whose stored bytes are neighbours on disk. Pure.
-#ifndef FAULTLINE_ENGINE_EXTENT_H
-#define FAULTLINE_ENGINE_EXTENT_H
+#ifndef FAULTLINE_CACHE_EXTENT_H
+#define FAULTLINE_CACHE_EXTENT_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/frame_part.h"
+#include "engine/cache/frame_part.h"
 
 #include <errno.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/point.h"
-#include "engine/frame_cache_internal.h"
+#include "engine/cache/frame_cache_internal.h"
 
 // The list of waiters is closed with this mark once the frame is READY or FAILED.
 #define CLOSED ((struct fl_waiter *)1)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/frame_memory.h"
+#include "engine/cache/frame_memory.h"
 
 #include <errno.h>
 #include <stdlib.h>

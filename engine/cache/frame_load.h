@@ -8,15 +8,15 @@
 // hurried at any time. The last part that is brought ends the load.
 //
 // A frame outlives its load's last part.
-#ifndef FAULTLINE_ENGINE_FRAME_LOAD_H
-#define FAULTLINE_ENGINE_FRAME_LOAD_H
+#ifndef FAULTLINE_CACHE_FRAME_LOAD_H
+#define FAULTLINE_CACHE_FRAME_LOAD_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/base/io_pool.h"
-#include "engine/frame_cache_internal.h"
+#include "engine/cache/frame_cache_internal.h"
 #include "snapshot/read.h"
 
 enum { FL_LOAD_HELPERS = 4 };

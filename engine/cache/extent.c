@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/extent.h"
+#include "engine/cache/extent.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

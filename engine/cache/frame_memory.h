@@ -8,8 +8,8 @@
 // to the kernel: whole chunks, and single slots if too many are free; but for what is to be kept.
 //
 // Any thread but workers: it takes a lock, and the kernel may take its time.
-#ifndef FAULTLINE_ENGINE_FRAME_MEMORY_H
-#define FAULTLINE_ENGINE_FRAME_MEMORY_H
+#ifndef FAULTLINE_CACHE_FRAME_MEMORY_H
+#define FAULTLINE_CACHE_FRAME_MEMORY_H
 
 #include <pthread.h>
 #include <stdbool.h>

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The cache as a whole: its beginning, its end, and what is told of it.
-#include "engine/frame_cache.h"
+#include "engine/cache/frame_cache.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include <urcu/compiler.h>
 
-#include "engine/frame_cache_internal.h"
-#include "engine/read_ahead.h"
+#include "engine/cache/frame_cache_internal.h"
+#include "engine/cache/read_ahead.h"
 
 enum { FRAMES_AT_START = 1024, FRAMES_AT_MOST = 1 << 24 };
 // What was asked for ahead may be this part of the bound, and this much, until it is used.

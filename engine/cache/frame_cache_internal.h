@@ -11,8 +11,8 @@
 //   extent.c       which frames one read brings
 //   ring.c         io_uring
 //   frame_cache_life.c  the cache as a whole
-#ifndef FAULTLINE_ENGINE_FRAME_CACHE_INTERNAL_H
-#define FAULTLINE_ENGINE_FRAME_CACHE_INTERNAL_H
+#ifndef FAULTLINE_CACHE_FRAME_CACHE_INTERNAL_H
+#define FAULTLINE_CACHE_FRAME_CACHE_INTERNAL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -21,8 +21,8 @@
 #include <urcu/list.h>
 
 #include "engine/base/rcu.h"
-#include "engine/frame_cache.h"
-#include "engine/frame_memory.h"
+#include "engine/cache/frame_cache.h"
+#include "engine/cache/frame_memory.h"
 
 enum { FL_HUGE_PAGES = 512 };
 

@@ -16,7 +16,7 @@
 #include "engine/engine.h"
 #include "engine/host/huge_pool.h"
 #include "engine/images.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 
 enum { REASON = 256, HUGE_SHIFT = 21, HUGE_UNITS = 1 << (HUGE_SHIFT - FL_PAGE_SHIFT) };
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)

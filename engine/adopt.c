@@ -17,7 +17,7 @@
 #include "engine/listen.h"
 #include "engine/refuse.h"
 #include "engine/server.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 
 // --- VMs ---
 

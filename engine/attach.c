@@ -21,7 +21,7 @@
 #include "engine/kill.h"
 #include "engine/refuse.h"
 #include "engine/templates.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"
 

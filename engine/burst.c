@@ -3,7 +3,7 @@
 
 #include "engine/base/point.h"
 #include "engine/install.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 
 void fl_burst_end(struct fl_burst *burst)
 {

@@ -8,7 +8,7 @@
 #include "engine/host/presence.h"
 #include "engine/resolve.h"
 #include "engine/template.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 
 // WINDOW: pages that are looked at in one go; PROBES: that are asked for one by one.

@@ -20,7 +20,6 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/handshake.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
 #include "engine/images.h"
@@ -29,6 +28,7 @@
 #include "engine/rejoin.h"
 #include "engine/template.h"
 #include "engine/templates.h"
+#include "engine/vm/handshake.h"
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 256, CHUNK = 4096, TO_RECEIVE = 4 };

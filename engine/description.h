@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/vm_state.h"
+#include "engine/vm/vm_state.h"
 
 #define FL_DESCRIPTION_MAGIC 0x7473696c746c6166ULL // "faltlist"
 enum { FL_DESCRIPTION_VERSION = 1 };

@@ -12,7 +12,7 @@
 #include "engine/engine.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"
 

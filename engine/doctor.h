@@ -13,7 +13,7 @@
 #include <sys/types.h>
 
 #include "engine/host/procfs.h"
-#include "engine/vm_state.h"
+#include "engine/vm/vm_state.h"
 
 enum { FL_DOCTOR_NAME = 20, FL_DOCTOR_STACK = 256 };
 

@@ -17,7 +17,7 @@
 #include "engine/neighbours.h"
 #include "engine/refuse.h"
 #include "engine/resolve.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"
 

@@ -12,7 +12,7 @@
 #include "engine/fault.h"
 #include "engine/install.h"
 #include "engine/resolve.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"
 

@@ -21,7 +21,7 @@
 #include "engine/kill.h"
 #include "engine/server.h"
 #include "engine/templates.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 192 };

@@ -8,7 +8,7 @@
 #include "engine/base/point.h"
 #include "engine/host/uffd.h"
 #include "engine/template.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"
 

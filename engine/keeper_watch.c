@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
-#include "engine/vm_state.h"
+#include "engine/vm/vm_state.h"
 
 #define LOOK_EVERY FL_NS_PER_S
 #define END_LIMIT (500 * FL_NS_PER_MS)

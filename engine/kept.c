@@ -26,7 +26,7 @@
 #include "engine/pulse.h"
 #include "engine/server.h"
 #include "engine/templates.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "snapshot/read.h"
 
 // What came while an answer was waited for.

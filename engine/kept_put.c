@@ -11,7 +11,7 @@
 
 #include "engine/base/log.h"
 #include "engine/kept_internal.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "snapshot/read.h"
 
 // In the place of a connection's record it is safe before the handshake is taken out of its socket,

@@ -22,7 +22,7 @@
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
 #include "engine/kept.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 // A look for the process, from a reader thread over the control thread back to the VM's worker. It

@@ -14,7 +14,7 @@
 #include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/lane_internal.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 #define CALM (5 * FL_NS_PER_S) // after so long without trouble a VM goes back to a worker

@@ -17,7 +17,7 @@
 #include "engine/engine.h"
 #include "engine/host/memory_limit.h"
 #include "engine/lane.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 enum { VMS_A_LOOK = 256, EVERY_MS = 500 };

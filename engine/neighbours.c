@@ -4,7 +4,7 @@
 #include "engine/base/bitmap.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/resolve.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 enum { PLANNED_MOST = 64 }; // no more than this of a large frame, or of zeros, for one fault

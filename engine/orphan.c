@@ -10,10 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/handshake.h"
 #include "engine/host/proc_fd.h"
 #include "engine/host/uffd.h"
 #include "engine/orphan_state.h"
+#include "engine/vm/handshake.h"
 
 enum { SEEN = 16 };
 

@@ -19,7 +19,7 @@
 
 #include "engine/host/procfs.h"
 #include "engine/host/region.h"
-#include "engine/vm_state.h"
+#include "engine/vm/vm_state.h"
 
 enum { FL_ORPHAN_NAME = 20 };
 

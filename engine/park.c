@@ -9,7 +9,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/point.h"
 #include "engine/fault.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 enum { LOOKS_A_ROUND = 128 };

@@ -10,7 +10,7 @@
 
 #include <urcu/list.h>
 
-#include "engine/touches.h"
+#include "engine/vm/touches.h"
 
 enum { FL_ORDERS_MOST = 64, FL_ORDER_RUNS_MOST = 64, FL_ORDER_ID_MAX = 64 };
 #define FL_ORDER_WINDOW_MOST_MS ((uint64_t)3600 * 1000)

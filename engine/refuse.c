@@ -13,7 +13,7 @@
 #include "engine/engine.h"
 #include "engine/host/uffd.h"
 #include "engine/kept.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 
 static bool holds_waiters(const struct fl_peer *peer)
 {

@@ -16,7 +16,7 @@
 #include "engine/base/point.h"
 #include "engine/engine.h"
 #include "engine/kept.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 static bool same_layout(const struct fl_layout *a, const struct fl_layout *b)

@@ -14,7 +14,7 @@
 #include "engine/fill.h"
 #include "engine/kill.h"
 #include "engine/lane.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 struct kill_order {

@@ -9,7 +9,7 @@
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/engine.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 // How far ahead frames are asked for, in all VMs of the engine together no more than half the

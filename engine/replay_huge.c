@@ -10,7 +10,7 @@
 #include "engine/fault.h"
 #include "engine/replay.h"
 #include "engine/resolve.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 enum { HUGE_UNITS = 512, HUGE_AT_ONCE = 4, LOOK_AT_ONCE = 2048 };

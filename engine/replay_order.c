@@ -15,7 +15,7 @@
 #include "engine/host/host_memory.h"
 #include "engine/images.h"
 #include "engine/replay.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)

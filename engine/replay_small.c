@@ -7,7 +7,7 @@
 #include "engine/install.h"
 #include "engine/replay.h"
 #include "engine/template.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"
 

@@ -13,7 +13,7 @@
 #include "engine/install.h"
 #include "engine/kill.h"
 #include "engine/resolve.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"
 #include "snapshot/read.h"

@@ -3,7 +3,7 @@
 // A page of 2 MiB comes whole from the frame cache, where reader threads put it together.
 #include "engine/resolve.h"
 
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 // What lies beyond the image's end is zero. Bytes are bytes, whatever else is not known yet.

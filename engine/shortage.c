@@ -9,7 +9,7 @@
 #include "engine/base/log.h"
 #include "engine/host/cgroup.h"
 #include "engine/host/huge_pool.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 enum { HUGE_BYTES = 2 << 20, CHARGED_AT_ONCE = 256 << 10, REASON = 512 };

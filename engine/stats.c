@@ -7,7 +7,7 @@
 
 #include "engine/attach.h"
 #include "engine/engine.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 // Weak: jemalloc is linked into the command only, and not into its sanitized builds.

@@ -13,7 +13,7 @@
 #include "engine/stats.h"
 #include "engine/status_lanes.h"
 #include "engine/templates.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 
 static const char *phase_name(const struct fl_vm *vm)
 {

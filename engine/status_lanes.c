@@ -6,7 +6,7 @@
 #include "engine/base/clock.h"
 #include "engine/engine.h"
 #include "engine/lane.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 struct fl_lanes_now fl_lanes_now(const struct fl_engine *engine)

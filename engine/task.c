@@ -7,7 +7,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/cache/frame_cache.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 #define PAUSE (100 * FL_NS_PER_US)

@@ -16,7 +16,7 @@
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
 #include "engine/lane.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 #define TAKING_PAUSE (50 * FL_NS_PER_US)

@@ -17,8 +17,8 @@
 #include "engine/base/mailbox.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/engine.h"
-#include "engine/prefetch.h"
-#include "engine/vm.h"
+#include "engine/vm/prefetch.h"
+#include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 
 struct fl_worker_stats {

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/vm_state.h"
+#include "engine/vm/vm_state.h"
 #include "tests/support/failing_world.h"
 #include "tests/support/huge_hold.h"
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/handshake.h"
+#include "engine/vm/handshake.h"
 
 // User addresses of x86-64 with five levels of page tables.
 #define SPACE (1ULL << 56)

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/handshake.h"
+#include "engine/vm/handshake.h"
 
 static int parse(const char *text, struct fl_layout *layout, const char **reason)
 {

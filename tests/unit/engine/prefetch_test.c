@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <criterion/criterion.h>
 
-#include "engine/prefetch.h"
+#include "engine/vm/prefetch.h"
 
 enum { WINDOW = 16, MANY = 1 << 20 };
 

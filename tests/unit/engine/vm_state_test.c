@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/vm_state.h"
+#include "engine/vm/vm_state.h"
 
 // What a successor of a killed engine does: it has the descriptor, and maps it somewhere else.
 Test(vm_state, is_found_again_through_its_descriptor)

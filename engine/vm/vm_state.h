@@ -13,8 +13,8 @@
 //  - "installed" is set once the page has been seen to be there. Before a VM is let go that is
 //    checked all the same.
 // Positions are offsets: a successor maps the memfd elsewhere.
-#ifndef FAULTLINE_ENGINE_VM_STATE_H
-#define FAULTLINE_ENGINE_VM_STATE_H
+#ifndef FAULTLINE_VM_VM_STATE_H
+#define FAULTLINE_VM_VM_STATE_H
 
 #include <assert.h>
 #include <stddef.h>

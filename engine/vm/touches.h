@@ -3,8 +3,8 @@
 // The first touches of one VM, in their order, for a while after it was attached: what a trace is
 // merged from. Its pages come by faults alone meanwhile (fl_vm_lazy()), as a page that comes ahead
 // of its touch hides it.
-#ifndef FAULTLINE_ENGINE_TOUCHES_H
-#define FAULTLINE_ENGINE_TOUCHES_H
+#ifndef FAULTLINE_VM_TOUCHES_H
+#define FAULTLINE_VM_TOUCHES_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/vm_state.h"
+#include "engine/vm/vm_state.h"
 
 #include <errno.h>
 #include <fcntl.h>

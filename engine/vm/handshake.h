@@ -4,8 +4,8 @@
 // after (stable since 1.1; Firecracker,
 // docs/snapshotting/handling-page-faults-on-snapshot-resume.md and src/vmm/src/persist.rs). Pure:
 // touches no descriptor.
-#ifndef FAULTLINE_ENGINE_HANDSHAKE_H
-#define FAULTLINE_ENGINE_HANDSHAKE_H
+#ifndef FAULTLINE_VM_HANDSHAKE_H
+#define FAULTLINE_VM_HANDSHAKE_H
 
 #include <stdbool.h>
 #include <stddef.h>

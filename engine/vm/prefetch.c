@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/prefetch.h"
+#include "engine/vm/prefetch.h"
 
 #include <stddef.h>
 

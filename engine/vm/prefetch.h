@@ -9,8 +9,8 @@
 // behind it; the pages that are not proven are bounded for each VM and for the host.
 //
 // Owner worker only, but for the host's budget.
-#ifndef FAULTLINE_ENGINE_PREFETCH_H
-#define FAULTLINE_ENGINE_PREFETCH_H
+#ifndef FAULTLINE_VM_PREFETCH_H
+#define FAULTLINE_VM_PREFETCH_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -5,8 +5,8 @@
 // Made by the control thread, handed to a worker by mail, from then on touched by that worker
 // alone, until the worker mails it back for disposal. What others may read meanwhile is constant or
 // a counter.
-#ifndef FAULTLINE_ENGINE_VM_H
-#define FAULTLINE_ENGINE_VM_H
+#ifndef FAULTLINE_VM_VM_H
+#define FAULTLINE_VM_VM_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -21,11 +21,11 @@
 #include "engine/host/memory_limit.h"
 #include "engine/host/presence.h"
 #include "engine/park.h"
-#include "engine/prefetch.h"
 #include "engine/replay.h"
 #include "engine/shortage.h"
-#include "engine/touches.h"
-#include "engine/vm_state.h"
+#include "engine/vm/prefetch.h"
+#include "engine/vm/touches.h"
+#include "engine/vm/vm_state.h"
 #include "snapshot/read.h"
 
 struct fl_template;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/handshake.h"
+#include "engine/vm/handshake.h"
 
 #include <errno.h>
 #include <jansson.h>

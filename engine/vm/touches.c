@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/touches.h"
+#include "engine/vm/touches.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
-#include "engine/vm.h"
+#include "engine/vm/vm.h"
 #include "engine/worker.h"
 
 // 16 GiB that were touched, within a window of seconds.

@@ -20,9 +20,9 @@
 #include "engine/base/point.h"
 #include "engine/connection.h"
 #include "engine/connection_internal.h"
-#include "engine/degraded.h"
 #include "engine/engine.h"
-#include "engine/kept.h"
+#include "engine/link/degraded.h"
+#include "engine/link/kept.h"
 #include "engine/listen.h"
 
 enum {

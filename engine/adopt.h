@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "engine/channel.h"
+#include "engine/link/channel.h"
 
 struct fl_server;
 

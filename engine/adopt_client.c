@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/unix_socket.h"
-#include "engine/channel.h"
+#include "engine/link/channel.h"
 #include "engine/server.h"
 
 enum { PATIENCE_MS = 60000 }; // an image may have to be opened on a slow disk

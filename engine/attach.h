@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/description.h"
 #include "engine/host/region.h"
+#include "engine/link/description.h"
 #include "snapshot/read.h"
 
 struct fl_engine;

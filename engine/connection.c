@@ -23,7 +23,7 @@
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
 #include "engine/images.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/refuse.h"
 #include "engine/rejoin.h"
 #include "engine/template.h"

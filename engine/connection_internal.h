@@ -15,9 +15,9 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
 #include "engine/connection.h"
-#include "engine/description.h"
 #include "engine/host/owner.h"
 #include "engine/host/region.h"
+#include "engine/link/description.h"
 #include "engine/server.h"
 #include "snapshot/read.h"
 

@@ -10,7 +10,7 @@
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/connection_internal.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/template.h"
 #include "engine/templates.h"
 

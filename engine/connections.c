@@ -8,8 +8,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/connection_internal.h"
-#include "engine/description.h"
-#include "engine/kept.h"
+#include "engine/link/description.h"
+#include "engine/link/kept.h"
 
 #define RETRY_EVERY (100 * FL_NS_PER_MS)
 

@@ -18,7 +18,7 @@
 #include "engine/control_clients.h"
 #include "engine/control_request.h"
 #include "engine/engine.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/server.h"
 #include "engine/status.h"
 

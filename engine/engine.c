@@ -14,8 +14,8 @@
 #include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/lane.h"
-#include "engine/life.h"
 #include "engine/limits.h"
+#include "engine/link/life.h"
 #include "engine/worker.h"
 
 enum { READERS_MIN = 4, VMS_AT_START = 64 };

@@ -13,9 +13,9 @@
 #include "engine/admission.h"
 #include "engine/base/mailbox.h"
 #include "engine/base/rcu.h"
-#include "engine/degraded.h"
-#include "engine/description.h"
 #include "engine/host/host_memory.h"
+#include "engine/link/degraded.h"
+#include "engine/link/description.h"
 #include "engine/recordings.h"
 
 struct fl_cache;

@@ -16,7 +16,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/plan_shelf.h"
 #include "engine/store_place.h"
 

@@ -5,7 +5,7 @@
 #ifndef FAULTLINE_ENGINE_INCOMING_H
 #define FAULTLINE_ENGINE_INCOMING_H
 
-#include "engine/channel.h"
+#include "engine/link/channel.h"
 
 struct fl_layout;
 struct fl_server;

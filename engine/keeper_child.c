@@ -16,7 +16,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/keeper.h"
-#include "engine/life.h"
+#include "engine/link/life.h"
 #include "engine/server.h"
 
 enum { ARGS_MAX = 256 };

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
-#include "engine/life.h"
+#include "engine/link/life.h"
 #include "engine/service_manager.h"
 
 enum {

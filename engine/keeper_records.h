@@ -11,7 +11,7 @@
 
 #include <urcu/list.h>
 
-#include "engine/channel.h"
+#include "engine/link/channel.h"
 
 enum { FL_RECORD_SLOTS_MAX = 1 << 20, FL_RECORD_BUCKETS = 4096, FL_RECORD_NAME = 64 };
 
@@ -36,8 +36,8 @@ struct fl_records {
     uint64_t vms;
     uint64_t connections;
     uint64_t descriptors; // of all records
-    unsigned unstored; // records that are not stored as a whole, at least
-    bool store;        // the service manager's store has a copy of each
+    unsigned unstored;    // records that are not stored as a whole, at least
+    bool store;           // the service manager's store has a copy of each
 };
 
 void fl_records_init(struct fl_records *records, bool store);

@@ -14,7 +14,7 @@
 
 #include "engine/adopt.h"
 #include "engine/base/log.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/server.h"
 
 struct fl_keeper_socket {

@@ -21,7 +21,7 @@
 #include "engine/engine.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/vm/vm.h"
 #include "engine/worker.h"
 

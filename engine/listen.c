@@ -15,9 +15,9 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/log.h"
-#include "engine/description.h"
 #include "engine/engine.h"
-#include "engine/kept.h"
+#include "engine/link/description.h"
+#include "engine/link/kept.h"
 #include "engine/store_place.h"
 #include "engine/templates.h"
 #include "snapshot/read.h"

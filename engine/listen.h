@@ -7,8 +7,8 @@
 
 #include <stdbool.h>
 
-#include "engine/channel.h"
-#include "engine/description.h"
+#include "engine/link/channel.h"
+#include "engine/link/description.h"
 #include "engine/server.h"
 
 struct fl_listener {

@@ -9,8 +9,8 @@
 
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
-#include "engine/degraded.h"
 #include "engine/engine.h"
+#include "engine/link/degraded.h"
 #include "engine/listen.h"
 
 // The one at the path is new, and whoever has connected to the old one is not forgotten.

@@ -9,8 +9,8 @@
 
 #include "engine/base/clock.h"
 #include "engine/engine.h"
-#include "engine/kept.h"
-#include "engine/life.h"
+#include "engine/link/kept.h"
+#include "engine/link/life.h"
 #include "engine/server.h"
 #include "engine/worker.h"
 

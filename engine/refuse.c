@@ -12,7 +12,7 @@
 #include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/host/uffd.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/vm/vm.h"
 
 static bool holds_waiters(const struct fl_peer *peer)

@@ -15,7 +15,7 @@
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/engine.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/vm/vm.h"
 #include "engine/worker.h"
 

@@ -18,7 +18,7 @@
 #include "engine/images.h"
 #include "engine/incoming.h"
 #include "engine/keeper_socket.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/listen.h"
 #include "engine/server_internal.h"
 #include "engine/store_place.h"

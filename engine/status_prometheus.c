@@ -10,7 +10,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/engine.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/stats.h"
 #include "engine/status_lanes.h"
 #include "engine/templates.h"

@@ -16,7 +16,7 @@
 #include "engine/connection.h"
 #include "engine/engine.h"
 #include "engine/images.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/listen.h"
 #include "engine/server.h"
 #include "engine/template.h"

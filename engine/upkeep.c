@@ -5,9 +5,9 @@
 // it can. Nothing of this is needed by VMs that are served.
 #include "engine/base/clock.h"
 #include "engine/control.h"
-#include "engine/degraded.h"
 #include "engine/follow.h"
 #include "engine/keeper_socket.h"
+#include "engine/link/degraded.h"
 #include "engine/listen.h"
 #include "engine/server_internal.h"
 #include "engine/templates.h"

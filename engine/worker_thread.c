@@ -15,7 +15,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/lane.h"
-#include "engine/life.h"
+#include "engine/link/life.h"
 #include "engine/worker.h"
 
 enum { ZEROS_BYTES = 2 << 20 };

@@ -16,8 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/channel.h"
-#include "engine/description.h"
+#include "engine/link/channel.h"
+#include "engine/link/description.h"
 #include "engine/server.h"
 #include "tests/support/world.h"
 

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/channel.h"
 #include "engine/keeper_records.h"
+#include "engine/link/channel.h"
 
 static int channel[2];
 static struct fl_message message;

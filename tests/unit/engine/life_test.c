@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/channel.h"
-#include "engine/life.h"
+#include "engine/link/channel.h"
+#include "engine/link/life.h"
 
 enum { WAIT_MS = 30000 };
 

@@ -3,13 +3,13 @@
 // The engine's side of the keeper's channel: what it has kept for a successor, what it asks for,
 // what it is told. Without a keeper (`faultline handler`, or when it was killed) nothing is kept,
 // and connections are accepted here. Control thread only.
-#ifndef FAULTLINE_ENGINE_KEPT_H
-#define FAULTLINE_ENGINE_KEPT_H
+#ifndef FAULTLINE_LINK_KEPT_H
+#define FAULTLINE_LINK_KEPT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/channel.h"
+#include "engine/link/channel.h"
 
 struct fl_image;
 struct fl_kept;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/degraded.h"
+#include "engine/link/degraded.h"
 
 #include <stdarg.h>
 #include <string.h>
 
 #include "engine/base/log.h"
 #include "engine/engine.h"
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 
 static const char *const names[FL_LACKS] = {
     [FL_LACK_STORE] = "store",     [FL_LACK_SOCKETS] = "sockets",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/life.h"
+#include "engine/link/life.h"
 
 #include <errno.h>
 #include <fcntl.h>

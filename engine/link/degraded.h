@@ -3,8 +3,8 @@
 // What a server lacks that serves all the same: VMs that it has are not to suffer from it. Each
 // kind of lack has one reason at a time; each change is a line of the log, and is told to the
 // keeper, who tells the service manager. Control thread only.
-#ifndef FAULTLINE_ENGINE_DEGRADED_H
-#define FAULTLINE_ENGINE_DEGRADED_H
+#ifndef FAULTLINE_LINK_DEGRADED_H
+#define FAULTLINE_LINK_DEGRADED_H
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
 //
 // What a listener or a connection is for, in a memfd: so that a successor can go on with it. Any
 // thread.
-#ifndef FAULTLINE_ENGINE_DESCRIPTION_H
-#define FAULTLINE_ENGINE_DESCRIPTION_H
+#ifndef FAULTLINE_LINK_DESCRIPTION_H
+#define FAULTLINE_LINK_DESCRIPTION_H
 
 #include <limits.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/description.h"
+#include "engine/link/description.h"
 
 #include <errno.h>
 #include <stddef.h>

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the parts of kept.h share. Control thread only.
-#ifndef FAULTLINE_ENGINE_KEPT_INTERNAL_H
-#define FAULTLINE_ENGINE_KEPT_INTERNAL_H
+#ifndef FAULTLINE_LINK_KEPT_INTERNAL_H
+#define FAULTLINE_LINK_KEPT_INTERNAL_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include <urcu/list.h>
 
-#include "engine/kept.h"
+#include "engine/link/kept.h"
 #include "engine/server.h"
 
 struct fl_kept {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/channel.h"
+#include "engine/link/channel.h"
 
 #include <errno.h>
 #include <poll.h>

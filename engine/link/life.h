@@ -12,8 +12,8 @@
 // A thread that is killed within a call of the kernel ends when that call does, which the VM it is
 // for may hold up (vm_call.h). So each thread also says for which VM it is within a call: that VM
 // must wait, as the call may still fill a page; the others need not.
-#ifndef FAULTLINE_ENGINE_LIFE_H
-#define FAULTLINE_ENGINE_LIFE_H
+#ifndef FAULTLINE_LINK_LIFE_H
+#define FAULTLINE_LINK_LIFE_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

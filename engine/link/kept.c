@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/kept_internal.h"
+#include "engine/link/kept_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +19,9 @@
 #include "engine/attach.h"
 #include "engine/base/log.h"
 #include "engine/connection.h"
-#include "engine/degraded.h"
 #include "engine/engine.h"
 #include "engine/images.h"
+#include "engine/link/degraded.h"
 #include "engine/listen.h"
 #include "engine/pulse.h"
 #include "engine/server.h"

@@ -7,8 +7,8 @@
 // The keeper is a store of records. A record has a kind, an id, a value and descriptors in
 // numbered slots, some of which may be empty; what else must be known of it is in memfds among
 // them. An engine PUTs what it would lose if it died, and DROPs it; its successor is sent it all.
-#ifndef FAULTLINE_ENGINE_CHANNEL_H
-#define FAULTLINE_ENGINE_CHANNEL_H
+#ifndef FAULTLINE_LINK_CHANNEL_H
+#define FAULTLINE_LINK_CHANNEL_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
-#include "engine/kept_internal.h"
+#include "engine/link/kept_internal.h"
 #include "engine/vm/vm.h"
 #include "snapshot/read.h"
 

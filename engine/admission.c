@@ -15,7 +15,7 @@
 #include "engine/base/log.h"
 #include "engine/engine.h"
 #include "engine/host/huge_pool.h"
-#include "engine/images.h"
+#include "engine/image/images.h"
 #include "engine/vm/vm.h"
 
 enum { REASON = 256, HUGE_SHIFT = 21, HUGE_UNITS = 1 << (HUGE_SHIFT - FL_PAGE_SHIFT) };

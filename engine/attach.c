@@ -16,7 +16,7 @@
 #include "engine/engine.h"
 #include "engine/fill.h"
 #include "engine/host/uffd.h"
-#include "engine/images.h"
+#include "engine/image/images.h"
 #include "engine/kill.h"
 #include "engine/link/kept.h"
 #include "engine/refuse.h"

@@ -22,7 +22,7 @@
 #include "engine/base/point.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
-#include "engine/images.h"
+#include "engine/image/images.h"
 #include "engine/link/kept.h"
 #include "engine/refuse.h"
 #include "engine/rejoin.h"

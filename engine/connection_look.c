@@ -21,9 +21,9 @@
 #include "engine/host/owner.h"
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
-#include "engine/images.h"
+#include "engine/image/images.h"
+#include "engine/image/store_place.h"
 #include "engine/rejoin.h"
-#include "engine/store_place.h"
 #include "engine/template.h"
 #include "snapshot/read.h"
 

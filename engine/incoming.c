@@ -16,7 +16,7 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/engine.h"
-#include "engine/images.h"
+#include "engine/image/images.h"
 #include "engine/kill.h"
 #include "engine/link/kept.h"
 #include "engine/server.h"

@@ -16,9 +16,9 @@
 
 #include "engine/base/log.h"
 #include "engine/engine.h"
+#include "engine/image/store_place.h"
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
-#include "engine/store_place.h"
 #include "engine/templates.h"
 #include "snapshot/read.h"
 

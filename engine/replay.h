@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "engine/base/counter.h"
-#include "engine/plan.h"
+#include "engine/image/plan.h"
 #include "engine/task.h"
 
 struct fl_engine;

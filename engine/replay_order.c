@@ -13,7 +13,7 @@
 #include "engine/base/point.h"
 #include "engine/engine.h"
 #include "engine/host/host_memory.h"
-#include "engine/images.h"
+#include "engine/image/images.h"
 #include "engine/replay.h"
 #include "engine/vm/vm.h"
 #include "engine/worker.h"

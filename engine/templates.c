@@ -15,7 +15,7 @@
 #include "engine/base/point.h"
 #include "engine/connection.h"
 #include "engine/engine.h"
-#include "engine/images.h"
+#include "engine/image/images.h"
 #include "engine/link/kept.h"
 #include "engine/listen.h"
 #include "engine/server.h"

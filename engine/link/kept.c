@@ -20,7 +20,7 @@
 #include "engine/base/log.h"
 #include "engine/connection.h"
 #include "engine/engine.h"
-#include "engine/images.h"
+#include "engine/image/images.h"
 #include "engine/link/degraded.h"
 #include "engine/listen.h"
 #include "engine/pulse.h"

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "engine/plan_shelf.h"
+#include "engine/image/plan_shelf.h"
 #include "tests/unit/snapshot_support.h"
 
 enum { PAGES = 2100 };

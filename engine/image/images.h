@@ -2,12 +2,12 @@
 //
 // The open images of a store: one copy of an image's map however many VMs use it. An image that was
 // replaced under its name since is another image.
-#ifndef FAULTLINE_ENGINE_IMAGES_H
-#define FAULTLINE_ENGINE_IMAGES_H
+#ifndef FAULTLINE_IMAGE_IMAGES_H
+#define FAULTLINE_IMAGE_IMAGES_H
 
 #include <stdbool.h>
 
-#include "engine/plan.h"
+#include "engine/image/plan.h"
 #include "snapshot/read.h"
 
 struct fl_images;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/plan_shelf.h"
+#include "engine/image/plan_shelf.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/images.h"
+#include "engine/image/images.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,9 +16,9 @@
 
 #include "engine/base/log.h"
 #include "engine/base/point.h"
+#include "engine/image/plan_shelf.h"
+#include "engine/image/store_place.h"
 #include "engine/link/kept.h"
-#include "engine/plan_shelf.h"
-#include "engine/store_place.h"
 
 struct entry {
     struct cds_list_head link;

@@ -2,8 +2,8 @@
 //
 // The store, as it is at its path now. It may be moved away, unmounted, or replaced by another
 // under the same path at any time: who needs it asks here each time, and says so if there is none.
-#ifndef FAULTLINE_ENGINE_STORE_PLACE_H
-#define FAULTLINE_ENGINE_STORE_PLACE_H
+#ifndef FAULTLINE_IMAGE_STORE_PLACE_H
+#define FAULTLINE_IMAGE_STORE_PLACE_H
 
 #include <stdbool.h>
 #include <stddef.h>

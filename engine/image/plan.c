@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/plan.h"
+#include "engine/image/plan.h"
 
 #include <errno.h>
 #include <stdlib.h>

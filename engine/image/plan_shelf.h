@@ -3,8 +3,8 @@
 // Plans of images that nobody has open, for the next VM of theirs: making one of a large trace
 // takes tens of milliseconds. No more than 64 MiB of them, the last ones. Its user sees to it that
 // one thread at a time calls these.
-#ifndef FAULTLINE_ENGINE_PLAN_SHELF_H
-#define FAULTLINE_ENGINE_PLAN_SHELF_H
+#ifndef FAULTLINE_IMAGE_PLAN_SHELF_H
+#define FAULTLINE_IMAGE_PLAN_SHELF_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,7 +12,7 @@
 
 #include <urcu/list.h>
 
-#include "engine/plan.h"
+#include "engine/image/plan.h"
 
 #define FL_PLAN_SHELF_BYTES (UINT64_C(64) << 20)
 

@@ -2,8 +2,8 @@
 //
 // A trace made ready for replay: its pages put together by the frame that holds them, the frames in
 // the order in which their first page is touched. Immutable, reference-counted; any thread.
-#ifndef FAULTLINE_ENGINE_PLAN_H
-#define FAULTLINE_ENGINE_PLAN_H
+#ifndef FAULTLINE_IMAGE_PLAN_H
+#define FAULTLINE_IMAGE_PLAN_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

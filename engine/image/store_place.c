@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/store_place.h"
+#include "engine/image/store_place.h"
 
 #include <errno.h>
 #include <limits.h>

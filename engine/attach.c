@@ -20,7 +20,7 @@
 #include "engine/kill.h"
 #include "engine/link/kept.h"
 #include "engine/refuse.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"

@@ -26,8 +26,8 @@
 #include "engine/link/kept.h"
 #include "engine/refuse.h"
 #include "engine/rejoin.h"
-#include "engine/template.h"
-#include "engine/templates.h"
+#include "engine/template/template.h"
+#include "engine/template/templates.h"
 #include "engine/vm/handshake.h"
 #include "snapshot/read.h"
 

@@ -24,7 +24,7 @@
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/rejoin.h"
-#include "engine/template.h"
+#include "engine/template/template.h"
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 256 };

@@ -11,8 +11,8 @@
 #include "engine/base/point.h"
 #include "engine/connection_internal.h"
 #include "engine/link/kept.h"
-#include "engine/template.h"
-#include "engine/templates.h"
+#include "engine/template/template.h"
+#include "engine/template/templates.h"
 
 // Who has said something already was greeted by a predecessor.
 bool fl_connection_has_spoken(const struct fl_connection *connection)

@@ -4,7 +4,7 @@
 #include "engine/control_request.h"
 #include "engine/engine.h"
 #include "engine/server.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 
 enum MHD_Result fl_control_get_templates(struct fl_server *server, struct MHD_Connection *client,
                                          const struct fl_request *request)

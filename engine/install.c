@@ -7,7 +7,7 @@
 #include "engine/base/bitmap.h"
 #include "engine/base/point.h"
 #include "engine/host/uffd.h"
-#include "engine/template.h"
+#include "engine/template/template.h"
 #include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"

@@ -19,7 +19,7 @@
 #include "engine/image/store_place.h"
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 #include "snapshot/read.h"
 
 static void free_listener(struct fl_listener *listener)

@@ -6,7 +6,7 @@
 #include "engine/burst.h"
 #include "engine/install.h"
 #include "engine/replay.h"
-#include "engine/template.h"
+#include "engine/template/template.h"
 #include "engine/vm/vm.h"
 #include "engine/vm_call.h"
 #include "engine/worker.h"

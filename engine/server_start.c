@@ -22,7 +22,7 @@
 #include "engine/link/kept.h"
 #include "engine/listen.h"
 #include "engine/server_internal.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 #include "snapshot/read.h"
 
 static int watch_signals(struct fl_serving *run)

@@ -12,7 +12,7 @@
 #include "engine/link/kept.h"
 #include "engine/stats.h"
 #include "engine/status_lanes.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 
 static const char *phase_name(const struct fl_vm *vm)

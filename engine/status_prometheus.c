@@ -13,7 +13,7 @@
 #include "engine/link/kept.h"
 #include "engine/stats.h"
 #include "engine/status_lanes.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 
 static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
 {

@@ -10,7 +10,7 @@
 #include "engine/link/degraded.h"
 #include "engine/listen.h"
 #include "engine/server_internal.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 
 #define LOOK_EVERY FL_NS_PER_S
 

@@ -25,7 +25,7 @@
 #include "engine/listen.h"
 #include "engine/pulse.h"
 #include "engine/server.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 #include "snapshot/read.h"
 

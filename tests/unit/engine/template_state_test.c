@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/template_state.h"
+#include "engine/template/template_state.h"
 
 enum { PAGES = 100000 };
 

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "engine/host/uffd.h"
-#include "engine/template.h"
-#include "engine/templates.h"
+#include "engine/template/template.h"
+#include "engine/template/templates.h"
 
 enum { PAGES = 512 };
 

@@ -11,8 +11,8 @@
 // save memory, and nothing depends on them.
 //
 // Control thread, unless a function says otherwise.
-#ifndef FAULTLINE_ENGINE_TEMPLATE_H
-#define FAULTLINE_ENGINE_TEMPLATE_H
+#ifndef FAULTLINE_TEMPLATE_TEMPLATE_H
+#define FAULTLINE_TEMPLATE_TEMPLATE_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,7 +22,7 @@
 
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
-#include "engine/template_state.h"
+#include "engine/template/template_state.h"
 #include "snapshot/read.h"
 
 struct fl_templates;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/templates_internal.h"
+#include "engine/template/templates_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "engine/base/log.h"
 #include "engine/server.h"
-#include "engine/template.h"
+#include "engine/template/template.h"
 
 bool fl_template_path(const struct fl_template *template, const char *suffix, char path[PATH_MAX])
 {

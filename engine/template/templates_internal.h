@@ -2,8 +2,8 @@
 //
 // What the parts of templates.h share: the table (templates.c), the path of one (template_link.c),
 // what is said of them (templates_json.c). Control thread, but for the atomics.
-#ifndef FAULTLINE_ENGINE_TEMPLATES_INTERNAL_H
-#define FAULTLINE_ENGINE_TEMPLATES_INTERNAL_H
+#ifndef FAULTLINE_TEMPLATE_TEMPLATES_INTERNAL_H
+#define FAULTLINE_TEMPLATE_TEMPLATES_INTERNAL_H
 
 #include <limits.h>
 #include <stdatomic.h>

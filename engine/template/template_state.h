@@ -6,8 +6,8 @@
 // A page whose bit is set is there, and is the image's. A page may be there without its bit: its
 // filler was killed in between, or a client read a hole that it did not have watched, which makes
 // it zeros; such a page is compared before anything is made of it (template_pass.c).
-#ifndef FAULTLINE_ENGINE_TEMPLATE_STATE_H
-#define FAULTLINE_ENGINE_TEMPLATE_STATE_H
+#ifndef FAULTLINE_TEMPLATE_TEMPLATE_STATE_H
+#define FAULTLINE_TEMPLATE_TEMPLATE_STATE_H
 
 #include <stdatomic.h>
 #include <stdint.h>

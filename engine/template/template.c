@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/template.h"
+#include "engine/template/template.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include "engine/base/point.h"
 #include "engine/base/undumped.h"
 #include "engine/host/uffd.h"
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 
 enum { REPAIRS = 8 };
 

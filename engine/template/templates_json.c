@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 
 #include <errno.h>
 
 #include <jansson.h>
 
-#include "engine/template.h"
-#include "engine/templates_internal.h"
+#include "engine/template/template.h"
+#include "engine/template/templates_internal.h"
 
 static const char *state_name(const struct fl_template *template)
 {

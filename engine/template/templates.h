@@ -2,8 +2,8 @@
 //
 // The templates of a server: which there are, who asked for them, what they may cost together.
 // Control thread, unless a function says otherwise.
-#ifndef FAULTLINE_ENGINE_TEMPLATES_H
-#define FAULTLINE_ENGINE_TEMPLATES_H
+#ifndef FAULTLINE_TEMPLATE_TEMPLATES_H
+#define FAULTLINE_TEMPLATE_TEMPLATES_H
 
 #include <stdbool.h>
 #include <stdint.h>

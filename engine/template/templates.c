@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/templates.h"
+#include "engine/template/templates.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,8 +19,8 @@
 #include "engine/link/kept.h"
 #include "engine/listen.h"
 #include "engine/server.h"
-#include "engine/template.h"
-#include "engine/templates_internal.h"
+#include "engine/template/template.h"
+#include "engine/template/templates_internal.h"
 
 // --- memory ---
 

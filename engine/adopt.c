@@ -11,11 +11,11 @@
 #include "engine/connection.h"
 #include "engine/engine.h"
 #include "engine/incoming.h"
-#include "engine/kill.h"
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
 #include "engine/listen.h"
 #include "engine/refuse.h"
+#include "engine/serve/kill.h"
 #include "engine/server.h"
 #include "engine/vm/vm.h"
 

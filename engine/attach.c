@@ -17,12 +17,12 @@
 #include "engine/fill.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
-#include "engine/kill.h"
 #include "engine/link/kept.h"
 #include "engine/refuse.h"
+#include "engine/serve/kill.h"
+#include "engine/serve/vm_call.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
-#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 static void close_fd(int *fd)

@@ -12,8 +12,8 @@
 #include "engine/engine.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
+#include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
-#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 enum { STEP = 2 << 20 };

@@ -13,12 +13,12 @@
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/host/uffd.h"
-#include "engine/kill.h"
-#include "engine/neighbours.h"
 #include "engine/refuse.h"
-#include "engine/resolve.h"
+#include "engine/serve/kill.h"
+#include "engine/serve/neighbours.h"
+#include "engine/serve/resolve.h"
+#include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
-#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 // An address that no region holds: the VMM registered more than it said, or its handshake was

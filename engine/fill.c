@@ -8,12 +8,12 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/complete.h"
 #include "engine/fault.h"
-#include "engine/install.h"
-#include "engine/resolve.h"
+#include "engine/serve/complete.h"
+#include "engine/serve/install.h"
+#include "engine/serve/resolve.h"
+#include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
-#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 enum {

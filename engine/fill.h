@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/task.h"
+#include "engine/serve/task.h"
 
 struct fl_vm;
 struct fl_worker;

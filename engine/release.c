@@ -12,8 +12,8 @@
 #include "engine/base/clock.h"
 #include "engine/engine.h"
 #include "engine/fill.h"
-#include "engine/kill.h"
 #include "engine/lane.h"
+#include "engine/serve/kill.h"
 #include "engine/vm/vm.h"
 #include "engine/worker.h"
 

@@ -12,7 +12,7 @@
 
 #include "engine/base/counter.h"
 #include "engine/image/plan.h"
-#include "engine/task.h"
+#include "engine/serve/task.h"
 
 struct fl_engine;
 struct fl_vm;

@@ -9,7 +9,7 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/fault.h"
 #include "engine/replay.h"
-#include "engine/resolve.h"
+#include "engine/serve/resolve.h"
 #include "engine/vm/vm.h"
 #include "engine/worker.h"
 

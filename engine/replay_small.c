@@ -3,12 +3,12 @@
 // Replay into memory of 4 KiB pages: the steps of the plan.
 #include "engine/base/bitmap.h"
 #include "engine/base/point.h"
-#include "engine/burst.h"
-#include "engine/install.h"
 #include "engine/replay.h"
+#include "engine/serve/burst.h"
+#include "engine/serve/install.h"
+#include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
 #include "engine/vm/vm.h"
-#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 // What a slice may cost, in shares of a copied page: as much as the frame of one fault, or four

@@ -13,10 +13,10 @@
 #include "engine/fault.h"
 #include "engine/fill.h"
 #include "engine/host/procfs.h"
-#include "engine/kill.h"
 #include "engine/lane.h"
+#include "engine/serve/kill.h"
+#include "engine/serve/vm_call.h"
 #include "engine/spin.h"
-#include "engine/vm_call.h"
 
 enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 #define UNWATCHED_EVERY FL_NS_PER_MS

@@ -17,9 +17,9 @@
 #include "engine/base/mailbox.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/engine.h"
+#include "engine/serve/vm_call.h"
 #include "engine/vm/prefetch.h"
 #include "engine/vm/vm.h"
-#include "engine/vm_call.h"
 
 struct fl_worker_stats {
     fl_counter faults; // messages that asked for a page

@@ -13,8 +13,8 @@
 #include "engine/fault.h"
 #include "engine/fill.h"
 #include "engine/host/uffd.h"
-#include "engine/install.h"
 #include "engine/lane.h"
+#include "engine/serve/install.h"
 #include "engine/worker.h"
 
 int fl_worker_watch(struct fl_worker *worker, int fd, uint32_t events, struct fl_watch *watch)

@@ -7,8 +7,8 @@
 // ours, may share the memory with another that lives on, or may be held up by the very fault that
 // cannot be answered. So the userfaultfd is looked at until its memory is gone; if it is not gone
 // FL_KILL_GRACE after the signal, whoever touches its pages is told by poison.
-#ifndef FAULTLINE_ENGINE_KILL_H
-#define FAULTLINE_ENGINE_KILL_H
+#ifndef FAULTLINE_SERVE_KILL_H
+#define FAULTLINE_SERVE_KILL_H
 
 #include <stdbool.h>
 

@@ -3,15 +3,15 @@
 // Work for a VM that nobody waits for: filling it (fill.h), streaming its working set in
 // (replay.h). Its owner does it in slices, after demand faults, each VM in its turn. Owner worker
 // only.
-#ifndef FAULTLINE_ENGINE_TASK_H
-#define FAULTLINE_ENGINE_TASK_H
+#ifndef FAULTLINE_SERVE_TASK_H
+#define FAULTLINE_SERVE_TASK_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include <urcu/list.h>
 
-#include "engine/install.h"
+#include "engine/serve/install.h"
 #include "snapshot/read.h"
 
 struct fl_task_wait;

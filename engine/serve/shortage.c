@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/shortage.h"
+#include "engine/serve/shortage.h"
 
 #include <inttypes.h>
 #include <stdbool.h>

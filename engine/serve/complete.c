@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/complete.h"
+#include "engine/serve/complete.h"
 
 #include <errno.h>
 
 #include "engine/base/bitmap.h"
 #include "engine/base/point.h"
 #include "engine/host/presence.h"
-#include "engine/resolve.h"
+#include "engine/serve/resolve.h"
+#include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
 #include "engine/vm/vm.h"
-#include "engine/vm_call.h"
 
 // WINDOW: pages that are looked at in one go; PROBES: that are asked for one by one.
 enum { WINDOW = 2048, PROBES = 64, RUNS = 128 };

@@ -13,8 +13,8 @@
 //
 // The thread is no RCU reader while it is within a call: nothing that was looked up before may be
 // used behind it.
-#ifndef FAULTLINE_ENGINE_VM_CALL_H
-#define FAULTLINE_ENGINE_VM_CALL_H
+#ifndef FAULTLINE_SERVE_VM_CALL_H
+#define FAULTLINE_SERVE_VM_CALL_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -12,8 +12,8 @@
 // A REMOVE cannot make it wrong: the kernel drops the page after its event was read, by the same
 // thread that looks here, and from then on the page is to be zeros. What is dropped after the look
 // is zeros, too.
-#ifndef FAULTLINE_ENGINE_COMPLETE_H
-#define FAULTLINE_ENGINE_COMPLETE_H
+#ifndef FAULTLINE_SERVE_COMPLETE_H
+#define FAULTLINE_SERVE_COMPLETE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,14 +2,14 @@
 //
 // What the two ways of resolving a page share: 4 KiB (resolve.c) and 2 MiB (resolve_huge.c). The
 // way in is fl_resolve(), of fault.h. Owner worker only.
-#ifndef FAULTLINE_ENGINE_RESOLVE_H
-#define FAULTLINE_ENGINE_RESOLVE_H
+#ifndef FAULTLINE_SERVE_RESOLVE_H
+#define FAULTLINE_SERVE_RESOLVE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/fault.h"
-#include "engine/park.h"
+#include "engine/serve/park.h"
 #include "snapshot/read.h"
 
 // One page on its way to be resolved.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/task.h"
+#include "engine/serve/task.h"
 
 #include <stdlib.h>
 

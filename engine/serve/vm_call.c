@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/vm_call.h"
+#include "engine/serve/vm_call.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/park.h"
+#include "engine/serve/park.h"
 
 #include <errno.h>
 #include <stdlib.h>

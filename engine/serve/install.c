@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/install.h"
+#include "engine/serve/install.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -7,9 +7,9 @@
 #include "engine/base/bitmap.h"
 #include "engine/base/point.h"
 #include "engine/host/uffd.h"
+#include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
 #include "engine/vm/vm.h"
-#include "engine/vm_call.h"
 #include "engine/worker.h"
 
 // A page that is present does not prove that its waiter was woken (a lost wake-up hung 1 in 2 to 3

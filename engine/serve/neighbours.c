@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/neighbours.h"
+#include "engine/serve/neighbours.h"
 
 #include "engine/base/bitmap.h"
 #include "engine/cache/frame_cache.h"
-#include "engine/resolve.h"
+#include "engine/serve/resolve.h"
 #include "engine/vm/vm.h"
 #include "engine/worker.h"
 

@@ -5,8 +5,8 @@
 // Owner worker only. A park that waits for frames holds a waiter per frame; frames that have come
 // are pinned until it ends. When the VM is gone first, the park is orphaned: it frees itself when
 // the last waiter has come back.
-#ifndef FAULTLINE_ENGINE_PARK_H
-#define FAULTLINE_ENGINE_PARK_H
+#ifndef FAULTLINE_SERVE_PARK_H
+#define FAULTLINE_SERVE_PARK_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -7,8 +7,8 @@
 // be read, or, if they were read, the successor's wake-up of everybody is for them.
 //
 // Owner worker only; lives on its stack for one slice of a task.
-#ifndef FAULTLINE_ENGINE_BURST_H
-#define FAULTLINE_ENGINE_BURST_H
+#ifndef FAULTLINE_SERVE_BURST_H
+#define FAULTLINE_SERVE_BURST_H
 
 #include <stdint.h>
 

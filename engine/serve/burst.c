@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/burst.h"
+#include "engine/serve/burst.h"
 
 #include "engine/base/point.h"
-#include "engine/install.h"
+#include "engine/serve/install.h"
 #include "engine/vm/vm.h"
 
 void fl_burst_end(struct fl_burst *burst)

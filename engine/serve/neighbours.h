@@ -2,8 +2,8 @@
 //
 // Neighbours of a page that was asked for: what prefetch.h decides, within what the VM, the image
 // and the memory so far allow. Owner worker only.
-#ifndef FAULTLINE_ENGINE_NEIGHBOURS_H
-#define FAULTLINE_ENGINE_NEIGHBOURS_H
+#ifndef FAULTLINE_SERVE_NEIGHBOURS_H
+#define FAULTLINE_SERVE_NEIGHBOURS_H
 
 #include <stdint.h>
 

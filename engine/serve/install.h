@@ -2,8 +2,8 @@
 //
 // Putting bytes under a guest's pages: the one place where a VM's pages become present. Owner
 // worker only.
-#ifndef FAULTLINE_ENGINE_INSTALL_H
-#define FAULTLINE_ENGINE_INSTALL_H
+#ifndef FAULTLINE_SERVE_INSTALL_H
+#define FAULTLINE_SERVE_INSTALL_H
 
 #include <stdbool.h>
 #include <stdint.h>

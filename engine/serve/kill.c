@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/kill.h"
+#include "engine/serve/kill.h"
 
 #include <errno.h>
 #include <fcntl.h>

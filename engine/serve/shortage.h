@@ -2,8 +2,8 @@
 //
 // Memory that is lacking for a VM's pages: noticed, counted, and named. A shortage of a VM lasts
 // from the first fill for which there was no memory to the next one for which there was.
-#ifndef FAULTLINE_ENGINE_SHORTAGE_H
-#define FAULTLINE_ENGINE_SHORTAGE_H
+#ifndef FAULTLINE_SERVE_SHORTAGE_H
+#define FAULTLINE_SERVE_SHORTAGE_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -10,11 +10,11 @@
 #include <urcu/compiler.h>
 
 #include "engine/admission.h"
+#include "engine/ahead/fill.h"
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/engine.h"
-#include "engine/fill.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"

@@ -11,12 +11,12 @@
 #include <stdint.h>
 
 #include "engine/admission.h"
+#include "engine/ahead/recordings.h"
 #include "engine/base/mailbox.h"
 #include "engine/base/rcu.h"
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
 #include "engine/link/description.h"
-#include "engine/recordings.h"
 
 struct fl_cache;
 struct fl_images;

@@ -8,10 +8,10 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/ahead/fill.h"
 #include "engine/attach.h"
 #include "engine/base/clock.h"
 #include "engine/engine.h"
-#include "engine/fill.h"
 #include "engine/lane.h"
 #include "engine/serve/kill.h"
 #include "engine/vm/vm.h"

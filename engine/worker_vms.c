@@ -7,11 +7,11 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/ahead/fill.h"
 #include "engine/attach.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/fault.h"
-#include "engine/fill.h"
 #include "engine/host/uffd.h"
 #include "engine/lane.h"
 #include "engine/serve/install.h"

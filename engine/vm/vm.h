@@ -14,13 +14,13 @@
 
 #include <urcu/list.h>
 
+#include "engine/ahead/fill.h"
+#include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/mailbox.h"
 #include "engine/base/rcu.h"
-#include "engine/fill.h"
 #include "engine/host/memory_limit.h"
 #include "engine/host/presence.h"
-#include "engine/replay.h"
 #include "engine/serve/park.h"
 #include "engine/serve/shortage.h"
 #include "engine/vm/prefetch.h"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Replay into memory of 4 KiB pages: the steps of the plan.
+#include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/point.h"
-#include "engine/replay.h"
 #include "engine/serve/burst.h"
 #include "engine/serve/install.h"
 #include "engine/serve/vm_call.h"

@@ -3,8 +3,8 @@
 // Filling a VM's memory without being asked by a fault: all of it (populate), or all that would not
 // read as zeros anyway (before the VM is released). Done by the owner in slices, after demand
 // faults (task.h); skips pages that are there and pages that the guest gave back.
-#ifndef FAULTLINE_ENGINE_FILL_H
-#define FAULTLINE_ENGINE_FILL_H
+#ifndef FAULTLINE_AHEAD_FILL_H
+#define FAULTLINE_AHEAD_FILL_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -4,8 +4,8 @@
 // trace: frames are asked for far ahead, and installed as they come, in slices after demand faults
 // (task.h). What cannot be had is left to the fault that may come for it: replay poisons nothing,
 // kills nobody, and fills no page that the guest gave back.
-#ifndef FAULTLINE_ENGINE_REPLAY_H
-#define FAULTLINE_ENGINE_REPLAY_H
+#ifndef FAULTLINE_AHEAD_REPLAY_H
+#define FAULTLINE_AHEAD_REPLAY_H
 
 #include <stdatomic.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/fill.h"
+#include "engine/ahead/fill.h"
 
 #include <errno.h>
 #include <inttypes.h>

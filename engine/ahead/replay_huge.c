@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/fault.h"
-#include "engine/replay.h"
 #include "engine/serve/resolve.h"
 #include "engine/vm/vm.h"
 #include "engine/worker.h"

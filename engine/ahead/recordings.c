@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/recordings.h"
+#include "engine/ahead/recordings.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/replay.h"
+#include "engine/ahead/replay.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

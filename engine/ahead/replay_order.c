@@ -7,6 +7,7 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/ahead/replay.h"
 #include "engine/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/io_pool.h"
@@ -14,7 +15,6 @@
 #include "engine/engine.h"
 #include "engine/host/host_memory.h"
 #include "engine/image/images.h"
-#include "engine/replay.h"
 #include "engine/vm/vm.h"
 #include "engine/worker.h"
 

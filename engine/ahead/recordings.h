@@ -3,8 +3,8 @@
 // Orders to record the next VMs of an image, and what came of them until somebody has fetched it.
 // Held in memory alone: an engine writes nothing to the store, and who ordered orders again if the
 // engine has died. Control thread only.
-#ifndef FAULTLINE_ENGINE_RECORDINGS_H
-#define FAULTLINE_ENGINE_RECORDINGS_H
+#ifndef FAULTLINE_AHEAD_RECORDINGS_H
+#define FAULTLINE_AHEAD_RECORDINGS_H
 
 #include <stdint.h>
 

@@ -20,10 +20,10 @@
 #include "engine/base/point.h"
 #include "engine/connection.h"
 #include "engine/connection_internal.h"
-#include "engine/engine.h"
 #include "engine/link/degraded.h"
 #include "engine/link/kept.h"
 #include "engine/listen.h"
+#include "engine/worker/engine.h"
 
 enum {
     ACCEPT_AT_ONCE = 64,

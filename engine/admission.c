@@ -13,10 +13,10 @@
 #include "engine/base/clock.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/engine.h"
 #include "engine/host/huge_pool.h"
 #include "engine/image/images.h"
 #include "engine/vm/vm.h"
+#include "engine/worker/engine.h"
 
 enum { REASON = 256, HUGE_SHIFT = 21, HUGE_UNITS = 1 << (HUGE_SHIFT - FL_PAGE_SHIFT) };
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)

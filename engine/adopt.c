@@ -9,7 +9,6 @@
 #include "engine/attach.h"
 #include "engine/base/log.h"
 #include "engine/connection.h"
-#include "engine/engine.h"
 #include "engine/incoming.h"
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
@@ -18,6 +17,7 @@
 #include "engine/serve/kill.h"
 #include "engine/server.h"
 #include "engine/vm/vm.h"
+#include "engine/worker/engine.h"
 
 // --- VMs ---
 

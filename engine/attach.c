@@ -14,7 +14,6 @@
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/engine.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
@@ -23,7 +22,8 @@
 #include "engine/serve/vm_call.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 static void close_fd(int *fd)
 {

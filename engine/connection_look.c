@@ -17,7 +17,6 @@
 #include "engine/base/point.h"
 #include "engine/connection_internal.h"
 #include "engine/displace.h"
-#include "engine/engine.h"
 #include "engine/host/owner.h"
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
@@ -25,6 +24,7 @@
 #include "engine/image/store_place.h"
 #include "engine/rejoin.h"
 #include "engine/template/template.h"
+#include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 256 };

@@ -17,10 +17,10 @@
 #include "engine/base/log.h"
 #include "engine/control_clients.h"
 #include "engine/control_request.h"
-#include "engine/engine.h"
 #include "engine/link/kept.h"
 #include "engine/server.h"
 #include "engine/status.h"
+#include "engine/worker/engine.h"
 
 enum { TIMEOUT_S = 10, CLIENTS_MAX = 256 };
 

@@ -9,9 +9,9 @@
 
 #include "engine/base/log.h"
 #include "engine/control_request.h"
-#include "engine/engine.h"
 #include "engine/listen.h"
 #include "engine/server.h"
+#include "engine/worker/engine.h"
 
 enum { PAGES_AT_ONCE = 65536, DEFAULT_WINDOW_MS = 30000, DEFAULT_SHARE = 50 };
 

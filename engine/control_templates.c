@@ -2,9 +2,9 @@
 //
 // /v1/templates: which there are, one more, one less.
 #include "engine/control_request.h"
-#include "engine/engine.h"
 #include "engine/server.h"
 #include "engine/template/templates.h"
+#include "engine/worker/engine.h"
 
 enum MHD_Result fl_control_get_templates(struct fl_server *server, struct MHD_Connection *client,
                                          const struct fl_request *request)

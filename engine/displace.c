@@ -9,12 +9,12 @@
 #include "engine/attach.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/engine.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 enum { STEP = 2 << 20 };
 

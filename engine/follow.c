@@ -13,11 +13,11 @@
 #include "engine/base/descriptors.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
-#include "engine/engine.h"
 #include "engine/image/store_place.h"
 #include "engine/link/degraded.h"
 #include "engine/link/kept.h"
 #include "engine/listen.h"
+#include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
 struct names {

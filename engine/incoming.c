@@ -15,13 +15,13 @@
 #include "engine/base/closer.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/engine.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
 #include "engine/serve/kill.h"
 #include "engine/server.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
+#include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
 enum { REASON_BYTES = 192 };

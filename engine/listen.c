@@ -15,11 +15,11 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/log.h"
-#include "engine/engine.h"
 #include "engine/image/store_place.h"
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
 #include "engine/template/templates.h"
+#include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
 static void free_listener(struct fl_listener *listener)

@@ -9,9 +9,9 @@
 
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
-#include "engine/engine.h"
 #include "engine/link/degraded.h"
 #include "engine/listen.h"
+#include "engine/worker/engine.h"
 
 // The one at the path is new, and whoever has connected to the old one is not forgotten.
 static int renew(struct fl_listener *listener)

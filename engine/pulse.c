@@ -8,11 +8,11 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
-#include "engine/engine.h"
 #include "engine/link/kept.h"
 #include "engine/link/life.h"
 #include "engine/server.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 

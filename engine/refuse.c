@@ -10,10 +10,10 @@
 #include "engine/attach.h"
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
-#include "engine/engine.h"
 #include "engine/host/uffd.h"
 #include "engine/link/kept.h"
 #include "engine/vm/vm.h"
+#include "engine/worker/engine.h"
 
 static bool holds_waiters(const struct fl_peer *peer)
 {

@@ -14,10 +14,10 @@
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/engine.h"
 #include "engine/link/kept.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 static bool same_layout(const struct fl_layout *a, const struct fl_layout *b)
 {

@@ -18,13 +18,13 @@
 #include "engine/connection.h"
 #include "engine/control.h"
 #include "engine/incoming.h"
-#include "engine/lane.h"
-#include "engine/limits.h"
 #include "engine/link/kept.h"
 #include "engine/listen.h"
 #include "engine/pulse.h"
-#include "engine/release.h"
-#include "engine/worker.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/limits.h"
+#include "engine/worker/release.h"
+#include "engine/worker/worker.h"
 
 #define RELEASE_EVERY (500 * FL_NS_PER_MS)
 #define LONELY (10 * FL_NS_PER_S)

@@ -11,8 +11,8 @@
 #include <urcu/list.h>
 
 #include "engine/base/unix_socket.h"
-#include "engine/engine.h"
 #include "engine/link/channel.h"
+#include "engine/worker/engine.h"
 
 struct fl_control;
 struct fl_image;

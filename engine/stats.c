@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "engine/attach.h"
-#include "engine/engine.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 // Weak: jemalloc is linked into the command only, and not into its sanitized builds.
 int mallctl(const char *name, void *old, size_t *old_size, void *new, size_t new_size)

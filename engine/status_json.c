@@ -8,12 +8,12 @@
 #include "engine/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
-#include "engine/engine.h"
 #include "engine/link/kept.h"
 #include "engine/stats.h"
 #include "engine/status_lanes.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
+#include "engine/worker/engine.h"
 
 static const char *phase_name(const struct fl_vm *vm)
 {

@@ -4,10 +4,10 @@
 #include <jansson.h>
 
 #include "engine/base/clock.h"
-#include "engine/engine.h"
-#include "engine/lane.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/worker.h"
 
 struct fl_lanes_now fl_lanes_now(const struct fl_engine *engine)
 {

@@ -9,11 +9,11 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
-#include "engine/engine.h"
 #include "engine/link/kept.h"
 #include "engine/stats.h"
 #include "engine/status_lanes.h"
 #include "engine/template/templates.h"
+#include "engine/worker/engine.h"
 
 static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
 {

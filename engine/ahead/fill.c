@@ -8,13 +8,13 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/fault.h"
 #include "engine/serve/complete.h"
 #include "engine/serve/install.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/fault.h"
+#include "engine/worker/worker.h"
 
 enum {
     SLICE_PAGES = 256,  // 4 KiB pages of zeros in a slice; of bytes, a frame's at most

@@ -9,7 +9,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/engine.h"
+#include "engine/worker/engine.h"
 
 #define BYTES_MOST ((uint64_t)256 << 20)
 

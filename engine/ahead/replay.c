@@ -8,9 +8,9 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/engine.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 // How far ahead frames are asked for, in all VMs of the engine together no more than half the
 // cache.

@@ -8,10 +8,10 @@
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/cache/frame_cache.h"
-#include "engine/fault.h"
 #include "engine/serve/resolve.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/fault.h"
+#include "engine/worker/worker.h"
 
 enum { HUGE_UNITS = 512, HUGE_AT_ONCE = 4, LOOK_AT_ONCE = 2048 };
 

@@ -12,11 +12,11 @@
 #include "engine/base/clock.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/point.h"
-#include "engine/engine.h"
 #include "engine/host/host_memory.h"
 #include "engine/image/images.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)
 

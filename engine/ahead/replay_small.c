@@ -9,7 +9,7 @@
 #include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/worker.h"
 
 // What a slice may cost, in shares of a copied page: as much as the frame of one fault, or four
 // of them while no VM of the worker faults; or, while the guest is at the heels of its replay, up

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "engine/base/log.h"
-#include "engine/engine.h"
 #include "engine/link/kept.h"
+#include "engine/worker/engine.h"
 
 static const char *const names[FL_LACKS] = {
     [FL_LACK_STORE] = "store",     [FL_LACK_SOCKETS] = "sockets",

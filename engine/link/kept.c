@@ -19,7 +19,6 @@
 #include "engine/attach.h"
 #include "engine/base/log.h"
 #include "engine/connection.h"
-#include "engine/engine.h"
 #include "engine/image/images.h"
 #include "engine/link/degraded.h"
 #include "engine/listen.h"
@@ -27,6 +26,7 @@
 #include "engine/server.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
+#include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
 // What came while an answer was waited for.

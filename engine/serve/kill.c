@@ -18,12 +18,12 @@
 #include "engine/base/closer.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/engine.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
 #include "engine/link/kept.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 // A look for the process, from a reader thread over the control thread back to the VM's worker. It
 // knows the VM by its number: the VM may end meanwhile.

@@ -5,7 +5,7 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/serve/resolve.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/worker.h"
 
 enum { PLANNED_MOST = 64 }; // no more than this of a large frame, or of zeros, for one fault
 

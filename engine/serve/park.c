@@ -8,9 +8,9 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/point.h"
-#include "engine/fault.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/fault.h"
+#include "engine/worker/worker.h"
 
 enum { LOOKS_A_ROUND = 128 };
 #define FIRST_PAUSE (20 * FL_NS_PER_US)

@@ -8,14 +8,14 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/fault.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/install.h"
 #include "engine/serve/kill.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/fault.h"
+#include "engine/worker/worker.h"
 #include "snapshot/read.h"
 
 enum { REASON = 512 };

@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/fault.h"
 #include "engine/serve/park.h"
+#include "engine/worker/fault.h"
 #include "snapshot/read.h"
 
 // One page on its way to be resolved.

@@ -4,7 +4,7 @@
 #include "engine/serve/resolve.h"
 
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/worker.h"
 
 // What lies beyond the image's end is zero. Bytes are bytes, whatever else is not known yet.
 enum fl_page_kind fl_vm_page_kind(const struct fl_vm *vm, uint64_t page,

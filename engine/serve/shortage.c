@@ -10,7 +10,7 @@
 #include "engine/host/cgroup.h"
 #include "engine/host/huge_pool.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/worker.h"
 
 enum { HUGE_BYTES = 2 << 20, CHARGED_AT_ONCE = 256 << 10, REASON = 512 };
 

@@ -8,7 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/worker.h"
 
 #define PAUSE (100 * FL_NS_PER_US)
 #define LONG_PAUSE (10 * FL_NS_PER_MS)

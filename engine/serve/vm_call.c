@@ -15,9 +15,9 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
-#include "engine/lane.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/worker.h"
 
 #define TAKING_PAUSE (50 * FL_NS_PER_US)
 

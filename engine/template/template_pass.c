@@ -10,9 +10,9 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/undumped.h"
-#include "engine/engine.h"
 #include "engine/template/template.h"
 #include "engine/template/templates.h"
+#include "engine/worker/engine.h"
 
 enum { SLICE_PAGES = 512, ATTEMPTS = 5, SEAL_ATTEMPTS = 12, SEAL_PAUSE_DOUBLED = 5 };
 #define FRAME_BYTES ((size_t)FL_FRAME_PAGES_MAX << FL_PAGE_SHIFT)

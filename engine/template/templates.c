@@ -14,13 +14,13 @@
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/connection.h"
-#include "engine/engine.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
 #include "engine/listen.h"
 #include "engine/server.h"
 #include "engine/template/template.h"
 #include "engine/template/templates_internal.h"
+#include "engine/worker/engine.h"
 
 // --- memory ---
 

@@ -7,7 +7,7 @@
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/worker.h"
 
 // 16 GiB that were touched, within a window of seconds.
 #define ENTRIES_MOST ((uint64_t)1 << 22)

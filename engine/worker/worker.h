@@ -2,8 +2,8 @@
 //
 // A worker: one thread, pinned to a core, that owns a shard of VMs and is the only one to read
 // their userfaultfds and to install pages into them.
-#ifndef FAULTLINE_ENGINE_WORKER_H
-#define FAULTLINE_ENGINE_WORKER_H
+#ifndef FAULTLINE_WORKER_WORKER_H
+#define FAULTLINE_WORKER_WORKER_H
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -16,10 +16,10 @@
 #include "engine/base/histogram.h"
 #include "engine/base/mailbox.h"
 #include "engine/cache/frame_cache.h"
-#include "engine/engine.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/prefetch.h"
 #include "engine/vm/vm.h"
+#include "engine/worker/engine.h"
 
 struct fl_worker_stats {
     fl_counter faults; // messages that asked for a page

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The engine: its options, and what its parts share. Started and stopped by the control thread.
-#ifndef FAULTLINE_ENGINE_ENGINE_H
-#define FAULTLINE_ENGINE_ENGINE_H
+#ifndef FAULTLINE_WORKER_ENGINE_H
+#define FAULTLINE_WORKER_ENGINE_H
 
 #include <sched.h>
 #include <semaphore.h>

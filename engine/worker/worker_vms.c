@@ -11,11 +11,11 @@
 #include "engine/attach.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/fault.h"
 #include "engine/host/uffd.h"
-#include "engine/lane.h"
 #include "engine/serve/install.h"
-#include "engine/worker.h"
+#include "engine/worker/fault.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/worker.h"
 
 int fl_worker_watch(struct fl_worker *worker, int fd, uint32_t events, struct fl_watch *watch)
 {

@@ -7,8 +7,8 @@
 //   fl_resolve      a page -> where its bytes are -> install.h, or park.h until they are there
 //
 // Owner worker only.
-#ifndef FAULTLINE_ENGINE_FAULT_H
-#define FAULTLINE_ENGINE_FAULT_H
+#ifndef FAULTLINE_WORKER_FAULT_H
+#define FAULTLINE_WORKER_FAULT_H
 
 #include <stdbool.h>
 #include <stdint.h>

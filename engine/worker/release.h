@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Letting all VMs go at the engine's end. Control thread.
-#ifndef FAULTLINE_ENGINE_RELEASE_H
-#define FAULTLINE_ENGINE_RELEASE_H
+#ifndef FAULTLINE_WORKER_RELEASE_H
+#define FAULTLINE_WORKER_RELEASE_H
 
 struct fl_engine;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/lane.h"
+#include "engine/worker/lane.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,10 +12,10 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/engine.h"
-#include "engine/lane_internal.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/lane_internal.h"
+#include "engine/worker/worker.h"
 
 #define CALM (5 * FL_NS_PER_S) // after so long without trouble a VM goes back to a worker
 

@@ -17,10 +17,10 @@
 #include "engine/base/clock.h"
 #include "engine/base/counter.h"
 #include "engine/base/log.h"
-#include "engine/engine.h"
 #include "engine/host/procfs.h"
-#include "engine/lane_internal.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/lane_internal.h"
+#include "engine/worker/worker.h"
 
 #define LOOK_EVERY (2 * FL_NS_PER_MS)
 #define AWAKE (100 * FL_NS_PER_MS) // for so long without a call, before it sleeps

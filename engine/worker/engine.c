@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/engine.h"
+#include "engine/worker/engine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +13,10 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
-#include "engine/lane.h"
-#include "engine/limits.h"
 #include "engine/link/life.h"
-#include "engine/worker.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/limits.h"
+#include "engine/worker/worker.h"
 
 enum { READERS_MIN = 4, VMS_AT_START = 64 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/limits.h"
+#include "engine/worker/limits.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,11 +14,11 @@
 #include "engine/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/rcu.h"
-#include "engine/engine.h"
 #include "engine/host/memory_limit.h"
-#include "engine/lane.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/worker.h"
 
 enum { VMS_A_LOOK = 256, EVERY_MS = 500 };
 

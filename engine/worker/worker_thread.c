@@ -14,9 +14,9 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/lane.h"
 #include "engine/link/life.h"
-#include "engine/worker.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/worker.h"
 
 enum { ZEROS_BYTES = 2 << 20 };
 #define HALT_PAUSE FL_NS_PER_MS

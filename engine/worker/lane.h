@@ -17,8 +17,8 @@
 //
 // There are FL_LANES of them at most, made as they are needed, one ahead. If all are in use, the
 // worker waits with its VM, as the log says, and its other VMs with it.
-#ifndef FAULTLINE_ENGINE_LANE_H
-#define FAULTLINE_ENGINE_LANE_H
+#ifndef FAULTLINE_WORKER_LANE_H
+#define FAULTLINE_WORKER_LANE_H
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/worker.h"
+#include "engine/worker/worker.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,12 +11,12 @@
 #include "engine/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/fault.h"
 #include "engine/host/procfs.h"
-#include "engine/lane.h"
 #include "engine/serve/kill.h"
 #include "engine/serve/vm_call.h"
-#include "engine/spin.h"
+#include "engine/worker/fault.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/spin.h"
 
 enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 #define UNWATCHED_EVERY FL_NS_PER_MS

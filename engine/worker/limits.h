@@ -3,8 +3,8 @@
 // Which VMs are slowed down by a memory limit: a thread of its own looks at those that pages were
 // filled for, twice a second. One whose limit was met since the last time is to have a lane
 // (lane.h). What it has seen stands in the status.
-#ifndef FAULTLINE_ENGINE_LIMITS_H
-#define FAULTLINE_ENGINE_LIMITS_H
+#ifndef FAULTLINE_WORKER_LIMITS_H
+#define FAULTLINE_WORKER_LIMITS_H
 
 struct fl_engine;
 struct fl_limits;

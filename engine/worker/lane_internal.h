@@ -2,13 +2,13 @@
 //
 // Between lane.c (what becomes of VMs, threads and lanes) and lane_watch.c (who sees that a call
 // takes long).
-#ifndef FAULTLINE_ENGINE_LANE_INTERNAL_H
-#define FAULTLINE_ENGINE_LANE_INTERNAL_H
+#ifndef FAULTLINE_WORKER_LANE_INTERNAL_H
+#define FAULTLINE_WORKER_LANE_INTERNAL_H
 
 #include <stdbool.h>
 
 #include "engine/base/mailbox.h"
-#include "engine/lane.h"
+#include "engine/worker/lane.h"
 
 // The watcher, or the control thread before there is one: one more lane, which is free.
 int fl_lane_new(struct fl_lanes *lanes);

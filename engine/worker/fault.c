@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/fault.h"
+#include "engine/worker/fault.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,7 +19,7 @@
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/worker.h"
 
 // An address that no region holds: the VMM registered more than it said, or its handshake was
 // refused. Its bytes are nowhere, so whoever touched it must be told.

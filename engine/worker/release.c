@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/release.h"
+#include "engine/worker/release.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -11,11 +11,11 @@
 #include "engine/ahead/fill.h"
 #include "engine/attach.h"
 #include "engine/base/clock.h"
-#include "engine/engine.h"
-#include "engine/lane.h"
 #include "engine/serve/kill.h"
 #include "engine/vm/vm.h"
-#include "engine/worker.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/worker.h"
 
 struct kill_order {
     struct fl_engine *engine;

@@ -4,8 +4,8 @@
 // costs several times what a fault costs, so a worker spins for a while after it has served one, as
 // long as that pays: when faults seldom come within the time of a spin it blocks at once, and only
 // tries spinning again now and then.
-#ifndef FAULTLINE_ENGINE_SPIN_H
-#define FAULTLINE_ENGINE_SPIN_H
+#ifndef FAULTLINE_WORKER_SPIN_H
+#define FAULTLINE_WORKER_SPIN_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -6,14 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
+#include "engine/accept/connection.h"
+#include "engine/accept/listen.h"
+#include "engine/accept/refuse.h"
 #include "engine/base/log.h"
-#include "engine/connection.h"
 #include "engine/incoming.h"
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
-#include "engine/listen.h"
-#include "engine/refuse.h"
 #include "engine/serve/kill.h"
 #include "engine/server.h"
 #include "engine/vm/vm.h"

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/accept/listen.h"
 #include "engine/control_request.h"
-#include "engine/listen.h"
 #include "engine/server.h"
 
 struct order {

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/accept/listen.h"
 #include "engine/base/log.h"
 #include "engine/control_request.h"
-#include "engine/listen.h"
 #include "engine/server.h"
 #include "engine/worker/engine.h"
 

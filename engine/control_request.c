@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/listen.h"
+#include "engine/accept/listen.h"
 #include "engine/server.h"
 #include "snapshot/read.h"
 

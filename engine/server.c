@@ -12,14 +12,14 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/connection.h"
+#include "engine/accept/listen.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/connection.h"
 #include "engine/control.h"
 #include "engine/incoming.h"
 #include "engine/link/kept.h"
-#include "engine/listen.h"
 #include "engine/pulse.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limits.h"

@@ -10,17 +10,17 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "engine/accept/follow.h"
+#include "engine/accept/listen.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/signals.h"
 #include "engine/control.h"
-#include "engine/follow.h"
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/incoming.h"
 #include "engine/keeper_socket.h"
 #include "engine/link/kept.h"
-#include "engine/listen.h"
 #include "engine/server_internal.h"
 #include "engine/template/templates.h"
 #include "snapshot/read.h"

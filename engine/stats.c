@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/link/kept.h"

@@ -3,12 +3,12 @@
 // Directories are moved, unmounted, cleared out and put back under a server that runs. Once a
 // second it looks whether what it needs to be found is where it should be, and makes it again where
 // it can. Nothing of this is needed by VMs that are served.
+#include "engine/accept/follow.h"
+#include "engine/accept/listen.h"
 #include "engine/base/clock.h"
 #include "engine/control.h"
-#include "engine/follow.h"
 #include "engine/keeper_socket.h"
 #include "engine/link/degraded.h"
-#include "engine/listen.h"
 #include "engine/server_internal.h"
 #include "engine/template/templates.h"
 

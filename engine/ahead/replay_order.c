@@ -7,8 +7,8 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/attach.h"
 #include "engine/ahead/replay.h"
-#include "engine/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/point.h"

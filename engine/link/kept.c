@@ -15,13 +15,13 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/attach.h"
+#include "engine/accept/connection.h"
+#include "engine/accept/listen.h"
 #include "engine/adopt.h"
-#include "engine/attach.h"
 #include "engine/base/log.h"
-#include "engine/connection.h"
 #include "engine/image/images.h"
 #include "engine/link/degraded.h"
-#include "engine/listen.h"
 #include "engine/pulse.h"
 #include "engine/server.h"
 #include "engine/template/templates.h"

@@ -14,7 +14,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 #include "engine/base/closer.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"

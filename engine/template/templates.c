@@ -10,13 +10,13 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/connection.h"
+#include "engine/accept/listen.h"
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/connection.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
-#include "engine/listen.h"
 #include "engine/server.h"
 #include "engine/template/template.h"
 #include "engine/template/templates_internal.h"

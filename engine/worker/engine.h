@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/admission.h"
+#include "engine/accept/admission.h"
 #include "engine/ahead/recordings.h"
 #include "engine/base/mailbox.h"
 #include "engine/base/rcu.h"

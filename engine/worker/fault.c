@@ -8,12 +8,12 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "engine/accept/refuse.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/host/uffd.h"
-#include "engine/refuse.h"
 #include "engine/serve/kill.h"
 #include "engine/serve/neighbours.h"
 #include "engine/serve/resolve.h"

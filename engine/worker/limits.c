@@ -11,7 +11,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/rcu.h"
 #include "engine/host/memory_limit.h"

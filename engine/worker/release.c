@@ -8,8 +8,8 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/attach.h"
 #include "engine/ahead/fill.h"
-#include "engine/attach.h"
 #include "engine/base/clock.h"
 #include "engine/serve/kill.h"
 #include "engine/vm/vm.h"

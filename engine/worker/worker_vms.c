@@ -7,8 +7,8 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/attach.h"
 #include "engine/ahead/fill.h"
-#include "engine/attach.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/host/uffd.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/refuse.h"
+#include "engine/accept/refuse.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -7,7 +7,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/rejoin.h"
+#include "engine/accept/rejoin.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,7 +10,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"

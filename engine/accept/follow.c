@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/follow.h"
+#include "engine/accept/follow.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,13 +10,13 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/listen.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
 #include "engine/image/store_place.h"
 #include "engine/link/degraded.h"
 #include "engine/link/kept.h"
-#include "engine/listen.h"
 #include "engine/worker/engine.h"
 #include "snapshot/read.h"
 

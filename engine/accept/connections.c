@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "engine/accept/connection_internal.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/connection_internal.h"
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/displace.h"
+#include "engine/accept/displace.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include <urcu/compiler.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
 #include "engine/host/owner.h"

@@ -6,8 +6,8 @@
 //
 // Counting may have the map of an image read, so a reader does it. By default that is after the
 // VM was attached, and a shortage is a line in the log; to refuse it, its handshake has to wait.
-#ifndef FAULTLINE_ENGINE_ADMISSION_H
-#define FAULTLINE_ENGINE_ADMISSION_H
+#ifndef FAULTLINE_ACCEPT_ADMISSION_H
+#define FAULTLINE_ACCEPT_ADMISSION_H
 
 #include <stdbool.h>
 #include <stddef.h>

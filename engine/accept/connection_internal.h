@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the parts of connection.h share. Control thread only.
-#ifndef FAULTLINE_ENGINE_CONNECTION_INTERNAL_H
-#define FAULTLINE_ENGINE_CONNECTION_INTERNAL_H
+#ifndef FAULTLINE_ACCEPT_CONNECTION_INTERNAL_H
+#define FAULTLINE_ACCEPT_CONNECTION_INTERNAL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,11 +10,11 @@
 
 #include <urcu/list.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
+#include "engine/accept/connection.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
-#include "engine/connection.h"
 #include "engine/host/owner.h"
 #include "engine/host/region.h"
 #include "engine/link/description.h"

@@ -2,8 +2,8 @@
 //
 // Follows the store at a path, whichever that is now: each published image gets its socket, each
 // removed one loses it. While there is no store, all stays as it is. Control thread.
-#ifndef FAULTLINE_ENGINE_FOLLOW_H
-#define FAULTLINE_ENGINE_FOLLOW_H
+#ifndef FAULTLINE_ACCEPT_FOLLOW_H
+#define FAULTLINE_ACCEPT_FOLLOW_H
 
 #include <stdbool.h>
 

@@ -5,8 +5,8 @@
 // alone (findings/uffd-fills-anothers-memory.sh): what the worker of the VM before still has in
 // hand would get into the memory of the new one. So the one before ends first, whether its socket
 // has closed or not.
-#ifndef FAULTLINE_ENGINE_DISPLACE_H
-#define FAULTLINE_ENGINE_DISPLACE_H
+#ifndef FAULTLINE_ACCEPT_DISPLACE_H
+#define FAULTLINE_ACCEPT_DISPLACE_H
 
 #include <stdbool.h>
 #include <sys/types.h>

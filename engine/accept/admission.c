@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/admission.h"
+#include "engine/accept/admission.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,7 +8,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/io_pool.h"

@@ -6,8 +6,8 @@
 // back. So a handshake that says the same as the one before joins the VM that there is, and its
 // socket takes the place of the first one's; any other is refused, and the VM goes on unharmed.
 // Control thread.
-#ifndef FAULTLINE_ENGINE_REJOIN_H
-#define FAULTLINE_ENGINE_REJOIN_H
+#ifndef FAULTLINE_ACCEPT_REJOIN_H
+#define FAULTLINE_ACCEPT_REJOIN_H
 
 #include <stdbool.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Who is not served, and may wait all the same. Control thread, unless a function says otherwise.
-#ifndef FAULTLINE_ENGINE_REFUSE_H
-#define FAULTLINE_ENGINE_REFUSE_H
+#ifndef FAULTLINE_ACCEPT_REFUSE_H
+#define FAULTLINE_ACCEPT_REFUSE_H
 
 #include <stdint.h>
 

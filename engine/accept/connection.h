@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One connection, from accept() to a VM or a refusal. Control thread only; never waits.
-#ifndef FAULTLINE_ENGINE_CONNECTION_H
-#define FAULTLINE_ENGINE_CONNECTION_H
+#ifndef FAULTLINE_ACCEPT_CONNECTION_H
+#define FAULTLINE_ACCEPT_CONNECTION_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/accept/listen.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/link/degraded.h"
-#include "engine/listen.h"
 #include "engine/worker/engine.h"
 
 // The one at the path is new, and whoever has connected to the old one is not forgotten.

@@ -2,8 +2,8 @@
 //
 // From a handshake to a VM on a worker, and from a VM that is gone to nothing; the table of VMs.
 // Control thread, unless a function says otherwise.
-#ifndef FAULTLINE_ENGINE_ATTACH_H
-#define FAULTLINE_ENGINE_ATTACH_H
+#ifndef FAULTLINE_ACCEPT_ATTACH_H
+#define FAULTLINE_ACCEPT_ATTACH_H
 
 #include <stdbool.h>
 #include <stdint.h>

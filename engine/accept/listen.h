@@ -2,8 +2,8 @@
 //
 // The sockets at which images are had: one of its own for each image of the store, and those that
 // were asked for. Control thread only.
-#ifndef FAULTLINE_ENGINE_LISTEN_H
-#define FAULTLINE_ENGINE_LISTEN_H
+#ifndef FAULTLINE_ACCEPT_LISTEN_H
+#define FAULTLINE_ACCEPT_LISTEN_H
 
 #include <stdbool.h>
 

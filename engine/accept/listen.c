@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/listen.h"
+#include "engine/accept/listen.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +9,8 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/admission.h"
+#include "engine/accept/admission.h"
+#include "engine/accept/refuse.h"
 #include "engine/ahead/fill.h"
 #include "engine/base/closer.h"
 #include "engine/base/log.h"
@@ -17,7 +18,6 @@
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
-#include "engine/refuse.h"
 #include "engine/serve/kill.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/templates.h"

@@ -6,10 +6,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "engine/accept/connection_internal.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/connection_internal.h"
 #include "engine/link/kept.h"
 #include "engine/template/template.h"
 #include "engine/template/templates.h"

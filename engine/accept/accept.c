@@ -14,15 +14,15 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/connection.h"
+#include "engine/accept/connection_internal.h"
+#include "engine/accept/listen.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/connection.h"
-#include "engine/connection_internal.h"
 #include "engine/link/degraded.h"
 #include "engine/link/kept.h"
-#include "engine/listen.h"
 #include "engine/worker/engine.h"
 
 enum {

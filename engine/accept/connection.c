@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/connection_internal.h"
+#include "engine/accept/connection_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,9 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/attach.h"
+#include "engine/accept/attach.h"
+#include "engine/accept/refuse.h"
+#include "engine/accept/rejoin.h"
 #include "engine/base/clock.h"
 #include "engine/base/closer.h"
 #include "engine/base/descriptors.h"
@@ -24,8 +26,6 @@
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
-#include "engine/refuse.h"
-#include "engine/rejoin.h"
 #include "engine/template/template.h"
 #include "engine/template/templates.h"
 #include "engine/vm/handshake.h"

@@ -18,10 +18,10 @@
 #include "engine/control.h"
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
-#include "engine/incoming.h"
-#include "engine/keeper_socket.h"
 #include "engine/link/kept.h"
 #include "engine/server_internal.h"
+#include "engine/takeover/incoming.h"
+#include "engine/takeover/keeper_socket.h"
 #include "engine/template/templates.h"
 #include "snapshot/read.h"
 

@@ -7,9 +7,9 @@
 #include "engine/accept/listen.h"
 #include "engine/base/clock.h"
 #include "engine/control.h"
-#include "engine/keeper_socket.h"
 #include "engine/link/degraded.h"
 #include "engine/server_internal.h"
+#include "engine/takeover/keeper_socket.h"
 #include "engine/template/templates.h"
 
 #define LOOK_EVERY FL_NS_PER_S

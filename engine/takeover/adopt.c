@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/adopt.h"
+#include "engine/takeover/adopt.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,11 +11,11 @@
 #include "engine/accept/listen.h"
 #include "engine/accept/refuse.h"
 #include "engine/base/log.h"
-#include "engine/incoming.h"
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
 #include "engine/serve/kill.h"
 #include "engine/server.h"
+#include "engine/takeover/incoming.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 

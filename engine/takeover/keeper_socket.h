@@ -3,8 +3,8 @@
 // Where an engine can be reached by a new keeper, after its own was killed, and by `faultline
 // rescue`, which brings VMs that somebody left behind: CONTROL.keeper, for its owner and root.
 // Control thread.
-#ifndef FAULTLINE_ENGINE_KEEPER_SOCKET_H
-#define FAULTLINE_ENGINE_KEEPER_SOCKET_H
+#ifndef FAULTLINE_TAKEOVER_KEEPER_SOCKET_H
+#define FAULTLINE_TAKEOVER_KEEPER_SOCKET_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
 //
 // Images that are being opened for VMs that somebody else served before, and the VMs that wait for
 // them: those of the keeper's records from descriptors, others by name. Control thread.
-#ifndef FAULTLINE_ENGINE_INCOMING_H
-#define FAULTLINE_ENGINE_INCOMING_H
+#ifndef FAULTLINE_TAKEOVER_INCOMING_H
+#define FAULTLINE_TAKEOVER_INCOMING_H
 
 #include "engine/link/channel.h"
 

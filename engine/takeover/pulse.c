@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/pulse.h"
+#include "engine/takeover/pulse.h"
 
 #include <stdbool.h>
 #include <stdint.h>

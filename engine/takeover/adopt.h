@@ -2,8 +2,8 @@
 //
 // Taking over what another process had: the records of an engine that served before, from the
 // keeper; and VMs that somebody else left behind, from `faultline rescue`. Control thread.
-#ifndef FAULTLINE_ENGINE_ADOPT_H
-#define FAULTLINE_ENGINE_ADOPT_H
+#ifndef FAULTLINE_TAKEOVER_ADOPT_H
+#define FAULTLINE_TAKEOVER_ADOPT_H
 
 #include <stdint.h>
 

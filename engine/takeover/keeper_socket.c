@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/keeper_socket.h"
+#include "engine/takeover/keeper_socket.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -12,10 +12,10 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/adopt.h"
 #include "engine/base/log.h"
 #include "engine/link/kept.h"
 #include "engine/server.h"
+#include "engine/takeover/adopt.h"
 
 struct fl_keeper_socket {
     struct fl_source source;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/incoming.h"
+#include "engine/takeover/incoming.h"
 
 #include <errno.h>
 #include <inttypes.h>

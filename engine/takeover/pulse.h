@@ -2,8 +2,8 @@
 //
 // The engine's heartbeat: asked by the keeper, each worker answers in its loop, and when all have,
 // the keeper is answered. Control thread.
-#ifndef FAULTLINE_ENGINE_PULSE_H
-#define FAULTLINE_ENGINE_PULSE_H
+#ifndef FAULTLINE_TAKEOVER_PULSE_H
+#define FAULTLINE_TAKEOVER_PULSE_H
 
 #include <stdint.h>
 

@@ -17,7 +17,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/point.h"
-#include "engine/control.h"
+#include "engine/control/control.h"
 #include "engine/link/kept.h"
 #include "engine/takeover/incoming.h"
 #include "engine/takeover/pulse.h"

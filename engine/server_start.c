@@ -15,7 +15,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/signals.h"
-#include "engine/control.h"
+#include "engine/control/control.h"
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/link/kept.h"

@@ -6,7 +6,7 @@
 #include "engine/accept/follow.h"
 #include "engine/accept/listen.h"
 #include "engine/base/clock.h"
-#include "engine/control.h"
+#include "engine/control/control.h"
 #include "engine/link/degraded.h"
 #include "engine/server_internal.h"
 #include "engine/takeover/keeper_socket.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // /v1/templates: which there are, one more, one less.
-#include "engine/control_request.h"
+#include "engine/control/control_request.h"
 #include "engine/server.h"
 #include "engine/template/templates.h"
 #include "engine/worker/engine.h"

@@ -9,7 +9,7 @@
 
 #include "engine/accept/listen.h"
 #include "engine/base/log.h"
-#include "engine/control_request.h"
+#include "engine/control/control_request.h"
 #include "engine/server.h"
 #include "engine/worker/engine.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/control_clients.h"
+#include "engine/control/control_clients.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>

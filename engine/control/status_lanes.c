@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/status_lanes.h"
+#include "engine/control/status_lanes.h"
 
 #include <jansson.h>
 

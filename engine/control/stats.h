@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the engine has done so far, summed over its workers. Control thread.
-#ifndef FAULTLINE_ENGINE_STATS_H
-#define FAULTLINE_ENGINE_STATS_H
+#ifndef FAULTLINE_CONTROL_STATS_H
+#define FAULTLINE_CONTROL_STATS_H
 
 #include <stdint.h>
 

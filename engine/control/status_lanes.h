@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the status says of lanes (lane.h) and memory limits (limits.h). Control thread.
-#ifndef FAULTLINE_ENGINE_STATUS_LANES_H
-#define FAULTLINE_ENGINE_STATUS_LANES_H
+#ifndef FAULTLINE_CONTROL_STATUS_LANES_H
+#define FAULTLINE_CONTROL_STATUS_LANES_H
 
 #include <stdint.h>
 

@@ -2,8 +2,8 @@
 //
 // The engine's state in the two forms that are asked for. Control thread. Both return malloc'd
 // text, NULL without memory.
-#ifndef FAULTLINE_ENGINE_STATUS_H
-#define FAULTLINE_ENGINE_STATUS_H
+#ifndef FAULTLINE_CONTROL_STATUS_H
+#define FAULTLINE_CONTROL_STATUS_H
 
 #include <stdbool.h>
 

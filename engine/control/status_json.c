@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/status.h"
+#include "engine/control/status.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -8,9 +8,9 @@
 #include "engine/accept/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
+#include "engine/control/stats.h"
+#include "engine/control/status_lanes.h"
 #include "engine/link/kept.h"
-#include "engine/stats.h"
-#include "engine/status_lanes.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"

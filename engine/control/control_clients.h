@@ -3,8 +3,8 @@
 // The connections of the control API, those that have said nothing whole for longest first: when
 // there are many, these make way, so that slow and silent clients keep nobody out. Control thread
 // only.
-#ifndef FAULTLINE_ENGINE_CONTROL_CLIENTS_H
-#define FAULTLINE_ENGINE_CONTROL_CLIENTS_H
+#ifndef FAULTLINE_CONTROL_CONTROL_CLIENTS_H
+#define FAULTLINE_CONTROL_CONTROL_CLIENTS_H
 
 #include <microhttpd.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/stats.h"
+#include "engine/control/stats.h"
 
 #include <stdio.h>
 #include <string.h>

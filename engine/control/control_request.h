@@ -2,8 +2,8 @@
 //
 // One request of the control API: its body, its answer, and those requests that have a file of
 // their own. Control thread only.
-#ifndef FAULTLINE_ENGINE_CONTROL_REQUEST_H
-#define FAULTLINE_ENGINE_CONTROL_REQUEST_H
+#ifndef FAULTLINE_CONTROL_CONTROL_REQUEST_H
+#define FAULTLINE_CONTROL_CONTROL_REQUEST_H
 
 #include <jansson.h>
 #include <microhttpd.h>

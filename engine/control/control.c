@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/control.h"
+#include "engine/control/control.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,11 +15,11 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/control_clients.h"
-#include "engine/control_request.h"
+#include "engine/control/control_clients.h"
+#include "engine/control/control_request.h"
+#include "engine/control/status.h"
 #include "engine/link/kept.h"
 #include "engine/server.h"
-#include "engine/status.h"
 #include "engine/worker/engine.h"
 
 enum { TIMEOUT_S = 10, CLIENTS_MAX = 256 };

@@ -11,8 +11,8 @@
 //   text
 //
 // An error is {"error": "one sentence"} with a fitting HTTP status.
-#ifndef FAULTLINE_ENGINE_CONTROL_H
-#define FAULTLINE_ENGINE_CONTROL_H
+#ifndef FAULTLINE_CONTROL_CONTROL_H
+#define FAULTLINE_CONTROL_CONTROL_H
 
 #include <stddef.h>
 #include <stdint.h>

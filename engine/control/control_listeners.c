@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "engine/accept/listen.h"
-#include "engine/control_request.h"
+#include "engine/control/control_request.h"
 #include "engine/server.h"
 
 struct order {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/control_request.h"
+#include "engine/control/control_request.h"
 
 #include <stdarg.h>
 #include <stdio.h>

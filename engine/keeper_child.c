@@ -17,7 +17,7 @@
 #include "engine/base/descriptors.h"
 #include "engine/keeper.h"
 #include "engine/link/life.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 
 enum { ARGS_MAX = 256 };
 

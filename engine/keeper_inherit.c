@@ -19,7 +19,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/unix_socket.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/service_manager.h"
 
 enum { NUMBER = 24, ANSWER_MS = 5000 };

@@ -9,7 +9,7 @@
 
 #include "engine/link/channel.h"
 #include "engine/link/description.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 
 struct fl_template;
 

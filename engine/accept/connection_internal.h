@@ -18,7 +18,7 @@
 #include "engine/host/owner.h"
 #include "engine/host/region.h"
 #include "engine/link/description.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "snapshot/read.h"
 
 struct fl_connection {

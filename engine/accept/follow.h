@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "engine/server.h"
+#include "engine/server/server.h"
 
 struct fl_follow;
 

@@ -19,7 +19,7 @@
 #include "engine/control/control_request.h"
 #include "engine/control/status.h"
 #include "engine/link/kept.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/worker/engine.h"
 
 enum { TIMEOUT_S = 10, CLIENTS_MAX = 256 };

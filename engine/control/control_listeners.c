@@ -7,7 +7,7 @@
 
 #include "engine/accept/listen.h"
 #include "engine/control/control_request.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 
 struct order {
     const char *image;

@@ -10,7 +10,7 @@
 #include "engine/accept/listen.h"
 #include "engine/base/log.h"
 #include "engine/control/control_request.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/worker/engine.h"
 
 enum { PAGES_AT_ONCE = 65536, DEFAULT_WINDOW_MS = 30000, DEFAULT_SHARE = 50 };

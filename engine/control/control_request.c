@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "engine/accept/listen.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "snapshot/read.h"
 
 enum { SENTENCE_BYTES = 4096 + 256 }; // a path and what is to be said of it

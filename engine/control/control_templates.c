@@ -2,7 +2,7 @@
 //
 // /v1/templates: which there are, one more, one less.
 #include "engine/control/control_request.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/template/templates.h"
 #include "engine/worker/engine.h"
 

@@ -21,7 +21,7 @@
 #include "engine/base/log.h"
 #include "engine/image/images.h"
 #include "engine/link/degraded.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/takeover/adopt.h"
 #include "engine/takeover/pulse.h"
 #include "engine/template/templates.h"

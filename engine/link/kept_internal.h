@@ -10,7 +10,7 @@
 #include <urcu/list.h>
 
 #include "engine/link/kept.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 
 struct fl_kept {
     struct fl_source source; // .fd -1: no keeper

@@ -14,7 +14,7 @@
 #include "engine/link/description.h"
 #include "engine/link/kept.h"
 #include "engine/serve/kill.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/takeover/incoming.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"

@@ -18,7 +18,7 @@
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
 #include "engine/serve/kill.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"

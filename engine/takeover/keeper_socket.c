@@ -14,7 +14,7 @@
 
 #include "engine/base/log.h"
 #include "engine/link/kept.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/takeover/adopt.h"
 
 struct fl_keeper_socket {

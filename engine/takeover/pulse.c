@@ -10,7 +10,7 @@
 #include "engine/base/clock.h"
 #include "engine/link/kept.h"
 #include "engine/link/life.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 

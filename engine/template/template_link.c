@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/template/template.h"
 
 bool fl_template_path(const struct fl_template *template, const char *suffix, char path[PATH_MAX])

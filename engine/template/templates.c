@@ -17,7 +17,7 @@
 #include "engine/base/point.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "engine/template/template.h"
 #include "engine/template/templates_internal.h"
 #include "engine/worker/engine.h"

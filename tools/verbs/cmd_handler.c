@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/verb.h"
 #include "tools/verbs/serve_options.h"

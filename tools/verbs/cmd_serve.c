@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 #include "engine/keeper.h"
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/paths.h"
 #include "tools/cli/verb.h"

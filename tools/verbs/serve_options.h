@@ -4,7 +4,7 @@
 #ifndef FAULTLINE_TOOLS_VERBS_SERVE_OPTIONS_H
 #define FAULTLINE_TOOLS_VERBS_SERVE_OPTIONS_H
 
-#include "engine/server.h"
+#include "engine/server/server.h"
 #include "tools/cli/cli.h"
 
 enum {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A server from its start to its end: what server.c and server_start.c share. Control thread only.
-#ifndef FAULTLINE_ENGINE_SERVER_INTERNAL_H
-#define FAULTLINE_ENGINE_SERVER_INTERNAL_H
+#ifndef FAULTLINE_SERVER_SERVER_INTERNAL_H
+#define FAULTLINE_SERVER_SERVER_INTERNAL_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/server.h"
+#include "engine/server/server.h"
 
 struct fl_follow;
 

@@ -2,8 +2,8 @@
 //
 // The control thread: it accepts handshakes, makes VMs of them, follows the store, answers the
 // control API, and ends it all. Everything here belongs to that one thread.
-#ifndef FAULTLINE_ENGINE_SERVER_H
-#define FAULTLINE_ENGINE_SERVER_H
+#ifndef FAULTLINE_SERVER_SERVER_H
+#define FAULTLINE_SERVER_SERVER_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/server_internal.h"
+#include "engine/server/server_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -19,7 +19,7 @@
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/link/kept.h"
-#include "engine/server_internal.h"
+#include "engine/server/server_internal.h"
 #include "engine/takeover/incoming.h"
 #include "engine/takeover/keeper_socket.h"
 #include "engine/template/templates.h"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A tiny service that leaves descriptors with its service manager and, in its next life, looks at
-// what it gets back. For tests of engine/service_manager.c and of service managers, real ones too.
+// what it gets back. For tests of engine/keeper/service_manager.c and of service managers, real
+// ones too.
 //
 //   notify_service [ACTION...]      the service
 //   notify_service vm SOCKET        a client: lends its userfaultfd to the service and touches a
@@ -40,7 +41,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/service_manager.h"
+#include "engine/keeper/service_manager.h"
 
 enum { PAGE = 4096, BYTE = 0x5a, VMS_MAX = 16, ALL_MS = 60000 };
 

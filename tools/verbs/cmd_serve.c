@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "engine/keeper.h"
+#include "engine/keeper/keeper.h"
 #include "engine/server/server.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/paths.h"

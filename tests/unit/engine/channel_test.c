@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/keeper_records.h"
+#include "engine/keeper/keeper_records.h"
 #include "engine/link/channel.h"
 
 static int channel[2];

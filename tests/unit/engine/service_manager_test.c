@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/service_manager.h"
+#include "engine/keeper/service_manager.h"
 #include "tests/support/client.h"
 #include "tests/support/notify_peer.h"
 #include "tests/support/server.h"

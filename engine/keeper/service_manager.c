@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/service_manager.h"
+#include "engine/keeper/service_manager.h"
 
 #include <errno.h>
 #include <fcntl.h>

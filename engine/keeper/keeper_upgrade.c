@@ -5,7 +5,7 @@
 // The new engine is started as the standby. When it is ready the old one yields and the new one
 // takes over; the next standby is of the old executable again, until the new one has passed its
 // trial. So going back is what happens at any death of an engine.
-#include "engine/keeper_internal.h"
+#include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

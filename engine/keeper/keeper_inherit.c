@@ -2,7 +2,7 @@
 //
 // What a keeper gets from one before it: from the service manager's store of descriptors, from
 // itself before an exec, and from an engine that was left alone.
-#include "engine/keeper_internal.h"
+#include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,8 +19,8 @@
 
 #include "engine/base/log.h"
 #include "engine/base/unix_socket.h"
+#include "engine/keeper/service_manager.h"
 #include "engine/server/server.h"
-#include "engine/service_manager.h"
 
 enum { NUMBER = 24, ANSWER_MS = 5000 };
 

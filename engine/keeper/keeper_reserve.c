@@ -9,7 +9,7 @@
 
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
-#include "engine/keeper_internal.h"
+#include "engine/keeper/keeper_internal.h"
 
 enum {
     // Of the keeper's own beside records and what it had when it started: its loop's, two engines'

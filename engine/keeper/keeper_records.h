@@ -3,8 +3,8 @@
 // What the keeper holds: records, each with the descriptors in its slots (channel.h). Each record
 // is also in the service manager's store of descriptors, if there is one, so that it outlives the
 // keeper. The keeper's one thread only.
-#ifndef FAULTLINE_ENGINE_KEEPER_RECORDS_H
-#define FAULTLINE_ENGINE_KEEPER_RECORDS_H
+#ifndef FAULTLINE_KEEPER_KEEPER_RECORDS_H
+#define FAULTLINE_KEEPER_KEEPER_RECORDS_H
 
 #include <stdbool.h>
 #include <stdint.h>

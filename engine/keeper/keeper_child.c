@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/keeper_child.h"
+#include "engine/keeper/keeper_child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
-#include "engine/keeper.h"
+#include "engine/keeper/keeper.h"
 #include "engine/link/life.h"
 #include "engine/server/server.h"
 

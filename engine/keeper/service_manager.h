@@ -10,8 +10,8 @@
 // FL_SM_WAIT_MS for room. When that was in vain, the next ones do not wait at all until one has got
 // through: a manager that is stuck costs its wait once, not once a message. Such a message is not
 // sent: the answer is -EAGAIN, and whoever wanted it says it again later.
-#ifndef FAULTLINE_ENGINE_SERVICE_MANAGER_H
-#define FAULTLINE_ENGINE_SERVICE_MANAGER_H
+#ifndef FAULTLINE_KEEPER_SERVICE_MANAGER_H
+#define FAULTLINE_KEEPER_SERVICE_MANAGER_H
 
 #include <stdbool.h>
 #include <stdint.h>

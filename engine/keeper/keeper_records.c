@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/keeper_records.h"
+#include "engine/keeper/keeper_records.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
-#include "engine/service_manager.h"
+#include "engine/keeper/service_manager.h"
 
 static const char *const kind_name[FL_RECORD_KINDS] = {
     [FL_RECORD_MODE] = "mode",

@@ -2,7 +2,7 @@
 //
 // Is the engine alive? It is asked once a second, and answers when each of its threads has; and
 // the userfaultfds themselves tell of faults that nobody reads.
-#include "engine/keeper_internal.h"
+#include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What an engine is told when it takes over: each record that the keeper has, and then to serve.
-#include "engine/keeper_internal.h"
+#include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -6,8 +6,8 @@
 //
 // Two engines run: one serves, the other (the standby) is ready to, and owns nothing. When the one
 // that serves dies, hangs or yields to a newer one, the standby is sent all records and serves.
-#ifndef FAULTLINE_ENGINE_KEEPER_H
-#define FAULTLINE_ENGINE_KEEPER_H
+#ifndef FAULTLINE_KEEPER_KEEPER_H
+#define FAULTLINE_KEEPER_KEEPER_H
 
 #include <stdbool.h>
 #include <stdint.h>

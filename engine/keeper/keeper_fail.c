@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // No engine can be kept alive: the VMs are killed, or poisoned, before their userfaultfds go.
-#include "engine/keeper_internal.h"
+#include "engine/keeper/keeper_internal.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -13,7 +13,7 @@
 #include "engine/base/log.h"
 #include "engine/host/condemn.h"
 #include "engine/host/uffd.h"
-#include "engine/service_manager.h"
+#include "engine/keeper/service_manager.h"
 
 enum { VM_END_MS = 10000 };
 

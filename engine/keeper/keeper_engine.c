@@ -2,7 +2,7 @@
 //
 // Which engine serves: starting them, promoting the standby, and what their ends mean.
 #include "engine/base/descriptors.h"
-#include "engine/keeper_internal.h"
+#include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
+#include "engine/keeper/service_manager.h"
 #include "engine/link/life.h"
-#include "engine/service_manager.h"
 
 enum {
     WORDS = 96,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/keeper.h"
+#include "engine/keeper/keeper.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,8 @@
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/base/signals.h"
-#include "engine/keeper_internal.h"
-#include "engine/service_manager.h"
+#include "engine/keeper/keeper_internal.h"
+#include "engine/keeper/service_manager.h"
 
 enum { EVENTS = 16, BARRIER_MS = 5000 };
 

@@ -4,8 +4,8 @@
 // (which engine serves), keeper_hand_over.c (what it is told then), keeper_request.c (what the
 // engine asks for), keeper_upgrade.c, keeper_watch.c (is it alive), keeper_reserve.c (room for
 // descriptors), keeper_inherit.c (from another keeper).
-#ifndef FAULTLINE_ENGINE_KEEPER_INTERNAL_H
-#define FAULTLINE_ENGINE_KEEPER_INTERNAL_H
+#ifndef FAULTLINE_KEEPER_KEEPER_INTERNAL_H
+#define FAULTLINE_KEEPER_KEEPER_INTERNAL_H
 
 #include <limits.h>
 #include <stdbool.h>
@@ -13,9 +13,9 @@
 #include <stdint.h>
 
 #include "engine/base/clock.h"
-#include "engine/keeper.h"
-#include "engine/keeper_child.h"
-#include "engine/keeper_records.h"
+#include "engine/keeper/keeper.h"
+#include "engine/keeper/keeper_child.h"
+#include "engine/keeper/keeper_records.h"
 
 enum fl_upgrade_state {
     FL_UPGRADE_NONE,

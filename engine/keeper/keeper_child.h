@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One engine process, as the keeper sees it.
-#ifndef FAULTLINE_ENGINE_KEEPER_CHILD_H
-#define FAULTLINE_ENGINE_KEEPER_CHILD_H
+#ifndef FAULTLINE_KEEPER_KEEPER_CHILD_H
+#define FAULTLINE_KEEPER_KEEPER_CHILD_H
 
 #include <stdbool.h>
 #include <stdint.h>

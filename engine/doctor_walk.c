@@ -10,7 +10,7 @@
 
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
-#include "engine/orphan_state.h"
+#include "engine/rescue/orphan_state.h"
 
 enum { PATH = 96, TEXT = 4096, STACK_DEPTH = 12 };
 

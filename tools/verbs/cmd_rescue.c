@@ -10,9 +10,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/adopt_client.h"
 #include "engine/host/condemn.h"
-#include "engine/orphan.h"
+#include "engine/rescue/adopt_client.h"
+#include "engine/rescue/orphan.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/paths.h"
 #include "tools/cli/verb.h"

@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "engine/evidence.h"
 #include "engine/host/condemn.h"
-#include "engine/orphan.h"
+#include "engine/rescue/evidence.h"
+#include "engine/rescue/orphan.h"
 
 enum rescue_action { RESCUE_SERVE, RESCUE_POISON, RESCUE_KILL };
 

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/matches.h"
-#include "engine/placement.h"
-#include "engine/samples.h"
+#include "engine/rescue/matches.h"
+#include "engine/rescue/placement.h"
+#include "engine/rescue/samples.h"
 #include "snapshot/read.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/verb.h"

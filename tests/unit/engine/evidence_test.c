@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/evidence.h"
+#include "engine/rescue/evidence.h"
 
 // Of the image the first half has pages that all differ, the third quarter is a hole, and the last
 // has one page again and again.

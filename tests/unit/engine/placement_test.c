@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "engine/placement.h"
+#include "engine/rescue/placement.h"
 
 enum { RANGES = 96, SAMPLES = 4096 };
 

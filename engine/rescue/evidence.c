@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/evidence.h"
+#include "engine/rescue/evidence.h"
 
 #include <stddef.h>
 

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "engine/placement_internal.h"
+#include "engine/rescue/placement_internal.h"
 
 enum { ROWS = 2 * FL_PIECES_MAX, BLANKS_MAX = 2 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/adopt_client.h"
+#include "engine/rescue/adopt_client.h"
 
 #include <errno.h>
 #include <limits.h>

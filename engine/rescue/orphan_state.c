@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/orphan_state.h"
+#include "engine/rescue/orphan_state.h"
 
 #include <errno.h>
 #include <fcntl.h>

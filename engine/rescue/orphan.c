@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/orphan.h"
+#include "engine/rescue/orphan.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,7 +12,7 @@
 
 #include "engine/host/proc_fd.h"
 #include "engine/host/uffd.h"
-#include "engine/orphan_state.h"
+#include "engine/rescue/orphan_state.h"
 #include "engine/vm/handshake.h"
 
 enum { SEEN = 16 };

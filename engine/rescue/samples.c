@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/samples.h"
+#include "engine/rescue/samples.h"
 
 #include <errno.h>
 #include <fcntl.h>

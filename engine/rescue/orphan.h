@@ -9,8 +9,8 @@
 // something still holds the state that was kept of it (vm_state.h), the layout, the image's name
 // and what the guest has given back come from there. Else somebody says the layout, or it is found
 // by what the memory has in it (placement.h).
-#ifndef FAULTLINE_ENGINE_ORPHAN_H
-#define FAULTLINE_ENGINE_ORPHAN_H
+#ifndef FAULTLINE_RESCUE_ORPHAN_H
+#define FAULTLINE_RESCUE_ORPHAN_H
 
 #include <stdbool.h>
 #include <stddef.h>

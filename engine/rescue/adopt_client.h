@@ -2,8 +2,8 @@
 //
 // Bringing a VM that its handler has left behind to a server that runs (keeper_socket.h is the
 // other end).
-#ifndef FAULTLINE_ENGINE_ADOPT_CLIENT_H
-#define FAULTLINE_ENGINE_ADOPT_CLIENT_H
+#ifndef FAULTLINE_RESCUE_ADOPT_CLIENT_H
+#define FAULTLINE_RESCUE_ADOPT_CLIENT_H
 
 #include <stdbool.h>
 #include <stddef.h>

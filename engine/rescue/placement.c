@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/placement.h"
+#include "engine/rescue/placement.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/placement_internal.h"
+#include "engine/rescue/placement_internal.h"
 
 // So many samples must agree on a shift for it to count: a guest copies pages, a few at a time.
 enum { VOTES = 8 };

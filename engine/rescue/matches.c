@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/matches.h"
+#include "engine/rescue/matches.h"
 
 #include <assert.h>
 #include <errno.h>

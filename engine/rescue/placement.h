@@ -9,16 +9,16 @@
 // image (Firecracker's memory file is its regions, one after the other). A piece without a sample
 // that tells (nothing of it was touched) goes where the image has room for it, if that is one
 // place.
-#ifndef FAULTLINE_ENGINE_PLACEMENT_H
-#define FAULTLINE_ENGINE_PLACEMENT_H
+#ifndef FAULTLINE_RESCUE_PLACEMENT_H
+#define FAULTLINE_RESCUE_PLACEMENT_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "engine/host/procfs.h"
 #include "engine/host/region.h"
-#include "engine/matches.h"
-#include "engine/samples.h"
+#include "engine/rescue/matches.h"
+#include "engine/rescue/samples.h"
 
 struct fl_placement_of {
     const struct fl_proc_range *range; // in order, all of one page size

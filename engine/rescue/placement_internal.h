@@ -2,12 +2,12 @@
 //
 // Inside of finding a layout: pieces of memory, made of samples (placement.c), and their lengths
 // (placement_solve.c).
-#ifndef FAULTLINE_ENGINE_PLACEMENT_INTERNAL_H
-#define FAULTLINE_ENGINE_PLACEMENT_INTERNAL_H
+#ifndef FAULTLINE_RESCUE_PLACEMENT_INTERNAL_H
+#define FAULTLINE_RESCUE_PLACEMENT_INTERNAL_H
 
 #include <stdbool.h>
 
-#include "engine/placement.h"
+#include "engine/rescue/placement.h"
 
 // Memory, within one range, that is one part of the image.
 struct fl_piece {

@@ -16,15 +16,15 @@
 // zero all over the region.
 // The memory is the image's if a region fits, none contradicts, and at most one region is unknown
 // of which the image is not all zero: that one has its place by elimination.
-#ifndef FAULTLINE_ENGINE_EVIDENCE_H
-#define FAULTLINE_ENGINE_EVIDENCE_H
+#ifndef FAULTLINE_RESCUE_EVIDENCE_H
+#define FAULTLINE_RESCUE_EVIDENCE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/host/region.h"
-#include "engine/matches.h"
-#include "engine/samples.h"
+#include "engine/rescue/matches.h"
+#include "engine/rescue/samples.h"
 #include "snapshot/read.h"
 
 enum { FL_EVIDENCE_ENOUGH = 16, FL_EVIDENCE_SHARE = 4 };

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a Faultline kept of a VM, looked for among the descriptors of all processes. Any thread.
-#ifndef FAULTLINE_ENGINE_ORPHAN_STATE_H
-#define FAULTLINE_ENGINE_ORPHAN_STATE_H
+#ifndef FAULTLINE_RESCUE_ORPHAN_STATE_H
+#define FAULTLINE_RESCUE_ORPHAN_STATE_H
 
 #include <stddef.h>
 
 #include "engine/host/proc_fd.h"
-#include "engine/orphan.h"
+#include "engine/rescue/orphan.h"
 
 // Fills in state_fd, state, state_holder, state_unreadable. 0 also if there is none. -ENOTUNIQ with
 // a sentence if there are several; -ENOMEM.

@@ -6,8 +6,8 @@
 // The page is read through /proc/PID/mem: a page that is missing gives an error there at once,
 // while process_vm_readv() would wait for the fault handler that is gone (fs/userfaultfd.c: a fault
 // that may not be retried is not queued; tried on Linux 6.18). A page in swap is read back.
-#ifndef FAULTLINE_ENGINE_SAMPLES_H
-#define FAULTLINE_ENGINE_SAMPLES_H
+#ifndef FAULTLINE_RESCUE_SAMPLES_H
+#define FAULTLINE_RESCUE_SAMPLES_H
 
 #include <stdbool.h>
 #include <stddef.h>

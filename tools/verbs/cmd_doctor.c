@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "engine/doctor.h"
+#include "engine/doctor/doctor.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/verb.h"
 #include "tools/verbs/doctor_advice.h"

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "engine/doctor.h"
+#include "engine/doctor/doctor.h"
 
 enum { DOCTOR_COMMAND = 512, DOCTOR_WHOSE = 256 };
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/doctor.h"
+#include "engine/doctor/doctor.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/verb.h"
 

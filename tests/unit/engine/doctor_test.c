@@ -20,8 +20,8 @@
 
 #include <linux/userfaultfd.h>
 
-#include "engine/doctor.h"
-#include "engine/doctor_walk.h"
+#include "engine/doctor/doctor.h"
+#include "engine/doctor/doctor_walk.h"
 
 enum { BYTES = 1 << 20, DEADLINE_POLLS = 6000, POLL_MS = 5 };
 

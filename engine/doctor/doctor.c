@@ -5,7 +5,7 @@
 // looks: with the same identity, and having left no processor in between (its count of context
 // switches is the same), so that it is one wait. Where only the VM itself holds its userfaultfd
 // nobody can have answered in between either, and each wait is one.
-#include "engine/doctor.h"
+#include "engine/doctor/doctor.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine/doctor_walk.h"
+#include "engine/doctor/doctor_walk.h"
 #include "engine/host/proc_fd.h"
 
 enum { BETWEEN_LOOKS_MS = 250, GLANCES = 20, BETWEEN_GLANCES_MS = 10 };

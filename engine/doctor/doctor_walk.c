@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/doctor_walk.h"
+#include "engine/doctor/doctor_walk.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -4,8 +4,8 @@
 // on it, and since when. Reads /proc only, so that it works on a host on which everything else
 // hangs, and whoever the handler is. Needs root for other users' processes. Any thread; takes as
 // long as the host has processes.
-#ifndef FAULTLINE_ENGINE_DOCTOR_H
-#define FAULTLINE_ENGINE_DOCTOR_H
+#ifndef FAULTLINE_DOCTOR_DOCTOR_H
+#define FAULTLINE_DOCTOR_DOCTOR_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/doctor.h"
-#include "engine/doctor_walk.h"
+#include "engine/doctor/doctor.h"
+#include "engine/doctor/doctor_walk.h"
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
 

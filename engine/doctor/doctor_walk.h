@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The parts of a diagnosis: what /proc says, and what follows from it.
-#ifndef FAULTLINE_ENGINE_DOCTOR_WALK_H
-#define FAULTLINE_ENGINE_DOCTOR_WALK_H
+#ifndef FAULTLINE_DOCTOR_DOCTOR_WALK_H
+#define FAULTLINE_DOCTOR_DOCTOR_WALK_H
 
-#include "engine/doctor.h"
+#include "engine/doctor/doctor.h"
 
 // Fills in the userfaultfds with their holders and faults, the tasks that wait, and the processes
 // that cannot end. -errno as fl_diagnose(), with everything freed.

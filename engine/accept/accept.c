@@ -18,9 +18,9 @@
 #include "engine/accept/connection_internal.h"
 #include "engine/accept/listen.h"
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/link/degraded.h"
 #include "engine/link/kept.h"
 #include "engine/worker/engine.h"
@@ -89,7 +89,7 @@ static bool accept_one(struct fl_listener *listener)
     if (fd >= 0) {
         uint64_t record = listener->accepting;
         listener->accepting = 0;
-        FL_POINT("accepted");
+        FL_CRASH_POINT("accepted");
         fl_connection_new(server, listener->image, listener->policy, listener->purpose, fd, record,
                           room ? NULL : fl_no_descriptors);
         if (!room || !fl_accept_has_room(server, 1))

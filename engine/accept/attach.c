@@ -12,9 +12,9 @@
 #include "engine/accept/admission.h"
 #include "engine/accept/refuse.h"
 #include "engine/ahead/fill.h"
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
@@ -207,9 +207,9 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
     }
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;
-    FL_POINT("vm_gone");
+    FL_CRASH_POINT("vm_gone");
     fl_kept_drop(engine->kept, FL_RECORD_VM, vm->id);
-    FL_POINT("vm_dropped");
+    FL_CRASH_POINT("vm_dropped");
     close_all(vm);
     if (vm->template)
         fl_template_unclone(vm->template);
@@ -251,12 +251,12 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     if (!engine->options.populate && !template) // what others touched there is not seen
         vm->touches = fl_recordings_begin(&engine->recordings, vm->id, image, layout);
     fl_replay_expect(engine, vm);
-    FL_POINT("image_kept");
+    FL_CRASH_POINT("image_kept");
     engine->attached++;
     publish(engine, vm);
     // Before the first fault is read: from here on a successor can go on.
     fl_kept_put_vm(engine->kept, vm, connection);
-    FL_POINT("vm_kept");
+    FL_CRASH_POINT("vm_kept");
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
            " page_size=%" PRIu64 "%s",
@@ -289,7 +289,7 @@ struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, in
     vm->inherited = true;
     seen_vm_id(engine, vm->id);
     publish(engine, vm);
-    FL_POINT("vm_inherited");
+    FL_CRASH_POINT("vm_inherited");
     return vm;
 }
 

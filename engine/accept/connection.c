@@ -16,12 +16,12 @@
 #include "engine/accept/refuse.h"
 #include "engine/accept/rejoin.h"
 #include "engine/base/clock.h"
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
@@ -234,7 +234,7 @@ bool fl_connection_receive(struct fl_connection *connection)
             fl_connection_ended(connection);
             return true;
         }
-        FL_POINT("handshake_read");
+        FL_CRASH_POINT("handshake_read");
         connection->used += (size_t)got;
         if (connection->fds.no_room && connection->fds.count <= 1) {
             start_over(connection);

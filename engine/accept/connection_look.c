@@ -14,10 +14,10 @@
 #include "engine/accept/displace.h"
 #include "engine/accept/rejoin.h"
 #include "engine/base/clock.h"
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/host/owner.h"
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
@@ -92,7 +92,7 @@ static void attach(struct fl_connection *connection, struct fl_image *image)
     int socket = fl_connection_own_socket(connection);
     connection->peer.template = connection->template;
     fl_attach(engine, &connection->peer, image, &connection->layout);
-    FL_POINT("attached");
+    FL_CRASH_POINT("attached");
     fl_connection_settled(connection, socket);
 }
 

@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include "engine/accept/connection_internal.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/link/kept.h"
 #include "engine/template/template.h"
 #include "engine/template/templates.h"
@@ -30,7 +30,7 @@ static int greet(struct fl_connection *connection)
     fl_connection_expect_soon(connection); // what it waited for the template is no fault of its own
     int error = fl_send_greeting(connection->peer.socket, template->state->image,
                                  template->state->pages << FL_PAGE_SHIFT, template->readable);
-    FL_POINT("template_greeted");
+    FL_CRASH_POINT("template_greeted");
     return error;
 }
 

@@ -7,8 +7,8 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/attach.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/host/owner.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/vm_call.h"
@@ -102,7 +102,7 @@ static void give_order(struct fl_engine *engine, const struct fl_vm *vm)
     if (!order)
         return;
     *order = (struct order){.mail.deliver = ordered, .engine = engine, .vm = vm->id};
-    FL_POINT("displacing");
+    FL_CRASH_POINT("displacing");
     fl_mailbox_post(&owner->mailbox, &order->mail);
 }
 

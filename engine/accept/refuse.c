@@ -8,7 +8,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/attach.h"
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"
 #include "engine/link/kept.h"

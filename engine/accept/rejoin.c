@@ -11,9 +11,9 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/attach.h"
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/link/kept.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
@@ -119,7 +119,7 @@ void fl_rejoin(struct fl_engine *engine, struct fl_vm *vm, struct fl_peer *peer)
            " reason=\"its userfaultfd is served already\"",
            vm->id, fl_vm_image_name(vm), vm->state->pid);
     fl_kept_put_vm_slot(engine->kept, vm->id, FL_VM_SOCKET, peer->socket, peer->connection);
-    FL_POINT("vm_rejoined");
+    FL_CRASH_POINT("vm_rejoined");
     hand_socket(engine, vm, &peer->socket);
     fl_peer_close(peer);
 }

@@ -6,8 +6,8 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/serve/complete.h"
 #include "engine/serve/install.h"
 #include "engine/serve/resolve.h"
@@ -288,7 +288,7 @@ static void let_go(struct fl_worker *worker, struct fl_vm *vm)
         return;
     }
     fl_task_end(&vm->fill.task);
-    FL_POINT("released");
+    FL_CRASH_POINT("released");
     fl_log(FL_LOG_INFO, "event=release vm=%" PRIu64 " image=%s", vm->id, vm->state->image);
     fl_worker_vm_gone(worker, vm);
 }

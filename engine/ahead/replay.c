@@ -6,8 +6,8 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
@@ -81,7 +81,7 @@ void fl_replay_begin(struct fl_worker *worker, struct fl_vm *vm, struct fl_plan 
         return;
     }
     fl_task_start(worker, &replay->task);
-    FL_POINT("replay_begun");
+    FL_CRASH_POINT("replay_begun");
 }
 
 void fl_replay_end(struct fl_worker *worker, struct fl_vm *vm)
@@ -109,7 +109,7 @@ void fl_replay_resume(struct fl_worker *worker, struct fl_vm *vm)
 static void finish(struct fl_worker *worker, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
-    FL_POINT("replay_done");
+    FL_CRASH_POINT("replay_done");
     stop(worker, vm, FL_REPLAY_DONE);
     fl_counter_add(&worker->stats.replays, 1);
     fl_log(FL_LOG_INFO,

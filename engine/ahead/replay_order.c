@@ -10,8 +10,8 @@
 #include "engine/accept/attach.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/io_pool.h"
-#include "engine/base/point.h"
 #include "engine/host/host_memory.h"
 #include "engine/image/images.h"
 #include "engine/vm/vm.h"
@@ -78,7 +78,7 @@ static uint64_t look(struct fl_io_job *job)
         return fl_now() + BUSY_PAUSE;
     fl_image_unref(order->image);
     order->mail = (struct fl_mail){.deliver = looked, .drop = drop_order};
-    FL_POINT("plan_found");
+    FL_CRASH_POINT("plan_found");
     fl_mailbox_post(&order->worker->mailbox, &order->mail);
     return 0;
 }

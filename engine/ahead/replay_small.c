@@ -3,7 +3,7 @@
 // Replay into memory of 4 KiB pages: the steps of the plan.
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/serve/burst.h"
 #include "engine/serve/install.h"
 #include "engine/serve/vm_call.h"
@@ -230,7 +230,7 @@ static enum step do_step(struct fl_worker *worker, struct fl_vm *vm, uint64_t in
             return STEP_STOP;
         cut(&walk, budget->cost, walk.step->zero);
         enum fl_install result = put(vm, &walk, frame, budget, &pages);
-        FL_POINT("replay_copied");
+        FL_CRASH_POINT("replay_copied");
         if (result == FL_INSTALL_FAILED)
             return STEP_DONE; // whoever touches it is told by the fault
         if (!fl_task_goes_on(worker, &vm->replay.task, result))

@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
 
 // include/uapi/asm-generic/socket.h of Linux 6.5; Debian 12 has the headers of 6.1.
 #ifndef SO_PEERPIDFD

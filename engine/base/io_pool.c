@@ -13,7 +13,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/rcu.h"
 
 enum { LATER_EVERY = 16 };
@@ -54,7 +54,7 @@ static void append(struct fl_io_pool *pool, struct queue *queue, struct fl_io_jo
     cds_wfcq_node_init(&job->node);
     __tsan_release(job);
     cds_wfcq_enqueue(&queue->head, &queue->tail, &job->node); // a full barrier
-    FL_POINT("job_submitted");
+    FL_CRASH_POINT("job_submitted");
     wake_one(pool);
 }
 
@@ -149,7 +149,7 @@ static void run(struct fl_io_pool *pool, struct fl_io_job *job)
 {
     bool later = job->later;
     uint64_t again = job->run(job);
-    FL_POINT("job_run");
+    FL_CRASH_POINT("job_run");
     if (later) {
         pthread_mutex_lock(&pool->lock);
         atomic_fetch_sub(&pool->laters, 1);
@@ -168,7 +168,7 @@ static void wait_for_work(struct fl_io_pool *pool, uint64_t due)
     struct pollfd poll_fd = {.fd = pool->event_fd, .events = POLLIN};
     struct timespec left = fl_until(fl_now(), due);
     atomic_fetch_add(&pool->asleep, 1); // pairs with append()
-    FL_POINT("reader_asleep");
+    FL_CRASH_POINT("reader_asleep");
     if (empty(&pool->now) && (empty(&pool->later) || later_is_full(pool)))
         ppoll(&poll_fd, 1, due == FL_NEVER ? NULL : &left, NULL);
     atomic_fetch_sub(&pool->asleep, 1);

@@ -9,7 +9,7 @@
 #include <urcu/compiler.h>
 #include <urcu/uatomic.h>
 
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/rcu.h"
 
 int fl_mailbox_init(struct fl_mailbox *box)
@@ -46,7 +46,7 @@ void fl_mailbox_post(struct fl_mailbox *box, struct fl_mail *mail)
     cds_wfcq_node_init(&mail->node);
     __tsan_release(mail);
     cds_wfcq_enqueue(&box->head, &box->tail, &mail->node); // a full barrier
-    FL_POINT("mail_posted");
+    FL_CRASH_POINT("mail_posted");
     // Pairs with the exchange in fl_mailbox_sleep(): either we see "asleep" or the owner sees the
     // mail.
     if (__atomic_exchange_n(&box->asleep, 0, __ATOMIC_SEQ_CST)) {
@@ -70,7 +70,7 @@ bool fl_mailbox_drain(struct fl_mailbox *box, void *owner)
 bool fl_mailbox_sleep(struct fl_mailbox *box)
 {
     __atomic_exchange_n(&box->asleep, 1, __ATOMIC_SEQ_CST);
-    FL_POINT("mailbox_asleep");
+    FL_CRASH_POINT("mailbox_asleep");
     if (cds_wfcq_empty(&box->head, &box->tail))
         return true;
     fl_mailbox_awake(box);

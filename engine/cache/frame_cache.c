@@ -6,7 +6,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/cache/frame_cache_internal.h"
 #include "engine/cache/frame_load.h"
 #include "engine/cache/read_ahead.h"
@@ -164,7 +164,7 @@ static struct fl_frame *find_or_add(struct fl_cache *cache, struct fl_image *ima
         return caa_container_of(there, struct fl_frame, node);
     }
     *ret_added = (struct added){.frame = true, .load = use == FL_FRAME_AHEAD ? load : NULL};
-    FL_POINT("frame_added");
+    FL_CRASH_POINT("frame_added");
     return frame;
 }
 
@@ -219,10 +219,10 @@ static int want(struct fl_cache *cache, struct fl_image *image, const struct wha
         struct fl_frame *frame = begin(cache, image, what, wanted);
         if (!frame)
             return -ENOMEM;
-        FL_POINT("frame_begun");
+        FL_CRASH_POINT("frame_begun");
         if (fl_frame_leave_waiter(frame, waiter))
             return 0;
-        FL_POINT("frame_closed");
+        FL_CRASH_POINT("frame_closed");
         if (fl_frame_ready(frame) && fl_frame_pin(frame)) {
             fl_frame_touch(frame);
             *ret_frame = frame;

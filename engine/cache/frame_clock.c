@@ -4,7 +4,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/cache/frame_cache_internal.h"
 
 // How long what came ahead counts as on its way to its use, and how often that is looked at.
@@ -59,7 +59,7 @@ static void evict(struct fl_cache *cache)
             continue;
         }
         cds_list_del(&frame->in_ahead);
-        FL_POINT("frame_evicted");
+        FL_CRASH_POINT("frame_evicted");
         cds_lfht_del(cache->table, &frame->node);
         atomic_fetch_sub(&cache->bytes, fl_frame_bytes(frame));
         atomic_fetch_sub(&cache->frames, 1);

@@ -8,7 +8,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/cache/frame_part.h"
 
 #define FIRST_PAUSE (2 * FL_NS_PER_MS)
@@ -43,7 +43,7 @@ void fl_load_unref(struct fl_load *load)
 {
     if (atomic_fetch_sub(&load->refs, 1) != 1)
         return;
-    FL_POINT("load_unreferenced");
+    FL_CRASH_POINT("load_unreferenced");
     fl_image_unref(load->image);
     fl_rcu_online();
     fl_rcu_defer(&load->rcu, free_load_rcu);
@@ -66,7 +66,7 @@ static void end_part(struct fl_load *load, int error)
     if (atomic_fetch_sub(&load->left, 1) != 1)
         return;
     fl_frame_finish(load->frame, atomic_load(&load->error));
-    FL_POINT("load_ended");
+    FL_CRASH_POINT("load_ended");
     fl_load_unref(load); // the loading's own
 }
 
@@ -116,7 +116,7 @@ bool fl_part_bring(struct fl_part *part, const void *stored)
     struct fl_cache *cache = load->cache;
     if (!take(part))
         return false;
-    FL_POINT("part_taken");
+    FL_CRASH_POINT("part_taken");
     if (atomic_load(&load->error)) { // of another part: nobody will see this one
         end_part(load, 0);
         return true;
@@ -322,7 +322,7 @@ bool fl_load_hurry(struct fl_load *load)
     if (atomic_load_explicit(&load->hurried, memory_order_relaxed) ||
         atomic_exchange(&load->hurried, true) || !fl_load_ref(load))
         return false;
-    FL_POINT("load_hurried");
+    FL_CRASH_POINT("load_hurried");
     fl_io_pool_submit(load->cache->pool, &load->helper[0].job);
     return true;
 }

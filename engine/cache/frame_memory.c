@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "engine/base/undumped.h"
+#include "engine/base/dontdump.h"
 #include "snapshot/read.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -40,7 +40,7 @@ void fl_frame_memory_init(struct fl_frame_memory *memory)
 
 static void *map_huge(void)
 {
-    uint8_t *map = fl_undumped_map(2 * HUGE_BYTES);
+    uint8_t *map = fl_dontdump_map(2 * HUGE_BYTES);
     if (!map)
         return NULL;
     size_t before = (HUGE_BYTES - (uintptr_t)map % HUGE_BYTES) % HUGE_BYTES;
@@ -251,7 +251,7 @@ struct fl_buffer fl_frame_memory_get(struct fl_frame_memory *memory, uint32_t pa
     else if (pages == HUGE_PAGES)
         buffer = get_huge(memory, &zero);
     else
-        buffer = (struct fl_buffer){.bytes = fl_undumped_alloc((size_t)pages * FL_PAGE_SIZE)};
+        buffer = (struct fl_buffer){.bytes = fl_dontdump_alloc((size_t)pages * FL_PAGE_SIZE)};
     if (ret_zero)
         *ret_zero = zero;
     return buffer;
@@ -266,7 +266,7 @@ void fl_frame_memory_put(struct fl_frame_memory *memory, struct fl_buffer buffer
     else if (pages == HUGE_PAGES)
         put_huge(memory, buffer.bytes);
     else
-        fl_undumped_free(buffer.bytes);
+        fl_dontdump_free(buffer.bytes);
 }
 
 void fl_frame_memory_fini(struct fl_frame_memory *memory)

@@ -5,7 +5,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/cache/frame_cache_internal.h"
 
 // The list of waiters is closed with this mark once the frame is READY or FAILED.
@@ -61,9 +61,9 @@ void fl_frame_finish(struct fl_frame *frame, int error)
     }
     atomic_store_explicit(&frame->state, error ? FL_FRAME_FAILED : FL_FRAME_READY,
                           memory_order_release);
-    FL_POINT("frame_finished");
+    FL_CRASH_POINT("frame_finished");
     deliver(frame, atomic_exchange(&frame->waiters, CLOSED), error);
-    FL_POINT("frame_delivered");
+    FL_CRASH_POINT("frame_delivered");
     if (error) {
         fl_frame_set_use(frame, FL_FRAME_COLD);
         fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);

@@ -10,10 +10,10 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/crash_point.h"
+#include "engine/base/dontdump.h"
 #include "engine/base/log.h"
 #include "engine/base/mailbox.h"
-#include "engine/base/point.h"
-#include "engine/base/undumped.h"
 #include "engine/cache/extent.h"
 #include "engine/cache/frame_load.h"
 #include "engine/cache/ring.h"
@@ -199,7 +199,7 @@ static void drop_taken(struct extent *extent)
 
 static uint8_t *get_buffer(struct fl_read_ahead *ahead)
 {
-    return ahead->buffers > 0 ? ahead->buffer[--ahead->buffers] : fl_undumped_map(BUFFER_BYTES);
+    return ahead->buffers > 0 ? ahead->buffer[--ahead->buffers] : fl_dontdump_map(BUFFER_BYTES);
 }
 
 static void start_reading(struct fl_read_ahead *ahead, struct extent *extent)
@@ -259,7 +259,7 @@ static void asked(void *owner, struct fl_mail *mail)
     while (load) {
         struct fl_load *next = load->next;
         if (!atomic_load(&load->hurried) && fl_load_plan(load)) {
-            FL_POINT("load_planned");
+            FL_CRASH_POINT("load_planned");
             for (uint32_t i = 0; i < load->parts; i++) {
                 atomic_fetch_add(&load->refs, 1);
                 append(ahead, &load->part[i]);
@@ -343,7 +343,7 @@ static void cancel(struct fl_read_ahead *ahead)
 static void free_buffers(struct fl_read_ahead *ahead)
 {
     while (ahead->buffers > 0)
-        fl_undumped_unmap(ahead->buffer[--ahead->buffers], BUFFER_BYTES);
+        fl_dontdump_unmap(ahead->buffer[--ahead->buffers], BUFFER_BYTES);
 }
 
 static void wait_for_work(struct fl_read_ahead *ahead)

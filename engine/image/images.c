@@ -14,8 +14,8 @@
 
 #include <urcu/list.h>
 
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/image/plan_shelf.h"
 #include "engine/image/store_place.h"
 #include "engine/link/kept.h"
@@ -156,7 +156,7 @@ int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, u
     free(own);
     if (error)
         return error;
-    FL_POINT("image_inherited");
+    FL_CRASH_POINT("image_inherited");
     error = add(images, &file, id, image, ret_image);
     fl_image_unref(image);
     return error;
@@ -319,7 +319,7 @@ int fl_images_plan(struct fl_images *images, const struct fl_image *image,
     if (known != 0)
         return known < 0 ? known : 0;
     struct fl_plan *plan = find_plan(images, image, &file, found);
-    FL_POINT("plan_made");
+    FL_CRASH_POINT("plan_made");
     pthread_mutex_lock(&images->lock);
     struct entry *entry = entry_of(images, image);
     struct fl_plan *before = entry ? entry->plan : NULL;
@@ -349,7 +349,7 @@ void fl_images_put(struct fl_images *images, struct fl_image *image)
         }
         pthread_mutex_unlock(&images->lock);
     }
-    FL_POINT("image_put");
+    FL_CRASH_POINT("image_put");
     fl_image_unref(image);
     if (last) {
         if (last->record)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/serve/burst.h"
 
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/serve/install.h"
 #include "engine/vm/vm.h"
 
 void fl_burst_end(struct fl_burst *burst)
 {
     if (burst->ranges > 0)
-        FL_POINT("burst_unwoken");
+        FL_CRASH_POINT("burst_unwoken");
     for (uint32_t i = 0; i < burst->ranges && burst->vm->phase != FL_VM_GONE; i++)
         fl_install_wake(burst->vm, burst->range[i].page, burst->range[i].pages);
     burst->ranges = 0;

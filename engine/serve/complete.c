@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/host/presence.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
@@ -165,7 +165,7 @@ bool fl_complete_unregister(struct fl_vm *vm)
                                      layout->region[i].bytes >> layout->page_shift);
         if (error == -ENOMEM && fl_vm_alive(vm))
             return false;
-        FL_POINT("unregistered");
+        FL_CRASH_POINT("unregistered");
     }
     vm->fill.unregistered = true;
     vm->state->flags |= FL_VM_STATE_RELEASED;

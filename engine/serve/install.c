@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
@@ -120,7 +120,7 @@ void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count)
 static void let_see(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     fl_bits_set(vm->installed, page, count);
-    FL_POINT("template_unwoken");
+    FL_CRASH_POINT("template_unwoken");
     fl_install_wake(vm, page, count);
 }
 
@@ -215,7 +215,7 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
     // A range that spans mappings is refused as a whole, though its pages may be registered.
     if (error == -ENOENT && count > 1 && done == 0)
         error = fl_vm_copy(vm, to, from, fl_vm_page_bytes(vm), now, &done);
-    FL_POINT("copied");
+    FL_CRASH_POINT("copied");
     count_copied(vm, done >> FL_PAGE_SHIFT);
     return end(vm, judge(vm, error, page, done >> vm->page_shift, ret_pages));
 }

@@ -7,7 +7,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/fault.h"
 #include "engine/worker/worker.h"
@@ -60,7 +60,7 @@ static void frame_came(void *owner, struct fl_mail *mail)
 {
     struct fl_waiter *waiter = caa_container_of(mail, struct fl_waiter, mail);
     struct fl_park *park = waiter->user;
-    FL_POINT("frame_came");
+    FL_CRASH_POINT("frame_came");
     park->outstanding--;
     if (waiter->error)
         park->error = waiter->error;

@@ -6,8 +6,8 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/install.h"
 #include "engine/serve/kill.h"
@@ -259,7 +259,7 @@ enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 
 enum fl_outcome fl_want_map(struct fl_want *want, struct fl_frame_id piece)
 {
-    FL_POINT("map_wanted");
+    FL_CRASH_POINT("map_wanted");
     return park(want, 1) ? asked(want, fl_park_want(want->park, piece)) : again(want, -ENOMEM);
 }
 

@@ -9,8 +9,8 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/base/rcu.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/host/presence.h"
@@ -33,7 +33,7 @@ struct fl_call *fl_call_begin(struct fl_vm *vm)
     // that it sleeps.
     fl_rcu_offline();
     fl_lanes_notice(thread->engine->lanes);
-    FL_POINT("vm_call");
+    FL_CRASH_POINT("vm_call");
     return call;
 }
 

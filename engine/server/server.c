@@ -15,8 +15,8 @@
 #include "engine/accept/connection.h"
 #include "engine/accept/listen.h"
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/control/control.h"
 #include "engine/link/kept.h"
 #include "engine/takeover/incoming.h"
@@ -53,7 +53,7 @@ void fl_server_drain(struct fl_server *server, bool release)
     server->releasing = server->releasing || release;
     fl_server_keep_mode(server);
     fl_listeners_close(server);
-    FL_POINT("draining");
+    FL_CRASH_POINT("draining");
 }
 
 static struct fl_serving *run_of(struct fl_server *server)
@@ -159,7 +159,7 @@ void fl_server_yield(struct fl_server *server)
     fl_limits_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);
     fl_workers_halt(engine, true);
-    FL_POINT("halted");
+    FL_CRASH_POINT("halted");
     fl_kept_yielded(engine->kept);
     fl_log(FL_LOG_INFO, "event=yielded pid=%d vms=%u", (int)getpid(), engine->vm_count);
     _exit(0);
@@ -266,7 +266,7 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
     fl_listeners_resume(server); // those of a predecessor
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u generation=%" PRIu64, (int)getpid(),
            server->engine->worker_count, generation);
-    FL_POINT("doors_open");
+    FL_CRASH_POINT("doors_open");
     fl_kept_serving(server->engine->kept);
 }
 

@@ -12,7 +12,7 @@
 
 #include "engine/accept/attach.h"
 #include "engine/base/clock.h"
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/image/images.h"

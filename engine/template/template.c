@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/crash_point.h"
+#include "engine/base/dontdump.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
-#include "engine/base/undumped.h"
 #include "engine/host/uffd.h"
 #include "engine/template/templates.h"
 
@@ -135,12 +135,12 @@ uint64_t fl_template_fill(struct fl_template *template, uint64_t page, const voi
     }
     int error = from ? fl_uffd_copy(template->uffd, to, from, bytes, true, &done)
                      : fl_uffd_zero(template->uffd, to, bytes, true, &done);
-    FL_POINT("template_filled");
+    FL_CRASH_POINT("template_filled");
     done >>= FL_PAGE_SHIFT;
     if (done == 0 && error == -EEXIST && settle(template, page, from))
         done = 1;
     uint64_t new = mark_all(template, page, done);
-    FL_POINT("template_marked");
+    FL_CRASH_POINT("template_marked");
     fl_templates_release(template->table, count - new);
     // Sealed a moment ago, it needs no filling.
     return done > 0 ? done : fl_template_there(template, page, count);
@@ -157,7 +157,7 @@ static int open_window(struct fl_template *template)
         return -errno;
     template->window = (uintptr_t)window;
     template->open = true;
-    fl_undumped(window, bytes);
+    fl_dontdump(window, bytes);
     madvise(window, bytes, MADV_DONTFORK);
     template->uffd = fl_uffd_new();
     return template->uffd < 0 ? template->uffd
@@ -314,7 +314,7 @@ int fl_template_seal(struct fl_template *template)
         return error;
     if (fcntl(template->memory, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) != 0)
         return -errno;
-    FL_POINT("template_sealed");
+    FL_CRASH_POINT("template_sealed");
     atomic_fetch_or(&template->state->flags, FL_TEMPLATE_SEALED);
     return 0;
 }

@@ -9,7 +9,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/undumped.h"
+#include "engine/base/dontdump.h"
 #include "engine/template/template.h"
 #include "engine/template/templates.h"
 #include "engine/worker/engine.h"
@@ -51,7 +51,7 @@ static int read_frame(struct fl_template *template, struct fl_frame_id id)
         return 0;
     template->frame_read = false;
     if (!template->frame)
-        template->frame = fl_undumped_map(FRAME_BYTES);
+        template->frame = fl_dontdump_map(FRAME_BYTES);
     if (!template->frame)
         return -ENOMEM;
     int error = fl_frame_read(template->image, id, template->frame);
@@ -102,7 +102,7 @@ static bool ended(const struct fl_template *template)
 
 static uint64_t finish(struct fl_template *template)
 {
-    fl_undumped_unmap(template->frame, FRAME_BYTES);
+    fl_dontdump_unmap(template->frame, FRAME_BYTES);
     template->frame = NULL;
     template->frame_read = false;
     fl_mailbox_post(&fl_templates_engine(template->table)->control, &template->mail);

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/base/undumped.h"
+#include "engine/base/dontdump.h"
 
 enum { ALIGN = 4096 };
 
@@ -22,7 +22,7 @@ static uint64_t align_up(uint64_t bytes)
 // As of a VM's state: the bits are large, and to dump a hole of a memfd is to allocate it.
 static void leave_out_of_dumps(struct fl_template_state *state)
 {
-    fl_undumped((char *)state + state->filled_offset, state->total_bytes - state->filled_offset);
+    fl_dontdump((char *)state + state->filled_offset, state->total_bytes - state->filled_offset);
 }
 
 int fl_template_state_create(const char *image, uint64_t pages, int *ret_fd,

@@ -12,9 +12,9 @@
 
 #include "engine/accept/connection.h"
 #include "engine/accept/listen.h"
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"
 #include "engine/server/server.h"
@@ -59,7 +59,7 @@ struct fl_engine *fl_templates_engine(const struct fl_templates *templates)
 static uint64_t free_later(struct fl_io_job *job)
 {
     struct fl_template *template = caa_container_of(job, struct fl_template, job);
-    FL_POINT("template_reaped");
+    FL_CRASH_POINT("template_reaped");
     fl_templates_release(template->table, template->state->filled);
     fl_template_free(template);
     return 0;
@@ -268,7 +268,7 @@ static int make(struct fl_templates *templates, struct fl_image *image,
     template->image = image;
     cds_list_add_tail(&template->link, &templates->list);
     fl_kept_put_template(engine->kept, id, template->memory, template->state_fd);
-    FL_POINT("template_kept");
+    FL_CRASH_POINT("template_kept");
     fl_log(FL_LOG_INFO, "event=template image=%s bytes=%" PRIu64, template->state->image,
            template->state->pages << FL_PAGE_SHIFT);
     *ret_template = template;
@@ -337,7 +337,7 @@ static void opened(void *control, struct fl_mail *mail)
     if (order->cancelled) {
         free_order(order);
     } else if (!order->error) {
-        FL_POINT("template_opened");
+        FL_CRASH_POINT("template_opened");
         fulfil(order);
     }
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/base/undumped.h"
+#include "engine/base/dontdump.h"
 
 enum { ALIGN = 4096 };
 
@@ -33,7 +33,7 @@ static void lock_inbox(const struct fl_vm_state *state)
 // The bitmaps of a large VM are large, and to dump a hole of a memfd is to allocate it.
 static void leave_out_of_dumps(struct fl_vm_state *state)
 {
-    fl_undumped((char *)state + state->removed_offset, state->total_bytes - state->removed_offset);
+    fl_dontdump((char *)state + state->removed_offset, state->total_bytes - state->removed_offset);
 }
 
 // NULL with errno set.

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
@@ -105,7 +105,7 @@ static int begin_life(struct fl_engine *engine)
 
 static int start(struct fl_engine *engine)
 {
-    int error = fl_closer_start();
+    int error = fl_close_thread_start();
     if (!error)
         error = begin_life(engine);
     if (!error)

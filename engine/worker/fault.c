@@ -11,8 +11,8 @@
 #include "engine/accept/refuse.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/kill.h"
 #include "engine/serve/neighbours.h"
@@ -122,7 +122,7 @@ static void removed(struct fl_vm *vm, uint64_t start, uint64_t end)
         // Of a template the image's bytes come back, by themselves where it is filled.
         if (!(vm->state->flags & FL_VM_STATE_TEMPLATE))
             fl_bits_set(vm->removed, region->first_page + first, last - first);
-        FL_POINT("removed_set");
+        FL_CRASH_POINT("removed_set");
         fl_bits_clear(vm->installed, region->first_page + first, last - first);
         fl_counter_add(&vm->state->counters.removed, units);
         fl_counter_add(&atomic_load(&vm->owner)->stats.removed_units, units);
@@ -212,7 +212,7 @@ static void act(struct fl_worker *worker, struct fl_vm *vm, unsigned count)
         insert(asked, pending++,
                (struct fl_ask){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags, 1});
     }
-    FL_POINT("events_acted");
+    FL_CRASH_POINT("events_acted");
     faults(worker, vm, asked, pending);
 }
 
@@ -223,10 +223,10 @@ bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm)
     if (got < (ssize_t)sizeof(*inbox))
         return false;
     unsigned count = (unsigned)((size_t)got / sizeof(*inbox));
-    FL_POINT("messages_read");
+    FL_CRASH_POINT("messages_read");
     worker->now = fl_now();
     act(worker, vm, count);
-    FL_POINT("messages_acted");
+    FL_CRASH_POINT("messages_acted");
     // A successor after a kill replays what it finds here: clear only when all of it was acted on.
     atomic_signal_fence(memory_order_seq_cst);
     memset(inbox, 0, count * sizeof(*inbox));
@@ -241,7 +241,7 @@ void fl_inbox_replay(struct fl_worker *worker, struct fl_vm *vm)
         if (inbox[i].event == UFFD_EVENT_REMOVE || inbox[i].event == UFFD_EVENT_UNMAP)
             event(worker, vm, &inbox[i]);
     }
-    FL_POINT("replayed");
+    FL_CRASH_POINT("replayed");
     atomic_signal_fence(memory_order_seq_cst);
     memset(inbox, 0, sizeof(vm->state->inbox));
 }

@@ -9,8 +9,8 @@
 
 #include "engine/accept/attach.h"
 #include "engine/ahead/fill.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/point.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/install.h"
 #include "engine/worker/fault.h"
@@ -55,7 +55,7 @@ static void succeed(struct fl_worker *worker, struct fl_vm *vm)
     fl_install_succeed(vm);
     fl_inbox_replay(worker, vm);
     fl_uffd_wake_all(vm->uffd);
-    FL_POINT("woken");
+    FL_CRASH_POINT("woken");
     if (vm->state->flags & FL_VM_STATE_RELEASED)
         fl_fill_go_on_releasing(worker, vm);
 }

@@ -84,7 +84,8 @@ pid_t chaos_service_upgrade(const struct chaos_service *service, const char *eng
 pid_t chaos_service_record(const struct chaos_service *service, const char *runs,
                            const char *window);
 // From now on engines that come to this point, NAME[:COUNT], may kill themselves
-// (engine/base/point.h). To be called before the keeper is started; an empty point takes it back.
+// (engine/base/crash_point.h). To be called before the keeper is started; an empty point takes it
+// back.
 void chaos_service_set_point(struct chaos_service *service, const char *point);
 // One of them does so.
 bool chaos_service_arm(struct chaos_service *service);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An engine that dies at a named point of the code (engine/base/point.h): the next one that comes
-// there once the point is armed, and no other. For Criterion.
+// An engine that dies at a named point of the code (engine/base/crash_point.h): the next one that
+// comes there once the point is armed, and no other. For Criterion.
 #ifndef FAULTLINE_TESTS_SUPPORT_POINTS_H
 #define FAULTLINE_TESTS_SUPPORT_POINTS_H
 

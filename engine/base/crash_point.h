@@ -14,15 +14,15 @@
 //
 // A point marks an order of events that matters: between two writes that a death must not tear
 // apart, or where a reference changes hands.
-#ifndef FAULTLINE_BASE_POINT_H
-#define FAULTLINE_BASE_POINT_H
+#ifndef FAULTLINE_BASE_CRASH_POINT_H
+#define FAULTLINE_BASE_CRASH_POINT_H
 
 #ifdef FAULTLINE_POINTS
 // Any thread; may sleep. In every thread that has a lock, too: those are held for moments only.
-void fl_point(const char *name);
-#define FL_POINT(name) fl_point(name)
+void fl_crash_point(const char *name);
+#define FL_CRASH_POINT(name) fl_crash_point(name)
 #else
-#define FL_POINT(name) ((void)0)
+#define FL_CRASH_POINT(name) ((void)0)
 #endif
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/base/point.h"
+#include "engine/base/crash_point.h"
 
 #ifdef FAULTLINE_POINTS
 #include <pthread.h>
@@ -87,7 +87,7 @@ static void kill_at(const char *name)
         raise(SIGKILL);
 }
 
-void fl_point(const char *name)
+void fl_crash_point(const char *name)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, read_options);
@@ -98,5 +98,5 @@ void fl_point(const char *name)
 }
 #else
 // An empty file is no C.
-typedef int fl_point_is_not_here;
+typedef int fl_crash_point_is_not_here;
 #endif

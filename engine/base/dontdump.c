@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/base/undumped.h"
+#include "engine/base/dontdump.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -15,21 +15,21 @@
 #pragma weak mallocx
 #pragma weak dallocx
 
-void fl_undumped(void *pages, size_t bytes)
+void fl_dontdump(void *pages, size_t bytes)
 {
     madvise(pages, bytes, MADV_DONTDUMP);
 }
 
-void *fl_undumped_map(size_t bytes)
+void *fl_dontdump_map(size_t bytes)
 {
     void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
         return NULL;
-    fl_undumped(map, bytes);
+    fl_dontdump(map, bytes);
     return map;
 }
 
-void fl_undumped_unmap(void *pages, size_t bytes)
+void fl_dontdump_unmap(void *pages, size_t bytes)
 {
     if (pages)
         munmap(pages, bytes);
@@ -45,7 +45,7 @@ static void *map_extent(extent_hooks_t *hooks, void *wanted, size_t size, size_t
     (void)arena;
     if (wanted)
         return NULL;
-    uint8_t *map = fl_undumped_map(size + alignment);
+    uint8_t *map = fl_dontdump_map(size + alignment);
     if (!map)
         return NULL;
     size_t before = (alignment - (uintptr_t)map % alignment) % alignment;
@@ -132,7 +132,7 @@ static bool has_arena(void)
     return arena_index != 0;
 }
 
-void *fl_undumped_alloc(size_t bytes)
+void *fl_dontdump_alloc(size_t bytes)
 {
     if (!has_arena())
         return aligned_alloc(FL_PAGE_SIZE, bytes);
@@ -140,7 +140,7 @@ void *fl_undumped_alloc(size_t bytes)
                    MALLOCX_ALIGN(FL_PAGE_SIZE) | MALLOCX_ARENA(arena_index) | MALLOCX_TCACHE_NONE);
 }
 
-void fl_undumped_free(void *pages)
+void fl_dontdump_free(void *pages)
 {
     if (has_arena() && pages)
         dallocx(pages, MALLOCX_TCACHE_NONE);

@@ -4,14 +4,14 @@
 // a file of a FUSE server of its own), and so may the close of a socket in whose queue such a
 // descriptor lies. So one thread does nothing else, and a client that holds it up delays no more
 // than other closes.
-#ifndef FAULTLINE_BASE_CLOSER_H
-#define FAULTLINE_BASE_CLOSER_H
+#ifndef FAULTLINE_BASE_CLOSE_THREAD_H
+#define FAULTLINE_BASE_CLOSE_THREAD_H
 
 // Once a process, before the first descriptor comes. 0 or -errno.
-int fl_closer_start(void);
+int fl_close_thread_start(void);
 
-// Any thread; never waits. Nothing happens for a negative fd. Before fl_closer_start() it closes at
-// once.
+// Any thread; never waits. Nothing happens for a negative fd. Before fl_close_thread_start() it
+// closes at once.
 void fl_close_later(int fd);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/base/closer.h"
+#include "engine/base/close_thread.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -44,7 +44,7 @@ static void *closer_main(void *argument)
 }
 
 // Detached: it may be held up when the process ends.
-int fl_closer_start(void)
+int fl_close_thread_start(void)
 {
     pthread_t thread;
     if (atomic_load(&running))

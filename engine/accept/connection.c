@@ -22,7 +22,7 @@
 #include "engine/base/fdpass.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/host/owner.h"
+#include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
 #include "engine/link/kept.h"

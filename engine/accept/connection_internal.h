@@ -15,7 +15,7 @@
 #include "engine/base/fdpass.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
-#include "engine/host/owner.h"
+#include "engine/host/memory_owner.h"
 #include "engine/host/region.h"
 #include "engine/link/description.h"
 #include "engine/server/server.h"
@@ -52,7 +52,7 @@ struct fl_connection {
     int64_t peer_pid;   // of who connected
     bool sought;        // whose memory it is
     int owner_error;    // why it is not known whose memory it is; 0: it is
-    struct fl_owner owner;
+    struct fl_memory_owner owner;
     uint64_t give_up_ns; // waiting for the end of a VM that had its memory before
 };
 

@@ -18,7 +18,7 @@
 #include "engine/base/crash_point.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/host/owner.h"
+#include "engine/host/memory_owner.h"
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
@@ -228,7 +228,7 @@ static bool owns_all(int uffd, const struct fl_layout *layout)
     return true;
 }
 
-static bool is_touched(const struct fl_owner *owner, const struct fl_layout *layout)
+static bool is_touched(const struct fl_memory_owner *owner, const struct fl_layout *layout)
 {
     struct fl_presence presence;
     uint64_t address = 0;
@@ -269,8 +269,8 @@ static void find_owner(struct fl_connection *connection)
 {
     struct fl_peer *peer = &connection->peer;
     connection->peer_pid = peer->pid;
-    connection->owner_error =
-        fl_owner_find(peer->uffd, &connection->layout, (pid_t)peer->pid, false, &connection->owner);
+    connection->owner_error = fl_memory_owner_find(peer->uffd, &connection->layout,
+                                                   (pid_t)peer->pid, false, &connection->owner);
     connection->sought = true;
     if (!connection->owner_error)
         connection->untrue = check_registered(connection);
@@ -292,7 +292,7 @@ static bool waits_for_end(struct fl_connection *connection)
 
 static void use_owner(struct fl_connection *connection)
 {
-    const struct fl_owner *owner = &connection->owner;
+    const struct fl_memory_owner *owner = &connection->owner;
     struct fl_peer *peer = &connection->peer;
     if (connection->owner_error)
         return;

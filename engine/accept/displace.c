@@ -9,7 +9,7 @@
 #include "engine/accept/attach.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/host/owner.h"
+#include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
@@ -112,7 +112,7 @@ static void compare(void *arg, const struct fl_vm *vm)
     struct search *search = arg;
     if (!(vm->state->flags & FL_VM_STATE_OWNER) || !overlap(search->layout, &vm->state->layout) ||
         fl_uffd_same(search->uffd, vm->uffd) ||
-        !fl_owner_same_memory(search->pid, (pid_t)vm->state->pid))
+        !fl_memory_owner_same_memory(search->pid, (pid_t)vm->state->pid))
         return;
     search->found = true;
     give_order(search->engine, vm);

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
-#include "engine/host/condemn.h"
+#include "engine/host/answer_without_image.h"
 #include "engine/host/uffd.h"
 #include "engine/keeper/service_manager.h"
 
@@ -72,13 +72,13 @@ static void poison_the_rest(struct fl_keeper *keeper)
     cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) uffds[count++] =
         record->slots > FL_VM_UFFD ? record->fd[FL_VM_UFFD] : -1;
     keeper->fail_until_ns = fl_now() + VM_END_MS * FL_NS_PER_MS;
-    int error = fl_condemn_all(uffds, count, still, keeper);
+    int error = fl_answer_without_image_all(uffds, count, still, keeper);
     unsigned lives = living(uffds, count);
     if (lives > 0 && !error) {
         fl_log(FL_LOG_ERROR,
                "event=kill_failed vms=%u reason=\"they live on: their pages are poisoned\"", lives);
         keeper->fail_until_ns = FL_NEVER;
-        fl_condemn_all(uffds, count, still, keeper);
+        fl_answer_without_image_all(uffds, count, still, keeper);
     }
     free(uffds);
 }

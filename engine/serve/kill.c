@@ -18,7 +18,7 @@
 #include "engine/base/close_thread.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/host/owner.h"
+#include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
 #include "engine/link/kept.h"
 #include "engine/vm/vm.h"
@@ -36,7 +36,7 @@ struct hunt {
     bool prove;
     pid_t likely;
     int error;
-    struct fl_owner found;
+    struct fl_memory_owner found;
     struct fl_layout layout;
 };
 
@@ -77,7 +77,7 @@ static bool send_signal(struct fl_vm *vm)
 }
 
 // The number of the descriptor stays the VM's for as long as it lives, as others read it.
-static void take_owner(struct fl_worker *worker, struct fl_vm *vm, struct fl_owner *owner)
+static void take_owner(struct fl_worker *worker, struct fl_vm *vm, struct fl_memory_owner *owner)
 {
     if (vm->pidfd >= 0) {
         epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
@@ -137,7 +137,8 @@ static void back_at_control(void *control, struct fl_mail *mail)
 static uint64_t look(struct fl_io_job *job)
 {
     struct hunt *hunt = caa_container_of(job, struct hunt, job);
-    hunt->error = fl_owner_find(hunt->uffd, &hunt->layout, hunt->likely, hunt->prove, &hunt->found);
+    hunt->error =
+        fl_memory_owner_find(hunt->uffd, &hunt->layout, hunt->likely, hunt->prove, &hunt->found);
     hunt->mail.deliver = back_at_control;
     fl_mailbox_post(&hunt->engine->control, &hunt->mail);
     return 0;
@@ -197,7 +198,7 @@ static bool runs_guest(struct fl_vm *vm)
     uint64_t now = fl_now();
     if (vm->kvm || now < vm->kvm_look_ns || vm->state->pid <= 0)
         return vm->kvm;
-    vm->kvm = fl_owner_has_kvm((pid_t)vm->state->pid);
+    vm->kvm = fl_memory_owner_has_kvm((pid_t)vm->state->pid);
     vm->kvm_look_ns = now + SHARE * (fl_now() - now);
     return vm->kvm;
 }

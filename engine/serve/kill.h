@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Killing a VM: the process whose memory it is, which need not be the one that did the handshake
-// (owner.h), and what follows if that changes nothing.
+// (memory_owner.h), and what follows if that changes nothing.
 //
 // A kill is never the last word. The process may not be known yet, may be in no PID namespace of
 // ours, may share the memory with another that lives on, or may be held up by the very fault that

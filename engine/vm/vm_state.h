@@ -36,10 +36,10 @@ enum {
         4,                  // it maps its image's template: what it gives back is the image's again
     FL_VM_STATE_REPLAY = 8, // its working set is being streamed in: a successor goes on with that
     FL_VM_STATE_REFUSED = 16, // its handshake was refused: it never was a VM of ours
-    FL_VM_STATE_OWNER = 32,   // pid and pidfd are of the process whose memory it is (owner.h)
-    FL_VM_STATE_SEEN = 64,    // "installed" was only ever set of pages that were seen to be there
-    FL_VM_STATE_TOLD = 128,   // no page of its memory can be dropped without an event
-    FL_VM_STATE_AUTO = 512,   // policy: ... kills it if KVM makes accesses for the guest
+    FL_VM_STATE_OWNER = 32, // pid and pidfd are of the process whose memory it is (memory_owner.h)
+    FL_VM_STATE_SEEN = 64,  // "installed" was only ever set of pages that were seen to be there
+    FL_VM_STATE_TOLD = 128, // no page of its memory can be dropped without an event
+    FL_VM_STATE_AUTO = 512, // policy: ... kills it if KVM makes accesses for the guest
 };
 
 struct fl_vm_counters {

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/host/condemn.h"
+#include "engine/host/answer_without_image.h"
 #include "engine/rescue/adopt_client.h"
 #include "engine/rescue/orphan.h"
 #include "tools/cli/cli.h"
@@ -132,7 +132,7 @@ static uint64_t page_bytes(const struct fl_orphan *orphan)
 
 static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
 {
-    struct fl_condemned done;
+    struct fl_answer_without_imageed done;
     bool kill = rescue->action == RESCUE_KILL;
     if (kill && syscall(SYS_pidfd_send_signal, orphan->pidfd, SIGKILL, NULL, 0) != 0 &&
         errno != ESRCH)
@@ -140,7 +140,7 @@ static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
                               (int)orphan->pid);
     if (kill || orphan->ranges == 0)
         do_not_end();
-    int error = fl_condemn(orphan->uffd, page_bytes(orphan), kill, &done);
+    int error = fl_answer_without_image(orphan->uffd, page_bytes(orphan), kill, &done);
     if (error == -ENOSYS)
         return refuse_poison();
     if (error)
@@ -171,7 +171,7 @@ static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
     int error = bring_to_server(fl_adopt_ask, rescue, orphan, reason, sizeof(reason));
     if (error && rescue->action == RESCUE_SERVE)
         return refuse_server(orphan, reason);
-    if (error && rescue->action == RESCUE_POISON && !fl_condemn_can_poison(orphan->uffd))
+    if (error && rescue->action == RESCUE_POISON && !fl_answer_can_poison(orphan->uffd))
         return refuse_poison();
     rescue_report_plan(rescue, orphan);
     return EXIT_DONE;

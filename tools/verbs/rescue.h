@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "engine/host/condemn.h"
+#include "engine/host/answer_without_image.h"
 #include "engine/rescue/evidence.h"
 #include "engine/rescue/orphan.h"
 
@@ -47,7 +47,7 @@ void rescue_say_ranges(FILE *to, const struct fl_orphan *orphan);
 void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orphan);
 void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *orphan);
 void rescue_report_condemned(const struct rescue *rescue, const struct fl_orphan *orphan,
-                             const struct fl_condemned *done);
+                             const struct fl_answer_without_imageed *done);
 // On stderr: that it is being done here, and until when.
 void rescue_say_here(const struct rescue *rescue, const struct fl_orphan *orphan);
 // EXIT_FAILED after a sentence: the process is gone or going, so who holds what, and what can be

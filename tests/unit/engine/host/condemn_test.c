@@ -16,7 +16,7 @@
 
 #include <linux/userfaultfd.h>
 
-#include "engine/host/condemn.h"
+#include "engine/host/answer_without_image.h"
 
 enum { PAGE = 4096, HUGE = 2 << 20, PAGES = 8, POLLS = 6000, POLL_MS = 5 };
 enum { GOOD = 7, BAD = 8 };
@@ -163,10 +163,10 @@ static void expect_good(void (*run)(void), uint64_t page_bytes, uint64_t pages)
 {
     int uffd = -1;
     int status = 0;
-    struct fl_condemned done;
+    struct fl_answer_without_imageed done;
     pid_t pid = start(run, &uffd);
     shared->go = 2;
-    cr_assert_eq(fl_condemn(uffd, page_bytes, false, &done), 0);
+    cr_assert_eq(fl_answer_without_image(uffd, page_bytes, false, &done), 0);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == GOOD, "status %d", status);
     cr_expect_eq(done.poisoned, pages);
@@ -222,13 +222,13 @@ Test(condemn, ends_with_a_process_that_was_killed)
 {
     int uffd = -1;
     struct uffd_msg message;
-    struct fl_condemned done;
+    struct fl_answer_without_imageed done;
     pid_t pid = start(touch_one, &uffd);
     struct pollfd poll_fd = {.fd = uffd, .events = POLLIN};
     cr_assert_eq(poll(&poll_fd, 1, POLLS * POLL_MS), 1);
     cr_assert_eq(read(uffd, &message, sizeof(message)), (ssize_t)sizeof(message));
     kill(pid, SIGKILL);
-    cr_assert_eq(fl_condemn(uffd, PAGE, true, &done), 0);
+    cr_assert_eq(fl_answer_without_image(uffd, PAGE, true, &done), 0);
     cr_assert_eq(waitpid(pid, NULL, 0), pid);
     close(uffd);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/host/owner.h"
+#include "engine/host/memory_owner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ struct search {
     bool prove;
     pid_t first;    // looked at before all others
     unsigned likes; // processes that could be it, each memory counted once
-    struct fl_owner found;
+    struct fl_memory_owner found;
 };
 
 // --- one process ---
@@ -81,7 +81,7 @@ static int is_it(void *arg, const struct fl_proc_fd *fd)
     return same <= 0;
 }
 
-bool fl_owner_same_memory(pid_t a, pid_t b)
+bool fl_memory_owner_same_memory(pid_t a, pid_t b)
 {
     return a == b || syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0) == 0;
 }
@@ -141,14 +141,14 @@ static enum verdict judge(struct search *search, pid_t pid, int pidfd, bool comp
 // 1: it is the one.
 static int consider(struct search *search, pid_t pid, bool complete, bool shared)
 {
-    struct fl_owner *found = &search->found;
+    struct fl_memory_owner *found = &search->found;
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     enum verdict verdict = pidfd < 0 ? NOT_IT : judge(search, pid, pidfd, complete);
     // It may have ended, and its number may be another's: then that was looked at, or a part of
     // each.
     if (verdict != NOT_IT && !lives(pidfd))
         verdict = NOT_IT;
-    if (verdict == PERHAPS && search->likes > 0 && fl_owner_same_memory(pid, found->pid))
+    if (verdict == PERHAPS && search->likes > 0 && fl_memory_owner_same_memory(pid, found->pid))
         verdict = NOT_IT;
     if (verdict == NOT_IT) {
         if (pidfd >= 0)
@@ -158,7 +158,8 @@ static int consider(struct search *search, pid_t pid, bool complete, bool shared
     search->likes++;
     if (found->pidfd >= 0)
         close(found->pidfd);
-    *found = (struct fl_owner){.pid = pid, .pidfd = pidfd, .complete = complete, .shared = shared};
+    *found = (struct fl_memory_owner){
+        .pid = pid, .pidfd = pidfd, .complete = complete, .shared = shared};
     return verdict == CERTAIN;
 }
 
@@ -184,8 +185,8 @@ static int look_at_any(void *arg, int pid)
     return look_at(search, pid);
 }
 
-int fl_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool prove,
-                  struct fl_owner *ret_owner)
+int fl_memory_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool prove,
+                         struct fl_memory_owner *ret_owner)
 {
     struct search search = {
         .uffd = uffd, .layout = layout, .prove = prove, .first = likely, .found.pidfd = -1};
@@ -214,7 +215,7 @@ static int is_guest(void *arg, const struct fl_proc_fd *fd)
     return strncmp(fd->target, "anon_inode:kvm-v", sizeof("anon_inode:kvm-v") - 1) == 0;
 }
 
-bool fl_owner_has_kvm(pid_t pid)
+bool fl_memory_owner_has_kvm(pid_t pid)
 {
     int result = fl_proc_each_fd(pid, is_guest, NULL);
     return result == 1 || (result < 0 && result != -ENOENT && result != -ESRCH);

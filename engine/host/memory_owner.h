@@ -15,8 +15,8 @@
 // not found: then no process is to be killed for this memory. Any thread; blocks for as long as
 // /proc takes: 1 ms, but 10 ms for each GiB that is there, and all processes where the likely one
 // is not it.
-#ifndef FAULTLINE_HOST_OWNER_H
-#define FAULTLINE_HOST_OWNER_H
+#ifndef FAULTLINE_HOST_MEMORY_OWNER_H
+#define FAULTLINE_HOST_MEMORY_OWNER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,7 +24,7 @@
 
 #include "engine/host/region.h"
 
-struct fl_owner {
+struct fl_memory_owner {
     pid_t pid;
     int pidfd;     // the caller closes it
     bool complete; // all of the layout is registered in it
@@ -35,14 +35,14 @@ struct fl_owner {
 // the userfaultfd. `prove`: a page that is missing may be poisoned for it, without a word to who
 // waits there; this is done where there is one and the kernel can. -ESRCH: none is found;
 // -ENOTUNIQ: several could be it.
-int fl_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool prove,
-                  struct fl_owner *ret_owner);
+int fl_memory_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool prove,
+                         struct fl_memory_owner *ret_owner);
 
 // Whether two processes have one address space.
-bool fl_owner_same_memory(pid_t a, pid_t b);
+bool fl_memory_owner_same_memory(pid_t a, pid_t b);
 
 // Whether the process runs a guest under KVM, which makes some of the guest's accesses itself. True
 // also if that cannot be seen.
-bool fl_owner_has_kvm(pid_t pid);
+bool fl_memory_owner_has_kvm(pid_t pid);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/host/condemn.h"
+#include "engine/host/answer_without_image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@ struct condemned {
     uint64_t page_bytes;
     bool dying;
     bool again; // something could not be answered yet
-    struct fl_condemned done;
+    struct fl_answer_without_imageed done;
 };
 
 static int add_watch(struct condemned *all, int uffd)
@@ -120,7 +120,7 @@ static int serve_all(struct condemned *all, bool (*go_on)(void *arg), void *arg)
     return error;
 }
 
-bool fl_condemn_can_poison(int uffd)
+bool fl_answer_can_poison(int uffd)
 {
     return fl_uffd_poison(uffd, NOWHERE, page_sizes[0]) != -ENOSYS;
 }
@@ -130,7 +130,7 @@ static int take(struct condemned *all, int uffd)
 {
     struct fl_uffd_info info;
     int error = fl_uffd_examine(uffd, &info);
-    if (!error && !all->dying && !fl_condemn_can_poison(uffd))
+    if (!error && !all->dying && !fl_answer_can_poison(uffd))
         error = -ENOSYS;
     int own = error ? -1 : fcntl(uffd, F_DUPFD_CLOEXEC, 0);
     if (!error && own < 0)
@@ -150,7 +150,8 @@ static void drop_all(struct condemned *all)
     free(all->watch);
 }
 
-int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *ret_condemned)
+int fl_answer_without_image(int uffd, uint64_t page_bytes, bool dying,
+                            struct fl_answer_without_imageed *ret_condemned)
 {
     struct condemned all = {.page_bytes = page_bytes, .dying = dying};
     int error = take(&all, uffd);
@@ -162,7 +163,7 @@ int fl_condemn(int uffd, uint64_t page_bytes, bool dying, struct fl_condemned *r
     return error;
 }
 
-int fl_condemn_all(const int *uffds, size_t count, bool (*go_on)(void *arg), void *arg)
+int fl_answer_without_image_all(const int *uffds, size_t count, bool (*go_on)(void *arg), void *arg)
 {
     struct condemned all = {.page_bytes = 0};
     int error = 0;

@@ -9,7 +9,7 @@
 //   frame_part.c   the bytes of one part into their place
 //   read_ahead.c   what nobody waits for yet: large reads, far ahead
 //   extent.c       which frames one read brings
-//   ring.c         io_uring
+//   uring.c         io_uring
 //   frame_cache_life.c  the cache as a whole
 #ifndef FAULTLINE_CACHE_FRAME_CACHE_INTERNAL_H
 #define FAULTLINE_CACHE_FRAME_CACHE_INTERNAL_H

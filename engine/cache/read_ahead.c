@@ -16,7 +16,7 @@
 #include "engine/base/mailbox.h"
 #include "engine/cache/extent.h"
 #include "engine/cache/frame_load.h"
-#include "engine/cache/ring.h"
+#include "engine/cache/uring.h"
 
 enum {
     BATCH = 128,    // parts that are looked at together
@@ -61,7 +61,7 @@ struct fl_read_ahead {
     pthread_t thread;
     struct fl_mailbox mailbox; // any thread
     // The thread's own:
-    struct fl_ring *ring; // NULL: the reader threads read
+    struct fl_uring *ring; // NULL: the reader threads read
     bool stopping;
     struct fl_part *first; // waiting, in order of use
     struct fl_part **end;
@@ -159,8 +159,8 @@ static uint64_t run_reader(struct fl_io_job *job)
 
 static void read_rest(struct extent *extent)
 {
-    fl_ring_read(extent->ahead->ring, extent->fd, extent->buffer + extent->done,
-                 extent->bytes - extent->done, extent->offset + extent->done, extent);
+    fl_uring_read(extent->ahead->ring, extent->fd, extent->buffer + extent->done,
+                  extent->bytes - extent->done, extent->offset + extent->done, extent);
 }
 
 static void read_ended(void *arg, void *user, int result)
@@ -354,7 +354,7 @@ static void wait_for_work(struct fl_read_ahead *ahead)
     if (!fl_mailbox_sleep(&ahead->mailbox))
         return;
     if (ahead->ring)
-        fl_ring_turn(ahead->ring, true, read_ended, NULL);
+        fl_uring_turn(ahead->ring, true, read_ended, NULL);
     else
         poll(&poll_fd, 1, -1);
     fl_mailbox_awake(&ahead->mailbox);
@@ -373,7 +373,7 @@ static void *ahead_main(void *argument)
         busy |= plan(ahead);
         busy |= issue(ahead);
         if (ahead->ring)
-            busy |= fl_ring_turn(ahead->ring, false, read_ended, NULL);
+            busy |= fl_uring_turn(ahead->ring, false, read_ended, NULL);
         if (!busy && !(ahead->stopping && ahead->in_flight == 0))
             wait_for_work(ahead);
     }
@@ -407,7 +407,7 @@ static void prepare(struct fl_read_ahead *ahead)
 
 static void open_ring(struct fl_read_ahead *ahead)
 {
-    int error = fl_ring_open(ahead->mailbox.event_fd, IN_FLIGHT, &ahead->ring);
+    int error = fl_uring_open(ahead->mailbox.event_fd, IN_FLIGHT, &ahead->ring);
     ahead->cache->io = error ? "threads" : "io_uring";
     if (error)
         fl_log(FL_LOG_INFO,
@@ -419,7 +419,7 @@ static void open_ring(struct fl_read_ahead *ahead)
 void fl_read_ahead_free(struct fl_read_ahead *ahead)
 {
     if (ahead->ring)
-        fl_ring_close(ahead->ring);
+        fl_uring_close(ahead->ring);
     fl_mailbox_fini(&ahead->mailbox);
     free(ahead);
 }

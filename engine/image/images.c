@@ -16,7 +16,7 @@
 
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/image/plan_shelf.h"
+#include "engine/image/plan_cache.h"
 #include "engine/image/store_place.h"
 #include "engine/link/kept.h"
 
@@ -37,7 +37,7 @@ struct fl_images {
     struct fl_kept *kept;
     pthread_mutex_t lock; // the list and the entries; never held over I/O
     struct cds_list_head open;
-    struct fl_plan_shelf shelf;
+    struct fl_plan_cache shelf;
 };
 
 static void free_entry(struct entry *entry)
@@ -283,7 +283,7 @@ static int known_plan(struct fl_images *images, struct entry *entry, const struc
     if (entry && entry->planning)
         return -EBUSY;
     if (entry && !entry->plan)
-        *ret_plan = fl_plan_shelf_take(&images->shelf, &entry->file, file);
+        *ret_plan = fl_plan_cache_take(&images->shelf, &entry->file, file);
     if (*ret_plan) {
         entry->planning = true;
         return 0;
@@ -344,7 +344,7 @@ void fl_images_put(struct fl_images *images, struct fl_image *image)
             last = entry;
             cds_list_del(&last->link);
             if (last->plan)
-                fl_plan_shelf_put(&images->shelf, &last->file, &last->trace_file, last->plan);
+                fl_plan_cache_put(&images->shelf, &last->file, &last->trace_file, last->plan);
             last->plan = NULL;
         }
         pthread_mutex_unlock(&images->lock);
@@ -367,7 +367,7 @@ int fl_images_new(struct fl_store_place *place, struct fl_kept *kept, struct fl_
     images->kept = kept;
     pthread_mutex_init(&images->lock, NULL);
     CDS_INIT_LIST_HEAD(&images->open);
-    fl_plan_shelf_init(&images->shelf);
+    fl_plan_cache_init(&images->shelf);
     *ret_images = images;
     return 0;
 }
@@ -382,7 +382,7 @@ void fl_images_free(struct fl_images *images)
     {
         free_entry(entry);
     }
-    fl_plan_shelf_fini(&images->shelf);
+    fl_plan_cache_fini(&images->shelf);
     pthread_mutex_destroy(&images->lock);
     free(images);
 }

@@ -14,8 +14,8 @@
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"
+#include "engine/serve/fault_around.h"
 #include "engine/serve/kill.h"
-#include "engine/serve/neighbours.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
@@ -91,7 +91,7 @@ enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struc
         fl_fill_begin(worker, vm, FL_FILL_ALL);
     struct fl_park *park = fl_park_find(vm, page);
     if (!park) {
-        uint32_t pages = fl_neighbours(worker, vm, page, ask->pages);
+        uint32_t pages = fl_fault_around(worker, vm, page, ask->pages);
         fl_replay_fault(worker, vm, page, pages < ask->pages ? pages : ask->pages);
         return fl_resolve_some(worker, vm, page, pages, ret_there);
     }

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "engine/image/plan_shelf.h"
+#include "engine/image/plan_cache.h"
 #include "tests/unit/snapshot_support.h"
 
 enum { PAGES = 2100 };
@@ -146,7 +146,7 @@ static struct stat file(unsigned number)
 // are too many.
 Test(plan, waits_on_the_shelf)
 {
-    struct fl_plan_shelf shelf;
+    struct fl_plan_cache shelf;
     struct stat top = file(1);
     struct stat trace = file(2);
     struct stat other = file(3);
@@ -154,29 +154,29 @@ Test(plan, waits_on_the_shelf)
     begin(&random, true);
     shuffle(&random);
     struct fl_plan *plan = plan_of(PAGES);
-    fl_plan_shelf_init(&shelf);
-    fl_plan_shelf_put(&shelf, &top, &trace, fl_plan_ref(plan));
-    cr_assert_null(fl_plan_shelf_take(&shelf, &top, &other));
-    cr_assert_null(fl_plan_shelf_take(&shelf, &other, &trace));
+    fl_plan_cache_init(&shelf);
+    fl_plan_cache_put(&shelf, &top, &trace, fl_plan_ref(plan));
+    cr_assert_null(fl_plan_cache_take(&shelf, &top, &other));
+    cr_assert_null(fl_plan_cache_take(&shelf, &other, &trace));
     trace.st_ctim.tv_nsec++;
-    cr_assert_null(fl_plan_shelf_take(&shelf, &top, &trace));
+    cr_assert_null(fl_plan_cache_take(&shelf, &top, &trace));
     trace.st_ctim.tv_nsec--;
-    cr_assert_eq(fl_plan_shelf_take(&shelf, &top, &trace), plan);
+    cr_assert_eq(fl_plan_cache_take(&shelf, &top, &trace), plan);
     fl_plan_unref(plan); // what was put
-    cr_assert_null(fl_plan_shelf_take(&shelf, &top, &trace));
+    cr_assert_null(fl_plan_cache_take(&shelf, &top, &trace));
 
-    uint64_t most = FL_PLAN_SHELF_BYTES / fl_plan_bytes(plan);
+    uint64_t most = FL_PLAN_CACHE_BYTES / fl_plan_bytes(plan);
     for (unsigned i = 0; i <= most; i++) {
         struct stat number = file(i);
-        fl_plan_shelf_put(&shelf, &top, &number, fl_plan_ref(plan));
+        fl_plan_cache_put(&shelf, &top, &number, fl_plan_ref(plan));
     }
     cr_assert_eq(plan->refs, 1 + most);
     struct stat first = file(0);
     struct stat second = file(1);
-    cr_assert_null(fl_plan_shelf_take(&shelf, &top, &first));
-    cr_assert_eq(fl_plan_shelf_take(&shelf, &top, &second), plan);
+    cr_assert_null(fl_plan_cache_take(&shelf, &top, &first));
+    cr_assert_eq(fl_plan_cache_take(&shelf, &top, &second), plan);
     fl_plan_unref(plan);
-    fl_plan_shelf_fini(&shelf);
+    fl_plan_cache_fini(&shelf);
     cr_assert_eq(plan->refs, 1);
     end(plan);
 }

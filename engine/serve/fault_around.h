@@ -2,8 +2,8 @@
 //
 // Neighbours of a page that was asked for: what prefetch.h decides, within what the VM, the image
 // and the memory so far allow. Owner worker only.
-#ifndef FAULTLINE_SERVE_NEIGHBOURS_H
-#define FAULTLINE_SERVE_NEIGHBOURS_H
+#ifndef FAULTLINE_SERVE_FAULT_AROUND_H
+#define FAULTLINE_SERVE_FAULT_AROUND_H
 
 #include <stdint.h>
 
@@ -12,6 +12,6 @@ struct fl_worker;
 
 // A fault asks for `asked` pages (at least 1) from `page` on. How many to install at once, if it
 // can be done. Has the frames read that a sweep will need next.
-uint32_t fl_neighbours(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked);
+uint32_t fl_fault_around(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked);
 
 #endif

@@ -3,8 +3,8 @@
 // Plans of images that nobody has open, for the next VM of theirs: making one of a large trace
 // takes tens of milliseconds. No more than 64 MiB of them, the last ones. Its user sees to it that
 // one thread at a time calls these.
-#ifndef FAULTLINE_IMAGE_PLAN_SHELF_H
-#define FAULTLINE_IMAGE_PLAN_SHELF_H
+#ifndef FAULTLINE_IMAGE_PLAN_CACHE_H
+#define FAULTLINE_IMAGE_PLAN_CACHE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,20 +14,20 @@
 
 #include "engine/image/plan.h"
 
-#define FL_PLAN_SHELF_BYTES (UINT64_C(64) << 20)
+#define FL_PLAN_CACHE_BYTES (UINT64_C(64) << 20)
 
-struct fl_plan_shelf {
+struct fl_plan_cache {
     struct cds_list_head plans; // the last one first
     uint64_t bytes;
 };
 
-void fl_plan_shelf_init(struct fl_plan_shelf *shelf);
-void fl_plan_shelf_fini(struct fl_plan_shelf *shelf);
+void fl_plan_cache_init(struct fl_plan_cache *plans);
+void fl_plan_cache_fini(struct fl_plan_cache *plans);
 // The plan of these files of an image and its trace. Takes the reference.
-void fl_plan_shelf_put(struct fl_plan_shelf *shelf, const struct stat *image,
+void fl_plan_cache_put(struct fl_plan_cache *plans, const struct stat *image,
                        const struct stat *trace, struct fl_plan *plan);
 // With the reference; NULL if there is none.
-struct fl_plan *fl_plan_shelf_take(struct fl_plan_shelf *shelf, const struct stat *image,
+struct fl_plan *fl_plan_cache_take(struct fl_plan_cache *plans, const struct stat *image,
                                    const struct stat *trace);
 
 // True if it is one file, and nobody has changed it in between.

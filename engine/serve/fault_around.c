@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/serve/neighbours.h"
+#include "engine/serve/fault_around.h"
 
 #include "engine/base/bitmap.h"
 #include "engine/cache/frame_cache.h"
@@ -33,7 +33,7 @@ static uint32_t planned(struct fl_worker *worker, struct fl_vm *vm, uint64_t pag
     return pages;
 }
 
-uint32_t fl_neighbours(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
+uint32_t fl_fault_around(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
 {
     const struct fl_prefetch_budget *budget = &worker->prefetch;
     if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_lazy(vm))

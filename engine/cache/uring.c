@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/cache/ring.h"
+#include "engine/cache/uring.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
 
-struct fl_ring {
+struct fl_uring {
     struct io_uring uring;
     int event_fd;
     bool armed; // the kernel watches event_fd for us
 };
 
-void fl_ring_close(struct fl_ring *ring)
+void fl_uring_close(struct fl_uring *ring)
 {
     io_uring_queue_exit(&ring->uring);
     free(ring);
@@ -37,9 +37,9 @@ static int try_out(struct io_uring *uring)
     return result;
 }
 
-int fl_ring_open(int event_fd, unsigned depth, struct fl_ring **ret_ring)
+int fl_uring_open(int event_fd, unsigned depth, struct fl_uring **ret_ring)
 {
-    struct fl_ring *ring = calloc(1, sizeof(*ring));
+    struct fl_uring *ring = calloc(1, sizeof(*ring));
     if (!ring)
         return -ENOMEM;
     ring->event_fd = event_fd;
@@ -53,7 +53,7 @@ int fl_ring_open(int event_fd, unsigned depth, struct fl_ring **ret_ring)
     }
     error = try_out(&ring->uring);
     if (error) {
-        fl_ring_close(ring);
+        fl_uring_close(ring);
         return error;
     }
     *ret_ring = ring;
@@ -61,7 +61,7 @@ int fl_ring_open(int event_fd, unsigned depth, struct fl_ring **ret_ring)
 }
 
 // There is an entry for each read that may be on its way: it cannot be NULL after a submission.
-static struct io_uring_sqe *entry(struct fl_ring *ring)
+static struct io_uring_sqe *entry(struct fl_uring *ring)
 {
     struct io_uring_sqe *sqe;
     while (!(sqe = io_uring_get_sqe(&ring->uring)))
@@ -69,15 +69,15 @@ static struct io_uring_sqe *entry(struct fl_ring *ring)
     return sqe;
 }
 
-void fl_ring_read(struct fl_ring *ring, int fd, void *buf, uint32_t bytes, uint64_t offset,
-                  void *user)
+void fl_uring_read(struct fl_uring *ring, int fd, void *buf, uint32_t bytes, uint64_t offset,
+                   void *user)
 {
     struct io_uring_sqe *sqe = entry(ring);
     io_uring_prep_read(sqe, fd, buf, bytes, offset);
     io_uring_sqe_set_data(sqe, user);
 }
 
-static void arm(struct fl_ring *ring)
+static void arm(struct fl_uring *ring)
 {
     if (ring->armed)
         return;
@@ -88,14 +88,14 @@ static void arm(struct fl_ring *ring)
 }
 
 // The kernel is short of something: not at once again.
-static void pause_briefly(struct fl_ring *ring)
+static void pause_briefly(struct fl_uring *ring)
 {
     struct pollfd poll_fd = {.fd = ring->event_fd, .events = POLLIN};
     poll(&poll_fd, 1, 1);
 }
 
-bool fl_ring_turn(struct fl_ring *ring, bool wait, void (*done)(void *arg, void *user, int result),
-                  void *arg)
+bool fl_uring_turn(struct fl_uring *ring, bool wait,
+                   void (*done)(void *arg, void *user, int result), void *arg)
 {
     struct io_uring_cqe *cqe;
     bool any = false;

@@ -249,7 +249,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     vm->state->connection = connection;
     share(vm, template);
     if (!engine->options.populate && !template) // what others touched there is not seen
-        vm->touches = fl_recordings_begin(&engine->recordings, vm->id, image, layout);
+        vm->touches = fl_recording_orders_begin(&engine->recordings, vm->id, image, layout);
     fl_replay_expect(engine, vm);
     FL_CRASH_POINT("image_kept");
     engine->attached++;
@@ -262,7 +262,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
            " page_size=%" PRIu64 "%s",
            vm->id, vm->state->image, vm->state->pid, layout->regions,
            layout->pages << layout->page_shift, fl_vm_page_bytes(vm),
-           fl_vm_lazy(vm) ? " recorded=yes" : "");
+           fl_vm_is_recorded(vm) ? " recorded=yes" : "");
     fl_worker_attach(fl_worker_fewest(engine), vm);
     fl_replay_order(engine, vm);
     fl_admission_attached(engine, vm);

@@ -49,7 +49,7 @@ void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal
     struct fl_fill *fill = &vm->fill;
     if (fill->goal != FL_FILL_NONE && (fill->goal == goal || goal == FL_FILL_NONE))
         return;
-    fl_touches_end(worker, vm);
+    fl_vm_recording_end(worker, vm);
     fl_replay_end(worker, vm);
     if (!fl_task_runs(&fill->task))
         fill->begun_ns = worker->now;

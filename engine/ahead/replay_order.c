@@ -33,7 +33,7 @@ struct order {
 static bool expected(const struct fl_engine *engine, const struct fl_vm *vm)
 {
     return engine->options.replay && !engine->options.populate && engine->images && vm->image &&
-           !fl_vm_lazy(vm) && !(vm->state->flags & FL_VM_STATE_RELEASED);
+           !fl_vm_is_recorded(vm) && !(vm->state->flags & FL_VM_STATE_RELEASED);
 }
 
 void fl_replay_expect(struct fl_engine *engine, struct fl_vm *vm)

@@ -21,7 +21,7 @@ static void hex(const uint8_t *bytes, char *ret_hex)
         snprintf(ret_hex + (size_t)2 * i, 3, "%02x", bytes[i]);
 }
 
-static json_t *describe_run(const struct fl_touches *touches)
+static json_t *describe_run(const struct fl_vm_recording *touches)
 {
     char content_id[65];
     hex(touches->content_id, content_id);
@@ -32,7 +32,7 @@ static json_t *describe_run(const struct fl_touches *touches)
 
 static json_t *describe(const struct fl_order *order)
 {
-    struct fl_touches *touches;
+    struct fl_vm_recording *touches;
     json_t *runs = json_array();
     cds_list_for_each_entry(touches, &order->records, in_order)
         json_array_append_new(runs, describe_run(touches));
@@ -82,11 +82,11 @@ static void name(struct fl_order *order)
 static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *client,
                            struct fl_order *wanted)
 {
-    struct fl_recordings *recordings = &server->engine->recordings;
+    struct fl_recording_orders *recordings = &server->engine->recordings;
     enum MHD_Result result = MHD_NO;
     if (!fl_control_check_image(server, client, wanted->image, &result))
         return result;
-    const struct fl_order *there = fl_recordings_find(recordings, wanted->image);
+    const struct fl_order *there = fl_recording_orders_find(recordings, wanted->image);
     if (there && strcmp(there->id, wanted->id) == 0)
         return fl_control_send_json(client, MHD_HTTP_OK, describe(there));
     if (there)
@@ -95,7 +95,7 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
                                      "them, or 'faultline record --cancel %s'",
                                      there->image, there->image);
     name(wanted);
-    const struct fl_order *order = fl_recordings_add(recordings, wanted);
+    const struct fl_order *order = fl_recording_orders_add(recordings, wanted);
     if (!order)
         return fl_control_send_error(
             client, MHD_HTTP_SERVICE_UNAVAILABLE,
@@ -150,8 +150,8 @@ static int64_t number_of(struct MHD_Connection *client, const char *key)
 
 // By hand: a tree of as many numbers would take a hundred times the memory, and the control thread
 // its time.
-static enum MHD_Result send_pages(struct MHD_Connection *client, const struct fl_touches *touches,
-                                  uint64_t from)
+static enum MHD_Result send_pages(struct MHD_Connection *client,
+                                  const struct fl_vm_recording *touches, uint64_t from)
 {
     char *text = NULL;
     size_t size = 0;
@@ -194,7 +194,7 @@ static enum MHD_Result send_run(struct MHD_Connection *client, const struct fl_o
         return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                      "%s is no number: a recording of image '%s' cannot be found",
                                      run < 0 ? "run" : "from", order->image);
-    const struct fl_touches *touches =
+    const struct fl_vm_recording *touches =
         run < FL_ORDER_RUNS_MOST ? fl_order_run(order, (unsigned)run) : NULL;
     return touches
                ? send_pages(client, touches, (uint64_t)from)
@@ -214,7 +214,7 @@ enum MHD_Result fl_control_get_recordings(struct fl_server *server, struct MHD_C
     enum MHD_Result result = MHD_NO;
     if (!fl_control_check_name(client, image, &result))
         return result;
-    const struct fl_order *order = fl_recordings_find(&server->engine->recordings, image);
+    const struct fl_order *order = fl_recording_orders_find(&server->engine->recordings, image);
     if (!order)
         return send_none(client, image);
     if (MHD_lookup_connection_value(client, MHD_GET_ARGUMENT_KIND, "run"))
@@ -227,12 +227,12 @@ enum MHD_Result fl_control_get_recordings(struct fl_server *server, struct MHD_C
 static enum MHD_Result drop(struct fl_server *server, struct MHD_Connection *client,
                             const char *image)
 {
-    struct fl_recordings *recordings = &server->engine->recordings;
-    struct fl_order *order = fl_recordings_find(recordings, image);
+    struct fl_recording_orders *recordings = &server->engine->recordings;
+    struct fl_order *order = fl_recording_orders_find(recordings, image);
     if (!order)
         return send_none(client, image);
     json_t *answer = describe(order);
-    fl_recordings_remove(recordings, order);
+    fl_recording_orders_remove(recordings, order);
     return fl_control_send_json(client, MHD_HTTP_OK, answer);
 }
 

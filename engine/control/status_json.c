@@ -85,8 +85,9 @@ static void add_vm(void *arg, const struct fl_vm *vm)
             "zeroed", number(&counters->zeroed), "removed", number(&counters->removed), "poisoned",
             number(&counters->poisoned), "faults", number(&counters->faults), "lacking_ms",
             lacking_ms(vm), "lacked", number(&vm->shortage.refused), "template",
-            (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded", fl_vm_lazy(vm), "replay",
-            replay_of(&vm->replay), "lane", fl_lane_json(vm), "memory_limit", fl_limit_json(vm)));
+            (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded", fl_vm_is_recorded(vm),
+            "replay", replay_of(&vm->replay), "lane", fl_lane_json(vm), "memory_limit",
+            fl_limit_json(vm)));
 }
 
 static double quantile_us(const struct fl_stats *stats, double share)
@@ -151,7 +152,7 @@ static json_t *keeper(const struct fl_engine *engine)
 
 static json_t *recordings(const struct fl_engine *engine)
 {
-    struct fl_recordings_now now = fl_recordings_now(&engine->recordings);
+    struct fl_recording_orders_now now = fl_recording_orders_now(&engine->recordings);
     return json_pack("{s:i, s:i, s:I}", "orders", (int)now.orders, "vms", (int)now.vms, "pages",
                      (json_int_t)now.pages);
 }

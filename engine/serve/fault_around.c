@@ -36,7 +36,7 @@ static uint32_t planned(struct fl_worker *worker, struct fl_vm *vm, uint64_t pag
 uint32_t fl_fault_around(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
 {
     const struct fl_prefetch_budget *budget = &worker->prefetch;
-    if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_lazy(vm))
+    if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_is_recorded(vm))
         return 1;
     uint32_t pages = vm->replay.plan ? planned(worker, vm, page, asked) : 0;
     if (pages > asked)

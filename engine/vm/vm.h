@@ -24,7 +24,7 @@
 #include "engine/serve/park.h"
 #include "engine/serve/shortage.h"
 #include "engine/vm/prefetch.h"
-#include "engine/vm/touches.h"
+#include "engine/vm/recording.h"
 #include "engine/vm/vm_state.h"
 #include "snapshot/read.h"
 
@@ -98,7 +98,7 @@ struct fl_vm {
     bool inherited; // somebody else served it before
     // Its first touches are noted here; NULL: they are not. Set when it is made, ended by the
     // owner.
-    _Atomic(struct fl_touches *) touches;
+    _Atomic(struct fl_vm_recording *) touches;
 
     // Owner only.
     _Atomic enum fl_vm_phase phase;
@@ -144,7 +144,7 @@ static inline uint64_t fl_vm_page_bytes(const struct fl_vm *vm)
 }
 
 // Nothing may be installed ahead of its touch: that would hide the touch from a recording.
-static inline bool fl_vm_lazy(const struct fl_vm *vm)
+static inline bool fl_vm_is_recorded(const struct fl_vm *vm)
 {
     return vm->touches != NULL;
 }

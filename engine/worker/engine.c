@@ -138,7 +138,7 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
     if (engine->options.readers == 0)
         engine->options.readers = cores > READERS_MIN ? cores : READERS_MIN;
     engine->next_vm_id = 1;
-    fl_recordings_init(&engine->recordings);
+    fl_recording_orders_init(&engine->recordings);
     engine->memory.reserve = options->replay_reserve;
     engine->started_ns = fl_now();
     engine->control.event_fd = -1;
@@ -192,7 +192,7 @@ void fl_engine_stop(struct fl_engine *engine)
         fl_mailbox_fini(&engine->control);
     if (engine->cache)
         fl_cache_free(engine->cache);
-    fl_recordings_fini(&engine->recordings);
+    fl_recording_orders_fini(&engine->recordings);
     free(engine->workers);
     rcu_barrier();
     if (engine->vms)

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "engine/accept/admission.h"
-#include "engine/ahead/recordings.h"
+#include "engine/ahead/recording_orders.h"
 #include "engine/base/mailbox.h"
 #include "engine/base/rcu.h"
 #include "engine/host/host_memory.h"
@@ -91,7 +91,7 @@ struct fl_engine {
     uint64_t attached;
     struct fl_ends ends;
     uint64_t unowned; // control thread: handshakes for memory of no process that is known
-    struct fl_recordings recordings; // control thread
+    struct fl_recording_orders recordings; // control thread
     struct fl_host_memory memory;
     struct fl_degraded degraded; // control thread
 };

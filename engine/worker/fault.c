@@ -85,8 +85,8 @@ enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struc
         return other_mode(vm, ask->address, ask->flags);
     if (!vm->image || !fl_layout_page(&vm->state->layout, ask->address, &page))
         return fl_fault_outside(vm, ask->address);
-    if (fl_vm_lazy(vm))
-        fl_touches_note(worker, vm, page);
+    if (fl_vm_is_recorded(vm))
+        fl_vm_recording_note(worker, vm, page);
     if (worker->options->populate)
         fl_fill_begin(worker, vm, FL_FILL_ALL);
     struct fl_park *park = fl_park_find(vm, page);

@@ -144,8 +144,8 @@ static void look(struct fl_worker *worker)
     {
         if (vm->doubtful)
             look_at(worker, vm);
-        if (fl_vm_lazy(vm))
-            fl_touches_look(worker, vm);
+        if (fl_vm_is_recorded(vm))
+            fl_vm_recording_look(worker, vm);
         if (vm->phase != FL_VM_GONE && vm->parks.count > 0)
             fl_parks_expire(vm, worker->now);
     }

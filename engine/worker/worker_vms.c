@@ -67,7 +67,7 @@ static void take_over(void *owner, struct fl_mail *mail)
     struct fl_worker *worker = owner;
     struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
     worker->doubtful += vm->doubtful;
-    worker->recorded += fl_vm_lazy(vm);
+    worker->recorded += fl_vm_is_recorded(vm);
     if (vm->phase == FL_VM_GONE) { // before it was given up
         cds_list_add_tail(&vm->in_worker, &worker->dead);
         return;
@@ -137,7 +137,7 @@ void fl_worker_bury(struct fl_worker *worker)
     while (!cds_list_empty(&worker->dead)) {
         struct fl_vm *vm = cds_list_first_entry(&worker->dead, struct fl_vm, in_worker);
         forget(worker, vm);
-        fl_touches_end(worker, vm);
+        fl_vm_recording_end(worker, vm);
         fl_task_end(&vm->fill.task);
         fl_prefetch_end(&vm->prefetch, &worker->prefetch);
         fl_replay_end(worker, vm);
@@ -153,7 +153,7 @@ void fl_worker_bury(struct fl_worker *worker)
 void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *to)
 {
     forget(worker, vm);
-    worker->recorded -= fl_vm_lazy(vm);
+    worker->recorded -= fl_vm_is_recorded(vm);
     fl_fill_suspend(vm);
     fl_replay_suspend(worker, vm);
     vm->moved = true;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The first touches of one VM, in their order, for a while after it was attached: what a trace is
-// merged from. Its pages come by faults alone meanwhile (fl_vm_lazy()), as a page that comes ahead
-// of its touch hides it.
-#ifndef FAULTLINE_VM_TOUCHES_H
-#define FAULTLINE_VM_TOUCHES_H
+// merged from. Its pages come by faults alone meanwhile (fl_vm_is_recorded()), as a page that comes
+// ahead of its touch hides it.
+#ifndef FAULTLINE_VM_RECORDING_H
+#define FAULTLINE_VM_RECORDING_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,7 +20,7 @@
 struct fl_vm;
 struct fl_worker;
 
-struct fl_touches {
+struct fl_vm_recording {
     // Constant while a worker has it. All its memory is there from the beginning.
     uint64_t vm_id;
     uint64_t begun_ns;
@@ -36,7 +36,7 @@ struct fl_touches {
     fl_counter count;       // entries so far; written by the owner
 
     struct fl_mail mail; // to the control thread, once it has ended
-    // The control thread's (recordings.h):
+    // The control thread's (recording_orders.h):
     void *order; // NULL: cancelled
     bool ended;
     struct cds_list_head in_order;
@@ -44,19 +44,20 @@ struct fl_touches {
 
 // For a VM of this image that is attached now; `share` percent of the image's pages at most. NULL
 // without memory. The image is one of a store. .mail.deliver is up to the caller.
-struct fl_touches *fl_touches_new(const struct fl_image *image, const struct fl_layout *layout,
-                                  uint64_t window_ms, unsigned share);
-void fl_touches_free(struct fl_touches *touches);
+struct fl_vm_recording *fl_vm_recording_new(const struct fl_image *image,
+                                            const struct fl_layout *layout, uint64_t window_ms,
+                                            unsigned share);
+void fl_vm_recording_free(struct fl_vm_recording *touches);
 // What it would take, in bytes.
-uint64_t fl_touches_bytes(const struct fl_image *image, const struct fl_layout *layout,
-                          unsigned share);
+uint64_t fl_vm_recording_bytes(const struct fl_image *image, const struct fl_layout *layout,
+                               unsigned share);
 
 // Owner only, below; all for a VM that is recorded.
 // Somebody faults for this page of the VM.
-void fl_touches_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t page);
+void fl_vm_recording_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t page);
 // Ends it if its time is over, or nobody wants it any more.
-void fl_touches_look(struct fl_worker *worker, struct fl_vm *vm);
+void fl_vm_recording_look(struct fl_worker *worker, struct fl_vm *vm);
 // Ends it: mails it to the control thread. A VM that is not recorded is left alone.
-void fl_touches_end(struct fl_worker *worker, struct fl_vm *vm);
+void fl_vm_recording_end(struct fl_worker *worker, struct fl_vm *vm);
 
 #endif

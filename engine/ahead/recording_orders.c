@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/ahead/recordings.h"
+#include "engine/ahead/recording_orders.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,32 +13,32 @@
 
 #define BYTES_MOST ((uint64_t)256 << 20)
 
-void fl_recordings_init(struct fl_recordings *recordings)
+void fl_recording_orders_init(struct fl_recording_orders *recordings)
 {
-    *recordings = (struct fl_recordings){0};
+    *recordings = (struct fl_recording_orders){0};
     CDS_INIT_LIST_HEAD(&recordings->orders);
     CDS_INIT_LIST_HEAD(&recordings->cancelled);
 }
 
-static void drop(struct fl_recordings *recordings, struct fl_touches *touches)
+static void drop(struct fl_recording_orders *recordings, struct fl_vm_recording *touches)
 {
     cds_list_del(&touches->in_order);
     recordings->bytes -= touches->bytes;
-    fl_touches_free(touches);
+    fl_vm_recording_free(touches);
 }
 
-void fl_recordings_fini(struct fl_recordings *recordings)
+void fl_recording_orders_fini(struct fl_recording_orders *recordings)
 {
-    struct fl_touches *touches;
-    struct fl_touches *next;
+    struct fl_vm_recording *touches;
+    struct fl_vm_recording *next;
     while (!cds_list_empty(&recordings->orders))
-        fl_recordings_remove(recordings,
-                             cds_list_first_entry(&recordings->orders, struct fl_order, link));
+        fl_recording_orders_remove(
+            recordings, cds_list_first_entry(&recordings->orders, struct fl_order, link));
     cds_list_for_each_entry_safe(touches, next, &recordings->cancelled, in_order)
         drop(recordings, touches);
 }
 
-struct fl_order *fl_recordings_find(struct fl_recordings *recordings, const char *image)
+struct fl_order *fl_recording_orders_find(struct fl_recording_orders *recordings, const char *image)
 {
     struct fl_order *order;
     cds_list_for_each_entry(order, &recordings->orders, link)
@@ -49,7 +49,8 @@ struct fl_order *fl_recordings_find(struct fl_recordings *recordings, const char
     return NULL;
 }
 
-struct fl_order *fl_recordings_add(struct fl_recordings *recordings, const struct fl_order *wanted)
+struct fl_order *fl_recording_orders_add(struct fl_recording_orders *recordings,
+                                         const struct fl_order *wanted)
 {
     struct fl_order *order = recordings->count < FL_ORDERS_MOST ? calloc(1, sizeof(*order)) : NULL;
     if (!order)
@@ -63,10 +64,10 @@ struct fl_order *fl_recordings_add(struct fl_recordings *recordings, const struc
     return order;
 }
 
-void fl_recordings_remove(struct fl_recordings *recordings, struct fl_order *order)
+void fl_recording_orders_remove(struct fl_recording_orders *recordings, struct fl_order *order)
 {
-    struct fl_touches *touches;
-    struct fl_touches *next;
+    struct fl_vm_recording *touches;
+    struct fl_vm_recording *next;
     cds_list_for_each_entry_safe(touches, next, &order->records, in_order)
     {
         if (touches->ended) {
@@ -83,7 +84,7 @@ void fl_recordings_remove(struct fl_recordings *recordings, struct fl_order *ord
 }
 
 // The memory that it did not need is given back.
-static void shrink(struct fl_recordings *recordings, struct fl_touches *touches)
+static void shrink(struct fl_recording_orders *recordings, struct fl_vm_recording *touches)
 {
     uint64_t count = fl_counter_get(&touches->count);
     struct fl_trace_entry *entry = realloc(touches->entry, count * sizeof(*entry));
@@ -100,8 +101,8 @@ static void shrink(struct fl_recordings *recordings, struct fl_touches *touches)
 static void ended(void *control, struct fl_mail *mail)
 {
     struct fl_engine *engine = control;
-    struct fl_recordings *recordings = &engine->recordings;
-    struct fl_touches *touches = caa_container_of(mail, struct fl_touches, mail);
+    struct fl_recording_orders *recordings = &engine->recordings;
+    struct fl_vm_recording *touches = caa_container_of(mail, struct fl_vm_recording, mail);
     struct fl_order *order = touches->order;
     uint64_t count = fl_counter_get(&touches->count);
     if (order)
@@ -117,7 +118,7 @@ static void ended(void *control, struct fl_mail *mail)
     order->ended++;
     shrink(recordings, touches);
     // Those that are complete stand first, in the order in which they became so.
-    struct fl_touches *at;
+    struct fl_vm_recording *at;
     struct cds_list_head *before = &order->records;
     cds_list_for_each_entry(at, &order->records, in_order)
     {
@@ -127,15 +128,16 @@ static void ended(void *control, struct fl_mail *mail)
     cds_list_move(&touches->in_order, before);
 }
 
-struct fl_touches *fl_recordings_begin(struct fl_recordings *recordings, uint64_t vm_id,
-                                       const struct fl_image *image, const struct fl_layout *layout)
+struct fl_vm_recording *fl_recording_orders_begin(struct fl_recording_orders *recordings,
+                                                  uint64_t vm_id, const struct fl_image *image,
+                                                  const struct fl_layout *layout)
 {
-    struct fl_order *order = fl_recordings_find(recordings, fl_image_name(image));
+    struct fl_order *order = fl_recording_orders_find(recordings, fl_image_name(image));
     if (!order || order->begun == order->runs || !fl_image_content_id(image))
         return NULL;
-    struct fl_touches *touches = NULL;
-    if (recordings->bytes + fl_touches_bytes(image, layout, order->share) <= BYTES_MOST)
-        touches = fl_touches_new(image, layout, order->window_ms, order->share);
+    struct fl_vm_recording *touches = NULL;
+    if (recordings->bytes + fl_vm_recording_bytes(image, layout, order->share) <= BYTES_MOST)
+        touches = fl_vm_recording_new(image, layout, order->window_ms, order->share);
     if (!touches) {
         fl_log(FL_LOG_WARNING,
                "event=record_failed vm=%" PRIu64 " image=%s reason=\"there is no room for its "
@@ -152,9 +154,9 @@ struct fl_touches *fl_recordings_begin(struct fl_recordings *recordings, uint64_
     return touches;
 }
 
-const struct fl_touches *fl_order_run(const struct fl_order *order, unsigned run)
+const struct fl_vm_recording *fl_order_run(const struct fl_order *order, unsigned run)
 {
-    struct fl_touches *touches;
+    struct fl_vm_recording *touches;
     if (run >= order->ended)
         return NULL;
     cds_list_for_each_entry(touches, &order->records, in_order)
@@ -165,11 +167,11 @@ const struct fl_touches *fl_order_run(const struct fl_order *order, unsigned run
     return NULL;
 }
 
-struct fl_recordings_now fl_recordings_now(const struct fl_recordings *recordings)
+struct fl_recording_orders_now fl_recording_orders_now(const struct fl_recording_orders *recordings)
 {
     const struct fl_order *order;
-    const struct fl_touches *touches;
-    struct fl_recordings_now now = {.orders = recordings->count};
+    const struct fl_vm_recording *touches;
+    struct fl_recording_orders_now now = {.orders = recordings->count};
     cds_list_for_each_entry(order, &recordings->orders, link)
     {
         cds_list_for_each_entry(touches, &order->records, in_order)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/vm/touches.h"
+#include "engine/vm/recording.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,24 +19,25 @@ static uint64_t room_for(const struct fl_image *image, unsigned share)
     return pages < ENTRIES_MOST ? pages : ENTRIES_MOST;
 }
 
-uint64_t fl_touches_bytes(const struct fl_image *image, const struct fl_layout *layout,
-                          unsigned share)
+uint64_t fl_vm_recording_bytes(const struct fl_image *image, const struct fl_layout *layout,
+                               unsigned share)
 {
-    return sizeof(struct fl_touches) + room_for(image, share) * sizeof(struct fl_trace_entry) +
+    return sizeof(struct fl_vm_recording) + room_for(image, share) * sizeof(struct fl_trace_entry) +
            fl_bitmap_bytes(layout->pages);
 }
 
-void fl_touches_free(struct fl_touches *touches)
+void fl_vm_recording_free(struct fl_vm_recording *touches)
 {
     free(touches->entry);
     free(touches->seen);
     free(touches);
 }
 
-struct fl_touches *fl_touches_new(const struct fl_image *image, const struct fl_layout *layout,
-                                  uint64_t window_ms, unsigned share)
+struct fl_vm_recording *fl_vm_recording_new(const struct fl_image *image,
+                                            const struct fl_layout *layout, uint64_t window_ms,
+                                            unsigned share)
 {
-    struct fl_touches *touches = calloc(1, sizeof(*touches));
+    struct fl_vm_recording *touches = calloc(1, sizeof(*touches));
     if (!touches)
         return NULL;
     touches->image_pages = fl_image_pages(image);
@@ -44,18 +45,18 @@ struct fl_touches *fl_touches_new(const struct fl_image *image, const struct fl_
     touches->begun_ns = fl_now();
     touches->until_ns = touches->begun_ns + window_ms * FL_NS_PER_MS;
     touches->room = room_for(image, share);
-    touches->bytes = fl_touches_bytes(image, layout, share);
+    touches->bytes = fl_vm_recording_bytes(image, layout, share);
     touches->entry = calloc(touches->room, sizeof(*touches->entry));
     touches->seen = calloc(1, fl_bitmap_bytes(layout->pages));
     CDS_INIT_LIST_HEAD(&touches->in_order);
     if (touches->entry && touches->seen)
         return touches;
-    fl_touches_free(touches);
+    fl_vm_recording_free(touches);
     return NULL;
 }
 
 // A page of 2 MiB is 512 of the image's: which of them was meant is not known.
-static void put(struct fl_touches *touches, uint64_t first, uint64_t end, uint64_t now)
+static void put(struct fl_vm_recording *touches, uint64_t first, uint64_t end, uint64_t now)
 {
     uint64_t ms = (now - touches->begun_ns) / FL_NS_PER_MS;
     uint64_t count = fl_counter_get(&touches->count);
@@ -65,11 +66,11 @@ static void put(struct fl_touches *touches, uint64_t first, uint64_t end, uint64
     fl_counter_add(&touches->count, count - before);
 }
 
-void fl_touches_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
+void fl_vm_recording_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
 {
-    struct fl_touches *touches = vm->touches;
+    struct fl_vm_recording *touches = vm->touches;
     if (worker->now >= touches->until_ns) {
-        fl_touches_end(worker, vm);
+        fl_vm_recording_end(worker, vm);
         return;
     }
     if (fl_bit_test(touches->seen, page) || fl_bit_test(vm->removed, page))
@@ -79,19 +80,19 @@ void fl_touches_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
     uint64_t end = first + fl_vm_page_units(vm);
     put(touches, first, end < touches->image_pages ? end : touches->image_pages, worker->now);
     if (fl_counter_get(&touches->count) == touches->room)
-        fl_touches_end(worker, vm);
+        fl_vm_recording_end(worker, vm);
 }
 
-void fl_touches_look(struct fl_worker *worker, struct fl_vm *vm)
+void fl_vm_recording_look(struct fl_worker *worker, struct fl_vm *vm)
 {
-    struct fl_touches *touches = vm->touches;
+    struct fl_vm_recording *touches = vm->touches;
     if (worker->now >= touches->until_ns || atomic_load(&touches->cancelled))
-        fl_touches_end(worker, vm);
+        fl_vm_recording_end(worker, vm);
 }
 
-void fl_touches_end(struct fl_worker *worker, struct fl_vm *vm)
+void fl_vm_recording_end(struct fl_worker *worker, struct fl_vm *vm)
 {
-    struct fl_touches *touches = vm->touches;
+    struct fl_vm_recording *touches = vm->touches;
     if (!touches)
         return;
     vm->touches = NULL;

@@ -22,7 +22,7 @@
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/link/degraded.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/worker/engine.h"
 
 enum {
@@ -41,7 +41,8 @@ enum {
 // In our table, and in that of the keeper, who holds the same and the listeners' descriptions.
 static bool has_room(const struct fl_server *server, unsigned reserve, unsigned more)
 {
-    return fl_kept_room(server->engine->kept) >= more && fl_descriptors_free(reserve + more);
+    return fl_keeper_link_room(server->engine->keeper_link) >= more &&
+           fl_descriptors_free(reserve + more);
 }
 
 bool fl_accept_has_room(const struct fl_server *server, unsigned vms)
@@ -84,8 +85,8 @@ static bool accept_one(struct fl_listener *listener)
         pause_for(listener, -EMFILE);
         return false;
     }
-    int fd = fl_kept_accept(server->engine->kept, listener->id, listener->listening.fd,
-                            &listener->accepting);
+    int fd = fl_keeper_link_accept(server->engine->keeper_link, listener->id,
+                                   listener->listening.fd, &listener->accepting);
     if (fd >= 0) {
         uint64_t record = listener->accepting;
         listener->accepting = 0;

@@ -17,7 +17,7 @@
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/serve/kill.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/templates.h"
@@ -208,7 +208,7 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
     cds_lfht_del(engine->vms, &vm->in_table);
     engine->vm_count--;
     FL_CRASH_POINT("vm_gone");
-    fl_kept_drop(engine->kept, FL_RECORD_VM, vm->id);
+    fl_keeper_link_drop(engine->keeper_link, FL_RECORD_VM, vm->id);
     FL_CRASH_POINT("vm_dropped");
     close_all(vm);
     if (vm->template)
@@ -255,7 +255,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     engine->attached++;
     publish(engine, vm);
     // Before the first fault is read: from here on a successor can go on.
-    fl_kept_put_vm(engine->kept, vm, connection);
+    fl_keeper_link_put_vm(engine->keeper_link, vm, connection);
     FL_CRASH_POINT("vm_kept");
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
@@ -341,7 +341,7 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
     if ((vm->state->flags & FL_VM_STATE_TEMPLATE) && before == vm->state->image_record)
         share(vm, fl_templates_of_record(engine->templates, vm->state->image_record));
     if (before == 0 || before != vm->state->image_record) // else the keeper has all of it
-        fl_kept_put_vm(engine->kept, vm, 0);
+        fl_keeper_link_put_vm(engine->keeper_link, vm, 0);
     if (!fl_vm_refused(vm))
         fl_log(FL_LOG_INFO, "event=adopt vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64,
                vm->id, fl_vm_image_name(vm), vm->state->pid,
@@ -381,7 +381,7 @@ int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *p
     vm->state->connection = connection;
     vm->state->flags |= flags;
     publish(engine, vm);
-    fl_kept_put_vm(engine->kept, vm, connection);
+    fl_keeper_link_put_vm(engine->keeper_link, vm, connection);
     if (!(vm->state->flags & FL_VM_STATE_OWNER))
         fl_kill_find(engine, vm);
     fl_worker_attach(fl_worker_fewest(engine), vm);

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "engine/host/region.h"
-#include "engine/link/description.h"
+#include "engine/link/endpoint_memfd.h"
 #include "snapshot/read.h"
 
 struct fl_engine;

@@ -25,7 +25,7 @@
 #include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/template/template.h"
 #include "engine/template/templates.h"
 #include "engine/vm/handshake.h"
@@ -207,8 +207,8 @@ void fl_connection_ended(struct fl_connection *connection)
     if (connection->used == 0 && connection->fds.count == 0) {
         stop_listening(connection);
         if (connection->peer.connection)
-            fl_kept_drop(connection->server->engine->kept, FL_RECORD_CONNECTION,
-                         connection->peer.connection);
+            fl_keeper_link_drop(connection->server->engine->keeper_link, FL_RECORD_CONNECTION,
+                                connection->peer.connection);
         fl_peer_close(&connection->peer);
         free_connection(connection);
         return;
@@ -276,7 +276,7 @@ static void expect(struct fl_connection *connection)
         fl_connection_offer_template(connection);
 }
 
-static void begin(struct fl_server *server, const struct fl_description *description, int socket,
+static void begin(struct fl_server *server, const struct fl_endpoint *description, int socket,
                   uint64_t record, const char *doomed)
 {
     const char *image = description->image;
@@ -306,12 +306,12 @@ static void begin(struct fl_server *server, const struct fl_description *descrip
 void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
                        enum fl_purpose purpose, int socket, uint64_t record, const char *doomed)
 {
-    struct fl_description description = {.policy = policy, .purpose = purpose};
+    struct fl_endpoint description = {.policy = policy, .purpose = purpose};
     snprintf(description.image, sizeof(description.image), "%s", image);
     begin(server, &description, socket, record, doomed);
 }
 
-void fl_connection_begin(struct fl_server *server, const struct fl_description *description,
+void fl_connection_begin(struct fl_server *server, const struct fl_endpoint *description,
                          int socket, uint64_t record)
 {
     begin(server, description, socket, record, NULL);

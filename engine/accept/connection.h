@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "engine/link/channel.h"
-#include "engine/link/description.h"
+#include "engine/link/endpoint_memfd.h"
 #include "engine/server/server.h"
 
 struct fl_template;

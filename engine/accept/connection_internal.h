@@ -17,7 +17,7 @@
 #include "engine/base/mailbox.h"
 #include "engine/host/memory_owner.h"
 #include "engine/host/region.h"
-#include "engine/link/description.h"
+#include "engine/link/endpoint_memfd.h"
 #include "engine/server/server.h"
 #include "snapshot/read.h"
 
@@ -60,7 +60,7 @@ extern const char fl_no_new_vm[];      // why no handshake is taken any more
 extern const char fl_no_descriptors[]; // why one is not taken now
 
 // A new one, of what the description says. Takes the socket.
-void fl_connection_begin(struct fl_server *server, const struct fl_description *description,
+void fl_connection_begin(struct fl_server *server, const struct fl_endpoint *description,
                          int socket, uint64_t record);
 // What a successor is to know of it: a new memfd, or -errno.
 int fl_connection_describe(const struct fl_connection *connection);

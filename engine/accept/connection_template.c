@@ -10,7 +10,7 @@
 #include "engine/base/crash_point.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/log.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/template/template.h"
 #include "engine/template/templates.h"
 
@@ -63,12 +63,12 @@ static const char bad_template[] = "the template cannot be read";
 // it.
 static void note_offered(struct fl_connection *connection)
 {
-    struct fl_kept *kept = connection->server->engine->kept;
+    struct fl_keeper_link *keeper_link = connection->server->engine->keeper_link;
     connection->offered = connection->template->id;
     if (!connection->peer.connection)
         return;
     int fd = fl_connection_describe(connection);
-    fl_kept_put_connection(kept, connection->peer.connection, -1, fd);
+    fl_keeper_link_put_connection(keeper_link, connection->peer.connection, -1, fd);
     if (fd >= 0)
         close(fd);
 }

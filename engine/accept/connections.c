@@ -8,45 +8,46 @@
 #include "engine/accept/connection_internal.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/link/description.h"
-#include "engine/link/kept.h"
+#include "engine/link/endpoint_memfd.h"
+#include "engine/link/keeper_link.h"
 
 #define RETRY_EVERY (100 * FL_NS_PER_MS)
 
 int fl_connection_describe(const struct fl_connection *connection)
 {
-    struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
-                                         .version = FL_DESCRIPTION_VERSION,
-                                         .policy = connection->peer.policy,
-                                         .purpose = connection->purpose,
-                                         .template = connection->offered};
-    snprintf(description.image, sizeof(description.image), "%s", connection->image);
-    return fl_description_write(&description);
+    struct fl_endpoint endpoint = {.magic = FL_ENDPOINT_MAGIC,
+                                   .version = FL_ENDPOINT_VERSION,
+                                   .policy = connection->peer.policy,
+                                   .purpose = connection->purpose,
+                                   .template = connection->offered};
+    snprintf(endpoint.image, sizeof(endpoint.image), "%s", connection->image);
+    return fl_endpoint_write(&endpoint);
 }
 
 void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS])
 {
-    struct fl_description description;
-    if (fds[0] < 0 || fds[1] < 0 || fl_description_read(fds[1], &description) != 0) {
+    struct fl_endpoint endpoint;
+    if (fds[0] < 0 || fds[1] < 0 || fl_endpoint_read(fds[1], &endpoint) != 0) {
         fl_log(FL_LOG_ERROR, "event=adopt_failed connection=%llu reason=\"it is not complete\"",
                (unsigned long long)record);
-        fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, record);
+        fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_CONNECTION, record);
         return;
     }
-    fl_connection_begin(server, &description, fds[0], record);
+    fl_connection_begin(server, &endpoint, fds[0], record);
     fds[0] = -1;
 }
 
 void fl_connections_keep(struct fl_server *server)
 {
-    struct fl_kept *kept = server->engine->kept;
+    struct fl_keeper_link *keeper_link = server->engine->keeper_link;
     struct fl_connection *connection;
     cds_list_for_each_entry(connection, &server->connections, link)
     {
         int fd = fl_connection_describe(connection);
         if (!connection->peer.connection)
-            connection->peer.connection = fl_kept_new_id(kept);
-        fl_kept_put_connection(kept, connection->peer.connection, connection->peer.socket, fd);
+            connection->peer.connection = fl_keeper_link_new_id(keeper_link);
+        fl_keeper_link_put_connection(keeper_link, connection->peer.connection,
+                                      connection->peer.socket, fd);
         if (fd >= 0)
             close(fd);
     }

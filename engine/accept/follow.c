@@ -16,7 +16,7 @@
 #include "engine/base/mailbox.h"
 #include "engine/image/store_place.h"
 #include "engine/link/degraded.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
@@ -184,16 +184,16 @@ static void ready(struct fl_source *source, uint32_t events)
 static void open_inotify(struct fl_follow *follow)
 {
     struct fl_server *server = follow->server;
-    int *kept = &server->inherited[FL_SOCKET_INOTIFY];
-    bool new = *kept < 0;
+    int *keeper_link = &server->inherited[FL_SOCKET_INOTIFY];
+    bool new = *keeper_link < 0;
     if (new)
-        *kept = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    follow->open_error = *kept < 0 ? -errno : 0;
-    follow->source = (struct fl_source){.fd = *kept, .ready = ready};
-    if (*kept < 0)
+        *keeper_link = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    follow->open_error = *keeper_link < 0 ? -errno : 0;
+    follow->source = (struct fl_source){.fd = *keeper_link, .ready = ready};
+    if (*keeper_link < 0)
         return;
     if (new)
-        fl_kept_put_socket(server->engine->kept, FL_SOCKET_INOTIFY, *kept);
+        fl_keeper_link_put_socket(server->engine->keeper_link, FL_SOCKET_INOTIFY, *keeper_link);
     fl_server_watch(server, &follow->source, EPOLLIN);
 }
 

@@ -16,8 +16,8 @@
 
 #include "engine/base/log.h"
 #include "engine/image/store_place.h"
-#include "engine/link/description.h"
-#include "engine/link/kept.h"
+#include "engine/link/endpoint_memfd.h"
+#include "engine/link/keeper_link.h"
 #include "engine/template/templates.h"
 #include "engine/worker/engine.h"
 #include "snapshot/read.h"
@@ -57,7 +57,8 @@ static void close_listener(struct fl_listener *listener)
         fl_listener_unwatch(listener);
         fl_socket_unlink(listener->path, &listener->listening);
         fl_accept_all(listener);
-        fl_kept_drop(listener->server->engine->kept, FL_RECORD_LISTENER, listener->id);
+        fl_keeper_link_drop(listener->server->engine->keeper_link, FL_RECORD_LISTENER,
+                            listener->id);
         close(listener->listening.fd);
     }
     cds_list_del(&listener->link);
@@ -129,38 +130,38 @@ static struct fl_listener *new_listener(struct fl_server *server, const char *im
 
 static int describe(struct fl_listener *listener)
 {
-    struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
-                                         .version = FL_DESCRIPTION_VERSION,
-                                         .automatic = listener->automatic,
-                                         .dev = listener->listening.dev,
-                                         .ino = listener->listening.ino,
-                                         .policy = listener->policy,
-                                         .purpose = listener->purpose,
-                                         .has_access = 1,
-                                         .mode = listener->access.mode,
-                                         .uid = listener->access.uid,
-                                         .gid = listener->access.gid};
-    snprintf(description.image, sizeof(description.image), "%s", listener->image);
-    snprintf(description.path, sizeof(description.path), "%s", listener->path);
-    return fl_description_write(&description);
+    struct fl_endpoint endpoint = {.magic = FL_ENDPOINT_MAGIC,
+                                   .version = FL_ENDPOINT_VERSION,
+                                   .automatic = listener->automatic,
+                                   .dev = listener->listening.dev,
+                                   .ino = listener->listening.ino,
+                                   .policy = listener->policy,
+                                   .purpose = listener->purpose,
+                                   .has_access = 1,
+                                   .mode = listener->access.mode,
+                                   .uid = listener->access.uid,
+                                   .gid = listener->access.gid};
+    snprintf(endpoint.image, sizeof(endpoint.image), "%s", listener->image);
+    snprintf(endpoint.path, sizeof(endpoint.path), "%s", listener->path);
+    return fl_endpoint_write(&endpoint);
 }
 
 // The description is the keeper's alone: one descriptor less an image.
 static int put_record(struct fl_listener *listener)
 {
-    struct fl_kept *kept = listener->server->engine->kept;
-    int description = fl_kept_any(kept) ? describe(listener) : -1;
-    if (description >= 0)
-        fl_kept_put_listener(kept, listener->id, listener->listening.fd, description);
-    if (description >= 0)
-        close(description);
-    return description < 0 && fl_kept_any(kept) ? description : 0;
+    struct fl_keeper_link *keeper_link = listener->server->engine->keeper_link;
+    int endpoint = fl_keeper_link_any(keeper_link) ? describe(listener) : -1;
+    if (endpoint >= 0)
+        fl_keeper_link_put_listener(keeper_link, listener->id, listener->listening.fd, endpoint);
+    if (endpoint >= 0)
+        close(endpoint);
+    return endpoint < 0 && fl_keeper_link_any(keeper_link) ? endpoint : 0;
 }
 
 // Before the first connection: one that is accepted refers to the record.
 static int keep(struct fl_listener *listener)
 {
-    listener->id = fl_kept_new_id(listener->server->engine->kept);
+    listener->id = fl_keeper_link_new_id(listener->server->engine->keeper_link);
     return put_record(listener);
 }
 
@@ -234,25 +235,25 @@ int fl_listener_add_template(struct fl_server *server, const char *image, const 
 
 void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL_FDS])
 {
-    struct fl_description description;
-    bool whole = fds[0] >= 0 && fds[1] >= 0 && fl_description_read(fds[1], &description) == 0;
+    struct fl_endpoint endpoint;
+    bool whole = fds[0] >= 0 && fds[1] >= 0 && fl_endpoint_read(fds[1], &endpoint) == 0;
     struct fl_listener *listener =
-        whole ? new_listener(server, description.image, description.path) : NULL;
+        whole ? new_listener(server, endpoint.image, endpoint.path) : NULL;
     if (!listener) {
         fl_log(FL_LOG_ERROR, "event=adopt_failed listener=%" PRIu64, id);
-        fl_kept_drop(server->engine->kept, FL_RECORD_LISTENER, id);
+        fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_LISTENER, id);
         return;
     }
     listener->id = id;
-    listener->automatic = description.automatic != 0;
-    listener->policy = (enum fl_policy)description.policy;
-    listener->purpose = (enum fl_purpose)description.purpose;
+    listener->automatic = endpoint.automatic != 0;
+    listener->policy = (enum fl_policy)endpoint.policy;
+    listener->purpose = (enum fl_purpose)endpoint.purpose;
     listener->access = server->options->access; // what a version before did not write down
-    if (description.has_access)
-        listener->access = (struct fl_socket_access){
-            (mode_t)description.mode, (uid_t)description.uid, (gid_t)description.gid};
+    if (endpoint.has_access)
+        listener->access = (struct fl_socket_access){(mode_t)endpoint.mode, (uid_t)endpoint.uid,
+                                                     (gid_t)endpoint.gid};
     listener->listening =
-        (struct fl_listening){.fd = fds[0], .dev = description.dev, .ino = description.ino};
+        (struct fl_listening){.fd = fds[0], .dev = endpoint.dev, .ino = endpoint.ino};
     fds[0] = -1;
     listener->seen = true;
     cds_list_add_tail(&listener->link, &server->listeners);

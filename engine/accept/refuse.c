@@ -11,7 +11,7 @@
 #include "engine/base/close_thread.h"
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 
@@ -42,13 +42,13 @@ void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
 {
     uint64_t connection = peer->connection;
     if (!keep_as(engine, engine->next_vm_id, peer, FL_VM_STATE_REFUSED) && connection)
-        fl_kept_drop(engine->kept, FL_RECORD_CONNECTION, connection);
+        fl_keeper_link_drop(engine->keeper_link, FL_RECORD_CONNECTION, connection);
 }
 
 void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id)
 {
     if (!keep_as(engine, id, peer, 0))
-        fl_kept_drop(engine->kept, FL_RECORD_VM, id);
+        fl_keeper_link_drop(engine->keeper_link, FL_RECORD_VM, id);
 }
 
 void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,

@@ -14,7 +14,7 @@
 #include "engine/base/close_thread.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
@@ -118,7 +118,8 @@ void fl_rejoin(struct fl_engine *engine, struct fl_vm *vm, struct fl_peer *peer)
            "event=rejoin vm=%" PRIu64 " image=%s pid=%" PRId64
            " reason=\"its userfaultfd is served already\"",
            vm->id, fl_vm_image_name(vm), vm->state->pid);
-    fl_kept_put_vm_slot(engine->kept, vm->id, FL_VM_SOCKET, peer->socket, peer->connection);
+    fl_keeper_link_put_vm_slot(engine->keeper_link, vm->id, FL_VM_SOCKET, peer->socket,
+                               peer->connection);
     FL_CRASH_POINT("vm_rejoined");
     hand_socket(engine, vm, &peer->socket);
     fl_peer_close(peer);

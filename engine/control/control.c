@@ -18,7 +18,7 @@
 #include "engine/control/control_clients.h"
 #include "engine/control/control_request.h"
 #include "engine/control/status.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/server/server.h"
 #include "engine/worker/engine.h"
 
@@ -74,7 +74,8 @@ static enum MHD_Result get_metrics(struct fl_server *server, struct MHD_Connecti
 static bool upgrading(const struct fl_server *server)
 {
     const char *state = NULL;
-    json_t *news = json_loads(fl_kept_news(server->engine->kept), JSON_DECODE_ANY, NULL);
+    json_t *news =
+        json_loads(fl_keeper_link_news(server->engine->keeper_link), JSON_DECODE_ANY, NULL);
     bool is = json_unpack(news, "{s:{s:s}}", "upgrade", "state", &state) == 0 &&
               (strcmp(state, "starting") == 0 || strcmp(state, "trial") == 0);
     json_decref(news);
@@ -98,7 +99,7 @@ static enum MHD_Result post_upgrade(struct fl_server *server, struct MHD_Connect
     } else if (upgrading(server)) {
         result = fl_control_send_error(client, MHD_HTTP_CONFLICT, "an upgrade is under way");
     } else {
-        int error = fl_kept_upgrade(server->engine->kept, engine, keeper != 0);
+        int error = fl_keeper_link_upgrade(server->engine->keeper_link, engine, keeper != 0);
         result =
             error ? fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "%s",
                                           error == -ENOTCONN ? "the engine has no keeper"

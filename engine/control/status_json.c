@@ -10,7 +10,7 @@
 #include "engine/base/descriptors.h"
 #include "engine/control/stats.h"
 #include "engine/control/status_lanes.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
@@ -146,7 +146,7 @@ static json_t *cache(const struct fl_stats *stats)
 
 static json_t *keeper(const struct fl_engine *engine)
 {
-    json_t *news = json_loads(fl_kept_news(engine->kept), JSON_DECODE_ANY, NULL);
+    json_t *news = json_loads(fl_keeper_link_news(engine->keeper_link), JSON_DECODE_ANY, NULL);
     return news ? news : json_null();
 }
 

@@ -11,7 +11,7 @@
 #include "engine/base/descriptors.h"
 #include "engine/control/stats.h"
 #include "engine/control/status_lanes.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/template/templates.h"
 #include "engine/worker/engine.h"
 
@@ -76,10 +76,11 @@ static void write_keeper(FILE *out, const struct fl_engine *engine, const struct
 {
     json_int_t generation = 0;
     json_int_t deaths = 0;
-    json_t *news = json_loads(fl_kept_news(engine->kept), JSON_DECODE_ANY, NULL);
-    bool kept = json_unpack(news, "{s:I, s:I}", "generation", &generation, "deaths", &deaths) == 0;
+    json_t *news = json_loads(fl_keeper_link_news(engine->keeper_link), JSON_DECODE_ANY, NULL);
+    bool keeper_link =
+        json_unpack(news, "{s:I, s:I}", "generation", &generation, "deaths", &deaths) == 0;
     json_decref(news);
-    metric(out, "keeper_up", "gauge", "1 if a keeper would start another engine.", kept);
+    metric(out, "keeper_up", "gauge", "1 if a keeper would start another engine.", keeper_link);
     metric(out, "engine_generation", "gauge", "Engines that have served under this keeper.",
            (uint64_t)generation);
     metric(out, "engine_deaths_total", "counter", "Engines that died under this keeper.",

@@ -21,7 +21,7 @@ struct memory {
 };
 
 // What a Faultline has kept of a process.
-struct kept {
+struct keeper_link {
     pid_t pid;
     char image[FL_IMAGE_NAME_BYTES];
 };
@@ -32,7 +32,7 @@ struct walk {
     size_t guests; // processes that have a KVM guest
     pid_t *guest;
     size_t states;
-    struct kept *kept;
+    struct keeper_link *keeper_link;
     size_t memories;
     struct memory *memory;
     pid_t pid;     // being looked at
@@ -99,12 +99,12 @@ static int take_guest(struct walk *walk, pid_t pid)
     return 0;
 }
 
-static int take_kept(struct walk *walk, const struct kept *kept)
+static int take_kept(struct walk *walk, const struct keeper_link *keeper_link)
 {
-    struct kept *more = one_more(&walk->kept, &walk->states, sizeof(*more));
+    struct keeper_link *more = one_more(&walk->keeper_link, &walk->states, sizeof(*more));
     if (!more)
         return -ENOMEM;
-    *more = *kept;
+    *more = *keeper_link;
     return 0;
 }
 
@@ -112,12 +112,14 @@ static int look_at_descriptor(void *arg, const struct fl_proc_fd *fd)
 {
     struct walk *walk = arg;
     struct fl_proc_uffd info;
-    struct kept kept;
+    struct keeper_link keeper_link;
     if (fl_proc_uffd(fd, &info))
         return take_userfaultfd(walk, fd, &info);
     if (strcmp(fd->target, "anon_inode:kvm-vm") == 0)
         return take_guest(walk, fd->pid);
-    return fl_orphan_state_head(fd, &kept.pid, kept.image) ? take_kept(walk, &kept) : 0;
+    return fl_orphan_state_head(fd, &keeper_link.pid, keeper_link.image)
+               ? take_kept(walk, &keeper_link)
+               : 0;
 }
 
 // --- tasks ---
@@ -261,8 +263,8 @@ static void find_vm(struct walk *walk, struct fl_uffd_case *uffd)
     for (size_t i = 0; i < walk->guests; i++)
         uffd->kvm = uffd->kvm || walk->guest[i] == vm->pid;
     for (size_t i = 0; i < walk->states; i++) {
-        if (walk->kept[i].pid == vm->pid)
-            memcpy(uffd->image, walk->kept[i].image, sizeof(uffd->image));
+        if (walk->keeper_link[i].pid == vm->pid)
+            memcpy(uffd->image, walk->keeper_link[i].image, sizeof(uffd->image));
     }
 }
 
@@ -277,7 +279,7 @@ int fl_doctor_walk(struct fl_diagnosis *ret_found)
     for (size_t i = 0; result >= 0 && i < walk.found.cases; i++)
         find_vm(&walk, &walk.found.uffd[i]);
     free(walk.guest);
-    free(walk.kept);
+    free(walk.keeper_link);
     free(walk.memory);
     if (result < 0) {
         fl_diagnosis_free(&walk.found);

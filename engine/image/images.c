@@ -18,7 +18,7 @@
 #include "engine/base/log.h"
 #include "engine/image/plan_cache.h"
 #include "engine/image/store_place.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 
 struct entry {
     struct cds_list_head link;
@@ -34,7 +34,7 @@ struct entry {
 
 struct fl_images {
     struct fl_store_place *place;
-    struct fl_kept *kept;
+    struct fl_keeper_link *keeper_link;
     pthread_mutex_t lock; // the list and the entries; never held over I/O
     struct cds_list_head open;
     struct fl_plan_cache shelf;
@@ -205,8 +205,8 @@ uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image)
     if (!entry)
         return 0;
     if (!entry->record) {
-        entry->record = fl_kept_new_id(images->kept);
-        fl_kept_put_image(images->kept, entry->record, image);
+        entry->record = fl_keeper_link_new_id(images->keeper_link);
+        fl_keeper_link_put_image(images->keeper_link, entry->record, image);
     }
     return entry->record;
 }
@@ -220,7 +220,7 @@ void fl_images_keep_all(struct fl_images *images)
     cds_list_for_each_entry(entry, &images->open, link)
     {
         if (entry->record)
-            fl_kept_put_image(images->kept, entry->record, entry->image);
+            fl_keeper_link_put_image(images->keeper_link, entry->record, entry->image);
     }
     pthread_mutex_unlock(&images->lock);
 }
@@ -353,18 +353,19 @@ void fl_images_put(struct fl_images *images, struct fl_image *image)
     fl_image_unref(image);
     if (last) {
         if (last->record)
-            fl_kept_drop(images->kept, FL_RECORD_IMAGE, last->record);
+            fl_keeper_link_drop(images->keeper_link, FL_RECORD_IMAGE, last->record);
         free_entry(last);
     }
 }
 
-int fl_images_new(struct fl_store_place *place, struct fl_kept *kept, struct fl_images **ret_images)
+int fl_images_new(struct fl_store_place *place, struct fl_keeper_link *keeper_link,
+                  struct fl_images **ret_images)
 {
     struct fl_images *images = calloc(1, sizeof(*images));
     if (!images)
         return -ENOMEM;
     images->place = place;
-    images->kept = kept;
+    images->keeper_link = keeper_link;
     pthread_mutex_init(&images->lock, NULL);
     CDS_INIT_LIST_HEAD(&images->open);
     fl_plan_cache_init(&images->shelf);

@@ -11,11 +11,11 @@
 #include "snapshot/read.h"
 
 struct fl_images;
-struct fl_kept;
+struct fl_keeper_link;
 struct fl_store_place;
 
 // Takes no ownership of the place and of what is kept, which must outlive it.
-int fl_images_new(struct fl_store_place *place, struct fl_kept *kept,
+int fl_images_new(struct fl_store_place *place, struct fl_keeper_link *keeper_link,
                   struct fl_images **ret_images);
 void fl_images_free(struct fl_images *images); // NULL is allowed
 

@@ -16,7 +16,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/keeper/keeper.h"
-#include "engine/link/life.h"
+#include "engine/link/death_watch.h"
 #include "engine/server/server.h"
 
 enum { ARGS_MAX = 256 };
@@ -95,20 +95,20 @@ int fl_child_watch_life(struct fl_child *child, int life)
         return 0;
     }
     child->life = life;
-    return fl_life_watch(life, &child->lives);
+    return fl_death_watch_start(life, &child->lives);
 }
 
 bool fl_child_is_over(struct fl_child *child)
 {
     struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
-    child->over =
-        child->over || (child->lives && fl_life_is_over(child->lives)) || poll(&ended, 1, 0) > 0;
+    child->over = child->over || (child->lives && fl_death_watch_is_over(child->lives)) ||
+                  poll(&ended, 1, 0) > 0;
     return child->over;
 }
 
 bool fl_child_holds(const struct fl_child *child, uint64_t vm)
 {
-    return child->lives && fl_life_holds(child->lives, vm);
+    return child->lives && fl_death_watch_holds(child->lives, vm);
 }
 
 int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child)
@@ -174,7 +174,7 @@ void fl_child_free(struct fl_child *child)
     if (child->life >= 0)
         close(child->life);
     if (child->lives)
-        fl_life_unwatch(child->lives);
+        fl_death_watch_stop(child->lives);
     close(child->pidfd);
     free(child);
 }

@@ -10,7 +10,7 @@
 
 #include <urcu/list.h>
 
-struct fl_life_watch;
+struct fl_death_watch;
 
 // Moves downwards only.
 enum fl_child_phase {
@@ -26,11 +26,11 @@ struct fl_child {
     struct cds_list_head link;
     pid_t pid;
     int pidfd;
-    int channel;                 // -1 once it has ended
-    int life;                    // memfd of life.h; -1: none yet
-    struct fl_life_watch *lives; // NULL: not watched
-    bool over;                   // and that was seen
-    bool born;                   // we started it: its end is ours to collect
+    int channel;                  // -1 once it has ended
+    int life;                     // memfd of death_watch.h; -1: none yet
+    struct fl_death_watch *lives; // NULL: not watched
+    bool over;                    // and that was seen
+    bool born;                    // we started it: its end is ours to collect
     enum fl_child_phase phase;
     uint64_t since_ns; // when the phase began
     // While it takes over: what to send next.

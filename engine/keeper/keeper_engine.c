@@ -15,7 +15,7 @@
 
 #include "engine/base/log.h"
 #include "engine/keeper/service_manager.h"
-#include "engine/link/life.h"
+#include "engine/link/death_watch.h"
 
 enum {
     WORDS = 96,
@@ -88,7 +88,7 @@ int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int l
     int error = fl_child_watch_life(child, life);
     if (error || !child->lives)
         return error;
-    int fd = fl_life_event_fd(child->lives);
+    int fd = fl_death_watch_event_fd(child->lives);
     // As it was READY, and SERVING, it may be watched already.
     return epoll_ctl(keeper->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST ? -errno
                                                                                           : 0;

@@ -22,7 +22,7 @@ enum fl_record_kind {
     FL_RECORD_CONNECTION, // a handshake that is not complete: the socket, the listener's
                           // description
     FL_RECORD_LISTENER,   // a socket to accept from, its description (listen.h)
-    FL_RECORD_SOCKET,     // id: enum fl_kept_socket
+    FL_RECORD_SOCKET,     // id: enum fl_inherited_socket
     FL_RECORD_TEMPLATE,   // enum fl_template_slot; id: that of its image
     FL_RECORD_KINDS,
 };
@@ -31,12 +31,12 @@ enum fl_template_slot { FL_TEMPLATE_MEMORY, FL_TEMPLATE_STATE, FL_TEMPLATE_SLOTS
 enum fl_vm_slot { FL_VM_STATE, FL_VM_UFFD, FL_VM_PIDFD, FL_VM_SOCKET, FL_VM_SLOTS };
 // The last is none: whoever closes an inotify instance for good waits for the kernel, 5 to 20 ms,
 // and an engine that dies must not: its VMs wait for its end.
-enum fl_kept_socket { FL_SOCKET_CONTROL = 1, FL_SOCKET_KEEPER, FL_SOCKET_INOTIFY };
+enum fl_inherited_socket { FL_SOCKET_CONTROL = 1, FL_SOCKET_KEEPER, FL_SOCKET_INOTIFY };
 enum { FL_MODE_REFUSING = 1, FL_MODE_RELEASING = 2, FL_MODE_STOPPING = 4 };
 
 enum fl_message_type {
     // An engine to the keeper.
-    FL_MESSAGE_READY = 1, // started; owns nothing yet. With what life.h is about
+    FL_MESSAGE_READY = 1, // started; owns nothing yet. With what death_watch.h is about
     FL_MESSAGE_SERVING,   // has taken over what it was sent; likewise. value: VMs
     FL_MESSAGE_PUT,       // (a part of) a record. other: a connection that it takes the place of;
                           // then it is answered by KEPT

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "engine/base/log.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/worker/engine.h"
 
 static const char *const names[FL_LACKS] = {
@@ -24,7 +24,7 @@ void fl_degraded_tell(struct fl_engine *engine)
             used +=
                 (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", used ? "; " : "", reason);
     }
-    fl_kept_degraded(engine->kept, all);
+    fl_keeper_link_degraded(engine->keeper_link, all);
 }
 
 void fl_lacks(struct fl_engine *engine, enum fl_lack lack, const char *format, ...)
@@ -66,7 +66,7 @@ json_t *fl_degraded_json(const struct fl_engine *engine)
 {
     const char *trouble = "";
     json_t *list = json_array();
-    json_t *news = json_loads(fl_kept_news(engine->kept), JSON_DECODE_ANY, NULL);
+    json_t *news = json_loads(fl_keeper_link_news(engine->keeper_link), JSON_DECODE_ANY, NULL);
     for (int lack = 0; lack < FL_LACKS; lack++)
         add(list, names[lack], engine->degraded.reason[lack]);
     json_unpack(news, "{s:s}", "trouble", &trouble);

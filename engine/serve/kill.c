@@ -20,7 +20,7 @@
 #include "engine/base/log.h"
 #include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
@@ -129,7 +129,7 @@ static void back_at_control(void *control, struct fl_mail *mail)
         return;
     }
     if (!hunt->error)
-        fl_kept_put_vm_slot(engine->kept, vm->id, FL_VM_PIDFD, hunt->found.pidfd, 0);
+        fl_keeper_link_put_vm_slot(engine->keeper_link, vm->id, FL_VM_PIDFD, hunt->found.pidfd, 0);
     hunt->mail.deliver = back_at_worker;
     fl_mailbox_post(&vm->owner->mailbox, &hunt->mail);
 }

@@ -35,7 +35,7 @@ enum { FL_CALL_STATES = 8 };
 // Of one thread. What is not atomic is its own, and that of who has moved it to TAKING.
 struct fl_call {
     _Atomic uint64_t word;    // FL_CALL_STATES times the number of the call, plus the state
-    _Atomic uint64_t *shared; // the VM's id, for the keeper (life.h)
+    _Atomic uint64_t *shared; // the VM's id, for the keeper (death_watch.h)
     struct fl_vm *vm;
     struct fl_frame *source; // pinned while its bytes are copied; NULL: none
 };

@@ -18,7 +18,7 @@
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/control/control.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/takeover/incoming.h"
 #include "engine/takeover/pulse.h"
 #include "engine/worker/lane.h"
@@ -104,15 +104,15 @@ void fl_server_keep_mode(struct fl_server *server)
     uint64_t mode =
         (server->refusing ? FL_MODE_REFUSING : 0U) | (server->releasing ? FL_MODE_RELEASING : 0U);
     if (mode)
-        fl_kept_put_mode(server->engine->kept, mode);
+        fl_keeper_link_put_mode(server->engine->keeper_link, mode);
 }
 
 void fl_server_keep_sockets(struct fl_server *server)
 {
     for (int id = FL_SOCKET_CONTROL; id <= FL_SOCKET_INOTIFY; id++) {
         if (server->inherited[id] >= 0)
-            fl_kept_put_socket(server->engine->kept, (enum fl_kept_socket)id,
-                               server->inherited[id]);
+            fl_keeper_link_put_socket(server->engine->keeper_link, (enum fl_inherited_socket)id,
+                                      server->inherited[id]);
     }
 }
 
@@ -129,8 +129,9 @@ static bool leads_to(const char *path, int fd, struct fl_listening *ret_listenin
     return true;
 }
 
-int fl_server_listen(struct fl_server *server, enum fl_kept_socket id, const char *path, int type,
-                     const struct fl_socket_access *access, struct fl_listening *ret_listening)
+int fl_server_listen(struct fl_server *server, enum fl_inherited_socket id, const char *path,
+                     int type, const struct fl_socket_access *access,
+                     struct fl_listening *ret_listening)
 {
     // Again: whoever connects is told the pid of the process that was the last to do this.
     if (server->inherited[id] >= 0 && leads_to(path, server->inherited[id], ret_listening) &&
@@ -143,12 +144,12 @@ int fl_server_listen(struct fl_server *server, enum fl_kept_socket id, const cha
     return 0;
 }
 
-void fl_server_replace(struct fl_server *server, enum fl_kept_socket id, int fd)
+void fl_server_replace(struct fl_server *server, enum fl_inherited_socket id, int fd)
 {
     if (server->inherited[id] >= 0) // its file is gone: nobody can reach it
         close(server->inherited[id]);
     server->inherited[id] = fd;
-    fl_kept_put_socket(server->engine->kept, id, fd);
+    fl_keeper_link_put_socket(server->engine->keeper_link, id, fd);
 }
 
 // No thread of ours touches a VM any more. All that we have the keeper has, too.
@@ -160,7 +161,7 @@ void fl_server_yield(struct fl_server *server)
     fl_lanes_end_watch(engine->lanes);
     fl_workers_halt(engine, true);
     FL_CRASH_POINT("halted");
-    fl_kept_yielded(engine->kept);
+    fl_keeper_link_yielded(engine->keeper_link);
     fl_log(FL_LOG_INFO, "event=yielded pid=%d vms=%u", (int)getpid(), engine->vm_count);
     _exit(0);
 }
@@ -170,7 +171,7 @@ static uint64_t when_lonely(struct fl_serving *run, uint64_t now)
 {
     const struct fl_server *server = &run->server;
     bool lonely = server->options->channel >= 0 && server->serving &&
-                  !fl_kept_any(server->engine->kept) && server->engine->vm_count == 0;
+                  !fl_keeper_link_any(server->engine->keeper_link) && server->engine->vm_count == 0;
     if (!lonely)
         run->lonely_ns = FL_NEVER;
     else if (run->lonely_ns == FL_NEVER)
@@ -267,7 +268,7 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u generation=%" PRIu64, (int)getpid(),
            server->engine->worker_count, generation);
     FL_CRASH_POINT("doors_open");
-    fl_kept_serving(server->engine->kept);
+    fl_keeper_link_serving(server->engine->keeper_link);
 }
 
 // A standby is of no use to anybody; but one that has been sent VMs is all that they have.
@@ -321,7 +322,7 @@ static void loop(struct fl_serving *run)
             fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
             server->stopping = true;
         }
-        fl_kept_run(server->engine->kept);
+        fl_keeper_link_run(server->engine->keeper_link);
         act_on_loss(run);
         fl_rcu_quiescent();
     }
@@ -390,7 +391,7 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
     if (!error)
         loop(&run);
     if (!error && !run.failed && run.server.serving) {
-        fl_kept_ended(run.server.engine->kept);
+        fl_keeper_link_ended(run.server.engine->keeper_link);
         fl_log(FL_LOG_INFO, "event=stopped");
         result = incomplete(&run.server, ret_reason, size);
     }

@@ -70,15 +70,16 @@ struct fl_server {
     struct cds_list_head incoming; // of incoming.c
     struct fl_keeper_socket *keeper_socket;
     struct fl_pulse *pulse; // of pulse.c; may be on its way through the workers until these end
-    int inherited[FL_SOCKET_INOTIFY + 1]; // enum fl_kept_socket, a predecessor's at first; -1: none
-    uint64_t mode;                        // FL_MODE_*, a predecessor's
-    uint64_t look_ns;                     // of upkeep.c: when to look next
-    bool serving;                         // false: a standby, that owns nothing
-    bool shut;                            // for want of descriptors: no path leads to a listener
-    bool refusing;                        // no new VM: draining or stopping
-    bool releasing;                       // VMs are filled and let go
-    struct fl_ends ends_before;           // of the engine, when VMs began to be let go
-    bool stopping;                        // ends when there is no VM left
+    int inherited[FL_SOCKET_INOTIFY +
+                  1];           // enum fl_inherited_socket, a predecessor's at first; -1: none
+    uint64_t mode;              // FL_MODE_*, a predecessor's
+    uint64_t look_ns;           // of upkeep.c: when to look next
+    bool serving;               // false: a standby, that owns nothing
+    bool shut;                  // for want of descriptors: no path leads to a listener
+    bool refusing;              // no new VM: draining or stopping
+    bool releasing;             // VMs are filled and let go
+    struct fl_ends ends_before; // of the engine, when VMs began to be let go
+    bool stopping;              // ends when there is no VM left
 };
 
 // No new VM from now on; with `release`, those there are filled and let go. Cannot be taken back.
@@ -96,11 +97,12 @@ void fl_server_keep_sockets(struct fl_server *server);
 
 // Listens at a path, or takes over the socket that a predecessor listened with; the keeper holds it
 // from now on.
-int fl_server_listen(struct fl_server *server, enum fl_kept_socket id, const char *path, int type,
-                     const struct fl_socket_access *access, struct fl_listening *ret_listening);
+int fl_server_listen(struct fl_server *server, enum fl_inherited_socket id, const char *path,
+                     int type, const struct fl_socket_access *access,
+                     struct fl_listening *ret_listening);
 
 // A socket from now on that takes the place of the one that there was, which is closed.
-void fl_server_replace(struct fl_server *server, enum fl_kept_socket id, int fd);
+void fl_server_replace(struct fl_server *server, enum fl_inherited_socket id, int fd);
 
 int fl_server_watch(struct fl_server *server, struct fl_source *source, uint32_t events);
 void fl_server_unwatch(struct fl_server *server, struct fl_source *source);

@@ -18,7 +18,7 @@
 #include "engine/control/control.h"
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/server/server_internal.h"
 #include "engine/takeover/incoming.h"
 #include "engine/takeover/keeper_socket.h"
@@ -58,9 +58,9 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
     const struct fl_server_options *options = server->options;
     int error = fl_store_place_new(options->store, &server->place);
     if (!error)
-        error = fl_kept_start(server, options->channel, &server->engine->kept);
+        error = fl_keeper_link_start(server, options->channel, &server->engine->keeper_link);
     if (!error)
-        error = fl_images_new(server->place, server->engine->kept, &server->engine->images);
+        error = fl_images_new(server->place, server->engine->keeper_link, &server->engine->images);
     if (!error)
         error =
             fl_templates_new(server, options->engine.template_bytes, &server->engine->templates);
@@ -170,7 +170,7 @@ void fl_server_end(struct fl_serving *run)
     fl_keeper_socket_stop(server->keeper_socket);
     if (server->engine) {
         struct fl_images *images = server->engine->images;
-        struct fl_kept *kept = server->engine->kept;
+        struct fl_keeper_link *keeper_link = server->engine->keeper_link;
         struct fl_templates *templates = server->engine->templates;
         fl_incoming_stop(server);
         fl_templates_stop(templates);
@@ -178,7 +178,7 @@ void fl_server_end(struct fl_serving *run)
         fl_templates_free(templates);
         free(server->pulse);
         fl_images_free(images);
-        fl_kept_stop(kept);
+        fl_keeper_link_stop(keeper_link);
     }
     // Only now is no reader at it; its mail is read no more.
     fl_follow_stop(run->follow);

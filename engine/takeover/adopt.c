@@ -11,8 +11,8 @@
 #include "engine/accept/listen.h"
 #include "engine/accept/refuse.h"
 #include "engine/base/log.h"
-#include "engine/link/description.h"
-#include "engine/link/kept.h"
+#include "engine/link/endpoint_memfd.h"
+#include "engine/link/keeper_link.h"
 #include "engine/serve/kill.h"
 #include "engine/server/server.h"
 #include "engine/takeover/incoming.h"
@@ -73,7 +73,7 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
     struct fl_vm *vm = take_vm(server, fds, true, &error);
     if (vm) {
         // Another connection of that number would be taken for the one that it comes from.
-        fl_kept_seen_id(server->engine->kept, vm->state->connection);
+        fl_keeper_link_seen_id(server->engine->keeper_link, vm->state->connection);
         vm->held = message->other == FL_VM_HELD;
         if (vm->state->image[0] == '\0')
             fl_attach_adopted(server->engine, vm, NULL);
@@ -100,8 +100,8 @@ void fl_adopt_freed(struct fl_server *server, uint64_t id)
 // What a listener or a connection is for.
 static void check_description(const struct fl_message *message, const int fds[FL_CHANNEL_FDS])
 {
-    struct fl_description description;
-    if (fds[1] >= 0 && fl_description_read(fds[1], &description) == -EPROTONOSUPPORT)
+    struct fl_endpoint description;
+    if (fds[1] >= 0 && fl_endpoint_read(fds[1], &description) == -EPROTONOSUPPORT)
         leave_to_another(message);
 }
 
@@ -115,23 +115,23 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
         server->mode = message->value;
         break;
     case FL_RECORD_IMAGE:
-        fl_kept_seen_id(server->engine->kept, message->id);
+        fl_keeper_link_seen_id(server->engine->keeper_link, message->id);
         fl_incoming_image(server, message, fds);
         break;
     case FL_RECORD_VM:
         adopt_vm(server, message, fds);
         break;
     case FL_RECORD_CONNECTION:
-        fl_kept_seen_id(server->engine->kept, message->id);
+        fl_keeper_link_seen_id(server->engine->keeper_link, message->id);
         check_description(message, fds);
         // The keeper was killed while a VM took its place: the VM it is.
         if (fl_attach_comes_from(server->engine, message->id))
-            fl_kept_drop(server->engine->kept, FL_RECORD_CONNECTION, message->id);
+            fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_CONNECTION, message->id);
         else
             fl_connection_adopt(server, message->id, fds);
         break;
     case FL_RECORD_LISTENER:
-        fl_kept_seen_id(server->engine->kept, message->id);
+        fl_keeper_link_seen_id(server->engine->keeper_link, message->id);
         check_description(message, fds);
         fl_listener_adopt(server, message->id, fds);
         break;

@@ -16,7 +16,7 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/image/images.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/serve/kill.h"
 #include "engine/server/server.h"
 #include "engine/template/templates.h"
@@ -252,7 +252,7 @@ void fl_incoming_template(struct fl_server *server, const struct fl_message *mes
     struct fl_templates *templates = server->engine->templates;
     struct incoming *incoming = find_incoming(server, message->id, "");
     if (!templates || !incoming) {
-        fl_kept_drop(server->engine->kept, FL_RECORD_TEMPLATE, message->id);
+        fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_TEMPLATE, message->id);
         return;
     }
     incoming->holds = fl_templates_adopt(templates, message->id, fds);

@@ -13,7 +13,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/log.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/server/server.h"
 #include "engine/takeover/adopt.h"
 
@@ -51,7 +51,7 @@ static void new_keeper(struct visitor *visitor, int log)
 {
     struct fl_server *server = visitor->server;
     fl_server_unwatch(server, &visitor->source);
-    int error = fl_kept_change_keeper(server->engine->kept, visitor->source.fd);
+    int error = fl_keeper_link_change_keeper(server->engine->keeper_link, visitor->source.fd);
     if (error) {
         answer(visitor, error, error == -EBUSY ? "the engine has a keeper" : strerror(-error));
         return;

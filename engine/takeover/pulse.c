@@ -8,8 +8,8 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
-#include "engine/link/kept.h"
-#include "engine/link/life.h"
+#include "engine/link/death_watch.h"
+#include "engine/link/keeper_link.h"
 #include "engine/server/server.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
@@ -29,7 +29,7 @@ struct fl_pulse {
         struct fl_worker *worker;
         bool outstanding;
         uint64_t oldest_ns;
-    } beat[FL_LIFE_THREADS];
+    } beat[FL_LIFE_TABLE_THREADS];
 };
 
 // What is in the kernel for a VM comes back when that lets it: to kill the engine would mend
@@ -54,7 +54,7 @@ static bool all_well(const struct fl_pulse *pulse)
 static void answer(struct fl_pulse *pulse)
 {
     pulse->server->engine->oldest_wait_ns = pulse->oldest_ns;
-    fl_kept_pong(pulse->server->engine->kept, pulse->oldest_ns);
+    fl_keeper_link_pong(pulse->server->engine->keeper_link, pulse->oldest_ns);
     pulse->asked = false;
 }
 

@@ -16,7 +16,7 @@
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/image/images.h"
-#include "engine/link/kept.h"
+#include "engine/link/keeper_link.h"
 #include "engine/server/server.h"
 #include "engine/template/template.h"
 #include "engine/template/templates_internal.h"
@@ -77,7 +77,7 @@ static void reap(struct fl_template *template)
     fl_log(FL_LOG_INFO, "event=template_gone image=%s clones=%" PRIu64 " filled=%" PRIu64,
            template->state->image, template->clones_all, template->state->filled);
     cds_list_del(&template->link);
-    fl_kept_drop(engine->kept, FL_RECORD_TEMPLATE, template->id);
+    fl_keeper_link_drop(engine->keeper_link, FL_RECORD_TEMPLATE, template->id);
     if (template->image)
         fl_images_put(engine->images, template->image);
     template->job.run = free_later;
@@ -267,7 +267,7 @@ static int make(struct fl_templates *templates, struct fl_image *image,
         return error;
     template->image = image;
     cds_list_add_tail(&template->link, &templates->list);
-    fl_kept_put_template(engine->kept, id, template->memory, template->state_fd);
+    fl_keeper_link_put_template(engine->keeper_link, id, template->memory, template->state_fd);
     FL_CRASH_POINT("template_kept");
     fl_log(FL_LOG_INFO, "event=template image=%s bytes=%" PRIu64, template->state->image,
            template->state->pages << FL_PAGE_SHIFT);
@@ -419,7 +419,7 @@ bool fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[])
         fl_log(FL_LOG_ERROR, "event=adopt_failed template=%" PRIu64 " reason=\"%s\"", id,
                strerror(-error));
         if (error != -EPROTONOSUPPORT)
-            fl_kept_drop(engine->kept, FL_RECORD_TEMPLATE, id);
+            fl_keeper_link_drop(engine->keeper_link, FL_RECORD_TEMPLATE, id);
         return false;
     }
     fds[0] = fds[1] = -1;
@@ -474,8 +474,9 @@ void fl_templates_keep_all(struct fl_templates *templates)
     struct fl_template *template;
     if (!templates)
         return;
-    cds_list_for_each_entry(template, &templates->list, link) fl_kept_put_template(
-        fl_templates_engine(templates)->kept, template->id, template->memory, template->state_fd);
+    cds_list_for_each_entry(template, &templates->list, link)
+        fl_keeper_link_put_template(fl_templates_engine(templates)->keeper_link, template->id,
+                                    template->memory, template->state_fd);
 }
 
 // --- all of them ---

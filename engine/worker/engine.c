@@ -13,7 +13,7 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
-#include "engine/link/life.h"
+#include "engine/link/death_watch.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limits.h"
 #include "engine/worker/worker.h"
@@ -97,9 +97,9 @@ static int start_workers(struct fl_engine *engine)
 // The control thread is the first of those whose lives are seen.
 static int begin_life(struct fl_engine *engine)
 {
-    int error = fl_life_new(&engine->life_fd, &engine->life);
+    int error = fl_life_table_new(&engine->life_fd, &engine->life);
     if (!error)
-        fl_life_begin(engine->life, 0);
+        fl_life_table_join(engine->life, 0);
     return error;
 }
 

@@ -16,14 +16,14 @@
 #include "engine/base/rcu.h"
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
-#include "engine/link/description.h"
+#include "engine/link/endpoint_memfd.h"
 
 struct fl_cache;
 struct fl_images;
 struct fl_io_pool;
-struct fl_kept;
+struct fl_keeper_link;
 struct fl_lanes;
-struct fl_life;
+struct fl_life_table;
 struct fl_limits;
 struct fl_templates;
 struct fl_worker;
@@ -70,12 +70,12 @@ struct fl_engine {
     struct fl_cache *cache;
     struct fl_images
         *images; // of the store; NULL for a raw file. Set and freed by who starts the engine
-    struct fl_kept *kept;           // what the keeper holds; likewise
-    struct fl_templates *templates; // likewise
-    struct fl_life *life;           // by which the keeper sees us die
-    int life_fd;                    // its memfd
-    sem_t begun;                    // posted by each thread of a worker or lane that has
-    cpu_set_t cpus;                 // that we may run on
+    struct fl_keeper_link *keeper_link; // what the keeper holds; likewise
+    struct fl_templates *templates;     // likewise
+    struct fl_life_table *life;         // by which the keeper sees us die
+    int life_fd;                        // its memfd
+    sem_t begun;                        // posted by each thread of a worker or lane that has
+    cpu_set_t cpus;                     // that we may run on
     struct fl_worker *workers;
     unsigned worker_count;
     struct fl_limits *limits;           // whose memory limit slows whom down

@@ -14,7 +14,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/link/life.h"
+#include "engine/link/death_watch.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/worker.h"
 
@@ -68,7 +68,7 @@ static void *thread_main(void *argument)
 {
     struct fl_thread *thread = argument;
     atomic_store(&thread->tid, gettid());
-    fl_life_begin(thread->engine->life, thread->slot);
+    fl_life_table_join(thread->engine->life, thread->slot);
     sem_post(&thread->engine->begun);
     rcu_register_thread();
     run(thread);
@@ -108,7 +108,7 @@ static int start_thread(struct fl_worker *worker)
         return error;
     thread->engine = worker->engine;
     thread->slot = 1 + worker->index;
-    thread->call.shared = fl_life_call(worker->engine->life, thread->slot);
+    thread->call.shared = fl_life_table_call(worker->engine->life, thread->slot);
     atomic_store(&thread->worker, worker);
     atomic_store(&worker->runs, thread);
     return -pthread_create(&thread->pthread, NULL, thread_main, thread);

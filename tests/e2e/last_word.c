@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "engine/link/channel.h"
-#include "engine/link/description.h"
+#include "engine/link/endpoint_memfd.h"
 #include "engine/server/server.h"
 #include "tests/support/world.h"
 
@@ -92,11 +92,11 @@ static int refused_handshake(void)
 
 static void send_connection(int channel)
 {
-    struct fl_description description = {.magic = FL_DESCRIPTION_MAGIC,
-                                         .version = FL_DESCRIPTION_VERSION,
-                                         .purpose = FL_PURPOSE_TEMPLATE, // is read at once
-                                         .image = "image"};
-    int fds[2] = {refused_handshake(), fl_description_write(&description)};
+    struct fl_endpoint description = {.magic = FL_ENDPOINT_MAGIC,
+                                      .version = FL_ENDPOINT_VERSION,
+                                      .purpose = FL_PURPOSE_TEMPLATE, // is read at once
+                                      .image = "image"};
+    int fds[2] = {refused_handshake(), fl_endpoint_write(&description)};
     struct fl_record_view record = {FL_RECORD_CONNECTION, 1, 0, 2, fds};
     uint32_t from = 0;
     cr_assert_eq(fl_channel_send_record(channel, FL_MESSAGE_RECORD, &record, 0, &from, true), 0);

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "engine/link/channel.h"
-#include "engine/link/life.h"
+#include "engine/link/death_watch.h"
 
 enum { WAIT_MS = 30000 };
 
@@ -25,11 +25,11 @@ struct engine {
     pid_t thread; // its second
     int channel;
     int life;
-    struct fl_life_watch *watch;
+    struct fl_death_watch *watch;
 };
 
 struct thread {
-    struct fl_life *life;
+    struct fl_life_table *life;
     uint64_t vm; // within a call for it
     int begun;
     pid_t tid;
@@ -38,8 +38,8 @@ struct thread {
 static void *live(void *arg)
 {
     struct thread *thread = arg;
-    fl_life_begin(thread->life, 7);
-    atomic_store(fl_life_call(thread->life, 7), thread->vm);
+    fl_life_table_join(thread->life, 7);
+    atomic_store(fl_life_table_call(thread->life, 7), thread->vm);
     thread->tid = gettid();
     cr_assert_eq(write(thread->begun, "b", 1), 1);
     for (;;)
@@ -50,7 +50,7 @@ static void *live(void *arg)
 // Two threads, of which the second ends when it is told to.
 static _Noreturn void be_engine(int channel, uint64_t vm)
 {
-    struct fl_life *life = NULL;
+    struct fl_life_table *life = NULL;
     struct thread thread = {0};
     struct fl_message message = {.type = FL_MESSAGE_READY, .slots = 1, .mask = 1};
     pthread_t other;
@@ -58,9 +58,9 @@ static _Noreturn void be_engine(int channel, uint64_t vm)
     int begun[2];
     char byte = 0;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (fl_life_new(&fd, &life) != 0 || pipe(begun) != 0)
+    if (fl_life_table_new(&fd, &life) != 0 || pipe(begun) != 0)
         _exit(1);
-    fl_life_begin(life, 0);
+    fl_life_table_join(life, 0);
     thread = (struct thread){.life = life, .vm = vm, .begun = begun[1]};
     if (pthread_create(&other, NULL, live, &thread) != 0 || read(begun[0], &byte, 1) != 1)
         _exit(1);
@@ -91,22 +91,22 @@ static void start_unwatched(struct engine *engine, uint64_t vm)
 static void start(struct engine *engine, uint64_t vm)
 {
     start_unwatched(engine, vm);
-    cr_assert_eq(fl_life_watch(engine->life, &engine->watch), 0);
+    cr_assert_eq(fl_death_watch_start(engine->life, &engine->watch), 0);
 }
 
 static void end(struct engine *engine)
 {
     cr_expect_eq(waitpid(engine->pid, NULL, 0), engine->pid);
-    fl_life_unwatch(engine->watch);
+    fl_death_watch_stop(engine->watch);
     close(engine->life);
     close(engine->channel);
 }
 
 static bool is_over(const struct engine *engine, int wait_ms)
 {
-    struct pollfd poll_fd = {.fd = fl_life_event_fd(engine->watch), .events = POLLIN};
+    struct pollfd poll_fd = {.fd = fl_death_watch_event_fd(engine->watch), .events = POLLIN};
     bool readable = poll(&poll_fd, 1, wait_ms) == 1;
-    cr_expect_eq(readable, fl_life_is_over(engine->watch));
+    cr_expect_eq(readable, fl_death_watch_is_over(engine->watch));
     return readable;
 }
 
@@ -139,7 +139,7 @@ Test(life, of_one_that_is_gone_already)
     start_unwatched(&engine, 0);
     kill(engine.pid, SIGKILL);
     cr_expect_eq(waitid(P_PID, (id_t)engine.pid, &info, WEXITED | WNOWAIT), 0);
-    cr_assert_eq(fl_life_watch(engine.life, &engine.watch), 0);
+    cr_assert_eq(fl_death_watch_start(engine.life, &engine.watch), 0);
     cr_expect(is_over(&engine, WAIT_MS));
     end(&engine);
 }
@@ -167,16 +167,16 @@ Test(life, is_over_for_others_while_a_thread_is_held_up_for_one_vm)
     uint64_t count = 0;
     start(&engine, 12);
     hold_at_exit(engine.thread);
-    cr_expect(fl_life_holds(engine.watch, 12)); // while it lives, too
+    cr_expect(fl_death_watch_holds(engine.watch, 12)); // while it lives, too
     kill(engine.pid, SIGKILL);
     cr_expect(is_over(&engine, WAIT_MS));
-    cr_expect(fl_life_holds(engine.watch, 12));
-    cr_expect_not(fl_life_holds(engine.watch, 13));
-    cr_assert_eq(read(fl_life_event_fd(engine.watch), &count, sizeof(count)), 8);
+    cr_expect(fl_death_watch_holds(engine.watch, 12));
+    cr_expect_not(fl_death_watch_holds(engine.watch, 13));
+    cr_assert_eq(read(fl_death_watch_event_fd(engine.watch), &count, sizeof(count)), 8);
     let_exit(engine.thread);
-    struct pollfd again = {.fd = fl_life_event_fd(engine.watch), .events = POLLIN};
+    struct pollfd again = {.fd = fl_death_watch_event_fd(engine.watch), .events = POLLIN};
     cr_expect_eq(poll(&again, 1, WAIT_MS), 1);
-    cr_expect_not(fl_life_holds(engine.watch, 12));
+    cr_expect_not(fl_death_watch_holds(engine.watch, 12));
     end(&engine);
 }
 
@@ -196,11 +196,11 @@ Test(life, is_not_over_while_a_thread_is_held_up_for_all)
 // keeper.
 Test(life, of_another_version_is_refused)
 {
-    struct fl_life_watch *watch = NULL;
+    struct fl_death_watch *watch = NULL;
     int fd = memfd_create("other", MFD_CLOEXEC);
     cr_assert_geq(fd, 0);
-    cr_assert_eq(fl_life_watch(fd, &watch), -EPROTONOSUPPORT);
+    cr_assert_eq(fl_death_watch_start(fd, &watch), -EPROTONOSUPPORT);
     cr_assert_eq(ftruncate(fd, 4096), 0);
-    cr_assert_eq(fl_life_watch(fd, &watch), -EPROTONOSUPPORT);
+    cr_assert_eq(fl_death_watch_start(fd, &watch), -EPROTONOSUPPORT);
     close(fd);
 }

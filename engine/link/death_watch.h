@@ -12,34 +12,34 @@
 // A thread that is killed within a call of the kernel ends when that call does, which the VM it is
 // for may hold up (vm_call.h). So each thread also says for which VM it is within a call: that VM
 // must wait, as the call may still fill a page; the others need not.
-#ifndef FAULTLINE_LINK_LIFE_H
-#define FAULTLINE_LINK_LIFE_H
+#ifndef FAULTLINE_LINK_DEATH_WATCH_H
+#define FAULTLINE_LINK_DEATH_WATCH_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-struct fl_life;
-struct fl_life_watch;
+struct fl_life_table;
+struct fl_death_watch;
 
 // Engine: the slots of its threads, in a memfd that the keeper is to have. -ENOMEM, -EMFILE ...
-enum { FL_LIFE_THREADS = 1281 };
-int fl_life_new(int *ret_fd, struct fl_life **ret_life);
+enum { FL_LIFE_TABLE_THREADS = 1281 };
+int fl_life_table_new(int *ret_fd, struct fl_life_table **ret_life);
 // Engine: each thread once; it holds its own mutex from now on. Slot 0, the control thread's,
 // begins first.
-void fl_life_begin(struct fl_life *life, unsigned thread);
+void fl_life_table_join(struct fl_life_table *life, unsigned thread);
 // Engine: where that thread writes the id of the VM that it is within a call for; 0: it is not.
-_Atomic uint64_t *fl_life_call(struct fl_life *life, unsigned thread);
+_Atomic uint64_t *fl_life_table_call(struct fl_life_table *life, unsigned thread);
 
 // Keeper: -errno: -EPROTONOSUPPORT if it is of another version. Starts a thread that ends with
 // those that it watches. The caller keeps the memfd.
-int fl_life_watch(int fd, struct fl_life_watch **ret_watch);
-void fl_life_unwatch(struct fl_life_watch *watch);
+int fl_death_watch_start(int fd, struct fl_death_watch **ret_watch);
+void fl_death_watch_stop(struct fl_death_watch *watch);
 // Readable from the moment on when it is over; and there is a new edge whenever less is held.
-int fl_life_event_fd(const struct fl_life_watch *watch);
+int fl_death_watch_event_fd(const struct fl_death_watch *watch);
 // Each of its threads has ended, or was killed within a call for one VM, and ends with that.
-bool fl_life_is_over(const struct fl_life_watch *watch);
+bool fl_death_watch_is_over(const struct fl_death_watch *watch);
 // A thread of it that has not ended is within a call for this VM.
-bool fl_life_holds(const struct fl_life_watch *watch, uint64_t vm);
+bool fl_death_watch_holds(const struct fl_death_watch *watch, uint64_t vm);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/link/description.h"
+#include "engine/link/endpoint_memfd.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -7,31 +7,31 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { LEAST = offsetof(struct fl_description, template) };
+enum { LEAST = offsetof(struct fl_endpoint, template) };
 
-int fl_description_write(const struct fl_description *description)
+int fl_endpoint_write(const struct fl_endpoint *endpoint)
 {
     int fd = memfd_create("faultline-listener", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    if (write(fd, description, sizeof(*description)) == (ssize_t)sizeof(*description))
+    if (write(fd, endpoint, sizeof(*endpoint)) == (ssize_t)sizeof(*endpoint))
         return fd;
     int error = errno ? -errno : -EIO;
     close(fd);
     return error;
 }
 
-int fl_description_read(int fd, struct fl_description *ret_description)
+int fl_endpoint_read(int fd, struct fl_endpoint *ret_description)
 {
-    struct fl_description description = {0};
-    if (pread(fd, &description, sizeof(description), 0) < (ssize_t)LEAST ||
-        description.magic != FL_DESCRIPTION_MAGIC ||
-        !memchr(description.image, '\0', sizeof(description.image)) ||
-        !memchr(description.path, '\0', sizeof(description.path)))
+    struct fl_endpoint endpoint = {0};
+    if (pread(fd, &endpoint, sizeof(endpoint), 0) < (ssize_t)LEAST ||
+        endpoint.magic != FL_ENDPOINT_MAGIC ||
+        !memchr(endpoint.image, '\0', sizeof(endpoint.image)) ||
+        !memchr(endpoint.path, '\0', sizeof(endpoint.path)))
         return -EINVAL;
-    if (description.version != FL_DESCRIPTION_VERSION)
+    if (endpoint.version != FL_ENDPOINT_VERSION)
         return -EPROTONOSUPPORT;
-    *ret_description = description;
+    *ret_description = endpoint;
     return 0;
 }
 

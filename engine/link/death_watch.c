@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/link/life.h"
+#include "engine/link/death_watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,43 +24,44 @@ struct slot {
     _Atomic uint64_t vm; // within a call for it; 0: within none
 };
 
-struct fl_life {
-    struct slot slot[FL_LIFE_THREADS];
+struct fl_life_table {
+    struct slot slot[FL_LIFE_TABLE_THREADS];
 };
 
-struct fl_life_watch {
-    struct fl_life *life;
+struct fl_death_watch {
+    struct fl_life_table *life;
     int event_fd;
     atomic_int users; // the keeper's one thread, and the one that waits
     atomic_bool over;
-    atomic_bool ended[FL_LIFE_THREADS]; // written by the thread that waits
+    atomic_bool ended[FL_LIFE_TABLE_THREADS]; // written by the thread that waits
 };
 
-static struct fl_life *map(int fd)
+static struct fl_life_table *map(int fd)
 {
-    struct fl_life *life = mmap(NULL, sizeof(*life), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    struct fl_life_table *life =
+        mmap(NULL, sizeof(*life), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return life == MAP_FAILED ? NULL : life;
 }
 
 // --- the engine's side ---
 
-static void prepare(struct fl_life *life)
+static void prepare(struct fl_life_table *life)
 {
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    for (unsigned i = 0; i < FL_LIFE_THREADS; i++)
+    for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++)
         pthread_mutex_init(&life->slot[i].mutex, &attributes);
     pthread_mutexattr_destroy(&attributes);
 }
 
-int fl_life_new(int *ret_fd, struct fl_life **ret_life)
+int fl_life_table_new(int *ret_fd, struct fl_life_table **ret_life)
 {
     int fd = memfd_create("faultline-life", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    struct fl_life *life = ftruncate(fd, sizeof(*life)) == 0 ? map(fd) : NULL;
+    struct fl_life_table *life = ftruncate(fd, sizeof(*life)) == 0 ? map(fd) : NULL;
     if (!life) {
         int error = -errno;
         close(fd);
@@ -72,13 +73,13 @@ int fl_life_new(int *ret_fd, struct fl_life **ret_life)
     return 0;
 }
 
-void fl_life_begin(struct fl_life *life, unsigned thread)
+void fl_life_table_join(struct fl_life_table *life, unsigned thread)
 {
     pthread_mutex_lock(&life->slot[thread].mutex);
     atomic_store(&life->slot[thread].begun, true);
 }
 
-_Atomic uint64_t *fl_life_call(struct fl_life *life, unsigned thread)
+_Atomic uint64_t *fl_life_table_call(struct fl_life_table *life, unsigned thread)
 {
     return &life->slot[thread].vm;
 }
@@ -87,7 +88,7 @@ _Atomic uint64_t *fl_life_call(struct fl_life *life, unsigned thread)
 
 // True if it has given its mutex up. ThreadSanitizer knows what EOWNERDEAD means here, and not of
 // the calls that wait for some time only.
-static bool has_ended(struct fl_life_watch *watch, unsigned thread)
+static bool has_ended(struct fl_death_watch *watch, unsigned thread)
 {
     if (pthread_mutex_trylock(&watch->life->slot[thread].mutex) == EBUSY)
         return false;
@@ -95,7 +96,7 @@ static bool has_ended(struct fl_life_watch *watch, unsigned thread)
     return true;
 }
 
-static bool is_left(const struct fl_life_watch *watch, unsigned thread)
+static bool is_left(const struct fl_death_watch *watch, unsigned thread)
 {
     return atomic_load(&watch->life->slot[thread].begun) && !atomic_load(&watch->ended[thread]);
 }
@@ -103,10 +104,10 @@ static bool is_left(const struct fl_life_watch *watch, unsigned thread)
 enum left { NONE_LEFT, HELD_UP, SOME_LEFT };
 
 // Those that have not ended: all of them may be within calls.
-static enum left look(const struct fl_life_watch *watch)
+static enum left look(const struct fl_death_watch *watch)
 {
     enum left left = NONE_LEFT;
-    for (unsigned i = 0; i < FL_LIFE_THREADS; i++) {
+    for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++) {
         if (is_left(watch, i))
             left = left != SOME_LEFT && atomic_load(&watch->life->slot[i].vm) ? HELD_UP : SOME_LEFT;
     }
@@ -115,10 +116,10 @@ static enum left look(const struct fl_life_watch *watch)
 
 // True if any has ended since the last time. No thread can begin once another was killed with the
 // process.
-static bool look_again(struct fl_life_watch *watch)
+static bool look_again(struct fl_death_watch *watch)
 {
     bool any = false;
-    for (unsigned i = 0; i < FL_LIFE_THREADS; i++)
+    for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++)
         any |= is_left(watch, i) && has_ended(watch, i);
     return any;
 }
@@ -129,7 +130,7 @@ static void pause_for(uint64_t ns)
     nanosleep(&time, NULL);
 }
 
-static void put(struct fl_life_watch *watch)
+static void put(struct fl_death_watch *watch)
 {
     if (atomic_fetch_sub(&watch->users, 1) > 1)
         return;
@@ -140,7 +141,7 @@ static void put(struct fl_life_watch *watch)
 
 static void *watch_main(void *arg)
 {
-    struct fl_life_watch *watch = arg;
+    struct fl_death_watch *watch = arg;
     pthread_mutex_lock(&watch->life->slot[0].mutex); // until the engine is dying
     atomic_store(&watch->ended[0], true);
     uint64_t grace = fl_now() + GRACE;
@@ -156,7 +157,7 @@ static void *watch_main(void *arg)
     atomic_store(&watch->over, true);
     eventfd_write(watch->event_fd, 1);
     // Ours now, and in the list of what the kernel would give up for us: not to be unmapped before.
-    for (unsigned i = 0; i < FL_LIFE_THREADS; i++) {
+    for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++) {
         if (atomic_load(&watch->ended[i]))
             pthread_mutex_unlock(&watch->life->slot[i].mutex);
     }
@@ -164,7 +165,7 @@ static void *watch_main(void *arg)
     return NULL;
 }
 
-static int start(struct fl_life_watch *watch)
+static int start(struct fl_death_watch *watch)
 {
     pthread_t thread;
     pthread_attr_t attributes;
@@ -176,10 +177,10 @@ static int start(struct fl_life_watch *watch)
     return error;
 }
 
-int fl_life_watch(int fd, struct fl_life_watch **ret_watch)
+int fl_death_watch_start(int fd, struct fl_death_watch **ret_watch)
 {
     struct stat status;
-    struct fl_life_watch *watch = calloc(1, sizeof(*watch));
+    struct fl_death_watch *watch = calloc(1, sizeof(*watch));
     int error = 0;
     if (!watch)
         return -ENOMEM;
@@ -204,24 +205,24 @@ int fl_life_watch(int fd, struct fl_life_watch **ret_watch)
     return error;
 }
 
-void fl_life_unwatch(struct fl_life_watch *watch)
+void fl_death_watch_stop(struct fl_death_watch *watch)
 {
     put(watch);
 }
 
-int fl_life_event_fd(const struct fl_life_watch *watch)
+int fl_death_watch_event_fd(const struct fl_death_watch *watch)
 {
     return watch->event_fd;
 }
 
-bool fl_life_is_over(const struct fl_life_watch *watch)
+bool fl_death_watch_is_over(const struct fl_death_watch *watch)
 {
     return atomic_load(&watch->over);
 }
 
-bool fl_life_holds(const struct fl_life_watch *watch, uint64_t vm)
+bool fl_death_watch_holds(const struct fl_death_watch *watch, uint64_t vm)
 {
-    for (unsigned i = 0; i < FL_LIFE_THREADS; i++) {
+    for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++) {
         if (is_left(watch, i) && atomic_load(&watch->life->slot[i].vm) == vm)
             return true;
     }

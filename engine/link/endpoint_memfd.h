@@ -2,8 +2,8 @@
 //
 // What a listener or a connection is for, in a memfd: so that a successor can go on with it. Any
 // thread.
-#ifndef FAULTLINE_LINK_DESCRIPTION_H
-#define FAULTLINE_LINK_DESCRIPTION_H
+#ifndef FAULTLINE_LINK_ENDPOINT_MEMFD_H
+#define FAULTLINE_LINK_ENDPOINT_MEMFD_H
 
 #include <limits.h>
 #include <stdbool.h>
@@ -11,8 +11,8 @@
 
 #include "engine/vm/vm_state.h"
 
-#define FL_DESCRIPTION_MAGIC 0x7473696c746c6166ULL // "faltlist"
-enum { FL_DESCRIPTION_VERSION = 1 };
+#define FL_ENDPOINT_MAGIC 0x7473696c746c6166ULL // "faltlist"
+enum { FL_ENDPOINT_VERSION = 1 };
 
 // What becomes of a VM whose page cannot be had.
 enum fl_policy {
@@ -28,7 +28,7 @@ bool fl_policy_parse(const char *text, enum fl_policy *ret_policy);
 // What a connection is for: a VM, or a VM that maps the image's template.
 enum fl_purpose { FL_PURPOSE_VM, FL_PURPOSE_TEMPLATE };
 
-struct fl_description {
+struct fl_endpoint {
     uint64_t magic;
     uint32_t version;
     uint32_t automatic; // made for an image of the store, goes with it
@@ -48,8 +48,8 @@ struct fl_description {
 };
 
 // A new memfd, or -errno.
-int fl_description_write(const struct fl_description *description);
+int fl_endpoint_write(const struct fl_endpoint *endpoint);
 // -EINVAL if that is none, -EPROTONOSUPPORT if it is of another version.
-int fl_description_read(int fd, struct fl_description *ret_description);
+int fl_endpoint_read(int fd, struct fl_endpoint *ret_description);
 
 #endif

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/link/keeper_link_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "engine/accept/attach.h"
+#include "engine/accept/connection.h"
+#include "engine/accept/listen.h"
+#include "engine/base/log.h"
+#include "engine/image/images.h"
+#include "engine/link/degraded.h"
+#include "engine/server/server.h"
+#include "engine/takeover/adopt.h"
+#include "engine/takeover/pulse.h"
+#include "engine/template/templates.h"
+#include "engine/vm/vm.h"
+#include "engine/worker/engine.h"
+#include "snapshot/read.h"
+
+// What came while an answer was waited for.
+struct later {
+    struct cds_list_head link;
+    struct fl_message message;
+    int fds[FL_CHANNEL_FDS];
+};
+
+// --- the channel ---
+
+void fl_keeper_link_lost(struct fl_keeper_link *keeper_link)
+{
+    if (keeper_link->source.fd < 0)
+        return;
+    fl_server_unwatch(keeper_link->server, &keeper_link->source);
+    close(keeper_link->source.fd);
+    keeper_link->source.fd = -1;
+    snprintf(keeper_link->news, sizeof(keeper_link->news), "null");
+    fl_server_keeper_lost(keeper_link->server, keeper_link->outside);
+}
+
+void fl_keeper_link_send(struct fl_keeper_link *keeper_link, const struct fl_message *message,
+                         const int *fds)
+{
+    if (!fl_keeper_link_any(keeper_link))
+        return;
+    int error = fl_channel_send(keeper_link->source.fd, message, fds, true);
+    if (error)
+        fl_keeper_link_lost(keeper_link);
+}
+
+static void send_type(struct fl_keeper_link *keeper_link, enum fl_message_type type, uint64_t value)
+{
+    struct fl_message message = {.type = type, .value = value};
+    fl_keeper_link_send(keeper_link, &message, NULL);
+}
+
+// With that by which our end is seen.
+static void send_life(struct fl_keeper_link *keeper_link, enum fl_message_type type, uint64_t value)
+{
+    struct fl_message message = {.type = type, .value = value, .slots = 1, .mask = 1};
+    fl_keeper_link_send(keeper_link, &message, &keeper_link->server->engine->life_fd);
+}
+
+static void put_vm(void *arg, const struct fl_vm *vm)
+{
+    fl_keeper_link_put_vm(arg, vm, 0);
+}
+
+// All that a keeper is to hold: it is new, or has not got all of it.
+static void put_everything(struct fl_keeper_link *keeper_link)
+{
+    struct fl_server *server = keeper_link->server;
+    fl_server_keep_mode(server);
+    fl_images_keep_all(server->engine->images);
+    fl_templates_keep_all(server->engine->templates);
+    fl_vms_each(server->engine, put_vm, keeper_link);
+    fl_listeners_keep(server);
+    fl_connections_keep(server);
+    fl_server_keep_sockets(server);
+}
+
+static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *message,
+                   int fds[FL_CHANNEL_FDS])
+{
+    switch (message->type) {
+    case FL_MESSAGE_RECORD:
+        fl_adopt_record(keeper_link->server, message, fds);
+        break;
+    case FL_MESSAGE_FREED:
+        fl_adopt_freed(keeper_link->server, message->id);
+        break;
+    case FL_MESSAGE_SERVE:
+        keeper_link->outside = message->other != 0;
+        fl_keeper_link_learn_room(keeper_link, message->id);
+        fl_server_serve(keeper_link->server, message->value);
+        break;
+    case FL_MESSAGE_AGAIN:
+        put_everything(keeper_link);
+        fl_log(FL_LOG_INFO, "event=kept_again vms=%u", keeper_link->server->engine->vm_count);
+        break;
+    case FL_MESSAGE_PING:
+        fl_keeper_link_learn_room(keeper_link, message->value);
+        fl_pulse_take(keeper_link->server);
+        break;
+    case FL_MESSAGE_STOP:
+        fl_server_stop(keeper_link->server, message->value);
+        break;
+    case FL_MESSAGE_YIELD:
+        fl_server_yield(keeper_link->server);
+        break;
+    case FL_MESSAGE_NEWS:
+        snprintf(keeper_link->news, sizeof(keeper_link->news), "%s", message->text);
+        break;
+    default:
+        break;
+    }
+}
+
+void fl_keeper_link_run(struct fl_keeper_link *keeper_link)
+{
+    while (keeper_link && !cds_list_empty(&keeper_link->later)) {
+        struct later *later = cds_list_first_entry(&keeper_link->later, struct later, link);
+        cds_list_del(&later->link);
+        handle(keeper_link, &later->message, later->fds);
+        fl_channel_close_fds(later->fds);
+        free(later);
+    }
+}
+
+static void ready(struct fl_source *source, uint32_t events)
+{
+    (void)events;
+    struct fl_keeper_link *keeper_link = caa_container_of(source, struct fl_keeper_link, source);
+    int fds[FL_CHANNEL_FDS];
+    int got = 1;
+    fl_keeper_link_run(keeper_link);
+    while (got == 1 && keeper_link->source.fd >= 0) {
+        got = fl_channel_receive(keeper_link->source.fd, &keeper_link->received, fds, false);
+        if (got == -EMFILE && keeper_link->server->serving)
+            got = 1; // that of an answer which nobody waits for any more
+        if (got == 1) {
+            handle(keeper_link, &keeper_link->received, fds);
+            fl_channel_close_fds(fds);
+            fl_keeper_link_run(keeper_link);
+        }
+    }
+    if (got < 0 && got != -EAGAIN && !keeper_link->server->serving) {
+        // The keeper is there, and sends another engine what we could not have.
+        fl_log(FL_LOG_ERROR, "event=receive_failed reason=\"%s\"", strerror(-got));
+        _exit(1);
+    }
+    if (got != 1 && got != -EAGAIN)
+        fl_keeper_link_lost(keeper_link);
+}
+
+static int watch(struct fl_keeper_link *keeper_link, int channel)
+{
+    keeper_link->source = (struct fl_source){.fd = channel, .ready = ready};
+    return fl_server_watch(keeper_link->server, &keeper_link->source, EPOLLIN);
+}
+
+int fl_keeper_link_start(struct fl_server *server, int channel, struct fl_keeper_link **ret_kept)
+{
+    struct fl_keeper_link *keeper_link = calloc(1, sizeof(*keeper_link));
+    if (!keeper_link)
+        return -ENOMEM;
+    keeper_link->server = server;
+    keeper_link->next_id = 1;
+    keeper_link->room = UINT_MAX;
+    keeper_link->source.fd = -1;
+    snprintf(keeper_link->news, sizeof(keeper_link->news), "null");
+    CDS_INIT_LIST_HEAD(&keeper_link->later);
+    *ret_kept = keeper_link;
+    if (channel < 0)
+        return 0;
+    fcntl(channel, F_SETFD, FD_CLOEXEC);
+    int error = watch(keeper_link, channel);
+    if (!error)
+        send_life(keeper_link, FL_MESSAGE_READY, (uint64_t)getpid());
+    return error;
+}
+
+void fl_keeper_link_stop(struct fl_keeper_link *keeper_link)
+{
+    if (!keeper_link)
+        return;
+    if (keeper_link->source.fd >= 0)
+        close(keeper_link->source.fd);
+    free(keeper_link);
+}
+
+bool fl_keeper_link_any(const struct fl_keeper_link *keeper_link)
+{
+    return keeper_link && keeper_link->source.fd >= 0;
+}
+
+const char *fl_keeper_link_news(const struct fl_keeper_link *keeper_link)
+{
+    return keeper_link ? keeper_link->news : "null";
+}
+
+uint64_t fl_keeper_link_new_id(struct fl_keeper_link *keeper_link)
+{
+    return keeper_link ? keeper_link->next_id++ : 0;
+}
+
+void fl_keeper_link_seen_id(struct fl_keeper_link *keeper_link, uint64_t id)
+{
+    if (id >= keeper_link->next_id)
+        keeper_link->next_id = id + 1;
+}
+
+// --- keeping ---
+
+// A place for what may come before an answer: to have none would be to lose a message.
+static struct later *new_later(void)
+{
+    struct later *later;
+    while (!(later = malloc(sizeof(*later))))
+        poll(NULL, 0, 1);
+    return later;
+}
+
+int fl_keeper_link_wait_for(struct fl_keeper_link *keeper_link, enum fl_message_type type,
+                            uint64_t id, int *ret_fd)
+{
+    for (;;) {
+        struct later *later = new_later();
+        int got = fl_channel_receive(keeper_link->source.fd, &later->message, later->fds, true);
+        if (got != 1 && got != -EMFILE) {
+            free(later);
+            fl_keeper_link_lost(keeper_link);
+            return -EPIPE;
+        }
+        if (later->message.type != type || later->message.id != id) {
+            cds_list_add_tail(&later->link, &keeper_link->later);
+            continue;
+        }
+        int error = got == 1 ? later->message.error : got; // the keeper has what we could not have
+        *ret_fd = later->fds[0];
+        fl_keeper_link_learn_room(keeper_link, later->message.value);
+        free(later);
+        return error;
+    }
+}
+
+void fl_keeper_link_learn_room(struct fl_keeper_link *keeper_link, uint64_t room)
+{
+    if (room > 0) // a keeper of a version before does not say
+        keeper_link->room = room < UINT_MAX ? (unsigned)room - 1 : UINT_MAX;
+}
+
+unsigned fl_keeper_link_room(const struct fl_keeper_link *keeper_link)
+{
+    return fl_keeper_link_any(keeper_link) ? keeper_link->room : UINT_MAX;
+}
+
+// --- asking ---
+
+int fl_keeper_link_accept(struct fl_keeper_link *keeper_link, uint64_t listener, int listening,
+                          uint64_t *id)
+{
+    if (*id == 0)
+        *id = fl_keeper_link_new_id(keeper_link);
+    if (fl_keeper_link_any(keeper_link)) {
+        struct fl_message request = {.type = FL_MESSAGE_ACCEPT, .id = *id, .other = listener};
+        fl_keeper_link_send(keeper_link, &request, NULL);
+        int socket = -1;
+        int error = fl_keeper_link_any(keeper_link)
+                        ? fl_keeper_link_wait_for(keeper_link, FL_MESSAGE_ACCEPTED, *id, &socket)
+                        : -EPIPE;
+        if (error != -EPIPE)
+            return error ? error : socket;
+    }
+    int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+int fl_keeper_link_upgrade(struct fl_keeper_link *keeper_link, const char *path, bool keeper_too)
+{
+    struct fl_message message = {.type = FL_MESSAGE_UPGRADE,
+                                 .value = keeper_too ? FL_UPGRADE_KEEPER : 0};
+    if (!fl_keeper_link_any(keeper_link))
+        return -ENOTCONN;
+    if ((size_t)snprintf(message.text, sizeof(message.text), "%s", path) >= sizeof(message.text))
+        return -ENAMETOOLONG;
+    fl_keeper_link_send(keeper_link, &message, NULL);
+    return 0;
+}
+
+void fl_keeper_link_serving(struct fl_keeper_link *keeper_link)
+{
+    send_life(keeper_link, FL_MESSAGE_SERVING, keeper_link->server->engine->vm_count);
+}
+
+void fl_keeper_link_pong(struct fl_keeper_link *keeper_link, uint64_t oldest_ns)
+{
+    send_type(keeper_link, FL_MESSAGE_PONG, oldest_ns);
+}
+
+void fl_keeper_link_yielded(struct fl_keeper_link *keeper_link)
+{
+    send_type(keeper_link, FL_MESSAGE_YIELDED, 0);
+}
+
+void fl_keeper_link_degraded(struct fl_keeper_link *keeper_link, const char *text)
+{
+    struct fl_message message = {.type = FL_MESSAGE_DEGRADED};
+    snprintf(message.text, sizeof(message.text), "%s", text);
+    fl_keeper_link_send(keeper_link, &message, NULL);
+}
+
+void fl_keeper_link_ended(struct fl_keeper_link *keeper_link)
+{
+    if (keeper_link)
+        send_type(keeper_link, FL_MESSAGE_ENDED, 0);
+}
+
+// --- a new keeper ---
+
+int fl_keeper_link_change_keeper(struct fl_keeper_link *keeper_link, int channel)
+{
+    struct fl_server *server = keeper_link->server;
+    if (fl_keeper_link_any(keeper_link))
+        return -EBUSY;
+    fcntl(channel, F_SETFL, 0); // answers are waited for
+    int error = watch(keeper_link, channel);
+    if (error) {
+        keeper_link->source.fd = -1;
+        return error;
+    }
+    put_everything(keeper_link);
+    fl_keeper_link_serving(keeper_link);
+    fl_degraded_tell(server->engine);
+    return 0;
+}

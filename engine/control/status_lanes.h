@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the status says of lanes (lane.h) and memory limits (limits.h). Control thread.
+// What the status says of lanes (lane.h) and memory limits (limit_watch.h). Control thread.
 #ifndef FAULTLINE_CONTROL_STATUS_LANES_H
 #define FAULTLINE_CONTROL_STATUS_LANES_H
 

@@ -22,7 +22,7 @@
 #include "engine/takeover/incoming.h"
 #include "engine/takeover/pulse.h"
 #include "engine/worker/lane.h"
-#include "engine/worker/limits.h"
+#include "engine/worker/limit_watch.h"
 #include "engine/worker/release.h"
 #include "engine/worker/worker.h"
 
@@ -157,7 +157,7 @@ void fl_server_yield(struct fl_server *server)
 {
     struct fl_engine *engine = server->engine;
     fl_rcu_offline();
-    fl_limits_stop(engine->limits);
+    fl_limit_watch_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);
     fl_workers_halt(engine, true);
     FL_CRASH_POINT("halted");

@@ -10,7 +10,7 @@
 
 #include "engine/server/server.h"
 
-struct fl_follow;
+struct fl_store_watch;
 
 // The end: VMs are filled and let go; those that this takes too long for are killed.
 struct fl_stop {
@@ -23,7 +23,7 @@ struct fl_serving {
     struct fl_server server;
     struct fl_source signals;
     struct fl_source mail;
-    struct fl_follow *follow;
+    struct fl_store_watch *watch;
     struct fl_stop stop;
     uint64_t lonely_ns; // with neither keeper nor VM: when to end; FL_NEVER
     bool keeper_lost;   // and nothing was done about it yet

@@ -10,8 +10,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "engine/accept/follow.h"
 #include "engine/accept/listen.h"
+#include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/signals.h"
@@ -69,10 +69,10 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
     return error;
 }
 
-static int follow(struct fl_serving *run, bool first, char *reason, size_t size)
+static int watch(struct fl_serving *run, bool first, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
-    int error = fl_follow_start(server, first, &run->follow);
+    int error = fl_store_watch_start(server, first, &run->watch);
     if (error == FL_NO_STORE_NOW)
         fl_store_place_why(server->place, reason, size);
     else if (error)
@@ -108,7 +108,7 @@ int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_
     if (error)
         return error;
     fl_templates_serve(server->engine->templates);
-    error = follow(run, first, reason, size);
+    error = watch(run, first, reason, size);
     if (error && first)
         return error;
     fl_upkeep_run(run, fl_now());
@@ -181,7 +181,7 @@ void fl_server_end(struct fl_serving *run)
         fl_keeper_link_stop(keeper_link);
     }
     // Only now is no reader at it; its mail is read no more.
-    fl_follow_stop(run->follow);
+    fl_store_watch_stop(run->watch);
     fl_image_unref(server->raw);
     fl_store_place_free(server->place);
     if (run->signals.fd >= 0)

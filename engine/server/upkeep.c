@@ -3,8 +3,8 @@
 // Directories are moved, unmounted, cleared out and put back under a server that runs. Once a
 // second it looks whether what it needs to be found is where it should be, and makes it again where
 // it can. Nothing of this is needed by VMs that are served.
-#include "engine/accept/follow.h"
 #include "engine/accept/listen.h"
+#include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"
 #include "engine/control/control.h"
 #include "engine/link/degraded.h"
@@ -54,7 +54,7 @@ void fl_upkeep_run(struct fl_serving *run, uint64_t now)
     server->look_ns = now + LOOK_EVERY;
     look_at_control(server);
     look_at_keeper_socket(server);
-    fl_follow_look(run->follow);
+    fl_store_watch_look(run->watch);
     if (server->refusing)
         return;
     fl_listeners_look_for_room(server);

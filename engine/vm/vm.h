@@ -62,7 +62,7 @@ struct fl_watch {
     struct fl_vm *vm;
 };
 
-// What the thread of limits.h has seen of the VM's memory limit. What is not atomic is that
+// What the thread of limit_watch.h has seen of the VM's memory limit. What is not atomic is that
 // thread's; the name is there for all when `named` says so, and does not change any more.
 struct fl_vm_limit {
     bool known;

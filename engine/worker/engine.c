@@ -15,7 +15,7 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/link/death_watch.h"
 #include "engine/worker/lane.h"
-#include "engine/worker/limits.h"
+#include "engine/worker/limit_watch.h"
 #include "engine/worker/worker.h"
 
 enum { READERS_MIN = 4, VMS_AT_START = 64 };
@@ -86,7 +86,7 @@ static int start_workers(struct fl_engine *engine)
     if (!error)
         error = fl_lanes_start(engine);
     if (!error)
-        error = fl_limits_start(engine, &engine->limits);
+        error = fl_limit_watch_start(engine, &engine->limits);
     for (unsigned i = 0; i < fl_engine_workers(engine) && !error; i++) {
         while (sem_wait(&engine->begun) != 0) {
         }
@@ -180,7 +180,7 @@ void fl_engine_stop(struct fl_engine *engine)
         fl_cache_stop(engine->cache);
     if (engine->io_pool)
         fl_io_pool_stop(engine->io_pool);
-    fl_limits_stop(engine->limits);
+    fl_limit_watch_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);
     fl_workers_halt(engine, false);
     for (unsigned i = 0; i < engine->worker_count; i++)

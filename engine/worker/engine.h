@@ -24,7 +24,7 @@ struct fl_io_pool;
 struct fl_keeper_link;
 struct fl_lanes;
 struct fl_life_table;
-struct fl_limits;
+struct fl_limit_watch;
 struct fl_templates;
 struct fl_worker;
 
@@ -78,7 +78,7 @@ struct fl_engine {
     cpu_set_t cpus;                     // that we may run on
     struct fl_worker *workers;
     unsigned worker_count;
-    struct fl_limits *limits;           // whose memory limit slows whom down
+    struct fl_limit_watch *limits;      // whose memory limit slows whom down
     struct fl_lanes *lanes;             // for VMs that make who serves them wait
     struct fl_mailbox control;          // mail to the control thread
     struct cds_lfht *vms;               // written by the control thread, read under RCU by anyone

@@ -2,23 +2,23 @@
 //
 // Follows the store at a path, whichever that is now: each published image gets its socket, each
 // removed one loses it. While there is no store, all stays as it is. Control thread.
-#ifndef FAULTLINE_ACCEPT_FOLLOW_H
-#define FAULTLINE_ACCEPT_FOLLOW_H
+#ifndef FAULTLINE_ACCEPT_STORE_WATCH_H
+#define FAULTLINE_ACCEPT_STORE_WATCH_H
 
 #include <stdbool.h>
 
 #include "engine/server/server.h"
 
-struct fl_follow;
+struct fl_store_watch;
 
 // From now on it looks when something changes in the store. `first`: nobody depends on the server
 // yet, so it looks once before it returns, and -errno says that there is no store. Else a reader
 // does that: storage that hangs must not hold up VMs that wait. *ret_follow is to be stopped in
 // either case, unless it is -ENOMEM.
-int fl_follow_start(struct fl_server *server, bool first, struct fl_follow **ret_follow);
+int fl_store_watch_start(struct fl_server *server, bool first, struct fl_store_watch **ret_follow);
 // Once in a while: is it still the store at the path, and can it be watched?
-void fl_follow_look(struct fl_follow *follow); // NULL is allowed
+void fl_store_watch_look(struct fl_store_watch *watch); // NULL is allowed
 // NULL is allowed; after the readers have ended, which may be at it.
-void fl_follow_stop(struct fl_follow *follow);
+void fl_store_watch_stop(struct fl_store_watch *watch);
 
 #endif

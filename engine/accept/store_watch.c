@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/accept/follow.h"
+#include "engine/accept/store_watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ struct names {
     unsigned count;
 };
 
-struct fl_follow {
+struct fl_store_watch {
     struct fl_source source; // inotify; .fd -1: it cannot be had
     struct fl_server *server;
     bool looking;   // a reader looks at the store
@@ -64,18 +64,18 @@ static int add_name(void *arg, const char *name)
     return 0;
 }
 
-static void look(struct fl_follow *follow, bool wanted);
+static void look(struct fl_store_watch *watch, bool wanted);
 
 // --- in a reader thread ---
 
 // The directory at the path, whether it was watched before or not: then this does nothing.
-static int watch_images(const struct fl_follow *follow)
+static int watch_images(const struct fl_store_watch *watch)
 {
-    const char *path = fl_store_images_dir(follow->server->place);
-    if (follow->source.fd < 0)
-        return follow->open_error;
+    const char *path = fl_store_images_dir(watch->server->place);
+    if (watch->source.fd < 0)
+        return watch->open_error;
     // IN_CREATE: where a file system cannot rename without replacing, images appear as links.
-    return inotify_add_watch(follow->source.fd, path,
+    return inotify_add_watch(watch->source.fd, path,
                              IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF |
                                  IN_MOVE_SELF | IN_ONLYDIR) < 0
                ? -errno
@@ -83,21 +83,21 @@ static int watch_images(const struct fl_follow *follow)
 }
 
 // The watch comes first: what changes after the list was made is an event.
-static void look_at_store(struct fl_follow *follow)
+static void look_at_store(struct fl_store_watch *watch)
 {
     struct fl_reader *reader = NULL;
-    follow->listed = false;
-    follow->error = fl_store_place_get(follow->server->place, &reader);
-    if (!follow->error) {
-        follow->watch_error = watch_images(follow);
-        if (reader != follow->seen || follow->wanted || follow->watch_error) {
-            follow->error = fl_reader_list(reader, add_name, &follow->names);
-            follow->listed = follow->error == 0;
-            follow->wanted = !follow->listed;
+    watch->listed = false;
+    watch->error = fl_store_place_get(watch->server->place, &reader);
+    if (!watch->error) {
+        watch->watch_error = watch_images(watch);
+        if (reader != watch->seen || watch->wanted || watch->watch_error) {
+            watch->error = fl_reader_list(reader, add_name, &watch->names);
+            watch->listed = watch->error == 0;
+            watch->wanted = !watch->listed;
         }
     }
-    fl_reader_close(follow->seen);
-    follow->seen = reader;
+    fl_reader_close(watch->seen);
+    watch->seen = reader;
 }
 
 // --- in the control thread ---
@@ -112,63 +112,63 @@ static const char *inotify_trouble(int error)
     return strerror(-error);
 }
 
-static void say_how_it_is(struct fl_follow *follow)
+static void say_how_it_is(struct fl_store_watch *watch)
 {
-    struct fl_engine *engine = follow->server->engine;
+    struct fl_engine *engine = watch->server->engine;
     char why[FL_LACK_REASON];
-    fl_store_place_why(follow->server->place, why, sizeof(why));
-    if (follow->error == FL_NO_STORE_NOW)
+    fl_store_place_why(watch->server->place, why, sizeof(why));
+    if (watch->error == FL_NO_STORE_NOW)
         fl_lacks(engine, FL_LACK_STORE, "%s", why);
-    else if (follow->error)
+    else if (watch->error)
         fl_lacks(engine, FL_LACK_STORE, "the images of the store %s cannot be listed: %s",
-                 follow->server->options->store, strerror(-follow->error));
+                 watch->server->options->store, strerror(-watch->error));
     else
         fl_has(engine, FL_LACK_STORE);
-    if (follow->watch_error)
+    if (watch->watch_error)
         fl_lacks(engine, FL_LACK_INOTIFY,
                  "the store %s cannot be watched, and is looked at once a second instead: %s",
-                 follow->server->options->store, inotify_trouble(follow->watch_error));
+                 watch->server->options->store, inotify_trouble(watch->watch_error));
     else
         fl_has(engine, FL_LACK_INOTIFY);
 }
 
-static void apply(struct fl_follow *follow)
+static void apply(struct fl_store_watch *watch)
 {
-    say_how_it_is(follow);
-    if (follow->listed && !follow->server->refusing)
-        fl_listeners_follow(follow->server, follow->names.name, follow->names.count);
-    free_names(&follow->names);
+    say_how_it_is(watch);
+    if (watch->listed && !watch->server->refusing)
+        fl_listeners_follow(watch->server, watch->names.name, watch->names.count);
+    free_names(&watch->names);
 }
 
 static void looked(void *control, struct fl_mail *mail)
 {
     (void)control;
-    struct fl_follow *follow = caa_container_of(mail, struct fl_follow, mail);
-    follow->looking = false;
-    apply(follow);
-    if (follow->changed)
-        look(follow, true);
+    struct fl_store_watch *watch = caa_container_of(mail, struct fl_store_watch, mail);
+    watch->looking = false;
+    apply(watch);
+    if (watch->changed)
+        look(watch, true);
 }
 
 // A directory on a slow disk must not hold up handshakes.
 static uint64_t run(struct fl_io_job *job)
 {
-    struct fl_follow *follow = caa_container_of(job, struct fl_follow, job);
-    look_at_store(follow);
-    follow->mail.deliver = looked;
-    fl_mailbox_post(&follow->server->engine->control, &follow->mail);
+    struct fl_store_watch *watch = caa_container_of(job, struct fl_store_watch, job);
+    look_at_store(watch);
+    watch->mail.deliver = looked;
+    fl_mailbox_post(&watch->server->engine->control, &watch->mail);
     return 0;
 }
 
-static void look(struct fl_follow *follow, bool wanted)
+static void look(struct fl_store_watch *watch, bool wanted)
 {
-    follow->changed = wanted && follow->looking;
-    if (follow->looking)
+    watch->changed = wanted && watch->looking;
+    if (watch->looking)
         return;
-    follow->looking = true;
-    follow->wanted = follow->wanted || wanted;
-    follow->job.run = run;
-    fl_io_pool_submit(follow->server->engine->io_pool, &follow->job);
+    watch->looking = true;
+    watch->wanted = watch->wanted || wanted;
+    watch->job.run = run;
+    fl_io_pool_submit(watch->server->engine->io_pool, &watch->job);
 }
 
 static void ready(struct fl_source *source, uint32_t events)
@@ -177,62 +177,62 @@ static void ready(struct fl_source *source, uint32_t events)
     char buf[4096] __attribute__((aligned(8)));
     while (read(source->fd, buf, sizeof(buf)) > 0) {
     }
-    look(caa_container_of(source, struct fl_follow, source), true);
+    look(caa_container_of(source, struct fl_store_watch, source), true);
 }
 
 // A predecessor's, or a new one that a successor goes on with.
-static void open_inotify(struct fl_follow *follow)
+static void open_inotify(struct fl_store_watch *watch)
 {
-    struct fl_server *server = follow->server;
+    struct fl_server *server = watch->server;
     int *keeper_link = &server->inherited[FL_SOCKET_INOTIFY];
     bool new = *keeper_link < 0;
     if (new)
         *keeper_link = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    follow->open_error = *keeper_link < 0 ? -errno : 0;
-    follow->source = (struct fl_source){.fd = *keeper_link, .ready = ready};
+    watch->open_error = *keeper_link < 0 ? -errno : 0;
+    watch->source = (struct fl_source){.fd = *keeper_link, .ready = ready};
     if (*keeper_link < 0)
         return;
     if (new)
         fl_keeper_link_put_socket(server->engine->keeper_link, FL_SOCKET_INOTIFY, *keeper_link);
-    fl_server_watch(server, &follow->source, EPOLLIN);
+    fl_server_watch(server, &watch->source, EPOLLIN);
 }
 
-void fl_follow_look(struct fl_follow *follow)
+void fl_store_watch_look(struct fl_store_watch *watch)
 {
-    if (!follow)
+    if (!watch)
         return;
-    if (follow->source.fd < 0 && !follow->looking)
-        open_inotify(follow);
-    look(follow, false);
+    if (watch->source.fd < 0 && !watch->looking)
+        open_inotify(watch);
+    look(watch, false);
 }
 
-int fl_follow_start(struct fl_server *server, bool first, struct fl_follow **ret_follow)
+int fl_store_watch_start(struct fl_server *server, bool first, struct fl_store_watch **ret_follow)
 {
-    struct fl_follow *follow = calloc(1, sizeof(*follow));
-    if (!follow)
+    struct fl_store_watch *watch = calloc(1, sizeof(*watch));
+    if (!watch)
         return -ENOMEM;
-    follow->server = server;
-    open_inotify(follow);
-    *ret_follow = follow;
+    watch->server = server;
+    open_inotify(watch);
+    *ret_follow = watch;
     if (!first) {
-        look(follow, true);
+        look(watch, true);
         return 0;
     }
-    look_at_store(follow);
-    if (!follow->error)
-        apply(follow);
-    return follow->error;
+    look_at_store(watch);
+    if (!watch->error)
+        apply(watch);
+    return watch->error;
 }
 
-void fl_follow_stop(struct fl_follow *follow)
+void fl_store_watch_stop(struct fl_store_watch *watch)
 {
-    if (!follow)
+    if (!watch)
         return;
-    if (follow->source.fd >= 0) {
-        fl_server_unwatch(follow->server, &follow->source);
-        close(follow->source.fd);
+    if (watch->source.fd >= 0) {
+        fl_server_unwatch(watch->server, &watch->source);
+        close(watch->source.fd);
     }
-    fl_reader_close(follow->seen);
-    free_names(&follow->names);
-    free(follow);
+    fl_reader_close(watch->seen);
+    free_names(&watch->names);
+    free(watch);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/worker/limits.h"
+#include "engine/worker/limit_watch.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -30,7 +30,7 @@ struct limited {
     struct fl_memory_limit limit;
 };
 
-struct fl_limits {
+struct fl_limit_watch {
     struct fl_engine *engine;
     struct fl_cgroup_mounts mounts;
     pthread_t thread;
@@ -78,7 +78,7 @@ static uint64_t filled(const struct fl_vm *vm)
 // Those that pages were filled for since they were looked at, and that have a process here.
 static void collect(void *arg, const struct fl_vm *constant)
 {
-    struct fl_limits *limits = arg;
+    struct fl_limit_watch *limits = arg;
     struct fl_vm *vm = fl_vms_find(limits->engine, constant->id);
     pid_t pid = vm ? (pid_t)vm->state->pid : 0;
     if (!vm || pid <= 0 || limits->count == VMS_A_LOOK || vm->phase == FL_VM_GONE)
@@ -90,7 +90,7 @@ static void collect(void *arg, const struct fl_vm *constant)
     limits->vm[limits->count++] = (struct limited){.id = vm->id, .pid = pid};
 }
 
-static void note(struct fl_limits *limits, struct limited *found)
+static void note(struct fl_limit_watch *limits, struct limited *found)
 {
     struct fl_vm *vm = fl_vms_find(limits->engine, found->id);
     if (!vm)
@@ -121,7 +121,7 @@ static void note(struct fl_limits *limits, struct limited *found)
     fl_mailbox_post(&owner->mailbox, &order->mail);
 }
 
-static void look(struct fl_limits *limits)
+static void look(struct fl_limit_watch *limits)
 {
     limits->count = 0;
     fl_rcu_online();
@@ -141,7 +141,7 @@ static void look(struct fl_limits *limits)
 }
 
 // Whether it goes on.
-static bool pause_between(struct fl_limits *limits)
+static bool pause_between(struct fl_limit_watch *limits)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -158,7 +158,7 @@ static bool pause_between(struct fl_limits *limits)
 
 static void *limits_main(void *arg)
 {
-    struct fl_limits *limits = arg;
+    struct fl_limit_watch *limits = arg;
     pthread_setname_np(pthread_self(), "fl-limits");
     rcu_register_thread();
     fl_rcu_offline();
@@ -169,10 +169,10 @@ static void *limits_main(void *arg)
     return NULL;
 }
 
-int fl_limits_start(struct fl_engine *engine, struct fl_limits **ret_limits)
+int fl_limit_watch_start(struct fl_engine *engine, struct fl_limit_watch **ret_limits)
 {
     pthread_condattr_t attributes;
-    struct fl_limits *limits = calloc(1, sizeof(*limits));
+    struct fl_limit_watch *limits = calloc(1, sizeof(*limits));
     if (!limits)
         return -ENOMEM;
     limits->engine = engine;
@@ -191,7 +191,7 @@ int fl_limits_start(struct fl_engine *engine, struct fl_limits **ret_limits)
     return 0;
 }
 
-void fl_limits_stop(struct fl_limits *limits)
+void fl_limit_watch_stop(struct fl_limit_watch *limits)
 {
     if (!limits)
         return;

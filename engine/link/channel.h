@@ -64,13 +64,13 @@ enum fl_message_type {
     FL_MESSAGE_AGAIN = 48, // not all could be kept: put all of it once more
     // Whoever connects to CONTROL.keeper to the engine.
     FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone
-    FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_ADOPT_*
+    FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_RESCUE_*
     FL_MESSAGE_ANSWER,     // error, text
     FL_MESSAGE_MAY_ADOPT,  // as ADOPT, but only answered: whether ADOPT would be refused
 };
 
 enum { FL_UPGRADE_KEEPER = 1 };
-enum { FL_ADOPT_KILL = 1 };
+enum { FL_RESCUE_KILL = 1 };
 // A thread of its last engine is still in the kernel for this VM: it must not be touched yet.
 enum { FL_VM_HELD = 1 };
 

@@ -22,8 +22,8 @@
 #include "engine/image/images.h"
 #include "engine/link/degraded.h"
 #include "engine/server/server.h"
-#include "engine/takeover/adopt.h"
-#include "engine/takeover/pulse.h"
+#include "engine/takeover/heartbeat.h"
+#include "engine/takeover/takeover.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
@@ -95,10 +95,10 @@ static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *
 {
     switch (message->type) {
     case FL_MESSAGE_RECORD:
-        fl_adopt_record(keeper_link->server, message, fds);
+        fl_takeover_record(keeper_link->server, message, fds);
         break;
     case FL_MESSAGE_FREED:
-        fl_adopt_freed(keeper_link->server, message->id);
+        fl_takeover_freed(keeper_link->server, message->id);
         break;
     case FL_MESSAGE_SERVE:
         keeper_link->outside = message->other != 0;
@@ -111,7 +111,7 @@ static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *
         break;
     case FL_MESSAGE_PING:
         fl_keeper_link_learn_room(keeper_link, message->value);
-        fl_pulse_take(keeper_link->server);
+        fl_heartbeat_take(keeper_link->server);
         break;
     case FL_MESSAGE_STOP:
         fl_server_stop(keeper_link->server, message->value);

@@ -19,8 +19,8 @@
 #include "engine/base/log.h"
 #include "engine/control/control.h"
 #include "engine/link/keeper_link.h"
-#include "engine/takeover/incoming.h"
-#include "engine/takeover/pulse.h"
+#include "engine/takeover/heartbeat.h"
+#include "engine/takeover/inherited_images.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limit_watch.h"
 #include "engine/worker/release.h"
@@ -194,8 +194,8 @@ static uint64_t next_due(struct fl_serving *run)
     uint64_t due = fl_connections_next_due(server);
     uint64_t control = fl_control_next_due(server->control);
     due = control < due ? control : due;
-    uint64_t pulse = fl_pulse_next_due(server);
-    due = pulse < due ? pulse : due;
+    uint64_t heartbeat = fl_heartbeat_next_due(server);
+    due = heartbeat < due ? heartbeat : due;
     if (server->accept_again_ns && server->accept_again_ns < due)
         due = server->accept_again_ns;
     if (server->releasing && server->engine->vm_count > 0 && run->stop.again_ns < due)
@@ -242,7 +242,7 @@ static bool ended(const struct fl_serving *run)
 static int begin_to_serve(struct fl_serving *run, bool first)
 {
     struct fl_server *server = &run->server;
-    fl_incoming_end(server);
+    fl_inherited_images_end(server);
     server->serving = true;
     server->refusing = (server->mode & FL_MODE_REFUSING) != 0;
     server->releasing = (server->mode & FL_MODE_RELEASING) != 0;
@@ -311,7 +311,7 @@ static void loop(struct fl_serving *run)
         uint64_t now = fl_now();
         fl_control_run(server->control);
         fl_connections_expire(server, now);
-        fl_pulse_run(server, now);
+        fl_heartbeat_run(server, now);
         fl_upkeep_run(run, now);
         fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
         if (server->accept_again_ns && server->accept_again_ns <= now)

@@ -18,7 +18,7 @@ struct fl_control;
 struct fl_image;
 struct fl_images;
 struct fl_keeper_socket;
-struct fl_pulse;
+struct fl_heartbeat;
 struct fl_store_place;
 
 struct fl_server_options {
@@ -67,9 +67,10 @@ struct fl_server {
     struct cds_list_head connections;
     unsigned connection_count;
     uint64_t accept_again_ns;      // out of descriptors: when to accept again; 0: accepting
-    struct cds_list_head incoming; // of incoming.c
+    struct cds_list_head incoming; // of inherited_images.c
     struct fl_keeper_socket *keeper_socket;
-    struct fl_pulse *pulse; // of pulse.c; may be on its way through the workers until these end
+    struct fl_heartbeat
+        *heartbeat; // of heartbeat.c; may be on its way through the workers until these end
     int inherited[FL_SOCKET_INOTIFY +
                   1];           // enum fl_inherited_socket, a predecessor's at first; -1: none
     uint64_t mode;              // FL_MODE_*, a predecessor's

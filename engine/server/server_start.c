@@ -20,7 +20,7 @@
 #include "engine/image/store_place.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server_internal.h"
-#include "engine/takeover/incoming.h"
+#include "engine/takeover/inherited_images.h"
 #include "engine/takeover/keeper_socket.h"
 #include "engine/template/templates.h"
 #include "snapshot/read.h"
@@ -172,11 +172,11 @@ void fl_server_end(struct fl_serving *run)
         struct fl_images *images = server->engine->images;
         struct fl_keeper_link *keeper_link = server->engine->keeper_link;
         struct fl_templates *templates = server->engine->templates;
-        fl_incoming_stop(server);
+        fl_inherited_images_stop(server);
         fl_templates_stop(templates);
         fl_engine_stop(server->engine);
         fl_templates_free(templates);
-        free(server->pulse);
+        free(server->heartbeat);
         fl_images_free(images);
         fl_keeper_link_stop(keeper_link);
     }

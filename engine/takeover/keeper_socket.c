@@ -15,7 +15,7 @@
 #include "engine/base/log.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server.h"
-#include "engine/takeover/adopt.h"
+#include "engine/takeover/takeover.h"
 
 struct fl_keeper_socket {
     struct fl_source source;
@@ -76,10 +76,10 @@ static void ready(struct fl_source *source, uint32_t events)
         new_keeper(visitor, fds[0]);
     } else if (got == 1 && message.type == FL_MESSAGE_ADOPT) {
         fl_server_unwatch(visitor->server, source); // one order each
-        fl_adopt_orphan(visitor->server, fds, message.value, answer, visitor);
+        fl_takeover_orphan(visitor->server, fds, message.value, answer, visitor);
     } else if (got == 1 && message.type == FL_MESSAGE_MAY_ADOPT) {
         fl_server_unwatch(visitor->server, source);
-        fl_adopt_check(visitor->server, fds, answer, visitor);
+        fl_takeover_check(visitor->server, fds, answer, visitor);
     } else {
         leave(visitor);
     }

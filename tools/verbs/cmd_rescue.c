@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "engine/host/answer_without_image.h"
-#include "engine/rescue/adopt_client.h"
 #include "engine/rescue/orphan.h"
+#include "engine/rescue/rescue_client.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/paths.h"
 #include "tools/cli/verb.h"
@@ -76,14 +76,14 @@ static int make_state(const struct rescue *rescue, const struct fl_orphan *orpha
     return error;
 }
 
-typedef int adopt_function(const char *control_path, const struct fl_adopt_request *request,
+typedef int adopt_function(const char *control_path, const struct fl_rescue_request *request,
                            char *ret_reason, size_t size);
 
 // 0, or -errno with a sentence.
 static int bring_to_server(adopt_function *bring, const struct rescue *rescue,
                            const struct fl_orphan *orphan, char *reason, size_t size)
 {
-    struct fl_adopt_request request = {
+    struct fl_rescue_request request = {
         .uffd = orphan->uffd, .pidfd = orphan->pidfd, .kill = rescue->action == RESCUE_KILL};
     if (orphan->ranges == 0) {
         snprintf(reason, size, "it has no memory of its own");
@@ -153,7 +153,7 @@ static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
 static int act(const struct rescue *rescue, struct fl_orphan *orphan)
 {
     char reason[REASON];
-    int error = bring_to_server(fl_adopt_send, rescue, orphan, reason, sizeof(reason));
+    int error = bring_to_server(fl_rescue_send, rescue, orphan, reason, sizeof(reason));
     if (error == 0) {
         rescue_report_served(rescue, orphan);
         return EXIT_DONE;
@@ -168,7 +168,7 @@ static int act(const struct rescue *rescue, struct fl_orphan *orphan)
 static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
 {
     char reason[REASON];
-    int error = bring_to_server(fl_adopt_ask, rescue, orphan, reason, sizeof(reason));
+    int error = bring_to_server(fl_rescue_ask, rescue, orphan, reason, sizeof(reason));
     if (error && rescue->action == RESCUE_SERVE)
         return refuse_server(orphan, reason);
     if (error && rescue->action == RESCUE_POISON && !fl_answer_can_poison(orphan->uffd))

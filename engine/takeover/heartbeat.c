@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/takeover/pulse.h"
+#include "engine/takeover/heartbeat.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,7 +17,7 @@
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 
 // One question at a time; each beat is on its way or with us.
-struct fl_pulse {
+struct fl_heartbeat {
     struct fl_server *server;
     bool asked;       // and not answered yet
     uint64_t look_ns; // when it is looked who is held up
@@ -25,7 +25,7 @@ struct fl_pulse {
     unsigned count;
     struct beat {
         struct fl_mail mail;
-        struct fl_pulse *pulse;
+        struct fl_heartbeat *heartbeat;
         struct fl_worker *worker;
         bool outstanding;
         uint64_t oldest_ns;
@@ -41,33 +41,33 @@ static bool is_in_call(const struct fl_worker *worker)
 }
 
 // True if no thread is waited for, but those that are held up.
-static bool all_well(const struct fl_pulse *pulse)
+static bool all_well(const struct fl_heartbeat *heartbeat)
 {
-    for (unsigned i = 0; i < pulse->count; i++) {
-        const struct beat *beat = &pulse->beat[i];
+    for (unsigned i = 0; i < heartbeat->count; i++) {
+        const struct beat *beat = &heartbeat->beat[i];
         if (beat->outstanding && !is_in_call(beat->worker))
             return false;
     }
     return true;
 }
 
-static void answer(struct fl_pulse *pulse)
+static void answer(struct fl_heartbeat *heartbeat)
 {
-    pulse->server->engine->oldest_wait_ns = pulse->oldest_ns;
-    fl_keeper_link_pong(pulse->server->engine->keeper_link, pulse->oldest_ns);
-    pulse->asked = false;
+    heartbeat->server->engine->oldest_wait_ns = heartbeat->oldest_ns;
+    fl_keeper_link_pong(heartbeat->server->engine->keeper_link, heartbeat->oldest_ns);
+    heartbeat->asked = false;
 }
 
 static void came_back(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct beat *beat = caa_container_of(mail, struct beat, mail);
-    struct fl_pulse *pulse = beat->pulse;
+    struct fl_heartbeat *heartbeat = beat->heartbeat;
     beat->outstanding = false;
-    if (beat->oldest_ns > pulse->oldest_ns)
-        pulse->oldest_ns = beat->oldest_ns;
-    if (pulse->asked && all_well(pulse))
-        answer(pulse);
+    if (beat->oldest_ns > heartbeat->oldest_ns)
+        heartbeat->oldest_ns = beat->oldest_ns;
+    if (heartbeat->asked && all_well(heartbeat))
+        answer(heartbeat);
 }
 
 static void at_worker(void *owner, struct fl_mail *mail)
@@ -78,46 +78,46 @@ static void at_worker(void *owner, struct fl_mail *mail)
     fl_mailbox_post(beat->worker->control, &beat->mail);
 }
 
-static void ask(struct fl_pulse *pulse, struct beat *beat, struct fl_worker *worker)
+static void ask(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
 {
     if (beat->outstanding)
         return;
-    beat->pulse = pulse;
+    beat->heartbeat = heartbeat;
     beat->worker = worker;
     beat->outstanding = true;
     beat->mail.deliver = at_worker;
     fl_mailbox_post(&worker->mailbox, &beat->mail);
 }
 
-void fl_pulse_take(struct fl_server *server)
+void fl_heartbeat_take(struct fl_server *server)
 {
     struct fl_engine *engine = server->engine;
-    if (!server->pulse)
-        server->pulse = calloc(1, sizeof(*server->pulse));
-    struct fl_pulse *pulse = server->pulse;
+    if (!server->heartbeat)
+        server->heartbeat = calloc(1, sizeof(*server->heartbeat));
+    struct fl_heartbeat *heartbeat = server->heartbeat;
     // No answer then, so it is seen that something is wrong here; or the one to the last question.
-    if (!pulse || (pulse->asked && !all_well(pulse)))
+    if (!heartbeat || (heartbeat->asked && !all_well(heartbeat)))
         return;
-    pulse->server = server;
-    pulse->oldest_ns = 0;
-    pulse->asked = true;
-    pulse->look_ns = fl_now() + LOOK_EVERY;
-    pulse->count = fl_engine_workers(engine);
-    for (unsigned i = 0; i < pulse->count; i++)
-        ask(pulse, &pulse->beat[i], fl_engine_worker(engine, i));
+    heartbeat->server = server;
+    heartbeat->oldest_ns = 0;
+    heartbeat->asked = true;
+    heartbeat->look_ns = fl_now() + LOOK_EVERY;
+    heartbeat->count = fl_engine_workers(engine);
+    for (unsigned i = 0; i < heartbeat->count; i++)
+        ask(heartbeat, &heartbeat->beat[i], fl_engine_worker(engine, i));
 }
 
-void fl_pulse_run(struct fl_server *server, uint64_t now)
+void fl_heartbeat_run(struct fl_server *server, uint64_t now)
 {
-    struct fl_pulse *pulse = server->pulse;
-    if (!pulse || !pulse->asked || now < pulse->look_ns)
+    struct fl_heartbeat *heartbeat = server->heartbeat;
+    if (!heartbeat || !heartbeat->asked || now < heartbeat->look_ns)
         return;
-    pulse->look_ns = now + LOOK_EVERY;
-    if (all_well(pulse))
-        answer(pulse);
+    heartbeat->look_ns = now + LOOK_EVERY;
+    if (all_well(heartbeat))
+        answer(heartbeat);
 }
 
-uint64_t fl_pulse_next_due(const struct fl_server *server)
+uint64_t fl_heartbeat_next_due(const struct fl_server *server)
 {
-    return server->pulse && server->pulse->asked ? server->pulse->look_ns : FL_NEVER;
+    return server->heartbeat && server->heartbeat->asked ? server->heartbeat->look_ns : FL_NEVER;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/rescue/adopt_client.h"
+#include "engine/rescue/rescue_client.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -37,7 +37,7 @@ static int wait_for_answer(int channel, char *ret_reason, size_t size)
 }
 
 static int ask(const char *control_path, enum fl_message_type type,
-               const struct fl_adopt_request *request, char *ret_reason, size_t size)
+               const struct fl_rescue_request *request, char *ret_reason, size_t size)
 {
     char path[PATH_MAX];
     int fds[FL_CHANNEL_FDS] = {[FL_VM_STATE] = request->state_fd,
@@ -45,7 +45,7 @@ static int ask(const char *control_path, enum fl_message_type type,
                                [FL_VM_PIDFD] = request->pidfd};
     struct fl_message message = {
         .type = type,
-        .value = request->kill ? FL_ADOPT_KILL : 0,
+        .value = request->kill ? FL_RESCUE_KILL : 0,
         .slots = FL_VM_SLOTS,
         .mask =
             1U << FL_VM_STATE | 1U << FL_VM_UFFD | (request->pidfd >= 0 ? 1U << FL_VM_PIDFD : 0),
@@ -66,14 +66,14 @@ static int ask(const char *control_path, enum fl_message_type type,
     return error;
 }
 
-int fl_adopt_send(const char *control_path, const struct fl_adopt_request *request,
-                  char *ret_reason, size_t size)
+int fl_rescue_send(const char *control_path, const struct fl_rescue_request *request,
+                   char *ret_reason, size_t size)
 {
     return ask(control_path, FL_MESSAGE_ADOPT, request, ret_reason, size);
 }
 
-int fl_adopt_ask(const char *control_path, const struct fl_adopt_request *request, char *ret_reason,
-                 size_t size)
+int fl_rescue_ask(const char *control_path, const struct fl_rescue_request *request,
+                  char *ret_reason, size_t size)
 {
     return ask(control_path, FL_MESSAGE_MAY_ADOPT, request, ret_reason, size);
 }

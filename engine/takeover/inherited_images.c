@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/takeover/incoming.h"
+#include "engine/takeover/inherited_images.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -221,8 +221,8 @@ static void open_later(struct incoming *incoming)
 }
 
 // The messages of one record follow each other.
-void fl_incoming_image(struct fl_server *server, const struct fl_message *message,
-                       int fds[FL_CHANNEL_FDS])
+void fl_inherited_images_add(struct fl_server *server, const struct fl_message *message,
+                             int fds[FL_CHANNEL_FDS])
 {
     struct incoming *incoming = find_incoming(server, message->id, "");
     if (!incoming) {
@@ -246,8 +246,8 @@ void fl_incoming_image(struct fl_server *server, const struct fl_message *messag
 }
 
 // Its image comes before it.
-void fl_incoming_template(struct fl_server *server, const struct fl_message *message,
-                          int fds[FL_CHANNEL_FDS])
+void fl_inherited_images_add_template(struct fl_server *server, const struct fl_message *message,
+                                      int fds[FL_CHANNEL_FDS])
 {
     struct fl_templates *templates = server->engine->templates;
     struct incoming *incoming = find_incoming(server, message->id, "");
@@ -260,7 +260,7 @@ void fl_incoming_template(struct fl_server *server, const struct fl_message *mes
         fl_templates_image_opened(templates, message->id, incoming->image);
 }
 
-void fl_incoming_wait(struct fl_server *server, struct fl_vm *vm)
+void fl_inherited_images_wait(struct fl_server *server, struct fl_vm *vm)
 {
     const char *name = vm->state->image;
     struct incoming *incoming = NULL;
@@ -297,8 +297,8 @@ static struct incoming *new_orphans(struct fl_server *server, const char *image,
     return incoming;
 }
 
-int fl_incoming_orphan(struct fl_server *server, struct fl_vm *vm,
-                       void (*answer)(void *arg, int error, const char *text), void *arg)
+int fl_inherited_images_orphan(struct fl_server *server, struct fl_vm *vm,
+                               void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     struct incoming *incoming =
         new_orphans(server, vm->state->image, &vm->state->layout, answer, arg);
@@ -309,8 +309,9 @@ int fl_incoming_orphan(struct fl_server *server, struct fl_vm *vm,
     return 0;
 }
 
-int fl_incoming_check(struct fl_server *server, const char *image, const struct fl_layout *layout,
-                      void (*answer)(void *arg, int error, const char *text), void *arg)
+int fl_inherited_images_check(struct fl_server *server, const char *image,
+                              const struct fl_layout *layout,
+                              void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     struct incoming *incoming = new_orphans(server, image, layout, answer, arg);
     if (!incoming)
@@ -319,7 +320,7 @@ int fl_incoming_check(struct fl_server *server, const char *image, const struct 
     return 0;
 }
 
-void fl_incoming_end(struct fl_server *server)
+void fl_inherited_images_end(struct fl_server *server)
 {
     struct incoming *incoming;
     struct incoming *next;
@@ -332,7 +333,7 @@ void fl_incoming_end(struct fl_server *server)
 }
 
 // What a reader thread has comes back by mail, or is dropped with it.
-void fl_incoming_stop(struct fl_server *server)
+void fl_inherited_images_stop(struct fl_server *server)
 {
     struct incoming *incoming;
     struct incoming *next;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/takeover/adopt.h"
+#include "engine/takeover/takeover.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,7 +15,7 @@
 #include "engine/link/keeper_link.h"
 #include "engine/serve/kill.h"
 #include "engine/server/server.h"
-#include "engine/takeover/incoming.h"
+#include "engine/takeover/inherited_images.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 
@@ -78,7 +78,7 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
         if (vm->state->image[0] == '\0')
             fl_attach_adopted(server->engine, vm, NULL);
         else
-            fl_incoming_wait(server, vm);
+            fl_inherited_images_wait(server, vm);
         return;
     }
     if (error == -EPROTONOSUPPORT)
@@ -90,7 +90,7 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
     fl_keep_unreadable(server->engine, &peer, message->id);
 }
 
-void fl_adopt_freed(struct fl_server *server, uint64_t id)
+void fl_takeover_freed(struct fl_server *server, uint64_t id)
 {
     struct fl_vm *vm = fl_vms_find(server->engine, id);
     if (vm && vm->held)
@@ -107,8 +107,8 @@ static void check_description(const struct fl_message *message, const int fds[FL
 
 // --- all of them ---
 
-void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
-                     int fds[FL_CHANNEL_FDS])
+void fl_takeover_record(struct fl_server *server, const struct fl_message *message,
+                        int fds[FL_CHANNEL_FDS])
 {
     switch (message->kind) {
     case FL_RECORD_MODE:
@@ -116,7 +116,7 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
         break;
     case FL_RECORD_IMAGE:
         fl_keeper_link_seen_id(server->engine->keeper_link, message->id);
-        fl_incoming_image(server, message, fds);
+        fl_inherited_images_add(server, message, fds);
         break;
     case FL_RECORD_VM:
         adopt_vm(server, message, fds);
@@ -136,7 +136,7 @@ void fl_adopt_record(struct fl_server *server, const struct fl_message *message,
         fl_listener_adopt(server, message->id, fds);
         break;
     case FL_RECORD_TEMPLATE:
-        fl_incoming_template(server, message, fds);
+        fl_inherited_images_add_template(server, message, fds);
         break;
     case FL_RECORD_SOCKET:
         if (message->id >= FL_SOCKET_CONTROL && message->id <= FL_SOCKET_INOTIFY) {
@@ -155,7 +155,7 @@ static const char served_already[] = "this server serves it already";
 
 static void serve_condemned(struct fl_server *server, struct fl_vm *vm, uint64_t flags)
 {
-    if (flags & FL_ADOPT_KILL)
+    if (flags & FL_RESCUE_KILL)
         fl_kill(server->engine, vm, "faultline rescue --kill");
     fl_attach_adopted(server->engine, vm, NULL);
 }
@@ -166,8 +166,8 @@ static const char *state_reason(int error)
                                      : strerror(-error);
 }
 
-void fl_adopt_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
-                    void (*answer)(void *arg, int error, const char *text), void *arg)
+void fl_takeover_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
+                       void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     struct fl_vm_state *state = NULL;
     if (fds[FL_VM_STATE] < 0 || fds[FL_VM_UFFD] < 0) {
@@ -181,7 +181,7 @@ void fl_adopt_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
     int error = fl_vm_state_open(fds[FL_VM_STATE], &state);
     bool later = !error && state->image[0] != '\0';
     if (later) {
-        error = fl_incoming_check(server, state->image, &state->layout, answer, arg);
+        error = fl_inherited_images_check(server, state->image, &state->layout, answer, arg);
         later = !error;
     }
     if (state)
@@ -190,8 +190,8 @@ void fl_adopt_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
         answer(arg, error, error ? state_reason(error) : "");
 }
 
-void fl_adopt_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t flags,
-                     void (*answer)(void *arg, int error, const char *text), void *arg)
+void fl_takeover_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t flags,
+                        void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     int error = 0;
     if (fl_attach_find(server->engine, fds[FL_VM_UFFD])) {
@@ -211,7 +211,7 @@ void fl_adopt_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t
         return;
     }
     vm->state->image_record = 0;
-    error = fl_incoming_orphan(server, vm, answer, arg);
+    error = fl_inherited_images_orphan(server, vm, answer, arg);
     if (error) {
         fl_attach_forget(server->engine, vm);
         answer(arg, error, strerror(-error));

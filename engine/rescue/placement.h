@@ -17,8 +17,8 @@
 
 #include "engine/host/procfs.h"
 #include "engine/host/region.h"
-#include "engine/rescue/matches.h"
-#include "engine/rescue/samples.h"
+#include "engine/rescue/memory_samples.h"
+#include "engine/rescue/sample_matches.h"
 
 struct fl_placement_of {
     const struct fl_proc_range *range; // in order, all of one page size

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #include "engine/host/answer_without_image.h"
-#include "engine/rescue/evidence.h"
+#include "engine/rescue/image_match.h"
 #include "engine/rescue/orphan.h"
 
 enum rescue_action { RESCUE_SERVE, RESCUE_POISON, RESCUE_KILL };
@@ -28,7 +28,7 @@ struct rescue {
     bool dry_run;
     bool json;
     bool compared; // what the VM has was compared with the image; never if a state was kept
-    struct fl_evidence evidence;           // that came of it
+    struct fl_image_match evidence;        // that came of it
     char image_found[FL_IMAGE_NAME_BYTES]; // by its content, as none was named
 };
 

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/rescue/matches.h"
+#include "engine/rescue/memory_samples.h"
 #include "engine/rescue/placement.h"
-#include "engine/rescue/samples.h"
+#include "engine/rescue/sample_matches.h"
 #include "snapshot/read.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/verb.h"
@@ -24,7 +24,7 @@ struct candidate {
     struct fl_image *image;
     struct fl_layout layout;
     enum fl_layout_from from;
-    struct fl_evidence evidence;
+    struct fl_image_match evidence;
 };
 
 struct compare {
@@ -75,8 +75,8 @@ static int compare_image(const struct compare *compare, struct candidate *candid
     if (candidate->from == FL_LAYOUT_UNKNOWN)
         find_layout(compare, candidate);
     if (candidate->from != FL_LAYOUT_UNKNOWN)
-        fl_evidence(&compare->samples, compare->match, &candidate->layout, candidate->image,
-                    &candidate->evidence);
+        fl_image_match(&compare->samples, compare->match, &candidate->layout, candidate->image,
+                       &candidate->evidence);
     return 0;
 }
 
@@ -103,11 +103,12 @@ static void name_rival(struct compare *compare, const struct fl_image *image)
 // none.
 static void try_rival(struct compare *compare, const struct fl_image *other)
 {
-    struct fl_evidence_rivals rivals;
+    struct fl_image_match_rivals rivals;
     const struct candidate *best = &compare->best;
     if (!is_same_content(best->image, other) &&
-        fl_evidence_compare(&compare->samples, &best->layout, best->image, other, &rivals) == 0 &&
-        fl_evidence_prefers_other(&rivals))
+        fl_image_match_compare(&compare->samples, &best->layout, best->image, other, &rivals) ==
+            0 &&
+        fl_image_match_prefers_other(&rivals))
         name_rival(compare, other);
 }
 
@@ -115,15 +116,15 @@ static void try_rival(struct compare *compare, const struct fl_image *other)
 static void choose(struct compare *compare, struct candidate *candidate)
 {
     struct candidate *best = &compare->best;
-    struct fl_evidence_rivals rivals = {0};
+    struct fl_image_match_rivals rivals = {0};
     bool other = !best->image;
     if (best->image && !is_same_content(best->image, candidate->image)) {
-        if (fl_evidence_compare(&compare->samples, &best->layout, best->image, candidate->image,
-                                &rivals) != 0)
+        if (fl_image_match_compare(&compare->samples, &best->layout, best->image, candidate->image,
+                                   &rivals) != 0)
             return;
-        struct fl_evidence_rivals turned = {rivals.other, rivals.image};
-        other = fl_evidence_prefers_other(&rivals);
-        if (!other && !fl_evidence_prefers_other(&turned))
+        struct fl_image_match_rivals turned = {rivals.other, rivals.image};
+        other = fl_image_match_prefers_other(&rivals);
+        if (!other && !fl_image_match_prefers_other(&turned))
             name_rival(compare, candidate->image);
     }
     if (!other)
@@ -215,7 +216,7 @@ static int refuse_evidence(const struct compare *compare)
 {
     const struct rescue *rescue = compare->rescue;
     const struct fl_orphan *orphan = compare->orphan;
-    const struct fl_evidence *evidence = &rescue->evidence;
+    const struct fl_image_match *evidence = &rescue->evidence;
     if (orphan->layout.regions == 0)
         cli_fail("rescue",
                  "it cannot be told which part of image %s each piece of the memory of %s (pid %d) "

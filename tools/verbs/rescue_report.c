@@ -32,9 +32,9 @@ static const char *const layout_names[] = {[FL_LAYOUT_UNKNOWN] = "unknown",
                                            [FL_LAYOUT_FOUND] = "found",
                                            [FL_LAYOUT_ASSUMED] = "assumed"};
 
-static uint64_t looked_at(const struct fl_evidence_count *count)
+static uint64_t looked_at(const struct fl_image_match_count *count)
 {
-    return fl_evidence_speaking(count) + count->silent;
+    return fl_image_match_speaking(count) + count->silent;
 }
 
 static void say_region(FILE *to, const struct rescue *rescue, const struct fl_orphan *orphan,
@@ -43,7 +43,7 @@ static void say_region(FILE *to, const struct rescue *rescue, const struct fl_or
     char size[32];
     char offset[32];
     const struct fl_region *region = &orphan->layout.region[i];
-    const struct fl_evidence_count *count = &rescue->evidence.region[i];
+    const struct fl_image_match_count *count = &rescue->evidence.region[i];
     fprintf(to,
             "  %s of memory at 0x%" PRIx64 " as %s from %s on in it: %s: %" PRIu64 " of %" PRIu64
             " pages that say something are the image's\n",
@@ -51,12 +51,12 @@ static void say_region(FILE *to, const struct rescue *rescue, const struct fl_or
             cli_format_bytes(region->offset, offset, sizeof(offset)),
             rescue->evidence.zero[i] ? "by elimination, as the image is zero there"
                                      : fit_names[rescue->evidence.fit[i]],
-            count->same, fl_evidence_speaking(count));
+            count->same, fl_image_match_speaking(count));
 }
 
 void rescue_say_evidence(FILE *to, const struct rescue *rescue, const struct fl_orphan *orphan)
 {
-    const struct fl_evidence_count *all = &rescue->evidence.all;
+    const struct fl_image_match_count *all = &rescue->evidence.all;
     if (!rescue->compared || orphan->layout.regions == 0)
         return;
     fprintf(to,
@@ -116,7 +116,7 @@ static json_t *regions_json(const struct fl_orphan *orphan)
 
 static json_t *evidence_json(const struct rescue *rescue)
 {
-    const struct fl_evidence_count *all = &rescue->evidence.all;
+    const struct fl_image_match_count *all = &rescue->evidence.all;
     if (!rescue->compared)
         return json_null();
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "compared", (json_int_t)looked_at(all),

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/rescue/evidence.h"
+#include "engine/rescue/image_match.h"
 
 // Of the image the first half has pages that all differ, the third quarter is a hole, and the last
 // has one page again and again.
@@ -24,7 +24,7 @@ static struct scene {
     struct fl_match match[PAGES];
     struct fl_samples samples;
     struct fl_layout layout;
-    struct fl_evidence found;
+    struct fl_image_match found;
 } scene;
 
 static void make_page(uint8_t *page, unsigned number)
@@ -107,7 +107,7 @@ static void judge(const unsigned *pages, uint32_t regions)
     }
     cr_assert_eq(fl_layout_finish(&scene.layout, &reason), 0, "%s", reason);
     cr_assert_eq(fl_matches_find(&scene.samples, scene.image, scene.match), 0);
-    fl_evidence(&scene.samples, scene.match, &scene.layout, scene.image, &scene.found);
+    fl_image_match(&scene.samples, scene.match, &scene.layout, scene.image, &scene.found);
 }
 
 static void judge_one(void)
@@ -127,25 +127,25 @@ Test(evidence, each_kind_of_page_is_counted_as_such)
     has(SAME, 9999);     // several times in the image
     has(HOLE + 2, 9999); //
     judge_one();
-    const struct fl_evidence_count *all = &scene.found.all;
+    const struct fl_image_match_count *all = &scene.found.all;
     cr_expect_eq(all->same, 2);
     cr_expect_eq(all->elsewhere, 1);
     cr_expect_eq(all->changed, 2);
     cr_expect_eq(all->written, 1);
     cr_expect_eq(all->silent, 3);
-    cr_expect_eq(fl_evidence_speaking(all), 6);
+    cr_expect_eq(fl_image_match_speaking(all), 6);
 }
 
 Test(evidence, its_own_pages_fit)
 {
-    has_own(0, FL_EVIDENCE_ENOUGH);
+    has_own(0, FL_IMAGE_MATCH_ENOUGH);
     judge_one();
     cr_expect_eq(scene.found.verdict, FL_FIT_YES);
 }
 
 Test(evidence, fewer_say_nothing)
 {
-    has_own(0, FL_EVIDENCE_ENOUGH - 1);
+    has_own(0, FL_IMAGE_MATCH_ENOUGH - 1);
     judge_one();
     cr_expect_eq(scene.found.verdict, FL_FIT_UNKNOWN);
 }
@@ -164,7 +164,7 @@ Test(evidence, a_guest_changes_three_of_four_pages)
 // The image is mostly empty: what the guest has there speaks against it.
 Test(evidence, pages_where_the_image_is_zero_speak_against_it)
 {
-    has_own(0, FL_EVIDENCE_ENOUGH);
+    has_own(0, FL_IMAGE_MATCH_ENOUGH);
     has_others(HOLE, 48);
     judge_one();
     cr_expect_eq(scene.found.verdict, FL_FIT_YES);
@@ -228,23 +228,24 @@ Test(evidence, a_region_of_which_the_image_is_zero)
 
 Test(evidence, of_two_images_the_one_whose_pages_they_are)
 {
-    struct fl_evidence_rivals rivals;
+    struct fl_image_match_rivals rivals;
     struct fl_image *other = make_image("other", 1001);
     has_own(0, 40);
     for (unsigned i = 40; i < 50; i++)
         has(i, 1001 + i);
     judge_one();
-    cr_assert_eq(fl_evidence_compare(&scene.samples, &scene.layout, scene.image, other, &rivals),
+    cr_assert_eq(fl_image_match_compare(&scene.samples, &scene.layout, scene.image, other, &rivals),
                  0);
     cr_expect_eq(rivals.image, 40);
     cr_expect_eq(rivals.other, 10);
-    cr_expect_not(fl_evidence_prefers_other(&rivals));
-    cr_assert_eq(fl_evidence_compare(&scene.samples, &scene.layout, other, scene.image, &rivals),
+    cr_expect_not(fl_image_match_prefers_other(&rivals));
+    cr_assert_eq(fl_image_match_compare(&scene.samples, &scene.layout, other, scene.image, &rivals),
                  0);
     cr_expect_eq(rivals.other, 40);
-    cr_expect(fl_evidence_prefers_other(&rivals));
+    cr_expect(fl_image_match_prefers_other(&rivals));
     cr_assert_eq(
-        fl_evidence_compare(&scene.samples, &scene.layout, scene.image, scene.image, &rivals), 0);
+        fl_image_match_compare(&scene.samples, &scene.layout, scene.image, scene.image, &rivals),
+        0);
     cr_expect_eq(rivals.image + rivals.other, 0);
     fl_image_unref(other);
 }

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "engine/host/procfs.h"
-#include "engine/rescue/samples.h"
+#include "engine/rescue/memory_samples.h"
 
 enum { PAGE = 4096, MIB = 1 << 20, LARGE = 64 * MIB, SMALL = 2 * MIB, PARTS = 64 };
 

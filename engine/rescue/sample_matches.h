@@ -2,12 +2,12 @@
 //
 // Where an image has the content of samples: every page of the image is looked at once. Blocks on
 // storage; any thread.
-#ifndef FAULTLINE_RESCUE_MATCHES_H
-#define FAULTLINE_RESCUE_MATCHES_H
+#ifndef FAULTLINE_RESCUE_SAMPLE_MATCHES_H
+#define FAULTLINE_RESCUE_SAMPLE_MATCHES_H
 
 #include <stdint.h>
 
-#include "engine/rescue/samples.h"
+#include "engine/rescue/memory_samples.h"
 #include "snapshot/read.h"
 
 // Of one sample. Content that the image has once tells where the sample belongs; content that it

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/rescue/samples.h"
+#include "engine/rescue/memory_samples.h"
 
 #include <errno.h>
 #include <fcntl.h>

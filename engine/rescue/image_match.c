@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/rescue/evidence.h"
+#include "engine/rescue/image_match.h"
 
 #include <stddef.h>
 
@@ -26,7 +26,7 @@ static bool image_is_zero(const struct fl_image *image, uint64_t page)
     return page >= fl_image_pages(image) || fl_image_run(image, page, 1).zero;
 }
 
-static void count_sample(struct fl_evidence_count *count, const struct fl_sample *sample,
+static void count_sample(struct fl_image_match_count *count, const struct fl_sample *sample,
                          const struct fl_match *match, const struct fl_image *image, uint64_t page)
 {
     bool zero = image_is_zero(image, page);
@@ -46,30 +46,30 @@ static void count_sample(struct fl_evidence_count *count, const struct fl_sample
 
 // --- the rule ---
 
-uint64_t fl_evidence_speaking(const struct fl_evidence_count *count)
+uint64_t fl_image_match_speaking(const struct fl_image_match_count *count)
 {
     return count->same + count->elsewhere + count->changed + count->written;
 }
 
-static enum fl_fit fit_of(const struct fl_evidence_count *count, bool zero)
+static enum fl_fit fit_of(const struct fl_image_match_count *count, bool zero)
 {
-    uint64_t speaking = fl_evidence_speaking(count);
-    if (zero || speaking < FL_EVIDENCE_ENOUGH)
+    uint64_t speaking = fl_image_match_speaking(count);
+    if (zero || speaking < FL_IMAGE_MATCH_ENOUGH)
         return FL_FIT_UNKNOWN;
-    return count->same >= FL_EVIDENCE_ENOUGH && count->same * FL_EVIDENCE_SHARE >= speaking
+    return count->same >= FL_IMAGE_MATCH_ENOUGH && count->same * FL_IMAGE_MATCH_SHARE >= speaking
                ? FL_FIT_YES
                : FL_FIT_NO;
 }
 
-static enum fl_fit verdict_of(const struct fl_evidence *evidence)
+static enum fl_fit verdict_of(const struct fl_image_match *match)
 {
     uint32_t fits = 0;
     uint32_t unknown = 0;
-    for (uint32_t i = 0; i < evidence->regions; i++) {
-        if (evidence->fit[i] == FL_FIT_NO)
+    for (uint32_t i = 0; i < match->regions; i++) {
+        if (match->fit[i] == FL_FIT_NO)
             return FL_FIT_NO;
-        fits += evidence->fit[i] == FL_FIT_YES;
-        unknown += evidence->fit[i] == FL_FIT_UNKNOWN && !evidence->zero[i];
+        fits += match->fit[i] == FL_FIT_YES;
+        unknown += match->fit[i] == FL_FIT_UNKNOWN && !match->zero[i];
     }
     return fits > 0 && unknown <= 1 ? FL_FIT_YES : FL_FIT_UNKNOWN;
 }
@@ -87,7 +87,7 @@ static bool region_is_zero(const struct fl_region *region, const struct fl_image
     return true;
 }
 
-static void add_count(struct fl_evidence_count *sum, const struct fl_evidence_count *count)
+static void add_count(struct fl_image_match_count *sum, const struct fl_image_match_count *count)
 {
     sum->same += count->same;
     sum->elsewhere += count->elsewhere;
@@ -96,11 +96,11 @@ static void add_count(struct fl_evidence_count *sum, const struct fl_evidence_co
     sum->silent += count->silent;
 }
 
-void fl_evidence(const struct fl_samples *samples, const struct fl_match *match,
-                 const struct fl_layout *layout, const struct fl_image *image,
-                 struct fl_evidence *ret_evidence)
+void fl_image_match(const struct fl_samples *samples, const struct fl_match *match,
+                    const struct fl_layout *layout, const struct fl_image *image,
+                    struct fl_image_match *ret_evidence)
 {
-    struct fl_evidence found = {.regions = layout->regions};
+    struct fl_image_match found = {.regions = layout->regions};
     for (size_t i = 0; i < samples->count; i++) {
         const struct fl_sample *sample = &samples->sample[i];
         int region = region_of_sample(layout, sample);
@@ -138,7 +138,7 @@ static int is_page_of(struct fl_page_reader *reader, const struct fl_run *run,
 // Pages that both images have are not read.
 static int compare_sample(struct fl_page_reader *one, struct fl_page_reader *other,
                           const struct fl_sample *sample, uint64_t page,
-                          struct fl_evidence_rivals *rivals)
+                          struct fl_image_match_rivals *rivals)
 {
     bool is_one = false;
     bool is_other = false;
@@ -156,12 +156,12 @@ static int compare_sample(struct fl_page_reader *one, struct fl_page_reader *oth
     return error;
 }
 
-int fl_evidence_compare(const struct fl_samples *samples, const struct fl_layout *layout,
-                        const struct fl_image *image, const struct fl_image *other,
-                        struct fl_evidence_rivals *ret_rivals)
+int fl_image_match_compare(const struct fl_samples *samples, const struct fl_layout *layout,
+                           const struct fl_image *image, const struct fl_image *other,
+                           struct fl_image_match_rivals *ret_rivals)
 {
     struct fl_page_reader readers[2] = {0};
-    struct fl_evidence_rivals rivals = {0};
+    struct fl_image_match_rivals rivals = {0};
     int error = fl_page_reader_open(&readers[0], image);
     if (!error)
         error = fl_page_reader_open(&readers[1], other);
@@ -179,8 +179,8 @@ int fl_evidence_compare(const struct fl_samples *samples, const struct fl_layout
     return error;
 }
 
-bool fl_evidence_prefers_other(const struct fl_evidence_rivals *rivals)
+bool fl_image_match_prefers_other(const struct fl_image_match_rivals *rivals)
 {
-    return rivals->other >= FL_EVIDENCE_ENOUGH &&
-           rivals->other >= rivals->image * FL_EVIDENCE_SHARE;
+    return rivals->other >= FL_IMAGE_MATCH_ENOUGH &&
+           rivals->other >= rivals->image * FL_IMAGE_MATCH_SHARE;
 }

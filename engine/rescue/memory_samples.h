@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Samples of the memory that a process has: of each page that was looked at, a hash of its content.
-// By them its memory is compared with images (matches.h, evidence.h) without being read again.
+// By them its memory is compared with images (sample_matches.h, image_match.h) without being read
+// again.
 //
 // The page is read through /proc/PID/mem: a page that is missing gives an error there at once,
 // while process_vm_readv() would wait for the fault handler that is gone (fs/userfaultfd.c: a fault
 // that may not be retried is not queued; tried on Linux 6.18). A page in swap is read back.
-#ifndef FAULTLINE_RESCUE_SAMPLES_H
-#define FAULTLINE_RESCUE_SAMPLES_H
+#ifndef FAULTLINE_RESCUE_MEMORY_SAMPLES_H
+#define FAULTLINE_RESCUE_MEMORY_SAMPLES_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/rescue/matches.h"
+#include "engine/rescue/sample_matches.h"
 
 #include <assert.h>
 #include <errno.h>

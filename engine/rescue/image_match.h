@@ -10,29 +10,29 @@
 //     (`changed`), or that is not zero where the image is (`written`), speaks against it: a guest
 //     writes such pages, and so does every page of another image look;
 //   - says nothing if both are zero, or if the image has its content more than once (`silent`).
-// A region fits if at least FL_EVIDENCE_ENOUGH pages speak for it, and at least one in
-// FL_EVIDENCE_SHARE of those that speak. It contradicts if that many speak, and it does not fit.
+// A region fits if at least FL_IMAGE_MATCH_ENOUGH pages speak for it, and at least one in
+// FL_IMAGE_MATCH_SHARE of those that speak. It contradicts if that many speak, and it does not fit.
 // The rest is unknown: too little of it was touched, or (whatever was written there) the image is
 // zero all over the region.
 // The memory is the image's if a region fits, none contradicts, and at most one region is unknown
 // of which the image is not all zero: that one has its place by elimination.
-#ifndef FAULTLINE_RESCUE_EVIDENCE_H
-#define FAULTLINE_RESCUE_EVIDENCE_H
+#ifndef FAULTLINE_RESCUE_IMAGE_MATCH_H
+#define FAULTLINE_RESCUE_IMAGE_MATCH_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/host/region.h"
-#include "engine/rescue/matches.h"
-#include "engine/rescue/samples.h"
+#include "engine/rescue/memory_samples.h"
+#include "engine/rescue/sample_matches.h"
 #include "snapshot/read.h"
 
-enum { FL_EVIDENCE_ENOUGH = 16, FL_EVIDENCE_SHARE = 4 };
+enum { FL_IMAGE_MATCH_ENOUGH = 16, FL_IMAGE_MATCH_SHARE = 4 };
 
 enum fl_fit { FL_FIT_UNKNOWN, FL_FIT_YES, FL_FIT_NO };
 
 // Pages of 4 KiB that were looked at.
-struct fl_evidence_count {
+struct fl_image_match_count {
     uint64_t same;
     uint64_t elsewhere;
     uint64_t changed;
@@ -40,34 +40,34 @@ struct fl_evidence_count {
     uint64_t silent;
 };
 
-struct fl_evidence {
-    struct fl_evidence_count all;
+struct fl_image_match {
+    struct fl_image_match_count all;
     uint32_t regions;
-    struct fl_evidence_count region[FL_REGIONS_MAX];
+    struct fl_image_match_count region[FL_REGIONS_MAX];
     enum fl_fit fit[FL_REGIONS_MAX];
     bool zero[FL_REGIONS_MAX]; // the image is zero all over the region
     enum fl_fit verdict;
 };
 
 // Pure; any thread. A sample that no region holds is not counted.
-void fl_evidence(const struct fl_samples *samples, const struct fl_match *match,
-                 const struct fl_layout *layout, const struct fl_image *image,
-                 struct fl_evidence *ret_evidence);
+void fl_image_match(const struct fl_samples *samples, const struct fl_match *match,
+                    const struct fl_layout *layout, const struct fl_image *image,
+                    struct fl_image_match *ret_evidence);
 
 // Pages that speak, one way or the other.
-uint64_t fl_evidence_speaking(const struct fl_evidence_count *count);
+uint64_t fl_image_match_speaking(const struct fl_image_match_count *count);
 
 // Two images that both fit: how many samples are the page of the one and not of the other. Both
 // with this layout. Blocks on storage. -ENOMEM; errors of reading.
-struct fl_evidence_rivals {
+struct fl_image_match_rivals {
     uint64_t image;
     uint64_t other;
 };
-int fl_evidence_compare(const struct fl_samples *samples, const struct fl_layout *layout,
-                        const struct fl_image *image, const struct fl_image *other,
-                        struct fl_evidence_rivals *ret_rivals);
-// The other is the better one: at least FL_EVIDENCE_ENOUGH pages are its own, and FL_EVIDENCE_SHARE
-// times as many as the image's own.
-bool fl_evidence_prefers_other(const struct fl_evidence_rivals *rivals);
+int fl_image_match_compare(const struct fl_samples *samples, const struct fl_layout *layout,
+                           const struct fl_image *image, const struct fl_image *other,
+                           struct fl_image_match_rivals *ret_rivals);
+// The other is the better one: at least FL_IMAGE_MATCH_ENOUGH pages are its own, and
+// FL_IMAGE_MATCH_SHARE times as many as the image's own.
+bool fl_image_match_prefers_other(const struct fl_image_match_rivals *rivals);
 
 #endif

@@ -84,8 +84,8 @@ int fl_client_map(const char *socket_path, uint64_t bytes, uint32_t page_bytes,
     return error;
 }
 
-// The memory goes first: of memory that is still mapped when the last userfaultfd closes, the pages
-// that are missing read as zeros.
+// The memory is unmapped first: if it were still mapped when the last userfaultfd is closed, its
+// missing pages would read as zeros.
 void fl_client_close(struct fl_client *client)
 {
     if (!client)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a client is, inside the library.
+// The client's struct, and its beginning and end. Private to the library.
 #ifndef FAULTLINE_CLIENT_CLIENT_H
 #define FAULTLINE_CLIENT_CLIENT_H
 
@@ -8,8 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// One thread at a time (the caller sees to that). Both descriptors are the client's, -1 until they
-// are open; the regions' memory is the client's once it has been returned to the caller.
+// One thread at a time uses a client; its user takes care of that, so there is no lock. The client
+// owns both descriptors, which are -1 until they are open. It owns the memory of its regions from
+// the moment when a public call has returned it.
 struct fl_client {
     int socket;
     int userfaultfd;
@@ -17,10 +18,10 @@ struct fl_client {
     struct fl_client_region regions[FL_CLIENT_REGIONS_MAX];
 };
 
-// A client of these regions with no descriptor yet; NULL without memory.
+// Makes a client with a copy of the regions and no descriptor. Returns NULL if there is no memory.
 struct fl_client *fl_client_new(const struct fl_client_region *regions, size_t count);
-// The end of a call that makes a client: *ret_client is the client if error is 0; otherwise it is
-// freed with its descriptors, and its regions' memory stays as it is. Returns error.
+// Ends a call that makes a client. If error is 0, sets *ret_client; otherwise closes the client's
+// descriptors and frees it, but leaves its regions mapped. Returns error.
 int fl_client_finish(struct fl_client *client, int error, struct fl_client **ret_client);
 
 #endif

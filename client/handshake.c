@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum {
-    // An object of the handshake with its keys, five numbers of up to 20 digits, and a comma.
+    // Holds one object of the handshake: its keys, five numbers of up to 20 digits, and a comma.
     REGION_TEXT = 192,
     HANDSHAKE_TEXT = FL_CLIENT_REGIONS_MAX * REGION_TEXT + 2
 };
@@ -36,7 +36,8 @@ static int connect_socket(int fd, int place)
     return 0;
 }
 
-// A path may be longer than a socket's address; a path to an open descriptor never is.
+// The path may be longer than the address of a socket can be, so the address is that of a
+// descriptor opened there.
 int fl_client_connect(const char *path)
 {
     int place = open(path, O_PATH | O_CLOEXEC);
@@ -50,8 +51,8 @@ int fl_client_connect(const char *path)
     return error ? error : fd;
 }
 
-// The device first: its permissions may allow what the system call refuses. The other way round,
-// many containers have no device but the right to call.
+// Tries the device first, because its permissions may allow what the system call refuses; then the
+// system call, because many containers may make it but have no device.
 static int new_userfaultfd(void)
 {
     int fd = -1;
@@ -65,7 +66,8 @@ static int new_userfaultfd(void)
     return fd < 0 ? -errno : fd;
 }
 
-// Exactly what Firecracker asks for, no more: handlers are written for that.
+// Asks for the features that Firecracker asks for and no other, because handlers are written for
+// those.
 static int open_userfaultfd(void)
 {
     struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE};
@@ -99,7 +101,7 @@ static size_t write_handshake(char *text, const struct fl_client *client, uint32
         length += (size_t)snprintf(
             text + length, REGION_TEXT,
             "%s{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":%llu,\"page_size\":%u,"
-            "\"page_size_kib\":%u,\"part\":true}", // bytes as well, whatever its name says
+            "\"page_size_kib\":%u,\"part\":true}", // page_size_kib is in bytes, despite its name
             i > 0 ? "," : "", (unsigned long long)(uintptr_t)region->address,
             (unsigned long long)region->bytes, (unsigned long long)region->offset, page_bytes,
             page_bytes);

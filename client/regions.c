@@ -5,12 +5,13 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
-// linux/mman.h has it too, but does not go with sys/mman.h everywhere: log2 of 2 MiB at bit 26.
+// linux/mman.h has it, too, but cannot be included beside sys/mman.h everywhere. The log2 of 2 MiB
+// stands at bit 26.
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26)
 #endif
 
-// What the checks need no address for.
+// Checks the region's bytes and offset, for which no address is needed.
 static bool is_sound(const struct fl_client_region *region, uint32_t page_bytes)
 {
     return region->bytes > 0 && region->bytes % page_bytes == 0 &&
@@ -36,7 +37,7 @@ static bool overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
     return a < b + b_bytes && b < a + a_bytes;
 }
 
-// Neither in memory nor in the image.
+// True if the two regions overlap neither in memory nor in the image.
 static bool are_apart(const struct fl_client_region *a, const struct fl_client_region *b)
 {
     return !overlap((uintptr_t)a->address, a->bytes, (uintptr_t)b->address, b->bytes) &&
@@ -58,8 +59,8 @@ int fl_client_check_places(const struct fl_client_region *regions, size_t count,
     return 0;
 }
 
-// Under mlockall(MCL_FUTURE) the kernel fills what it maps, with zeros, and a template's holes for
-// all its clients: but not what nobody may touch.
+// The kernel does not fill a mapping that no access is allowed to, so the access is allowed after
+// the lock has been taken off.
 void *fl_client_map_unfilled(void *address, size_t bytes, int flags, int fd, uint64_t offset)
 {
     void *memory = mmap(address, bytes, PROT_NONE, flags, fd, (off_t)offset);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Mapping an image's template: the handler sends its descriptor first, and then gets the handshake
-// that any client sends.
+// Maps an image's template. The handler sends a greeting with the template's descriptor; the client
+// maps it, and then sends the same handshake as any other client.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,8 @@
 
 enum { GREETING_TEXT = 511 };
 
-// The greeting: one line of JSON, with the descriptor. Who has no template says so, and closes.
+// A greeting is one line of JSON and comes with the descriptor. A handler that has no template
+// sends a line with an error instead, and no descriptor.
 static int read_greeting(const char *text, int fd, uint64_t *ret_bytes)
 {
     static const char key[] = "\"bytes\":";
@@ -37,7 +38,7 @@ static int take_descriptor(struct msghdr *message)
     return fd;
 }
 
-// The template's descriptor, which can only be read, or -errno.
+// Returns the template's descriptor, which can only be read, or -errno.
 static int receive_template(int socket, uint64_t *ret_bytes)
 {
     char text[GREETING_TEXT + 1] = "";
@@ -80,7 +81,7 @@ static int map_part(int fd, uint64_t bytes, struct fl_client_region *region)
     return 0;
 }
 
-// *ret_mapped of the regions are mapped, in every case.
+// Returns 0 or -errno. In both cases *ret_mapped is the number of regions that are mapped.
 static int map_parts(struct fl_client *client, size_t *ret_mapped)
 {
     uint64_t bytes = 0;

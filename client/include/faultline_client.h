@@ -1,37 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The client's side of a page-fault handler: memory that looks like the memory file of an image and
-// is filled page by page when it is touched. For programs that have no userfaultfd of their own;
-// what they send is Firecracker's handshake, so any handler that serves Firecracker serves them.
-// (With one key more, "part":true, as a client may map a part of the image, and a VMM may not.)
-// C and C++, no other header of the project. Link faultline-client (shared) or
-// faultline-client-static.
+// The client's side of a page-fault handler. The library gives a process memory that has the
+// content of an image and is filled page by page, when it is touched. It is for programs that have
+// no userfaultfd of their own. It sends Firecracker's handshake, so every handler that serves
+// Firecracker serves it as well. (The handshake has one key more, "part":true: a client may map a
+// part of the image, and a VMM may not.)
 //
-// Units: bytes everywhere. Errors: every int is 0 or a negative errno value; outputs are written on
-// success only, and a call that fails leaves no descriptor and no mapping of its own behind.
+// C and C++. Link faultline-client (shared) or faultline-client-static; this header needs no other
+// header of the project.
 //
-// The handshake has no answer. Success means that the handler's socket has taken it; a handler that
-// then refuses it (an image too small, say) poisons the memory, and touching it raises SIGBUS.
+// Units: all sizes and offsets are bytes.
 //
-// Descriptors: a client holds two, both close-on-exec, until fl_client_close(): its connection (the
-// handler takes the end of it for the end of the client) and its userfaultfd. It holds the second
-// so that memory whose handler has died makes its toucher wait; it would read as zeros otherwise.
+// Errors: every function that returns an int returns 0, or a negative errno value. Outputs are
+// written on success only. A call that fails closes every descriptor and unmaps every mapping that
+// it has made itself.
 //
-// Kernel accesses to the memory (KVM, read(), io_uring) are served like any other. That takes
-// /dev/userfaultfd, or CAP_SYS_PTRACE, or vm.unprivileged_userfaultfd=1: -EPERM or -EACCES without.
+// Success means that the handler's socket has taken the handshake, as the handshake has no answer.
+// A handler that refuses it later (because the image is too small, for example) poisons the memory,
+// and touching it raises SIGBUS.
 //
-// Threads: calls about different clients may run at once. Calls about one client are for one thread
-// at a time; the memory itself is for all threads. No call touches the memory. Connecting waits for
-// a busy handler, 10 seconds at most (-ETIMEDOUT).
+// Ownership: a client owns its memory and two descriptors, both close-on-exec, until
+// fl_client_close(). The first is its connection: the handler takes its end for the end of the
+// client. The second is its userfaultfd: while the client holds it, a touch of a missing page waits
+// when the handler has died; without it the page would read as zeros.
 //
-// Fork: a child has none of the memory (MADV_DONTFORK: touching it there is SIGSEGV, as it would
-// read as zeros otherwise) and must not use the parent's client. Until it execs or exits, it keeps
-// copies of the two descriptors open; that delays nothing but the news of the parent's death over
-// the socket, and a handler that watches the process itself does not need them.
+// Rights: the kernel's own accesses to the memory (KVM, read(), io_uring) are served like any
+// other. That takes access to /dev/userfaultfd, or CAP_SYS_PTRACE, or
+// vm.unprivileged_userfaultfd=1; a call returns -EPERM or -EACCES without.
 //
-// Removing pages (madvise(MADV_DONTNEED)) is allowed, waits for the handler to have seen it, and
-// makes them zero for good (but for templates, see there). mremap() is not: what it moves is no
-// longer served and reads as zeros.
+// Threads: calls about different clients may run at the same time. Calls about one client must not.
+// All threads may use the memory at any time. No call touches the memory. A call that connects
+// waits at most 10 seconds for a busy handler (-ETIMEDOUT).
+//
+// Fork: a child has none of the memory (MADV_DONTFORK): it would read as zeros there, and touching
+// it is SIGSEGV instead. A child must not use its parent's client. It keeps copies of the two
+// descriptors open until it calls exec or exits. While it does, a handler does not see the parent's
+// death on the socket; a handler that watches the process itself does.
+//
+// Removing pages: madvise(MADV_DONTNEED) waits until the handler has read the event. The pages are
+// zero from then on (for templates see fl_client_map_template()). Do not mremap() the memory: a
+// range that is moved is no longer served and reads as zeros.
 #ifndef FAULTLINE_CLIENT_H
 #define FAULTLINE_CLIENT_H
 
@@ -48,59 +56,77 @@ extern "C" {
 
 enum {
     FL_CLIENT_PAGE = 4096,
-    FL_CLIENT_HUGE_PAGE = 2097152, // from the hugetlb pool
+    FL_CLIENT_HUGE_PAGE = 2097152, // a page of the hugetlb pool
     FL_CLIENT_REGIONS_MAX = 64
 };
 
-struct fl_client; // one handshake, and the memory it handed over
+// One handshake and the memory that it handed over.
+struct fl_client;
 
+// A range of memory and its place in the image. Regions of one call must not overlap in memory or
+// in the image.
 struct fl_client_region {
     void *address;   // a multiple of the page size
     uint64_t bytes;  // a multiple of the page size, not 0
-    uint64_t offset; // where it begins in the image; a multiple of 4096
+    uint64_t offset; // where the region begins in the image: a multiple of 4096
 };
 
-// Maps the first `bytes` of the image that listens at socket_path (a path of any length).
-// page_bytes is FL_CLIENT_PAGE or FL_CLIENT_HUGE_PAGE, bytes a multiple of it. The memory is
-// readable and writable, private to the process, not reserved, and belongs to the client:
-// fl_client_close() unmaps it.
-// -EINVAL: sizes. -ENOENT: no such socket. -ECONNREFUSED: nobody listens there, or it is no socket.
-// -ENOMEM: among others, hugetlb memory is short.
+// Maps the first `bytes` of the image that is served at socket_path, which may have any length.
+// page_bytes is FL_CLIENT_PAGE or FL_CLIENT_HUGE_PAGE, and bytes is a multiple of it. The memory is
+// readable and writable, private to the process, and not reserved (MAP_NORESERVE). It belongs to
+// *ret_client: do not unmap it yourself.
+//   -EINVAL        a size is wrong
+//   -ENOENT        there is no such socket
+//   -ECONNREFUSED  no process listens at the path, or it is not a socket
+//   -ETIMEDOUT     the handler has not accepted the connection for 10 seconds
+//   -ENOMEM        there is no memory, or no huge page
+//   -EPERM, -EACCES  the process may not have a userfaultfd, or may not connect
 FL_CLIENT_API int fl_client_map(const char *socket_path, uint64_t bytes, uint32_t page_bytes,
                                 struct fl_client **ret_client, void **ret_address);
 
-// The same for 1 to FL_CLIENT_REGIONS_MAX regions with places of their own in the image. On entry
-// bytes and offset are set, on success address is as well.
+// Does the same for 1 to FL_CLIENT_REGIONS_MAX regions, each with its own place in the image. The
+// caller sets bytes and offset of each; the call sets address.
 FL_CLIENT_API int fl_client_map_regions(const char *socket_path, struct fl_client_region *regions,
                                         size_t count, uint32_t page_bytes,
                                         struct fl_client **ret_client);
 
-// Maps parts of an image's template, which listens at socket_path (IMAGE.template; `faultline
-// template` makes it): pages of 4 KiB that all its clients share until they write to them, fetched
-// once for the host. A region whose address is set is mapped there, in place of whatever the caller
-// has mapped there; the others anywhere. What is written is the process's own; a page that is given
-// back (MADV_DONTNEED) has the image's bytes again, not zeros. Otherwise as
-// fl_client_map_regions(). Do not map the template in other ways: a page that is read where no
-// handler watches, before it has been fetched, is zeros for all clients. -ENOENT: among others,
-// there is no template any more. -EINVAL: among others, a region ends beyond the image. -EPROTO:
-// what listens there offers no template. -ETIMEDOUT: the handler says nothing.
+// Maps parts of an image's template. socket_path is IMAGE.template, which `faultline template`
+// makes. Pages are of 4 KiB; all clients of the template share each page until they write to it,
+// and the host fetches it once. A page that the process writes to becomes its own. A page that it
+// gives back (MADV_DONTNEED) has the image's bytes again, not zeros.
+//
+// A region whose address is set is mapped there, in the place of what the caller has mapped there;
+// if the call fails, that range may be unmapped. A region whose address is NULL is mapped anywhere,
+// and the call sets its address.
+//
+// Map the template by this call only: a process that reads a page which has not been fetched yet,
+// where no handler watches, makes that page zero for all clients.
+//
+// Errors are those of fl_client_map_regions(), and:
+//   -ENOENT     also if the image has no template any more
+//   -EINVAL     also if a region ends beyond the image
+//   -EPROTO     the process that listens at the path offers no template
+//   -ETIMEDOUT  also if the handler does not answer for 10 seconds
 FL_CLIENT_API int fl_client_map_template(const char *socket_path, struct fl_client_region *regions,
                                          size_t count, struct fl_client **ret_client);
 
-// Hands over memory that the caller has mapped: private, anonymous, never touched (a page that is
-// there already is never asked for and stays as it is: so not mapped under mlockall(MCL_FUTURE),
-// which fills it; the other calls see to that themselves), in whole mappings of page_bytes pages,
-// and not overlapping in memory or in the image. On success it belongs to the client: do not unmap
-// it, fl_client_close() does. On failure it stays the caller's, with MADV_DONTFORK perhaps set; do
-// not use it then, as it reads as zeros. More errors: -EBUSY: it is registered with another
-// userfaultfd.
+// Hands over memory that the caller has mapped: private anonymous memory, in whole mappings of
+// page_bytes pages. It must never have been touched, because a page that exists is never asked for
+// and stays as it is. So it must not have been mapped under mlockall(MCL_FUTURE), which fills it;
+// the other calls take care of that themselves.
+//
+// On success the memory belongs to *ret_client: do not unmap it yourself. On failure it stays the
+// caller's; do not use it then, as it reads as zeros, and MADV_DONTFORK may be set.
+//
+// Errors are those of fl_client_map_regions(), and:
+//   -EBUSY  another userfaultfd is registered for the memory
 FL_CLIENT_API int fl_client_hand_over(const char *socket_path,
                                       const struct fl_client_region *regions, size_t count,
                                       uint32_t page_bytes, struct fl_client **ret_client);
 
-// Unmaps the memory, then closes both descriptors and frees the client. A thread that still touches
-// the memory gets SIGSEGV. NULL is allowed. A handler may keep what it holds for the client until
-// the process ends, as some VMMs hang up while they run.
+// Unmaps the memory, closes both descriptors and frees the client. A thread that still touches the
+// memory gets SIGSEGV. NULL is a no-op. A handler may keep what it holds for the client until the
+// process ends, because some VMMs close the connection while they run.
 FL_CLIENT_API void fl_client_close(struct fl_client *client);
 
 #ifdef __cplusplus

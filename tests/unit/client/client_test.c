@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the client refuses, and what it sends.
+// Tests what the client refuses, and what it sends.
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
@@ -40,7 +40,8 @@ static void tear_down(void)
 
 TestSuite(client, .init = set_up, .fini = tear_down, .timeout = 60);
 
-// With somebody who listens, and a kernel that lets the client get as far as a handshake.
+// Skips the test unless the kernel lets a client get as far as the handshake; then starts a handler
+// that listens.
 static void set_up_listener(void)
 {
     need_userfaultfd();
@@ -76,7 +77,8 @@ static unsigned long count_mapped_pages(void)
     return pages;
 }
 
-// Fails with the error, and leaves nothing behind: no output, no descriptor, none of the 64 GiB.
+// Expects the error, and that the call leaves nothing behind: no output, no descriptor, none of the
+// 64 GiB.
 static void expect_failure(const char *path, int expected)
 {
     struct fl_client *client = unset;
@@ -108,7 +110,7 @@ Test(client, nobody_listens_any_more)
     expect_failure(temp_path(&temp, "dead.sock"), -ECONNREFUSED);
 }
 
-// An address that nothing need be mapped at.
+// A number as an address; nothing is mapped there.
 static void *at(uint64_t address)
 {
     void *pointer = NULL;
@@ -337,7 +339,7 @@ Test(handshake, its_descriptors_do_not_survive_an_exec)
     fl_client_close(client);
 }
 
-// Without it, memory that is missing would read as zeros in the child.
+// Without MADV_DONTFORK, missing memory would read as zeros in the child.
 Test(handshake, a_child_has_none_of_the_memory)
 {
     struct fl_client *client = NULL;

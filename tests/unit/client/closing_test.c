@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program that maps and closes images again and again: the server lets each go while the program
-// lives on.
+// A program maps and closes images again and again. The server lets each of them go while the
+// program lives on.
 #include <criterion/criterion.h>
 #include <faultline_client.h>
 #include <string.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The other end of a client under test: takes one handshake exactly as it was sent and, if told to,
-// serves its faults on a thread. Every wait has a deadline. One thread at a time.
+// A handler for a client under test. It takes one handshake exactly as it was sent and, if the test
+// says so, serves its faults on a thread. Every wait has a deadline. One thread at a time may call
+// it.
 #ifndef FAULTLINE_TESTS_UNIT_CLIENT_FAKE_HANDLER_H
 #define FAULTLINE_TESTS_UNIT_CLIENT_FAKE_HANDLER_H
 
@@ -30,7 +31,7 @@ void fake_listen(struct fake_handler *fake, const char *directory, const char *n
 void fake_receive(struct fake_handler *fake);
 
 // Fills page N of the memory with fake_byte(N), and pages that were removed with zeros, until the
-// client hangs up.
+// client closes its connection.
 void fake_serve(struct fake_handler *fake, const void *memory, size_t page_bytes);
 unsigned char fake_byte(size_t page);
 void fake_join(struct fake_handler *fake);

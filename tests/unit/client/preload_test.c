@@ -21,7 +21,7 @@ enum { MEMORY_BYTES = 16 << 20, BLOCK = 65536, OUTPUT = 4096 };
 static struct temp temp;
 static struct server server;
 
-// Noise, with every fourth block left as a hole.
+// Writes noise, and leaves every fourth block as a hole.
 static void write_memory(const char *path)
 {
     static uint64_t block[BLOCK / sizeof(uint64_t)];
@@ -68,10 +68,10 @@ static void set_up_served(void)
 }
 
 TestSuite(preload, .init = set_up_served, .fini = tear_down, .timeout = 120);
-// What never gets as far as a userfaultfd.
+// Runs that end before they have a userfaultfd, so that they need none.
 TestSuite(preload_refusal, .init = set_up, .fini = tear_down, .timeout = 120);
 
-// A run of maps_file: on which file, and, under the library, with what in its environment.
+// A run of maps_file: the file, and the environment that the library reads.
 struct run {
     const char *file;
     const char *how;
@@ -107,7 +107,7 @@ static void execute(const struct run *run, int output)
     _exit(127);
 }
 
-// Its exit status, and all that it printed.
+// Returns the program's exit status, or 128 + its signal, and all that it printed.
 static int run_maps_file(const struct run *run, char *ret_output)
 {
     int ends[2];
@@ -135,7 +135,7 @@ static struct run served_run(const char *how)
                         .socket = temp_path(&temp, "sock")};
 }
 
-// What the same program sees of the memory file itself.
+// Expects the output of the same program when it maps the memory file itself.
 static void expect_raw(const struct run *run, const char *output)
 {
     char expected[OUTPUT];
@@ -154,7 +154,7 @@ static void expect_served(const char *how, const char *huge)
     expect_raw(&run, output);
 }
 
-// One sentence, with this in it, and the end.
+// Expects that the program ends with one sentence, which contains this text.
 static void expect_refusal(const struct run *run, const char *sentence)
 {
     char output[OUTPUT];
@@ -195,7 +195,7 @@ Test(preload, huge_pages)
     cr_assert(server_wait_log(&server, "page_size=2097152", 2));
 }
 
-// The "raw" run changes the memory file too: after the served one has been seen.
+// The "raw" run changes the memory file, too, but it comes after the served one.
 Test(preload, what_is_written_is_seen_and_stays_out_of_the_file)
 {
     expect_served("past", NULL);
@@ -243,12 +243,12 @@ Test(preload_refusal, no_such_file_or_handler)
     expect_refusal(&run, "Connection refused");
 }
 
-// A handler has none; it says so when it has waited for the handshake.
+// `faultline handler` has no template. It answers when it has waited for a handshake in vain.
 Test(preload_refusal, no_template_is_offered)
 {
     struct run run = served_run("");
     run.template = temp_path(&temp, "sock");
-    expect_refusal(&run, "offers no template (FAULTLINE_TEMPLATE is the path that");
+    expect_refusal(&run, "offers no template (FAULTLINE_TEMPLATE is the path");
 }
 
 Test(preload, a_size_that_huge_pages_cannot_have)
@@ -260,7 +260,7 @@ Test(preload, a_size_that_huge_pages_cannot_have)
     expect_refusal(&run, "whole pages of 2097152 bytes");
 }
 
-// Bigger than the image: refused by the handler, after the handshake. Never zeros.
+// The handler refuses the file after the handshake. The program must never see zeros.
 Test(preload, a_file_bigger_than_the_image_ends_the_program)
 {
     char output[OUTPUT];

@@ -70,7 +70,7 @@ Test(served, huge_pages)
     cr_assert_eq(fake.faults, 2);
 }
 
-// As KVM does it: the kernel reads the page, no user instruction touches it first.
+// The kernel reads the page, and no user instruction touches it first. KVM does the same.
 Test(served, kernel_accesses_are_served)
 {
     unsigned char seen[FL_CLIENT_PAGE];

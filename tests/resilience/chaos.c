@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
-#include "bench/size.h"
+#include "bench/common/clock.h"
+#include "bench/common/size.h"
 #include "tests/resilience/chaos_image.h"
 #include "tests/resilience/chaos_process.h"
 

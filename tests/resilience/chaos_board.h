@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "bench/histogram.h"
+#include "bench/common/histogram.h"
 
 enum { CHAOS_THREADS = 2 };
 

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
+#include "bench/common/clock.h"
 #include "tests/resilience/chaos_process.h"
 #include "tests/support/memory.h"
 

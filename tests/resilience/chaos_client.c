@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
-#include "bench/guest.h"
+#include "bench/common/clock.h"
+#include "bench/load/guest.h"
 #include "tests/resilience/chaos_image.h"
 #include "tests/resilience/chaos_model.h"
 #include "tests/support/memory.h"

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
+#include "bench/common/clock.h"
 #include "tests/resilience/chaos_image.h"
 #include "tests/support/server.h"
 

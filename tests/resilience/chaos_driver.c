@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
+#include "bench/common/clock.h"
 #include "tests/resilience/chaos_act.h"
 #include "tests/resilience/chaos_process.h"
 

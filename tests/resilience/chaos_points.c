@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench/clock.h"
+#include "bench/common/clock.h"
 #include "tests/resilience/chaos_act.h"
 
 enum { POINT_S = 20, ARM_MS = 300 };

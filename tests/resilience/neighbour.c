@@ -19,9 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
-#include "bench/guest.h"
-#include "bench/histogram.h"
+#include "bench/common/clock.h"
+#include "bench/common/histogram.h"
+#include "bench/load/guest.h"
 #include "tests/resilience/neighbour_trouble.h"
 #include "tests/support/memory.h"
 #include "tests/support/server.h"

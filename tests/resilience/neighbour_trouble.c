@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/guest.h"
+#include "bench/load/guest.h"
 
 enum { PAGE_BYTES = 4096, SHARE = 8, STOP_AFTER_MS = 300 };
 #define SWAP_BYTES ((uint64_t)3 << 30)

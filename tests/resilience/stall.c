@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/size.h"
+#include "bench/common/size.h"
 #include "tests/resilience/chaos_image.h"
 #include "tests/resilience/chaos_process.h"
 

@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
-#include "bench/guest.h"
+#include "bench/common/clock.h"
+#include "bench/load/guest.h"
 #include "tests/resilience/chaos_image.h"
 #include "tests/support/memory.h"
 

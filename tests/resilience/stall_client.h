@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "bench/histogram.h"
+#include "bench/common/histogram.h"
 
 struct stall_plan {
     const char *socket;

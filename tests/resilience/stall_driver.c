@@ -6,8 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
-#include "bench/machine.h"
+#include "bench/common/clock.h"
+#include "bench/common/machine.h"
 #include "tests/resilience/chaos_image.h"
 #include "tests/resilience/chaos_process.h"
 #include "tests/resilience/stall.h"

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
+#include "bench/common/clock.h"
 #include "tests/resilience/stall.h"
 #include "tests/support/server.h"
 

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bare_handler: the ceiling that the engine is measured against. It does what a fault costs at
+// least and nothing else: one thread a VM, batched reads, one page a UFFDIO_COPY straight from the
+// mapped memory file, all of which is in memory. No store, no checksums, no cache, no fairness, no
+// limit. Not to be used for a guest (handler.h). Its arguments and its handshake are those of
+// Firecracker's example handlers.
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/common/clock.h"
+#include "bench/common/size.h"
+#include "bench/handlers/handler.h"
+
+enum { BATCH = 64 };
+
+// Written before the first thread starts.
+static uint64_t spin_ns;
+
+// Events first: read() gives faults before them, whatever came first.
+static void serve_batch(struct bench_vm *vm, const struct uffd_msg *msgs, size_t count)
+{
+    uint64_t fresh = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (msgs[i].event == UFFD_EVENT_REMOVE)
+            bench_vm_note_removed(vm, msgs[i].arg.remove.start, msgs[i].arg.remove.end);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (msgs[i].event != UFFD_EVENT_PAGEFAULT)
+            continue;
+        fresh++;
+        if (bench_vm_resolve(vm, msgs[i].arg.pagefault.address) == BENCH_LATER)
+            bench_vm_wake(vm, msgs[i].arg.pagefault.address);
+    }
+    bench_count_faults(fresh);
+}
+
+// True if there was something to read.
+static bool read_and_serve(struct bench_vm *vm)
+{
+    struct uffd_msg msgs[BATCH];
+    ssize_t got = read(vm->uffd, msgs, sizeof(msgs));
+    if (got <= 0)
+        return false;
+    serve_batch(vm, msgs, (size_t)got / sizeof(msgs[0]));
+    return true;
+}
+
+static void serve(struct bench_vm *vm)
+{
+    struct pollfd fds[] = {{.fd = vm->uffd, .events = POLLIN}, {.fd = vm->sock, .events = POLLIN}};
+    while (fds[1].revents == 0) {
+        uint64_t idle_since = spin_ns > 0 ? bench_now_ns() : 0;
+        do {
+            while (read_and_serve(vm))
+                idle_since = spin_ns > 0 ? bench_now_ns() : 0;
+        } while (spin_ns > 0 && bench_now_ns() - idle_since < spin_ns);
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int first = 1;
+    uint64_t spin_us = 0;
+    bool spin = argc > 2 && strcmp(argv[1], "--spin") == 0;
+    if (spin && bench_parse_size(argv[2], &spin_us))
+        first = 3;
+    if (argc - first != 2 || (spin && first == 1)) {
+        fputs("usage: bare_handler [--spin MICROSECONDS] SOCKET MEMFILE\n", stderr);
+        return 2;
+    }
+    spin_ns = spin_us * 1000;
+    return bench_handler_run("bare_handler", argv[first], argv[first + 1], serve);
+}

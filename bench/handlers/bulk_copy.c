@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulk_copy: the ceiling of a replay. One thread fills registered memory from a buffer with one
+// UFFDIO_COPY a chunk, as fast as the machine does it: nothing is read, nothing decompressed,
+// nobody waits. Both memories have been touched before, so that the host has given them.
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/userfaultfd.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "bench/common/clock.h"
+#include "bench/common/size.h"
+#include "bench/load/guest.h"
+
+static int register_memory(void *base, uint64_t bytes, int *ret_uffd)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_register reg = {
+        .range = {.start = (uintptr_t)base, .len = bytes},
+        .mode = UFFDIO_REGISTER_MODE_MISSING,
+    };
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    if (ioctl(fd, UFFDIO_API, &api) < 0 || ioctl(fd, UFFDIO_REGISTER, &reg) < 0) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    *ret_uffd = fd;
+    return 0;
+}
+
+static int copy_all(int uffd, unsigned char *to, const unsigned char *from, uint64_t bytes,
+                    uint64_t chunk)
+{
+    for (uint64_t done = 0; done < bytes;) {
+        struct uffdio_copy copy = {
+            .dst = (uintptr_t)to + done,
+            .src = (uintptr_t)from + done,
+            .len = chunk < bytes - done ? chunk : bytes - done,
+        };
+        // A copy that was interrupted says how far it came.
+        if (ioctl(uffd, UFFDIO_COPY, &copy) < 0 && (errno != EAGAIN || copy.copy <= 0))
+            return -errno;
+        done += (uint64_t)copy.copy;
+    }
+    return 0;
+}
+
+static void touch(unsigned char *base, uint64_t bytes)
+{
+    madvise(base, bytes, MADV_NOHUGEPAGE); // no matter if refused: memory of huge pages refuses it
+    for (uint64_t at = 0; at < bytes; at += 4096)
+        *(volatile unsigned char *)(base + at) = (unsigned char)(at / 4096 % 255 + 1);
+}
+
+static int measure(uint64_t page_size, uint64_t bytes, uint64_t chunk, uint64_t *ret_ns)
+{
+    int uffd = -1;
+    unsigned char *from = bench_map(bytes, 4096);
+    unsigned char *to = bench_map(bytes, page_size);
+    if (from == MAP_FAILED || to == MAP_FAILED)
+        return -ENOMEM;
+    touch(from, bytes);
+    touch(to, bytes);
+    munmap(to, bytes);
+    to = bench_map(bytes, page_size);
+    if (to == MAP_FAILED)
+        return -ENOMEM;
+    int err = register_memory(to, bytes, &uffd);
+    if (err < 0)
+        return err;
+    uint64_t from_ns = bench_now_ns();
+    err = copy_all(uffd, to, from, bytes, chunk);
+    *ret_ns = bench_now_ns() - from_ns;
+    if (err == 0 && memcmp(from, to, bytes) != 0)
+        err = -EIO;
+    close(uffd);
+    return err;
+}
+
+static bool parse(char **argv, uint64_t *page_size, uint64_t *bytes, uint64_t *chunk)
+{
+    return bench_parse_size(argv[1], page_size) && bench_parse_size(argv[2], bytes) &&
+           bench_parse_size(argv[3], chunk) && (*page_size == 4096 || *page_size == 2u << 20) &&
+           *bytes > 0 && *chunk > 0 && *bytes % *page_size == 0 && *chunk % *page_size == 0;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t page_size, bytes, chunk, ns = 0;
+    if (argc != 4 || !parse(argv, &page_size, &bytes, &chunk)) {
+        fputs("usage: bulk_copy 4K|2M BYTES CHUNK   (multiples of the page)\n", stderr);
+        return 2;
+    }
+    int err = measure(page_size, bytes, chunk, &ns);
+    if (err < 0) {
+        fprintf(stderr, "bulk_copy: %" PRIu64 " bytes in pages of %" PRIu64 ": %s\n", bytes,
+                page_size, strerror(-err));
+        return 1;
+    }
+    printf("{\"page_size\":%" PRIu64 ",\"chunk\":%" PRIu64 ",\"bytes\":%" PRIu64
+           ",\"seconds\":%.6f}\n",
+           page_size, chunk, bytes, (double)ns / 1e9);
+    return 0;
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// coldread: how fast the read-ahead brings all frames of an image into memory, from a disk whose
+// page cache was emptied. One thread asks ahead, waits for each frame in turn and looks at it, as a
+// replay would that had nothing to install. Prints one JSON object.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <urcu/compiler.h>
+
+#include "bench/common/clock.h"
+#include "bench/common/size.h"
+#include "engine/base/io_pool.h"
+#include "engine/base/rcu.h"
+#include "engine/cache/frame_cache.h"
+#include "snapshot/read.h"
+
+enum { READERS_MIN = 4 };
+
+struct frames {
+    uint64_t count;
+    struct fl_frame_id *ids; // in the order of the image's pages, each once
+    uint64_t stored;         // bytes on disk
+    uint64_t bytes;          // in memory
+};
+
+struct reader {
+    struct fl_cache *cache;
+    struct fl_image *image;
+    struct fl_mailbox box;
+    struct fl_waiter waiter;
+    bool came;
+};
+
+_Noreturn static void fail(const char *what, int error)
+{
+    fprintf(stderr, "coldread: %s%s%s\n", what, error ? ": " : "", error ? strerror(-error) : "");
+    exit(1);
+}
+
+// --- the page cache ---
+
+// The part of the file that is in memory.
+static double resident(int fd)
+{
+    struct stat status;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (fstat(fd, &status) != 0 || status.st_size == 0)
+        return 0;
+    size_t pages = ((size_t)status.st_size + page - 1) / page;
+    void *map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    unsigned char *in_memory = malloc(pages);
+    if (map == MAP_FAILED || !in_memory || mincore(map, (size_t)status.st_size, in_memory) != 0)
+        fail("cannot see what is in the page cache", -errno);
+    size_t there = 0;
+    for (size_t i = 0; i < pages; i++)
+        there += in_memory[i] & 1;
+    free(in_memory);
+    munmap(map, (size_t)status.st_size);
+    return (double)there / (double)pages;
+}
+
+// Forgets what the page cache has of the image's packs; the part that stayed, of the worst of them.
+static double make_cold(const struct fl_image *image)
+{
+    double most = 0;
+    uint32_t files = fl_image_files(image, NULL, 0);
+    int *fds = malloc((files ? files : 1) * sizeof(*fds));
+    if (!fds)
+        fail("no memory", 0);
+    fl_image_files(image, fds, files);
+    for (uint32_t i = 1; i < files; i++) {
+        fsync(fds[i]); // dirty pages cannot be forgotten
+        posix_fadvise(fds[i], 0, 0, POSIX_FADV_DONTNEED);
+        double part = resident(fds[i]);
+        most = part > most ? part : most;
+    }
+    free(fds);
+    return most;
+}
+
+// --- the frames ---
+
+static int compare(const void *a, const void *b)
+{
+    const struct fl_frame_id *left = a;
+    const struct fl_frame_id *right = b;
+    if (left->pack != right->pack)
+        return left->pack < right->pack ? -1 : 1;
+    return left->frame < right->frame ? -1 : left->frame > right->frame;
+}
+
+// How many different ones there are among the sorted ids; their sizes.
+static void measure(const struct fl_image *image, const struct fl_frame_id *sorted, uint64_t count,
+                    struct frames *frames)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        struct fl_frame_place place;
+        if (i > 0 && compare(&sorted[i - 1], &sorted[i]) == 0)
+            continue;
+        if (fl_frame_place(image, sorted[i], &place) < 0)
+            fail("a frame has no place", 0);
+        frames->stored += place.stored;
+        frames->bytes += (uint64_t)fl_frame_pages(image, sorted[i]) * FL_PAGE_SIZE;
+    }
+}
+
+// Frames in the order in which their first pages come; a frame may come again after others, as
+// neighbours share them, and is then found in memory.
+static struct frames list_frames(const struct fl_image *image)
+{
+    struct frames frames = {0};
+    uint64_t pages = fl_image_pages(image);
+    frames.ids = malloc(pages * sizeof(*frames.ids));
+    struct fl_frame_id *sorted = malloc(pages * sizeof(*sorted));
+    if (!frames.ids || !sorted)
+        fail("no memory", 0);
+    for (uint64_t page = 0; page < pages;) {
+        struct fl_run run = fl_image_run(image, page, FL_FRAME_PAGES_MAX);
+        bool again = frames.count > 0 && compare(&frames.ids[frames.count - 1], &run.id) == 0;
+        if (!run.zero && !again)
+            frames.ids[frames.count++] = run.id;
+        page += run.pages;
+    }
+    memcpy(sorted, frames.ids, frames.count * sizeof(*sorted));
+    qsort(sorted, frames.count, sizeof(*sorted), compare);
+    measure(image, sorted, frames.count, &frames);
+    free(sorted);
+    return frames;
+}
+
+// --- reading ---
+
+static void came(void *owner, struct fl_mail *mail)
+{
+    (void)mail;
+    ((struct reader *)owner)->came = true;
+}
+
+static void collect(struct reader *reader)
+{
+    while (!reader->came) {
+        fl_mailbox_drain(&reader->box, reader);
+        if (reader->came || !fl_mailbox_sleep(&reader->box))
+            continue;
+        struct pollfd poll_fd = {.fd = reader->box.event_fd, .events = POLLIN};
+        fl_rcu_offline();
+        poll(&poll_fd, 1, -1);
+        fl_rcu_online();
+        fl_mailbox_awake(&reader->box);
+    }
+}
+
+static void use(struct reader *reader, struct fl_frame_id id)
+{
+    struct fl_frame *frame = NULL;
+    if (fl_cache_lookup(reader->cache, id))
+        return;
+    reader->came = false;
+    reader->waiter = (struct fl_waiter){.mail.deliver = came, .box = &reader->box};
+    int result = fl_cache_await(reader->cache, reader->image, id, &reader->waiter, &frame);
+    if (result < 0)
+        fail("no memory", 0);
+    if (result == 0) {
+        collect(reader);
+        frame = reader->waiter.frame;
+    }
+    if (!frame)
+        fail(fl_frame_strerror(reader->waiter.error), 0);
+    fl_frame_unpin(frame);
+}
+
+static void read_all(struct reader *reader, const struct frames *frames)
+{
+    uint64_t asked = 0;
+    for (uint64_t i = 0; i < frames->count; i++) {
+        if (asked < i)
+            asked = i;
+        uint64_t left = frames->count - asked;
+        asked += fl_cache_ahead(reader->cache, reader->image, frames->ids + asked,
+                                (uint32_t)(left < 256 ? left : 256));
+        use(reader, frames->ids[i]);
+        fl_rcu_quiescent();
+    }
+}
+
+static unsigned readers(void)
+{
+    cpu_set_t allowed;
+    unsigned cores = 1;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0)
+        cores = (unsigned)CPU_COUNT(&allowed);
+    return cores > READERS_MIN ? cores : READERS_MIN;
+}
+
+static void run(struct fl_image *image, uint64_t cache_bytes)
+{
+    struct reader reader = {.image = image};
+    struct fl_io_pool *pool = NULL;
+    struct frames frames = list_frames(image);
+    if (frames.count == 0)
+        fail("the image is all zeros", 0);
+    int error = fl_io_pool_start(readers(), &pool);
+    if (!error)
+        error = fl_cache_new(cache_bytes, 0, pool, &reader.cache);
+    if (!error)
+        error = fl_mailbox_init(&reader.box);
+    if (error)
+        fail("cannot start", error);
+    double warm = make_cold(image);
+    uint64_t begun = bench_now_ns();
+    read_all(&reader, &frames);
+    double seconds = (double)(bench_now_ns() - begun) / 1e9;
+    struct fl_cache_stats stats = fl_cache_stats(reader.cache);
+    printf("{\"io\":\"%s\",\"frames\":%llu,\"stored\":%llu,\"bytes\":%llu,\"seconds\":%.6f,"
+           "\"cached\":%.4f,\"extents\":%llu,\"one_by_one\":%llu}\n",
+           stats.io, (unsigned long long)frames.count, (unsigned long long)frames.stored,
+           (unsigned long long)frames.bytes, seconds, warm, (unsigned long long)stats.ahead_extents,
+           (unsigned long long)stats.reads);
+    fl_rcu_offline();
+    fl_cache_stop(reader.cache);
+    fl_io_pool_stop(pool);
+    fl_rcu_online();
+    fl_cache_free(reader.cache);
+    fl_mailbox_fini(&reader.box);
+    free(frames.ids);
+}
+
+int main(int argc, char **argv)
+{
+    struct fl_reader *store = NULL;
+    struct fl_image *image = NULL;
+    uint64_t cache_bytes = (uint64_t)1 << 30;
+    if (argc < 3 || argc > 4 || (argc == 4 && !bench_parse_size(argv[3], &cache_bytes))) {
+        fputs("usage: coldread STORE IMAGE [CACHE-BYTES]\n", stderr);
+        return 2;
+    }
+    rcu_register_thread();
+    int error = fl_reader_open(argv[1], &store);
+    if (!error)
+        error = fl_image_open(store, argv[2], &image);
+    if (error)
+        fail(argv[2], error);
+    run(image, cache_bytes);
+    fl_image_unref(image);
+    fl_reader_close(store);
+    rcu_unregister_thread();
+    return 0;
+}

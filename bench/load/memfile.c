@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// memfile: makes a guest memory file for measurements of the fault path. Every page differs from
+// every other, so that neither deduplication nor a cache line makes one page cheaper than the next;
+// half of each page is noise, so that it compresses about 2 : 1 as binaries do. What it is not: a
+// real guest.
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/common/size.h"
+#include "bench/load/order.h"
+
+#define PAGE 4096u
+
+static void fill(uint64_t *words, uint64_t page, uint64_t *state)
+{
+    for (uint32_t i = 0; i < PAGE / sizeof(*words); i++)
+        words[i] = i % 16 < 8 ? bench_random(state) : page;
+}
+
+static bool write_all(int fd, const void *buf, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t put = write(fd, (const char *)buf + done, size - done);
+        if (put <= 0)
+            return false;
+        done += (size_t)put;
+    }
+    return true;
+}
+
+static bool make(int fd, uint64_t pages, uint64_t zero_percent)
+{
+    static uint64_t words[PAGE / sizeof(uint64_t)];
+    uint64_t state = 1;
+    for (uint64_t page = 0; page < pages; page++) {
+        if (bench_random(&state) % 100 < zero_percent)
+            memset(words, 0, sizeof(words));
+        else
+            fill(words, page, &state);
+        if (!write_all(fd, words, sizeof(words)))
+            return false;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t bytes = 0, zero_percent = 0;
+    if (argc < 3 || argc > 4 || !bench_parse_size(argv[1], &bytes) || bytes % PAGE != 0 ||
+        (argc == 4 && !bench_parse_size(argv[3], &zero_percent))) {
+        fputs("usage: memfile SIZE FILE [PERCENT-OF-ZERO-PAGES]\n", stderr);
+        return 2;
+    }
+    int fd = open(argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0 || !make(fd, bytes / PAGE, zero_percent) || close(fd) < 0) {
+        perror(argv[2]);
+        return 1;
+    }
+    return 0;
+}

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
@@ -207,38 +208,54 @@ static void *client_main(void *arg)
     return NULL;
 }
 
+static void bring(struct client *client, uint64_t page, bool huge)
+{
+    struct fl_frame *frame = NULL;
+    struct want *want = calloc(1, sizeof(*want));
+    want->client = client;
+    want->huge = huge;
+    want->page = page;
+    want->waiter.mail.deliver = came;
+    want->waiter.box = &client->box;
+    if (wait_for(want, true, &frame) == 1) {
+        fl_frame_unpin(frame);
+        free(want);
+    } else {
+        client->out++;
+    }
+    while (client->out > 0)
+        collect(client);
+    fl_rcu_quiescent();
+}
+
+static bool bound_holds(struct fl_cache *cache)
+{
+    struct fl_cache_stats stats = fl_cache_stats(cache);
+    return stats.bytes <= stats.limit + (uint64_t)FL_FRAME_PAGES * FL_PAGE_SIZE;
+}
+
 // When all is given back, each frame is brought once more, one at a time: then the bound holds, but
-// for the last of them. A pin too many, or too few, keeps frames for ever.
+// for the last of them. A pin too many, or too few, keeps frames for ever. A reader that has just
+// delivered a frame has a pin of its own, and may be the last to put it into its place: what it has
+// goes with what comes after. So all is brought again, after a page of 2 MiB that is new each time,
+// as nothing else need be missing.
 static void check_bound(struct fl_cache *cache, struct fl_image *image)
 {
     struct client client = {.cache = cache, .image = image, .seed = 1};
+    time_t end = time(NULL) + DEADLINE_MS / 1000;
     if (fl_mailbox_init(&client.box))
         die("no mailbox");
-    for (uint64_t page = 0; page < PAGES; page += FL_FRAME_PAGES) {
-        struct fl_frame *frame = NULL;
-        struct want *want = calloc(1, sizeof(*want));
-        if (fl_image_run(image, page, 1).zero) {
-            free(want);
-            continue;
+    for (uint64_t round = 0; round == 0 || !bound_holds(cache); round++) {
+        if (time(NULL) > end)
+            die("the bound does not hold though nothing is pinned");
+        if (round > 0)
+            bring(&client, round % (PAGES - HUGE_PAGES), true);
+        for (uint64_t page = 0; page < PAGES; page += FL_FRAME_PAGES) {
+            if (!fl_image_run(image, page, 1).zero)
+                bring(&client, page, false);
         }
-        want->client = &client;
-        want->page = page;
-        want->waiter.mail.deliver = came;
-        want->waiter.box = &client.box;
-        if (wait_for(want, true, &frame) == 1) {
-            fl_frame_unpin(frame);
-            free(want);
-        } else {
-            client.out++;
-        }
-        while (client.out > 0)
-            collect(&client);
-        fl_rcu_quiescent();
     }
     fl_mailbox_fini(&client.box);
-    struct fl_cache_stats stats = fl_cache_stats(cache);
-    if (stats.bytes > stats.limit + (uint64_t)FL_FRAME_PAGES * FL_PAGE_SIZE)
-        die("the bound does not hold though nothing is pinned");
 }
 
 static void make_file(char *path)

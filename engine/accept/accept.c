@@ -127,7 +127,7 @@ void fl_listeners_pause(struct fl_server *server)
     cds_list_for_each_entry(listener, &server->listeners, link)
     {
         if (listener->listening.fd >= 0)
-            fl_server_unwatch(server, &listener->source);
+            fl_loop_unwatch(&server->loop, &listener->source);
     }
 }
 
@@ -138,7 +138,7 @@ void fl_listeners_resume(struct fl_server *server)
     cds_list_for_each_entry(listener, &server->listeners, link)
     {
         if (listener->listening.fd >= 0)
-            fl_server_watch(server, &listener->source, EPOLLIN);
+            fl_loop_watch(&server->loop, &listener->source, EPOLLIN);
     }
 }
 

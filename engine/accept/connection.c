@@ -98,7 +98,7 @@ void fl_connection_settled(struct fl_connection *connection, int own_socket)
 static void stop_listening(struct fl_connection *connection)
 {
     if (connection->source.fd >= 0)
-        fl_server_unwatch(connection->server, &connection->source);
+        fl_loop_unwatch(&connection->server->loop, &connection->source);
     connection->source.fd = -1;
 }
 
@@ -268,7 +268,8 @@ static void expect(struct fl_connection *connection)
     fl_connection_expect_soon(connection);
     connection->source = (struct fl_source){.fd = socket, .ready = ready};
     setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning, sizeof(from_the_beginning));
-    if (!connection->text || fl_server_watch(server, &connection->source, EPOLLIN | EPOLLET) != 0)
+    if (!connection->text ||
+        fl_loop_watch(&server->loop, &connection->source, EPOLLIN | EPOLLET) != 0)
         fl_connection_refuse(connection, "the host is out of memory");
     else if (connection->purpose == FL_PURPOSE_TEMPLATE && connection->doomed)
         fl_connection_turn_away(connection, connection->doomed);

@@ -14,6 +14,7 @@
 #include "engine/accept/connection.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/io_pool.h"
+#include "engine/base/loop.h"
 #include "engine/base/mailbox.h"
 #include "engine/host/memory_owner.h"
 #include "engine/host/region.h"

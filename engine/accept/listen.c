@@ -40,13 +40,14 @@ static bool watched(const struct fl_listener *listener)
 int fl_listener_watch(struct fl_listener *listener)
 {
     listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = fl_accept_ready};
-    return watched(listener) ? fl_server_watch(listener->server, &listener->source, EPOLLIN) : 0;
+    return watched(listener) ? fl_loop_watch(&listener->server->loop, &listener->source, EPOLLIN)
+                             : 0;
 }
 
 void fl_listener_unwatch(struct fl_listener *listener)
 {
     if (watched(listener))
-        fl_server_unwatch(listener->server, &listener->source);
+        fl_loop_unwatch(&listener->server->loop, &listener->source);
 }
 
 // Who has connected already has perhaps handed its userfaultfd over: closing the queue would lose

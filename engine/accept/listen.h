@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "engine/base/loop.h"
 #include "engine/link/channel.h"
 #include "engine/link/endpoint_memfd.h"
 #include "engine/server/server.h"

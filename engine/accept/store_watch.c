@@ -194,7 +194,7 @@ static void open_inotify(struct fl_store_watch *watch)
         return;
     if (new)
         fl_keeper_link_put_socket(server->engine->keeper_link, FL_SOCKET_INOTIFY, *keeper_link);
-    fl_server_watch(server, &watch->source, EPOLLIN);
+    fl_loop_watch(&server->loop, &watch->source, EPOLLIN);
 }
 
 void fl_store_watch_look(struct fl_store_watch *watch)
@@ -229,7 +229,7 @@ void fl_store_watch_stop(struct fl_store_watch *watch)
     if (!watch)
         return;
     if (watch->source.fd >= 0) {
-        fl_server_unwatch(watch->server, &watch->source);
+        fl_loop_unwatch(&watch->server->loop, &watch->source);
         close(watch->source.fd);
     }
     fl_reader_close(watch->seen);

@@ -268,7 +268,7 @@ static int start_daemon(struct fl_control *control)
     if (!info)
         return -EIO;
     control->source = (struct fl_source){.fd = info->epoll_fd, .ready = on_ready};
-    return fl_server_watch(control->server, &control->source, EPOLLIN);
+    return fl_loop_watch(&control->server->loop, &control->source, EPOLLIN);
 }
 
 // Who can reach it can have the engine listen anywhere: its owner alone.
@@ -294,7 +294,7 @@ static void stop_daemon(struct fl_control *control)
 {
     if (!control->daemon)
         return;
-    fl_server_unwatch(control->server, &control->source);
+    fl_loop_unwatch(&control->server->loop, &control->source);
     MHD_quiesce_daemon(control->daemon);
     MHD_stop_daemon(control->daemon);
     control->daemon = NULL;

@@ -16,8 +16,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/keeper/keeper.h"
+#include "engine/link/channel.h"
 #include "engine/link/death_watch.h"
-#include "engine/server/server.h"
 
 enum { ARGS_MAX = 256 };
 

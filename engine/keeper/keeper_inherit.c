@@ -20,7 +20,7 @@
 #include "engine/base/log.h"
 #include "engine/base/unix_socket.h"
 #include "engine/keeper/service_manager.h"
-#include "engine/server/server.h"
+#include "engine/link/channel.h"
 
 enum { NUMBER = 24, ANSWER_MS = 5000 };
 

@@ -13,6 +13,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+// The descriptor at which an engine that a keeper has started finds its channel.
+enum { FL_ENGINE_CHANNEL = 3 };
+// What the path of the control API gets appended for the socket that new keepers connect to.
+#define FL_KEEPER_SUFFIX ".keeper"
+
 // The numbers are kept between versions. A successor is sent templates behind images, and else in
 // this order.
 enum fl_record_kind {

@@ -42,7 +42,7 @@ void fl_keeper_link_lost(struct fl_keeper_link *keeper_link)
 {
     if (keeper_link->source.fd < 0)
         return;
-    fl_server_unwatch(keeper_link->server, &keeper_link->source);
+    fl_loop_unwatch(&keeper_link->server->loop, &keeper_link->source);
     close(keeper_link->source.fd);
     keeper_link->source.fd = -1;
     snprintf(keeper_link->news, sizeof(keeper_link->news), "null");
@@ -167,7 +167,7 @@ static void ready(struct fl_source *source, uint32_t events)
 static int watch(struct fl_keeper_link *keeper_link, int channel)
 {
     keeper_link->source = (struct fl_source){.fd = channel, .ready = ready};
-    return fl_server_watch(keeper_link->server, &keeper_link->source, EPOLLIN);
+    return fl_loop_watch(&keeper_link->server->loop, &keeper_link->source, EPOLLIN);
 }
 
 int fl_keeper_link_start(struct fl_server *server, int channel, struct fl_keeper_link **ret_kept)

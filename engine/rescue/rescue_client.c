@@ -11,7 +11,6 @@
 
 #include "engine/base/unix_socket.h"
 #include "engine/link/channel.h"
-#include "engine/server/server.h"
 
 enum { PATIENCE_MS = 60000 }; // an image may have to be opened on a slow disk
 

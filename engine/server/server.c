@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,17 +27,6 @@
 
 #define RELEASE_EVERY (500 * FL_NS_PER_MS)
 #define LONELY (10 * FL_NS_PER_S)
-
-int fl_server_watch(struct fl_server *server, struct fl_source *source, uint32_t events)
-{
-    struct epoll_event event = {.events = events, .data.ptr = source};
-    return epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) < 0 ? -errno : 0;
-}
-
-void fl_server_unwatch(struct fl_server *server, struct fl_source *source)
-{
-    epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
-}
 
 // --- draining and stopping ---
 
@@ -213,23 +201,20 @@ static uint64_t next_due(struct fl_serving *run)
 static void wait_and_dispatch(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
-    // One at a time: what one handler frees cannot be in the next event.
-    struct epoll_event event;
+    uint32_t events = 0;
     uint64_t due = next_due(run);
     struct timespec left = fl_until(fl_now(), due);
     bool block = fl_mailbox_sleep(&server->engine->control);
     if (!block)
         left = (struct timespec){0};
     fl_rcu_offline();
-    int count =
-        epoll_pwait2(server->epoll_fd, &event, 1, block && due == FL_NEVER ? NULL : &left, NULL);
+    struct fl_source *source =
+        fl_loop_wait(&server->loop, block && due == FL_NEVER ? NULL : &left, &events);
     fl_rcu_online();
     if (block)
         fl_mailbox_awake(&server->engine->control);
-    if (count == 1) {
-        struct fl_source *source = event.data.ptr;
-        source->ready(source, event.events);
-    }
+    if (source)
+        source->ready(source, events);
 }
 
 static bool ended(const struct fl_serving *run)
@@ -373,7 +358,7 @@ static int incomplete(const struct fl_server *server, char *ret_reason, size_t s
 int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size)
 {
     struct fl_serving run = {
-        .server = {.options = options, .epoll_fd = -1, .inherited = {-1, -1, -1, -1}},
+        .server = {.options = options, .loop = {-1}, .inherited = {-1, -1, -1, -1}},
         .signals = {.fd = -1, .ready = on_signal},
         .mail = {.fd = -1, .ready = on_mail},
         .stop.kill_ns = FL_NEVER,

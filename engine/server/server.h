@@ -10,6 +10,7 @@
 
 #include <urcu/list.h>
 
+#include "engine/base/loop.h"
 #include "engine/base/unix_socket.h"
 #include "engine/link/channel.h"
 #include "engine/worker/engine.h"
@@ -34,11 +35,6 @@ struct fl_server_options {
     int channel;                    // to the keeper; -1: without one
 };
 
-// The descriptor at which an engine that a keeper has started finds its channel.
-enum { FL_ENGINE_CHANNEL = 3 };
-// What the path of the control API gets appended for the socket that new keepers connect to.
-#define FL_KEEPER_SUFFIX ".keeper"
-
 // What fl_server_run() returns when it has ended as it was told to, and not every VM has what it
 // needs to go on.
 enum { FL_SERVER_INCOMPLETE = 1 };
@@ -50,16 +46,10 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
 
 // --- for the parts of the control thread ---
 
-// A descriptor in the control thread's epoll. It may be freed in its own `ready` only.
-struct fl_source {
-    int fd;
-    void (*ready)(struct fl_source *source, uint32_t events);
-};
-
 struct fl_server {
     const struct fl_server_options *options;
     struct fl_engine *engine;
-    int epoll_fd;
+    struct fl_loop loop;
     struct fl_store_place *place; // of the store; NULL: a raw file is served
     struct fl_image *raw;
     struct fl_control *control;
@@ -104,8 +94,5 @@ int fl_server_listen(struct fl_server *server, enum fl_inherited_socket id, cons
 
 // A socket from now on that takes the place of the one that there was, which is closed.
 void fl_server_replace(struct fl_server *server, enum fl_inherited_socket id, int fd);
-
-int fl_server_watch(struct fl_server *server, struct fl_source *source, uint32_t events);
-void fl_server_unwatch(struct fl_server *server, struct fl_source *source);
 
 #endif

@@ -47,7 +47,7 @@ static int watch_signals(struct fl_serving *run)
     run->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (run->signals.fd < 0)
         return -errno;
-    return fl_server_watch(&run->server, &run->signals, EPOLLIN);
+    return fl_loop_watch(&run->server.loop, &run->signals, EPOLLIN);
 }
 
 // The store itself is not looked at before somebody may depend on it: a standby must not wait for
@@ -140,8 +140,9 @@ static int start_raw(struct fl_serving *run, char *reason, size_t size)
 int fl_server_start(struct fl_serving *run, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
-    server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    int error = server->epoll_fd < 0 ? -errno : watch_signals(run);
+    int error = fl_loop_open(&server->loop);
+    if (!error)
+        error = watch_signals(run);
     if (!error)
         error = fl_engine_start(&server->options->engine, &server->engine);
     if (error == -EMFILE) {
@@ -154,7 +155,7 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size)
         return error;
     }
     run->mail.fd = server->engine->control.event_fd;
-    error = fl_server_watch(server, &run->mail, EPOLLIN);
+    error = fl_loop_watch(&server->loop, &run->mail, EPOLLIN);
     if (error) {
         snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
         return error;
@@ -186,6 +187,5 @@ void fl_server_end(struct fl_serving *run)
     fl_store_place_free(server->place);
     if (run->signals.fd >= 0)
         close(run->signals.fd);
-    if (server->epoll_fd >= 0)
-        close(server->epoll_fd);
+    fl_loop_close(&server->loop);
 }

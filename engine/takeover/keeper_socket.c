@@ -31,7 +31,7 @@ struct visitor {
 
 static void leave(struct visitor *visitor)
 {
-    fl_server_unwatch(visitor->server, &visitor->source);
+    fl_loop_unwatch(&visitor->server->loop, &visitor->source);
     close(visitor->source.fd);
     free(visitor);
 }
@@ -50,7 +50,7 @@ static void answer(void *arg, int error, const char *text)
 static void new_keeper(struct visitor *visitor, int log)
 {
     struct fl_server *server = visitor->server;
-    fl_server_unwatch(server, &visitor->source);
+    fl_loop_unwatch(&server->loop, &visitor->source);
     int error = fl_keeper_link_change_keeper(server->engine->keeper_link, visitor->source.fd);
     if (error) {
         answer(visitor, error, error == -EBUSY ? "the engine has a keeper" : strerror(-error));
@@ -75,10 +75,10 @@ static void ready(struct fl_source *source, uint32_t events)
     if (got == 1 && message.type == FL_MESSAGE_HELLO) {
         new_keeper(visitor, fds[0]);
     } else if (got == 1 && message.type == FL_MESSAGE_ADOPT) {
-        fl_server_unwatch(visitor->server, source); // one order each
+        fl_loop_unwatch(&visitor->server->loop, source); // one order each
         fl_takeover_orphan(visitor->server, fds, message.value, answer, visitor);
     } else if (got == 1 && message.type == FL_MESSAGE_MAY_ADOPT) {
-        fl_server_unwatch(visitor->server, source);
+        fl_loop_unwatch(&visitor->server->loop, source);
         fl_takeover_check(visitor->server, fds, answer, visitor);
     } else {
         leave(visitor);
@@ -110,7 +110,7 @@ static void visited(struct fl_source *source, uint32_t events)
     }
     visitor->server = socket->server;
     visitor->source = (struct fl_source){.fd = fd, .ready = ready};
-    if (fl_server_watch(socket->server, &visitor->source, EPOLLIN) != 0) {
+    if (fl_loop_watch(&socket->server->loop, &visitor->source, EPOLLIN) != 0) {
         close(fd);
         free(visitor);
     }
@@ -131,7 +131,7 @@ int fl_keeper_socket_start(struct fl_server *server, const char *control,
                     : -ENAMETOOLONG;
     if (!error) {
         socket->source = (struct fl_source){.fd = socket->listening.fd, .ready = visited};
-        error = fl_server_watch(server, &socket->source, EPOLLIN);
+        error = fl_loop_watch(&server->loop, &socket->source, EPOLLIN);
         if (error)
             fl_socket_close(socket->path, &socket->listening);
     }
@@ -154,7 +154,7 @@ void fl_keeper_socket_stop(struct fl_keeper_socket *socket)
 {
     if (!socket)
         return;
-    fl_server_unwatch(socket->server, &socket->source);
+    fl_loop_unwatch(&socket->server->loop, &socket->source);
     fl_socket_close(socket->path, &socket->listening);
     free(socket);
 }

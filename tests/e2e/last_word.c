@@ -18,7 +18,6 @@
 
 #include "engine/link/channel.h"
 #include "engine/link/endpoint_memfd.h"
-#include "engine/server/server.h"
 #include "tests/support/world.h"
 
 TestSuite(last_word, .init = need_userfaultfd, .fini = world_close, .timeout = 120);

@@ -184,16 +184,16 @@ static void ready(struct fl_source *source, uint32_t events)
 static void open_inotify(struct fl_store_watch *watch)
 {
     struct fl_server *server = watch->server;
-    int *keeper_link = &server->inherited[FL_SOCKET_INOTIFY];
-    bool new = *keeper_link < 0;
+    int inotify = server->sockets.fd[FL_SOCKET_INOTIFY];
+    bool new = inotify < 0;
     if (new)
-        *keeper_link = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    watch->open_error = *keeper_link < 0 ? -errno : 0;
-    watch->source = (struct fl_source){.fd = *keeper_link, .ready = ready};
-    if (*keeper_link < 0)
+        inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    watch->open_error = inotify < 0 ? -errno : 0;
+    watch->source = (struct fl_source){.fd = inotify, .ready = ready};
+    if (inotify < 0)
         return;
     if (new)
-        fl_keeper_link_put_socket(server->engine->keeper_link, FL_SOCKET_INOTIFY, *keeper_link);
+        fl_inherited_sockets_replace(&server->sockets, FL_SOCKET_INOTIFY, inotify);
     fl_loop_watch(&server->loop, &watch->source, EPOLLIN);
 }
 

@@ -277,8 +277,8 @@ static const struct fl_socket_access access_of_owner = {0600, (uid_t)-1, (gid_t)
 // A predecessor's socket, to which somebody may have connected already, or one of our own.
 static int get_socket(struct fl_control *control)
 {
-    return fl_server_listen(control->server, FL_SOCKET_CONTROL, control->path, SOCK_STREAM,
-                            &access_of_owner, &control->listening);
+    return fl_inherited_sockets_listen(&control->server->sockets, FL_SOCKET_CONTROL, control->path,
+                                       SOCK_STREAM, &access_of_owner, &control->listening);
 }
 
 static void say_why(const struct fl_control *control, int error, char *ret_reason, size_t size)
@@ -330,7 +330,7 @@ int fl_control_start(struct fl_server *server, const char *path, struct fl_contr
         error = start_anew(control, ret_reason, size);
     if (error) {
         if (control->listening.fd >= 0)
-            server->inherited[FL_SOCKET_CONTROL] = -1; // it is closed here
+            fl_inherited_sockets_forget(&server->sockets, FL_SOCKET_CONTROL); // it is closed here
         fl_control_stop(control);
         return error;
     }
@@ -350,7 +350,8 @@ int fl_control_look(struct fl_control *control, char *ret_reason, size_t size)
         return error;
     }
     stop_daemon(control);
-    fl_server_replace(control->server, FL_SOCKET_CONTROL, new.fd); // closes the old one
+    fl_inherited_sockets_replace(&control->server->sockets, FL_SOCKET_CONTROL,
+                                 new.fd); // closes the old one
     control->listening = new;
     return start_anew(control, ret_reason, size);
 }

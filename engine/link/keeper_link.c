@@ -87,7 +87,7 @@ static void put_everything(struct fl_keeper_link *keeper_link)
     fl_vms_each(server->engine, put_vm, keeper_link);
     fl_listeners_keep(server);
     fl_connections_keep(server);
-    fl_server_keep_sockets(server);
+    fl_inherited_sockets_keep(&server->sockets);
 }
 
 static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *message,

@@ -5,8 +5,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <urcu/compiler.h>
@@ -93,51 +91,6 @@ void fl_server_keep_mode(struct fl_server *server)
         (server->refusing ? FL_MODE_REFUSING : 0U) | (server->releasing ? FL_MODE_RELEASING : 0U);
     if (mode)
         fl_keeper_link_put_mode(server->engine->keeper_link, mode);
-}
-
-void fl_server_keep_sockets(struct fl_server *server)
-{
-    for (int id = FL_SOCKET_CONTROL; id <= FL_SOCKET_INOTIFY; id++) {
-        if (server->inherited[id] >= 0)
-            fl_keeper_link_put_socket(server->engine->keeper_link, (enum fl_inherited_socket)id,
-                                      server->inherited[id]);
-    }
-}
-
-// A socket of somebody else's may stand in its place. Without the right to ask what it was bound to
-// it is believed to be ours.
-static bool leads_to(const char *path, int fd, struct fl_listening *ret_listening)
-{
-    struct stat status;
-    if (lstat(path, &status) != 0 || !S_ISSOCK(status.st_mode))
-        return false;
-    if (fl_socket_identify(fd, ret_listening) == 0)
-        return fl_socket_is_at(path, ret_listening);
-    *ret_listening = (struct fl_listening){fd, status.st_dev, status.st_ino};
-    return true;
-}
-
-int fl_server_listen(struct fl_server *server, enum fl_inherited_socket id, const char *path,
-                     int type, const struct fl_socket_access *access,
-                     struct fl_listening *ret_listening)
-{
-    // Again: whoever connects is told the pid of the process that was the last to do this.
-    if (server->inherited[id] >= 0 && leads_to(path, server->inherited[id], ret_listening) &&
-        listen(server->inherited[id], SOMAXCONN) == 0)
-        return 0;
-    int error = fl_socket_listen(path, type, access, ret_listening);
-    if (error)
-        return error;
-    fl_server_replace(server, id, ret_listening->fd);
-    return 0;
-}
-
-void fl_server_replace(struct fl_server *server, enum fl_inherited_socket id, int fd)
-{
-    if (server->inherited[id] >= 0) // its file is gone: nobody can reach it
-        close(server->inherited[id]);
-    server->inherited[id] = fd;
-    fl_keeper_link_put_socket(server->engine->keeper_link, id, fd);
 }
 
 // No thread of ours touches a VM any more. All that we have the keeper has, too.
@@ -357,14 +310,14 @@ static int incomplete(const struct fl_server *server, char *ret_reason, size_t s
 
 int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size)
 {
-    struct fl_serving run = {
-        .server = {.options = options, .loop = {-1}, .inherited = {-1, -1, -1, -1}},
-        .signals = {.fd = -1, .ready = on_signal},
-        .mail = {.fd = -1, .ready = on_mail},
-        .stop.kill_ns = FL_NEVER,
-        .lonely_ns = FL_NEVER,
-        .reason = ret_reason,
-        .reason_size = size};
+    struct fl_serving run = {.server = {.options = options, .loop = {-1}},
+                             .signals = {.fd = -1, .ready = on_signal},
+                             .mail = {.fd = -1, .ready = on_mail},
+                             .stop.kill_ns = FL_NEVER,
+                             .lonely_ns = FL_NEVER,
+                             .reason = ret_reason,
+                             .reason_size = size};
+    fl_inherited_sockets_init(&run.server.sockets);
     CDS_INIT_LIST_HEAD(&run.server.listeners);
     CDS_INIT_LIST_HEAD(&run.server.connections);
     CDS_INIT_LIST_HEAD(&run.server.incoming);

@@ -12,7 +12,7 @@
 
 #include "engine/base/loop.h"
 #include "engine/base/unix_socket.h"
-#include "engine/link/channel.h"
+#include "engine/link/inherited_sockets.h"
 #include "engine/worker/engine.h"
 
 struct fl_control;
@@ -61,8 +61,7 @@ struct fl_server {
     struct fl_keeper_socket *keeper_socket;
     struct fl_heartbeat
         *heartbeat; // of heartbeat.c; may be on its way through the workers until these end
-    int inherited[FL_SOCKET_INOTIFY +
-                  1];           // enum fl_inherited_socket, a predecessor's at first; -1: none
+    struct fl_inherited_sockets sockets;
     uint64_t mode;              // FL_MODE_*, a predecessor's
     uint64_t look_ns;           // of upkeep.c: when to look next
     bool serving;               // false: a standby, that owns nothing
@@ -84,15 +83,5 @@ void fl_server_yield(struct fl_server *server);
 void fl_server_keeper_lost(struct fl_server *server, bool outside);
 // For a new keeper.
 void fl_server_keep_mode(struct fl_server *server);
-void fl_server_keep_sockets(struct fl_server *server);
-
-// Listens at a path, or takes over the socket that a predecessor listened with; the keeper holds it
-// from now on.
-int fl_server_listen(struct fl_server *server, enum fl_inherited_socket id, const char *path,
-                     int type, const struct fl_socket_access *access,
-                     struct fl_listening *ret_listening);
-
-// A socket from now on that takes the place of the one that there was, which is closed.
-void fl_server_replace(struct fl_server *server, enum fl_inherited_socket id, int fd);
 
 #endif

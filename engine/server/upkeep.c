@@ -34,7 +34,7 @@ static void look_at_keeper_socket(struct fl_server *server)
     if (server->keeper_socket && !fl_keeper_socket_is_there(server->keeper_socket)) {
         fl_keeper_socket_stop(server->keeper_socket); // closes it
         server->keeper_socket = NULL;
-        server->inherited[FL_SOCKET_KEEPER] = -1;
+        fl_inherited_sockets_forget(&server->sockets, FL_SOCKET_KEEPER);
     }
     if (!server->keeper_socket)
         error = fl_keeper_socket_start(server, server->options->control, &server->keeper_socket,

@@ -126,8 +126,8 @@ int fl_keeper_socket_start(struct fl_server *server, const char *control,
     socket->server = server;
     int length = snprintf(socket->path, sizeof(socket->path), "%s" FL_KEEPER_SUFFIX, control);
     int error = length < (int)sizeof(socket->path)
-                    ? fl_server_listen(server, FL_SOCKET_KEEPER, socket->path, SOCK_SEQPACKET,
-                                       &access, &socket->listening)
+                    ? fl_inherited_sockets_listen(&server->sockets, FL_SOCKET_KEEPER, socket->path,
+                                                  SOCK_SEQPACKET, &access, &socket->listening)
                     : -ENAMETOOLONG;
     if (!error) {
         socket->source = (struct fl_source){.fd = socket->listening.fd, .ready = visited};

@@ -139,10 +139,7 @@ void fl_takeover_record(struct fl_server *server, const struct fl_message *messa
         fl_inherited_images_add_template(server, message, fds);
         break;
     case FL_RECORD_SOCKET:
-        if (message->id >= FL_SOCKET_CONTROL && message->id <= FL_SOCKET_INOTIFY) {
-            server->inherited[message->id] = fds[0];
-            fds[0] = -1;
-        }
+        fl_inherited_sockets_take(&server->sockets, message->id, &fds[0]);
         break;
     default:
         break;

@@ -84,9 +84,9 @@ void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl
 
 static void close_all(struct fl_vm *vm)
 {
+    fl_close_later(atomic_exchange(&vm->uffd, -1));
     fl_close_later(atomic_exchange(&vm->pidfd, -1));
     fl_close_later(atomic_exchange(&vm->socket, -1));
-    close_fd(&vm->uffd);
     close_fd(&vm->state_fd);
     fl_presence_close(&vm->presence);
 }

@@ -106,12 +106,21 @@ static void give_order(struct fl_engine *engine, const struct fl_vm *vm)
     fl_mailbox_post(&owner->mailbox, &order->mail);
 }
 
+// The control thread may dispose of the VM meanwhile and close its userfaultfd, and the number may
+// be another file's by then. Nothing writes for such a VM any more, so either answer is right.
+static bool is_anothers(const struct search *search, const struct fl_vm *vm)
+{
+    int uffd = vm->uffd;
+    FL_CRASH_POINT("comparing");
+    return uffd >= 0 && !fl_uffd_same(search->uffd, uffd);
+}
+
 // A VM whose process is not known is left as it is: another process may have the same addresses.
 static void compare(void *arg, const struct fl_vm *vm)
 {
     struct search *search = arg;
     if (!(vm->state->flags & FL_VM_STATE_OWNER) || !overlap(search->layout, &vm->state->layout) ||
-        fl_uffd_same(search->uffd, vm->uffd) ||
+        !is_anothers(search, vm) ||
         !fl_memory_owner_same_memory(search->pid, (pid_t)vm->state->pid))
         return;
     search->found = true;

@@ -79,7 +79,9 @@ struct fl_vm_limit {
 struct fl_vm {
     // Constant while a worker owns it.
     uint64_t id;
-    int uffd;
+    // Open while a worker owns the VM; -1 when the VM has been disposed of, which a thread that
+    // found it in the table before may see.
+    _Atomic int uffd;
     // Of the process whose memory it is, -1: not known here. Set by the owner, whose descriptor it
     // stays to the end.
     _Atomic int pidfd;

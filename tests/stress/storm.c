@@ -4,11 +4,14 @@
 // killed in the middle of it, all on one server with a cache that is too small for them. Each
 // thread owns every Nth page and knows what must be in it, byte for byte.
 //
-// usage: storm [--seed N] [--vms N] [--operations N] [--huge] [--lanes]
-// With --lanes it is an error if no VM came to a lane of its own.
+// usage: storm [--seed N] [--vms N] [--operations N] [--huge] [--lanes] [--brief]
+// With --lanes it is an error if no VM came to a lane of its own. With --brief a VM ends when its
+// operations are done, without a look at all of its pages: VMs come and go much faster.
+// When it fails, its last line says why.
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +32,7 @@ struct plan {
     unsigned operations; // of each thread
     uint32_t page_bytes;
     bool lanes;
+    bool brief;
 };
 
 static struct {
@@ -37,7 +41,22 @@ static struct {
     struct server server;
     char socket[2 * TEST_PATH];
     struct plan plan;
+    char reason[2048]; // all that has failed; empty: nothing has
 } storm = {.plan = {.seed = 1, .vms = 45, .operations = 5000, .page_bytes = PAGE}};
+
+// Adds to the reason why the storm failed. False.
+__attribute__((format(printf, 1, 2))) static bool fail(const char *format, ...)
+{
+    size_t used = strlen(storm.reason);
+    va_list args;
+    va_start(args, format);
+    used += (size_t)snprintf(storm.reason + used, sizeof(storm.reason) - used, "%s",
+                             used > 0 ? "; " : "");
+    if (used < sizeof(storm.reason))
+        vsnprintf(storm.reason + used, sizeof(storm.reason) - used, format, args);
+    va_end(args);
+    return false;
+}
 
 // --- one VM ---
 
@@ -111,7 +130,7 @@ static void *touch(void *arg)
             check_page(toucher, page);
         }
     }
-    for (uint32_t k = 0; k < own; k++)
+    for (uint32_t k = 0; k < own && !storm.plan.brief; k++)
         check_page(toucher, k * THREADS + toucher->number);
     return NULL;
 }
@@ -140,18 +159,18 @@ static int vm_main(int channel, struct client_shared *shared, void *arg)
 
 // --- all of them ---
 
-// Every third is killed after so many pages.
+// Every third is killed after so many pages, if it has not ended by then.
 static bool end_vm(struct client *client, unsigned number, uint64_t dice)
 {
-    if (number % 3 == 2) {
-        client_progressed(client, dice % storm.plan.operations);
+    int status = 0;
+    if (number % 3 == 2 && client_progressed(client, dice % storm.plan.operations))
         client_kill(client);
+    else
+        status = client_wait(client);
+    if (status == 0 && client_failure()[0] == '\0')
         return true;
-    }
-    int status = client_wait(client);
-    if (status != 0)
-        fprintf(stderr, "storm: VM %u ended with %d\n", number, status);
-    return status == 0;
+    return fail("VM %u %s %d: %s", number, status < 0 ? "hangs:" : "ended with", status,
+                client_failure());
 }
 
 static bool run_vms(void)
@@ -181,32 +200,52 @@ static bool start(void)
     const char *args[] = {"pack", "--store", store, "--name", "image", file, NULL};
     memory_make(&storm.memory, file,
                 storm.plan.page_bytes == HUGE ? HUGE_PAGES_EACH * HUGE : 12 << 20, storm.plan.seed);
-    if (faultline_run(output, sizeof(output), args) != 0) {
-        fprintf(stderr, "storm: %s\n", output);
-        return false;
-    }
+    if (faultline_run(output, sizeof(output), args) != 0)
+        return fail("the image cannot be packed: %s", output);
     snprintf(storm.socket, sizeof(storm.socket), "%s",
              temp_path(&storm.temp, "sockets/image.sock"));
-    return server_serve(&storm.server, &storm.temp, store, options) &&
-           server_wait_log(&storm.server, "event=listen image=image", 1);
+    return (server_serve(&storm.server, &storm.temp, store, options) &&
+            server_wait_log(&storm.server, "event=listen image=image", 1)) ||
+           fail("the server does not listen");
+}
+
+static bool all_detached(void)
+{
+    unsigned attached = server_count_log(&storm.server, "event=attach");
+    return server_wait_log(&storm.server, "event=detach", attached) ||
+           fail("%u of %u VMs were not detached",
+                attached - server_count_log(&storm.server, "event=detach"), attached);
+}
+
+static bool has_log(const char *text, const char *meaning)
+{
+    char line[512];
+    bool found = server_find_log(&storm.server, text, line, sizeof(line));
+    if (found)
+        fail("%s: %s", meaning, line);
+    return found;
 }
 
 static bool run(void)
 {
-    bool right = start() && run_vms();
-    unsigned attached = server_count_log(&storm.server, "event=attach");
-    right = right && server_wait_log(&storm.server, "event=detach", attached);
+    bool right = start() && run_vms() && all_detached();
     int status = server_stop(&storm.server);
-    if (status != 0 || !right) {
-        fprintf(stderr, "storm: the server ended with %d\n", status);
-        server_print_log(&storm.server);
-    }
+    if (status != 0)
+        right = fail("the server ended with %d", status);
+    if (has_log("event=poison", "pages were poisoned"))
+        right = false;
     if (storm.plan.lanes) {
         unsigned lanes = server_count_log(&storm.server, "event=lane ");
         printf("%u VMs had a lane, once or more\n", lanes);
-        right = right && lanes > 0;
+        right = right && (lanes > 0 || fail("no VM had a lane"));
     }
-    return right && status == 0 && server_count_log(&storm.server, "event=poison") == 0;
+    if (has_log("event=engine_died", "an engine died"))
+        right = false;
+    if (has_log(SERVER_SANITIZER_SUMMARY, "a sanitizer's report"))
+        right = false;
+    if (!right && status != -1) // else it has been printed
+        server_print_log(&storm.server);
+    return right;
 }
 
 static bool parse(int argc, char **argv)
@@ -216,6 +255,7 @@ static bool parse(int argc, char **argv)
                                             {"operations", required_argument, NULL, 'o'},
                                             {"huge", no_argument, NULL, 'h'},
                                             {"lanes", no_argument, NULL, 'l'},
+                                            {"brief", no_argument, NULL, 'b'},
                                             {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -229,6 +269,8 @@ static bool parse(int argc, char **argv)
             storm.plan.page_bytes = HUGE;
         else if (option == 'l')
             storm.plan.lanes = true;
+        else if (option == 'b')
+            storm.plan.brief = true;
         else
             return false;
     }
@@ -238,7 +280,8 @@ static bool parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
-        fprintf(stderr, "usage: storm [--seed N] [--vms N] [--operations N] [--huge] [--lanes]\n");
+        fprintf(stderr, "usage: storm [--seed N] [--vms N] [--operations N] [--huge] [--lanes] "
+                        "[--brief]\n");
         return 2;
     }
     if (geteuid() != 0 || access("/dev/userfaultfd", R_OK | W_OK) != 0) {
@@ -249,10 +292,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "SKIPPED: this test needs %d free huge pages\n", HUGE_PAGES);
         return SKIPPED;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0); // in the order of stderr
     temp_make(&storm.temp);
     printf("seed %" PRIu64 "\n", storm.plan.seed);
     bool right = run();
     memory_free(&storm.memory);
     temp_remove(&storm.temp);
+    if (!right)
+        fprintf(stderr, "storm: FAILED with seed %" PRIu64 ": %s\n", storm.plan.seed, storm.reason);
     return right ? 0 : 1;
 }

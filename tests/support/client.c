@@ -18,6 +18,9 @@
 
 enum { CLIENT_FAILED = 99 };
 
+static struct client_shared *own; // in a client
+static char failure[sizeof(own->failure)];
+
 _Noreturn void client_fail(const char *file, int line, const char *condition, const char *format,
                            ...)
 {
@@ -27,6 +30,9 @@ _Noreturn void client_fail(const char *file, int line, const char *condition, co
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     fprintf(stderr, "%s:%d: client %d: not (%s): %s\n", file, line, (int)getpid(), condition, text);
+    if (own && !atomic_exchange(&own->failed, true))
+        snprintf(own->failure, sizeof(own->failure), "%s:%d: not (%s): %s", file, line, condition,
+                 text);
     _exit(CLIENT_FAILED);
 }
 
@@ -50,6 +56,7 @@ void client_start(struct client *client, client_main *main, void *arg)
     if (client->pid == 0) {
         child_setup();
         close(pair[0]);
+        own = client->shared;
         _exit(main(pair[1], client->shared, arg));
     }
     close(pair[1]);
@@ -70,6 +77,7 @@ static int reap(struct client *client)
     while (waitpid(client->pid, &status, 0) < 0 && errno == EINTR) {
     }
     close(client->channel);
+    snprintf(failure, sizeof(failure), "%s", client->shared->failure);
     munmap(client->shared, sizeof(*client->shared));
     *client = (struct client){0};
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -94,6 +102,11 @@ void client_kill(struct client *client)
         return;
     kill(client->pid, SIGKILL);
     reap(client);
+}
+
+const char *client_failure(void)
+{
+    return failure;
 }
 
 bool client_says(struct client *client, char what)

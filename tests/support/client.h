@@ -13,6 +13,8 @@
 // What the test and the client share.
 struct client_shared {
     _Atomic uint64_t progress; // pages touched so far, by all threads
+    atomic_bool failed;        // a thread of the client writes `failure`, or has
+    char failure[1024];        // what client_fail() said first
 };
 
 struct client {
@@ -29,6 +31,9 @@ void client_start(struct client *client, client_main *main, void *arg);
 int client_wait(struct client *client);
 // SIGKILL, and reap. Does nothing for one that is not running.
 void client_kill(struct client *client);
+// The condition that did not hold (CHECK) in the client that was reaped last, as it told it; empty
+// if there was none.
+const char *client_failure(void);
 
 // The test's side: false if it does not say this (but something else, or nothing in time).
 bool client_says(struct client *client, char what);

@@ -227,6 +227,15 @@ void server_resume(const struct server *server)
     kill(server_engine(server), SIGCONT);
 }
 
+// After the log, which may be long: output is often cut to its last lines.
+static void say_why_engine_died(const struct server *server)
+{
+    char line[512] = "";
+    if (!server_find_log(server, SERVER_SANITIZER_SUMMARY, line, sizeof(line)))
+        server_find_log(server, "event=engine_died", line, sizeof(line));
+    fprintf(stderr, "an engine died that was not meant to: %s\n", line);
+}
+
 int server_stop(struct server *server)
 {
     if (server->pid <= 0)
@@ -244,8 +253,8 @@ int server_stop(struct server *server)
     int status = reap(server->pid);
     server->pid = 0;
     if (server_count_log(server, "event=engine_died") > server->deaths) {
-        fprintf(stderr, "an engine died that was not meant to:\n");
         server_print_log(server);
+        say_why_engine_died(server);
         return -1;
     }
     return status;
@@ -290,6 +299,21 @@ unsigned server_count_log(const struct server *server, const char *text)
     if (file)
         fclose(file);
     return count;
+}
+
+bool server_find_log(const struct server *server, const char *text, char *ret_line, size_t size)
+{
+    char line[2048];
+    bool found = false;
+    FILE *file = fopen(server->log, "re");
+    while (file && !found && fgets(line, sizeof(line), file))
+        found = strstr(line, text) != NULL;
+    if (file)
+        fclose(file);
+    line[found ? strcspn(line, "\n") : 0] = '\0';
+    if (found)
+        snprintf(ret_line, size, "%s", line);
+    return found;
 }
 
 void server_print_log(const struct server *server)

@@ -17,6 +17,9 @@
 
 enum { TEST_DEADLINE_MS = 60000, SERVER_ARGS = 32 };
 
+// In the last line of what a sanitizer says of a process before it aborts it.
+#define SERVER_SANITIZER_SUMMARY "SUMMARY: "
+
 struct server {
     pid_t pid;           // of the keeper, or of a `handler`; 0: not running
     unsigned deaths;     // of engines that the test means to cause
@@ -52,6 +55,8 @@ void server_resume(const struct server *server);
 // Waits until the log has at least `count` lines that contain all of `text`.
 bool server_wait_log(const struct server *server, const char *text, unsigned count);
 unsigned server_count_log(const struct server *server, const char *text);
+// The first line that contains `text`, without its end; false if there is none.
+bool server_find_log(const struct server *server, const char *text, char *ret_line, size_t size);
 void server_print_log(const struct server *server);
 // Open descriptors of the process.
 unsigned server_descriptors(const struct server *server);

@@ -124,7 +124,7 @@ static void configure(void)
 }
 
 // Checks the settings when the library is loaded, so that a wrong one shows at once.
-__attribute__((constructor)) static void start(void)
+__attribute__((constructor)) static void check_settings(void)
 {
     pthread_once(&configured, configure);
 }

@@ -32,7 +32,7 @@ int fl_client_check_sizes(const struct fl_client_region *regions, size_t count, 
     return 0;
 }
 
-static bool overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
+static bool ranges_overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
 {
     return a < b + b_bytes && b < a + a_bytes;
 }
@@ -40,8 +40,8 @@ static bool overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
 // True if the two regions overlap neither in memory nor in the image.
 static bool are_apart(const struct fl_client_region *a, const struct fl_client_region *b)
 {
-    return !overlap((uintptr_t)a->address, a->bytes, (uintptr_t)b->address, b->bytes) &&
-           !overlap(a->offset, a->bytes, b->offset, b->bytes);
+    return !ranges_overlap((uintptr_t)a->address, a->bytes, (uintptr_t)b->address, b->bytes) &&
+           !ranges_overlap(a->offset, a->bytes, b->offset, b->bytes);
 }
 
 int fl_client_check_places(const struct fl_client_region *regions, size_t count,

@@ -1,17 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The `faultline` command: one table of verbs drives dispatch and help.
-#include <stdio.h>
-#include <string.h>
-
-#include "tools/cli/cli.h"
+// The `faultline` command: a table of its verbs, which drives dispatch and help.
 #include "tools/cli/verb.h"
-
-struct verb {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *summary;
-};
+#include "tools/verbs/verbs.h"
 
 static const struct verb verbs[] = {
     {"pack", cmd_pack, "add a guest memory file to a store as an image"},
@@ -37,38 +28,8 @@ static const struct verb verbs[] = {
     {"doctor", cmd_doctor, "find who waits on a userfaultfd of this host, and why"},
     {"rescue", cmd_rescue, "take over a VM that its fault handler has left behind"},
 };
-enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
-
-static void help(FILE *out)
-{
-    fputs("usage: faultline VERB [OPTION...] [ARGUMENT...]\n\nverbs:\n", out);
-    for (size_t i = 0; i < VERBS; i++) {
-        if (verbs[i].summary)
-            fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
-    }
-    fputs("\n'faultline VERB --help' tells more; 'faultline --version' the version.\n", out);
-}
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
-        help(stderr);
-        return EXIT_USAGE;
-    }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-        strcmp(argv[1], "help") == 0) {
-        help(stdout);
-        return EXIT_DONE;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
-        puts("faultline " FAULTLINE_VERSION);
-        return EXIT_DONE;
-    }
-    for (size_t i = 0; i < VERBS; i++) {
-        if (strcmp(argv[1], verbs[i].name) == 0)
-            return verbs[i].run(argc - 1, argv + 1);
-    }
-    fprintf(stderr, "faultline: there is no verb '%s' (see faultline --help)\n",
-            cli_plain(argv[1]));
-    return EXIT_USAGE;
+    return verb_run(verbs, sizeof(verbs) / sizeof(verbs[0]), argc, argv);
 }

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 
 enum { SENTENCE_MAX = 8192 };
 
@@ -24,8 +24,8 @@ char *cli_plain(char *text)
     return text;
 }
 
-__attribute__((format(printf, 2, 0))) static void say(const char *verb, const char *format,
-                                                      va_list args)
+__attribute__((format(printf, 2, 0))) static void say_sentence(const char *verb, const char *format,
+                                                               va_list args)
 {
     char text[SENTENCE_MAX];
     vsnprintf(text, sizeof(text), format, args);
@@ -36,7 +36,7 @@ int cli_fail(const char *verb, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    say(verb, format, args);
+    say_sentence(verb, format, args);
     va_end(args);
     fputc('\n', stderr);
     return EXIT_FAILED;
@@ -46,7 +46,7 @@ int cli_fail_errno(const char *verb, int error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    say(verb, format, args);
+    say_sentence(verb, format, args);
     va_end(args);
     fprintf(stderr, ": %s\n", strerror(error < 0 ? -error : error));
     return EXIT_FAILED;
@@ -56,7 +56,7 @@ int cli_usage(const char *verb, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    say(verb, format, args);
+    say_sentence(verb, format, args);
     va_end(args);
     fprintf(stderr, " (see faultline %s --help)\n", verb);
     return EXIT_USAGE;
@@ -67,7 +67,7 @@ int cli_usage(const char *verb, const char *format, ...)
 enum { OPTIONS_MAX = 32, FIRST_OPTION = 256 };
 
 // Says what the value of the option is not.
-static int take(const char *verb, const struct cli_option *option, const char *value)
+static int take_value(const char *verb, const struct cli_option *option, const char *value)
 {
     uint64_t number = 0;
     const char *wrong = NULL;
@@ -105,7 +105,8 @@ static void fill_table(const struct cli_option *options, struct option table[OPT
 }
 
 // What getopt has refused.
-static int refuse(const char *verb, const struct cli_option *options, bool no_value, char **argv)
+static int refuse_option(const char *verb, const struct cli_option *options, bool no_value,
+                         char **argv)
 {
     if (optopt >= FIRST_OPTION)
         return cli_usage(verb, no_value ? "--%s needs a value" : "--%s takes no value",
@@ -136,14 +137,14 @@ int cli_parse(const char *verb, const char *help, const struct cli_option *optio
         if (option == -1)
             break;
         if (option == '?' || option == ':') {
-            status = refuse(verb, options, option == ':', argv);
+            status = refuse_option(verb, options, option == ':', argv);
         } else if (index >= 0 && !is_whole(table[index].name, argv)) {
             status = cli_usage(verb, "options are written out: --%s", table[index].name);
         } else if (option == 'h') {
             fputs(help, stdout);
             status = CLI_HELPED;
         } else {
-            status = take(verb, &options[option - FIRST_OPTION], optarg);
+            status = take_value(verb, &options[option - FIRST_OPTION], optarg);
         }
     }
     return status;

@@ -11,7 +11,7 @@
 #include <sys/un.h>
 
 #include "tools/cli/cli.h"
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 
 enum { TIMEOUT_S = 30, ATTEMPTS = 20, PAUSE_MS = 50 };
 
@@ -20,7 +20,7 @@ struct text {
     size_t used;
 };
 
-static size_t collect(char *data, size_t size, size_t count, void *arg)
+static size_t collect_reply(char *data, size_t size, size_t count, void *arg)
 {
     struct text *text = arg;
     char *more = realloc(text->data, text->used + size * count + 1);
@@ -48,7 +48,7 @@ struct reply {
     struct text text;
 };
 
-static CURLcode perform(const struct question *question, struct reply *reply)
+static CURLcode perform_request(const struct question *question, struct reply *reply)
 {
     char url[256];
     snprintf(url, sizeof(url), "http://localhost%s", question->path);
@@ -59,7 +59,7 @@ static CURLcode perform(const struct question *question, struct reply *reply)
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, collect);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, collect_reply);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reply->text);
     if (question->body)
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, question->body);
@@ -72,7 +72,7 @@ static CURLcode perform(const struct question *question, struct reply *reply)
     return code;
 }
 
-static int judge(const char *verb, const char *control, long status, json_t *answer)
+static int judge_answer(const char *verb, const char *control, long status, json_t *answer)
 {
     const char *reason = json_string_value(json_object_get(answer, "error"));
     if (status >= 200 && status < 300 && answer)
@@ -88,15 +88,15 @@ static bool has_made_way(CURLcode code)
 }
 
 // Repeated only if that changes nothing.
-static void ask(const struct question *question, struct reply *reply)
+static void ask_server(const struct question *question, struct reply *reply)
 {
     bool may_repeat = !question->body || question->twice;
-    reply->code = perform(question, reply);
+    reply->code = perform_request(question, reply);
     for (unsigned i = 0; i < ATTEMPTS && may_repeat && has_made_way(reply->code); i++) {
         free(reply->text.data);
         reply->text = (struct text){0};
         poll(NULL, 0, PAUSE_MS);
-        reply->code = perform(question, reply);
+        reply->code = perform_request(question, reply);
     }
 }
 
@@ -138,7 +138,7 @@ static int ask_or_say(const char *verb, struct question question, const json_t *
         return cli_fail(verb, "the control socket's path %s is too long", control);
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
     question.body = sent;
-    ask(&question, &reply);
+    ask_server(&question, &reply);
     free(sent);
     if (reply.code != CURLE_OK) {
         free(reply.text.data);
@@ -147,7 +147,7 @@ static int ask_or_say(const char *verb, struct question question, const json_t *
     json_error_t where;
     json_t *answer = json_loads(reply.text.data ? reply.text.data : "", 0, &where);
     free(reply.text.data);
-    int result = judge(verb, control, reply.status, answer);
+    int result = judge_answer(verb, control, reply.status, answer);
     if (result == EXIT_DONE)
         *ret_answer = answer;
     else
@@ -161,7 +161,7 @@ void control_try(const char *control, const char *method, const char *path, cons
     struct reply reply = {0};
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
     struct question question = {control, method, path, sent, false};
-    ask(&question, &reply);
+    ask_server(&question, &reply);
     free(sent);
     *ret_status = reply.code == CURLE_OK ? reply.status : 0;
     *ret_answer = *ret_status ? json_loads(reply.text.data ? reply.text.data : "", 0, NULL) : NULL;

@@ -16,20 +16,20 @@ enum { BAR = 30, LINE_MAX_CHARS = 256 };
 // Set by a signal handler, which has nowhere else to put it.
 static volatile sig_atomic_t interrupted;
 
-static void interrupt(int signal)
+static void note_interrupt(int signal)
 {
     (void)signal;
     interrupted = 1;
 }
 
-static double now(void)
+static double now_seconds(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-static unsigned columns(void)
+static unsigned terminal_columns(void)
 {
     struct winsize size;
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
@@ -52,14 +52,14 @@ static void format_amount(const struct progress *progress, uint64_t done, uint64
 static void format_rate(const struct progress *progress, uint64_t done, char *buf, size_t size)
 {
     char rate[32];
-    double seconds = now() - progress->start;
+    double seconds = now_seconds() - progress->start;
     buf[0] = '\0';
     if (progress->bytes && seconds > 0.5)
         snprintf(buf, size, "  %s/s",
                  cli_format_bytes((uint64_t)((double)done / seconds), rate, sizeof(rate)));
 }
 
-static void draw(struct progress *progress, uint64_t done, uint64_t total)
+static void draw_bar(struct progress *progress, uint64_t done, uint64_t total)
 {
     char bar[BAR + 1];
     char amount[80];
@@ -75,7 +75,7 @@ static void draw(struct progress *progress, uint64_t done, uint64_t total)
     format_rate(progress, done, rate, sizeof(rate));
     snprintf(line, sizeof(line), "%s [%s] %3d%%  %s%s", progress->what, bar, (int)(part * 100),
              amount, rate);
-    unsigned width = columns();
+    unsigned width = terminal_columns();
     if (width < sizeof(line))
         line[width - 1] = '\0'; // a line that wraps could not be drawn over
     fprintf(stderr, "\r\033[K%s", line);
@@ -83,18 +83,18 @@ static void draw(struct progress *progress, uint64_t done, uint64_t total)
     progress->shown = true;
 }
 
-static int called(void *arg, uint64_t done, uint64_t total)
+static int progress_called(void *arg, uint64_t done, uint64_t total)
 {
     struct progress *progress = arg;
     if (progress->terminal)
-        draw(progress, done, total);
+        draw_bar(progress, done, total);
     return interrupted ? 1 : 0;
 }
 
 struct fl_progress progress_begin(struct progress *progress, const char *what, bool bytes)
 {
     // Without SA_RESTART: waiting for the store's lock can be interrupted too.
-    struct sigaction action = {.sa_handler = interrupt};
+    struct sigaction action = {.sa_handler = note_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     struct sigaction hangup;
@@ -104,9 +104,9 @@ struct fl_progress progress_begin(struct progress *progress, const char *what, b
         .what = what,
         .bytes = bytes,
         .terminal = isatty(STDERR_FILENO) == 1,
-        .start = now(),
+        .start = now_seconds(),
     };
-    return (struct fl_progress){.fn = called, .arg = progress};
+    return (struct fl_progress){.fn = progress_called, .arg = progress};
 }
 
 void progress_end(struct progress *progress)

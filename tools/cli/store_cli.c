@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "tools/cli/cli.h"
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 
 const char *store_dir(const char *option)
 {

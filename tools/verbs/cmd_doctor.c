@@ -7,9 +7,10 @@
 
 #include "engine/doctor/doctor.h"
 #include "tools/cli/cli.h"
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 #include "tools/verbs/doctor_advice.h"
 #include "tools/verbs/doctor_pool.h"
+#include "tools/verbs/verbs.h"
 
 enum { DEFAULT_PATIENCE_MS = 1000, HOUR_MS = 3600 * 1000, POOL = 160 };
 
@@ -139,7 +140,7 @@ static void print_all_stopped(const struct fl_diagnosis *found)
     }
 }
 
-static void print_text(const struct fl_diagnosis *found, int64_t patience, bool all)
+static void print_doctor_text(const struct fl_diagnosis *found, int64_t patience, bool all)
 {
     for (size_t i = 0; i < found->cases; i++) {
         if (all || found->uffd[i].verdict != FL_VERDICT_OK)
@@ -196,7 +197,7 @@ static json_t *task_json(const struct fl_diagnosis *found, const struct fl_waiti
                      (int)task->unexplained);
 }
 
-static void print_json(const struct fl_diagnosis *found)
+static void print_doctor_json(const struct fl_diagnosis *found)
 {
     json_t *cases = json_array();
     json_t *tasks = json_array();
@@ -231,7 +232,7 @@ int cmd_doctor(int argc, char **argv)
     };
     int parsed = cli_parse("doctor", help, options, argc, argv);
     if (parsed != EXIT_DONE)
-        return parsed == CLI_HELPED ? EXIT_DONE : parsed;
+        return parsed;
     if (optind != argc)
         return cli_usage("doctor", "it takes no argument '%s'", argv[optind]);
     struct fl_diagnosis found;
@@ -239,9 +240,9 @@ int cmd_doctor(int argc, char **argv)
     if (error)
         return cli_fail_errno("doctor", error, "/proc cannot be read");
     if (json)
-        print_json(&found);
+        print_doctor_json(&found);
     else
-        print_text(&found, (int64_t)patience, all);
+        print_doctor_text(&found, (int64_t)patience, all);
     int status = found.healthy && found.complete ? EXIT_DONE : EXIT_FAILED;
     fl_diagnosis_free(&found);
     return status;

@@ -9,8 +9,9 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600 };
 
@@ -55,7 +56,7 @@ static int64_t now_ms(void)
     return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-static void show(const json_t *status, long long vms)
+static void show_drain(const json_t *status, long long vms)
 {
     size_t i;
     const json_t *vm;
@@ -76,7 +77,7 @@ static void show(const json_t *status, long long vms)
         fputc('\n', stderr);
 }
 
-static json_int_t ended(const json_t *status, const char *key)
+static json_int_t count_ended(const json_t *status, const char *key)
 {
     return json_integer_value(json_object_get(json_object_get(status, "ended"), key));
 }
@@ -85,8 +86,8 @@ static json_int_t ended(const json_t *status, const char *key)
 static void count_ends(struct drain *drain, const json_t *status, bool first)
 {
     json_int_t engine = json_integer_value(json_object_get(status, "pid"));
-    struct ends now = {ended(status, "poisoned"), ended(status, "poisoned_pages"),
-                       ended(status, "killed")};
+    struct ends now = {count_ended(status, "poisoned"), count_ended(status, "poisoned_pages"),
+                       count_ended(status, "killed")};
     if (!first && drain->engine != engine)
         drain->before = (struct ends){0};
     if (!first) {
@@ -99,7 +100,7 @@ static void count_ends(struct drain *drain, const json_t *status, bool first)
 }
 
 // The VMs that are left, or -1 after a sentence.
-static long long look(struct drain *drain, const json_t *order)
+static long long look_at_server(struct drain *drain, const json_t *order)
 {
     json_t *status = NULL;
     int result = order ? control_order("drain", drain->control, "/v1/drain", order, &status)
@@ -107,7 +108,7 @@ static long long look(struct drain *drain, const json_t *order)
     if (result != EXIT_DONE)
         return -1;
     long long vms = json_integer_value(json_object_get(status, "vms"));
-    show(status, vms);
+    show_drain(status, vms);
     count_ends(drain, status, order != NULL);
     json_decref(status);
     return vms;
@@ -127,11 +128,11 @@ static int tell_ends(const struct drain *drain)
     return EXIT_INCOMPLETE;
 }
 
-static int run(struct drain *drain)
+static int run_drain(struct drain *drain)
 {
     json_t *order = json_pack("{s:b}", "populate", drain->populate);
     int64_t end = drain->timeout_s > 0 ? now_ms() + (int64_t)drain->timeout_s * 1000 : INT64_MAX;
-    long long vms = look(drain, order);
+    long long vms = look_at_server(drain, order);
     json_decref(order);
     while (vms > 0) {
         int64_t left = end - now_ms();
@@ -139,7 +140,7 @@ static int run(struct drain *drain)
             return cli_fail("drain", "%lld VM%s still depend%s on the server at %s", vms,
                             cli_s((uint64_t)vms), vms == 1 ? "s" : "", drain->control);
         poll(NULL, 0, left < LOOK_EVERY_MS ? (int)left : LOOK_EVERY_MS);
-        vms = look(drain, NULL);
+        vms = look_at_server(drain, NULL);
     }
     return vms == 0 ? tell_ends(drain) : EXIT_FAILED;
 }
@@ -155,8 +156,8 @@ int cmd_drain(int argc, char **argv)
     };
     int status = cli_parse("drain", help, options, argc, argv);
     if (status != EXIT_DONE)
-        return status == CLI_HELPED ? EXIT_DONE : status;
+        return status;
     if (optind != argc)
         return cli_usage("drain", "it takes no argument '%s'", argv[optind]);
-    return run(&drain);
+    return run_drain(&drain);
 }

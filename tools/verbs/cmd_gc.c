@@ -4,9 +4,10 @@
 #include <stdio.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline gc [--store DIR] [OPTION...]\n\n"
@@ -23,7 +24,7 @@ struct arguments {
     struct fl_gc_options options;
 };
 
-static int parse(int argc, char **argv, struct arguments *args)
+static int parse_gc(int argc, char **argv, struct arguments *args)
 {
     const struct cli_option options[] = {
         CLI_TEXT("store", &args->store),
@@ -38,7 +39,7 @@ static int parse(int argc, char **argv, struct arguments *args)
     return optind == argc ? EXIT_DONE : cli_usage("gc", "it takes no argument '%s'", argv[optind]);
 }
 
-static int print_json(const struct fl_gc_result *result, bool dry_run)
+static int print_gc_json(const struct fl_gc_result *result, bool dry_run)
 {
     return store_print_json(
         "gc",
@@ -51,7 +52,7 @@ static int print_json(const struct fl_gc_result *result, bool dry_run)
                   result->index_rebuilt, "index_not_updated", result->index_not_updated));
 }
 
-static void print_text(const struct fl_gc_result *result, bool dry_run, const char *dir)
+static void print_gc_text(const struct fl_gc_result *result, bool dry_run, const char *dir)
 {
     char freed[32];
     char dead[32];
@@ -78,9 +79,9 @@ int cmd_gc(int argc, char **argv)
     struct progress progress;
     struct fl_gc_result result;
     struct fl_error error;
-    int status = parse(argc, argv, &args);
+    int status = parse_gc(argc, argv, &args);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     struct fl_store *store = store_open_or_say("gc", store_dir(args.store), false);
     if (!store)
         return EXIT_FAILED;
@@ -91,7 +92,7 @@ int cmd_gc(int argc, char **argv)
     if (r < 0)
         return cli_fail("gc", "%s", error.text);
     if (args.json)
-        return print_json(&result, args.options.dry_run);
-    print_text(&result, args.options.dry_run, store_dir(args.store));
+        return print_gc_json(&result, args.options.dry_run);
+    print_gc_text(&result, args.options.dry_run, store_dir(args.store));
     return EXIT_DONE;
 }

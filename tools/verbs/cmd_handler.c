@@ -5,8 +5,9 @@
 
 #include "engine/server/server.h"
 #include "tools/cli/cli.h"
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 #include "tools/verbs/serve_options.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline handler [OPTION...] SOCKET MEMFILE\n"
@@ -22,7 +23,7 @@ static const char help[] =
     "stderr)\n" SERVE_OPTIONS_HELP "  -h, --help\n";
 
 // The line that Firecracker's own tests look for, at the beginning of what is printed.
-static void filled(uint64_t vm_id, uint64_t ns)
+static void print_filled(uint64_t vm_id, uint64_t ns)
 {
     (void)vm_id;
     printf("Finished Faulting All: %" PRIu64 "us\n", ns / 1000);
@@ -41,9 +42,9 @@ int cmd_handler(int argc, char **argv)
     };
     int status = cli_parse("handler", help, options, argc, argv);
     if (status != EXIT_DONE)
-        return status == CLI_HELPED ? EXIT_DONE : status;
+        return status;
     if (server.engine.populate)
-        server.engine.filled = filled;
+        server.engine.filled = print_filled;
     if (argc - optind != 2)
         return cli_usage("handler", "it takes a socket and a memory file");
     server.raw_socket = argv[optind];

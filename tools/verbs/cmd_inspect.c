@@ -4,14 +4,15 @@
 #include <stdio.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline inspect [--store DIR] [--json] IMAGE\n\n"
     "Shows what an image is made of.\n\n" STORE_HELP "  --json          as JSON\n";
 
-static int parse(int argc, char **argv, const char **ret_store, bool *ret_json)
+static int parse_inspect(int argc, char **argv, const char **ret_store, bool *ret_json)
 {
     const struct cli_option options[] = {
         CLI_TEXT("store", ret_store),
@@ -40,7 +41,7 @@ static const char *trace_state(enum fl_trace_state state)
     return names[state];
 }
 
-static int print_json(const struct fl_image_detail *detail)
+static int print_inspect_json(const struct fl_image_detail *detail)
 {
     json_t *object = store_image_json(&detail->info);
     json_t *more = json_pack(
@@ -59,7 +60,7 @@ static int print_json(const struct fl_image_detail *detail)
     return store_print_json("inspect", object);
 }
 
-static void print_trace(const struct fl_trace_info *trace)
+static void print_inspect_trace(const struct fl_trace_info *trace)
 {
     if (trace->state == FL_TRACE_GOOD)
         printf("trace          %12" PRIu64 "  pages, merged from %" PRIu32 " recording%s\n",
@@ -72,7 +73,7 @@ static void print_trace(const struct fl_trace_info *trace)
         puts("trace          none");
 }
 
-static void print_text(const struct fl_image_detail *detail)
+static void print_inspect_text(const struct fl_image_detail *detail)
 {
     const struct fl_image_info *info = &detail->info;
     char text[65];
@@ -96,7 +97,7 @@ static void print_text(const struct fl_image_detail *detail)
     printf("fragmentation  %12.1f  frames in a range of 2 MiB on average, %" PRIu64
            " in the worst\n",
            mean_frames(detail), detail->range_frames_max);
-    print_trace(&detail->trace);
+    print_inspect_trace(&detail->trace);
 }
 
 int cmd_inspect(int argc, char **argv)
@@ -105,9 +106,9 @@ int cmd_inspect(int argc, char **argv)
     bool json = false;
     struct fl_image_detail detail;
     struct fl_error error;
-    int status = parse(argc, argv, &dir, &json);
+    int status = parse_inspect(argc, argv, &dir, &json);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     struct fl_store *store = store_open_or_say("inspect", store_dir(dir), false);
     if (!store)
         return EXIT_FAILED;
@@ -116,7 +117,7 @@ int cmd_inspect(int argc, char **argv)
     if (r < 0)
         return cli_fail("inspect", "%s", error.text);
     if (json)
-        return print_json(&detail);
-    print_text(&detail);
+        return print_inspect_json(&detail);
+    print_inspect_text(&detail);
     return EXIT_DONE;
 }

@@ -8,9 +8,10 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
-#include "tools/cli/verb.h"
 #include "tools/verbs/serve_options.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline listen --image NAME --socket PATH [OPTION...]\n"
@@ -77,7 +78,7 @@ static json_t *make_body(const struct order *order, const char *socket)
     return body;
 }
 
-static int change(const struct order *order)
+static int change_listener(const struct order *order)
 {
     char socket[PATH_MAX];
     json_t *answer = NULL;
@@ -94,7 +95,7 @@ static int change(const struct order *order)
     return result;
 }
 
-static void print_list(json_t *list)
+static void print_listeners(json_t *list)
 {
     size_t i;
     control_plain(list);
@@ -111,7 +112,7 @@ static void print_list(json_t *list)
     }
 }
 
-static int list(const struct order *order)
+static int list_listeners(const struct order *order)
 {
     json_t *answer = NULL;
     int result = control_ask("listen", order->control, listeners, NULL, &answer);
@@ -121,13 +122,13 @@ static int list(const struct order *order)
         json_dumpf(answer, stdout, JSON_INDENT(2));
         putchar('\n');
     } else {
-        print_list(json_object_get(answer, "listeners"));
+        print_listeners(json_object_get(answer, "listeners"));
     }
     json_decref(answer);
     return EXIT_DONE;
 }
 
-static int check(const struct order *order, int argc, char **argv)
+static int check_order(const struct order *order, int argc, char **argv)
 {
     if (optind != argc)
         return cli_usage("listen", "it takes no argument '%s'", argv[optind]);
@@ -158,8 +159,8 @@ int cmd_listen(int argc, char **argv)
     };
     int status = cli_parse("listen", help, options, argc, argv);
     if (status == EXIT_DONE)
-        status = check(&order, argc, argv);
+        status = check_order(&order, argc, argv);
     if (status != EXIT_DONE)
-        return status == CLI_HELPED ? EXIT_DONE : status;
-    return order.list ? list(&order) : change(&order);
+        return status;
+    return order.list ? list_listeners(&order) : change_listener(&order);
 }

@@ -5,14 +5,15 @@
 #include <stdio.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline ls [--store DIR] [--json]\n\n"
     "Lists the images of a store.\n\n" STORE_HELP "  --json          as JSON\n";
 
-static int parse(int argc, char **argv, const char **ret_store, bool *ret_json)
+static int parse_ls(int argc, char **argv, const char **ret_store, bool *ret_json)
 {
     const struct cli_option options[] = {
         CLI_TEXT("store", ret_store),
@@ -25,13 +26,13 @@ static int parse(int argc, char **argv, const char **ret_store, bool *ret_json)
     return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument '%s'", argv[optind]);
 }
 
-static void print_header(void)
+static void print_ls_header(void)
 {
     printf("%-32s %12s %11s %11s %11s %11s %6s  %s\n", "IMAGE", "SIZE", "ZERO", "DUPLICATE",
            "SHARED", "STORED", "PACKS", "CREATED");
 }
 
-static void print_row(const struct fl_image_info *info)
+static void print_ls_row(const struct fl_image_info *info)
 {
     char bytes[32];
     char created[32];
@@ -46,11 +47,11 @@ static void print_row(const struct fl_image_info *info)
 }
 
 // An image that cannot be read is said on stderr and does not hide the others.
-static int list(struct fl_store *store, char **names, size_t count, json_t *array)
+static int list_images(struct fl_store *store, char **names, size_t count, json_t *array)
 {
     int status = EXIT_DONE;
     if (!array)
-        print_header();
+        print_ls_header();
     for (size_t i = 0; i < count; i++) {
         struct fl_image_info info;
         struct fl_error error;
@@ -64,12 +65,12 @@ static int list(struct fl_store *store, char **names, size_t count, json_t *arra
         if (array)
             json_array_append_new(array, store_image_json(&info));
         else
-            print_row(&info);
+            print_ls_row(&info);
     }
     return status;
 }
 
-static int list_all(struct fl_store *store, bool json)
+static int list_store(struct fl_store *store, bool json)
 {
     struct fl_error error;
     char **names;
@@ -77,7 +78,7 @@ static int list_all(struct fl_store *store, bool json)
     if (fl_store_image_names(store, &names, &count, &error) < 0)
         return cli_fail("ls", "%s", error.text);
     json_t *array = json ? json_array() : NULL;
-    int status = list(store, names, count, array);
+    int status = list_images(store, names, count, array);
     fl_store_free_names(names, count);
     if (json) {
         int printed = store_print_json("ls", json_pack("{s:o}", "images", array));
@@ -90,13 +91,13 @@ int cmd_ls(int argc, char **argv)
 {
     const char *dir = NULL;
     bool json = false;
-    int status = parse(argc, argv, &dir, &json);
+    int status = parse_ls(argc, argv, &dir, &json);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     struct fl_store *store = store_open_or_say("ls", store_dir(dir), false);
     if (!store)
         return EXIT_FAILED;
-    status = list_all(store, json);
+    status = list_store(store, json);
     fl_store_close(store);
     return status;
 }

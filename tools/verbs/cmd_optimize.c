@@ -2,10 +2,11 @@
 #include <getopt.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
 #include "tools/verbs/optimize_report.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline optimize [--store DIR] [--json] IMAGE\n\n"
@@ -23,7 +24,7 @@ struct arguments {
     struct fl_optimize_options options;
 };
 
-static int parse(int argc, char **argv, struct arguments *args)
+static int parse_optimize(int argc, char **argv, struct arguments *args)
 {
     const struct cli_option options[] = {
         CLI_TEXT("store", &args->store),
@@ -45,9 +46,9 @@ int cmd_optimize(int argc, char **argv)
     struct progress progress;
     struct fl_optimize_result result;
     struct fl_error error;
-    int status = parse(argc, argv, &args);
+    int status = parse_optimize(argc, argv, &args);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     struct fl_store *store = store_open_or_say("optimize", store_dir(args.store), false);
     if (!store)
         return EXIT_FAILED;

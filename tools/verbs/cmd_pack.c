@@ -7,11 +7,12 @@
 #include <sys/un.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
 #include "tools/verbs/optimize_report.h"
+#include "tools/verbs/verbs.h"
 
 enum { THREADS_MAX = 256 };
 
@@ -36,7 +37,7 @@ struct arguments {
     struct fl_pack_options options;
 };
 
-static int parse(int argc, char **argv, struct arguments *args)
+static int parse_pack(int argc, char **argv, struct arguments *args)
 {
     const struct cli_option options[] = {
         CLI_TEXT("store", &args->store),
@@ -90,8 +91,8 @@ static json_t *times_json(const struct fl_pack_result *r)
 }
 
 // layout: NULL if it was not laid out.
-static int print_json(const char *name, const struct fl_pack_result *result,
-                      const struct fl_optimize_result *layout)
+static int print_pack_json(const char *name, const struct fl_pack_result *result,
+                           const struct fl_optimize_result *layout)
 {
     json_t *object = json_pack("{s:s}", "name", name);
     json_t *counts = counts_json(result);
@@ -110,7 +111,7 @@ static int print_json(const char *name, const struct fl_pack_result *result,
     return store_print_json("pack", object);
 }
 
-static void print_text(const char *name, const struct fl_pack_result *r)
+static void print_pack_text(const char *name, const struct fl_pack_result *r)
 {
     char input[32];
     char stored[32];
@@ -152,7 +153,7 @@ static void warn_of_damage(const struct fl_pack_result *result)
                 result->damaged_images, result->damaged_images == 1 ? " is" : "s are");
 }
 
-static void warn(const struct fl_pack_result *result, const char *dir)
+static void warn_after_pack(const struct fl_pack_result *result, const char *dir)
 {
     warn_of_damage(result);
     store_say_index("pack", dir, "the image is complete", result->index_rebuilt,
@@ -160,7 +161,7 @@ static void warn(const struct fl_pack_result *result, const char *dir)
 }
 
 // Pages beyond the end of a smaller image are left out.
-static void cut(struct fl_recording *trace, struct fl_trace_entry *entries, uint64_t pages)
+static void cut_trace(struct fl_recording *trace, struct fl_trace_entry *entries, uint64_t pages)
 {
     uint64_t kept = 0;
     for (uint64_t i = 0; i < trace->count; i++) {
@@ -203,7 +204,7 @@ static void warn_of_name(const char *name)
                 DEFAULT_SOCKETS, name, length, SOCKET_PATH_MAX);
 }
 
-static int pack(struct fl_store *store, struct arguments *args)
+static int pack_file(struct fl_store *store, struct arguments *args)
 {
     struct progress progress;
     struct fl_pack_result result;
@@ -217,11 +218,11 @@ static int pack(struct fl_store *store, struct arguments *args)
     progress_end(&progress);
     int status = r < 0 ? cli_fail("pack", "%s", error.text) : EXIT_DONE;
     if (r == 0) {
-        warn(&result, store_dir(args->store));
+        warn_after_pack(&result, store_dir(args->store));
         warn_of_name(args->options.name);
     }
     if (r == 0 && args->trace) {
-        cut(&trace, (struct fl_trace_entry *)trace.entries, result.pages);
+        cut_trace(&trace, (struct fl_trace_entry *)trace.entries, result.pages);
         trace.content_id = result.content_id; // not for another that has taken its place
         status = lay_out(store, args, &trace, &layout);
     }
@@ -229,8 +230,8 @@ static int pack(struct fl_store *store, struct arguments *args)
     if (status != EXIT_DONE)
         return status;
     if (args->json)
-        return print_json(args->options.name, &result, args->trace ? &layout : NULL);
-    print_text(args->options.name, &result);
+        return print_pack_json(args->options.name, &result, args->trace ? &layout : NULL);
+    print_pack_text(args->options.name, &result);
     if (args->trace)
         optimize_print("pack", store_dir(args->store), args->options.name, &layout);
     return EXIT_DONE;
@@ -240,15 +241,15 @@ int cmd_pack(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct fl_error error;
-    int status = parse(argc, argv, &args);
+    int status = parse_pack(argc, argv, &args);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     if (fl_pack_check_input(args.options.path, &error) < 0) // before a store is made for nothing
         return cli_fail("pack", "%s", error.text);
     struct fl_store *store = store_open_or_say("pack", store_dir(args.store), true);
     if (!store)
         return EXIT_FAILED;
-    status = pack(store, &args);
+    status = pack_file(store, &args);
     fl_store_close(store);
     return status;
 }

@@ -10,11 +10,12 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
 #include "tools/verbs/recorder.h"
+#include "tools/verbs/verbs.h"
 
 enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600, WINDOW_MOST_MS = 3600 * 1000, WHAT_BYTES = 96 };
 
@@ -74,8 +75,8 @@ static double now_s(void)
 }
 
 // False: interrupted.
-static bool show(const struct recorder *recorder, struct progress *progress,
-                 const struct fl_progress *bar)
+static bool show_recording(const struct recorder *recorder, struct progress *progress,
+                           const struct fl_progress *bar)
 {
     static char what[WHAT_BYTES];
     snprintf(what, sizeof(what), "recording (%u VM%s now, %" PRIu64 " pages)",
@@ -95,7 +96,7 @@ static int record_all(struct record *record)
     int result = recorder_begin(recorder);
     if (result == EXIT_DONE)
         result = recorder_look(recorder);
-    while (result == EXIT_DONE && show(recorder, &progress, &bar) &&
+    while (result == EXIT_DONE && show_recording(recorder, &progress, &bar) &&
            recorder->fetched < recorder->runs && (end == 0 || now_s() < end)) {
         poll(NULL, 0, LOOK_EVERY_MS);
         result = recorder_look(recorder);
@@ -105,7 +106,7 @@ static int record_all(struct record *record)
     return result;
 }
 
-static int print(const struct record *record, const struct fl_trace_info *trace)
+static int print_recorded(const struct record *record, const struct fl_trace_info *trace)
 {
     const struct recorder *recorder = &record->recorder;
     uint64_t pages = 0;
@@ -125,7 +126,7 @@ static int print(const struct record *record, const struct fl_trace_info *trace)
     return EXIT_DONE;
 }
 
-static int merge(const struct record *record, struct fl_store *store)
+static int merge_recordings(const struct record *record, struct fl_store *store)
 {
     struct fl_error error;
     struct fl_image_detail detail;
@@ -134,10 +135,10 @@ static int merge(const struct record *record, struct fl_store *store)
                              record->replace, &error) != 0 ||
         fl_store_inspect(store, recorder->image, &detail, &error) != 0)
         return cli_fail("record", "%s", error.text);
-    return print(record, &detail.trace);
+    return print_recorded(record, &detail.trace);
 }
 
-static int run(struct record *record)
+static int run_record(struct record *record)
 {
     struct recorder *recorder = &record->recorder;
     struct fl_store *store = store_open_or_say("record", store_dir(record->store), false);
@@ -145,7 +146,7 @@ static int run(struct record *record)
         return EXIT_FAILED;
     int result = record_all(record);
     if (recorder->fetched > 0) {
-        int merged = merge(record, store);
+        int merged = merge_recordings(record, store);
         result = result == EXIT_DONE ? merged : result;
     }
     if (result == EXIT_DONE && recorder->fetched < recorder->runs)
@@ -158,7 +159,7 @@ static int run(struct record *record)
     return result;
 }
 
-static int cancel(const struct record *record)
+static int cancel_order(const struct record *record)
 {
     json_t *answer = NULL;
     json_t *body = json_pack("{s:s}", "image", record->recorder.image);
@@ -189,11 +190,11 @@ int cmd_record(int argc, char **argv)
     };
     int status = cli_parse("record", help, options, argc, argv);
     if (status != EXIT_DONE)
-        return status == CLI_HELPED ? EXIT_DONE : status;
+        return status;
     if (argc - optind != 1)
         return cli_usage("record", "it takes the name of an image");
     recorder->image = argv[optind];
     if (!fl_name_valid(recorder->image))
         return cli_usage("record", "'%s' cannot name an image", recorder->image);
-    return record.cancel ? cancel(&record) : run(&record);
+    return record.cancel ? cancel_order(&record) : run_record(&record);
 }

@@ -4,9 +4,10 @@
 #include <stdio.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline repair [--store DIR] [OPTION...]\n\n"
@@ -33,7 +34,7 @@ struct arguments {
     struct fl_repair_options options;
 };
 
-static int parse(int argc, char **argv, struct arguments *args)
+static int parse_repair(int argc, char **argv, struct arguments *args)
 {
     const struct cli_option options[] = {
         CLI_TEXT("store", &args->store),
@@ -56,7 +57,7 @@ struct told {
     json_t *images; // NULL: print them
 };
 
-static void tell_json(json_t *images, const struct fl_repair_image *image)
+static void tell_image_json(json_t *images, const struct fl_repair_image *image)
 {
     json_t *object = json_pack("{s:s,s:I,s:I}", "name", image->name, "bad_pages",
                                (json_int_t)image->bad_pages, "left", (json_int_t)image->left);
@@ -65,12 +66,12 @@ static void tell_json(json_t *images, const struct fl_repair_image *image)
     json_array_append_new(images, object);
 }
 
-static void tell(void *arg, const struct fl_repair_image *image)
+static void tell_image(void *arg, const struct fl_repair_image *image)
 {
     struct told *told = arg;
     uint64_t healed = image->bad_pages - image->left;
     if (told->images) {
-        tell_json(told->images, image);
+        tell_image_json(told->images, image);
         return;
     }
     progress_end(told->progress);
@@ -99,7 +100,7 @@ static json_t *result_json(const struct fl_repair_result *r, bool dry_run, json_
                      "index_not_updated", r->index_not_updated, "images", images);
 }
 
-static void print_text(const struct fl_repair_result *r, bool dry_run)
+static void print_repair_text(const struct fl_repair_result *r, bool dry_run)
 {
     char stored[32];
     if (r->bad_frames == 0) {
@@ -116,7 +117,7 @@ static void print_text(const struct fl_repair_result *r, bool dry_run)
     putchar('\n');
 }
 
-static void warn(const struct fl_repair_result *result, const char *dir)
+static void warn_after_repair(const struct fl_repair_result *result, const char *dir)
 {
     if (result->list_not_written)
         fputs("faultline repair: the store's list of bad frames could not be written: faultline "
@@ -126,22 +127,22 @@ static void warn(const struct fl_repair_result *result, const char *dir)
                     result->index_error);
 }
 
-static int repair(struct fl_store *store, struct arguments *args, struct told *told)
+static int repair_store(struct fl_store *store, struct arguments *args, struct told *told)
 {
     struct fl_repair_result result;
     struct fl_error error;
     struct progress progress;
     told->progress = &progress;
-    args->options.image = tell;
+    args->options.image = tell_image;
     args->options.image_arg = told;
     args->options.progress = progress_begin(&progress, "repairing", false);
     int r = fl_store_repair(store, &args->options, &result, &error);
     progress_end(&progress);
     if (r < 0)
         return cli_fail("repair", "%s", error.text);
-    warn(&result, store_dir(args->store));
+    warn_after_repair(&result, store_dir(args->store));
     if (!args->json)
-        print_text(&result, args->options.dry_run);
+        print_repair_text(&result, args->options.dry_run);
     else if (store_print_json(
                  "repair", result_json(&result, args->options.dry_run, told->images)) != EXIT_DONE)
         return EXIT_FAILED;
@@ -152,15 +153,15 @@ int cmd_repair(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct told told = {.args = &args};
-    int status = parse(argc, argv, &args);
+    int status = parse_repair(argc, argv, &args);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     struct fl_store *store = store_open_or_say("repair", store_dir(args.store), false);
     if (!store)
         return EXIT_FAILED;
     if (args.json)
         told.images = json_array();
-    status = repair(store, &args, &told);
+    status = repair_store(store, &args, &told);
     json_decref(told.images);
     fl_store_close(store);
     return status;

@@ -14,9 +14,10 @@
 #include "engine/rescue/orphan.h"
 #include "engine/rescue/rescue_client.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
-#include "tools/cli/verb.h"
 #include "tools/verbs/rescue.h"
+#include "tools/verbs/verbs.h"
 
 enum { REASON = 1024, LOOKS = 10, LOOK_MS = 50 };
 
@@ -150,7 +151,7 @@ static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
     return EXIT_DONE;
 }
 
-static int act(const struct rescue *rescue, struct fl_orphan *orphan)
+static int act_on_orphan(const struct rescue *rescue, struct fl_orphan *orphan)
 {
     char reason[REASON];
     int error = bring_to_server(fl_rescue_send, rescue, orphan, reason, sizeof(reason));
@@ -164,7 +165,7 @@ static int act(const struct rescue *rescue, struct fl_orphan *orphan)
     return condemn_here(rescue, orphan);
 }
 
-// Refuses what act() would.
+// Refuses what act_on_orphan() would.
 static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
 {
     char reason[REASON];
@@ -179,7 +180,8 @@ static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
 
 // A server that has just refused the VM closes the copies that it was sent a moment after its
 // answer: a Faultline that holds the userfaultfd counts if it still does so then.
-static int look(const struct rescue *rescue, struct fl_orphan *orphan, char *reason, size_t size)
+static int look_at_process(const struct rescue *rescue, struct fl_orphan *orphan, char *reason,
+                           size_t size)
 {
     for (unsigned i = 0;; i++) {
         int error = fl_orphan_look(rescue->pid, rescue->fd, orphan, reason, size);
@@ -192,11 +194,11 @@ static int look(const struct rescue *rescue, struct fl_orphan *orphan, char *rea
     }
 }
 
-static int run(struct rescue *rescue)
+static int run_rescue(struct rescue *rescue)
 {
     struct fl_orphan orphan;
     char reason[REASON];
-    int error = look(rescue, &orphan, reason, sizeof(reason));
+    int error = look_at_process(rescue, &orphan, reason, sizeof(reason));
     if (error == -ESRCH)
         return rescue_fail_gone(rescue->pid, reason);
     if (error)
@@ -206,7 +208,7 @@ static int run(struct rescue *rescue)
                         "it is not the host's: whether one outside serves it is not known\n");
     int status = rescue_check(rescue, &orphan);
     if (status == EXIT_DONE)
-        status = rescue->dry_run ? only_say(rescue, &orphan) : act(rescue, &orphan);
+        status = rescue->dry_run ? only_say(rescue, &orphan) : act_on_orphan(rescue, &orphan);
     fl_orphan_close(&orphan);
     return status;
 }
@@ -224,7 +226,7 @@ static int take_pid(struct rescue *rescue, int argc, char **argv)
     return EXIT_DONE;
 }
 
-static int parse(struct rescue *rescue, int argc, char **argv)
+static int parse_rescue(struct rescue *rescue, int argc, char **argv)
 {
     bool poison = false;
     bool kill_it = false;
@@ -260,8 +262,8 @@ static int parse(struct rescue *rescue, int argc, char **argv)
 int cmd_rescue(int argc, char **argv)
 {
     struct rescue rescue = {.control = default_control(), .store = default_store(), .fd = -1};
-    int status = parse(&rescue, argc, argv);
+    int status = parse_rescue(&rescue, argc, argv);
     if (status != EXIT_DONE)
-        return status == CLI_HELPED ? EXIT_DONE : status;
-    return run(&rescue);
+        return status;
+    return run_rescue(&rescue);
 }

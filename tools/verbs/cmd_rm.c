@@ -3,15 +3,16 @@
 #include <stdio.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline rm [--store DIR] IMAGE...\n\n"
     "Removes images from the store. Who has one open keeps it; faultline gc gives back the space.\n"
     "\n" STORE_HELP;
 
-static int parse(int argc, char **argv, const char **ret_store)
+static int parse_rm(int argc, char **argv, const char **ret_store)
 {
     const struct cli_option options[] = {CLI_TEXT("store", ret_store), CLI_END};
     int status = cli_parse("rm", help, options, argc, argv);
@@ -23,9 +24,9 @@ static int parse(int argc, char **argv, const char **ret_store)
 int cmd_rm(int argc, char **argv)
 {
     const char *dir = NULL;
-    int status = parse(argc, argv, &dir);
+    int status = parse_rm(argc, argv, &dir);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     struct fl_store *store = store_open_or_say("rm", store_dir(dir), false);
     if (!store)
         return EXIT_FAILED;

@@ -12,9 +12,10 @@
 #include "engine/keeper/keeper.h"
 #include "engine/server/server.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
-#include "tools/cli/verb.h"
 #include "tools/verbs/serve_options.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline serve [OPTION...]\n"
@@ -56,7 +57,7 @@ struct serve {
 };
 
 // EXIT_DONE with *ret_run: go on.
-static int parse(int argc, char **argv, struct serve *serve, bool *ret_run)
+static int parse_serve(int argc, char **argv, struct serve *serve, bool *ret_run)
 {
     *serve = (struct serve){.keeper = {.hang_timeout_ms = 10000, .trial_ms = 10000}};
     serve_options_init(&serve->server);
@@ -76,7 +77,7 @@ static int parse(int argc, char **argv, struct serve *serve, bool *ret_run)
     int status = cli_parse("serve", help, options, argc, argv);
     *ret_run = status == EXIT_DONE && optind == argc;
     if (status != EXIT_DONE)
-        return status == CLI_HELPED ? EXIT_DONE : status;
+        return status;
     if (!*ret_run)
         return cli_usage("serve", "it takes no argument '%s'", argv[optind]);
     *ret_run = serve->server.engine.prealloc_bytes <= serve->server.engine.cache_bytes;
@@ -141,7 +142,7 @@ int cmd_serve(int argc, char **argv)
 {
     struct serve serve;
     bool run = false;
-    int result = parse(argc, argv, &serve, &run);
+    int result = parse_serve(argc, argv, &serve, &run);
     if (!run)
         return result;
     bool ready = prepare_control(serve.server.control) == EXIT_DONE &&
@@ -170,7 +171,7 @@ int cmd_engine(int argc, char **argv)
     bool run = false;
     if (!has_channel())
         return cli_fail("engine", "it is started by 'faultline serve', not by hand");
-    int result = parse(argc, argv, &serve, &run);
+    int result = parse_serve(argc, argv, &serve, &run);
     if (!run)
         return result;
     serve.server.channel = FL_ENGINE_CHANNEL;

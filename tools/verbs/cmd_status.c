@@ -6,8 +6,9 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline status [OPTION...]\n"
@@ -19,17 +20,17 @@ static const char help[] =
     "                     " DEFAULT_CONTROL ")\n"
     "  -h, --help\n";
 
-static json_int_t number(const json_t *object, const char *key)
+static json_int_t status_number(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
 }
 
-static double real(const json_t *object, const char *key)
+static double status_real(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
 }
 
-static const char *text(const json_t *object, const char *key)
+static const char *status_text(const json_t *object, const char *key)
 {
     const char *value = json_string_value(json_object_get(object, key));
     return value && *value ? value : "-";
@@ -44,25 +45,30 @@ static void print_totals(const json_t *status)
     const json_t *latency = json_object_get(status, "latency_us");
     const json_t *cache = json_object_get(status, "cache");
     const json_t *memory = json_object_get(status, "memory");
-    printf("server    faultline %s, pid %lld, %lld worker%s, up %.0f s\n", text(status, "version"),
-           (long long)number(status, "pid"), (long long)number(status, "workers"),
-           cli_s((uint64_t)number(status, "workers")), real(status, "uptime_seconds"));
+    printf("server    faultline %s, pid %lld, %lld worker%s, up %.0f s\n",
+           status_text(status, "version"), (long long)status_number(status, "pid"),
+           (long long)status_number(status, "workers"),
+           cli_s((uint64_t)status_number(status, "workers")),
+           status_real(status, "uptime_seconds"));
     printf("VMs       %lld now, %lld ever, %lld handshake%s refused\n",
-           (long long)number(status, "vms"), (long long)number(status, "attached"),
-           (long long)number(status, "refused"), cli_s((uint64_t)number(status, "refused")));
+           (long long)status_number(status, "vms"), (long long)status_number(status, "attached"),
+           (long long)status_number(status, "refused"),
+           cli_s((uint64_t)status_number(status, "refused")));
     printf("faults    %lld installed, %lld zeroed, %lld poisoned, %lld duplicate, %lld waiting\n",
-           (long long)number(faults, "installed"), (long long)number(faults, "zeroed"),
-           (long long)number(faults, "poisoned"), (long long)number(faults, "duplicates"),
-           (long long)number(faults, "parked"));
-    printf("latency   p50 %.1f us, p90 %.1f us, p99 %.1f us, max %.1f us\n", real(latency, "p50"),
-           real(latency, "p90"), real(latency, "p99"), real(latency, "max"));
+           (long long)status_number(faults, "installed"),
+           (long long)status_number(faults, "zeroed"), (long long)status_number(faults, "poisoned"),
+           (long long)status_number(faults, "duplicates"),
+           (long long)status_number(faults, "parked"));
+    printf("latency   p50 %.1f us, p90 %.1f us, p99 %.1f us, max %.1f us\n",
+           status_real(latency, "p50"), status_real(latency, "p90"), status_real(latency, "p99"),
+           status_real(latency, "max"));
     printf("frames    %s of %s, %lld hits, %lld misses, %lld read errors\n",
-           cli_format_bytes((uint64_t)number(cache, "bytes"), used, sizeof(used)),
-           cli_format_bytes((uint64_t)number(cache, "limit"), limit, sizeof(limit)),
-           (long long)number(cache, "hits"), (long long)number(cache, "misses"),
-           (long long)number(cache, "read_errors"));
-    printf("memory    %s resident\n",
-           cli_format_bytes((uint64_t)number(memory, "resident"), resident, sizeof(resident)));
+           cli_format_bytes((uint64_t)status_number(cache, "bytes"), used, sizeof(used)),
+           cli_format_bytes((uint64_t)status_number(cache, "limit"), limit, sizeof(limit)),
+           (long long)status_number(cache, "hits"), (long long)status_number(cache, "misses"),
+           (long long)status_number(cache, "read_errors"));
+    printf("memory    %s resident\n", cli_format_bytes((uint64_t)status_number(memory, "resident"),
+                                                       resident, sizeof(resident)));
 }
 
 static void print_keeper(const json_t *keeper)
@@ -71,8 +77,10 @@ static void print_keeper(const json_t *keeper)
         printf("keeper    NONE: nobody replaces this engine when it dies\n");
     else
         printf("keeper    pid %lld, standby engine %lld, %lld engine death%s\n",
-               (long long)number(keeper, "pid"), (long long)number(keeper, "standby_pid"),
-               (long long)number(keeper, "deaths"), cli_s((uint64_t)number(keeper, "deaths")));
+               (long long)status_number(keeper, "pid"),
+               (long long)status_number(keeper, "standby_pid"),
+               (long long)status_number(keeper, "deaths"),
+               cli_s((uint64_t)status_number(keeper, "deaths")));
 }
 
 static void print_replay(const json_t *replay)
@@ -84,8 +92,8 @@ static void print_replay(const json_t *replay)
         return;
     }
     printf("replay    %lld running, %lld done, %lld pages, %lld late%s\n",
-           (long long)number(replay, "running"), (long long)number(replay, "done"),
-           (long long)number(replay, "pages"), (long long)number(replay, "late"),
+           (long long)status_number(replay, "running"), (long long)status_number(replay, "done"),
+           (long long)status_number(replay, "pages"), (long long)status_number(replay, "late"),
            scarce ? ", PAUSED: memory is scarce" : "");
 }
 
@@ -94,30 +102,31 @@ static void print_degraded(const json_t *degraded)
     size_t i;
     const json_t *lack;
     json_array_foreach(degraded, i, lack)
-        printf("DEGRADED  %s: %s\n", text(lack, "what"), text(lack, "reason"));
+        printf("DEGRADED  %s: %s\n", status_text(lack, "what"), status_text(lack, "reason"));
 }
 
 static void print_lanes(const json_t *lanes)
 {
-    uint64_t vms = (uint64_t)number(lanes, "vms");
+    uint64_t vms = (uint64_t)status_number(lanes, "vms");
     if (vms > 0)
         printf("lanes     %lld VM%s make%s the server wait (memory limit), %lld of these in the "
                "kernel now\n",
                (long long)vms, cli_s(vms), vms == 1 ? "s" : "",
-               (long long)number(lanes, "blocked"));
+               (long long)status_number(lanes, "blocked"));
 }
 
 static void print_shortage(const json_t *status)
 {
     const json_t *shortage = json_object_get(status, "shortage");
     const json_t *pool = json_object_get(status, "huge_pages");
-    uint64_t vms = (uint64_t)number(shortage, "vms");
+    uint64_t vms = (uint64_t)status_number(shortage, "vms");
     if (vms > 0)
         printf(
             "SHORTAGE  %lld VM%s lack%s memory for pages; pages of 2 MiB: %lld in the pool, %lld "
             "free, %lld of these reserved\n",
-            (long long)vms, cli_s(vms), vms == 1 ? "s" : "", (long long)number(pool, "total"),
-            (long long)number(pool, "free"), (long long)number(pool, "reserved"));
+            (long long)vms, cli_s(vms), vms == 1 ? "s" : "",
+            (long long)status_number(pool, "total"), (long long)status_number(pool, "free"),
+            (long long)status_number(pool, "reserved"));
 }
 
 // What there is only if somebody asked for it.
@@ -128,15 +137,16 @@ static void print_asked_for(const json_t *status)
     const json_t *recordings = json_object_get(status, "recordings");
     const json_t *templates = json_object_get(status, "templates");
     size_t count = json_array_size(json_object_get(templates, "list"));
-    if (number(recordings, "orders") > 0)
+    if (status_number(recordings, "orders") > 0)
         printf("record    %lld order%s, %lld VMs now, %lld pages\n",
-               (long long)number(recordings, "orders"),
-               cli_s((uint64_t)number(recordings, "orders")), (long long)number(recordings, "vms"),
-               (long long)number(recordings, "pages"));
+               (long long)status_number(recordings, "orders"),
+               cli_s((uint64_t)status_number(recordings, "orders")),
+               (long long)status_number(recordings, "vms"),
+               (long long)status_number(recordings, "pages"));
     if (count > 0)
         printf("templates %zu, %s of %s\n", count,
-               cli_format_bytes((uint64_t)number(templates, "bytes"), used, sizeof(used)),
-               cli_format_bytes((uint64_t)number(templates, "limit"), limit, sizeof(limit)));
+               cli_format_bytes((uint64_t)status_number(templates, "bytes"), used, sizeof(used)),
+               cli_format_bytes((uint64_t)status_number(templates, "limit"), limit, sizeof(limit)));
     if (json_is_true(json_object_get(status, "draining")))
         printf("DRAINING  it takes no new VM\n");
 }
@@ -154,13 +164,15 @@ static void print_vms(const json_t *vms)
         char memory[32];
         char present[32];
         char removed[32];
-        uint64_t there = (uint64_t)(number(vm, "installed") + number(vm, "zeroed"));
-        printf("%6lld  %-24s %8lld  %-9s %9s %9s %9s %9lld\n", (long long)number(vm, "id"),
-               text(vm, "image"), (long long)number(vm, "pid"), text(vm, "state"),
-               cli_format_bytes((uint64_t)number(vm, "pages") << 12, memory, sizeof(memory)),
+        uint64_t there = (uint64_t)(status_number(vm, "installed") + status_number(vm, "zeroed"));
+        printf("%6lld  %-24s %8lld  %-9s %9s %9s %9s %9lld\n", (long long)status_number(vm, "id"),
+               status_text(vm, "image"), (long long)status_number(vm, "pid"),
+               status_text(vm, "state"),
+               cli_format_bytes((uint64_t)status_number(vm, "pages") << 12, memory, sizeof(memory)),
                cli_format_bytes(there << 12, present, sizeof(present)),
-               cli_format_bytes((uint64_t)number(vm, "removed") << 12, removed, sizeof(removed)),
-               (long long)number(vm, "faults"));
+               cli_format_bytes((uint64_t)status_number(vm, "removed") << 12, removed,
+                                sizeof(removed)),
+               (long long)status_number(vm, "faults"));
     }
 }
 
@@ -175,7 +187,7 @@ int cmd_status(int argc, char **argv)
     };
     int parsed = cli_parse("status", help, options, argc, argv);
     if (parsed != EXIT_DONE)
-        return parsed == CLI_HELPED ? EXIT_DONE : parsed;
+        return parsed;
     if (optind != argc)
         return cli_usage("status", "it takes no argument '%s'", argv[optind]);
     json_t *status = NULL;

@@ -9,8 +9,9 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline template IMAGE [--complete] [OPTION...]\n"
@@ -47,18 +48,18 @@ struct order {
     bool json;
 };
 
-static const char *text(const json_t *object, const char *key)
+static const char *template_text(const json_t *object, const char *key)
 {
     const char *value = json_string_value(json_object_get(object, key));
     return value ? value : "";
 }
 
-static uint64_t number(const json_t *object, const char *key)
+static uint64_t template_number(const json_t *object, const char *key)
 {
     return (uint64_t)json_integer_value(json_object_get(object, key));
 }
 
-static void print_json(const json_t *object)
+static void print_template_json(const json_t *object)
 {
     json_dumpf(object, stdout, JSON_COMPACT);
     putchar('\n');
@@ -66,7 +67,7 @@ static void print_json(const json_t *object)
 
 // --- making one ---
 
-static int ask(const struct order *order)
+static int order_template(const struct order *order)
 {
     json_t *answer = NULL;
     json_t *body = json_pack("{s:s, s:b}", "image", order->image, "complete", order->complete);
@@ -79,7 +80,7 @@ static int ask(const struct order *order)
 }
 
 // The one that somebody who connects now gets.
-static const json_t *find(const json_t *answer, const char *image)
+static const json_t *find_template(const json_t *answer, const char *image)
 {
     size_t i;
     const json_t *entry;
@@ -87,7 +88,7 @@ static const json_t *find(const json_t *answer, const char *image)
     json_array_foreach(json_object_get(answer, "list"), i, entry)
     {
         const json_t *pinned = json_object_get(entry, "pinned");
-        if (strcmp(text(entry, "image"), image) == 0 && (!pinned || json_is_true(pinned)))
+        if (strcmp(template_text(entry, "image"), image) == 0 && (!pinned || json_is_true(pinned)))
             found = entry;
     }
     return found;
@@ -95,28 +96,28 @@ static const json_t *find(const json_t *answer, const char *image)
 
 static void show_progress(const json_t *entry, bool end)
 {
-    uint64_t bytes = number(entry, "bytes");
+    uint64_t bytes = template_number(entry, "bytes");
     if (isatty(STDERR_FILENO) && bytes > 0)
-        fprintf(stderr, "\r%s: %" PRIu64 " %%%s", text(entry, "image"),
-                number(entry, "filled") * 100 / bytes, end ? "\n" : "");
+        fprintf(stderr, "\r%s: %" PRIu64 " %%%s", template_text(entry, "image"),
+                template_number(entry, "filled") * 100 / bytes, end ? "\n" : "");
 }
 
 // True if there is nothing more to wait for.
-static bool settled(const struct order *order, const json_t *entry, int *ret_result)
+static bool template_settled(const struct order *order, const json_t *entry, int *ret_result)
 {
-    const char *state = text(entry, "state");
+    const char *state = template_text(entry, "state");
     if (strcmp(state, "failed") == 0) {
         *ret_result = cli_fail("template", "the template of %s cannot be made: %s", order->image,
-                               text(entry, "error"));
+                               template_text(entry, "error"));
         return true;
     }
-    bool complete = strcmp(state, "complete") == 0 && *text(entry, "path");
+    bool complete = strcmp(state, "complete") == 0 && *template_text(entry, "path");
     if (order->complete ? !complete : strcmp(state, "opening") == 0)
         return false;
     if (order->json)
-        print_json(entry);
+        print_template_json(entry);
     else
-        puts(order->complete ? text(entry, "path") : text(entry, "socket"));
+        puts(order->complete ? template_text(entry, "path") : template_text(entry, "socket"));
     *ret_result = EXIT_DONE;
     return true;
 }
@@ -124,24 +125,24 @@ static bool settled(const struct order *order, const json_t *entry, int *ret_res
 // Of the order nothing is known: it was lost with an engine.
 static bool is_forgotten(const struct order *order, const json_t *entry)
 {
-    return !entry || (order->complete && strcmp(text(entry, "state"), "open") == 0);
+    return !entry || (order->complete && strcmp(template_text(entry, "state"), "open") == 0);
 }
 
 // An order that is lost with an engine is given again.
-static int make(const struct order *order)
+static int make_template(const struct order *order)
 {
-    int result = ask(order);
+    int result = order_template(order);
     for (unsigned round = 0; result == EXIT_DONE; round++) {
         json_t *answer = NULL;
         result = control_ask("template", order->control, templates, NULL, &answer);
         if (result != EXIT_DONE)
             break;
-        const json_t *entry = find(answer, order->image);
-        bool done = entry && settled(order, entry, &result);
+        const json_t *entry = find_template(answer, order->image);
+        bool done = entry && template_settled(order, entry, &result);
         if (entry && order->complete && (done || round % TTY_EVERY == 0))
             show_progress(entry, done);
         if (!done && is_forgotten(order, entry))
-            result = ask(order);
+            result = order_template(order);
         json_decref(answer);
         if (done)
             break;
@@ -164,7 +165,7 @@ static int remove_one(const struct order *order)
     return result;
 }
 
-static void print_list(json_t *answer)
+static void print_templates(json_t *answer)
 {
     control_plain(answer);
     size_t i;
@@ -175,27 +176,29 @@ static void print_list(json_t *answer)
     json_array_foreach(json_object_get(answer, "list"), i, entry)
     {
         bool kept = json_is_true(json_object_get(entry, "pinned"));
-        const char *where = *text(entry, "path") ? text(entry, "path") : text(entry, "socket");
-        printf("%-24s %-9s %10s %10s %7" PRIu64 " %s\n", text(entry, "image"), text(entry, "state"),
-               cli_format_bytes(number(entry, "bytes"), bytes, sizeof(bytes)),
-               cli_format_bytes(number(entry, "filled"), filled, sizeof(filled)),
-               number(entry, "clones"),
-               *text(entry, "error") ? text(entry, "error")
-               : kept                ? where
-                                     : "(removed)");
+        const char *where = *template_text(entry, "path") ? template_text(entry, "path")
+                                                          : template_text(entry, "socket");
+        printf("%-24s %-9s %10s %10s %7" PRIu64 " %s\n", template_text(entry, "image"),
+               template_text(entry, "state"),
+               cli_format_bytes(template_number(entry, "bytes"), bytes, sizeof(bytes)),
+               cli_format_bytes(template_number(entry, "filled"), filled, sizeof(filled)),
+               template_number(entry, "clones"),
+               *template_text(entry, "error") ? template_text(entry, "error")
+               : kept                         ? where
+                                              : "(removed)");
     }
 }
 
-static int list(const struct order *order)
+static int list_templates(const struct order *order)
 {
     json_t *answer = NULL;
     int result = control_ask("template", order->control, templates, NULL, &answer);
     if (result != EXIT_DONE)
         return result;
     if (order->json)
-        print_json(answer);
+        print_template_json(answer);
     else
-        print_list(answer);
+        print_templates(answer);
     json_decref(answer);
     return EXIT_DONE;
 }
@@ -210,7 +213,7 @@ int cmd_template(int argc, char **argv)
     };
     int status = cli_parse("template", help, options, argc, argv);
     if (status != EXIT_DONE)
-        return status == CLI_HELPED ? EXIT_DONE : status;
+        return status;
     if (argc - optind > 1 || (order.list && optind < argc))
         return cli_usage("template", "it takes no argument '%s'", argv[argc - 1]);
     if (!order.list && optind == argc)
@@ -219,6 +222,6 @@ int cmd_template(int argc, char **argv)
         return cli_usage("template", "--complete, --remove and --list do not go together");
     order.image = argv[optind];
     if (order.list)
-        return list(&order);
-    return order.remove ? remove_one(&order) : make(&order);
+        return list_templates(&order);
+    return order.remove ? remove_one(&order) : make_template(&order);
 }

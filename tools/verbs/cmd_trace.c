@@ -9,9 +9,10 @@
 
 #include "snapshot/output.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
 #include "tools/verbs/trace_report.h"
+#include "tools/verbs/verbs.h"
 
 static const char help[] =
     "usage: faultline trace show [--store DIR] [--json] [--svg FILE] IMAGE\n"
@@ -71,7 +72,7 @@ static int open_shown(const struct arguments *args, struct shown *shown)
 
 enum field { PAGE, MS, SEEN };
 
-static json_t *column(const struct fl_recording *order, enum field field)
+static json_t *trace_column(const struct fl_recording *order, enum field field)
 {
     json_t *array = json_array();
     for (uint64_t i = 0; array && i < order->count; i++) {
@@ -100,7 +101,7 @@ static json_t *figures_json(const char *name, const struct trace_report *report)
 }
 
 // Here the pages are in the order of touch: that of replay is made for reading and installing.
-static int print_json(const struct arguments *args, const struct trace_report *report)
+static int print_trace_json(const struct arguments *args, const struct trace_report *report)
 {
     struct fl_recording order = {.count = 0};
     struct fl_error error;
@@ -112,8 +113,8 @@ static int print_json(const struct arguments *args, const struct trace_report *r
     if (r < 0)
         return cli_fail("trace", "%s", error.text);
     json_t *object = figures_json(args->image, report);
-    json_t *columns = json_pack("{s:o,s:o,s:o}", "order", column(&order, PAGE), "ms",
-                                column(&order, MS), "seen", column(&order, SEEN));
+    json_t *columns = json_pack("{s:o,s:o,s:o}", "order", trace_column(&order, PAGE), "ms",
+                                trace_column(&order, MS), "seen", trace_column(&order, SEEN));
     fl_recording_free(&order);
     if (!object || !columns || json_object_update(object, columns) < 0) {
         json_decref(object);
@@ -123,7 +124,7 @@ static int print_json(const struct arguments *args, const struct trace_report *r
     return store_print_json("trace", object);
 }
 
-static void print_text(const char *name, const struct trace_report *report)
+static void print_trace_text(const char *name, const struct trace_report *report)
 {
     char bytes[32];
     printf("trace of       %s, merged from %" PRIu32 " recording%s\n", name, report->runs,
@@ -144,8 +145,8 @@ static void print_text(const char *name, const struct trace_report *report)
 }
 
 // On a descriptor of its own, so that the file's outlives the stream: it is flushed and published.
-static int draw(int fd, const struct arguments *args, const struct trace_report *report,
-                const struct fl_trace *trace)
+static int draw_trace(int fd, const struct arguments *args, const struct trace_report *report,
+                      const struct fl_trace *trace)
 {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
@@ -168,7 +169,7 @@ static int write_svg(const struct arguments *args, const struct trace_report *re
     struct fl_output output;
     int r = fl_output_open(args->svg, true, &output);
     if (r == 0)
-        r = draw(output.temp.fd, args, report, trace);
+        r = draw_trace(output.temp.fd, args, report, trace);
     if (r == 0)
         r = fl_output_publish(&output);
     fl_output_close(&output);
@@ -186,12 +187,12 @@ static int print_shown(const struct arguments *args, const struct shown *shown)
     if (status != EXIT_DONE)
         return status;
     if (args->json)
-        return print_json(args, &report);
-    print_text(args->image, &report);
+        return print_trace_json(args, &report);
+    print_trace_text(args->image, &report);
     return EXIT_DONE;
 }
 
-static int show(const struct arguments *args)
+static int show_trace(const struct arguments *args)
 {
     struct shown shown = {.image = NULL};
     int status = open_shown(args, &shown);
@@ -213,7 +214,7 @@ static int remove_trace(const struct arguments *args)
     return r < 0 ? cli_fail("trace", "%s", error.text) : EXIT_DONE;
 }
 
-static int parse(int argc, char **argv, bool shows, struct arguments *args)
+static int parse_trace(int argc, char **argv, bool shows, struct arguments *args)
 {
     const struct cli_option show_options[] = {
         CLI_TEXT("store", &args->store),
@@ -244,8 +245,8 @@ int cmd_trace(int argc, char **argv)
         return cli_usage(
             "trace",
             what[0] ? "there is no 'trace %s', only show and rm" : "show or rm is needed%s", what);
-    int status = parse(argc - 1, argv + 1, shows, &args);
+    int status = parse_trace(argc - 1, argv + 1, shows, &args);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
-    return shows ? show(&args) : remove_trace(&args);
+        return status;
+    return shows ? show_trace(&args) : remove_trace(&args);
 }

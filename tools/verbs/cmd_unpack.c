@@ -3,9 +3,10 @@
 #include <stdio.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 enum { THREADS_MAX = 256 };
 
@@ -22,7 +23,7 @@ struct arguments {
     struct fl_unpack_options options;
 };
 
-static int parse(int argc, char **argv, struct arguments *args)
+static int parse_unpack(int argc, char **argv, struct arguments *args)
 {
     const struct cli_option options[] = {
         CLI_TEXT("store", &args->store),
@@ -48,9 +49,9 @@ int cmd_unpack(int argc, char **argv)
     struct fl_error error;
     char bytes[32];
     char data[32];
-    int status = parse(argc, argv, &args);
+    int status = parse_unpack(argc, argv, &args);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     struct fl_store *store = store_open_or_say("unpack", store_dir(args.store), false);
     if (!store)
         return EXIT_FAILED;

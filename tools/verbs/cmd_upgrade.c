@@ -10,8 +10,9 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 enum { LOOK_EVERY_MS = 50 };
 
@@ -67,7 +68,7 @@ static bool is_final(const char *state)
            strcmp(state, "rolled_back") == 0;
 }
 
-static int tell(const struct order *order, const json_t *upgrade)
+static int tell_outcome(const struct order *order, const json_t *upgrade)
 {
     const char *state = state_of(upgrade);
     const char *reason = json_string_value(json_object_get(upgrade, "reason"));
@@ -100,7 +101,7 @@ static int wait_for_outcome(const struct order *order, json_int_t before)
         if (ours)
             snprintf(shown, sizeof(shown), "%s", state);
         if (!upgrade || (ours && is_final(state)))
-            result = upgrade ? tell(order, upgrade) : EXIT_FAILED;
+            result = upgrade ? tell_outcome(order, upgrade) : EXIT_FAILED;
         bool ended = !upgrade || (ours && is_final(state));
         json_decref(status);
         if (ended)
@@ -109,7 +110,7 @@ static int wait_for_outcome(const struct order *order, json_int_t before)
     }
 }
 
-static int upgrade(const struct order *order)
+static int order_upgrade(const struct order *order)
 {
     char path[PATH_MAX] = "";
     json_t *status = NULL;
@@ -143,8 +144,8 @@ int cmd_upgrade(int argc, char **argv)
     };
     int status = cli_parse("upgrade", help, options, argc, argv);
     if (status != EXIT_DONE)
-        return status == CLI_HELPED ? EXIT_DONE : status;
+        return status;
     if (optind != argc)
         return cli_usage("upgrade", "it takes no argument '%s'", argv[optind]);
-    return upgrade(&order);
+    return order_upgrade(&order);
 }

@@ -4,9 +4,10 @@
 #include <stdio.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
-#include "tools/cli/verb.h"
+#include "tools/verbs/verbs.h"
 
 enum { THREADS_MAX = 256 };
 
@@ -24,7 +25,7 @@ struct arguments {
     struct fl_verify_options options;
 };
 
-static int parse(int argc, char **argv, struct arguments *args)
+static int parse_verify(int argc, char **argv, struct arguments *args)
 {
     const struct cli_option options[] = {
         CLI_TEXT("store", &args->store),
@@ -49,7 +50,7 @@ struct found {
     json_t *bad; // NULL: print them
 };
 
-static void bad(void *arg, const char *object, const char *problem)
+static void report_bad(void *arg, const char *object, const char *problem)
 {
     struct found *found = arg;
     if (found->bad) {
@@ -61,7 +62,7 @@ static void bad(void *arg, const char *object, const char *problem)
     printf("bad: %s: %s\n", object, problem);
 }
 
-static int print_json(const struct fl_verify_result *result, json_t *list)
+static int print_verify_json(const struct fl_verify_result *result, json_t *list)
 {
     json_t *object = json_pack(
         "{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:f,s:O}", "ok", result->bad == 0, "images",
@@ -72,7 +73,7 @@ static int print_json(const struct fl_verify_result *result, json_t *list)
     return store_print_json("verify", object);
 }
 
-static void print_more(const struct fl_verify_result *result)
+static void print_verify_advice(const struct fl_verify_result *result)
 {
     if (result->unneeded_frames > 0)
         printf("%" PRIu64 " damaged frame%s that no image needs go%s when gc can remove the pack\n",
@@ -83,20 +84,20 @@ static void print_more(const struct fl_verify_result *result)
              "or from another store (--from-store)");
 }
 
-static int verify(struct fl_store *store, struct arguments *args, struct found *found)
+static int verify_store(struct fl_store *store, struct arguments *args, struct found *found)
 {
     struct fl_verify_result result;
     struct fl_error error;
     struct progress progress;
     found->progress = &progress;
-    args->options.bad = bad;
+    args->options.bad = report_bad;
     args->options.bad_arg = found;
     args->options.progress = progress_begin(&progress, "verifying", true);
     int r = fl_store_verify(store, &args->options, &result, &error);
     progress_end(&progress);
     if (r < 0)
         return cli_fail("verify", "%s", error.text);
-    if (args->json && print_json(&result, found->bad) != EXIT_DONE)
+    if (args->json && print_verify_json(&result, found->bad) != EXIT_DONE)
         return EXIT_FAILED;
     if (!args->json)
         printf("%s: %" PRIu64 " image%s, %" PRIu64 " pack%s, %" PRIu64 " frame%s, %" PRIu64
@@ -105,7 +106,7 @@ static int verify(struct fl_store *store, struct arguments *args, struct found *
                cli_s(result.packs), result.frames, cli_s(result.frames), result.pages,
                cli_s(result.pages), result.seconds, result.bad);
     if (!args->json)
-        print_more(&result);
+        print_verify_advice(&result);
     return result.bad == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
@@ -113,15 +114,15 @@ int cmd_verify(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct found found = {.bad = NULL};
-    int status = parse(argc, argv, &args);
+    int status = parse_verify(argc, argv, &args);
     if (status != EXIT_DONE)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     struct fl_store *store = store_open_or_say("verify", store_dir(args.store), false);
     if (!store)
         return EXIT_FAILED;
     if (args.json)
         found.bad = json_array();
-    status = verify(store, &args, &found);
+    status = verify_store(store, &args, &found);
     json_decref(found.bad);
     fl_store_close(store);
     return status;

@@ -10,12 +10,12 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 
 enum { OK = 200, CREATED = 201, NOT_FOUND = 404, PATH_BYTES = FL_NAME_MAX + 96 };
 static const char recordings[] = "/v1/recordings";
 
-static int refused(const struct recorder *recorder, const json_t *answer)
+static int order_refused(const struct recorder *recorder, const json_t *answer)
 {
     const char *reason = json_string_value(json_object_get(answer, "error"));
     return cli_fail(recorder->verb, "the server at %s says: %s", recorder->control,
@@ -119,7 +119,7 @@ static long fetch_part(const struct recorder *recorder, unsigned run, uint64_t h
 }
 
 // False if it could not be had now.
-static bool fetch(struct recorder *recorder, unsigned run)
+static bool fetch_recording(struct recorder *recorder, unsigned run)
 {
     struct fl_trace_entry *entries = NULL;
     uint8_t *id = recorder->content_id[recorder->fetched];
@@ -157,7 +157,7 @@ static void fetch_complete(struct recorder *recorder, const json_t *order)
 {
     json_int_t complete = json_integer_value(json_object_get(order, "complete"));
     while (recorder->of_order < complete && recorder->fetched < recorder->runs &&
-           fetch(recorder, recorder->of_order))
+           fetch_recording(recorder, recorder->of_order))
         recorder->of_order++;
     count_now(recorder, order);
 }
@@ -171,8 +171,8 @@ static int order_rest(struct recorder *recorder)
     recorder->of_order = 0;
     control_try(recorder->control, "POST", recordings, order, &status, &answer);
     json_decref(order);
-    int result =
-        status == 0 || status == OK || status == CREATED ? EXIT_DONE : refused(recorder, answer);
+    int result = status == 0 || status == OK || status == CREATED ? EXIT_DONE
+                                                                  : order_refused(recorder, answer);
     json_decref(answer);
     return result;
 }
@@ -193,7 +193,7 @@ int recorder_look(struct recorder *recorder)
     else if (status == OK)
         result = cli_fail(recorder->verb, "somebody else records image %s now", recorder->image);
     else if (status != 0)
-        result = refused(recorder, answer);
+        result = order_refused(recorder, answer);
     json_decref(answer);
     return result;
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "tools/cli/cli.h"
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 
 enum { REASON = 1024 };
 

@@ -13,7 +13,7 @@
 #include "engine/rescue/sample_matches.h"
 #include "snapshot/read.h"
 #include "tools/cli/cli.h"
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 #include "tools/verbs/rescue.h"
 
 // Of a store with more images of the VM's size than this, not all are looked at.
@@ -80,7 +80,7 @@ static int compare_image(const struct compare *compare, struct candidate *candid
     return 0;
 }
 
-static bool fits(const struct candidate *candidate)
+static bool candidate_fits(const struct candidate *candidate)
 {
     return candidate->from != FL_LAYOUT_UNKNOWN && candidate->evidence.verdict == FL_FIT_YES;
 }
@@ -113,7 +113,7 @@ static void try_rival(struct compare *compare, const struct fl_image *other)
 }
 
 // Of two that fit the better one, or both, so that somebody must choose.
-static void choose(struct compare *compare, struct candidate *candidate)
+static void choose_candidate(struct compare *compare, struct candidate *candidate)
 {
     struct candidate *best = &compare->best;
     struct fl_image_match_rivals rivals = {0};
@@ -138,8 +138,8 @@ static void choose(struct compare *compare, struct candidate *candidate)
 static void try_unnamed(struct compare *compare, struct fl_image *image)
 {
     struct candidate candidate = {.image = fl_image_ref(image)};
-    if (compare_image(compare, &candidate) == 0 && fits(&candidate))
-        choose(compare, &candidate);
+    if (compare_image(compare, &candidate) == 0 && candidate_fits(&candidate))
+        choose_candidate(compare, &candidate);
     fl_image_unref(candidate.image);
 }
 
@@ -271,7 +271,7 @@ static int judge_named(struct compare *compare)
     if (error)
         return refuse_unread(compare, error);
     take_best(compare);
-    if (!fits(&compare->best))
+    if (!candidate_fits(&compare->best))
         return refuse_evidence(compare);
     fl_reader_list(compare->reader, try_image, compare);
     return compare->rival[0] != '\0' ? refuse_rival(compare) : EXIT_DONE;

@@ -10,7 +10,7 @@
 #include "engine/base/bitmap.h"
 #include "engine/doctor/doctor.h"
 #include "tools/cli/cli.h"
-#include "tools/cli/verb.h"
+#include "tools/cli/exit_status.h"
 
 static const char *const action_names[] = {"serve", "poison", "kill"};
 
@@ -126,8 +126,8 @@ static json_t *evidence_json(const struct rescue *rescue)
                      fit_names[rescue->evidence.verdict]);
 }
 
-static void print_json(const struct rescue *rescue, const struct fl_orphan *orphan,
-                       const char *outcome)
+static void print_orphan_json(const struct rescue *rescue, const struct fl_orphan *orphan,
+                              const char *outcome)
 {
     json_t *ranges = json_array();
     json_t *holders = json_array();
@@ -178,17 +178,18 @@ static void print_orphan(const struct rescue *rescue, const struct fl_orphan *or
     json_decref(regions);
 }
 
-static void report(const struct rescue *rescue, const struct fl_orphan *orphan, const char *outcome)
+static void report_orphan(const struct rescue *rescue, const struct fl_orphan *orphan,
+                          const char *outcome)
 {
     if (rescue->json)
-        print_json(rescue, orphan, outcome);
+        print_orphan_json(rescue, orphan, outcome);
     else
         print_orphan(rescue, orphan);
 }
 
 void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orphan)
 {
-    report(rescue, orphan, "nothing done");
+    report_orphan(rescue, orphan, "nothing done");
     if (rescue->json)
         return;
     if (rescue->action == RESCUE_SERVE)
@@ -204,7 +205,7 @@ void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *o
 {
     static const char *const outcomes[] = {"served", "poisoned by the server",
                                            "killed by the server"};
-    report(rescue, orphan, outcomes[rescue->action]);
+    report_orphan(rescue, orphan, outcomes[rescue->action]);
     if (rescue->json)
         return;
     if (rescue->action == RESCUE_SERVE)
@@ -218,7 +219,7 @@ void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *o
 void rescue_report_condemned(const struct rescue *rescue, const struct fl_orphan *orphan,
                              const struct fl_answer_without_imageed *done)
 {
-    report(rescue, orphan, rescue->action == RESCUE_KILL ? "killed" : "ended");
+    report_orphan(rescue, orphan, rescue->action == RESCUE_KILL ? "killed" : "ended");
     if (rescue->json)
         return;
     printf("%s: %" PRIu64 " faults answered, %" PRIu64 " pages poisoned, %" PRIu64 " zeroed\n",

@@ -133,12 +133,12 @@ static void draw_cells(const struct picture *picture)
     fputs("</g>\n", picture->out);
 }
 
-static void text(FILE *out, double x, double y, const char *anchor, const char *what)
+static void draw_text(FILE *out, double x, double y, const char *anchor, const char *what)
 {
     fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor, what);
 }
 
-static void line(FILE *out, double x1, double y1, double x2, double y2)
+static void draw_line(FILE *out, double x1, double y1, double x2, double y2)
 {
     fprintf(out, "<path stroke=\"#d8d8d8\" d=\"M%.1f,%.1fL%.1f,%.1f\"/>\n", x1, y1, x2, y2);
 }
@@ -152,11 +152,11 @@ static void draw_time_axis(const struct picture *picture)
         double ms = i * step;
         double x = LEFT + ms / picture->span_ms * PLOT_WIDTH;
         snprintf(label, sizeof(label), "%g", seconds ? ms / 1000 : ms);
-        line(picture->out, x, TOP, x, TOP + PLOT_HEIGHT + 6);
-        text(picture->out, x, TOP + PLOT_HEIGHT + 22, "middle", label);
+        draw_line(picture->out, x, TOP, x, TOP + PLOT_HEIGHT + 6);
+        draw_text(picture->out, x, TOP + PLOT_HEIGHT + 22, "middle", label);
     }
-    text(picture->out, LEFT + PLOT_WIDTH / 2.0, TOP + PLOT_HEIGHT + 48, "middle",
-         seconds ? "time after attach (s)" : "time after attach (ms)");
+    draw_text(picture->out, LEFT + PLOT_WIDTH / 2.0, TOP + PLOT_HEIGHT + 48, "middle",
+              seconds ? "time after attach (s)" : "time after attach (ms)");
 }
 
 static void draw_memory_axis(const struct picture *picture)
@@ -170,8 +170,8 @@ static void draw_memory_axis(const struct picture *picture)
         double page = i * step;
         double y = TOP + PLOT_HEIGHT - page / span * PLOT_HEIGHT;
         snprintf(label, sizeof(label), "%g", page / unit);
-        line(picture->out, LEFT - 6, y, LEFT + PLOT_WIDTH, y);
-        text(picture->out, LEFT - 10, y + 4, "end", label);
+        draw_line(picture->out, LEFT - 6, y, LEFT + PLOT_WIDTH, y);
+        draw_text(picture->out, LEFT - 10, y + 4, "end", label);
     }
     fprintf(picture->out,
             "<text transform=\"translate(26,%d) rotate(-90)\" text-anchor=\"middle\">"
@@ -182,29 +182,29 @@ static void draw_memory_axis(const struct picture *picture)
                        : "KiB");
 }
 
-static void swatch(FILE *out, int y, const char *colour, const char *opacity, const char *what)
+static void draw_swatch(FILE *out, int y, const char *colour, const char *opacity, const char *what)
 {
     fprintf(out,
             "<rect x=\"%d\" y=\"%d\" width=\"14\" height=\"14\" fill=\"%s\" "
             "fill-opacity=\"%s\"/>\n",
             LEGEND, y - 12, colour, opacity);
-    text(out, LEGEND + 22, y, "start", what);
+    draw_text(out, LEGEND + 22, y, "start", what);
 }
 
 static void draw_seen(const struct picture *picture, int *y)
 {
     char what[64];
     if (picture->report->runs == 1) {
-        text(picture->out, LEGEND, *y, "start", "of one recording");
+        draw_text(picture->out, LEGEND, *y, "start", "of one recording");
         return;
     }
     snprintf(what, sizeof(what), "in how many of the %" PRIu32, picture->report->runs);
-    text(picture->out, LEGEND, *y, "start", what);
-    text(picture->out, LEGEND, *y += 18, "start", "recordings");
+    draw_text(picture->out, LEGEND, *y, "start", what);
+    draw_text(picture->out, LEGEND, *y += 18, "start", "recordings");
     for (int colour = COLOURS - 1; colour >= 0; colour--) {
         snprintf(what, sizeof(what), "%d to %d %%", colour * 100 / COLOURS,
                  (colour + 1) * 100 / COLOURS);
-        swatch(picture->out, *y += 22, colours[colour], "1", what);
+        draw_swatch(picture->out, *y += 22, colours[colour], "1", what);
     }
 }
 
@@ -213,13 +213,13 @@ static void draw_legend(const struct picture *picture)
     int y = TOP + 12;
     char what[64];
     draw_seen(picture, &y);
-    text(picture->out, LEGEND, y += 40, "start", "share touched of the");
+    draw_text(picture->out, LEGEND, y += 40, "start", "share touched of the");
     snprintf(what, sizeof(what), "cell's %.*f pages", picture->row_pages < 10 ? 1 : 0,
              picture->row_pages);
-    text(picture->out, LEGEND, y += 18, "start", what);
+    draw_text(picture->out, LEGEND, y += 18, "start", what);
     for (int density = DENSITIES - 1; density >= 0; density--)
-        swatch(picture->out, y += 22, colours[COLOURS - 1], opacities[density],
-               density_names[density]);
+        draw_swatch(picture->out, y += 22, colours[COLOURS - 1], opacities[density],
+                    density_names[density]);
 }
 
 static void draw_title(const struct picture *picture, const char *name)
@@ -238,7 +238,7 @@ static void draw_title(const struct picture *picture, const char *name)
             100.0 * (double)report->pages / (double)report->image_pages, report->half_ms);
 }
 
-static void draw(const struct picture *picture, const char *name)
+static void draw_picture(const struct picture *picture, const char *name)
 {
     fprintf(picture->out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
@@ -269,7 +269,7 @@ int trace_svg_write(FILE *out, const char *name, const struct trace_report *repo
     if (!picture.cells)
         return -ENOMEM;
     fill_cells(&picture, trace);
-    draw(&picture, name);
+    draw_picture(&picture, name);
     free(picture.cells);
     return 0;
 }

@@ -109,7 +109,7 @@ Test(crash, index_process_killed_before_each_call)
         cr_assert_eq(status, 0, "round %ld", round);
         read_log(text, sizeof(text));
         more = strstr(text, "the store's index") != NULL;
-        rebuilt += strstr(text, "was damaged and was made anew") != NULL;
+        rebuilt += strstr(text, "was damaged and was built again") != NULL;
         expect_whole(round);
     }
     unsetenv("CRASH_CHILD");

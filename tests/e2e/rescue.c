@@ -147,7 +147,7 @@ Test(rescue, a_vm_whose_state_was_kept)
     expect_doctor("faultline rescue --image image %d\n", (int)orphan_client.pid);
     cr_assert(server_serve(&orphan_world->server, &orphan_world->temp, orphan_world->store, NULL));
     EXPECT_REFUSED("another", "--image", "another");
-    EXPECT_REFUSED("--regions is of no use", "--regions", orphan_told->regions);
+    EXPECT_REFUSED("--regions cannot be used", "--regions", orphan_told->regions);
     // What is only said is not written down: the state stays as it was kept.
     EXPECT_REFUSED("still waits", "--image", "another", "--force", "--dry-run");
     EXPECT_DONE("--json");
@@ -323,7 +323,7 @@ Test(rescue, poison_without_a_server)
     server_spawn(&rescuer, &orphan_world->temp, "rescuer", args);
     cr_assert_eq(client_wait(&orphan_client), 0);
     cr_assert(wait_until(has_ended, &rescuer));
-    cr_expect_eq(server_count_log(&rescuer, "from here, until it ends"), 1);
+    cr_expect_eq(server_count_log(&rescuer, "this process answers its faults"), 1);
     cr_expect_eq(server_stop(&rescuer), 0);
 }
 

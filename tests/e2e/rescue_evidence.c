@@ -152,7 +152,7 @@ Test(rescue_evidence, two_images_that_fit_alike)
     memset(bytes, 1, (size_t)8 * PAGE);
     pack_file("alike", bytes, ORPHAN_BYTES);
     free(bytes);
-    EXPECT_BOTH_REFUSED("say it with --image", "--nothing-removed");
+    EXPECT_BOTH_REFUSED("name the image with --image", "--nothing-removed");
     expect_output("alike");
     EXPECT_DONE("--image", "image", "--nothing-removed");
     expect_served();
@@ -166,7 +166,7 @@ Test(rescue_evidence, nothing_to_compare)
     EXPECT_BOTH_REFUSED("too little of the memory", "--image", "image", "--nothing-removed");
     EXPECT_BOTH_REFUSED("which image", "--nothing-removed");
     EXPECT_DONE("--image", "image", "--nothing-removed", "--force");
-    expect_output("as nothing tells");
+    expect_output("nothing tells its layout");
     expect_served();
 }
 

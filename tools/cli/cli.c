@@ -66,15 +66,15 @@ int cli_usage(const char *verb, const char *format, ...)
 
 enum { OPTIONS_MAX = 32, FIRST_OPTION = 256 };
 
-// Says what the value of the option is not.
+// Reads the value of one option. Returns EXIT_DONE, or EXIT_USAGE after a sentence.
 static int take_value(const char *verb, const struct cli_option *option, const char *value)
 {
     uint64_t number = 0;
     const char *wrong = NULL;
     if (option->flag) {
         *option->flag = true;
-    } else if (option->text && *value == '\0') { // a variable of a script that is not set
-        return cli_usage(verb, "--%s: its value is empty", option->name);
+    } else if (option->text && *value == '\0') { // probably a variable of a script that is not set
+        return cli_usage(verb, "the value of --%s is empty", option->name);
     } else if (option->text) {
         *option->text = value;
     } else if (option->size) {
@@ -104,7 +104,7 @@ static void fill_table(const struct cli_option *options, struct option table[OPT
     table[i + 1] = (struct option){0};
 }
 
-// What getopt has refused.
+// Says why getopt has refused an option.
 static int refuse_option(const char *verb, const struct cli_option *options, bool no_value,
                          char **argv)
 {
@@ -116,7 +116,8 @@ static int refuse_option(const char *verb, const struct cli_option *options, boo
     return cli_usage(verb, "there is no option '%s'", argv[optind - 1]);
 }
 
-// As it was typed: getopt takes any beginning of a name, which another release may give to another.
+// True if the option's name was written out. getopt takes any beginning of a name, which may belong
+// to another option in another release.
 static bool is_whole(const char *name, char **argv)
 {
     const char *typed = optarg && optarg == argv[optind - 1] ? argv[optind - 2] : argv[optind - 1];
@@ -139,7 +140,7 @@ int cli_parse(const char *verb, const char *help, const struct cli_option *optio
         if (option == '?' || option == ':') {
             status = refuse_option(verb, options, option == ':', argv);
         } else if (index >= 0 && !is_whole(table[index].name, argv)) {
-            status = cli_usage(verb, "options are written out: --%s", table[index].name);
+            status = cli_usage(verb, "write the option's name out: --%s", table[index].name);
         } else if (option == 'h') {
             fputs(help, stdout);
             status = CLI_HELPED;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every verb needs to talk to its user: options, one-sentence errors, and numbers with units.
+// How a verb talks to its user: options, errors of one sentence, numbers with units. For the main
+// thread: getopt() has global state.
 #ifndef FAULTLINE_TOOLS_CLI_CLI_H
 #define FAULTLINE_TOOLS_CLI_CLI_H
 
@@ -10,28 +11,30 @@
 
 // Prints "faultline VERB: MESSAGE" to stderr and returns EXIT_FAILED.
 __attribute__((format(printf, 2, 3))) int cli_fail(const char *verb, const char *format, ...);
-// The same with ": REASON" of -errno appended.
+// Does the same, and appends ": REASON" for error, which is an errno value of either sign.
 __attribute__((format(printf, 3, 4))) int cli_fail_errno(const char *verb, int error,
                                                          const char *format, ...);
-// Prints what is wrong with the arguments and where help is; returns EXIT_USAGE.
+// Prints the sentence, and how to get help; returns EXIT_USAGE.
 __attribute__((format(printf, 2, 3))) int cli_usage(const char *verb, const char *format, ...);
 
-// Text from outside, a name or a path, made fit for a terminal: control characters become '?'. What
-// the functions above print is so already. Returns text.
+// Makes text from outside, such as a name or a path, safe for a terminal: replaces each control
+// character by '?', in place. Returns text. The functions above do it themselves.
 char *cli_plain(char *text);
 
 // --- options ---
 
-// One "--NAME" of a verb and where its value goes: the one pointer that is set says what it takes.
+// One "--NAME" of a verb. Exactly one of the pointers is set: it says what kind of value the option
+// has, and where the value goes.
 struct cli_option {
     const char *name;
-    bool *flag; // takes no value
-    const char **text;
-    uint64_t *size;   // cli_parse_size()
-    uint64_t *number; // in [low, high], as is
-    unsigned *count;  // likewise
-    uint64_t low, high;
-    // Anything else: NULL, or what the value is not, such as "is not a mode".
+    bool *flag;         // set to true; the option has no value
+    const char **text;  // any text but an empty one; points into argv
+    uint64_t *size;     // bytes, read by cli_parse_size()
+    uint64_t *number;   // from low to high
+    unsigned *count;    // from low to high
+    uint64_t low, high; // of number and count
+    // Reads any other value into arg. Returns NULL, or a sentence's end that says what is wrong,
+    // such as "is not a mode".
     const char *(*take)(void *arg, const char *value);
     void *arg;
 };
@@ -65,22 +68,22 @@ struct cli_option {
         .name = NULL                                                                               \
     }
 
-// Takes all options, which CLI_END ends; arguments begin at getopt's optind then. "-h" and "--help"
-// print `help`. Names are to be written out. EXIT_DONE: go on; EXIT_USAGE after a sentence;
-// CLI_HELPED.
+// Reads all options into the places that `options`, up to CLI_END, names for them. The verb's
+// arguments then begin at getopt's optind. An option's name must be written out. Returns EXIT_DONE;
+// CLI_HELPED if it has printed `help` ("-h", "--help"); EXIT_USAGE after a sentence.
 int cli_parse(const char *verb, const char *help, const struct cli_option *options, int argc,
               char **argv);
-enum { CLI_HELPED = -1 };
+enum { CLI_HELPED = -1 }; // a verb returns it as it is; see verb_run()
 
 // --- numbers ---
 
-// "512", "64K", "2M", "3G" (binary units) to bytes. -EINVAL, -ERANGE.
+// Reads "512", "64K", "2M" or "3G" (binary units) as bytes. Returns 0, -EINVAL or -ERANGE.
 int cli_parse_size(const char *text, uint64_t *ret_bytes);
-// A whole number within [low, high]. -EINVAL, -ERANGE.
+// Reads a whole number from low to high. Returns 0, -EINVAL or -ERANGE.
 int cli_parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *ret_number);
-// "" or "s", after a number and a noun.
+// Returns "" for 1, else "s": the end of a noun after the number.
 const char *cli_s(uint64_t number);
-// "12.3 MiB" into buf; returns buf.
+// Writes bytes as "12.3 MiB" into buf, and returns buf.
 char *cli_format_bytes(uint64_t bytes, char *buf, size_t size);
 
 #endif

@@ -38,7 +38,7 @@ struct question {
     const char *method; // NULL: GET, or POST with a body
     const char *path;
     const char *body; // NULL: none
-    bool twice;       // it may be asked twice, though it has a body
+    bool twice;       // it may be repeated although it has a body
 };
 
 struct reply {
@@ -77,17 +77,20 @@ static int judge_answer(const char *verb, const char *control, long status, json
     const char *reason = json_string_value(json_object_get(answer, "error"));
     if (status >= 200 && status < 300 && answer)
         return EXIT_DONE;
-    return cli_fail(verb, "the server at %s says: %s", control,
-                    reason ? reason : "nothing that is understood");
+    if (reason)
+        return cli_fail(verb, "the server at %s says: %s", control, reason);
+    return cli_fail(verb, "the server at %s gives an answer that is not understood (status %ld)",
+                    control, status);
 }
 
-// The engine that had accepted is gone, by an upgrade or a death. Its successor listens already.
+// True if the engine that had accepted the connection has ended, in an upgrade or by dying. Its
+// successor listens already.
 static bool has_made_way(CURLcode code)
 {
     return code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
 }
 
-// Repeated only if that changes nothing.
+// Repeats the question if the engine has made way, and only if a second one does no harm.
 static void ask_server(const struct question *question, struct reply *reply)
 {
     bool may_repeat = !question->body || question->twice;
@@ -115,14 +118,14 @@ static int say_unreachable(const char *verb, const char *control, const struct r
                         control);
     case ECONNREFUSED:
         return cli_fail(verb,
-                        "no server answers at %s: nobody listens there any more; start 'faultline "
-                        "serve' again",
+                        "no server answers at %s: no process listens there any more; start "
+                        "'faultline serve' again",
                         control);
     case EACCES:
     case EPERM:
         return cli_fail(
             verb,
-            "the server at %s cannot be reached: permission denied: run it as the server's user",
+            "the server at %s cannot be reached: permission denied; run this as the server's user",
             control);
     default:
         return cli_fail_errno(verb, (int)reply->os_error, "no server answers at %s", control);
@@ -135,7 +138,7 @@ static int ask_or_say(const char *verb, struct question question, const json_t *
     const char *control = question.control;
     struct reply reply = {0};
     if (strlen(control) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-        return cli_fail(verb, "the control socket's path %s is too long", control);
+        return cli_fail(verb, "the path %s is too long for a control socket", control);
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
     question.body = sent;
     ask_server(&question, &reply);
@@ -193,7 +196,7 @@ static void plain_string(json_t *string)
     char *text = strdup(json_string_value(string));
     if (!text)
         return;
-    // Bytes above 127 stay what they are, but for the control characters among them.
+    // cli_plain() keeps bytes above 127, except control characters, so the string stays UTF-8.
     if (json_string_set(string, cli_plain(text)) < 0)
         json_string_set(string, "?");
     free(text);

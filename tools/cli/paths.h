@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where things are unless the user says otherwise.
+// The paths that are used unless the user names others.
 #ifndef FAULTLINE_TOOLS_CLI_PATHS_H
 #define FAULTLINE_TOOLS_CLI_PATHS_H
 

@@ -13,7 +13,7 @@
 
 enum { BAR = 30, LINE_MAX_CHARS = 256 };
 
-// Set by a signal handler, which has nowhere else to put it.
+// A signal handler sets it, and can reach no other place.
 static volatile sig_atomic_t interrupted;
 
 static void note_interrupt(int signal)
@@ -93,7 +93,7 @@ static int progress_called(void *arg, uint64_t done, uint64_t total)
 
 struct fl_progress progress_begin(struct progress *progress, const char *what, bool bytes)
 {
-    // Without SA_RESTART: waiting for the store's lock can be interrupted too.
+    // There is no SA_RESTART, so that waiting for the store's lock can be interrupted, too.
     struct sigaction action = {.sa_handler = note_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

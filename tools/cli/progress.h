@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A progress bar on stderr where that is a terminal, nothing otherwise; and Ctrl-C, which asks the
-// operation to stop and clean up after itself. One operation at a time, in the main thread.
+// Shows a progress bar if stderr is a terminal. Also turns Ctrl-C into a request that the operation
+// stops and cleans up after itself. For one operation at a time, in the main thread.
 #ifndef FAULTLINE_TOOLS_CLI_PROGRESS_H
 #define FAULTLINE_TOOLS_CLI_PROGRESS_H
 
@@ -10,16 +10,17 @@
 #include "snapshot/store.h"
 
 struct progress {
-    const char *what; // "packing"
-    bool bytes;       // the unit: bytes, or objects
+    const char *what; // such as "packing"
+    bool bytes;       // the amounts are bytes; otherwise objects
     bool shown;       // a bar is on the screen
-    bool terminal;
-    double start;
+    bool terminal;    // stderr is a terminal
+    double start;     // seconds, CLOCK_MONOTONIC
 };
 
-// Catches SIGINT and SIGTERM from here on. The result refers to progress.
+// Catches SIGINT, SIGTERM and SIGHUP from here on. Returns the callback to give to the operation;
+// it refers to *progress.
 struct fl_progress progress_begin(struct progress *progress, const char *what, bool bytes);
-// Takes the bar off the screen.
+// Removes the bar from the screen.
 void progress_end(struct progress *progress);
 
 #endif

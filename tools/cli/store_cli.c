@@ -12,10 +12,7 @@
 
 const char *store_dir(const char *option)
 {
-    const char *environment = getenv("FAULTLINE_STORE");
-    if (option)
-        return option;
-    return environment && environment[0] != '\0' ? environment : "/var/lib/faultline";
+    return option ? option : default_store();
 }
 
 struct fl_store *store_open_or_say(const char *verb, const char *dir, bool create)
@@ -31,18 +28,19 @@ struct fl_store *store_open_or_say(const char *verb, const char *dir, bool creat
 void store_say_index(const char *verb, const char *dir, const char *what, bool rebuilt,
                      bool unusable, int error)
 {
-    const char *why = error == -EBADMSG ? "it is damaged, and so is what it was replaced by"
-                      : error == -EBUSY ? "it is damaged, and in use by another process"
+    const char *why = error == -EBADMSG ? "it is damaged, and so is the index that replaced it"
+                      : error == -EBUSY ? "it is damaged, and another process uses it"
                                         : strerror(-error);
     if (rebuilt && error == 0)
         cli_fail(verb,
-                 "%s; the store's index %s/index was damaged and was made anew from the packs",
+                 "%s; the store's index %s/index was damaged and was built again from the packs",
                  what, dir);
     else if (error < 0 && unusable)
-        cli_fail(verb,
-                 "%s, but the store's index %s/index could not be used, and not all that the store "
-                 "has was shared: %s (faultline gc --rebuild-index makes it anew)",
-                 what, dir, why);
+        cli_fail(
+            verb,
+            "%s, but the store's index %s/index could not be used, so that not all known pages "
+            "were shared: %s (faultline gc --rebuild-index builds it again)",
+            what, dir, why);
     else if (error < 0)
         cli_fail(verb,
                  "%s, but the store's index %s/index could not be updated: %s (later images may "
@@ -53,7 +51,7 @@ void store_say_index(const char *verb, const char *dir, const char *what, bool r
 int store_print_json(const char *verb, json_t *object)
 {
     if (!object)
-        return cli_fail(verb, "no memory for the result");
+        return cli_fail(verb, "there is no memory for the result");
     int r = json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(object);
     putchar('\n');

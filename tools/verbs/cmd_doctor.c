@@ -17,20 +17,20 @@ enum { DEFAULT_PATIENCE_MS = 1000, HOUR_MS = 3600 * 1000, POOL = 160 };
 static const char help[] =
     "usage: faultline doctor [OPTION...]\n"
     "\n"
-    "Finds every userfaultfd of this host, whoever its handler is: who holds it, whose memory it "
-    "is, how many\n"
-    "faults wait on it, unread or read and not resolved, and for how long. It reads /proc only, so "
-    "it works when\n"
-    "nothing else does. Run it as root. Exit status 0: nobody waits too long, and no handler is "
-    "stopped; 1: it\n"
-    "is not so, or not all processes of the host could be seen.\n"
+    "Finds every userfaultfd of this host, whatever its handler is. Shows which\n"
+    "processes hold it, whose memory it is for, how many faults wait on it (not read\n"
+    "yet, or read and not resolved) and how long, and a command that helps. Reads /proc\n"
+    "only, so it needs no server. Run it as root.\n"
     "\n"
-    "  --all              show those that are well, too\n"
-    "  --json             as JSON, all of them\n"
-    "  --patience MS      how long a fault may wait (default 1000); where the kernel does not say "
-    "how long a\n"
-    "                     task waits, it is watched for as long\n"
-    "  -h, --help\n";
+    "Exit status: 0 if no fault waits too long and no handler is stopped; 1 if not, or\n"
+    "if not all processes of the host could be seen.\n"
+    "\n"
+    "  --all              also show what is well\n"
+    "  --json             print all as JSON (docs/json.md)\n"
+    "  --patience MS      how long a fault may wait (default 1000). If the kernel does\n"
+    "                     not tell how long a task has waited, the doctor watches it\n"
+    "                     for this time\n"
+    "  -h, --help         print this help\n";
 
 // --- text ---
 
@@ -88,7 +88,8 @@ static void print_task(const struct fl_diagnosis *found, const struct fl_waiting
         printf("  to mend     %s\n", doctor_unexplained);
 }
 
-// Many processes take a moment to end: only where somebody waits is it of interest.
+// True if dying processes are shown: only if something waits, because many processes take a moment
+// to end.
 static bool shows_dying(const struct fl_diagnosis *found)
 {
     return !found->healthy;
@@ -96,7 +97,7 @@ static bool shows_dying(const struct fl_diagnosis *found)
 
 static void print_dying(const struct fl_waiting_task *task)
 {
-    printf("%s (pid %d) was killed, its memory and its descriptors are gone, and its task %d does "
+    printf("%s (pid %d) was killed, its memory and its descriptors are gone, but its task %d does "
            "not end: state %c",
            task->name, (int)task->pid, (int)task->tid, task->state);
     print_wait(task->waiting_ms);
@@ -127,7 +128,7 @@ static void print_stopped(const struct fl_uffd_case *uffd, const struct fl_uffd_
         printf("  to mend     %s\n", command);
 }
 
-// Each process once, whatever it holds.
+// Names each stopped process once, however many userfaultfds it holds.
 static void print_all_stopped(const struct fl_diagnosis *found)
 {
     for (size_t i = 0; i < found->cases; i++) {
@@ -157,7 +158,7 @@ static void print_doctor_text(const struct fl_diagnosis *found, int64_t patience
     if (unseen)
         printf("%s\n", unseen);
     else if (!found->complete)
-        printf("not all processes could be read: run it as root\n");
+        printf("not all processes could be read: run this as root\n");
     printf("%s: %zu userfaultfds, %zu tasks waiting, %zu of them kernel workers\n",
            !found->healthy   ? "NOT HEALTHY"
            : found->complete ? "healthy"
@@ -238,7 +239,7 @@ int cmd_doctor(int argc, char **argv)
     struct fl_diagnosis found;
     int error = fl_diagnose((int64_t)patience, &found);
     if (error)
-        return cli_fail_errno("doctor", error, "/proc cannot be read");
+        return cli_fail_errno("doctor", error, "cannot read /proc");
     if (json)
         print_doctor_json(&found);
     else

@@ -18,25 +18,26 @@ enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600 };
 static const char help[] =
     "usage: faultline drain [OPTION...]\n"
     "\n"
-    "Has a running server take no new VM (its images' sockets go, so that a restore fails at "
-    "once), and\n"
-    "waits until nothing depends on it any more: exit status 0. It cannot be taken back, and an "
-    "upgrade goes on\n"
-    "draining: end the server (SIGTERM) and start it to serve again. VMs end by themselves, or, "
-    "with --populate,\n"
-    "are given all memory they still miss and go on without Faultline.\n"
-    "Exit status 3: so it is, but VMs were killed meanwhile, or let go with poisoned pages.\n"
+    "Has a running server take no new VM, and waits until no VM depends on it any more.\n"
+    "The images' sockets are removed, so that a restore fails at once. Without\n"
+    "--populate, this waits for the VMs to end. An order to drain cannot be taken back,\n"
+    "and an upgraded engine goes on draining; to serve again, end the server (SIGTERM)\n"
+    "and start it.\n"
     "\n"
-    "  --populate         fill the VMs and let them go\n"
-    "  --timeout SECONDS  stop waiting: exit status 1, and the server goes on draining\n"
-    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "Exit status: 0 if no VM depends on the server; 3 likewise, but VMs were killed\n"
+    "meanwhile or let go with poisoned pages; 1 if VMs are left.\n"
+    "\n"
+    "  --populate         give VMs all memory that they miss, and let them go: they\n"
+    "                     run on without Faultline\n"
+    "  --timeout SECONDS  stop waiting after this time; the server goes on draining\n"
+    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
     "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help\n";
+    "  -h, --help         print this help\n";
 
-// Of VMs that do not go on as they should.
+// Counts of VMs that did not get all of their memory.
 struct ends {
-    json_int_t poisoned; // VMs that were let go with poisoned pages,
-    json_int_t poisoned_pages;
+    json_int_t poisoned;       // VMs that were let go with poisoned pages
+    json_int_t poisoned_pages; // their pages
     json_int_t killed;
 };
 
@@ -44,9 +45,9 @@ struct drain {
     const char *control;
     bool populate;
     uint64_t timeout_s; // 0: none
-    json_int_t engine;  // that was asked last
-    struct ends before; // what it said
-    struct ends ends;   // since the drain began
+    json_int_t engine;  // pid of the engine that answered last
+    struct ends before; // its counts in that answer
+    struct ends ends;   // the sum since the drain began
 };
 
 static int64_t now_ms(void)
@@ -82,7 +83,8 @@ static json_int_t count_ended(const json_t *status, const char *key)
     return json_integer_value(json_object_get(json_object_get(status, "ended"), key));
 }
 
-// An engine counts from its own beginning, and may be another one than at the last look.
+// Adds what has happened since the last answer. An engine's counts begin with the engine, and a new
+// engine may answer this time.
 static void count_ends(struct drain *drain, const json_t *status, bool first)
 {
     json_int_t engine = json_integer_value(json_object_get(status, "pid"));
@@ -99,7 +101,8 @@ static void count_ends(struct drain *drain, const json_t *status, bool first)
     drain->before = now;
 }
 
-// The VMs that are left, or -1 after a sentence.
+// Gives the order, or asks for the status if order is NULL. Returns the number of VMs that are
+// left, or -1 after a sentence.
 static long long look_at_server(struct drain *drain, const json_t *order)
 {
     json_t *status = NULL;
@@ -114,15 +117,15 @@ static long long look_at_server(struct drain *drain, const json_t *order)
     return vms;
 }
 
-// None is left: what became of those that the server had a hand in.
+// Prints what became of the VMs, and returns the exit status.
 static int tell_ends(const struct drain *drain)
 {
     const struct ends *ends = &drain->ends;
     if (ends->poisoned == 0 && ends->killed == 0)
         return EXIT_DONE;
     cli_fail("drain",
-             "not every VM was completed: %lld let go with %lld pages poisoned, %lld killed; the "
-             "log of the server at %s says why",
+             "not every VM got all of its memory: %lld VMs were let go with %lld poisoned pages, "
+             "%lld were killed; the log of the server at %s says why",
              (long long)ends->poisoned, (long long)ends->poisoned_pages, (long long)ends->killed,
              drain->control);
     return EXIT_INCOMPLETE;

@@ -10,13 +10,15 @@
 #include "tools/verbs/verbs.h"
 
 static const char help[] =
-    "usage: faultline gc [--store DIR] [OPTION...]\n\n"
-    "Gives back the space of packs that no image refers to and of what interrupted runs have "
-    "left.\n"
-    "Waits for those who are packing or verifying. Images that are open elsewhere stay readable.\n"
-    "\n" STORE_HELP "  --dry-run       only say what would be done\n"
-    "  --rebuild-index make the index anew from the packs\n"
-    "  --json          the result as JSON\n";
+    "usage: faultline gc [--store DIR] [OPTION...]\n"
+    "\n"
+    "Gives back the space of packs that no image refers to, and of files that\n"
+    "interrupted runs have left behind. Waits until no pack or verify runs. Images that\n"
+    "are open stay readable.\n"
+    "\n" STORE_HELP "  --dry-run       print what would be done, and remove nothing\n"
+    "  --rebuild-index build the index again from the packs\n"
+    "  --json          print the result as JSON (docs/json.md)\n"
+    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -66,7 +68,7 @@ static void print_gc_text(const struct fl_gc_result *result, bool dry_run, const
            cli_s(result->packs_kept), result->packs_kept == 1 ? "s" : "",
            cli_format_bytes(result->dead_bytes, dead, sizeof(dead)));
     if (result->index_rebuilt)
-        puts("the index was made anew");
+        puts("the index was built again");
     else if (result->packs_indexed > 0)
         printf("the index did not know %" PRIu64 " pack%s\n", result->packs_indexed,
                cli_s(result->packs_indexed));

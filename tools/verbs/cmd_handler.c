@@ -12,17 +12,19 @@
 static const char help[] =
     "usage: faultline handler [OPTION...] SOCKET MEMFILE\n"
     "\n"
-    "Serves page faults from one raw guest memory file, without a store, in the foreground. It "
-    "takes the\n"
-    "arguments of Firecracker's example handlers. SIGTERM ends it: VMs that still run are given "
-    "all their\n"
-    "memory first; exit status 3 if any was killed, or let go with poisoned pages.\n"
+    "Serves page faults from one raw guest memory file, without a store, in the\n"
+    "foreground. It takes the arguments of Firecracker's example handlers. SIGTERM ends\n"
+    "it: VMs that still run are given all their memory first.\n"
+    "\n"
+    "Exit status: 0 after SIGTERM; 1 if it could not start; 3 if VMs were killed, or\n"
+    "let go with poisoned pages.\n"
     "\n"
     "  --populate              copy all memory on the first fault, then print\n"
-    "                          'Finished Faulting All: NNNus' to stdout (the log is on "
-    "stderr)\n" SERVE_OPTIONS_HELP "  -h, --help\n";
+    "                          'Finished Faulting All: NNNus' to stdout (the log is on\n"
+    "                          stderr)\n" SERVE_OPTIONS_HELP
+    "  -h, --help              print this help\n";
 
-// The line that Firecracker's own tests look for, at the beginning of what is printed.
+// Prints the line that Firecracker's own tests look for at the beginning of the output.
 static void print_filled(uint64_t vm_id, uint64_t ns)
 {
     (void)vm_id;

@@ -9,8 +9,12 @@
 #include "tools/verbs/verbs.h"
 
 static const char help[] =
-    "usage: faultline inspect [--store DIR] [--json] IMAGE\n\n"
-    "Shows what an image is made of.\n\n" STORE_HELP "  --json          as JSON\n";
+    "usage: faultline inspect [--store DIR] [--json] IMAGE\n"
+    "\n"
+    "Shows how many pages of an image are zero, shared or stored, and the state of its\n"
+    "trace.\n"
+    "\n" STORE_HELP "  --json          print the result as JSON (docs/json.md)\n"
+    "  -h, --help      print this help\n";
 
 static int parse_inspect(int argc, char **argv, const char **ret_store, bool *ret_json)
 {

@@ -18,22 +18,22 @@ static const char help[] =
     "       faultline listen --remove --socket PATH [OPTION...]\n"
     "       faultline listen --list [--json] [OPTION...]\n"
     "\n"
-    "Has a running server listen for an image at another path as well, for instance inside the "
-    "chroot of a\n"
-    "jailed Firecracker. The socket goes with its image, with the server, and with --remove.\n"
+    "Has a running server listen for an image at another path as well, for example\n"
+    "inside the chroot of a jailed Firecracker. The server removes the socket with the\n"
+    "image, at its own end, and on --remove.\n"
     "\n"
     "  --image NAME        an image of the server's store\n"
-    "  --socket PATH       where to listen; its directory must exist\n"
-    "  --owner USER:GROUP  owner of the socket, e.g. the jail's; names or numbers\n"
-    "  --mode OCTAL        its mode (default: that of the images' sockets)\n"
-    "  --on-error POLICY   of the VMs that come by it: auto, poison or kill (default: the "
-    "server's)\n"
-    "  --remove            listen there no more\n"
-    "  --list              show where the server listens\n"
-    "  --json              as JSON (docs/control-api.md)\n"
-    "  --control PATH      the server's control socket (default $FAULTLINE_CONTROL, then\n"
-    "                      " DEFAULT_CONTROL ")\n"
-    "  -h, --help\n";
+    "  --socket PATH       where to listen; the directory must exist\n"
+    "  --owner USER:GROUP  owner of the socket, as names or numbers, e.g. the jail's\n"
+    "  --mode OCTAL        mode of the socket (default: that of the images' sockets)\n"
+    "  --on-error POLICY   for VMs that connect here: auto, poison or kill (default:\n"
+    "                      the server's)\n"
+    "  --remove            stop listening at the path\n"
+    "  --list              list where the server listens\n"
+    "  --json              print the list as JSON (docs/control-api.md)\n"
+    "  --control PATH      the server's control socket (default: $FAULTLINE_CONTROL,\n"
+    "                      or " DEFAULT_CONTROL ")\n"
+    "  -h, --help          print this help\n";
 
 #define UNSET ((mode_t)-1)
 static const char listeners[] = "/v1/listeners";
@@ -49,7 +49,7 @@ struct order {
     bool json;
 };
 
-// The server's current directory is not ours.
+// Makes a path absolute, because the server has another current directory.
 static int make_absolute(const char *path, char absolute[PATH_MAX])
 {
     char here[PATH_MAX];
@@ -87,7 +87,7 @@ static int change_listener(const struct order *order)
         return result;
     json_t *body = make_body(order, socket);
     if (!body)
-        return cli_fail("listen", "the path %s is not UTF-8, as the control API needs it", socket);
+        return cli_fail("listen", "the path %s is not UTF-8, which the control API needs", socket);
     result = control_ask_by("listen", order->control, order->remove ? "DELETE" : "POST", listeners,
                             body, &answer);
     json_decref(body);
@@ -133,11 +133,11 @@ static int check_order(const struct order *order, int argc, char **argv)
     if (optind != argc)
         return cli_usage("listen", "it takes no argument '%s'", argv[optind]);
     if (order->list && (order->remove || order->image || order->socket))
-        return cli_usage("listen", "--list takes neither --image, --socket nor --remove");
+        return cli_usage("listen", "--list cannot be used with --image, --socket or --remove");
     if (order->remove && (!order->socket || order->image))
-        return cli_usage("listen", "--remove takes --socket, and no --image");
+        return cli_usage("listen", "--remove needs --socket and takes no --image");
     if (!order->list && !order->remove && (!order->image || !order->socket))
-        return cli_usage("listen", "it takes --image and --socket");
+        return cli_usage("listen", "it needs --image and --socket");
     return EXIT_DONE;
 }
 

@@ -10,8 +10,11 @@
 #include "tools/verbs/verbs.h"
 
 static const char help[] =
-    "usage: faultline ls [--store DIR] [--json]\n\n"
-    "Lists the images of a store.\n\n" STORE_HELP "  --json          as JSON\n";
+    "usage: faultline ls [--store DIR] [--json]\n"
+    "\n"
+    "Lists the images of a store.\n"
+    "\n" STORE_HELP "  --json          print the result as JSON (docs/json.md)\n"
+    "  -h, --help      print this help\n";
 
 static int parse_ls(int argc, char **argv, const char **ret_store, bool *ret_json)
 {
@@ -46,7 +49,8 @@ static void print_ls_row(const struct fl_image_info *info)
     putchar('\n');
 }
 
-// An image that cannot be read is said on stderr and does not hide the others.
+// Lists the named images. An image that cannot be read is a sentence on stderr, and the others are
+// listed all the same.
 static int list_images(struct fl_store *store, char **names, size_t count, json_t *array)
 {
     int status = EXIT_DONE;

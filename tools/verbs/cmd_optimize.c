@@ -9,14 +9,15 @@
 #include "tools/verbs/verbs.h"
 
 static const char help[] =
-    "usage: faultline optimize [--store DIR] [--json] IMAGE\n\n"
-    "Lays an image out by its trace: the pages that are touched after a restore are stored again,\n"
-    "beside each other and in the order of touch, so that they are read ahead in one sweep. All\n"
-    "other pages stay where they are, shared with other images; the content stays the same byte "
-    "by\n"
-    "byte. The new layout takes the old one's place at once; VMs that run keep the old one. Doing\n"
-    "it again changes nothing, unless the trace has changed.\n\n" STORE_HELP
-    "  --json          the result as JSON\n";
+    "usage: faultline optimize [--store DIR] [--json] IMAGE\n"
+    "\n"
+    "Lays an image out by its trace: stores the pages of the trace again, beside each\n"
+    "other and in the order of touch, so that one sweep reads them ahead. All other\n"
+    "pages stay where they are, shared with other images, and the content stays the\n"
+    "same. The new layout replaces the old one at once; running VMs keep the old one.\n"
+    "A second run changes nothing unless the trace has changed.\n"
+    "\n" STORE_HELP "  --json          print the result as JSON (docs/json.md)\n"
+    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;

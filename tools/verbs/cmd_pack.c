@@ -17,22 +17,25 @@
 enum { THREADS_MAX = 256 };
 
 static const char help[] =
-    "usage: faultline pack [--store DIR] --name IMAGE [OPTION...] MEMFILE\n\n"
-    "Adds a guest memory file to the store as an image. Holes and zero pages cost nothing, pages "
-    "that\n"
-    "the store has already are shared. The store is created if it does not exist.\n\n" STORE_HELP
-    "  --name IMAGE    the image's name: A-Z a-z 0-9 . _ -, at most 128\n"
-    "  --replace       an image of that name gives way (otherwise that is an error)\n"
-    "  --trace OTHER   take the trace of this image of the store, an earlier snapshot of the same\n"
-    "                  guest, say, for the new one's, and lay it out by it (see optimize --help)\n"
-    "  --trust-store   share what the store has without reading it first, but for frames that are\n"
-    "                  known to be damaged: faster, and damage that is not known spreads\n"
-    "  --threads N     threads (one a core)\n"
-    "  --json          the result as JSON\n";
+    "usage: faultline pack [--store DIR] --name IMAGE [OPTION...] MEMFILE\n"
+    "\n"
+    "Adds a guest memory file to the store as an image. Holes and zero pages take no\n"
+    "space, and pages that the store has already are shared. Creates the store if\n"
+    "there is none.\n"
+    "\n" STORE_HELP "  --name IMAGE    the image's name: 1 to 128 of A-Z a-z 0-9 . _ -\n"
+    "  --replace       replace an image of this name (otherwise that is an error)\n"
+    "  --trace OTHER   give the new image the trace of this image, and lay it out by\n"
+    "                  that (see optimize --help). OTHER is, for example, an earlier\n"
+    "                  snapshot of the same guest\n"
+    "  --trust-store   share pages without reading them first, except those in frames\n"
+    "                  that are known to be damaged. Faster, but unknown damage spreads\n"
+    "  --threads N     number of threads (default: one a core)\n"
+    "  --json          print the result as JSON (docs/json.md)\n"
+    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
-    const char *trace; // of this image; NULL: none
+    const char *trace; // the image whose trace is taken over; NULL: none
     bool json;
     struct fl_pack_options options;
 };
@@ -90,7 +93,7 @@ static json_t *times_json(const struct fl_pack_result *r)
                      "damaged_images", (json_int_t)r->damaged_images);
 }
 
-// layout: NULL if it was not laid out.
+// layout is NULL if the image was not laid out.
 static int print_pack_json(const char *name, const struct fl_pack_result *result,
                            const struct fl_optimize_result *layout)
 {
@@ -136,20 +139,21 @@ static void warn_of_damage(const struct fl_pack_result *result)
     if (result->bad_frames > 0)
         fprintf(stderr,
                 "faultline pack: the image is complete, but the store has %" PRIu64
-                " damaged frame%s with pages of it, which were stored again and not shared\n",
+                " damaged frame%s with pages of it; these pages were stored again, not shared\n",
                 result->bad_frames, cli_s(result->bad_frames));
     if (result->bad_not_noted)
-        fputs("faultline pack: the store's list of bad frames could not be written: faultline "
-              "verify does\n",
+        fputs("faultline pack: the store's list of bad frames could not be written; run faultline "
+              "verify, which writes it\n",
               stderr);
     if (result->healed_images > 0)
         fprintf(stderr,
-                "faultline pack: %" PRIu64 " earlier image%s got pages of it for damaged ones\n",
+                "faultline pack: %" PRIu64 " earlier image%s got pages of it in the place of "
+                "damaged ones\n",
                 result->healed_images, cli_s(result->healed_images));
     if (result->damaged_images > 0)
         fprintf(stderr,
-                "faultline pack: %" PRIu64 " other image%s damaged: faultline verify "
-                "tells which, faultline repair heals\n",
+                "faultline pack: %" PRIu64 " other image%s damaged; faultline verify names them, "
+                "and faultline repair heals them\n",
                 result->damaged_images, result->damaged_images == 1 ? " is" : "s are");
 }
 
@@ -160,7 +164,7 @@ static void warn_after_pack(const struct fl_pack_result *result, const char *dir
                     result->index_damaged, result->index_error);
 }
 
-// Pages beyond the end of a smaller image are left out.
+// Removes the pages of the trace that are beyond the end of a smaller image.
 static void cut_trace(struct fl_recording *trace, struct fl_trace_entry *entries, uint64_t pages)
 {
     uint64_t kept = 0;
@@ -171,7 +175,7 @@ static void cut_trace(struct fl_recording *trace, struct fl_trace_entry *entries
     trace->count = kept;
 }
 
-// The image is complete by now, whatever comes of this.
+// Lays out the image, which is complete even if this fails.
 static int lay_out(struct fl_store *store, const struct arguments *args,
                    const struct fl_recording *trace, struct fl_optimize_result *ret_layout)
 {
@@ -188,8 +192,7 @@ static int lay_out(struct fl_store *store, const struct arguments *args,
                  : EXIT_DONE;
 }
 
-// The trace is read first: it may be that of the image which is replaced.
-// Who serves the image listens at this place, if nothing else is said.
+// Warns if the image's socket in the default directory has a longer path than a socket can have.
 static void warn_of_name(const char *name)
 {
     enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 };
@@ -198,12 +201,13 @@ static void warn_of_name(const char *name)
                     strlen(name);
     if (length > SOCKET_PATH_MAX)
         fprintf(stderr,
-                "faultline pack: the image's socket %s/%s.sock will have %zu bytes, and who "
-                "connects by a path can give %d at most: a shorter name is needed, or serve "
+                "faultline pack: the path of the image's socket, %s/%s.sock, has %zu bytes, but a "
+                "VMM can connect to a path of at most %d: choose a shorter name, or serve "
                 "--sockets with a shorter directory\n",
                 DEFAULT_SOCKETS, name, length, SOCKET_PATH_MAX);
 }
 
+// Reads the trace first, because it may be that of the image which is replaced.
 static int pack_file(struct fl_store *store, struct arguments *args)
 {
     struct progress progress;
@@ -223,7 +227,7 @@ static int pack_file(struct fl_store *store, struct arguments *args)
     }
     if (r == 0 && args->trace) {
         cut_trace(&trace, (struct fl_trace_entry *)trace.entries, result.pages);
-        trace.content_id = result.content_id; // not for another that has taken its place
+        trace.content_id = result.content_id; // so that no image that replaces this one gets it
         status = lay_out(store, args, &trace, &layout);
     }
     fl_recording_free(&trace);
@@ -244,7 +248,7 @@ int cmd_pack(int argc, char **argv)
     int status = parse_pack(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    if (fl_pack_check_input(args.options.path, &error) < 0) // before a store is made for nothing
+    if (fl_pack_check_input(args.options.path, &error) < 0) // before a store is made in vain
         return cli_fail("pack", "%s", error.text);
     struct fl_store *store = store_open_or_say("pack", store_dir(args.store), true);
     if (!store)

@@ -22,25 +22,26 @@ enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600, WINDOW_MOST_MS = 3600 * 1000, WHA
 static const char help[] =
     "usage: faultline record [OPTION...] IMAGE\n"
     "\n"
-    "Has a running server record which pages the next VMs of an image touch first, and in which "
-    "order, and merges\n"
-    "that into the image's trace. VMs that are restored later get these pages ahead of their "
-    "touches. A VM that is\n"
-    "recorded gets none ahead. Ctrl-C ends it: what is complete is kept.\n"
+    "Has a running server record which pages the next VMs of an image touch first, and\n"
+    "in which order, and merges the recordings into the image's trace. VMs that are\n"
+    "restored later get these pages ahead of their touches. A VM that is recorded gets\n"
+    "no page ahead. Ctrl-C ends the recording and keeps what is complete.\n"
     "\n"
-    "  --runs N         VMs to record, 1 to 64 (default 1)\n"
-    "  --window TIME    for how long after its restore each of them, such as 30s or 500ms "
-    "(default 30s)\n"
-    "  --share PERCENT  at most so much of the image of each of them (default 50)\n"
-    "  --replace        put the new recordings in the place of the image's trace\n"
+    "Exit status: 0 if all VMs were recorded, 1 if not.\n"
+    "\n"
+    "  --runs N         number of VMs to record, 1 to 64 (default 1)\n"
+    "  --window TIME    how long to record each VM after its restore, such as 30s or\n"
+    "                   500ms (default 30s)\n"
+    "  --share PERCENT  the largest part of the image to record of each VM (default 50)\n"
+    "  --replace        replace the image's trace by the new recordings\n"
     "  --timeout SECONDS\n"
-    "                   stop waiting for VMs: what is complete is kept, exit status 1\n"
-    "  --cancel         take back an order that was left behind, and record nothing\n"
+    "                   stop waiting for VMs after this time, and keep what is complete\n"
+    "  --cancel         cancel an order that was left behind, and record nothing\n"
     "  --json           print the result as JSON (docs/json.md)\n"
-    "  --control PATH   the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "  --control PATH   the server's control socket (default: $FAULTLINE_CONTROL, or\n"
     "                   " DEFAULT_CONTROL ")\n"
-    "  --store DIR      the store ($FAULTLINE_STORE, else /var/lib/faultline)\n"
-    "  -h, --help\n";
+    "  --store DIR      the store (default: $FAULTLINE_STORE, or " DEFAULT_STORE ")\n"
+    "  -h, --help       print this help\n";
 
 struct record {
     struct recorder recorder;
@@ -74,7 +75,7 @@ static double now_s(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-// False: interrupted.
+// Shows the progress. Returns false if the user has interrupted the recording.
 static bool show_recording(const struct recorder *recorder, struct progress *progress,
                            const struct fl_progress *bar)
 {
@@ -85,8 +86,9 @@ static bool show_recording(const struct recorder *recorder, struct progress *pro
     return bar->fn(bar->arg, recorder->fetched, recorder->runs) == 0;
 }
 
-// Until all is recorded, the time is over or somebody interrupts it: from before there is an order,
-// so that none is left behind. EXIT_FAILED: the server would not have it, or would not go on.
+// Records until all VMs are recorded, the time is over, or the user interrupts it. Signals are
+// caught before the order is given, so that no order is left behind. Returns EXIT_DONE, or
+// EXIT_FAILED after a sentence if the server refuses the order or its rest.
 static int record_all(struct record *record)
 {
     struct progress progress;
@@ -192,7 +194,7 @@ int cmd_record(int argc, char **argv)
     if (status != EXIT_DONE)
         return status;
     if (argc - optind != 1)
-        return cli_usage("record", "it takes the name of an image");
+        return cli_usage("record", "it needs the name of an image");
     recorder->image = argv[optind];
     if (!fl_name_valid(recorder->image))
         return cli_usage("record", "'%s' cannot name an image", recorder->image);

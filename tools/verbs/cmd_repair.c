@@ -10,23 +10,24 @@
 #include "tools/verbs/verbs.h"
 
 static const char help[] =
-    "usage: faultline repair [--store DIR] [OPTION...]\n\n"
-    "Heals the images that have pages in damaged frames: those that verify and pack have found and "
-    "the\n"
-    "store remembers. Looks for the pages in the store's other packs, in what is left of the "
-    "frames,\n"
-    "and where it is told to; a page counts if its SHA-256 is right, wherever it comes from. "
-    "Images "
-    "get\n"
-    "them at once or not at all, and keep content, name and trace. VMs that run keep what they "
-    "have.\n"
-    "Run faultline verify first. The exit status is 1 if an image is not all "
-    "right.\n\n" STORE_HELP
-    "  --from MEMFILE  look in this memory file: the one that was packed, or of a relative\n"
+    "usage: faultline repair [--store DIR] [OPTION...]\n"
+    "\n"
+    "Heals the images that have pages in damaged frames. The store remembers which\n"
+    "frames verify and pack have found damaged, so run 'faultline verify' first. Looks\n"
+    "for the pages in the store's other packs, in what is left of the damaged frames,\n"
+    "and in the places named by --from and --from-store. A page is taken if its SHA-256\n"
+    "is right. An image is replaced at once or not at all, and keeps its content, name\n"
+    "and trace. Running VMs keep what they have.\n"
+    "\n"
+    "Exit status: 0 if no image is left damaged, 1 if one is.\n"
+    "\n" STORE_HELP
+    "  --from MEMFILE  also look in this memory file: the one that was packed, or one\n"
+    "                  of a similar guest\n"
     "  --from-store DIR\n"
-    "                  look in the packs of this store: a backup, or another host's copy\n"
-    "  --dry-run       only say what would be done\n"
-    "  --json          the result as JSON\n";
+    "                  also look in this store: a backup, or another host's copy\n"
+    "  --dry-run       print what would be done, and change nothing\n"
+    "  --json          print the result as JSON (docs/json.md)\n"
+    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -54,7 +55,7 @@ static int parse_repair(int argc, char **argv, struct arguments *args)
 struct told {
     const struct arguments *args;
     struct progress *progress;
-    json_t *images; // NULL: print them
+    json_t *images; // an array of the images; NULL: print them as text
 };
 
 static void tell_image_json(json_t *images, const struct fl_repair_image *image)
@@ -77,9 +78,9 @@ static void tell_image(void *arg, const struct fl_repair_image *image)
     progress_end(told->progress);
     printf("image %s: ", image->name);
     if (image->problem && image->bad_pages == 0)
-        printf("cannot be opened: %s\n", image->problem);
+        printf("it cannot be opened: %s\n", image->problem);
     else if (image->problem)
-        printf("cannot be written: %s; %" PRIu64 " damaged page%s left\n", image->problem,
+        printf("it cannot be written: %s; %" PRIu64 " damaged page%s left\n", image->problem,
                image->left, cli_s(image->left));
     else if (told->args->options.dry_run)
         printf("%" PRIu64 " of %" PRIu64 " damaged page%s can be healed\n", healed,
@@ -104,11 +105,11 @@ static void print_repair_text(const struct fl_repair_result *r, bool dry_run)
 {
     char stored[32];
     if (r->bad_frames == 0) {
-        puts("no damaged frame is known: faultline verify finds them");
+        puts("no damaged frame is known; faultline verify looks for them");
         return;
     }
-    printf("%s: %" PRIu64 " damaged frame%s known; of %" PRIu64 " page%s that images need of them "
-           "%" PRIu64 " %s found; images that are not all right: %" PRIu64 " of %" PRIu64,
+    printf("%s: %" PRIu64 " damaged frame%s known; of %" PRIu64 " page%s that images need of them, "
+           "%" PRIu64 " %s found; images left damaged: %" PRIu64 " of %" PRIu64,
            r->images_left == 0 ? "ok" : "BAD", r->bad_frames, cli_s(r->bad_frames), r->wanted_pages,
            cli_s(r->wanted_pages), r->found_pages, r->found_pages == 1 ? "was" : "were",
            r->images_left, r->images);
@@ -120,8 +121,8 @@ static void print_repair_text(const struct fl_repair_result *r, bool dry_run)
 static void warn_after_repair(const struct fl_repair_result *result, const char *dir)
 {
     if (result->list_not_written)
-        fputs("faultline repair: the store's list of bad frames could not be written: faultline "
-              "verify does\n",
+        fputs("faultline repair: the store's list of bad frames could not be written; run "
+              "faultline verify, which writes it\n",
               stderr);
     store_say_index("repair", dir, "images are healed", result->index_rebuilt, false,
                     result->index_error);

@@ -24,47 +24,46 @@ enum { REASON = 1024, LOOKS = 10, LOOK_MS = 50 };
 static const char help[] =
     "usage: faultline rescue [OPTION...] PID\n"
     "\n"
-    "Takes over a VM whose fault handler is gone, whoever that was, without the VMM's help: takes "
-    "the\n"
-    "userfaultfd out of the process, finds the memory that is registered with it, and has a "
-    "running server\n"
-    "serve it. Refuses where it cannot be right, and says why. `faultline doctor` finds such VMs. "
-    "Run it as\n"
-    "root, on the host.\n"
+    "Takes over a VM whose fault handler is gone, whatever handler that was. Takes the\n"
+    "userfaultfd out of the process, finds the memory that is registered with it, and\n"
+    "has a running server serve it. The VMM need not help. If it is not certain that\n"
+    "the VM would get the right bytes, it refuses and says why. 'faultline doctor'\n"
+    "finds such VMs. Run it as root on the host (docs/rescue.md).\n"
     "\n"
-    "  --image NAME       what the VM was restored from (not needed if its state was kept, or if "
-    "one image\n"
-    "                     of the store fits what it has)\n"
-    "  --store DIR        where that image is ($FAULTLINE_STORE, else /var/lib/faultline): what "
-    "the VM\n"
-    "                     has of its memory is compared with it\n"
-    "  --regions JSON     which memory is which part of the image, as in Firecracker's handshake:\n"
-    "                     "
-    "[{\"base_host_virt_addr\":N,\"size\":N,\"offset\":N,\"page_size\":N},...]; needed if\n"
-    "                     what the VM has does not tell, and no state was kept\n"
-    "  --nothing-removed  the guest has given no memory back since it was restored (no balloon)\n"
-    "  --poison           instead: whoever touches a missing page gets SIGBUS\n"
-    "  --kill             instead: kill the VMM, and see that all that waits ends\n"
-    "  --fd N             which userfaultfd of the process, if it has several\n"
-    "  --force            although another process holds it, another image was kept, or what it "
-    "has is not\n"
-    "                     the image's\n"
-    "  --dry-run          only say what would be done, or why it would be refused\n"
-    "  --json             say it in JSON\n"
-    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "  --image NAME       the image that the VM was restored from. Not needed if the\n"
+    "                     VM's state was kept, or if exactly one image of the store\n"
+    "                     fits the pages that the VM has\n"
+    "  --store DIR        the store with that image (default: $FAULTLINE_STORE, or\n"
+    "                     " DEFAULT_STORE "); the VM's pages are compared with it\n"
+    "  --regions JSON     which memory is which part of the image, as in Firecracker's\n"
+    "                     handshake: [{\"base_host_virt_addr\":N,\"size\":N,\"offset\":N,\n"
+    "                     \"page_size\":N},...]. Needed if the VM's pages do not tell it\n"
+    "                     and no state was kept\n"
+    "  --nothing-removed  the guest has given no memory back since it was restored (it\n"
+    "                     has no balloon)\n"
+    "  --poison           serve nothing: a process that touches a missing page gets\n"
+    "                     SIGBUS\n"
+    "  --kill             serve nothing: kill the VMM, and end all waits for its memory\n"
+    "  --fd N             the descriptor of the userfaultfd, if the process has several\n"
+    "  --force            go on although another process holds the userfaultfd, another\n"
+    "                     image was kept, or the VM's pages are not the image's\n"
+    "  --dry-run          print what would be done, or why it would be refused\n"
+    "  --json             print the result as JSON (docs/json.md)\n"
+    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
     "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help\n";
+    "  -h, --help         print this help\n";
 
 // --- by the server ---
 
-// What the server is given: the kept state, or a new one. Without an image no region is of use.
+// Sets *ret_fd to the state for the server: the kept one, or a new one. A VM that is not to be
+// served has no image, and its state has no regions.
 static int make_state(const struct rescue *rescue, const struct fl_orphan *orphan, int *ret_fd)
 {
     static const struct fl_layout none = {0};
     struct fl_vm_state *state = NULL;
     bool serve = rescue->action == RESCUE_SERVE;
     bool other = serve && orphan->state && strcmp(orphan->state->image, rescue->image) != 0;
-    if (serve && orphan->state && !(other && rescue->dry_run)) { // to be shown, not written down
+    if (serve && orphan->state && !(other && rescue->dry_run)) { // a dry run changes no kept state
         if (other)
             snprintf(orphan->state->image, sizeof(orphan->state->image), "%s", rescue->image);
         *ret_fd = orphan->state_fd;
@@ -80,7 +79,7 @@ static int make_state(const struct rescue *rescue, const struct fl_orphan *orpha
 typedef int adopt_function(const char *control_path, const struct fl_rescue_request *request,
                            char *ret_reason, size_t size);
 
-// 0, or -errno with a sentence.
+// Returns 0, or -errno with a reason.
 static int bring_to_server(adopt_function *bring, const struct rescue *rescue,
                            const struct fl_orphan *orphan, char *reason, size_t size)
 {
@@ -92,7 +91,7 @@ static int bring_to_server(adopt_function *bring, const struct rescue *rescue,
     }
     int error = make_state(rescue, orphan, &request.state_fd);
     if (error) {
-        snprintf(reason, size, "its state cannot be written down: %s", strerror(-error));
+        snprintf(reason, size, "its state cannot be written: %s", strerror(-error));
         return error;
     }
     error = bring(rescue->control, &request, reason, size);
@@ -109,12 +108,13 @@ static int refuse_server(const struct fl_orphan *orphan, const char *reason)
 
 static int refuse_poison(void)
 {
-    return cli_fail("rescue", "this kernel cannot poison pages (Linux 6.6 can): say --kill");
+    return cli_fail("rescue", "this kernel cannot poison pages (Linux 6.6 can): use --kill");
 }
 
-// --- here ---
+// --- in this process ---
 
-// Without the VMM's own reference ours may be the last: the memory would become zeros as it goes.
+// Ignores the signals that would end this process. It may hold the last reference to the
+// userfaultfd, and the VM's missing pages would read as zeros after that.
 static void do_not_end(void)
 {
     signal(SIGINT, SIG_IGN);
@@ -137,7 +137,7 @@ static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
     bool kill = rescue->action == RESCUE_KILL;
     if (kill && syscall(SYS_pidfd_send_signal, orphan->pidfd, SIGKILL, NULL, 0) != 0 &&
         errno != ESRCH)
-        return cli_fail_errno("rescue", -errno, "%s (pid %d) cannot be killed", orphan->name,
+        return cli_fail_errno("rescue", -errno, "cannot kill %s (pid %d)", orphan->name,
                               (int)orphan->pid);
     if (kill || orphan->ranges == 0)
         do_not_end();
@@ -145,7 +145,7 @@ static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
     if (error == -ENOSYS)
         return refuse_poison();
     if (error)
-        return cli_fail_errno("rescue", error, "the faults of %s (pid %d) cannot be answered",
+        return cli_fail_errno("rescue", error, "cannot answer the faults of %s (pid %d)",
                               orphan->name, (int)orphan->pid);
     rescue_report_condemned(rescue, orphan, &done);
     return EXIT_DONE;
@@ -165,7 +165,7 @@ static int act_on_orphan(const struct rescue *rescue, struct fl_orphan *orphan)
     return condemn_here(rescue, orphan);
 }
 
-// Refuses what act_on_orphan() would.
+// Prints what would be done, and refuses what act_on_orphan() would refuse.
 static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
 {
     char reason[REASON];
@@ -178,8 +178,9 @@ static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
     return EXIT_DONE;
 }
 
-// A server that has just refused the VM closes the copies that it was sent a moment after its
-// answer: a Faultline that holds the userfaultfd counts if it still does so then.
+// A server that has just refused the VM closes its copies of the descriptors a moment after its
+// answer. So a Faultline counts as a holder only if it still holds the userfaultfd after some
+// looks.
 static int look_at_process(const struct rescue *rescue, struct fl_orphan *orphan, char *reason,
                            size_t size)
 {
@@ -204,8 +205,8 @@ static int run_rescue(struct rescue *rescue)
     if (error)
         return cli_fail("rescue", "%s", reason);
     if (fl_proc_view() == FL_PROC_PART)
-        fprintf(stderr, "faultline rescue: only the processes of this PID namespace are seen, and "
-                        "it is not the host's: whether one outside serves it is not known\n");
+        fprintf(stderr, "faultline rescue: only the processes of this PID namespace can be seen, "
+                        "and it is not the host's: a process outside may serve the VM\n");
     int status = rescue_check(rescue, &orphan);
     if (status == EXIT_DONE)
         status = rescue->dry_run ? only_say(rescue, &orphan) : act_on_orphan(rescue, &orphan);
@@ -219,7 +220,7 @@ static int take_pid(struct rescue *rescue, int argc, char **argv)
 {
     uint64_t number = 0;
     if (optind + 1 != argc)
-        return cli_usage("rescue", "it takes the number of one process");
+        return cli_usage("rescue", "it needs the number of one process");
     if (cli_parse_number(argv[optind], 1, INT_MAX, &number) != 0)
         return cli_usage("rescue", "'%s' is not the number of a process", argv[optind]);
     rescue->pid = (pid_t)number;

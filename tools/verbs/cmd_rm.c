@@ -8,9 +8,11 @@
 #include "tools/verbs/verbs.h"
 
 static const char help[] =
-    "usage: faultline rm [--store DIR] IMAGE...\n\n"
-    "Removes images from the store. Who has one open keeps it; faultline gc gives back the space.\n"
-    "\n" STORE_HELP;
+    "usage: faultline rm [--store DIR] IMAGE...\n"
+    "\n"
+    "Removes images from the store. VMs that use one keep it. 'faultline gc' gives back\n"
+    "the space.\n"
+    "\n" STORE_HELP "  -h, --help      print this help\n";
 
 static int parse_rm(int argc, char **argv, const char **ret_store)
 {

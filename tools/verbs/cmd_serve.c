@@ -20,43 +20,38 @@
 static const char help[] =
     "usage: faultline serve [OPTION...]\n"
     "\n"
-    "Serves the page faults of VMs that are restored from the images of a store: the VMM connects "
-    "to the\n"
-    "socket that bears the image's name. Logs one line an event on stderr.\n"
+    "Serves the page faults of VMs that are restored from the images of a store. Each\n"
+    "image has a socket, to which the VMM connects. The log goes to stderr.\n"
     "\n"
-    "Two processes: the keeper, which is this one, holds what must not be lost; the engine, which "
-    "it "
-    "starts,\n"
-    "serves, and is replaced within milliseconds when it dies. SIGTERM ends both: VMs that still "
-    "run "
-    "are given\n"
-    "all their memory first; a second SIGTERM kills them; exit status 3 if VMs were killed, or let "
-    "go with\n"
-    "poisoned pages. SIGUSR1 ends the keeper alone, at once, "
-    "and "
-    "leaves the\n"
-    "VMs to the next 'faultline serve' (see docs/operations.md).\n"
+    "This process is the keeper, which holds what must not be lost. It starts an\n"
+    "engine, which serves; when that dies, another one replaces it in milliseconds.\n"
     "\n"
-    "  --store DIR             default $FAULTLINE_STORE, then " DEFAULT_STORE "\n"
-    "  --sockets DIR           where to make IMAGE.sock for every image (default " DEFAULT_SOCKETS
-    ")\n"
-    "  --control PATH          the control API's socket (default $FAULTLINE_CONTROL, then\n"
-    "                          " DEFAULT_CONTROL ")\n"
-    "  --hang-timeout MS       an engine that does not answer for so long is killed (default "
-    "10000)\n"
-    "  --upgrade-trial MS      how long an upgraded engine must live, or the old one comes back\n"
-    "                          (default 10000)\n"
-    "  --cache-prealloc SIZE   of the cache's memory take so much at once, and keep it: restores "
-    "then do\n"
-    "                          not wait for the kernel to clear it (default 0)\n" SERVE_OPTIONS_HELP
-    "  -h, --help\n";
+    "SIGTERM ends both, and gives running VMs all their memory first; a second SIGTERM\n"
+    "kills these VMs. SIGUSR1 ends the keeper at once and leaves the VMs to the next\n"
+    "'faultline serve' (docs/operations.md).\n"
+    "\n"
+    "Exit status: 0 after such a signal; 1 if the server could not start or go on; 3 if\n"
+    "VMs were killed, or let go with poisoned pages.\n"
+    "\n"
+    "  --store DIR             the store (default: $FAULTLINE_STORE, or\n"
+    "                          " DEFAULT_STORE ")\n"
+    "  --sockets DIR           where to make IMAGE.sock for each image (default:\n"
+    "                          " DEFAULT_SOCKETS ")\n"
+    "  --control PATH          the socket of the control API (default:\n"
+    "                          $FAULTLINE_CONTROL, or " DEFAULT_CONTROL ")\n"
+    "  --hang-timeout MS       kill an engine that is silent so long (default 10000)\n"
+    "  --upgrade-trial MS      how long an upgraded engine must live; if it dies\n"
+    "                          earlier, the old version comes back (default 10000)\n"
+    "  --cache-prealloc SIZE   take this much of the cache's memory at the start, so\n"
+    "                          that restores need not wait for it (default 0)\n" SERVE_OPTIONS_HELP
+    "  -h, --help              print this help\n";
 
 struct serve {
     struct fl_server_options server;
     struct fl_keeper_options keeper;
 };
 
-// EXIT_DONE with *ret_run: go on.
+// Returns an exit status, or CLI_HELPED. *ret_run is true if the verb is to go on.
 static int parse_serve(int argc, char **argv, struct serve *serve, bool *ret_run)
 {
     *serve = (struct serve){.keeper = {.hang_timeout_ms = 10000, .trial_ms = 10000}};
@@ -86,7 +81,7 @@ static int parse_serve(int argc, char **argv, struct serve *serve, bool *ret_run
 
 // --- where sockets go ---
 
-// 0, or -errno: -ENOENT if it is its parent that is missing.
+// Makes the directory unless it is there. Returns 0 or -errno; -ENOENT if its parent is missing.
 static int make_directory(const char *path)
 {
     struct stat status;
@@ -99,12 +94,12 @@ static int make_directory(const char *path)
     return S_ISDIR(status.st_mode) ? 0 : -ENOTDIR;
 }
 
-// Of those below /run, which is empty after every boot, the default's parent is made as well.
+// Makes the parent of a default path, because /run is empty after every boot.
 static int make_default(const char *path)
 {
     bool below = strncmp(path, DEFAULT_RUN "/", sizeof(DEFAULT_RUN)) == 0;
     int error = below ? make_directory(DEFAULT_RUN) : 0;
-    return error ? cli_fail_errno("serve", error, "the directory " DEFAULT_RUN " cannot be made")
+    return error ? cli_fail_errno("serve", error, "cannot make the directory " DEFAULT_RUN)
                  : EXIT_DONE;
 }
 
@@ -113,12 +108,11 @@ static int prepare_sockets(const char *path)
     int status = make_default(path);
     int error = status == EXIT_DONE ? make_directory(path) : 0;
     if (error == -ENOENT)
-        return cli_fail("serve", "--sockets: the directory that %s would be in does not exist",
-                        path);
+        return cli_fail("serve", "--sockets: the parent directory of %s does not exist", path);
     if (error == -ENOTDIR)
         return cli_fail("serve", "--sockets: %s is not a directory", path);
     if (error)
-        return cli_fail_errno("serve", error, "--sockets: the directory %s cannot be made", path);
+        return cli_fail_errno("serve", error, "--sockets: cannot make the directory %s", path);
     return status;
 }
 
@@ -132,8 +126,7 @@ static int prepare_control(const char *path)
     if (make_default(path) != EXIT_DONE)
         return EXIT_FAILED;
     if (stat(parent, &status) != 0)
-        return cli_fail_errno("serve", -errno, "--control: the directory of %s cannot be used",
-                              path);
+        return cli_fail_errno("serve", -errno, "--control: cannot use the directory of %s", path);
     return S_ISDIR(status.st_mode) ? EXIT_DONE
                                    : cli_fail("serve", "--control: %s is not in a directory", path);
 }
@@ -147,7 +140,7 @@ int cmd_serve(int argc, char **argv)
         return result;
     bool ready = prepare_control(serve.server.control) == EXIT_DONE &&
                  prepare_sockets(serve.server.sockets) == EXIT_DONE;
-    if (!ready && !fl_keeper_is_successor()) // who holds VMs serves them without
+    if (!ready && !fl_keeper_is_successor()) // a successor holds VMs, and serves them all the same
         return EXIT_FAILED;
     serve.keeper.argv = argv;
     serve.keeper.control = serve.server.control;
@@ -163,14 +156,14 @@ static bool has_channel(void)
            type == SOCK_SEQPACKET;
 }
 
-// What `serve` starts, with its own options and a channel to it.
+// The engine. `serve` starts it with its own options and a channel to the keeper.
 int cmd_engine(int argc, char **argv)
 {
     struct serve serve;
     char reason[512];
     bool run = false;
     if (!has_channel())
-        return cli_fail("engine", "it is started by 'faultline serve', not by hand");
+        return cli_fail("engine", "only 'faultline serve' starts an engine");
     int result = parse_serve(argc, argv, &serve, &run);
     if (!run)
         return result;

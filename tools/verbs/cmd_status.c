@@ -13,12 +13,12 @@
 static const char help[] =
     "usage: faultline status [OPTION...]\n"
     "\n"
-    "Shows what a running server does, and each of its VMs.\n"
+    "Shows the state of a running server, and of each of its VMs.\n"
     "\n"
-    "  --json             as JSON (docs/control-api.md)\n"
-    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "  --json             print the state as JSON (docs/control-api.md)\n"
+    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
     "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help\n";
+    "  -h, --help         print this help\n";
 
 static json_int_t status_number(const json_t *object, const char *key)
 {
@@ -74,7 +74,7 @@ static void print_totals(const json_t *status)
 static void print_keeper(const json_t *keeper)
 {
     if (!json_is_object(keeper))
-        printf("keeper    NONE: nobody replaces this engine when it dies\n");
+        printf("keeper    NONE: if this engine dies, no other one replaces it\n");
     else
         printf("keeper    pid %lld, standby engine %lld, %lld engine death%s\n",
                (long long)status_number(keeper, "pid"),
@@ -129,7 +129,7 @@ static void print_shortage(const json_t *status)
             (long long)status_number(pool, "reserved"));
 }
 
-// What there is only if somebody asked for it.
+// Prints what only an order brings about: recordings, templates, draining.
 static void print_asked_for(const json_t *status)
 {
     char used[32];
@@ -148,7 +148,7 @@ static void print_asked_for(const json_t *status)
                cli_format_bytes((uint64_t)status_number(templates, "bytes"), used, sizeof(used)),
                cli_format_bytes((uint64_t)status_number(templates, "limit"), limit, sizeof(limit)));
     if (json_is_true(json_object_get(status, "draining")))
-        printf("DRAINING  it takes no new VM\n");
+        printf("DRAINING  the server takes no new VM\n");
 }
 
 static void print_vms(const json_t *vms)

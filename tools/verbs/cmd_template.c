@@ -18,23 +18,21 @@ static const char help[] =
     "       faultline template --remove IMAGE [OPTION...]\n"
     "       faultline template --list [OPTION...]\n"
     "\n"
-    "Has a running server keep an image in one shared memory, which VMs map privately: a page that "
-    "one of them\n"
-    "has touched is there for all, and what they do not write to exists once. Prints the socket at "
-    "which VMMs\n"
-    "that map it connect (docs/qemu.md). It stays until --remove, or until the image is removed or "
-    "replaced, and\n"
-    "then as long as there are VMs that map it.\n"
+    "Has a running server keep an image in shared memory, which VMs map privately. A\n"
+    "page that one VM has touched is there for all others, and a page that no VM writes\n"
+    "to exists once. Prints the socket to which a VMM connects that maps the template\n"
+    "(docs/qemu.md). The template stays until --remove, or until the image is removed\n"
+    "or replaced; after that, as long as VMs map it.\n"
     "\n"
-    "  --complete          fill all of it first, and print the path of a file to map without any "
-    "handler,\n"
-    "                      as Firecracker's File backend does\n"
-    "  --remove            keep it no longer\n"
-    "  --list              show which there are\n"
-    "  --json              as JSON (docs/json.md)\n"
-    "  --control PATH      the server's control socket (default $FAULTLINE_CONTROL, then\n"
-    "                      " DEFAULT_CONTROL ")\n"
-    "  -h, --help\n";
+    "  --complete         fill all of the template first, and print the path of a file\n"
+    "                     that a VMM can map without a handler, as Firecracker's File\n"
+    "                     backend does\n"
+    "  --remove           stop keeping the template\n"
+    "  --list             list all templates\n"
+    "  --json             print the result as JSON (docs/json.md)\n"
+    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
+    "                     " DEFAULT_CONTROL ")\n"
+    "  -h, --help         print this help\n";
 
 enum { POLL_MS = 20, TTY_EVERY = 10 };
 static const char templates[] = "/v1/templates";
@@ -79,7 +77,7 @@ static int order_template(const struct order *order)
     return result;
 }
 
-// The one that somebody who connects now gets.
+// Returns the template that a VMM gets that connects now, or NULL.
 static const json_t *find_template(const json_t *answer, const char *image)
 {
     size_t i;
@@ -102,13 +100,13 @@ static void show_progress(const json_t *entry, bool end)
                 template_number(entry, "filled") * 100 / bytes, end ? "\n" : "");
 }
 
-// True if there is nothing more to wait for.
+// True if there is nothing more to wait for; *ret_result is the exit status then.
 static bool template_settled(const struct order *order, const json_t *entry, int *ret_result)
 {
     const char *state = template_text(entry, "state");
     if (strcmp(state, "failed") == 0) {
-        *ret_result = cli_fail("template", "the template of %s cannot be made: %s", order->image,
-                               template_text(entry, "error"));
+        *ret_result = cli_fail("template", "the server cannot make the template of %s: %s",
+                               order->image, template_text(entry, "error"));
         return true;
     }
     bool complete = strcmp(state, "complete") == 0 && *template_text(entry, "path");
@@ -122,13 +120,14 @@ static bool template_settled(const struct order *order, const json_t *entry, int
     return true;
 }
 
-// Of the order nothing is known: it was lost with an engine.
+// True if the engine knows nothing of the order: it was lost with an engine that died.
 static bool is_forgotten(const struct order *order, const json_t *entry)
 {
     return !entry || (order->complete && strcmp(template_text(entry, "state"), "open") == 0);
 }
 
-// An order that is lost with an engine is given again.
+// Gives the order and waits until it is done. If an engine dies and the order is lost with it, the
+// order is given again.
 static int make_template(const struct order *order)
 {
     int result = order_template(order);
@@ -151,7 +150,7 @@ static int make_template(const struct order *order)
     return result;
 }
 
-// --- the others ---
+// --- removing and listing ---
 
 static int remove_one(const struct order *order)
 {
@@ -217,9 +216,9 @@ int cmd_template(int argc, char **argv)
     if (argc - optind > 1 || (order.list && optind < argc))
         return cli_usage("template", "it takes no argument '%s'", argv[argc - 1]);
     if (!order.list && optind == argc)
-        return cli_usage("template", "it takes the name of an image");
+        return cli_usage("template", "it needs the name of an image");
     if (order.remove + order.list + order.complete > 1)
-        return cli_usage("template", "--complete, --remove and --list do not go together");
+        return cli_usage("template", "--complete, --remove and --list exclude each other");
     order.image = argv[optind];
     if (order.list)
         return list_templates(&order);

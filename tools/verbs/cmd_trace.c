@@ -16,11 +16,15 @@
 
 static const char help[] =
     "usage: faultline trace show [--store DIR] [--json] [--svg FILE] IMAGE\n"
-    "       faultline trace rm [--store DIR] IMAGE\n\n"
-    "Shows or removes the trace of an image: the recorded order in which its pages are first\n"
-    "touched after a restore, by which they are read and installed ahead.\n\n" STORE_HELP
-    "  --json          as JSON, with all pages in the order of touch\n"
-    "  --svg FILE      write a picture of which parts of memory were touched when\n";
+    "       faultline trace rm [--store DIR] IMAGE\n"
+    "\n"
+    "Shows or removes the trace of an image: the recorded order in which VMs first\n"
+    "touch its pages after a restore. A server installs pages in this order, ahead of\n"
+    "the touches.\n"
+    "\n" STORE_HELP
+    "  --json          print the trace as JSON, with all pages in the order of touch\n"
+    "  --svg FILE      also write a picture: which parts of memory were touched when\n"
+    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -29,7 +33,7 @@ struct arguments {
     const char *image;
 };
 
-// The image and its trace, or a sentence on stderr.
+// An image and its trace, each a reference, or NULL.
 struct shown {
     struct fl_image *image;
     struct fl_trace *trace;
@@ -45,8 +49,8 @@ static int open_trace(struct fl_reader *reader, const char *name, struct shown *
         return cli_fail("trace", "image '%s' has no trace", name);
     if (r == -ESTALE)
         return cli_fail("trace",
-                        "the trace of image '%s' was recorded of other content: the "
-                        "image was replaced",
+                        "the trace of image '%s' was recorded of other content; the "
+                        "image has been replaced since",
                         name);
     if (r == -EBADMSG)
         return cli_fail("trace",
@@ -100,7 +104,8 @@ static json_t *figures_json(const char *name, const struct trace_report *report)
         stretch_mean(report), "max", (json_int_t)report->longest);
 }
 
-// Here the pages are in the order of touch: that of replay is made for reading and installing.
+// Prints the pages in the order of touch, which fl_store_trace_read() returns. The order of
+// fl_trace_entries() is that of replay.
 static int print_trace_json(const struct arguments *args, const struct trace_report *report)
 {
     struct fl_recording order = {.count = 0};
@@ -133,7 +138,7 @@ static void print_trace_text(const char *name, const struct trace_report *report
            cli_format_bytes(report->pages * FL_PAGE_SIZE, bytes, sizeof(bytes)),
            100.0 * (double)report->pages / (double)report->image_pages);
     printf("  zero         %12" PRIu64 "\n", report->zero_pages);
-    printf("  in all       %12" PRIu64 "  were seen in every recording, %" PRIu64
+    printf("  in all       %12" PRIu64 "  are in every recording, %" PRIu64
            " in more than half of them\n",
            report->seen_in_all, report->seen_in_most);
     printf("touched        %12" PRIu32 "  to %" PRIu32 " ms after attach, half of them by %" PRIu32
@@ -144,7 +149,8 @@ static void print_trace_text(const char *name, const struct trace_report *report
            report->stretches, stretch_mean(report), report->longest);
 }
 
-// On a descriptor of its own, so that the file's outlives the stream: it is flushed and published.
+// Writes through a copy of the descriptor: fclose() closes the copy, and the file is published by
+// the other one afterwards.
 static int draw_trace(int fd, const struct arguments *args, const struct trace_report *report,
                       const struct fl_trace *trace)
 {

@@ -11,12 +11,13 @@
 enum { THREADS_MAX = 256 };
 
 static const char help[] =
-    "usage: faultline unpack [--store DIR] [OPTION...] IMAGE OUTFILE\n\n"
-    "Writes the image back as the memory file it was made from, bit for bit; zero pages become "
-    "holes.\n"
-    "The file appears whole or not at all.\n\n" STORE_HELP
-    "  --force         an existing file gives way (otherwise that is an error)\n"
-    "  --threads N     threads (one a core)\n";
+    "usage: faultline unpack [--store DIR] [OPTION...] IMAGE OUTFILE\n"
+    "\n"
+    "Writes the image back as the memory file that it was made from, bit for bit. Zero\n"
+    "pages become holes. The file appears complete or not at all.\n"
+    "\n" STORE_HELP "  --force         replace an existing file (otherwise that is an error)\n"
+    "  --threads N     number of threads (default: one a core)\n"
+    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;

@@ -19,21 +19,20 @@ enum { LOOK_EVERY_MS = 50 };
 static const char help[] =
     "usage: faultline upgrade [OPTION...]\n"
     "\n"
-    "Puts another engine in the place of a running server's: the new one is started beside the "
-    "old, "
-    "and takes\n"
-    "all VMs over when it is ready, within milliseconds. If it does not get ready, or dies while "
-    "it "
-    "is on trial,\n"
-    "the old one serves again. Waits for the outcome. Exit status 0: the new engine has passed its "
-    "trial.\n"
+    "Replaces the engine of a running server. The new engine is started beside the old\n"
+    "one, and takes over all VMs within milliseconds when it is ready. If it does not\n"
+    "get ready, or dies during its trial, the old version serves again. Waits for the\n"
+    "outcome.\n"
     "\n"
-    "  --engine PATH      the new 'faultline' (default: where the server's own was started from)\n"
-    "  --keeper           the keeper becomes it as well, when the engine has passed its trial\n"
-    "  --json             the outcome as JSON\n"
-    "  --control PATH     the server's control socket (default $FAULTLINE_CONTROL, then\n"
+    "Exit status: 0 if the new engine has passed its trial, 1 if not.\n"
+    "\n"
+    "  --engine PATH      the new 'faultline' (default: the file that the server was\n"
+    "                     started from)\n"
+    "  --keeper           replace the keeper as well, after the engine's trial\n"
+    "  --json             print the outcome as JSON (docs/json.md)\n"
+    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
     "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help\n";
+    "  -h, --help         print this help\n";
 
 struct order {
     const char *control;
@@ -42,7 +41,7 @@ struct order {
     bool json;
 };
 
-// The outcome so far: borrowed from the status. NULL after a message.
+// Returns the state of the upgrade, which belongs to status, or NULL after a sentence.
 static const json_t *upgrade_of(const json_t *status)
 {
     const json_t *upgrade = json_object_get(json_object_get(status, "keeper"), "upgrade");
@@ -84,7 +83,7 @@ static int tell_outcome(const struct order *order, const json_t *upgrade)
     return EXIT_DONE;
 }
 
-// Until the state is final; each answer may come from another engine.
+// Asks until the state is final. Each answer may come from another engine.
 static int wait_for_outcome(const struct order *order, json_int_t before)
 {
     char shown[32] = "";

@@ -12,12 +12,16 @@
 enum { THREADS_MAX = 256 };
 
 static const char help[] =
-    "usage: faultline verify [--store DIR] [OPTION...] [IMAGE...]\n\n"
-    "Checks every byte of the store, or of the images named, against its checksums, and every "
-    "page\n"
-    "against its SHA-256. Names each thing that is bad, and the images that need it; the exit "
-    "status is 1 then.\n\n" STORE_HELP "  --threads N     threads (one a core)\n"
-    "  --json          the result as JSON\n";
+    "usage: faultline verify [--store DIR] [OPTION...] [IMAGE...]\n"
+    "\n"
+    "Checks every byte of the store, or of the named images, against its checksums,\n"
+    "and every page against its SHA-256. Names each bad object and the images that\n"
+    "need it.\n"
+    "\n"
+    "Exit status: 0 if all is right, 1 if not.\n"
+    "\n" STORE_HELP "  --threads N     number of threads (default: one a core)\n"
+    "  --json          print the result as JSON (docs/json.md)\n"
+    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -47,7 +51,7 @@ static int parse_verify(int argc, char **argv, struct arguments *args)
 
 struct found {
     struct progress *progress;
-    json_t *bad; // NULL: print them
+    json_t *bad; // an array of what is bad; NULL: print it as text
 };
 
 static void report_bad(void *arg, const char *object, const char *problem)
@@ -76,11 +80,11 @@ static int print_verify_json(const struct fl_verify_result *result, json_t *list
 static void print_verify_advice(const struct fl_verify_result *result)
 {
     if (result->unneeded_frames > 0)
-        printf("%" PRIu64 " damaged frame%s that no image needs go%s when gc can remove the pack\n",
+        printf("%" PRIu64 " damaged frame%s that no image needs go%s when gc removes the pack\n",
                result->unneeded_frames, cli_s(result->unneeded_frames),
                result->unneeded_frames == 1 ? "es" : "");
     if (result->bad > 0)
-        puts("faultline repair heals images from what the store has, from a memory file (--from), "
+        puts("faultline repair heals images with pages from the store, from a memory file (--from) "
              "or from another store (--from-store)");
 }
 

@@ -6,12 +6,12 @@
 
 #include "tools/verbs/doctor_pool.h"
 
-// Where a holder that is not the VM stands.
+// What kind of process holds a userfaultfd.
 enum holder {
-    HOLDER_NONE,
-    HOLDER_STOPPED, // it would answer if it ran
-    HOLDER_ENGINE,  // of Faultline, and its keeper holds it as well
-    HOLDER_SYSTEMD, // keeps it for a service that does not run
+    HOLDER_NONE,    // the VM itself
+    HOLDER_STOPPED, // stopped; it would answer if it ran
+    HOLDER_ENGINE,  // an engine of Faultline, whose keeper holds it as well
+    HOLDER_SYSTEMD, // systemd, which keeps it for a service that does not run
     HOLDER_OTHER,
 };
 
@@ -40,7 +40,7 @@ static enum holder kind_of(const struct fl_uffd_case *uffd, const struct fl_uffd
     return holder->pid == 1 ? HOLDER_SYSTEMD : HOLDER_OTHER;
 }
 
-// The holder of whom most can be said.
+// Returns the holder that the advice is about, or NULL.
 static const struct fl_uffd_holder *chief_holder(const struct fl_uffd_case *uffd,
                                                  enum holder *ret_kind)
 {
@@ -57,7 +57,7 @@ static const struct fl_uffd_holder *chief_holder(const struct fl_uffd_case *uffd
     return NULL;
 }
 
-// A handler that runs, and for which there is no page of 2 MiB, is not the one to end.
+// Asks for a lack of huge pages if the handler runs: it must not be ended then.
 static enum doctor_lack lack_of(const struct fl_uffd_case *uffd,
                                 const struct fl_uffd_holder *holder, enum holder kind)
 {
@@ -85,8 +85,9 @@ static size_t held_by(const struct fl_diagnosis *found, pid_t pid)
     return count;
 }
 
-// `faultline rescue` of the VM, with what is known of it. Which image it is rescue finds out
-// itself, by what the VM has of it; what its guest gave back it cannot, unless that was kept.
+// Appends `faultline rescue` of the VM, with what is known of it. rescue itself finds out the
+// image, by the pages that the VM has. It cannot find out which pages the guest gave back, unless
+// that was kept.
 static void rescue_command(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
                            bool force, struct doctor_mend *mend)
 {
@@ -108,7 +109,8 @@ static void rescue_command(const struct fl_diagnosis *found, const struct fl_uff
              (int)used, mend->command, force ? " --force" : "", fd, (int)uffd->vm);
 }
 
-// All that are stopped: an engine does not go on for long without its keeper.
+// Writes a command that continues all stopped holders, because an engine does not go on for long
+// without its keeper.
 static void continue_all(const struct fl_uffd_case *uffd, char *buf, size_t size)
 {
     size_t used = 0;
@@ -122,7 +124,7 @@ static void continue_all(const struct fl_uffd_case *uffd, char *buf, size_t size
     }
 }
 
-// One that serves others as well is not to be killed for this one.
+// Advises about a handler of another kind. It must not be killed if it serves other VMs as well.
 static void mend_other(const struct fl_diagnosis *found, const struct fl_uffd_case *uffd,
                        const struct fl_uffd_holder *holder, struct doctor_mend *mend)
 {
@@ -150,7 +152,7 @@ static void mend_stuck(const struct fl_diagnosis *found, const struct fl_uffd_ca
     case HOLDER_STOPPED:
         continue_all(uffd, mend->command, sizeof(mend->command));
         break;
-    case HOLDER_ENGINE: // its keeper has another one go on
+    case HOLDER_ENGINE: // its keeper lets another engine go on
         snprintf(mend->command, sizeof(mend->command), "kill -KILL %d", (int)holder->pid);
         break;
     case HOLDER_SYSTEMD:
@@ -181,7 +183,7 @@ void doctor_mend(const struct fl_diagnosis *found, const struct fl_uffd_case *uf
 
 // --- what is stopped ---
 
-// Of Faultline, and its engine is among those who hold it.
+// True if the holder is a keeper of Faultline, and its engine holds the userfaultfd as well.
 static bool is_keeper(const struct fl_uffd_case *uffd, const struct fl_uffd_holder *holder)
 {
     for (size_t i = 0; i < uffd->holders; i++) {
@@ -197,8 +199,8 @@ const char *doctor_explain_stopped(const struct fl_uffd_case *uffd,
     if (is_keeper(uffd, holder))
         return "the keeper of Faultline: if its engine ends now, nothing starts another one, and "
                "its VMs wait for ever";
-    return "it holds the userfaultfd of another's memory: if it is the handler, the next page that "
-           "is missing is waited for for ever";
+    return "it holds the userfaultfd of another process's memory: if it is the handler, that "
+           "process waits for ever for the next missing page";
 }
 
 void doctor_mend_stopped(const struct fl_uffd_holder *holder, char *buf, size_t size)
@@ -208,18 +210,19 @@ void doctor_mend_stopped(const struct fl_uffd_holder *holder, char *buf, size_t 
         snprintf(buf, size, "kill -CONT %d", (int)holder->pid);
 }
 
-// --- what is not seen ---
+// --- what cannot be seen ---
 
 const char *doctor_explain_view(const struct fl_diagnosis *found)
 {
     switch (found->view) {
     case FL_PROC_PART:
-        return "this is a partial view: only the processes of this PID namespace are seen, and it "
-               "is not the host's; a handler, a VM or a kernel worker outside of it is not; run it "
-               "on the host";
+        return "this is a partial view: only the processes of this PID namespace can be seen, and "
+               "it is not the host's; handlers, VMs and kernel workers outside of it cannot; run "
+               "this on the host";
     case FL_PROC_OTHER:
-        return "this is a view of another PID namespace than ours: the numbers of its processes "
-               "mean others here; run it where /proc is mounted for it (nsenter --pid --mount)";
+        return "/proc shows another PID namespace than this process's, where its process numbers "
+               "mean other processes; run this where /proc belongs to the same namespace (nsenter "
+               "--pid --mount)";
     case FL_PROC_ALL:
         break;
     }
@@ -239,10 +242,10 @@ static const char *explain_stuck(const struct fl_uffd_case *uffd)
     case HOLDER_STOPPED:
         return "a process that serves or keeps it is stopped, by a signal or a debugger";
     case HOLDER_ENGINE:
-        return "the engine of Faultline that serves it does not answer; its keeper has another go "
-               "on once it is gone";
+        return "the engine of Faultline that serves it does not answer; once that is gone, its "
+               "keeper lets another one go on";
     case HOLDER_SYSTEMD:
-        return "its handler is gone, and systemd keeps it for the service's next start";
+        return "its handler is gone, and systemd keeps it for the next start of the service";
     case HOLDER_NONE:
     case HOLDER_OTHER:
         break;
@@ -257,21 +260,20 @@ const char *doctor_explain(const struct fl_diagnosis *found, const struct fl_uff
         return explain_stuck(uffd);
     case FL_VERDICT_ORPHAN:
         if (found->view != FL_PROC_ALL)
-            return "its handler is gone: of the processes that are seen nobody but the VM holds "
-                   "its userfaultfd";
-        return "its handler is gone: nobody but the VM holds its userfaultfd, and it waits for "
-               "ever";
+            return "its handler is gone: of the processes that can be seen, only the VM holds its "
+                   "userfaultfd";
+        return "its handler is gone: only the VM holds its userfaultfd, so it waits for ever";
     case FL_VERDICT_UNKNOWN:
         if (uffd->vm != 0)
-            return "a task waits for it, or for another VM: which cannot be told";
+            return "a task waits for this VM or for another one, and it cannot be told which";
         return found->dyings > 0
-                   ? "somebody waits, but none of the holders owns the memory: it may be that of a "
+                   ? "a task waits, but none of the holders owns the memory: it may be that of a "
                      "process below that cannot end"
-                   : "somebody waits, but none of the holders is known to own the memory";
+                   : "a task waits, but none of the holders is known to own the memory";
     case FL_VERDICT_OK:
         break;
     }
-    return "nobody waits for long";
+    return "no fault waits for long";
 }
 
 void doctor_whose(const struct fl_diagnosis *found, const struct fl_waiting_task *task, char *buf,
@@ -298,5 +300,6 @@ void doctor_whose(const struct fl_diagnosis *found, const struct fl_waiting_task
 }
 
 const char doctor_unexplained[] =
-    "no process holds the userfaultfd on which it waits, so that nobody can answer: if a socket's "
-    "unread message or io_uring has it, that process's end frees it; else the host's next boot";
+    "no process holds the userfaultfd on which it waits, so no process can answer: if an unread "
+    "message of a socket or an io_uring has it, the end of that process frees it; otherwise only "
+    "the host's next boot does";

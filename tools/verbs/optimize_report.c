@@ -39,7 +39,7 @@ void optimize_print(const char *verb, const char *dir, const char *name,
 {
     char bytes[32];
     if (result->already) {
-        printf("image '%s' is laid out by its trace already\n", name);
+        printf("image '%s' was laid out by its trace before\n", name);
         print_cost("now:", &result->after);
         return;
     }
@@ -49,5 +49,6 @@ void optimize_print(const char *verb, const char *dir, const char *name,
            cli_format_bytes(result->stored_bytes, bytes, sizeof(bytes)), result->seconds);
     print_cost("before:", &result->before);
     print_cost("now:", &result->after);
-    store_say_index(verb, dir, "it is laid out", result->index_rebuilt, false, result->index_error);
+    store_say_index(verb, dir, "the image is laid out", result->index_rebuilt, false,
+                    result->index_error);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What optimize and pack say of laying an image out by its trace.
+// How optimize and pack report that an image was laid out by its trace.
 #ifndef FAULTLINE_TOOLS_VERBS_OPTIMIZE_REPORT_H
 #define FAULTLINE_TOOLS_VERBS_OPTIMIZE_REPORT_H
 
@@ -8,8 +8,10 @@
 
 #include "snapshot/store.h"
 
-json_t *optimize_json(const char *name, const struct fl_optimize_result *result); // NULL: no memory
-// dir: of the store.
+// Returns the object that docs/json.md describes, or NULL without memory. The caller owns it.
+json_t *optimize_json(const char *name, const struct fl_optimize_result *result);
+// Prints the result on stdout, and a sentence on stderr if the index of the store at dir has
+// trouble.
 void optimize_print(const char *verb, const char *dir, const char *name,
                     const struct fl_optimize_result *result);
 

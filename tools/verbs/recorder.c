@@ -18,8 +18,10 @@ static const char recordings[] = "/v1/recordings";
 static int order_refused(const struct recorder *recorder, const json_t *answer)
 {
     const char *reason = json_string_value(json_object_get(answer, "error"));
-    return cli_fail(recorder->verb, "the server at %s says: %s", recorder->control,
-                    reason ? reason : "nothing that is understood");
+    if (reason)
+        return cli_fail(recorder->verb, "the server at %s says: %s", recorder->control, reason);
+    return cli_fail(recorder->verb, "the server at %s gives an answer that is not understood",
+                    recorder->control);
 }
 
 static json_t *make_order(const struct recorder *recorder)
@@ -34,7 +36,7 @@ int recorder_begin(struct recorder *recorder)
     uint8_t noise[16];
     json_t *answer = NULL;
     if (getrandom(noise, sizeof(noise), 0) != (ssize_t)sizeof(noise))
-        return cli_fail_errno(recorder->verb, -errno, "there is no random number");
+        return cli_fail_errno(recorder->verb, -errno, "cannot get a random number");
     for (unsigned i = 0; i < sizeof(noise); i++)
         snprintf(recorder->id + (size_t)2 * i, 3, "%02x", noise[i]);
     json_t *order = make_order(recorder);
@@ -91,7 +93,8 @@ static void take_part(const struct part *part, struct fl_trace_entry *to)
             .seen = 1};
 }
 
-// From `have` on. HTTP's status; 0 also for what is not understood.
+// Fetches pages from number `have` on. Returns the HTTP status; 0 if there is no answer, or one
+// that is not understood.
 static long fetch_part(const struct recorder *recorder, unsigned run, uint64_t have,
                        struct fl_trace_entry **entries, uint64_t *ret_count, uint64_t *ret_total,
                        uint8_t ret_id[32])
@@ -118,7 +121,7 @@ static long fetch_part(const struct recorder *recorder, unsigned run, uint64_t h
     return status;
 }
 
-// False if it could not be had now.
+// Fetches one recording. Returns false if that is not possible now.
 static bool fetch_recording(struct recorder *recorder, unsigned run)
 {
     struct fl_trace_entry *entries = NULL;
@@ -162,7 +165,7 @@ static void fetch_complete(struct recorder *recorder, const json_t *order)
     count_now(recorder, order);
 }
 
-// The engine that had the order has died.
+// Orders the rest, because the engine that had the order has died.
 static int order_rest(struct recorder *recorder)
 {
     long status = 0;
@@ -191,7 +194,8 @@ int recorder_look(struct recorder *recorder)
     else if (status == OK && id && strcmp(id, recorder->id) == 0)
         fetch_complete(recorder, answer);
     else if (status == OK)
-        result = cli_fail(recorder->verb, "somebody else records image %s now", recorder->image);
+        result = cli_fail(recorder->verb, "another order to record image %s is under way",
+                          recorder->image);
     else if (status != 0)
         result = order_refused(recorder, answer);
     json_decref(answer);
@@ -206,7 +210,7 @@ void recorder_end(struct recorder *recorder)
     if (!recorder->ordered)
         return;
     recorder->ordered = false;
-    // Not another's.
+    // Another recorder's order must not be cancelled.
     snprintf(path, sizeof(path), "%s?image=%s", recordings, recorder->image);
     control_try(recorder->control, NULL, path, NULL, &status, &answer);
     const char *id = json_string_value(json_object_get(answer, "id"));

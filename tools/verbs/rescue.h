@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `faultline rescue` was asked for, when it refuses (rescue_check.c; rescue_compare.c for what
-// the memory has in it), and what it says (rescue_report.c).
+// The parts of `faultline rescue`: rescue_check.c and rescue_compare.c decide whether a VM would
+// get the right bytes, rescue_report.c prints, cmd_rescue.c acts.
 #ifndef FAULTLINE_TOOLS_VERBS_RESCUE_H
 #define FAULTLINE_TOOLS_VERBS_RESCUE_H
 
@@ -15,43 +15,47 @@
 
 enum rescue_action { RESCUE_SERVE, RESCUE_POISON, RESCUE_KILL };
 
+// The order, and what is found out on the way.
 struct rescue {
     pid_t pid;
-    int fd;              // -1: the one that it has
+    int fd;              // the userfaultfd of the process; -1: find it
     const char *control; // the server's socket
-    const char *image;   // NULL: what was kept
-    const char *store;   // where it is
-    const char *regions; // NULL: what was kept, or the one there is
+    const char *image;   // NULL: the image that was kept, or that is found
+    const char *store;   // the store with the image
+    const char *regions; // JSON; NULL: the regions that were kept, or that are found
     enum rescue_action action;
     bool nothing_removed;
     bool force;
     bool dry_run;
     bool json;
-    bool compared; // what the VM has was compared with the image; never if a state was kept
-    struct fl_image_match evidence;        // that came of it
-    char image_found[FL_IMAGE_NAME_BYTES]; // by its content, as none was named
+    bool compared; // the VM's pages were compared with the image; never if a state was kept
+    struct fl_image_match evidence;        // the result of the comparison
+    char image_found[FL_IMAGE_NAME_BYTES]; // the image that was found; `image` points to it
 };
 
-// Whether it can be right; settles the image and the layout. EXIT_FAILED after a sentence.
+// Checks whether the VM would get the right bytes; sets the image and the layout. Returns
+// EXIT_DONE, or EXIT_FAILED after a sentence.
 int rescue_check(struct rescue *rescue, struct fl_orphan *orphan);
 
-// Compares what the VM has of its memory with its image, or with all of the store's if none is
-// named; settles the image and the layout. EXIT_FAILED after a sentence, not with --force.
+// Compares the pages that the VM has with its image, or with all images of the store if none is
+// named; sets the image and the layout. Returns EXIT_DONE, or EXIT_FAILED after a sentence. With
+// --force it fails only if no layout can be found.
 int rescue_compare(struct rescue *rescue, struct fl_orphan *orphan);
 
-// What was compared, and what came of it; and its ranges, in the form of --regions.
+// Print what was compared and the result, and the VM's ranges in the form of --regions.
 void rescue_say_evidence(FILE *to, const struct rescue *rescue, const struct fl_orphan *orphan);
 void rescue_say_ranges(FILE *to, const struct fl_orphan *orphan);
 
-// On stdout: what would be done; that a server does it; that it is done with, here.
+// Print on stdout: what would be done; that a server has taken over the VM; that this process has
+// answered all faults until the VM's memory was gone.
 void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orphan);
 void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *orphan);
 void rescue_report_condemned(const struct rescue *rescue, const struct fl_orphan *orphan,
                              const struct fl_answer_without_imageed *done);
-// On stderr: that it is being done here, and until when.
+// Prints on stderr that this process answers the faults from now on.
 void rescue_say_here(const struct rescue *rescue, const struct fl_orphan *orphan);
-// EXIT_FAILED after a sentence: the process is gone or going, so who holds what, and what can be
-// done.
+// Prints the reason, and what can be done about userfaultfds that a dying process may have left
+// behind. Returns EXIT_FAILED.
 int rescue_fail_gone(pid_t pid, const char *reason);
 
 #endif

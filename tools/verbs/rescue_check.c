@@ -12,12 +12,12 @@ enum { REASON = 1024 };
 static int refuse_holders(const struct fl_orphan *orphan)
 {
     const struct fl_orphan_holder *holder = &orphan->holder[0];
-    const char *advice = "if it serves no more, end it, or say --force";
+    const char *advice = "if that process serves it no more, end the process, or use --force";
     if (holder->pid == 1)
-        advice = "it keeps it for a service: start that, and it goes on by itself";
+        advice = "systemd keeps it for a service: start the service, and the VM goes on";
     else if (strcmp(holder->name, "faultline") == 0)
         advice = "a Faultline that runs takes care of its VMs itself: see its log; if it hangs, "
-                 "end it, or say --force";
+                 "end it, or use --force";
     return cli_fail("rescue",
                     "%s (pid %d) is no orphan: %s (pid %d, descriptor %d)%s holds its userfaultfd, "
                     "too, and may serve it; %s",
@@ -30,12 +30,12 @@ static int refuse_unknowable(const struct fl_orphan *orphan)
     char kept[128] = "nothing was kept of it";
     if (orphan->state_unreadable)
         snprintf(kept, sizeof(kept),
-                 "what %s (pid %d) has kept of it is of another version of faultline",
+                 "the state that %s (pid %d) has kept is of another version of faultline",
                  orphan->state_holder.name, (int)orphan->state_holder.pid);
     return cli_fail("rescue",
                     "%s (pid %d) told its handler which pages its guest gave back, and %s: such a "
                     "page must be zeros now but looks like one that was never filled, and the "
-                    "image's old bytes would corrupt the guest; say --nothing-removed if the guest "
+                    "image's old bytes would corrupt the guest; use --nothing-removed if the guest "
                     "has given nothing back since it was restored, else --poison or --kill",
                     orphan->name, (int)orphan->pid, kept);
 }
@@ -43,30 +43,34 @@ static int refuse_unknowable(const struct fl_orphan *orphan)
 static int refuse_ranges(const struct fl_orphan *orphan)
 {
     return cli_fail("rescue",
-                    "no memory of %s (pid %d) is registered with its descriptor %d: nobody of it "
-                    "waits there; if it is the memory of another process, --poison answers its "
-                    "faults all the same",
+                    "no memory of %s (pid %d) is registered with its descriptor %d, so none of its "
+                    "tasks waits there; if the memory of another process is, --poison answers the "
+                    "faults of that process",
                     orphan->name, (int)orphan->pid, orphan->fd);
 }
 
-// What was kept says the image and the regions: root's own word, from before the handler's end.
+// Takes the image and the regions from the state that was kept. Only root can have made the state,
+// while the handler lived.
 static int check_kept(struct rescue *rescue, const struct fl_orphan *orphan)
 {
     const char *kept = orphan->state->image;
     if (rescue->regions)
         return cli_fail("rescue",
-                        "--regions is of no use: %s (pid %d) has kept those of %s (pid %d)",
+                        "--regions cannot be used: %s (pid %d) has kept the regions of %s (pid "
+                        "%d)",
                         orphan->state_holder.name, (int)orphan->state_holder.pid, orphan->name,
                         (int)orphan->pid);
     if (!rescue->image)
         rescue->image = kept;
     if (*rescue->image == '\0')
-        return cli_fail("rescue", "which image was %s (pid %d) restored from? Say it with --image",
+        return cli_fail("rescue",
+                        "it is not known which image %s (pid %d) was restored from: name it with "
+                        "--image",
                         orphan->name, (int)orphan->pid);
     if (*kept != '\0' && strcmp(kept, rescue->image) != 0 && !rescue->force)
         return cli_fail("rescue",
-                        "%s (pid %d) was restored from the image %s, as %s (pid %d) has kept it; "
-                        "--force takes %s all the same",
+                        "%s (pid %d) was restored from the image %s, says the state that %s (pid "
+                        "%d) has kept; --force takes %s all the same",
                         orphan->name, (int)orphan->pid, kept, orphan->state_holder.name,
                         (int)orphan->state_holder.pid, rescue->image);
     return EXIT_DONE;
@@ -89,7 +93,7 @@ static int check_serve(struct rescue *rescue, struct fl_orphan *orphan)
     if (!has_one_page_size(orphan))
         return cli_fail("rescue",
                         "the memory of %s (pid %d) has pages that are neither 4 KiB nor 2 MiB, or "
-                        "pages of two sizes: say --poison or --kill",
+                        "pages of two sizes: use --poison or --kill",
                         orphan->name, (int)orphan->pid);
     if (rescue->regions &&
         fl_orphan_set_regions(orphan, rescue->regions, reason, sizeof(reason)) != 0) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the VM has of its memory, held against images of the store: it decides whether an image is
-// the right one, where each region of it belongs, and which image it is if none was named.
+// Compares the pages that the VM has with images of the store. The comparison decides whether an
+// image is the right one, where each region belongs in it, and which image it is if none was named.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,10 +16,10 @@
 #include "tools/cli/exit_status.h"
 #include "tools/verbs/rescue.h"
 
-// Of a store with more images of the VM's size than this, not all are looked at.
+// If more images of the store have the VM's size, the rest are not compared.
 enum { IMAGES_MAX = 64 };
 
-// One image, and what comes of the comparison with it.
+// One image, and the result of the comparison with it.
 struct candidate {
     struct fl_image *image;
     struct fl_layout layout;
@@ -33,9 +33,9 @@ struct compare {
     struct fl_reader *reader;
     struct fl_samples samples;
     struct fl_match *match;
-    size_t looked; // images of the VM's size
+    size_t looked; // images of the VM's size that were compared
     struct candidate best;
-    char rival[FL_IMAGE_NAME_BYTES]; // that fits as well as the best, or better
+    char rival[FL_IMAGE_NAME_BYTES]; // an image that fits as well as the best, or better; or ""
 };
 
 static uint64_t rounded_bytes(const struct fl_orphan *orphan, const struct fl_image *image)
@@ -57,8 +57,8 @@ static void find_layout(const struct compare *compare, struct candidate *candida
     candidate->from = FL_LAYOUT_FOUND;
     if (fl_placement_find(&of, &candidate->layout) == 0)
         return;
-    // So little was touched, or so much is another's, that nothing tells: what is there is counted
-    // against the simplest layout.
+    // Too few pages tell where the regions belong, so the pages are counted against the simplest
+    // layout.
     candidate->from = fl_orphan_one_region(orphan, of.image_bytes, &candidate->layout)
                           ? FL_LAYOUT_ASSUMED
                           : FL_LAYOUT_UNKNOWN;
@@ -85,7 +85,7 @@ static bool candidate_fits(const struct candidate *candidate)
     return candidate->from != FL_LAYOUT_UNKNOWN && candidate->evidence.verdict == FL_FIT_YES;
 }
 
-// --- others of the store ---
+// --- other images of the store ---
 
 static bool is_same_content(const struct fl_image *one, const struct fl_image *other)
 {
@@ -99,8 +99,8 @@ static void name_rival(struct compare *compare, const struct fl_image *image)
     snprintf(compare->rival, sizeof(compare->rival), "%s", fl_image_name(image));
 }
 
-// Whether another image has more of the VM than the one that was named. One that cannot be read is
-// none.
+// Notes the other image as a rival if more of the VM's pages are its than the named image's. An
+// image that cannot be read is no rival.
 static void try_rival(struct compare *compare, const struct fl_image *other)
 {
     struct fl_image_match_rivals rivals;
@@ -112,7 +112,8 @@ static void try_rival(struct compare *compare, const struct fl_image *other)
         name_rival(compare, other);
 }
 
-// Of two that fit the better one, or both, so that somebody must choose.
+// Keeps the better one of two images that fit. If none is better, the second is noted as a rival,
+// and the user must choose.
 static void choose_candidate(struct compare *compare, struct candidate *candidate)
 {
     struct candidate *best = &compare->best;
@@ -143,8 +144,8 @@ static void try_unnamed(struct compare *compare, struct fl_image *image)
     fl_image_unref(candidate.image);
 }
 
-// An image of which the VM can be: Firecracker's memory file is as large as its memory. Those of
-// other sizes are not read for it.
+// True if the image is as large as the VM's memory, as Firecracker's memory files are. Other images
+// are not read.
 static bool has_its_size(const struct compare *compare, const char *name)
 {
     struct fl_image *image = NULL;
@@ -172,7 +173,7 @@ static int try_image(void *arg, const char *name)
     return 0;
 }
 
-// --- what is said ---
+// --- sentences ---
 
 static int refuse_unread(const struct compare *compare, int error)
 {
@@ -181,17 +182,18 @@ static int refuse_unread(const struct compare *compare, int error)
     const char *image = rescue->image;
     if (!image)
         return cli_fail_errno("rescue", error,
-                              "which image was %s (pid %d) restored from? Say it with --image: the "
-                              "images of the store %s (see --store) cannot be compared with it",
+                              "it is not known which image %s (pid %d) was restored from: name it "
+                              "with --image; the images of the store %s (see --store) cannot be "
+                              "compared with it",
                               orphan->name, (int)orphan->pid, rescue->store);
     if (error == -ENOENT && !compare->reader)
         return cli_fail("rescue",
                         "the memory of %s (pid %d) cannot be compared with image %s: " FL_NO_STORE
-                        " (or say --force)",
+                        " (or use --force)",
                         orphan->name, (int)orphan->pid, image, rescue->store);
     return cli_fail_errno("rescue", error,
                           "the memory of %s (pid %d) cannot be compared with image %s of the store "
-                          "%s (see --store, or say --force)",
+                          "%s (see --store, or use --force)",
                           orphan->name, (int)orphan->pid, image, rescue->store);
 }
 
@@ -201,13 +203,14 @@ static int refuse_unnamed(const struct compare *compare)
     const struct fl_orphan *orphan = compare->orphan;
     if (compare->best.image)
         return cli_fail("rescue",
-                        "which image was %s (pid %d) restored from? What it has of its memory fits "
-                        "%s and %s: say it with --image",
+                        "it is not known which image %s (pid %d) was restored from: the pages that "
+                        "it has fit %s and %s; name the image with --image",
                         orphan->name, (int)orphan->pid, fl_image_name(compare->best.image),
                         compare->rival);
     return cli_fail("rescue",
-                    "which image was %s (pid %d) restored from? Say it with --image: none fits of "
-                    "the %zu image%s of the store %s that are as large as its memory",
+                    "it is not known which image %s (pid %d) was restored from: name it with "
+                    "--image; none fits of the %zu image%s of the store %s that are as large as "
+                    "its memory",
                     orphan->name, (int)orphan->pid, compare->looked, cli_s(compare->looked),
                     rescue->store);
 }
@@ -220,19 +223,19 @@ static int refuse_evidence(const struct compare *compare)
     if (orphan->layout.regions == 0)
         cli_fail("rescue",
                  "it cannot be told which part of image %s each piece of the memory of %s (pid %d) "
-                 "is: it was restored from another image, or say it with --regions; or --poison or "
-                 "--kill",
+                 "is: it was restored from another image, or --regions must tell it; otherwise use "
+                 "--poison or --kill",
                  rescue->image, orphan->name, (int)orphan->pid);
     else if (evidence->verdict == FL_FIT_NO)
         cli_fail("rescue",
                  "the memory of %s (pid %d) is not that of image %s: it was restored from another, "
                  "or its regions are in other places (--regions says which), or its guest has "
-                 "changed nearly all of it (then --force)",
+                 "changed nearly all of it (then use --force)",
                  orphan->name, (int)orphan->pid, rescue->image);
     else
         cli_fail("rescue",
                  "too little of the memory of %s (pid %d) can be compared to say that it is that "
-                 "of image %s: --force takes your word for it",
+                 "of image %s; --force takes your word for it",
                  orphan->name, (int)orphan->pid, rescue->image);
     rescue_say_evidence(stderr, rescue, orphan);
     rescue_say_ranges(stderr, orphan);
@@ -243,15 +246,15 @@ static int refuse_rival(const struct compare *compare)
 {
     const struct rescue *rescue = compare->rescue;
     cli_fail("rescue",
-             "the memory of %s (pid %d) is rather that of image %s than that of image %s: most "
-             "pages in which the two differ are as in %s; --force takes %s all the same",
+             "the memory of %s (pid %d) is rather that of image %s than that of image %s: of the "
+             "pages in which the two differ, most are as in %s; --force takes %s all the same",
              compare->orphan->name, (int)compare->orphan->pid, compare->rival, rescue->image,
              compare->rival, rescue->image);
     rescue_say_evidence(stderr, rescue, compare->orphan);
     return EXIT_FAILED;
 }
 
-// --- all of it ---
+// --- decisions ---
 
 static void take_best(const struct compare *compare)
 {
@@ -290,7 +293,7 @@ static int judge_unnamed(struct compare *compare)
     return EXIT_DONE;
 }
 
-// What can be learned is learned, for the layout and to be reported, but nothing of it refuses.
+// With --force the comparison still finds the layout and is reported, but does not refuse.
 static int take_forced(struct compare *compare, int error)
 {
     struct fl_orphan *orphan = compare->orphan;

@@ -61,9 +61,9 @@ void rescue_say_evidence(FILE *to, const struct rescue *rescue, const struct fl_
         return;
     fprintf(to,
             "%" PRIu64 " pages that it has were compared with image %s: %" PRIu64
-            " are the image's, in their place; %" PRIu64 " the image has at another place; %" PRIu64
-            " differ from the image's; %" PRIu64 " are not zero, and the image's are; %" PRIu64
-            " say nothing (zero in both, or several times in the image)\n",
+            " are the image's, in their place; %" PRIu64 " are in the image at another place; "
+            "%" PRIu64 " differ from the image's; %" PRIu64 " are not zero, and the image's are; "
+            "%" PRIu64 " say nothing (zero in both, or several times in the image)\n",
             looked_at(all), rescue->image, all->same, all->elsewhere, all->changed, all->written,
             all->silent);
     for (uint32_t i = 0; i < orphan->layout.regions; i++)
@@ -73,8 +73,8 @@ void rescue_say_evidence(FILE *to, const struct rescue *rescue, const struct fl_
 void rescue_say_ranges(FILE *to, const struct fl_orphan *orphan)
 {
     fprintf(to,
-            "its memory, for --regions; OFFSET is where in the memory file each begins, and one "
-            "may have to be cut in two:\n  [");
+            "its memory, for --regions; OFFSET is where each region begins in the memory file, and "
+            "a region may have to be cut in two:\n  [");
     for (size_t i = 0; i < orphan->ranges; i++)
         fprintf(to,
                 "%s{\"base_host_virt_addr\":%" PRIu64 ",\"size\":%" PRIu64
@@ -163,14 +163,14 @@ static void print_orphan(const struct rescue *rescue, const struct fl_orphan *or
            orphan->ranges == 1 ? "" : "s", orphan->waiting,
            orphan->waiting == 1 ? " waits" : "s wait", orphan->fd);
     if (orphan->state)
-        printf("what was kept of it (by %s, pid %d): image %s, %" PRIu64 " pages given back\n",
+        printf("its state was kept (by %s, pid %d): image %s, %" PRIu64 " pages given back\n",
                orphan->state_holder.name, (int)orphan->state_holder.pid, orphan->state->image,
                removed_pages(orphan));
     if (rescue->action != RESCUE_SERVE)
         return;
     rescue_say_evidence(stdout, rescue, orphan);
     if (orphan->layout_from == FL_LAYOUT_ASSUMED)
-        printf("its memory is taken for the image from its beginning, as nothing tells\n");
+        printf("nothing tells its layout: its memory is taken for the image from the beginning\n");
     json_t *regions = regions_json(orphan);
     char *text = json_dumps(regions, JSON_COMPACT | JSON_PRESERVE_ORDER);
     printf("its regions (%s): %s\n", layout_names[orphan->layout_from], text ? text : "");
@@ -193,12 +193,12 @@ void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orp
     if (rescue->json)
         return;
     if (rescue->action == RESCUE_SERVE)
-        printf("would be served from image %s by the server at %s\n", rescue->image,
+        printf("it would be served from image %s by the server at %s\n", rescue->image,
                rescue->control);
     else
-        printf("would %s\n", rescue->action == RESCUE_KILL
-                                 ? "be killed, and whoever waits let go"
-                                 : "get SIGBUS for each missing page that it touches");
+        printf("it would %s\n", rescue->action == RESCUE_KILL
+                                    ? "be killed, and all waits for its memory would end"
+                                    : "get SIGBUS for each missing page that it touches");
 }
 
 void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *orphan)
@@ -212,7 +212,7 @@ void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *o
         printf("the server at %s serves it from image %s\n", rescue->control, rescue->image);
     else
         printf("the server at %s %s\n", rescue->control,
-               rescue->action == RESCUE_KILL ? "has killed it, and lets go whoever waits"
+               rescue->action == RESCUE_KILL ? "has killed it, and ends all waits for its memory"
                                              : "answers its faults with poison");
 }
 
@@ -232,8 +232,8 @@ void rescue_say_here(const struct rescue *rescue, const struct fl_orphan *orphan
 {
     if (rescue->action == RESCUE_POISON)
         fprintf(stderr,
-                "faultline rescue: no server can take %s (pid %d): its faults are answered with "
-                "poison from here, until it ends\n",
+                "faultline rescue: no server can take %s (pid %d): this process answers its faults "
+                "with poison until it ends\n",
                 orphan->name, (int)orphan->pid);
 }
 
@@ -243,7 +243,7 @@ static void print_elsewhere(const struct fl_uffd_case *uffd)
 {
     fprintf(stderr,
             "  %" PRIu64 " faults wait on a userfaultfd whose memory is of no process that "
-            "is seen, held by",
+            "can be seen, held by",
             uffd->pending + uffd->unresolved);
     for (size_t i = 0; i < uffd->holders; i++)
         fprintf(stderr, " %s (pid %d, descriptor %d)%s", uffd->holder[i].name,
@@ -268,11 +268,12 @@ int rescue_fail_gone(pid_t pid, const char *reason)
         }
     }
     if (elsewhere == 0 && found.unexplained == 0)
-        fprintf(stderr, "  nobody waits on a userfaultfd that could be its own: it ends by itself, "
-                        "or waits for something else\n");
+        fprintf(stderr,
+                "  no task waits on a userfaultfd that could be its own: it ends by itself, "
+                "or waits for something else\n");
     else if (elsewhere == 0)
-        fprintf(stderr, "  no process holds a userfaultfd that could be its own, so nobody can "
-                        "answer it any more: what waits ends with the host's next boot\n");
+        fprintf(stderr, "  no process holds a userfaultfd that could be its own, so no process can "
+                        "answer its faults any more: the wait ends with the host's next boot\n");
     fl_diagnosis_free(&found);
     return EXIT_FAILED;
 }

@@ -60,9 +60,9 @@ const char *take_owner(void *arg, const char *text)
     user[colon - text] = '\0';
     uid_t uid = 0;
     if (!find_user(user, &uid))
-        return "begins with no user that there is";
+        return "names a user that does not exist";
     if (!find_group(colon + 1, &access->gid))
-        return "ends with no group that there is";
+        return "names a group that does not exist";
     access->uid = uid;
     return NULL;
 }
@@ -78,7 +78,7 @@ const char *take_mode(void *arg, const char *text)
     return NULL;
 }
 
-// Less than a frame keeps nothing, and has no room for anything ahead of use.
+// A cache that is smaller than a frame could keep nothing.
 const char *take_cache(void *arg, const char *text)
 {
     uint64_t *bytes = arg;

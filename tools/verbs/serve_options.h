@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The options that all verbs share which run an engine, and what sockets are given.
+// The options of the verbs that run an engine, and the options that say who may use a socket.
 #ifndef FAULTLINE_TOOLS_VERBS_SERVE_OPTIONS_H
 #define FAULTLINE_TOOLS_VERBS_SERVE_OPTIONS_H
 
@@ -15,19 +15,19 @@ enum {
 };
 enum { HOUR_MS = 3600 * 1000 };
 
-// Values of CLI_OTHER: a bool for those that are on or off, a uint64_t for --cache, an int for
-// --nice, struct fl_engine_options for --on-error, enum fl_admission for
-// --huge-page-admission, struct fl_socket_access for the others.
+// Read the value of a CLI_OTHER option (see `take` in struct cli_option). The first argument is a
+// uint64_t for --cache, an int for --nice, a struct fl_engine_options for --on-error, an enum
+// fl_admission for --huge-page-admission, a bool for an option that is on or off, and a struct
+// fl_socket_access for --owner and --mode.
 const char *take_cache(void *bytes, const char *text);
 const char *take_nice(void *nice, const char *text);
 const char *take_on_error(void *engine, const char *text);
 const char *take_admission(void *admission, const char *text);
 const char *take_on_off(void *flag, const char *text);
-// USER:GROUP, numbers or names.
 const char *take_owner(void *access, const char *text);
 const char *take_mode(void *access, const char *text);
 
-// Entries of a struct cli_option[], for a struct fl_server_options *.
+// Entries of a struct cli_option[] that write into a struct fl_server_options *.
 #define SERVE_OPTIONS(SERVER)                                                                      \
     CLI_COUNT("workers", &(SERVER)->engine.workers, 1, SERVE_THREADS_MAX),                         \
         CLI_COUNT("readers", &(SERVER)->engine.readers, 1, SERVE_THREADS_MAX),                     \
@@ -53,47 +53,43 @@ const char *take_mode(void *access, const char *text);
 
 #define SERVE_OPTIONS_HELP                                                                         \
     "  --workers N             threads that serve faults (default: one a core)\n"                  \
-    "  --readers N             threads that read and decompress (default: one a core, at least "   \
-    "4)\n"                                                                                         \
-    "  --cache SIZE            bound on decompressed frames in memory (default 1G, at least "      \
-    "64K)\n"                                                                                       \
-    "  --template-bytes SIZE   bound on the memory of templates (default: a half of the host's)\n" \
-    "  --spin US               look this long for the next fault before blocking (default 50)\n"   \
-    "  --prefetch PAGES        install so many at once when a VM sweeps its memory; 0: never "     \
-    "(default 16)\n"                                                                               \
-    "  --prefetch-vm SIZE      of a VM, at most so much that it may not need (default 16M)\n"      \
-    "  --prefetch-host SIZE    ... of all VMs (default 1G)\n"                                      \
-    "  --nice N                priority of those threads, -20 to 19, where we may (default -10)\n" \
-    "  --on-error POLICY       for a page that cannot be had: poison (SIGBUS to its toucher), "    \
-    "kill "                                                                                        \
-    "(SIGKILL\n"                                                                                   \
-    "                          to the VM), or auto: kill where a guest runs under KVM, else "      \
-    "poison\n"                                                                                     \
+    "  --readers N             threads that read and decompress (default: one a core,\n"           \
+    "                          at least 4)\n"                                                      \
+    "  --cache SIZE            limit of decompressed frames (default 1G, at least 64K)\n"          \
+    "  --template-bytes SIZE   limit of the memory of templates (default: half of the\n"           \
+    "                          host's)\n"                                                          \
+    "  --spin US               how long a worker looks for the next fault before it\n"             \
+    "                          sleeps (default 50)\n"                                              \
+    "  --prefetch PAGES        pages to install at once when a VM sweeps its memory;\n"            \
+    "                          0 turns this off (default 16)\n"                                    \
+    "  --prefetch-vm SIZE      limit of such pages that a VM may not need (default 16M)\n"         \
+    "  --prefetch-host SIZE    the same for all VMs together (default 1G)\n"                       \
+    "  --nice N                priority of the workers, -20 to 19, if the process may\n"           \
+    "                          set it (default -10)\n"                                             \
+    "  --on-error POLICY       what to do if a page cannot be had. poison: a process\n"            \
+    "                          that touches it gets SIGBUS. kill: the VM gets SIGKILL.\n"          \
+    "                          auto: kill if a guest runs under KVM, else poison\n"                \
     "                          (default auto)\n"                                                   \
     "  --retries N             attempts after a read that failed (default 4)\n"                    \
-    "  --read-timeout MS       give up a page that is still being read (default 30000)\n"          \
-    "  --handshake-timeout MS  for a peer to say what it wants (default 5000)\n"                   \
-    "  --stop-timeout MS       for filling VMs at the end before they are killed (default "        \
-    "60000)\n"                                                                                     \
-    "  --replay on|off         stream the working sets of images that have a trace in, ahead of "  \
-    "touches\n"                                                                                    \
-    "                          (default on)\n"                                                     \
-    "  --replay-max SIZE       of each VM at most so much (default: all of its trace)\n"           \
-    "  --replay-reserve N      pause while less than N percent of the host's memory, or of its "   \
-    "huge pages,\n"                                                                                \
-    "                          is available (default 5)\n"                                         \
+    "  --read-timeout MS       how long to wait for a page (default 30000)\n"                      \
+    "  --handshake-timeout MS  how long to wait for a handshake (default 5000)\n"                  \
+    "  --stop-timeout MS       at the end, how long to fill VMs before they are killed\n"          \
+    "                          (default 60000)\n"                                                  \
+    "  --replay on|off         install the working set of an image that has a trace\n"             \
+    "                          ahead of the VM's touches (default on)\n"                           \
+    "  --replay-max SIZE       limit of such pages for each VM (default: all)\n"                   \
+    "  --replay-reserve N      pause this while less than N percent of the host's\n"               \
+    "                          memory, or of its huge pages, is available (default 5)\n"           \
     "  --huge-page-admission off|warn|refuse\n"                                                    \
-    "                          a VM whose working set (its image's trace, or all that is not "     \
-    "zero) the\n"                                                                                  \
-    "                          pool of 2 MiB pages cannot hold with what others still need: a "    \
-    "line in the\n"                                                                                \
-    "                          log (default), or no VM\n"                                          \
-    "  --allow-part            take VMs that have a part of their image only (default: those "     \
-    "whose "                                                                                       \
-    "client says so)\n"                                                                            \
-    "  --owner USER:GROUP      owner of the images' sockets, names or numbers\n"                   \
-    "  --mode OCTAL            their mode (default 660)\n"
+    "                          what to do with a VM if the pool of 2 MiB pages cannot\n"           \
+    "                          hold its working set beside what others still need:\n"              \
+    "                          nothing, a line in the log, or refuse it (default warn)\n"          \
+    "  --allow-part            take VMs that map only a part of their image, even if\n"            \
+    "                          the handshake does not say so\n"                                    \
+    "  --owner USER:GROUP      owner of the images' sockets, as names or numbers\n"                \
+    "  --mode OCTAL            mode of the images' sockets (default 660)\n"
 
+// Sets the defaults.
 void serve_options_init(struct fl_server_options *options);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A picture of a trace: time to the right, guest memory upwards. Pages are gathered in cells, so
-// that a hundred thousand of them are as quick to draw as ten. A cell's colour says in how many of
-// the recordings its pages are, its opacity how much of the cell's memory was touched then.
+// Draws a trace: time to the right, guest memory upwards. Pages are gathered in cells, so that a
+// hundred thousand of them are as quick to draw as ten. The colour of a cell shows in how many of
+// the recordings its pages are; its opacity shows how much of its memory was touched then.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ static const char *const density_names[DENSITIES] = {"less than a tenth", "less 
 
 struct cell {
     uint64_t pages;
-    uint64_t seen; // the sum
+    uint64_t seen; // the sum, over its pages, of the recordings that have the page
 };
 
 struct picture {
@@ -45,7 +45,7 @@ struct picture {
     double span_ms;   // of the time axis
 };
 
-// 1, 2 or 5 times a power of ten, so that about TICKS of them fill the axis.
+// Returns 1, 2 or 5 times a power of ten, so that about TICKS such steps fill the axis.
 static double nice_step(double span)
 {
     double step = 1;
@@ -58,7 +58,7 @@ static double nice_step(double span)
     return step * 5 * TICKS >= span ? step * 5 : step * 10;
 }
 
-// Memory is counted in powers of two.
+// Does the same for memory, in powers of two.
 static double nice_step_pages(double span)
 {
     double step = 1;
@@ -99,7 +99,7 @@ static int density_of(const struct picture *picture, const struct cell *cell)
     return share < 0.1 ? 0 : share < 0.5 ? 1 : 2;
 }
 
-// Neighbours of one kind in a row are one rectangle.
+// Draws all cells of one colour and opacity; neighbours in a row are one rectangle.
 static void draw_kind(const struct picture *picture, int colour, int density)
 {
     fprintf(picture->out, "<path fill=\"%s\" fill-opacity=\"%s\" d=\"", colours[colour],
@@ -163,7 +163,7 @@ static void draw_memory_axis(const struct picture *picture)
 {
     double span = picture->row_pages * ROWS;
     double step = nice_step_pages(span);
-    // The unit of the step, so that labels are whole numbers.
+    // Takes the unit of the step, so that labels are whole numbers.
     double unit = step >= 1 << 18 ? 1 << 18 : step >= 1 << 8 ? 1 << 8 : 0.25;
     for (unsigned i = 0; i * step <= span; i++) {
         char label[32];

@@ -138,7 +138,7 @@ Test(trace_verbs, an_image_is_laid_out_once)
     begin();
     record("image");
     EXPECT(0, "in 1 piece (", "optimize", "image");
-    EXPECT(0, "laid out by its trace already", "optimize", "image");
+    EXPECT(0, "was laid out by its trace before", "optimize", "image");
     EXPECT(0, "\"already\":true", "optimize", "--json", "image");
     EXPECT(0, "in 2 packs", "inspect", "image");
     EXPECT(0, "ok: 1 image, 2 packs", "verify");
@@ -154,7 +154,7 @@ Test(trace_verbs, a_new_image_is_laid_out_by_an_older_ones_trace)
     record("image");
     EXPECT(0, "100 pages stored again", "pack", "--name", "next", "--trace", "image", world->file);
     EXPECT(0, "100  pages, merged from 1 recording\n", "inspect", "next");
-    EXPECT(0, "laid out by its trace already", "optimize", "next");
+    EXPECT(0, "was laid out by its trace before", "optimize", "next");
     EXPECT(0, "\"layout\":{", "pack", "--json", "--replace", "--name", "image", "--trace", "image",
            world->file);
     EXPECT(0, "merged from 1 recording\n", "trace", "show", "image");
@@ -177,7 +177,7 @@ Test(trace_verbs, vms_of_either_layout_are_served, .init = need_userfaultfd)
     EXPECT(0, "in 1 piece (", "optimize", "image");
     record("image");
     good_start(&after, world->socket, &world->memory);
-    EXPECT(0, "already", "optimize", "image");
+    EXPECT(0, "laid out by its trace before", "optimize", "image");
     EXPECT(0, "freed", "gc");
     cr_assert(good_touch(&before, 200));
     cr_assert_eq(good_end(&after), 0);

@@ -42,6 +42,15 @@ int cli_fail(const char *verb, const char *format, ...)
     return EXIT_FAILED;
 }
 
+void cli_warn(const char *verb, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say_sentence(verb, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
 int cli_fail_errno(const char *verb, int error, const char *format, ...)
 {
     va_list args;

@@ -11,7 +11,10 @@
 
 // Prints "faultline VERB: MESSAGE" to stderr and returns EXIT_FAILED.
 __attribute__((format(printf, 2, 3))) int cli_fail(const char *verb, const char *format, ...);
-// Does the same, and appends ": REASON" for error, which is an errno value of either sign.
+// Prints the same for a verb that goes on.
+__attribute__((format(printf, 2, 3))) void cli_warn(const char *verb, const char *format, ...);
+// Does what cli_fail() does, and appends ": REASON" for error, which is an errno value of either
+// sign.
 __attribute__((format(printf, 3, 4))) int cli_fail_errno(const char *verb, int error,
                                                          const char *format, ...);
 // Prints the sentence, and how to get help; returns EXIT_USAGE.

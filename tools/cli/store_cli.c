@@ -32,7 +32,7 @@ void store_say_index(const char *verb, const char *dir, const char *what, bool r
                       : error == -EBUSY ? "it is damaged, and another process uses it"
                                         : strerror(-error);
     if (rebuilt && error == 0)
-        cli_fail(verb,
+        cli_warn(verb,
                  "%s; the store's index %s/index was damaged and was built again from the packs",
                  what, dir);
     else if (error < 0 && unusable)
@@ -42,7 +42,7 @@ void store_say_index(const char *verb, const char *dir, const char *what, bool r
             "were shared: %s (faultline gc --rebuild-index builds it again)",
             what, dir, why);
     else if (error < 0)
-        cli_fail(verb,
+        cli_warn(verb,
                  "%s, but the store's index %s/index could not be updated: %s (later images may "
                  "share less until faultline gc has run)",
                  what, dir, why);

@@ -137,24 +137,23 @@ static void print_pack_text(const char *name, const struct fl_pack_result *r)
 static void warn_of_damage(const struct fl_pack_result *result)
 {
     if (result->bad_frames > 0)
-        fprintf(stderr,
-                "faultline pack: the image is complete, but the store has %" PRIu64
-                " damaged frame%s with pages of it; these pages were stored again, not shared\n",
-                result->bad_frames, cli_s(result->bad_frames));
+        cli_warn("pack",
+                 "the image is complete, but the store has %" PRIu64
+                 " damaged frame%s with pages of it; these pages were stored again, not shared",
+                 result->bad_frames, cli_s(result->bad_frames));
     if (result->bad_not_noted)
-        fputs("faultline pack: the store's list of bad frames could not be written; run faultline "
-              "verify, which writes it\n",
-              stderr);
+        cli_warn("pack", "the store's list of bad frames could not be written; run faultline "
+                         "verify, which writes it");
     if (result->healed_images > 0)
-        fprintf(stderr,
-                "faultline pack: %" PRIu64 " earlier image%s got pages of it in the place of "
-                "damaged ones\n",
-                result->healed_images, cli_s(result->healed_images));
+        cli_warn("pack",
+                 "%" PRIu64 " earlier image%s got pages of it in the place of "
+                 "damaged ones",
+                 result->healed_images, cli_s(result->healed_images));
     if (result->damaged_images > 0)
-        fprintf(stderr,
-                "faultline pack: %" PRIu64 " other image%s damaged; faultline verify names them, "
-                "and faultline repair heals them\n",
-                result->damaged_images, result->damaged_images == 1 ? " is" : "s are");
+        cli_warn("pack",
+                 "%" PRIu64 " other image%s damaged; faultline verify names them, "
+                 "and faultline repair heals them",
+                 result->damaged_images, result->damaged_images == 1 ? " is" : "s are");
 }
 
 static void warn_after_pack(const struct fl_pack_result *result, const char *dir)
@@ -196,15 +195,13 @@ static int lay_out(struct fl_store *store, const struct arguments *args,
 static void warn_of_name(const char *name)
 {
     enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 };
-    size_t length = strlen(DEFAULT_SOCKETS "/"
-                                           ".sock") +
-                    strlen(name);
+    size_t length = strlen(DEFAULT_SOCKETS "/.sock") + strlen(name);
     if (length > SOCKET_PATH_MAX)
-        fprintf(stderr,
-                "faultline pack: the path of the image's socket, %s/%s.sock, has %zu bytes, but a "
-                "VMM can connect to a path of at most %d: choose a shorter name, or serve "
-                "--sockets with a shorter directory\n",
-                DEFAULT_SOCKETS, name, length, SOCKET_PATH_MAX);
+        cli_warn("pack",
+                 "the path of the image's socket, %s/%s.sock, has %zu bytes, but a "
+                 "VMM can connect to a path of at most %d: choose a shorter name, or serve "
+                 "--sockets with a shorter directory",
+                 DEFAULT_SOCKETS, name, length, SOCKET_PATH_MAX);
 }
 
 // Reads the trace first, because it may be that of the image which is replaced.

@@ -121,9 +121,8 @@ static void print_repair_text(const struct fl_repair_result *r, bool dry_run)
 static void warn_after_repair(const struct fl_repair_result *result, const char *dir)
 {
     if (result->list_not_written)
-        fputs("faultline repair: the store's list of bad frames could not be written; run "
-              "faultline verify, which writes it\n",
-              stderr);
+        cli_warn("repair", "the store's list of bad frames could not be written; run "
+                           "faultline verify, which writes it");
     store_say_index("repair", dir, "images are healed", result->index_rebuilt, false,
                     result->index_error);
 }

@@ -205,8 +205,8 @@ static int run_rescue(struct rescue *rescue)
     if (error)
         return cli_fail("rescue", "%s", reason);
     if (fl_proc_view() == FL_PROC_PART)
-        fprintf(stderr, "faultline rescue: only the processes of this PID namespace can be seen, "
-                        "and it is not the host's: a process outside may serve the VM\n");
+        cli_warn("rescue", "only the processes of this PID namespace can be seen, "
+                           "and it is not the host's: a process outside may serve the VM");
     int status = rescue_check(rescue, &orphan);
     if (status == EXIT_DONE)
         status = rescue->dry_run ? only_say(rescue, &orphan) : act_on_orphan(rescue, &orphan);

@@ -231,10 +231,10 @@ void rescue_report_condemned(const struct rescue *rescue, const struct fl_orphan
 void rescue_say_here(const struct rescue *rescue, const struct fl_orphan *orphan)
 {
     if (rescue->action == RESCUE_POISON)
-        fprintf(stderr,
-                "faultline rescue: no server can take %s (pid %d): this process answers its faults "
-                "with poison until it ends\n",
-                orphan->name, (int)orphan->pid);
+        cli_warn("rescue",
+                 "no server can take %s (pid %d): this process answers its faults "
+                 "with poison until it ends",
+                 orphan->name, (int)orphan->pid);
 }
 
 // --- a process that is dying ---

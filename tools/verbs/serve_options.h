@@ -51,6 +51,8 @@ const char *take_mode(void *access, const char *text);
         CLI_OTHER("owner", take_owner, &(SERVER)->access),                                         \
         CLI_OTHER("mode", take_mode, &(SERVER)->access)
 
+// The help of these options. It is a part of the help of `serve`, which must stay below 4096 bytes:
+// a compiler of ISO C need not take a longer string.
 #define SERVE_OPTIONS_HELP                                                                         \
     "  --workers N             threads that serve faults (default: one a core)\n"                  \
     "  --readers N             threads that read and decompress (default: one a core,\n"           \

@@ -38,6 +38,9 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size);
 // cannot have is an error. Else it does without, for as long as it must (degraded.h).
 int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_t size);
 
+// upcalls.c: the engine's templates, which call back.
+int fl_server_start_templates(struct fl_server *server);
+
 // upkeep.c: once a second, whether what a server needs to be found is still there.
 void fl_upkeep_run(struct fl_serving *run, uint64_t now);
 uint64_t fl_upkeep_next_due(const struct fl_server *server);

@@ -63,8 +63,7 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
     if (!error)
         error = fl_images_new(server->place, server->engine->keeper_link, &server->engine->images);
     if (!error)
-        error =
-            fl_templates_new(server, options->engine.template_bytes, &server->engine->templates);
+        error = fl_server_start_templates(server);
     if (error)
         snprintf(reason, size, "%s", strerror(-error));
     return error;

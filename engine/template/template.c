@@ -15,7 +15,6 @@
 #include "engine/base/dontdump.h"
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"
-#include "engine/template/templates.h"
 
 enum { REPAIRS = 8 };
 
@@ -117,7 +116,7 @@ bool fl_template_check(struct fl_template *template, uint64_t page, const void *
 {
     bool right = settle(template, page, from);
     if (right && mark(template, page))
-        fl_templates_take(template->table, 1);
+        fl_template_budget_take(&template->shared->budget, 1);
     return right;
 }
 
@@ -129,7 +128,7 @@ uint64_t fl_template_fill(struct fl_template *template, uint64_t page, const voi
     uint64_t done = 0;
     if (page + count > template->state->pages || template->uffd < 0)
         return 0;
-    if (!fl_templates_reserve(template->table, count)) {
+    if (!fl_template_budget_reserve(&template->shared->budget, count)) {
         atomic_fetch_add_explicit(&template->state->refused, count, memory_order_relaxed);
         return 0;
     }
@@ -141,7 +140,7 @@ uint64_t fl_template_fill(struct fl_template *template, uint64_t page, const voi
         done = 1;
     uint64_t new = mark_all(template, page, done);
     FL_CRASH_POINT("template_marked");
-    fl_templates_release(template->table, count - new);
+    fl_template_budget_release(&template->shared->budget, count - new);
     // Sealed a moment ago, it needs no filling.
     return done > 0 ? done : fl_template_there(template, page, count);
 }
@@ -213,22 +212,22 @@ static int new_memory(const char *image, uint64_t pages)
     return error;
 }
 
-static struct fl_template *allocate(struct fl_templates *table, uint64_t id)
+static struct fl_template *allocate(struct fl_template_shared *shared, uint64_t id)
 {
     struct fl_template *template = calloc(1, sizeof(*template));
     if (!template)
         return NULL;
-    template->table = table;
+    template->shared = shared;
     template->id = id;
     template->memory = template->readable = template->state_fd = template->uffd = -1;
     CDS_INIT_LIST_HEAD(&template->link);
     return template;
 }
 
-int fl_template_new(struct fl_templates *table, uint64_t id, const char *image, uint64_t pages,
-                    struct fl_template **ret_template)
+int fl_template_new(struct fl_template_shared *shared, uint64_t id, const char *image,
+                    uint64_t pages, struct fl_template **ret_template)
 {
-    struct fl_template *template = allocate(table, id);
+    struct fl_template *template = allocate(shared, id);
     if (!template)
         return -ENOMEM;
     int error = fl_template_state_create(image, pages, &template->state_fd, &template->state);
@@ -261,10 +260,10 @@ static int check_memory(const struct fl_template *template)
     return same ? 0 : -EINVAL;
 }
 
-int fl_template_open(struct fl_templates *table, uint64_t id, int memory, int state_fd,
+int fl_template_open(struct fl_template_shared *shared, uint64_t id, int memory, int state_fd,
                      struct fl_template **ret_template)
 {
-    struct fl_template *template = allocate(table, id);
+    struct fl_template *template = allocate(shared, id);
     if (!template)
         return -ENOMEM;
     int error = fl_template_state_open(state_fd, &template->state);

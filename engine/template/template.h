@@ -22,10 +22,17 @@
 
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
+#include "engine/template/budget.h"
 #include "engine/template/template_state.h"
 #include "snapshot/read.h"
 
-struct fl_templates;
+// What the templates of a server share. Constant but for the atomics; any thread.
+struct fl_template_shared {
+    struct fl_template_budget budget;
+    struct fl_io_pool *io_pool; // its readers go through templates
+    struct fl_mailbox *control; // where a reader's mail goes
+    _Atomic bool ending;        // readers that go through a template end soon
+};
 
 // What a reader goes through it for.
 enum fl_template_goal {
@@ -42,7 +49,7 @@ enum fl_template_goal {
 struct fl_template {
     // Constant.
     uint64_t id; // the keeper's record, and that of its image
-    struct fl_templates *table;
+    struct fl_template_shared *shared;
     int memory;   // the memfd, and
     int readable; // one that cannot write, for clients
     int state_fd;
@@ -102,10 +109,10 @@ bool fl_template_sealed(const struct fl_template *template);
 
 // --- making one; what it has is closed by fl_template_free() ---
 
-int fl_template_new(struct fl_templates *table, uint64_t id, const char *image, uint64_t pages,
-                    struct fl_template **ret_template);
+int fl_template_new(struct fl_template_shared *shared, uint64_t id, const char *image,
+                    uint64_t pages, struct fl_template **ret_template);
 // Of a predecessor's descriptors, which it takes only if there is no error.
-int fl_template_open(struct fl_templates *table, uint64_t id, int memory, int state_fd,
+int fl_template_open(struct fl_template_shared *shared, uint64_t id, int memory, int state_fd,
                      struct fl_template **ret_template);
 // Any thread: nobody uses it any more. Unmapping takes its time.
 void fl_template_free(struct fl_template *template);

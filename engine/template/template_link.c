@@ -7,12 +7,11 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
-#include "engine/server/server.h"
 #include "engine/template/template.h"
 
 bool fl_template_path(const struct fl_template *template, const char *suffix, char path[PATH_MAX])
 {
-    return snprintf(path, PATH_MAX, "%s/%s%s", template->table->server->options->sockets,
+    return snprintf(path, PATH_MAX, "%s/%s%s", fl_template_table(template)->options.sockets,
                     template->state->image, suffix) < PATH_MAX;
 }
 

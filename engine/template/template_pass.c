@@ -11,8 +11,6 @@
 #include "engine/base/clock.h"
 #include "engine/base/dontdump.h"
 #include "engine/template/template.h"
-#include "engine/template/templates.h"
-#include "engine/worker/engine.h"
 
 enum { SLICE_PAGES = 512, ATTEMPTS = 5, SEAL_ATTEMPTS = 12, SEAL_PAUSE_DOUBLED = 5 };
 #define FRAME_BYTES ((size_t)FL_FRAME_PAGES_MAX << FL_PAGE_SHIFT)
@@ -62,9 +60,9 @@ static int read_frame(struct fl_template *template, struct fl_frame_id id)
 
 static int why_not(const struct fl_template *template)
 {
-    if (!fl_templates_reserve(template->table, 1))
+    if (!fl_template_budget_reserve(&template->shared->budget, 1))
         return -ENOSPC;
-    fl_templates_release(template->table, 1);
+    fl_template_budget_release(&template->shared->budget, 1);
     return -ENOMEM;
 }
 
@@ -97,7 +95,7 @@ static uint64_t fill_run(struct fl_template *template, uint64_t page)
 
 static bool ended(const struct fl_template *template)
 {
-    return atomic_load(&template->cancel) || fl_templates_ending(template->table);
+    return atomic_load(&template->cancel) || atomic_load(&template->shared->ending);
 }
 
 static uint64_t finish(struct fl_template *template)
@@ -105,7 +103,7 @@ static uint64_t finish(struct fl_template *template)
     fl_dontdump_unmap(template->frame, FRAME_BYTES);
     template->frame = NULL;
     template->frame_read = false;
-    fl_mailbox_post(&fl_templates_engine(template->table)->control, &template->mail);
+    fl_mailbox_post(template->shared->control, &template->mail);
     return 0;
 }
 
@@ -147,7 +145,7 @@ static uint64_t go_on(struct fl_io_job *job)
     if (template->pass_error)
         return finish(template);
     if (template->next < pages) {
-        fl_io_pool_submit(fl_templates_engine(template->table)->io_pool, job);
+        fl_io_pool_submit(template->shared->io_pool, job);
         return 0;
     }
     return template->goal == FL_TEMPLATE_FILL ? seal(template) : finish(template);
@@ -163,5 +161,5 @@ void fl_template_pass(struct fl_template *template, enum fl_template_goal goal,
     template->pass_error = 0;
     template->mail.deliver = done;
     template->job.run = go_on;
-    fl_io_pool_submit(fl_templates_engine(template->table)->io_pool, &template->job);
+    fl_io_pool_submit(template->shared->io_pool, &template->job);
 }

@@ -10,48 +10,12 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/connection.h"
-#include "engine/accept/listen.h"
 #include "engine/base/close_thread.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/image/images.h"
 #include "engine/link/keeper_link.h"
-#include "engine/server/server.h"
-#include "engine/template/template.h"
 #include "engine/template/templates_internal.h"
-#include "engine/worker/engine.h"
-
-// --- memory ---
-
-bool fl_templates_reserve(struct fl_templates *templates, uint64_t pages)
-{
-    uint64_t before = atomic_fetch_add_explicit(&templates->used, pages, memory_order_relaxed);
-    if (before + pages <= templates->limit)
-        return true;
-    fl_templates_release(templates, pages);
-    return false;
-}
-
-void fl_templates_take(struct fl_templates *templates, uint64_t pages)
-{
-    atomic_fetch_add_explicit(&templates->used, pages, memory_order_relaxed);
-}
-
-void fl_templates_release(struct fl_templates *templates, uint64_t pages)
-{
-    atomic_fetch_sub_explicit(&templates->used, pages, memory_order_relaxed);
-}
-
-bool fl_templates_ending(const struct fl_templates *templates)
-{
-    return atomic_load(&templates->ending);
-}
-
-struct fl_engine *fl_templates_engine(const struct fl_templates *templates)
-{
-    return templates->server->engine;
-}
 
 // --- the end of one ---
 
@@ -60,14 +24,14 @@ static uint64_t free_later(struct fl_io_job *job)
 {
     struct fl_template *template = caa_container_of(job, struct fl_template, job);
     FL_CRASH_POINT("template_reaped");
-    fl_templates_release(template->table, template->state->filled);
+    fl_template_budget_release(&template->shared->budget, template->state->filled);
     fl_template_free(template);
     return 0;
 }
 
 static void reap(struct fl_template *template)
 {
-    struct fl_engine *engine = fl_templates_engine(template->table);
+    const struct fl_templates_options *with = &fl_template_table(template)->options;
     if (template->clones > 0 || template->holds > 0)
         return;
     if (template->passing) {
@@ -77,11 +41,11 @@ static void reap(struct fl_template *template)
     fl_log(FL_LOG_INFO, "event=template_gone image=%s clones=%" PRIu64 " filled=%" PRIu64,
            template->state->image, template->clones_all, template->state->filled);
     cds_list_del(&template->link);
-    fl_keeper_link_drop(engine->keeper_link, FL_RECORD_TEMPLATE, template->id);
+    fl_keeper_link_drop(with->keeper_link, FL_RECORD_TEMPLATE, template->id);
     if (template->image)
-        fl_images_put(engine->images, template->image);
+        fl_images_put(with->images, template->image);
     template->job.run = free_later;
-    fl_io_pool_submit(engine->io_pool, &template->job);
+    fl_io_pool_submit(with->io_pool, &template->job);
 }
 
 void fl_template_hold(struct fl_template *template)
@@ -110,12 +74,9 @@ void fl_template_unclone(struct fl_template *template)
 static void unpin(struct fl_template *template)
 {
     char path[PATH_MAX];
-    struct fl_server *server = template->table->server;
-    struct fl_listener *listener = NULL;
+    const struct fl_templates_options *with = &fl_template_table(template)->options;
     if (fl_template_path(template, ".template", path))
-        listener = fl_listener_find(server, path);
-    if (listener && listener->purpose == FL_PURPOSE_TEMPLATE)
-        fl_listener_remove(listener);
+        with->ops->close_door(with->arg, path);
     fl_template_unlink(template);
     atomic_fetch_and(&template->state->flags, ~(uint64_t)FL_TEMPLATE_PINNED);
     fl_template_unhold(template);
@@ -128,15 +89,20 @@ static void start_pass(struct fl_template *template);
 // It was given up, and asked for again before its reader had ended.
 static bool revived(const struct fl_template *template)
 {
-    return template->pass_error == -ECANCELED && !fl_templates_ending(template->table) &&
+    return template->pass_error == -ECANCELED && !atomic_load(&template->shared->ending) &&
            template->clones + template->holds > 0;
+}
+
+static void tell_ready(struct fl_template *template, int error)
+{
+    const struct fl_templates_options *with = &fl_template_table(template)->options;
+    with->ops->ready(with->arg, template, error);
 }
 
 static void passed(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_template *template = caa_container_of(mail, struct fl_template, mail);
-    struct fl_server *server = template->table->server;
     bool filled = template->goal == FL_TEMPLATE_FILL;
     if (revived(template)) {
         fl_template_pass(template, template->goal, passed);
@@ -155,7 +121,7 @@ static void passed(void *control, struct fl_mail *mail)
         fl_template_link(template);
     }
     fl_template_hold(template); // whoever waits may be the last to need it
-    fl_connections_template_ready(server, template, filled ? 0 : template->pass_error);
+    tell_ready(template, filled ? 0 : template->pass_error);
     if (template->again)
         start_pass(template);
     fl_template_unhold(template);
@@ -238,13 +204,12 @@ static void free_order(struct fl_template_order *order)
 static int listen_for(struct fl_template *template, const char **ret_reason)
 {
     char path[PATH_MAX];
-    struct fl_server *server = template->table->server;
+    const struct fl_templates_options *with = &fl_template_table(template)->options;
     if (!fl_template_path(template, ".template", path)) {
         *ret_reason = "its path is too long";
         return -ENAMETOOLONG;
     }
-    return fl_listener_add_template(server, template->state->image, path, &server->options->access,
-                                    ret_reason);
+    return with->ops->open_door(with->arg, template->state->image, path, ret_reason);
 }
 
 static void pin(struct fl_template *template)
@@ -258,16 +223,16 @@ static void pin(struct fl_template *template)
 static int make(struct fl_templates *templates, struct fl_image *image,
                 struct fl_template **ret_template)
 {
-    struct fl_engine *engine = fl_templates_engine(templates);
-    uint64_t id = fl_images_keep(engine->images, image);
+    uint64_t id = fl_images_keep(templates->options.images, image);
     struct fl_template *template = NULL;
-    int error =
-        fl_template_new(templates, id, fl_image_name(image), fl_image_pages(image), &template);
+    int error = fl_template_new(&templates->shared, id, fl_image_name(image), fl_image_pages(image),
+                                &template);
     if (error)
         return error;
     template->image = image;
     cds_list_add_tail(&template->link, &templates->list);
-    fl_keeper_link_put_template(engine->keeper_link, id, template->memory, template->state_fd);
+    fl_keeper_link_put_template(templates->options.keeper_link, id, template->memory,
+                                template->state_fd);
     FL_CRASH_POINT("template_kept");
     fl_log(FL_LOG_INFO, "event=template image=%s bytes=%" PRIu64, template->state->image,
            template->state->pages << FL_PAGE_SHIFT);
@@ -293,16 +258,15 @@ static void fail(struct fl_template_order *order, const char *reason)
 static void fulfil(struct fl_template_order *order)
 {
     struct fl_templates *templates = order->templates;
-    struct fl_engine *engine = fl_templates_engine(templates);
+    struct fl_images *images = templates->options.images;
     struct fl_image *image = order->opened;
-    struct fl_template *template =
-        fl_templates_of_record(templates, fl_images_keep(engine->images, image));
+    struct fl_template *template = fl_templates_of_record(templates, fl_images_keep(images, image));
     const char *reason = NULL;
     bool there = template != NULL;
     int error = there ? 0 : make(templates, image, &template);
     order->opened = NULL;
     if (error || there) // it has its own
-        fl_images_put(engine->images, image);
+        fl_images_put(images, image);
     if (error) {
         fail(order, strerror(-error));
         return;
@@ -326,12 +290,12 @@ static void opened(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_template_order *order = caa_container_of(mail, struct fl_template_order, mail);
-    struct fl_server *server = order->templates->server;
+    const struct fl_templates_options *with = &order->templates->options;
     order->opening = false;
     if (order->error && !order->cancelled) {
         fail(order, fl_image_strerror(order->error));
-    } else if (!order->error && (order->cancelled || server->refusing)) {
-        fl_images_put(server->engine->images, order->opened);
+    } else if (!order->error && (order->cancelled || with->ops->refusing(with->arg))) {
+        fl_images_put(with->images, order->opened);
         order->cancelled = true;
     }
     if (order->cancelled) {
@@ -345,10 +309,10 @@ static void opened(void *control, struct fl_mail *mail)
 static uint64_t open_image(struct fl_io_job *job)
 {
     struct fl_template_order *order = caa_container_of(job, struct fl_template_order, job);
-    struct fl_engine *engine = fl_templates_engine(order->templates);
-    order->error = fl_images_get(engine->images, order->image, &order->opened);
+    const struct fl_templates_options *with = &order->templates->options;
+    order->error = fl_images_get(with->images, order->image, &order->opened);
     order->mail.deliver = opened;
-    fl_mailbox_post(&engine->control, &order->mail);
+    fl_mailbox_post(with->control, &order->mail);
     return 0;
 }
 
@@ -370,7 +334,7 @@ int fl_templates_ask(struct fl_templates *templates, const char *image, bool com
     snprintf(order->image, sizeof(order->image), "%s", image);
     cds_list_add_tail(&order->link, &templates->orders);
     order->job.run = open_image;
-    fl_io_pool_submit(fl_templates_engine(templates)->io_pool, &order->job);
+    fl_io_pool_submit(templates->options.io_pool, &order->job);
     return 0;
 }
 
@@ -397,7 +361,7 @@ void fl_templates_follow(struct fl_templates *templates)
     cds_list_for_each_entry_safe(template, next, &templates->list, link)
     {
         if (!(template->state->flags & FL_TEMPLATE_PINNED) || !template->image ||
-            fl_images_is_current(fl_templates_engine(templates)->images, template->image))
+            fl_images_is_current(templates->options.images, template->image))
             continue;
         fl_log(FL_LOG_INFO,
                "event=template_unpinned image=%s reason=\"the image was removed or replaced\"",
@@ -410,20 +374,19 @@ void fl_templates_follow(struct fl_templates *templates)
 
 bool fl_templates_adopt(struct fl_templates *templates, uint64_t id, int fds[])
 {
-    struct fl_engine *engine = fl_templates_engine(templates);
     struct fl_template *template = NULL;
     int error = fds[0] < 0 || fds[1] < 0
                     ? -EINVAL
-                    : fl_template_open(templates, id, fds[0], fds[1], &template);
+                    : fl_template_open(&templates->shared, id, fds[0], fds[1], &template);
     if (error) { // its VMs get their pages privately
         fl_log(FL_LOG_ERROR, "event=adopt_failed template=%" PRIu64 " reason=\"%s\"", id,
                strerror(-error));
         if (error != -EPROTONOSUPPORT)
-            fl_keeper_link_drop(engine->keeper_link, FL_RECORD_TEMPLATE, id);
+            fl_keeper_link_drop(templates->options.keeper_link, FL_RECORD_TEMPLATE, id);
         return false;
     }
     fds[0] = fds[1] = -1;
-    fl_templates_take(templates, template->state->filled);
+    fl_template_budget_take(&templates->shared.budget, template->state->filled);
     template->holds = 1;
     if (template->state->flags & FL_TEMPLATE_PINNED)
         template->holds++;
@@ -438,14 +401,14 @@ void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, stru
         return;
     bool same = image && fl_image_pages(image) == template->state->pages;
     if (same)
-        template->image = fl_images_use(fl_templates_engine(templates)->images, image);
+        template->image = fl_images_use(templates->options.images, image);
     if (same && (template->state->flags & FL_TEMPLATE_COMPLETE))
         want_complete(template);
     if (!same && (template->state->flags & FL_TEMPLATE_PINNED))
         unpin(template);
     // What its engine was killed over is looked at first.
     if (!same || fl_template_ready(template))
-        fl_connections_template_ready(templates->server, template, same ? 0 : -EIO);
+        tell_ready(template, same ? 0 : -EIO);
 }
 
 void fl_templates_settle(struct fl_templates *templates, uint64_t id)
@@ -474,24 +437,22 @@ void fl_templates_keep_all(struct fl_templates *templates)
     struct fl_template *template;
     if (!templates)
         return;
-    cds_list_for_each_entry(template, &templates->list, link)
-        fl_keeper_link_put_template(fl_templates_engine(templates)->keeper_link, template->id,
-                                    template->memory, template->state_fd);
+    cds_list_for_each_entry(template, &templates->list, link) fl_keeper_link_put_template(
+        templates->options.keeper_link, template->id, template->memory, template->state_fd);
 }
 
 // --- all of them ---
 
-int fl_templates_new(struct fl_server *server, uint64_t limit_bytes,
+int fl_templates_new(const struct fl_templates_options *options,
                      struct fl_templates **ret_templates)
 {
     struct fl_templates *templates = calloc(1, sizeof(*templates));
     if (!templates)
         return -ENOMEM;
-    templates->server = server;
-    templates->limit =
-        limit_bytes ? limit_bytes >> FL_PAGE_SHIFT
-                    : (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2 >>
-                          FL_PAGE_SHIFT;
+    templates->options = *options;
+    templates->shared.io_pool = options->io_pool;
+    templates->shared.control = options->control;
+    fl_template_budget_init(&templates->shared.budget, options->limit_bytes);
     CDS_INIT_LIST_HEAD(&templates->list);
     CDS_INIT_LIST_HEAD(&templates->orders);
     *ret_templates = templates;
@@ -501,7 +462,7 @@ int fl_templates_new(struct fl_server *server, uint64_t limit_bytes,
 void fl_templates_stop(struct fl_templates *templates)
 {
     if (templates)
-        atomic_store(&templates->ending, true);
+        atomic_store(&templates->shared.ending, true);
 }
 
 // The keeper's records stay: if this is an engine that could not begin to serve, another one will.

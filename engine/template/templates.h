@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct fl_engine;
+#include "engine/template/templates_ops.h"
+
 struct fl_image;
-struct fl_server;
 struct fl_template;
 struct fl_templates;
 struct json_t;
@@ -24,23 +24,12 @@ struct fl_templates_stats {
     uint64_t refused; // pages that went to VMs privately
 };
 
-// limit_bytes 0: a half of the host's memory.
-int fl_templates_new(struct fl_server *server, uint64_t limit_bytes,
+int fl_templates_new(const struct fl_templates_options *options,
                      struct fl_templates **ret_templates);
 // Readers that go through one end soon.
 void fl_templates_stop(struct fl_templates *templates);
-// After the readers. Removes paths that are ours; NULL is allowed.
+// After the readers. Removes paths that are ours; NULL is a no-op.
 void fl_templates_free(struct fl_templates *templates);
-
-// --- memory: any thread ---
-
-// Room for pages that are about to be filled; false: there is none.
-bool fl_templates_reserve(struct fl_templates *templates, uint64_t pages);
-// The same for what is there already.
-void fl_templates_take(struct fl_templates *templates, uint64_t pages);
-void fl_templates_release(struct fl_templates *templates, uint64_t pages);
-bool fl_templates_ending(const struct fl_templates *templates);
-struct fl_engine *fl_templates_engine(const struct fl_templates *templates);
 
 // --- asking for one ---
 
@@ -68,8 +57,8 @@ void fl_template_unhold(struct fl_template *template);
 // A VM more, a VM less.
 void fl_template_clone(struct fl_template *template);
 void fl_template_unclone(struct fl_template *template);
-// False while pages of it are looked at that a client may have made:
-// fl_connections_template_ready() follows.
+// False while pages of it are looked at that a client may have made, or its image is still to be
+// opened: the callback ready() follows.
 bool fl_template_ready(struct fl_template *template);
 
 // --- from a predecessor, and for a successor ---
@@ -82,9 +71,9 @@ void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, stru
 // All VMs that it has are there.
 void fl_templates_settle(struct fl_templates *templates, uint64_t id);
 // We serve from now on: their paths lead to us.
-// Links that somebody has removed come back. NULL is allowed.
-void fl_templates_look(struct fl_templates *templates);
 void fl_templates_serve(struct fl_templates *templates);
+// Paths that somebody has removed come back. NULL is a no-op.
+void fl_templates_look(struct fl_templates *templates);
 // Has a new keeper hold them all.
 void fl_templates_keep_all(struct fl_templates *templates);
 

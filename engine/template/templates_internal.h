@@ -10,22 +10,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <urcu/compiler.h>
 #include <urcu/list.h>
 
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
+#include "engine/template/template.h"
+#include "engine/template/templates_ops.h"
 #include "snapshot/read.h"
-
-struct fl_server;
-struct fl_template;
 
 enum { FL_TEMPLATE_REASON_BYTES = 160 };
 
 struct fl_templates {
-    struct fl_server *server;
-    uint64_t limit;        // pages
-    _Atomic uint64_t used; // pages
-    _Atomic bool ending;
+    struct fl_template_shared shared;
+    struct fl_templates_options options;
     struct cds_list_head list;
     struct cds_list_head orders;
 };
@@ -44,6 +42,11 @@ struct fl_template_order {
     struct fl_io_job job;
     struct fl_mail mail;
 };
+
+static inline struct fl_templates *fl_template_table(const struct fl_template *template)
+{
+    return caa_container_of(template->shared, struct fl_templates, shared);
+}
 
 // Where something of its image is, beside the images' sockets; false if that is too long.
 const char *fl_template_strerror(int error);

@@ -5,7 +5,6 @@
 
 #include <jansson.h>
 
-#include "engine/template/template.h"
 #include "engine/template/templates_internal.h"
 
 static const char *state_name(const struct fl_template *template)
@@ -79,8 +78,8 @@ struct json_t *fl_templates_json(const struct fl_templates *templates)
         if (!order->cancelled)
             json_array_append_new(list, describe_order(order));
     }
-    return json_pack("{s:I, s:I, s:o}", "bytes", bytes(templates->used), "limit",
-                     bytes(templates->limit), "list", list);
+    return json_pack("{s:I, s:I, s:o}", "bytes", bytes(templates->shared.budget.used), "limit",
+                     bytes(templates->shared.budget.limit), "list", list);
 }
 
 struct fl_templates_stats fl_templates_stats(const struct fl_templates *templates)
@@ -89,8 +88,8 @@ struct fl_templates_stats fl_templates_stats(const struct fl_templates *template
     const struct fl_template *template;
     if (!templates)
         return stats;
-    stats.bytes = templates->used << FL_PAGE_SHIFT;
-    stats.limit = templates->limit << FL_PAGE_SHIFT;
+    stats.bytes = templates->shared.budget.used << FL_PAGE_SHIFT;
+    stats.limit = templates->shared.budget.limit << FL_PAGE_SHIFT;
     cds_list_for_each_entry(template, &templates->list, link)
     {
         stats.templates++;

@@ -8,7 +8,6 @@
 
 #include "engine/host/uffd.h"
 #include "engine/template/template.h"
-#include "engine/template/templates.h"
 
 enum { PAGES = 512 };
 
@@ -16,7 +15,7 @@ TestSuite(template_window, .timeout = 30);
 
 Test(template_window, of_a_sealed_one_is_never_anothers)
 {
-    struct fl_templates *table = NULL;
+    struct fl_template_shared shared = {0};
     struct fl_template *sealed = NULL;
     struct fl_template *other = NULL;
     struct stat status;
@@ -25,13 +24,13 @@ Test(template_window, of_a_sealed_one_is_never_anothers)
     if (uffd < 0)
         cr_skip_test("userfaultfd is not to be had here");
     memset(bytes, 'a', sizeof(bytes));
-    cr_assert_eq(fl_templates_new(NULL, UINT64_C(1) << 30, &table), 0);
-    cr_assert_eq(fl_template_new(table, 1, "a", PAGES, &sealed), 0);
+    fl_template_budget_init(&shared.budget, UINT64_C(1) << 30);
+    cr_assert_eq(fl_template_new(&shared, 1, "a", PAGES, &sealed), 0);
     for (unsigned page = 0; page < PAGES; page++)
         cr_assert_eq(fl_template_fill(sealed, page, bytes, 1), 1);
     cr_assert_eq(fl_template_seal(sealed), 0);
     // The kernel gives what was unmapped last to the next one of that size.
-    cr_assert_eq(fl_template_new(table, 2, "b", PAGES, &other), 0);
+    cr_assert_eq(fl_template_new(&shared, 2, "b", PAGES, &other), 0);
     cr_assert_neq(other->window, sealed->window);
     // There already, so all is well for who asks.
     cr_assert_eq(fl_template_fill(sealed, 0, bytes, 1), 1);
@@ -39,6 +38,5 @@ Test(template_window, of_a_sealed_one_is_never_anothers)
     cr_assert_eq(status.st_blocks, 0, "the other template has bytes of the sealed one");
     fl_template_free(sealed);
     fl_template_free(other);
-    fl_templates_free(table);
     close(uffd);
 }

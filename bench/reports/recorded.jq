@@ -20,6 +20,6 @@ def recorded_table:
     sort_recorded as $all
     | "\n### Recorded: \($all[0].snapshot), \($all[0].vms) VM, \($all[0].how)\n",
     "\($all[0].touches / $all[0].vms | round) touches of each VM, memory of \($all[0].memory | mib) MiB; \(how_names[$all[0].how])\n",
-    "| memory from | runs | whole set ms, median VM | last VM | lazy : this | faults a VM | lazy : this | waited ms | p50 us | p99 us | server CPU us/touch |",
+    "| from | runs | set ms: median | last | lazy : this | faults | lazy : this | waited ms | p50 us | p99 us | CPU us |",
     "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ($all | unordered_keys(.server)[] as $server | [$all[] | select(.server == $server)] | recorded_row($all));

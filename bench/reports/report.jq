@@ -23,7 +23,7 @@ def faults_table:
     . as $all | "\n### \($all[0].scenario)\n",
     "\($all[0].vms) VM x \($all[0].threads) threads, \($all[0].memory | mib) MiB each, "
         + "\($all[0].page_size / 1024) KiB pages, \($all[0].order) order\n",
-    "| server | runs | k pages/s | GB/s | to bare | to spinning | p50 us | p99 us | p99.9 us | server CPU us/page | faults/page |",
+    "| server | runs | k pages/s | GB/s | to bare | to spinning | p50 us | p99 us | p99.9 us | CPU us/page | faults/page |",
     "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys(.server)[] as $server | [$all[] | select(.server == $server)] | faults_row($all));
 
@@ -91,7 +91,7 @@ def kib: . / 1024;
 def frames_table:
     . as $all | "\n### Frame sizes\n",
     "Input: \($all[0].input), \(([$all[].bytes] | max) | mib | digits(0)) MiB that are not zero\n",
-    "| frame KiB | rounds | stored part | a fault without the cache: us p50 | us p99 | KiB read for it | one after the other GB/s | encode GB/s |",
+    "| frame KiB | rounds | stored part | uncached fault: us p50 | us p99 | KiB read | in order GB/s | encode GB/s |",
     "| --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys(.frame_bytes)[] as $size | [$all[] | select(.frame_bytes == $size)]
         | .[0] as $one

@@ -4,7 +4,7 @@ def median: sort | if length == 0 then null else .[length / 2 | floor] end;
 def round2: if . == null then "-" else (. * 100 | round / 100 | tostring) end;
 def of($who; $what): map(select(.who == $who and .what == $what) | .ms[]);
 def ratio($a; $b): if $a == null or $b == null or $b == 0 then "-" else ($a / $b | round2) end;
-"| images | attach before: p50 | max | now: p50 | max | before : now | take-over before: p50 | max | now: p50 | max | before : now |",
+"| images | attach old: p50 | max | new: p50 | max | old : new | take-over old: p50 | max | new: p50 | max | old : new |",
 "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
 (group_by([.kind, .number])[] |
     (if .[0].kind == "gib" then "1 of \(.[0].number) GiB" else "\(.[0].number) of 64 MiB" end) as $name |

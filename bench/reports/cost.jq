@@ -17,7 +17,7 @@ def cost_row:
 def cost_tables:
     . as $all | unordered_keys(.scenario)[] as $scenario
     | "\n### What a fault costs: \($scenario)\n",
-    "Calls a fault, as strace counts them; reads undisturbed, as the kernel counts them; instructions in user space.\n",
+    "System calls for each fault, as strace counts them; reads without strace (\"undisturbed\"), as the kernel counts them;\ninstructions in user space.\n",
     "| server | read | ioctl | epoll, poll | others | all calls | reads, undisturbed | instructions |",
     "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ([$all[] | select(.scenario == $scenario)] as $here | $here | unordered_keys(.server)[] as $server

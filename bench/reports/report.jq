@@ -33,7 +33,7 @@ def throughput($all; $server): [$all[] | select(.server == $server)] | undisturb
 def many_to_few:
     [.[] | select(.scenario == "500x1")] as $many | [.[] | select(.scenario == "32x2")] as $few
     | select(($many | length) > 0 and ($few | length) > 0)
-    | "\nThroughput of 500 x 1 to that of 32 x 2: " + ([$many | unordered_keys(.server)[] as $server
+    | "\nThe throughput of 500x1, as a ratio to that of 32x2: " + ([$many | unordered_keys(.server)[] as $server
         | "\(names[$server]) \(throughput($many; $server) / throughput($few; $server) | digits(2))"] | join(", ")) + ".";
 
 def sort_servers: sort_by({serve: 0, handler: 1, bare: 2, spin: 3}[.server]);

@@ -2,7 +2,7 @@
 //
 // A service manager for one service: the manager's side of sd_notify(3) and sd_listen_fds(3) as
 // systemd 252 plays it for a unit with Type=notify, NotifyAccess=main, KillMode=mixed,
-// FileDescriptorStoreMax= and WatchdogSec=. What differs is in docs/operations.md.
+// FileDescriptorStoreMax= and WatchdogSec=. What differs is in docs/supervisors.md.
 //
 // A thread of its own takes the messages; the calls below belong to one other thread, and a service
 // dies when that thread ends. The service's processes are known by INVOCATION_ID in their

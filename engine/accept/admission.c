@@ -8,7 +8,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/io_pool.h"
@@ -16,6 +15,7 @@
 #include "engine/host/huge_pool.h"
 #include "engine/image/images.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 
 enum { REASON = 256, HUGE_SHIFT = 21, HUGE_UNITS = 1 << (HUGE_SHIFT - FL_PAGE_SHIFT) };
@@ -104,7 +104,7 @@ static void add_promise(void *arg, const struct fl_vm *vm)
 uint64_t fl_admission_promised(struct fl_engine *engine)
 {
     uint64_t promised = 0;
-    fl_vms_each(engine, add_promise, &promised);
+    fl_vms_each(&engine->vms, add_promise, &promised);
     return promised;
 }
 
@@ -153,7 +153,7 @@ static void counted(void *control, struct fl_mail *mail)
 {
     struct fl_engine *engine = control;
     struct count *count = caa_container_of(mail, struct count, mail);
-    struct fl_vm *vm = fl_vms_find(engine, count->vm);
+    struct fl_vm *vm = fl_vms_find(&engine->vms, count->vm);
     if (vm)
         vm->huge_need = count->need;
     if (vm && count->warn)

@@ -22,6 +22,7 @@
 #include "engine/serve/vm_call.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 
@@ -36,48 +37,6 @@ void fl_peer_close(struct fl_peer *peer)
     close_fd(&peer->uffd);
     close_fd(&peer->pidfd);
     close_fd(&peer->socket);
-}
-
-// --- the table of VMs ---
-
-static unsigned long hash(uint64_t id)
-{
-    return id * 0x9e3779b97f4a7c15ULL >> 16;
-}
-
-static void publish(struct fl_engine *engine, struct fl_vm *vm)
-{
-    cds_lfht_node_init(&vm->in_table);
-    FL_RCU_PUBLISH(&vm->in_table);
-    cds_lfht_add(engine->vms, hash(vm->id), &vm->in_table);
-    engine->vm_count++;
-}
-
-static int has_id(struct cds_lfht_node *node, const void *key)
-{
-    FL_RCU_SEEN(node);
-    return caa_container_of(node, struct fl_vm, in_table)->id == *(const uint64_t *)key;
-}
-
-struct fl_vm *fl_vms_find(struct fl_engine *engine, uint64_t id)
-{
-    struct cds_lfht_iter iter;
-    cds_lfht_lookup(engine->vms, hash(id), has_id, &id, &iter);
-    struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
-    return node ? caa_container_of(node, struct fl_vm, in_table) : NULL;
-}
-
-void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl_vm *vm), void *arg)
-{
-    // By node: the macro that goes by entry computes one from the NULL at the end, which the
-    // standard does not allow.
-    struct cds_lfht_iter iter;
-    struct cds_lfht_node *node;
-    cds_lfht_for_each(engine->vms, &iter, node)
-    {
-        FL_RCU_SEEN(node);
-        fn(arg, caa_container_of(node, struct fl_vm, in_table));
-    }
 }
 
 // --- making and freeing ---
@@ -120,12 +79,6 @@ static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_stat
     return vm;
 }
 
-static void seen_vm_id(struct fl_engine *engine, uint64_t id)
-{
-    if (engine->next_vm_id <= id)
-        engine->next_vm_id = id + 1;
-}
-
 static uint64_t policy_flags(enum fl_policy policy)
 {
     switch (policy) {
@@ -154,10 +107,8 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
     if (!peer->owner) // an orchestrator's end would say nothing, and it may outlive the VM
         close_fd(&peer->pidfd);
     struct fl_vm *vm = vm_of(peer, state_fd, state);
-    if (vm) {
-        seen_vm_id(engine, id);
+    if (vm)
         return vm;
-    }
     fl_vm_state_unmap(state);
     close(state_fd);
     return NULL;
@@ -205,8 +156,7 @@ void fl_vm_dispose(void *control, struct fl_mail *mail)
         log_end(vm);
         count_end(&engine->ends, vm, engine->options.populate);
     }
-    cds_lfht_del(engine->vms, &vm->in_table);
-    engine->vm_count--;
+    fl_vms_remove(&engine->vms, vm);
     FL_CRASH_POINT("vm_gone");
     fl_keeper_link_drop(engine->keeper_link, FL_RECORD_VM, vm->id);
     FL_CRASH_POINT("vm_dropped");
@@ -236,7 +186,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     uint64_t connection = peer->connection;
     struct fl_template *template = peer->template;
     uint64_t huge_need = peer->huge_need;
-    struct fl_vm *vm = new_vm(engine, engine->next_vm_id, peer, fl_image_name(image), layout);
+    struct fl_vm *vm = new_vm(engine, engine->vms.next_id, peer, fl_image_name(image), layout);
     if (!vm) {
         fl_refuse(engine, peer, fl_image_name(image), "the host is out of memory or descriptors");
         fl_images_put(engine->images, image);
@@ -253,7 +203,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     fl_replay_expect(engine, vm);
     FL_CRASH_POINT("image_kept");
     engine->attached++;
-    publish(engine, vm);
+    fl_vms_add(&engine->vms, vm);
     // Before the first fault is read: from here on a successor can go on.
     fl_keeper_link_put_vm(engine->keeper_link, vm, connection);
     FL_CRASH_POINT("vm_kept");
@@ -282,13 +232,12 @@ struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, in
                               struct fl_vm_state *state, bool record)
 {
     if (!record)
-        state->id = engine->next_vm_id;
+        state->id = engine->vms.next_id;
     struct fl_vm *vm = vm_of(peer, state_fd, state);
     if (!vm)
         return NULL;
     vm->inherited = true;
-    seen_vm_id(engine, vm->id);
-    publish(engine, vm);
+    fl_vms_add(&engine->vms, vm);
     FL_CRASH_POINT("vm_inherited");
     return vm;
 }
@@ -307,7 +256,7 @@ static void compare_origin(void *arg, const struct fl_vm *vm)
 bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection)
 {
     struct origin origin = {.connection = connection};
-    fl_vms_each(engine, compare_origin, &origin);
+    fl_vms_each(&engine->vms, compare_origin, &origin);
     return origin.found;
 }
 
@@ -326,7 +275,7 @@ static void compare_uffd(void *arg, const struct fl_vm *vm)
 struct fl_vm *fl_attach_find(struct fl_engine *engine, int uffd)
 {
     struct same same = {.uffd = uffd};
-    fl_vms_each(engine, compare_uffd, &same);
+    fl_vms_each(&engine->vms, compare_uffd, &same);
     return same.found;
 }
 
@@ -363,8 +312,7 @@ void fl_attach_freed(struct fl_engine *engine, struct fl_vm *vm)
 
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)
 {
-    cds_lfht_del(engine->vms, &vm->in_table);
-    engine->vm_count--;
+    fl_vms_remove(&engine->vms, vm);
     close_all(vm);
     fl_rcu_defer(&vm->rcu, free_vm);
 }
@@ -380,7 +328,7 @@ int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *p
         return -ENOMEM;
     vm->state->connection = connection;
     vm->state->flags |= flags;
-    publish(engine, vm);
+    fl_vms_add(&engine->vms, vm);
     fl_keeper_link_put_vm(engine->keeper_link, vm, connection);
     if (!(vm->state->flags & FL_VM_STATE_OWNER))
         fl_kill_find(engine, vm);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a handshake to a VM on a worker, and from a VM that is gone to nothing; the table of VMs.
-// Control thread, unless a function says otherwise.
+// From a handshake to a VM on a worker, and from a VM that is gone to nothing. Control
+// thread, unless a function says otherwise.
 #ifndef FAULTLINE_ACCEPT_ATTACH_H
 #define FAULTLINE_ACCEPT_ATTACH_H
 
@@ -61,12 +61,5 @@ int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *p
 
 // Mail from a worker: the VM is gone.
 void fl_vm_dispose(void *control, struct fl_mail *mail);
-
-// Any RCU reader: the VM of that number, valid until its next quiescent state; NULL if there is
-// none.
-struct fl_vm *fl_vms_find(struct fl_engine *engine, uint64_t id);
-// Any RCU reader: calls fn for each VM.
-void fl_vms_each(struct fl_engine *engine, void (*fn)(void *arg, const struct fl_vm *vm),
-                 void *arg);
 
 #endif

@@ -6,13 +6,13 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 
@@ -61,7 +61,7 @@ static void let_go(struct fl_worker *worker, struct fl_vm *vm)
 static void ordered(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
-    struct fl_vm *vm = fl_vms_find(order->engine, order->vm);
+    struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm);
     if (vm && vm->owner != owner) { // it went to another worker meanwhile
         fl_mailbox_post(&vm->owner->mailbox, &order->mail);
         return;
@@ -131,7 +131,7 @@ bool fl_displace(struct fl_engine *engine, pid_t pid, int uffd, const struct fl_
 {
     struct search search = {.engine = engine, .pid = pid, .uffd = uffd, .layout = layout};
     fl_rcu_online();
-    fl_vms_each(engine, compare, &search);
+    fl_vms_each(&engine->vms, compare, &search);
     fl_rcu_offline();
     return search.found;
 }

@@ -41,7 +41,7 @@ static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer,
 void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer)
 {
     uint64_t connection = peer->connection;
-    if (!keep_as(engine, engine->next_vm_id, peer, FL_VM_STATE_REFUSED) && connection)
+    if (!keep_as(engine, engine->vms.next_id, peer, FL_VM_STATE_REFUSED) && connection)
         fl_keeper_link_drop(engine->keeper_link, FL_RECORD_CONNECTION, connection);
 }
 

@@ -16,6 +16,7 @@
 #include "engine/base/log.h"
 #include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 
@@ -78,7 +79,7 @@ static void put_socket(struct fl_worker *worker, struct fl_vm *vm, int *socket)
 static void socket_came(void *owner, struct fl_mail *mail)
 {
     struct new_socket *new = caa_container_of(mail, struct new_socket, mail);
-    struct fl_vm *vm = fl_vms_find(new->engine, new->vm);
+    struct fl_vm *vm = fl_vms_find(&new->engine->vms, new->vm);
     if (vm && vm->owner != owner) { // it went to another worker meanwhile
         fl_mailbox_post(&vm->owner->mailbox, &new->mail);
         return;

@@ -7,7 +7,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -15,6 +14,7 @@
 #include "engine/host/host_memory.h"
 #include "engine/image/images.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 
@@ -49,7 +49,7 @@ void fl_replay_expect(struct fl_engine *engine, struct fl_vm *vm)
 static void looked(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
-    struct fl_vm *vm = fl_vms_find(order->engine, order->vm_id);
+    struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm_id);
     struct fl_worker *its = vm ? atomic_load(&vm->owner) : NULL;
     if (its && its != owner) { // it has moved meanwhile
         fl_mailbox_post(&its->mailbox, mail);

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/accept/attach.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 
@@ -75,13 +75,13 @@ void fl_stats_collect(struct fl_engine *engine, struct fl_stats *ret_stats)
 {
     memset(ret_stats, 0, sizeof(*ret_stats));
     ret_stats->workers = engine->worker_count;
-    ret_stats->vms = engine->vm_count;
+    ret_stats->vms = engine->vms.count;
     ret_stats->attached = engine->attached;
     ret_stats->refused = engine->refused;
     ret_stats->oldest_wait_ns = engine->oldest_wait_ns;
     for (unsigned i = 0; i < fl_engine_workers(engine); i++)
         add_worker(ret_stats, &fl_engine_worker(engine, i)->stats);
-    fl_vms_each(engine, count_lacking, &ret_stats->lacking);
+    fl_vms_each(&engine->vms, count_lacking, &ret_stats->lacking);
     ret_stats->pool = fl_huge_pool_read();
     ret_stats->promised = fl_admission_promised(engine);
     ret_stats->ahead_unproven_pages = atomic_load(&engine->prefetch_unproven);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "engine/accept/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/control/stats.h"
@@ -13,6 +12,7 @@
 #include "engine/link/keeper_link.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 
 static const char *phase_name(const struct fl_vm *vm)
@@ -212,7 +212,7 @@ static json_t *descriptors(void)
 static json_t *vm_list(struct fl_engine *engine)
 {
     json_t *vms = json_array();
-    fl_vms_each(engine, add_vm, vms);
+    fl_vms_each(&engine->vms, add_vm, vms);
     return vms;
 }
 

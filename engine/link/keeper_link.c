@@ -15,7 +15,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/accept/connection.h"
 #include "engine/accept/listen.h"
 #include "engine/base/log.h"
@@ -26,6 +25,7 @@
 #include "engine/takeover/takeover.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
@@ -84,7 +84,7 @@ static void put_everything(struct fl_keeper_link *keeper_link)
     fl_server_keep_mode(server);
     fl_images_keep_all(server->engine->images);
     fl_templates_keep_all(server->engine->templates);
-    fl_vms_each(server->engine, put_vm, keeper_link);
+    fl_vms_each(&server->engine->vms, put_vm, keeper_link);
     fl_listeners_keep(server);
     fl_connections_keep(server);
     fl_inherited_sockets_keep(&server->sockets);
@@ -107,7 +107,7 @@ static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *
         break;
     case FL_MESSAGE_AGAIN:
         put_everything(keeper_link);
-        fl_log(FL_LOG_INFO, "event=kept_again vms=%u", keeper_link->server->engine->vm_count);
+        fl_log(FL_LOG_INFO, "event=kept_again vms=%u", keeper_link->server->engine->vms.count);
         break;
     case FL_MESSAGE_PING:
         fl_keeper_link_learn_room(keeper_link, message->value);
@@ -301,7 +301,7 @@ int fl_keeper_link_upgrade(struct fl_keeper_link *keeper_link, const char *path,
 
 void fl_keeper_link_serving(struct fl_keeper_link *keeper_link)
 {
-    send_life(keeper_link, FL_MESSAGE_SERVING, keeper_link->server->engine->vm_count);
+    send_life(keeper_link, FL_MESSAGE_SERVING, keeper_link->server->engine->vms.count);
 }
 
 void fl_keeper_link_pong(struct fl_keeper_link *keeper_link, uint64_t oldest_ns)

@@ -14,7 +14,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/base/close_thread.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
@@ -22,6 +21,7 @@
 #include "engine/host/uffd.h"
 #include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 
@@ -106,7 +106,7 @@ static void hunted(struct fl_worker *worker, struct fl_vm *vm, struct hunt *hunt
 static void back_at_worker(void *owner, struct fl_mail *mail)
 {
     struct hunt *hunt = caa_container_of(mail, struct hunt, mail);
-    struct fl_vm *vm = fl_vms_find(hunt->engine, hunt->vm);
+    struct fl_vm *vm = fl_vms_find(&hunt->engine->vms, hunt->vm);
     if (vm && vm->owner != owner) { // it went to another worker meanwhile
         fl_mailbox_post(&vm->owner->mailbox, &hunt->mail);
         return;
@@ -123,7 +123,7 @@ static void back_at_control(void *control, struct fl_mail *mail)
 {
     struct fl_engine *engine = control;
     struct hunt *hunt = caa_container_of(mail, struct hunt, mail);
-    struct fl_vm *vm = fl_vms_find(engine, hunt->vm);
+    struct fl_vm *vm = fl_vms_find(&engine->vms, hunt->vm);
     if (!vm || !vm->owner) {
         end_hunt(hunt);
         return;

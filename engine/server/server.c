@@ -31,7 +31,7 @@
 void fl_server_drain(struct fl_server *server, bool release)
 {
     if (!server->refusing || (release && !server->releasing))
-        fl_log(FL_LOG_INFO, "event=draining vms=%u release=%s", server->engine->vm_count,
+        fl_log(FL_LOG_INFO, "event=draining vms=%u release=%s", server->engine->vms.count,
                release ? "yes" : "no");
     if (release && !server->releasing && !server->engine->options.populate)
         server->ends_before = server->engine->ends;
@@ -57,7 +57,7 @@ void fl_server_stop(struct fl_server *server, uint64_t timeout_ms)
     }
     server->stopping = true;
     run->stop.kill_ns = now + timeout_ms * FL_NS_PER_MS;
-    fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vm_count);
+    fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vms.count);
     fl_server_drain(server, true);
 }
 
@@ -103,7 +103,7 @@ void fl_server_yield(struct fl_server *server)
     fl_workers_halt(engine, true);
     FL_CRASH_POINT("halted");
     fl_keeper_link_yielded(engine->keeper_link);
-    fl_log(FL_LOG_INFO, "event=yielded pid=%d vms=%u", (int)getpid(), engine->vm_count);
+    fl_log(FL_LOG_INFO, "event=yielded pid=%d vms=%u", (int)getpid(), engine->vms.count);
     _exit(0);
 }
 
@@ -112,7 +112,8 @@ static uint64_t when_lonely(struct fl_serving *run, uint64_t now)
 {
     const struct fl_server *server = &run->server;
     bool lonely = server->options->channel >= 0 && server->serving &&
-                  !fl_keeper_link_any(server->engine->keeper_link) && server->engine->vm_count == 0;
+                  !fl_keeper_link_any(server->engine->keeper_link) &&
+                  server->engine->vms.count == 0;
     if (!lonely)
         run->lonely_ns = FL_NEVER;
     else if (run->lonely_ns == FL_NEVER)
@@ -139,7 +140,7 @@ static uint64_t next_due(struct fl_serving *run)
     due = heartbeat < due ? heartbeat : due;
     if (server->accept_again_ns && server->accept_again_ns < due)
         due = server->accept_again_ns;
-    if (server->releasing && server->engine->vm_count > 0 && run->stop.again_ns < due)
+    if (server->releasing && server->engine->vms.count > 0 && run->stop.again_ns < due)
         due = run->stop.again_ns;
     uint64_t now = fl_now();
     uint64_t memory =
@@ -174,7 +175,7 @@ static bool ended(const struct fl_serving *run)
 {
     const struct fl_server *server = &run->server;
     return run->failed ||
-           (server->stopping && server->engine->vm_count == 0 && server->connection_count == 0);
+           (server->stopping && server->engine->vms.count == 0 && server->connection_count == 0);
 }
 
 static int begin_to_serve(struct fl_serving *run, bool first)
@@ -191,7 +192,7 @@ static int begin_to_serve(struct fl_serving *run, bool first)
 // Nobody depends on what was never served.
 static bool is_first(struct fl_server *server, uint64_t generation)
 {
-    return generation <= 1 && server->engine->vm_count == 0 && server->connection_count == 0 &&
+    return generation <= 1 && server->engine->vms.count == 0 && server->connection_count == 0 &&
            cds_list_empty(&server->listeners);
 }
 
@@ -213,7 +214,7 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
 static void go_on_alone(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
-    if (server->engine->vm_count == 0 && server->connection_count == 0) {
+    if (server->engine->vms.count == 0 && server->connection_count == 0) {
         server->stopping = true;
         return;
     }
@@ -236,7 +237,7 @@ static void act_on_loss(struct fl_serving *run)
         go_on_alone(run);
     if (server->serving)
         fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
-               server->engine->vm_count);
+               server->engine->vms.count);
 }
 
 static void loop(struct fl_serving *run)
@@ -254,7 +255,7 @@ static void loop(struct fl_serving *run)
         fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
         if (server->accept_again_ns && server->accept_again_ns <= now)
             fl_listeners_resume(server);
-        if (server->releasing && server->engine->vm_count > 0)
+        if (server->releasing && server->engine->vms.count > 0)
             go_on_releasing(run, now);
         if (when_lonely(run, now) <= now) {
             fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
@@ -271,7 +272,7 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
     // Going on alone, until the service manager kills us too, we would take VMs that nobody has.
     if (outside) {
         fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"the service manager has them\"",
-               server->engine->vm_count);
+               server->engine->vms.count);
         _exit(1);
     }
     run_of(server)->keeper_lost = true;

@@ -59,7 +59,7 @@ static void new_keeper(struct visitor *visitor, int log)
     if (log >= 0)
         dup2(log, STDERR_FILENO); // whoever reads the keeper's log reads ours there, too
     fl_log(FL_LOG_INFO, "event=ready pid=%d vms=%u reason=\"a new keeper has come\"", (int)getpid(),
-           server->engine->vm_count);
+           server->engine->vms.count);
     free(visitor);
 }
 

@@ -17,6 +17,7 @@
 #include "engine/server/server.h"
 #include "engine/takeover/inherited_images.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 
 // --- VMs ---
@@ -92,7 +93,7 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
 
 void fl_takeover_freed(struct fl_server *server, uint64_t id)
 {
-    struct fl_vm *vm = fl_vms_find(server->engine, id);
+    struct fl_vm *vm = fl_vms_find(&server->engine->vms, id);
     if (vm && vm->held)
         fl_attach_freed(server->engine, vm);
 }

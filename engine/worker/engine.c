@@ -18,7 +18,7 @@
 #include "engine/worker/limit_watch.h"
 #include "engine/worker/worker.h"
 
-enum { READERS_MIN = 4, VMS_AT_START = 64 };
+enum { READERS_MIN = 4 };
 
 const struct fl_engine_options fl_engine_defaults = {
     .cache_bytes = 1ULL << 30,
@@ -112,10 +112,9 @@ static int start(struct fl_engine *engine)
         error = fl_mailbox_init(&engine->control);
     if (error)
         return error;
-    engine->vms = cds_lfht_new(VMS_AT_START, VMS_AT_START, 0, CDS_LFHT_AUTO_RESIZE, NULL);
-    if (!engine->vms)
-        return -ENOMEM;
-    error = fl_io_pool_start(engine->options.readers, &engine->io_pool);
+    error = fl_vms_init(&engine->vms);
+    if (!error)
+        error = fl_io_pool_start(engine->options.readers, &engine->io_pool);
     if (!error)
         error = fl_cache_new(engine->options.cache_bytes, engine->options.read_retries,
                              engine->io_pool, &engine->cache);
@@ -137,7 +136,6 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
         engine->options.workers = cores;
     if (engine->options.readers == 0)
         engine->options.readers = cores > READERS_MIN ? cores : READERS_MIN;
-    engine->next_vm_id = 1;
     fl_recording_orders_init(&engine->recordings);
     engine->memory.reserve = options->replay_reserve;
     engine->started_ns = fl_now();
@@ -195,8 +193,7 @@ void fl_engine_stop(struct fl_engine *engine)
     fl_recording_orders_fini(&engine->recordings);
     free(engine->workers);
     rcu_barrier();
-    if (engine->vms)
-        cds_lfht_destroy(engine->vms, NULL);
+    fl_vms_fini(&engine->vms);
     if (engine->life_fd >= 0)
         close(engine->life_fd);
     sem_destroy(&engine->begun);

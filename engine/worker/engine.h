@@ -13,10 +13,10 @@
 #include "engine/accept/admission.h"
 #include "engine/ahead/recording_orders.h"
 #include "engine/base/mailbox.h"
-#include "engine/base/rcu.h"
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
 #include "engine/link/endpoint_memfd.h"
+#include "engine/vm/vms.h"
 
 struct fl_cache;
 struct fl_images;
@@ -78,12 +78,10 @@ struct fl_engine {
     cpu_set_t cpus;                     // that we may run on
     struct fl_worker *workers;
     unsigned worker_count;
-    struct fl_limit_watch *limits;      // whose memory limit slows whom down
-    struct fl_lanes *lanes;             // for VMs that make who serves them wait
-    struct fl_mailbox control;          // mail to the control thread
-    struct cds_lfht *vms;               // written by the control thread, read under RCU by anyone
-    unsigned vm_count;                  // control thread
-    uint64_t next_vm_id;                // control thread
+    struct fl_limit_watch *limits; // whose memory limit slows whom down
+    struct fl_lanes *lanes;        // for VMs that make who serves them wait
+    struct fl_mailbox control;     // mail to the control thread
+    struct fl_vms vms;
     _Atomic uint64_t prefetch_unproven; // pages of all VMs that may have been installed in vain
     uint64_t started_ns;
     uint64_t oldest_wait_ns; // control thread: of a fault for storage, at the last heartbeat

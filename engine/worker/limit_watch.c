@@ -11,11 +11,11 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/base/clock.h"
 #include "engine/base/rcu.h"
 #include "engine/host/memory_limit.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/worker.h"
@@ -52,7 +52,7 @@ struct order {
 static void ordered(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
-    struct fl_vm *vm = fl_vms_find(order->engine, order->vm_id);
+    struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm_id);
     struct fl_worker *its = vm ? atomic_load(&vm->owner) : NULL;
     if (its && its != owner) {
         fl_mailbox_post(&its->mailbox, mail);
@@ -79,7 +79,7 @@ static uint64_t filled(const struct fl_vm *vm)
 static void collect(void *arg, const struct fl_vm *constant)
 {
     struct fl_limit_watch *limits = arg;
-    struct fl_vm *vm = fl_vms_find(limits->engine, constant->id);
+    struct fl_vm *vm = fl_vms_find(&limits->engine->vms, constant->id);
     pid_t pid = vm ? (pid_t)vm->state->pid : 0;
     if (!vm || pid <= 0 || limits->count == VMS_A_LOOK || vm->phase == FL_VM_GONE)
         return;
@@ -92,7 +92,7 @@ static void collect(void *arg, const struct fl_vm *constant)
 
 static void note(struct fl_limit_watch *limits, struct limited *found)
 {
-    struct fl_vm *vm = fl_vms_find(limits->engine, found->id);
+    struct fl_vm *vm = fl_vms_find(&limits->engine->vms, found->id);
     if (!vm)
         return;
     struct fl_vm_limit *limit = &vm->limit;
@@ -125,7 +125,7 @@ static void look(struct fl_limit_watch *limits)
 {
     limits->count = 0;
     fl_rcu_online();
-    fl_vms_each(limits->engine, collect, limits);
+    fl_vms_each(&limits->engine->vms, collect, limits);
     fl_rcu_offline();
     for (unsigned i = 0; i < limits->count; i++) {
         struct limited *vm = &limits->vm[i];

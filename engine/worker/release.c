@@ -8,11 +8,11 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/ahead/fill.h"
 #include "engine/base/clock.h"
 #include "engine/serve/kill.h"
 #include "engine/vm/vm.h"
+#include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/worker.h"
@@ -80,7 +80,7 @@ void fl_release_all(struct fl_engine *engine)
 static void kill_unreachable(void *arg, const struct fl_vm *constant)
 {
     const struct kill_order *order = arg;
-    struct fl_vm *vm = fl_vms_find(order->engine, constant->id);
+    struct fl_vm *vm = fl_vms_find(&order->engine->vms, constant->id);
     struct fl_worker *owner = vm ? atomic_load(&vm->owner) : NULL;
     if (vm && !owner)
         fl_kill(order->engine, vm, order->reason);
@@ -93,5 +93,5 @@ void fl_kill_all(struct fl_engine *engine, const char *reason)
 {
     order_all(engine, reason);
     struct kill_order order = {engine, reason};
-    fl_vms_each(engine, kill_unreachable, &order);
+    fl_vms_each(&engine->vms, kill_unreachable, &order);
 }

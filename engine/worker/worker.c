@@ -7,7 +7,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/ahead/fill.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"

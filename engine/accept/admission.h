@@ -19,8 +19,6 @@
 struct fl_engine;
 struct fl_vm;
 
-enum fl_admission { FL_ADMISSION_OFF, FL_ADMISSION_WARN, FL_ADMISSION_REFUSE };
-
 // Whether that is to be known of a VM with this memory.
 bool fl_admission_asks(const struct fl_engine *engine, const struct fl_layout *layout);
 // Reader thread; blocks on storage. How many pages of 2 MiB the VM will need: 0 and *ret_need, or

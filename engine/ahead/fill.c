@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -11,7 +12,9 @@
 #include "engine/serve/complete.h"
 #include "engine/serve/install.h"
 #include "engine/serve/resolve.h"
+#include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
+#include "engine/vm/recording.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/fault.h"
 #include "engine/worker/worker.h"

@@ -8,6 +8,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
+#include "engine/image/plan.h"
+#include "engine/serve/task.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"

@@ -7,48 +7,13 @@
 #ifndef FAULTLINE_AHEAD_REPLAY_H
 #define FAULTLINE_AHEAD_REPLAY_H
 
-#include <stdatomic.h>
 #include <stdint.h>
 
-#include "engine/base/counter.h"
-#include "engine/image/plan.h"
-#include "engine/serve/task.h"
+#include "engine/vm/replay_state.h"
 
 struct fl_engine;
 struct fl_vm;
 struct fl_worker;
-
-enum fl_replay_state {
-    FL_REPLAY_NONE,    // no trace, or none wanted
-    FL_REPLAY_LOADING, // its trace is being looked for
-    FL_REPLAY_RUNNING,
-    FL_REPLAY_PAUSED, // memory is short
-    FL_REPLAY_DONE,
-    FL_REPLAY_ENDED, // before its end: the VM is filled or released
-};
-
-struct fl_replay {
-    // Written by the owner, read by anyone.
-    _Atomic enum fl_replay_state state;
-    fl_counter pages; // of 4 KiB that it has installed
-    fl_counter late;  // pages of the trace that were touched before it came to them, each once
-    fl_counter total; // pages of the trace
-    fl_counter ns;    // from its beginning to its end
-
-    // Owner only.
-    struct fl_plan *plan; // while it runs
-    uint64_t begun_ns;
-    uint64_t next;  // step of the plan (2 MiB pages: entry of the trace) to be done; all before are
-    uint64_t scan;  // while it waits for `next`: what to try meanwhile
-    uint64_t ahead; // first whose frames were not asked for yet
-    uint64_t end;
-    uint32_t slice;  // 4 KiB pages: so many a slice may copy, if not the least
-    uint64_t *asked; // 2 MiB pages: bitmaps, of those whose frames were asked for ...
-    uint64_t *tried; // ... and of those that were taken on
-    uint64_t asked_count;
-    uint64_t tried_count;
-    struct fl_task task;
-};
 
 void fl_replay_init(struct fl_vm *vm);
 // Control thread, before a worker has the VM, which has its image: has a successor know that there

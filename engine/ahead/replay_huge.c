@@ -8,6 +8,7 @@
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/cache/frame_cache.h"
+#include "engine/image/plan.h"
 #include "engine/serve/resolve.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/fault.h"

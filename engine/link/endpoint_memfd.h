@@ -9,21 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/vm/policy.h"
 #include "engine/vm/vm_state.h"
 
 #define FL_ENDPOINT_MAGIC 0x7473696c746c6166ULL // "faltlist"
 enum { FL_ENDPOINT_VERSION = 1 };
-
-// What becomes of a VM whose page cannot be had.
-enum fl_policy {
-    FL_POLICY_DEFAULT, // as --on-error says
-    FL_POLICY_POISON,
-    FL_POLICY_KILL,
-    FL_POLICY_AUTO, // kill where KVM makes accesses for the guest, which poison does not stop
-};
-
-// "auto", "poison" or "kill"; false if it is none of them.
-bool fl_policy_parse(const char *text, enum fl_policy *ret_policy);
 
 // What a connection is for: a VM, or a VM that maps the image's template.
 enum fl_purpose { FL_PURPOSE_VM, FL_PURPOSE_TEMPLATE };

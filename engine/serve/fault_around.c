@@ -3,6 +3,7 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/cache/frame_cache.h"
+#include "engine/image/plan.h"
 #include "engine/serve/resolve.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/worker.h"

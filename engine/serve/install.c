@@ -7,6 +7,7 @@
 #include "engine/base/bitmap.h"
 #include "engine/base/crash_point.h"
 #include "engine/host/uffd.h"
+#include "engine/serve/shortage.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
 #include "engine/vm/vm.h"

@@ -14,11 +14,10 @@
 #include <urcu/list.h>
 
 #include "engine/cache/frame_cache.h"
+#include "engine/vm/park_state.h"
 
 struct fl_vm;
 struct fl_worker;
-
-enum { FL_PARK_BUCKETS = 64 };
 
 // References: it is its VM's until fl_park_end(), and its waiters' that are not yet back
 // (`outstanding`); the last of the two frees it. Each waiter that has come back holds the pin of
@@ -40,11 +39,6 @@ struct fl_park {
     uint32_t outstanding; // waiters not yet back
     uint32_t frames;
     struct fl_waiter waiter[]; // [frames]; .frame is pinned where not NULL
-};
-
-struct fl_parks {
-    uint32_t count;
-    struct cds_list_head bucket[FL_PARK_BUCKETS];
 };
 
 // When something that begins to wait now is given up.

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -12,6 +13,7 @@
 #include "engine/serve/install.h"
 #include "engine/serve/kill.h"
 #include "engine/serve/resolve.h"
+#include "engine/serve/shortage.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/fault.h"

@@ -5,20 +5,10 @@
 #ifndef FAULTLINE_SERVE_SHORTAGE_H
 #define FAULTLINE_SERVE_SHORTAGE_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-
-#include "engine/base/counter.h"
 
 struct fl_vm;
-
-struct fl_shortage {
-    _Atomic uint64_t since_ns; // 0: there is none. Written by the owner, read by others
-    fl_counter refused;        // fills that found no memory, ever
-    uint64_t times;            // how many have begun; owner only
-};
 
 // Owner only. A line in the log for the first, second, fourth ... of the VM.
 void fl_shortage_begin(struct fl_vm *vm);

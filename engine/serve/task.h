@@ -9,28 +9,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <urcu/list.h>
-
 #include "engine/serve/install.h"
+#include "engine/vm/task_state.h"
 #include "snapshot/read.h"
 
-struct fl_task_wait;
 struct fl_vm;
 struct fl_worker;
 
-// One slice, no longer than the copying of a frame; true if something was done. False: it waits for
-// a frame, pauses, or has nothing to do until mail comes.
-typedef bool fl_task_slice(struct fl_worker *worker, struct fl_vm *vm);
 // The frame that it waited for is there, or `error` says why it is not.
 typedef void fl_task_came(struct fl_worker *worker, struct fl_vm *vm, int error);
-
-struct fl_task {
-    struct fl_vm *vm;
-    fl_task_slice *slice;
-    uint64_t not_before_ns;    // it pauses until then
-    struct fl_task_wait *wait; // NULL unless it waits for a frame
-    struct cds_list_head in_worker;
-};
 
 void fl_task_init(struct fl_task *task, struct fl_vm *vm, fl_task_slice *slice);
 // Nothing happens if it runs already.

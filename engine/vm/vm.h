@@ -14,23 +14,23 @@
 
 #include <urcu/list.h>
 
-#include "engine/ahead/fill.h"
-#include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/mailbox.h"
 #include "engine/base/rcu.h"
 #include "engine/host/memory_limit.h"
 #include "engine/host/presence.h"
-#include "engine/serve/park.h"
-#include "engine/serve/shortage.h"
+#include "engine/vm/fill_state.h"
+#include "engine/vm/park_state.h"
 #include "engine/vm/prefetch.h"
-#include "engine/vm/recording.h"
+#include "engine/vm/replay_state.h"
+#include "engine/vm/shortage_state.h"
 #include "engine/vm/vm_state.h"
 #include "snapshot/read.h"
 
 struct fl_template;
-struct fl_worker;
 struct fl_vm;
+struct fl_vm_recording;
+struct fl_worker;
 
 enum fl_on_error {
     FL_ON_ERROR_POISON, // a page that cannot be had raises SIGBUS in who touches it

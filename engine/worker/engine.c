@@ -20,23 +20,6 @@
 
 enum { READERS_MIN = 4 };
 
-const struct fl_engine_options fl_engine_defaults = {
-    .cache_bytes = 1ULL << 30,
-    .read_retries = 4,
-    .on_error = FL_POLICY_AUTO,
-    .read_timeout_ms = 30000,
-    .handshake_timeout_ms = 5000,
-    .stop_timeout_ms = 60000,
-    .replay = true,
-    .replay_reserve = 5,
-    .spin_us = 50,
-    .prefetch_pages = FL_FRAME_PAGES,
-    .prefetch_vm_bytes = 16ULL << 20,
-    .prefetch_host_bytes = 1ULL << 30,
-    .nice = -10,
-    .admission = FL_ADMISSION_WARN,
-};
-
 // The table of descriptors grows now: once there are threads, each time that it doubles waits 10 to
 // 30 ms for the kernel, and a successor that takes VMs over has no such time.
 static void make_room_for_descriptors(void)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine: its options, and what its parts share. Started and stopped by the control thread.
+// The engine: what its parts share. Started and stopped by the control thread.
 #ifndef FAULTLINE_WORKER_ENGINE_H
 #define FAULTLINE_WORKER_ENGINE_H
 
@@ -10,12 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/accept/admission.h"
 #include "engine/ahead/recording_orders.h"
 #include "engine/base/mailbox.h"
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
-#include "engine/link/endpoint_memfd.h"
+#include "engine/vm/options.h"
 #include "engine/vm/vms.h"
 
 struct fl_cache;
@@ -27,34 +26,6 @@ struct fl_life_table;
 struct fl_limit_watch;
 struct fl_templates;
 struct fl_worker;
-
-struct fl_engine_options {
-    unsigned workers; // threads that serve; 0: one a core that we may run on
-    unsigned readers; // threads that read and decompress; 0: as many, at least 4
-    uint64_t cache_bytes;
-    uint64_t prealloc_bytes; // of the memory for it: taken when the engine begins to serve
-    uint64_t template_bytes; // of the memory of all templates; 0: a half of the host's
-    unsigned read_retries;
-    uint64_t read_timeout_ms;      // after which a page that is still being read is given up
-    uint64_t handshake_timeout_ms; // for a peer to say what it wants
-    uint64_t stop_timeout_ms;      // for VMs to be filled at the end, before they are killed
-    unsigned spin_us;              // how long a worker looks for the next fault before it blocks
-    unsigned prefetch_pages;    // installed at once in a sequential sweep; less than 2: none ahead
-    uint64_t prefetch_vm_bytes; // of a VM that were installed ahead and may be in vain, at most
-    uint64_t prefetch_host_bytes; // ... of all VMs
-    int nice; // of the workers' threads; without the right to it they stay as they are
-    enum fl_policy on_error;     // the default policy
-    bool replay;                 // stream working sets in ahead of touches, where there is a trace
-    uint64_t replay_bytes;       // of each VM at most; 0: no bound
-    unsigned replay_reserve;     // percent of the host's memory that replay leaves alone
-    enum fl_admission admission; // of VMs with pages of 2 MiB that the pool cannot hold
-    bool allow_part;             // take VMs that have a part of their image only
-    bool populate;               // fill all memory of a VM once it faults
-    // Called in a worker's thread when a VM's memory was filled. NULL: not wanted.
-    void (*filled)(uint64_t vm_id, uint64_t ns);
-};
-
-extern const struct fl_engine_options fl_engine_defaults;
 
 // How VMs ended that this engine had a hand in; none that ended by themselves. Control thread.
 struct fl_ends {

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "engine/accept/refuse.h"
+#include "engine/ahead/fill.h"
+#include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -16,8 +18,10 @@
 #include "engine/host/uffd.h"
 #include "engine/serve/fault_around.h"
 #include "engine/serve/kill.h"
+#include "engine/serve/park.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
+#include "engine/vm/recording.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/worker.h"
 

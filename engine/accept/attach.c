@@ -299,7 +299,7 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
                fl_counter_get(&vm->state->counters.faults));
     fl_replay_expect(engine, vm);
     if (vm->pidfd >= 0 && !(vm->state->flags & FL_VM_STATE_OWNER))
-        fl_kill_find(engine, vm);
+        fl_kill_find(&engine->killer, vm);
     vm->complete = true;
     if (!vm->held)
         serve(engine, vm);
@@ -333,7 +333,7 @@ int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *p
     fl_vms_add(&engine->vms, vm);
     fl_keeper_link_put_vm(engine->keeper_link, vm, connection);
     if (!(vm->state->flags & FL_VM_STATE_OWNER))
-        fl_kill_find(engine, vm);
+        fl_kill_find(&engine->killer, vm);
     fl_worker_attach(fl_worker_fewest(engine), vm);
     return 0;
 }

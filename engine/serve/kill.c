@@ -19,7 +19,6 @@
 #include "engine/base/log.h"
 #include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
-#include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
@@ -30,7 +29,7 @@
 struct hunt {
     struct fl_io_job job;
     struct fl_mail mail;
-    struct fl_engine *engine;
+    const struct fl_killer *killer;
     uint64_t vm;
     int uffd;
     bool prove;
@@ -106,7 +105,7 @@ static void hunted(struct fl_worker *worker, struct fl_vm *vm, struct hunt *hunt
 static void back_at_worker(void *owner, struct fl_mail *mail)
 {
     struct hunt *hunt = caa_container_of(mail, struct hunt, mail);
-    struct fl_vm *vm = fl_vms_find(&hunt->engine->vms, hunt->vm);
+    struct fl_vm *vm = fl_vms_find(hunt->killer->vms, hunt->vm);
     if (vm && vm->owner != owner) { // it went to another worker meanwhile
         fl_mailbox_post(&vm->owner->mailbox, &hunt->mail);
         return;
@@ -118,18 +117,16 @@ static void back_at_worker(void *owner, struct fl_mail *mail)
 
 // --- the others' parts ---
 
-// The keeper kills by what it has in the VM's record.
 static void back_at_control(void *control, struct fl_mail *mail)
 {
-    struct fl_engine *engine = control;
     struct hunt *hunt = caa_container_of(mail, struct hunt, mail);
-    struct fl_vm *vm = fl_vms_find(&engine->vms, hunt->vm);
+    struct fl_vm *vm = fl_vms_find(hunt->killer->vms, hunt->vm);
     if (!vm || !vm->owner) {
         end_hunt(hunt);
         return;
     }
     if (!hunt->error)
-        fl_keeper_link_put_vm_slot(engine->keeper_link, vm->id, FL_VM_PIDFD, hunt->found.pidfd, 0);
+        hunt->killer->found(control, vm, hunt->found.pidfd);
     hunt->mail.deliver = back_at_worker;
     fl_mailbox_post(&vm->owner->mailbox, &hunt->mail);
 }
@@ -140,11 +137,11 @@ static uint64_t look(struct fl_io_job *job)
     hunt->error =
         fl_memory_owner_find(hunt->uffd, &hunt->layout, hunt->likely, hunt->prove, &hunt->found);
     hunt->mail.deliver = back_at_control;
-    fl_mailbox_post(&hunt->engine->control, &hunt->mail);
+    fl_mailbox_post(hunt->killer->control, &hunt->mail);
     return 0;
 }
 
-static bool begin_hunt(struct fl_engine *engine, struct fl_vm *vm, bool prove)
+static bool begin_hunt(const struct fl_killer *killer, struct fl_vm *vm, bool prove)
 {
     struct hunt *hunt = calloc(1, sizeof(*hunt));
     int uffd = hunt ? fcntl(vm->uffd, F_DUPFD_CLOEXEC, 0) : -1;
@@ -152,7 +149,7 @@ static bool begin_hunt(struct fl_engine *engine, struct fl_vm *vm, bool prove)
         free(hunt);
         return false;
     }
-    hunt->engine = engine;
+    hunt->killer = killer;
     hunt->vm = vm->id;
     hunt->uffd = uffd;
     hunt->prove = prove;
@@ -161,29 +158,29 @@ static bool begin_hunt(struct fl_engine *engine, struct fl_vm *vm, bool prove)
     hunt->found.pidfd = -1;
     hunt->mail.drop = drop_hunt;
     hunt->job.run = look;
-    fl_io_pool_submit(engine->io_pool, &hunt->job);
+    fl_io_pool_submit(killer->io_pool, &hunt->job);
     return true;
 }
 
-void fl_kill_find(struct fl_engine *engine, struct fl_vm *vm)
+void fl_kill_find(const struct fl_killer *killer, struct fl_vm *vm)
 {
-    begin_hunt(engine, vm, false);
+    begin_hunt(killer, vm, false);
 }
 
-static void seek(struct fl_engine *engine, struct fl_vm *vm)
+static void seek(const struct fl_killer *killer, struct fl_vm *vm)
 {
     vm->death = FL_DEATH_SOUGHT;
     vm->death_ns = fl_now();
-    if (!begin_hunt(engine, vm, true))
+    if (!begin_hunt(killer, vm, true))
         give_up(vm, "the host is out of memory or descriptors");
 }
 
-bool fl_kill(struct fl_engine *engine, struct fl_vm *vm, const char *reason)
+bool fl_kill(const struct fl_killer *killer, struct fl_vm *vm, const char *reason)
 {
     if (vm->death == FL_DEATH_NONE) {
         snprintf(vm->kill_reason, sizeof(vm->kill_reason), "%s", reason);
         if (!(vm->state->flags & FL_VM_STATE_OWNER) || !send_signal(vm))
-            seek(engine, vm);
+            seek(killer, vm);
         if (vm->owner)
             fl_worker_doubt(vm->owner, vm);
     }
@@ -220,5 +217,5 @@ void fl_kill_look(struct fl_worker *worker, struct fl_vm *vm)
 {
     if (vm->death != FL_DEATH_SIGNALLED || worker->now < vm->death_ns + FL_KILL_GRACE)
         return;
-    seek(worker->engine, vm); // another process may share the memory
+    seek(&worker->engine->killer, vm); // another process may share the memory
 }

@@ -131,7 +131,7 @@ static bool kill_vm(struct fl_vm *vm, int error)
 {
     char reason[REASON];
     return fl_kill_wanted(vm) &&
-           fl_kill(vm->owner->engine, vm, why(vm, error, reason, sizeof(reason)));
+           fl_kill(&vm->owner->engine->killer, vm, why(vm, error, reason, sizeof(reason)));
 }
 
 // The page cannot be had. By the VM's policy its toucher is told, or the VM ends; it never waits

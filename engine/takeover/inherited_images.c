@@ -113,7 +113,7 @@ static void without_image(struct fl_engine *engine, struct fl_vm *vm, int error)
     char reason[REASON_BYTES];
     snprintf(reason, sizeof(reason), "its image cannot be opened: %s", fl_image_strerror(error));
     if (vm->on_error == FL_ON_ERROR_KILL)
-        fl_kill(engine, vm, reason);
+        fl_kill(&engine->killer, vm, reason);
     else
         fl_log(FL_LOG_ERROR, "event=image_lost vm=%" PRIu64 " image=%s reason=\"%s\"", vm->id,
                vm->state->image, reason);

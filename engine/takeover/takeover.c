@@ -154,7 +154,7 @@ static const char served_already[] = "this server serves it already";
 static void serve_condemned(struct fl_server *server, struct fl_vm *vm, uint64_t flags)
 {
     if (flags & FL_RESCUE_KILL)
-        fl_kill(server->engine, vm, "faultline rescue --kill");
+        fl_kill(&server->engine->killer, vm, "faultline rescue --kill");
     fl_attach_adopted(server->engine, vm, NULL);
 }
 

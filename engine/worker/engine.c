@@ -14,6 +14,7 @@
 #include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/link/death_watch.h"
+#include "engine/link/keeper_link.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limit_watch.h"
 #include "engine/worker/worker.h"
@@ -86,6 +87,12 @@ static int begin_life(struct fl_engine *engine)
     return error;
 }
 
+static void owner_found(void *control, const struct fl_vm *vm, int pidfd)
+{
+    const struct fl_engine *engine = control;
+    fl_keeper_link_put_vm_slot(engine->keeper_link, vm->id, FL_VM_PIDFD, pidfd, 0);
+}
+
 static int start(struct fl_engine *engine)
 {
     int error = fl_close_thread_start();
@@ -101,6 +108,10 @@ static int start(struct fl_engine *engine)
     if (!error)
         error = fl_cache_new(engine->options.cache_bytes, engine->options.read_retries,
                              engine->io_pool, &engine->cache);
+    engine->killer = (struct fl_killer){.vms = &engine->vms,
+                                        .io_pool = engine->io_pool,
+                                        .control = &engine->control,
+                                        .found = owner_found};
     return error ? error : start_workers(engine);
 }
 

@@ -14,6 +14,7 @@
 #include "engine/base/mailbox.h"
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
+#include "engine/serve/kill.h"
 #include "engine/vm/options.h"
 #include "engine/vm/vms.h"
 
@@ -53,6 +54,7 @@ struct fl_engine {
     struct fl_lanes *lanes;        // for VMs that make who serves them wait
     struct fl_mailbox control;     // mail to the control thread
     struct fl_vms vms;
+    struct fl_killer killer;
     _Atomic uint64_t prefetch_unproven; // pages of all VMs that may have been installed in vain
     uint64_t started_ns;
     uint64_t oldest_wait_ns; // control thread: of a fault for storage, at the last heartbeat

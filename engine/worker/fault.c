@@ -32,7 +32,7 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
     static const uint64_t sizes[] = {FL_PAGE_SIZE, 2U << 20};
     int error = -EINVAL;
     if (fl_kill_wanted(vm) &&
-        fl_kill(vm->owner->engine, vm, "it touched memory that no image backs"))
+        fl_kill(&vm->owner->engine->killer, vm, "it touched memory that no image backs"))
         return FL_PARKED; // its end is waited for, or it asks again
     for (unsigned i = 0; i < 2 && error == -EINVAL; i++) {
         uint64_t page = address & ~(sizes[i] - 1);
@@ -45,7 +45,7 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
         return FL_PARKED;
     }
     if (error == -ENOSYS || error == -EINVAL) {
-        fl_kill(vm->owner->engine, vm,
+        fl_kill(&vm->owner->engine->killer, vm,
                 "it touched memory that no image backs, and this kernel cannot poison it");
         return FL_PARKED;
     }

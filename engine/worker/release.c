@@ -32,10 +32,10 @@ static void kill_or_release(struct fl_worker *worker, struct fl_vm *vm, const ch
     if (vm->phase == FL_VM_GONE)
         return;
     if (kill_reason) {
-        fl_kill(worker->engine, vm, kill_reason);
+        fl_kill(&worker->engine->killer, vm, kill_reason);
     } else if (!vm->image) {
         // Nothing could make its memory whole.
-        fl_kill(worker->engine, vm, "its handshake was refused, and the engine ends");
+        fl_kill(&worker->engine->killer, vm, "its handshake was refused, and the engine ends");
     } else if (vm->phase == FL_VM_SERVING) {
         vm->phase = FL_VM_RELEASING;
         fl_fill_begin(worker, vm, FL_FILL_NONZERO);
@@ -83,7 +83,7 @@ static void kill_unreachable(void *arg, const struct fl_vm *constant)
     struct fl_vm *vm = fl_vms_find(&order->engine->vms, constant->id);
     struct fl_worker *owner = vm ? atomic_load(&vm->owner) : NULL;
     if (vm && !owner)
-        fl_kill(order->engine, vm, order->reason);
+        fl_kill(&order->engine->killer, vm, order->reason);
     else if (vm && (vm->state->flags & FL_VM_STATE_OWNER) &&
              fl_lane_blocked_ns(owner, fl_now()) > 0)
         syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0);

@@ -11,10 +11,10 @@
 #include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/vm_call.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
-#include "engine/worker/worker.h"
 
 enum { STEP = 2 << 20 };
 
@@ -44,7 +44,7 @@ static bool has_any(struct fl_vm *vm, const struct fl_region *region)
 
 // The order may be lost here, when the kernel makes the thread wait and another goes on with what
 // it had: then it is given again.
-static void let_go(struct fl_worker *worker, struct fl_vm *vm)
+static void let_go(struct fl_shard *shard, struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
@@ -55,7 +55,7 @@ static void let_go(struct fl_worker *worker, struct fl_vm *vm)
            "event=displaced vm=%" PRIu64 " image=%s pid=%" PRId64
            " reason=\"its process has other memory in its place, with another userfaultfd\"",
            vm->id, fl_vm_image_name(vm), vm->state->pid);
-    fl_worker_vm_gone(worker, vm);
+    fl_shard_vm_gone(shard, vm);
 }
 
 static void ordered(void *owner, struct fl_mail *mail)
@@ -97,7 +97,7 @@ static bool overlap(const struct fl_layout *a, const struct fl_layout *b)
 // Without memory for it the order is given the next time.
 static void give_order(struct fl_engine *engine, const struct fl_vm *vm)
 {
-    struct fl_worker *owner = vm->owner;
+    struct fl_shard *owner = vm->owner;
     struct order *order = owner ? malloc(sizeof(*order)) : NULL;
     if (!order)
         return;

@@ -15,10 +15,10 @@
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/link/keeper_link.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
-#include "engine/worker/worker.h"
 
 static bool same_layout(const struct fl_layout *a, const struct fl_layout *b)
 {
@@ -62,18 +62,18 @@ struct new_socket {
 };
 
 // The number of the descriptor stays the VM's for as long as it lives, as others read it.
-static void put_socket(struct fl_worker *worker, struct fl_vm *vm, int *socket)
+static void put_socket(struct fl_shard *shard, struct fl_vm *vm, int *socket)
 {
     if (vm->socket >= 0) {
-        if (worker)
-            epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
+        if (shard)
+            fl_shard_unwatch(shard, vm->socket);
         dup3(*socket, vm->socket, O_CLOEXEC);
     } else {
         vm->socket = *socket;
         *socket = -1;
     }
-    if (worker)
-        fl_worker_watch(worker, vm->socket, EPOLLRDHUP, &vm->watch_socket);
+    if (shard)
+        fl_shard_watch(shard, vm->socket, EPOLLRDHUP, &vm->watch_socket);
 }
 
 static void socket_came(void *owner, struct fl_mail *mail)

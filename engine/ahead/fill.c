@@ -15,9 +15,9 @@
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/recording.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/fault.h"
-#include "engine/worker/worker.h"
 
 enum {
     SLICE_PAGES = 256,  // 4 KiB pages of zeros in a slice; of bytes, a frame's at most
@@ -29,7 +29,7 @@ enum {
     AHEAD_FRAMES = 64, // in one call
 };
 
-static bool slice(struct fl_worker *worker, struct fl_vm *vm);
+static bool slice(struct fl_shard *shard, struct fl_vm *vm);
 
 void fl_fill_init(struct fl_vm *vm)
 {
@@ -47,18 +47,18 @@ static void begin_anew(struct fl_vm *vm)
     fill->ahead = 0;
 }
 
-void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal goal)
+void fl_fill_begin(struct fl_shard *shard, struct fl_vm *vm, enum fl_fill_goal goal)
 {
     struct fl_fill *fill = &vm->fill;
     if (fill->goal != FL_FILL_NONE && (fill->goal == goal || goal == FL_FILL_NONE))
         return;
-    fl_vm_recording_end(worker, vm);
-    fl_replay_end(worker, vm);
+    fl_vm_recording_end(shard, vm);
+    fl_replay_end(shard, vm);
     if (!fl_task_runs(&fill->task))
-        fill->begun_ns = worker->now;
+        fill->begun_ns = shard->now;
     fill->goal = goal;
     begin_anew(vm);
-    fl_task_start(worker, &fill->task);
+    fl_task_start(shard, &fill->task);
 }
 
 // From the beginning: what was passed may have been left in a park. The bits say what is there.
@@ -72,51 +72,51 @@ void fl_fill_suspend(struct fl_vm *vm)
     fl_task_end(&fill->task);
 }
 
-void fl_fill_resume(struct fl_worker *worker, struct fl_vm *vm)
+void fl_fill_resume(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (vm->fill.suspended)
-        fl_task_start(worker, &vm->fill.task);
+        fl_task_start(shard, &vm->fill.task);
     vm->fill.suspended = false;
 }
 
 // Memory has been lacking for as long as a page may be waited for.
-static bool lacks_for_long(const struct fl_worker *worker, const struct fl_vm *vm)
+static bool lacks_for_long(const struct fl_shard *shard, const struct fl_vm *vm)
 {
     uint64_t since = vm->shortage.since_ns;
-    return since && since + worker->options->read_timeout_ms * FL_NS_PER_MS <= worker->now;
+    return since && since + shard->options->read_timeout_ms * FL_NS_PER_MS <= shard->now;
 }
 
 // Pages of 2 MiB are much work each; those for which memory is lacking are tried again and again.
-static bool waits_for_enough(const struct fl_worker *worker, const struct fl_vm *vm)
+static bool waits_for_enough(const struct fl_shard *shard, const struct fl_vm *vm)
 {
-    uint32_t most = lacks_for_long(worker, vm) ? GIVEN_UP_AT_ONCE : AT_ONCE;
+    uint32_t most = lacks_for_long(shard, vm) ? GIVEN_UP_AT_ONCE : AT_ONCE;
     return (vm->page_shift != FL_PAGE_SHIFT || vm->shortage.since_ns) && vm->parks.count >= most;
 }
 
 // By the path of a fault, which keeps the park until the page is settled: one that was passed and
 // is in no park would be zeros for a VM that is let go. Without memory for that, later.
-static void settle_page(struct fl_worker *worker, struct fl_vm *vm, int error)
+static void settle_page(struct fl_shard *shard, struct fl_vm *vm, int error)
 {
     struct fl_fill *fill = &vm->fill;
     struct fl_park *park = NULL;
     if (!fl_park_find(vm, fill->next)) {
-        park = fl_park_new(worker, vm, fill->next, 0, 0);
+        park = fl_park_new(shard, vm, fill->next, 0, 0);
         if (!park) {
-            fl_task_pause_long(worker, &fill->task);
+            fl_task_pause_long(shard, &fill->task);
             return;
         }
         park->error = error;
-        if (lacks_for_long(worker, vm)) // no page of it has to wait for as long once more
-            park->deadline_ns = worker->now;
-        fl_resolve(worker, vm, fill->next, 0, park);
+        if (lacks_for_long(shard, vm)) // no page of it has to wait for as long once more
+            park->deadline_ns = shard->now;
+        fl_resolve(shard, vm, fill->next, 0, park);
     }
     fill->next++;
 }
 
-static void frame_came(struct fl_worker *worker, struct fl_vm *vm, int error)
+static void frame_came(struct fl_shard *shard, struct fl_vm *vm, int error)
 {
     if (error) // the pages that wait for it here fail, each by the VM's policy
-        settle_page(worker, vm, error);
+        settle_page(shard, vm, error);
 }
 
 static bool is_bad(const struct fl_fill *fill, struct fl_frame_id piece)
@@ -124,9 +124,9 @@ static bool is_bad(const struct fl_fill *fill, struct fl_frame_id piece)
     return fill->bad.pack == piece.pack && fill->bad.frame == piece.frame;
 }
 
-static void map_came(struct fl_worker *worker, struct fl_vm *vm, int error)
+static void map_came(struct fl_shard *shard, struct fl_vm *vm, int error)
 {
-    (void)worker;
+    (void)shard;
     if (!error)
         vm->fill.bad = (struct fl_frame_id){.pack = 0};
     vm->fill.bad_error = error;
@@ -134,19 +134,19 @@ static void map_came(struct fl_worker *worker, struct fl_vm *vm, int error)
 
 // The piece of the map that page `next` is in has to be read first. One that cannot be fails all of
 // its pages, and is not tried again for each of them.
-static void await_map(struct fl_worker *worker, struct fl_vm *vm, struct fl_frame_id piece)
+static void await_map(struct fl_shard *shard, struct fl_vm *vm, struct fl_frame_id piece)
 {
     struct fl_fill *fill = &vm->fill;
     if (is_bad(fill, piece) && fill->bad_error) {
-        settle_page(worker, vm, fill->bad_error);
+        settle_page(shard, vm, fill->bad_error);
         return;
     }
     fill->bad = piece; // unless it comes
     fill->bad_error = 0;
-    fl_task_wait_for(worker, &fill->task, piece, map_came);
+    fl_task_wait_for(shard, &fill->task, piece, map_came);
 }
 
-static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
+static void ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     const struct fl_layout *layout = &vm->state->layout;
@@ -169,24 +169,24 @@ static void ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
         at += run.pages;
     }
     // Without room for all of them, the same ones again the next time.
-    if (fl_cache_ahead(worker->cache, vm->image, ids, count) == count)
+    if (fl_cache_ahead(shard->cache, vm->image, ids, count) == count)
         fill->ahead = at;
 }
 
-static void advance(struct fl_worker *worker, struct fl_vm *vm, enum fl_install result,
+static void advance(struct fl_shard *shard, struct fl_vm *vm, enum fl_install result,
                     uint64_t pages)
 {
     struct fl_fill *fill = &vm->fill;
     if (result == FL_INSTALL_SHORT) // waits in a park, as the page of a fault does
-        settle_page(worker, vm, 0);
-    else if (fl_task_goes_on(worker, &fill->task, result))
+        settle_page(shard, vm, 0);
+    else if (fl_task_goes_on(shard, &fill->task, result))
         fill->next += pages;
     else if (result == FL_INSTALL_FAILED)
-        settle_page(worker, vm, -EINVAL);
+        settle_page(shard, vm, -EINVAL);
 }
 
 // [fill->next, end) is neither there nor removed, and within one region.
-static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
+static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
 {
     struct fl_fill *fill = &vm->fill;
     uint64_t pages = 0;
@@ -198,7 +198,7 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
     }
     struct fl_run run = fl_image_run(vm->image, image_page, (uint32_t)(end - fill->next));
     if (run.unread) {
-        await_map(worker, vm, run.id);
+        await_map(shard, vm, run.id);
         return;
     }
     if (run.zero && fill->goal == FL_FILL_NONZERO) {
@@ -207,13 +207,13 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
     }
     if (run.zero) {
         enum fl_install result = fl_install_zero(vm, fill->next, run.pages, FL_WAKE, &pages);
-        advance(worker, vm, result, pages);
+        advance(shard, vm, result, pages);
         return;
     }
-    const struct fl_frame *frame = fl_cache_lookup(worker->cache, run.id);
+    const struct fl_frame *frame = fl_cache_lookup(shard->cache, run.id);
     if (!frame) {
-        ask_ahead(worker, vm);
-        fl_task_wait_for(worker, &fill->task, run.id, frame_came);
+        ask_ahead(shard, vm);
+        fl_task_wait_for(shard, &fill->task, run.id, frame_came);
         return;
     }
     if (!fl_call_pin(vm, frame)) // it was evicted just now: the next slice asks for it
@@ -221,11 +221,11 @@ static void fill_small(struct fl_worker *worker, struct fl_vm *vm, uint64_t end)
     const uint8_t *from = fl_frame_data(frame) + ((size_t)run.slot << FL_PAGE_SHIFT);
     enum fl_install result = fl_install_copy(vm, fill->next, from, run.pages, FL_WAKE, &pages);
     fl_call_unpin(vm);
-    advance(worker, vm, result, pages);
+    advance(shard, vm, result, pages);
 }
 
 // Those that will be in the making next, one a call: each is some thousand times the work of this.
-static void ask_ahead_huge(struct fl_worker *worker, struct fl_vm *vm)
+static void ask_ahead_huge(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     const struct fl_layout *layout = &vm->state->layout;
@@ -236,76 +236,75 @@ static void ask_ahead_huge(struct fl_worker *worker, struct fl_vm *vm)
         struct fl_frame_id unread;
         enum fl_page_kind kind = fl_vm_page_kind(vm, fill->ahead, &unread);
         if (kind == FL_PAGE_UNREAD)
-            fl_cache_ahead(worker->cache, vm->image, &unread, 1);
+            fl_cache_ahead(shard->cache, vm->image, &unread, 1);
         if (kind == FL_PAGE_UNREAD ||
-            (kind == FL_PAGE_BYTES &&
-             fl_cache_ahead_huge(worker->cache, vm->image, &first, 1) == 0))
+            (kind == FL_PAGE_BYTES && fl_cache_ahead_huge(shard->cache, vm->image, &first, 1) == 0))
             return;
         fill->ahead++;
     }
 }
 
-static void fill_huge(struct fl_worker *worker, struct fl_vm *vm)
+static void fill_huge(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     struct fl_frame_id unread;
     enum fl_page_kind kind = fl_vm_page_kind(vm, fill->next, &unread);
     if (kind == FL_PAGE_UNREAD) {
-        await_map(worker, vm, unread);
+        await_map(shard, vm, unread);
         return;
     }
     if (kind == FL_PAGE_ZERO && fill->goal == FL_FILL_NONZERO) {
         fill->next++;
         return;
     }
-    ask_ahead_huge(worker, vm);
-    settle_page(worker, vm, 0);
+    ask_ahead_huge(shard, vm);
+    settle_page(shard, vm, 0);
 }
 
-static void report(struct fl_worker *worker, struct fl_vm *vm)
+static void report(struct fl_shard *shard, struct fl_vm *vm)
 {
     uint64_t ns = fl_now() - vm->fill.begun_ns;
     uint64_t poisoned = fl_counter_get(&vm->state->counters.poisoned);
     fl_log(poisoned ? FL_LOG_ERROR : FL_LOG_INFO,
            "event=filled vm=%" PRIu64 " image=%s us=%" PRIu64 " poisoned=%" PRIu64, vm->id,
            vm->state->image, ns / FL_NS_PER_US, poisoned);
-    if (worker->options->filled && vm->phase == FL_VM_SERVING && poisoned == 0)
-        worker->options->filled(vm->id, ns);
+    if (shard->options->filled && vm->phase == FL_VM_SERVING && poisoned == 0)
+        shard->options->filled(vm->id, ns);
 }
 
-void fl_fill_go_on_releasing(struct fl_worker *worker, struct fl_vm *vm)
+void fl_fill_go_on_releasing(struct fl_shard *shard, struct fl_vm *vm)
 {
     vm->phase = FL_VM_RELEASING;
     vm->fill.unregistered = true;
-    fl_task_start(worker, &vm->fill.task);
+    fl_task_start(shard, &vm->fill.task);
 }
 
 // A REMOVE that began before we unregistered still waits for its event to be read: leaving earlier
 // would leave its thread in madvise() for ever, as the VMM holds the userfaultfd too.
-static void let_go(struct fl_worker *worker, struct fl_vm *vm)
+static void let_go(struct fl_shard *shard, struct fl_vm *vm)
 {
-    while (fl_inbox_turn(worker, vm)) {
+    while (fl_inbox_turn(shard, vm)) {
     }
     if (fl_vm_removing(vm)) {
-        fl_task_pause(worker, &vm->fill.task);
+        fl_task_pause(shard, &vm->fill.task);
         return;
     }
     fl_task_end(&vm->fill.task);
     FL_CRASH_POINT("released");
     fl_log(FL_LOG_INFO, "event=release vm=%" PRIu64 " image=%s", vm->id, vm->state->image);
-    fl_worker_vm_gone(worker, vm);
+    fl_shard_vm_gone(shard, vm);
 }
 
-static void finish(struct fl_worker *worker, struct fl_vm *vm)
+static void finish(struct fl_shard *shard, struct fl_vm *vm)
 {
     bool releasing = vm->phase == FL_VM_RELEASING;
     if (releasing && !fl_complete_unregister(vm)) {
-        fl_task_pause_long(worker, &vm->fill.task);
+        fl_task_pause_long(shard, &vm->fill.task);
         return;
     }
-    report(worker, vm);
+    report(shard, vm);
     if (releasing)
-        let_go(worker, vm);
+        let_go(shard, vm);
     else
         fl_task_end(&vm->fill.task);
 }
@@ -322,7 +321,7 @@ static void look_was_in_vain(struct fl_vm *vm)
 }
 
 // All was filled, to the best of our knowledge: looks whether it is there.
-static void look(struct fl_worker *worker, struct fl_vm *vm)
+static void look(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     uint64_t end = 0;
@@ -337,15 +336,15 @@ static void look(struct fl_worker *worker, struct fl_vm *vm)
     case FL_COMPLETE_MISSING:
         fill->next = fill->seen;
         fill->end = end;
-        fl_counter_add(&worker->stats.found_missing, 1);
+        fl_counter_add(&shard->stats.found_missing, 1);
         if (++fill->in_vain == IN_VAIN)
             look_was_in_vain(vm);
         break;
     case FL_COMPLETE_AGAIN:
-        fl_task_pause_long(worker, &fill->task);
+        fl_task_pause_long(shard, &fill->task);
         break;
     case FL_COMPLETE_GONE:
-        fl_worker_vm_gone(worker, vm);
+        fl_shard_vm_gone(shard, vm);
         break;
     }
 }
@@ -364,15 +363,15 @@ static bool skip_zeros(struct fl_vm *vm, uint64_t end)
     return run.zero;
 }
 
-static bool slice(struct fl_worker *worker, struct fl_vm *vm)
+static bool slice(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     const struct fl_layout *layout = &vm->state->layout;
     bool huge = vm->page_shift != FL_PAGE_SHIFT;
-    if (fill->task.wait || fill->task.not_before_ns > worker->now || waits_for_enough(worker, vm))
+    if (fill->task.wait || fill->task.not_before_ns > shard->now || waits_for_enough(shard, vm))
         return false;
     if (fill->unregistered) {
-        let_go(worker, vm);
+        let_go(shard, vm);
         return true;
     }
     fill->next = fl_bits_next_clear(vm->removed, vm->installed, fill->next, fill->end);
@@ -380,13 +379,13 @@ static bool slice(struct fl_worker *worker, struct fl_vm *vm)
         if (vm->parks.count > 0) // some of them may be ours
             return false;
         if (fill->seen < layout->pages)
-            look(worker, vm);
+            look(shard, vm);
         else
-            finish(worker, vm);
+            finish(shard, vm);
         return true;
     }
     if (huge) {
-        fill_huge(worker, vm);
+        fill_huge(shard, vm);
         return true;
     }
     const struct fl_region *region = fl_layout_region(layout, fill->next);
@@ -395,6 +394,6 @@ static bool slice(struct fl_worker *worker, struct fl_vm *vm)
     if (skip_zeros(vm, end))
         return true;
     end = end < fill->next + SLICE_PAGES ? end : fill->next + SLICE_PAGES;
-    fill_small(worker, vm, fl_bits_next_set(vm->removed, vm->installed, fill->next, end));
+    fill_small(shard, vm, fl_bits_next_set(vm->removed, vm->installed, fill->next, end));
     return true;
 }

@@ -9,15 +9,15 @@
 #include "engine/vm/fill_state.h"
 
 struct fl_vm;
-struct fl_worker;
+struct fl_shard;
 
 void fl_fill_init(struct fl_vm *vm);
 // Owner only. Begins, or widens, the goal.
-void fl_fill_begin(struct fl_worker *worker, struct fl_vm *vm, enum fl_fill_goal goal);
+void fl_fill_begin(struct fl_shard *shard, struct fl_vm *vm, enum fl_fill_goal goal);
 // Owner only. It stops here, and goes on with the VM's next owner.
 void fl_fill_suspend(struct fl_vm *vm);
-void fl_fill_resume(struct fl_worker *worker, struct fl_vm *vm);
+void fl_fill_resume(struct fl_shard *shard, struct fl_vm *vm);
 // Owner only. A predecessor has unregistered it already: lets it go.
-void fl_fill_go_on_releasing(struct fl_worker *worker, struct fl_vm *vm);
+void fl_fill_go_on_releasing(struct fl_shard *shard, struct fl_vm *vm);
 
 #endif

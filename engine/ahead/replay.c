@@ -8,11 +8,11 @@
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
+#include "engine/host/host_memory.h"
 #include "engine/image/plan.h"
 #include "engine/serve/task.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/engine.h"
-#include "engine/worker/worker.h"
 
 // How far ahead frames are asked for, in all VMs of the engine together no more than half the
 // cache.
@@ -20,7 +20,7 @@
 #define AHEAD_LEAST ((uint64_t)1 << 20)
 #define SCARCE_PAUSE (100 * FL_NS_PER_MS)
 
-static bool slice(struct fl_worker *worker, struct fl_vm *vm);
+static bool slice(struct fl_shard *shard, struct fl_vm *vm);
 
 void fl_replay_init(struct fl_vm *vm)
 {
@@ -29,7 +29,7 @@ void fl_replay_init(struct fl_vm *vm)
 
 // --- begin and end ---
 
-static void stop(struct fl_worker *worker, struct fl_vm *vm, enum fl_replay_state state)
+static void stop(struct fl_shard *shard, struct fl_vm *vm, enum fl_replay_state state)
 {
     struct fl_replay *replay = &vm->replay;
     vm->state->flags &= ~(uint64_t)FL_VM_STATE_REPLAY;
@@ -37,7 +37,7 @@ static void stop(struct fl_worker *worker, struct fl_vm *vm, enum fl_replay_stat
     if (!replay->plan)
         return;
     fl_counter_add(&replay->ns, fl_now() - replay->begun_ns);
-    fl_counter_sub(&worker->stats.replaying, 1);
+    fl_counter_sub(&shard->stats.replaying, 1);
     fl_task_end(&replay->task);
     fl_plan_unref(replay->plan);
     free(replay->asked);
@@ -55,65 +55,65 @@ static uint64_t last_step(const struct fl_plan *plan, uint64_t pages)
     return end;
 }
 
-static uint64_t pages_most(const struct fl_worker *worker)
+static uint64_t pages_most(const struct fl_shard *shard)
 {
-    uint64_t bytes = worker->options->replay_bytes;
+    uint64_t bytes = shard->options->replay_bytes;
     return bytes > 0 ? bytes >> FL_PAGE_SHIFT : UINT64_MAX;
 }
 
-void fl_replay_begin(struct fl_worker *worker, struct fl_vm *vm, struct fl_plan *plan)
+void fl_replay_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_plan *plan)
 {
     struct fl_replay *replay = &vm->replay;
     if (!plan || vm->phase != FL_VM_SERVING || fl_task_runs(&vm->fill.task) ||
         replay->state != FL_REPLAY_LOADING) {
         fl_plan_unref(plan);
         if (replay->state == FL_REPLAY_LOADING)
-            stop(worker, vm, FL_REPLAY_NONE);
+            stop(shard, vm, FL_REPLAY_NONE);
         return;
     }
     replay->plan = plan;
-    replay->begun_ns = worker->now;
+    replay->begun_ns = shard->now;
     fl_counter_add(&replay->total, fl_trace_count(plan->trace));
-    fl_counter_add(&worker->stats.replaying, 1);
+    fl_counter_add(&shard->stats.replaying, 1);
     replay->state = FL_REPLAY_RUNNING;
-    replay->end = last_step(plan, pages_most(worker));
+    replay->end = last_step(plan, pages_most(shard));
     replay->slice = 0;
-    if (vm->page_shift != FL_PAGE_SHIFT && fl_replay_begin_huge(worker, vm) != 0) {
-        stop(worker, vm, FL_REPLAY_ENDED);
+    if (vm->page_shift != FL_PAGE_SHIFT && fl_replay_begin_huge(shard, vm) != 0) {
+        stop(shard, vm, FL_REPLAY_ENDED);
         return;
     }
-    fl_task_start(worker, &replay->task);
+    fl_task_start(shard, &replay->task);
     FL_CRASH_POINT("replay_begun");
 }
 
-void fl_replay_end(struct fl_worker *worker, struct fl_vm *vm)
+void fl_replay_end(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (vm->replay.plan || vm->replay.state == FL_REPLAY_LOADING)
-        stop(worker, vm, FL_REPLAY_ENDED);
+        stop(shard, vm, FL_REPLAY_ENDED);
 }
 
-void fl_replay_suspend(struct fl_worker *worker, struct fl_vm *vm)
+void fl_replay_suspend(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (!vm->replay.plan)
         return;
-    fl_counter_sub(&worker->stats.replaying, 1);
+    fl_counter_sub(&shard->stats.replaying, 1);
     fl_task_end(&vm->replay.task);
 }
 
-void fl_replay_resume(struct fl_worker *worker, struct fl_vm *vm)
+void fl_replay_resume(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (!vm->replay.plan)
         return;
-    fl_counter_add(&worker->stats.replaying, 1);
-    fl_task_start(worker, &vm->replay.task);
+    fl_counter_add(&shard->stats.replaying, 1);
+    fl_task_start(shard, &vm->replay.task);
 }
 
-static void finish(struct fl_worker *worker, struct fl_vm *vm)
+static void finish(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     FL_CRASH_POINT("replay_done");
-    stop(worker, vm, FL_REPLAY_DONE);
-    fl_counter_add(&worker->stats.replays, 1);
+    stop(shard, vm, FL_REPLAY_DONE);
+    fl_counter_add(&shard->stats.replays, 1);
     fl_log(FL_LOG_INFO,
            "event=replayed vm=%" PRIu64 " image=%s pages=%" PRIu64 " late=%" PRIu64 " us=%" PRIu64,
            vm->id, vm->state->image, fl_counter_get(&replay->pages), fl_counter_get(&replay->late),
@@ -134,7 +134,7 @@ static uint64_t late_units(const struct fl_vm *vm, uint64_t page)
     return late;
 }
 
-void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t pages)
+void fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t pages)
 {
     uint64_t late = 0;
     if (!vm->replay.plan)
@@ -142,30 +142,24 @@ void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, 
     for (uint32_t i = 0; i < pages; i++)
         late += late_units(vm, page + i);
     fl_counter_add(&vm->replay.late, late);
-    fl_counter_add(&worker->stats.replay_late, late);
+    fl_counter_add(&shard->stats.replay_late, late);
     if (vm->page_shift == FL_PAGE_SHIFT)
         fl_replay_pace(vm, fl_layout_image_page(&vm->state->layout, page));
 }
 
-void fl_replay_came(struct fl_worker *worker, struct fl_vm *vm, uint64_t units)
-{
-    fl_counter_add(&vm->replay.pages, units);
-    fl_counter_add(&worker->stats.replayed_units, units);
-}
-
 // --- both sizes ---
 
-uint64_t fl_replay_distance(const struct fl_worker *worker)
+uint64_t fl_replay_distance(const struct fl_shard *shard)
 {
-    uint64_t all = fl_counter_get(&worker->stats.replaying) * worker->engine->worker_count;
-    uint64_t bytes = worker->options->cache_bytes / 2 / (all > 0 ? all : 1);
+    uint64_t all = fl_counter_get(&shard->stats.replaying) * shard->options->workers;
+    uint64_t bytes = shard->options->cache_bytes / 2 / (all > 0 ? all : 1);
     bytes = bytes < AHEAD_MOST ? bytes : AHEAD_MOST;
     return (bytes > AHEAD_LEAST ? bytes : AHEAD_LEAST) >> FL_PAGE_SHIFT;
 }
 
-static bool is_scarce(const struct fl_worker *worker, const struct fl_vm *vm)
+static bool is_scarce(const struct fl_shard *shard, const struct fl_vm *vm)
 {
-    const struct fl_host_memory *memory = &worker->engine->memory;
+    const struct fl_host_memory *memory = shard->memory;
     return vm->page_shift == FL_PAGE_SHIFT ? memory->scarce : memory->huge_scarce;
 }
 
@@ -177,23 +171,23 @@ static bool has_ended(const struct fl_vm *vm)
            (vm->page_shift == FL_PAGE_SHIFT || vm->parks.count == 0);
 }
 
-static bool slice(struct fl_worker *worker, struct fl_vm *vm)
+static bool slice(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
-    if (replay->task.not_before_ns > worker->now)
+    if (replay->task.not_before_ns > shard->now)
         return false;
-    bool scarce = is_scarce(worker, vm);
+    bool scarce = is_scarce(shard, vm);
     enum fl_replay_state state = scarce ? FL_REPLAY_PAUSED : FL_REPLAY_RUNNING;
     if (replay->state != state)
         replay->state = state;
     if (scarce) {
-        replay->task.not_before_ns = worker->now + SCARCE_PAUSE;
+        replay->task.not_before_ns = shard->now + SCARCE_PAUSE;
         return false;
     }
-    bool any = vm->page_shift == FL_PAGE_SHIFT ? fl_replay_slice_small(worker, vm)
-                                               : fl_replay_slice_huge(worker, vm);
+    bool any = vm->page_shift == FL_PAGE_SHIFT ? fl_replay_slice_small(shard, vm)
+                                               : fl_replay_slice_huge(shard, vm);
     if (vm->phase == FL_VM_GONE || !has_ended(vm))
         return any;
-    finish(worker, vm);
+    finish(shard, vm);
     return true;
 }

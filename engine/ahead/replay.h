@@ -13,7 +13,7 @@
 
 struct fl_engine;
 struct fl_vm;
-struct fl_worker;
+struct fl_shard;
 
 void fl_replay_init(struct fl_vm *vm);
 // Control thread, before a worker has the VM, which has its image: has a successor know that there
@@ -24,27 +24,25 @@ void fl_replay_expect(struct fl_engine *engine, struct fl_vm *vm);
 void fl_replay_order(struct fl_engine *engine, struct fl_vm *vm);
 
 // Owner only. Takes the plan, NULL: there is none.
-void fl_replay_begin(struct fl_worker *worker, struct fl_vm *vm, struct fl_plan *plan);
+void fl_replay_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_plan *plan);
 // Owner only. It ends here, if it runs: the VM is gone, or will be filled anyway.
-void fl_replay_end(struct fl_worker *worker, struct fl_vm *vm);
+void fl_replay_end(struct fl_shard *shard, struct fl_vm *vm);
 // Owner only. It stops here, and goes on with the VM's next owner.
-void fl_replay_suspend(struct fl_worker *worker, struct fl_vm *vm);
-void fl_replay_resume(struct fl_worker *worker, struct fl_vm *vm);
+void fl_replay_suspend(struct fl_shard *shard, struct fl_vm *vm);
+void fl_replay_resume(struct fl_shard *shard, struct fl_vm *vm);
 // Owner only. Faults came for the page, and those behind it, all of one region.
-void fl_replay_fault(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t pages);
-// Owner only. A page that nobody had touched is there.
-void fl_replay_came(struct fl_worker *worker, struct fl_vm *vm, uint64_t units);
+void fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t pages);
 
 // --- between replay.c, replay_small.c and replay_huge.c ---
 
 // True if something was done; the replay's end is `next` having come to `end`.
-bool fl_replay_slice_small(struct fl_worker *worker, struct fl_vm *vm);
+bool fl_replay_slice_small(struct fl_shard *shard, struct fl_vm *vm);
 // A fault came for the page: slices grow if it is one of those that come next anyway, and shrink if
 // it is not.
 void fl_replay_pace(struct fl_vm *vm, uint64_t image_page);
-bool fl_replay_slice_huge(struct fl_worker *worker, struct fl_vm *vm);
-int fl_replay_begin_huge(struct fl_worker *worker, struct fl_vm *vm); // -ENOMEM
+bool fl_replay_slice_huge(struct fl_shard *shard, struct fl_vm *vm);
+int fl_replay_begin_huge(struct fl_shard *shard, struct fl_vm *vm); // -ENOMEM
 // How many pages of 4 KiB ahead of the next one frames are to be asked for.
-uint64_t fl_replay_distance(const struct fl_worker *worker);
+uint64_t fl_replay_distance(const struct fl_shard *shard);
 
 #endif

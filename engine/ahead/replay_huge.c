@@ -10,16 +10,16 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/image/plan.h"
 #include "engine/serve/resolve.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/fault.h"
-#include "engine/worker/worker.h"
 
 enum { HUGE_UNITS = 512, HUGE_AT_ONCE = 4, LOOK_AT_ONCE = 2048 };
 
-int fl_replay_begin_huge(struct fl_worker *worker, struct fl_vm *vm)
+int fl_replay_begin_huge(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
-    (void)worker;
+    (void)shard;
     size_t bytes = fl_bitmap_bytes(vm->state->layout.pages);
     replay->asked = calloc(1, bytes);
     replay->tried = calloc(1, bytes);
@@ -27,9 +27,9 @@ int fl_replay_begin_huge(struct fl_worker *worker, struct fl_vm *vm)
     return replay->asked && replay->tried ? 0 : -ENOMEM;
 }
 
-static uint64_t huge_most(const struct fl_worker *worker)
+static uint64_t huge_most(const struct fl_shard *shard)
 {
-    uint64_t bytes = worker->options->replay_bytes;
+    uint64_t bytes = shard->options->replay_bytes;
     uint64_t huge = (uint64_t)HUGE_UNITS << FL_PAGE_SHIFT;
     return bytes > 0 ? (bytes + huge - 1) / huge : UINT64_MAX;
 }
@@ -58,44 +58,44 @@ static bool is_there(const struct fl_vm *vm, uint64_t page)
     return fl_bit_test(vm->installed, page) || fl_bit_test(vm->removed, page);
 }
 
-static bool ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
+static bool ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     unsigned looks = LOOK_AT_ONCE;
     uint64_t page = 0;
-    uint64_t distance = fl_replay_distance(worker) / HUGE_UNITS + 1;
+    uint64_t distance = fl_replay_distance(shard) / HUGE_UNITS + 1;
     if (replay->asked_count >= replay->tried_count + distance ||
-        replay->asked_count >= huge_most(worker) ||
+        replay->asked_count >= huge_most(shard) ||
         !next_new(vm, &replay->ahead, replay->asked, &looks, &page))
         return looks == 0;
     replay->asked_count++;
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     struct fl_frame_id unread; // none, mostly: the plan has had the map read
     if (!is_there(vm, page) && fl_vm_page_kind(vm, page, &unread) == FL_PAGE_BYTES)
-        fl_cache_ahead_huge(worker->cache, vm->image, &first, 1); // no room: it is made when tried
+        fl_cache_ahead_huge(shard->cache, vm->image, &first, 1); // no room: it is made when tried
     return true;
 }
 
 // What is in the making is a park, of a fault or of our own.
-static bool try_next(struct fl_worker *worker, struct fl_vm *vm)
+static bool try_next(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     unsigned looks = LOOK_AT_ONCE;
     uint64_t page = 0;
     if (vm->parks.count >= HUGE_AT_ONCE)
         return false;
-    if (replay->tried_count >= huge_most(worker))
+    if (replay->tried_count >= huge_most(shard))
         replay->next = replay->end;
     if (!next_new(vm, &replay->next, replay->tried, &looks, &page))
         return looks == 0;
     replay->tried_count++;
     if (!is_there(vm, page) && !fl_park_find(vm, page))
-        fl_resolve(worker, vm, page, 0, NULL);
+        fl_resolve(shard, vm, page, 0, NULL);
     return true;
 }
 
-bool fl_replay_slice_huge(struct fl_worker *worker, struct fl_vm *vm)
+bool fl_replay_slice_huge(struct fl_shard *shard, struct fl_vm *vm)
 {
-    bool any = ask_ahead(worker, vm);
-    return try_next(worker, vm) || any;
+    bool any = ask_ahead(shard, vm);
+    return try_next(shard, vm) || any;
 }

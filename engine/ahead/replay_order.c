@@ -13,10 +13,10 @@
 #include "engine/base/io_pool.h"
 #include "engine/host/host_memory.h"
 #include "engine/image/images.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
-#include "engine/worker/worker.h"
 
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)
 
@@ -24,7 +24,7 @@ struct order {
     struct fl_io_job job;
     struct fl_mail mail;
     struct fl_engine *engine;
-    struct fl_worker *worker;
+    struct fl_shard *shard;
     uint64_t vm_id; // not the VM: it may be gone first
     struct fl_image *image;
     struct fl_plan *plan;
@@ -50,7 +50,7 @@ static void looked(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
     struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm_id);
-    struct fl_worker *its = vm ? atomic_load(&vm->owner) : NULL;
+    struct fl_shard *its = vm ? atomic_load(&vm->owner) : NULL;
     if (its && its != owner) { // it has moved meanwhile
         fl_mailbox_post(&its->mailbox, mail);
         return;
@@ -79,7 +79,7 @@ static uint64_t look(struct fl_io_job *job)
     fl_image_unref(order->image);
     order->mail = (struct fl_mail){.deliver = looked, .drop = drop_order};
     FL_CRASH_POINT("plan_found");
-    fl_mailbox_post(&order->worker->mailbox, &order->mail);
+    fl_mailbox_post(&order->shard->mailbox, &order->mail);
     return 0;
 }
 
@@ -93,7 +93,7 @@ void fl_replay_order(struct fl_engine *engine, struct fl_vm *vm)
     if (!order)
         return; // it is served without
     order->engine = engine;
-    order->worker = vm->owner;
+    order->shard = vm->owner;
     order->vm_id = vm->id;
     order->image = fl_image_ref(vm->image);
     order->job.run = look;

@@ -4,14 +4,15 @@
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/crash_point.h"
+#include "engine/cache/frame_cache.h"
 #include "engine/image/plan.h"
 #include "engine/serve/burst.h"
 #include "engine/serve/install.h"
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/worker.h"
 
 // What a slice may cost, in shares of a copied page: as much as the frame of one fault, or four
 // of them while no VM of the worker faults; or, while the guest is at the heels of its replay, up
@@ -91,7 +92,7 @@ static bool misses_any(const struct fl_vm *vm, const struct fl_plan_step *step)
 }
 
 // True if any was asked for.
-static bool ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
+static bool ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     const struct fl_plan_step *step = replay->plan->step;
@@ -102,7 +103,7 @@ static bool ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
         replay->ahead = replay->next;
     if (replay->next == replay->end)
         return false;
-    uint64_t end = step[replay->next].frames_before + fl_replay_distance(worker);
+    uint64_t end = step[replay->next].frames_before + fl_replay_distance(shard);
     for (unsigned i = 0; i < LOOK_AT_ONCE && count < ASK_AT_ONCE && replay->ahead < replay->end &&
                          step[replay->ahead].frames_before < end;
          i++, replay->ahead++) {
@@ -112,7 +113,7 @@ static bool ask_ahead(struct fl_worker *worker, struct fl_vm *vm)
         ids[count] = at->id;
         index[count++] = replay->ahead;
     }
-    uint32_t begun = count > 0 ? fl_cache_ahead(worker->cache, vm->image, ids, count) : 0;
+    uint32_t begun = count > 0 ? fl_cache_ahead(shard->cache, vm->image, ids, count) : 0;
     if (begun < count)
         replay->ahead = index[begun]; // there is no room for it now
     return begun > 0;
@@ -162,11 +163,11 @@ struct budget {
     struct fl_burst burst; // of FL_WAKE_LATER
 };
 
-static struct budget begin_slice(const struct fl_worker *worker, struct fl_vm *vm)
+static struct budget begin_slice(const struct fl_shard *shard, struct fl_vm *vm)
 {
-    uint64_t all = fl_counter_get(&worker->stats.replaying);
+    uint64_t all = fl_counter_get(&shard->stats.replaying);
     uint64_t pages = SLICE_MOST / (all > 0 ? all : 1);
-    uint64_t least = worker->hot.next == &worker->hot ? SLICE_QUIET : SLICE_LEAST;
+    uint64_t least = shard->hot.next == &shard->hot ? SLICE_QUIET : SLICE_LEAST;
     pages = pages < vm->replay.slice ? pages : vm->replay.slice;
     struct budget budget;
     budget.wake = pages > SLICE_LEAST ? FL_WAKE_LATER : FL_WAKE;
@@ -210,7 +211,7 @@ static void cut(struct walk *walk, int budget, bool zero)
 }
 
 // What was done of it stays done: it is in the bits.
-static enum step do_step(struct fl_worker *worker, struct fl_vm *vm, uint64_t index,
+static enum step do_step(struct fl_shard *shard, struct fl_vm *vm, uint64_t index,
                          struct budget *budget)
 {
     struct walk walk = {.step = &vm->replay.plan->step[index]};
@@ -224,7 +225,7 @@ static enum step do_step(struct fl_worker *worker, struct fl_vm *vm, uint64_t in
         }
         const struct fl_frame *frame = NULL;
         if (!walk.step->zero) {
-            frame = fl_cache_lookup(worker->cache, walk.step->id);
+            frame = fl_cache_lookup(shard->cache, walk.step->id);
             if (!frame)
                 return STEP_MISSING;
         }
@@ -235,45 +236,45 @@ static enum step do_step(struct fl_worker *worker, struct fl_vm *vm, uint64_t in
         FL_CRASH_POINT("replay_copied");
         if (result == FL_INSTALL_FAILED)
             return STEP_DONE; // whoever touches it is told by the fault
-        if (!fl_task_goes_on(worker, &vm->replay.task, result))
+        if (!fl_task_goes_on(shard, &vm->replay.task, result))
             return STEP_STOP;
-        fl_replay_came(worker, vm, pages);
+        fl_task_replayed(shard, vm, pages);
         walk.done += (uint32_t)pages;
     }
     return STEP_DONE;
 }
 
-static void came(struct fl_worker *worker, struct fl_vm *vm, int error)
+static void came(struct fl_shard *shard, struct fl_vm *vm, int error)
 {
-    (void)worker;
+    (void)shard;
     if (error) // it is left to faults
         vm->replay.next++;
 }
 
 // Waits for the frame of the next step, and goes on behind it meanwhile.
-static void wait_for_next(struct fl_worker *worker, struct fl_vm *vm)
+static void wait_for_next(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
-    fl_task_wait_for(worker, &replay->task, replay->plan->step[replay->next].id, came);
+    fl_task_wait_for(shard, &replay->task, replay->plan->step[replay->next].id, came);
     if (replay->scan <= replay->next)
         replay->scan = replay->next + 1;
 }
 
 // True if anything was done.
-static bool do_steps(struct fl_worker *worker, struct fl_vm *vm, struct budget *budget)
+static bool do_steps(struct fl_shard *shard, struct fl_vm *vm, struct budget *budget)
 {
     struct fl_replay *replay = &vm->replay;
     bool any = false;
-    while (budget->cost > 0 && replay->task.not_before_ns <= worker->now) {
+    while (budget->cost > 0 && replay->task.not_before_ns <= shard->now) {
         bool waits = replay->task.wait != NULL;
         uint64_t *at = waits ? &replay->scan : &replay->next;
         if (*at >= (waits ? replay->ahead : replay->end))
             break;
-        enum step result = do_step(worker, vm, *at, budget);
+        enum step result = do_step(shard, vm, *at, budget);
         if (result == STEP_STOP)
             return true;
         if (result == STEP_MISSING && !waits)
-            wait_for_next(worker, vm);
+            wait_for_next(shard, vm);
         else
             ++*at;
         any = true;
@@ -281,11 +282,11 @@ static bool do_steps(struct fl_worker *worker, struct fl_vm *vm, struct budget *
     return any;
 }
 
-bool fl_replay_slice_small(struct fl_worker *worker, struct fl_vm *vm)
+bool fl_replay_slice_small(struct fl_shard *shard, struct fl_vm *vm)
 {
-    struct budget budget = begin_slice(worker, vm);
-    bool any = ask_ahead(worker, vm);
-    any |= do_steps(worker, vm, &budget);
+    struct budget budget = begin_slice(shard, vm);
+    bool any = ask_ahead(shard, vm);
+    any |= do_steps(shard, vm, &budget);
     fl_burst_end(&budget.burst);
     return any;
 }

@@ -40,7 +40,7 @@ static uint64_t resident(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static void add_worker(struct fl_stats *stats, const struct fl_worker_stats *worker)
+static void add_worker(struct fl_stats *stats, const struct fl_shard_stats *worker)
 {
     stats->faults += fl_counter_get(&worker->faults);
     stats->installed += fl_counter_get(&worker->installed);
@@ -81,7 +81,7 @@ void fl_stats_collect(struct fl_engine *engine, struct fl_stats *ret_stats)
     ret_stats->refused = engine->refused;
     ret_stats->oldest_wait_ns = engine->oldest_wait_ns;
     for (unsigned i = 0; i < fl_engine_workers(engine); i++)
-        add_worker(ret_stats, &fl_engine_worker(engine, i)->stats);
+        add_worker(ret_stats, &fl_engine_worker(engine, i)->shard.stats);
     fl_vms_each(&engine->vms, count_lacking, &ret_stats->lacking);
     ret_stats->pool = fl_huge_pool_read();
     ret_stats->promised = fl_admission_promised(engine);

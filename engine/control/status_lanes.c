@@ -34,15 +34,15 @@ struct json_t *fl_lanes_json(const struct fl_engine *engine)
 struct json_t *fl_lane_json(const struct fl_vm *vm)
 {
     char text[FL_LANE_REASON];
-    const struct fl_worker *owner = atomic_load(&vm->owner);
+    const struct fl_shard *owner = atomic_load(&vm->owner);
     if (vm->held)
         return json_pack("{s:s, s:I, s:I}", "reason",
                          "the engine before is still in the kernel for it", "blocked_ms",
                          (json_int_t)0, "times", (json_int_t)0);
-    if (!owner || !owner->is_lane)
+    if (!owner || !fl_worker_of(owner)->is_lane)
         return json_null();
     fl_lane_reason(vm, text, sizeof(text));
-    uint64_t blocked = fl_lane_blocked_ns(owner, fl_now()) / FL_NS_PER_MS;
+    uint64_t blocked = fl_lane_blocked_ns(fl_worker_of(owner), fl_now()) / FL_NS_PER_MS;
     return json_pack("{s:s, s:I, s:I}", "reason", text, "blocked_ms", (json_int_t)blocked, "times",
                      (json_int_t)fl_counter_get(&vm->lanes));
 }

@@ -5,13 +5,13 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/image/plan.h"
 #include "engine/serve/resolve.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/worker.h"
 
 enum { PLANNED_MOST = 64 }; // no more than this of a large frame, or of zeros, for one fault
 
 // The frame of the page at which a sweep goes on, so that it is there when it is asked for.
-static void read_next(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
+static void read_next(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
 {
     const struct fl_layout *layout = &vm->state->layout;
     const struct fl_region *region = fl_layout_region(layout, page - 1);
@@ -19,27 +19,27 @@ static void read_next(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
         return;
     struct fl_run run = fl_image_run(vm->image, fl_layout_image_page(layout, page), 1);
     if (!run.zero)
-        fl_cache_ahead(worker->cache, vm->image, &run.id, 1);
+        fl_cache_ahead(shard->cache, vm->image, &run.id, 1);
 }
 
 // Of a VM in replay: what the trace has behind the page will be wanted as well, and need not come
 // page by page.
-static uint32_t planned(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
+static uint32_t planned(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked)
 {
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     uint32_t pages = fl_plan_row(vm->replay.plan, first, PLANNED_MOST);
     pages = pages > asked ? fl_resolve_run(vm, page, pages).pages : 0;
     if (pages > asked)
-        fl_counter_add(&worker->stats.ahead_units, pages - asked);
+        fl_counter_add(&shard->stats.ahead_units, pages - asked);
     return pages;
 }
 
-uint32_t fl_fault_around(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked)
+uint32_t fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked)
 {
-    const struct fl_prefetch_budget *budget = &worker->prefetch;
+    const struct fl_prefetch_budget *budget = &shard->prefetch;
     if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_is_recorded(vm))
         return 1;
-    uint32_t pages = vm->replay.plan ? planned(worker, vm, page, asked) : 0;
+    uint32_t pages = vm->replay.plan ? planned(shard, vm, page, asked) : 0;
     if (pages > asked)
         return pages;
     if (budget->window < 2)
@@ -49,8 +49,8 @@ uint32_t fl_fault_around(struct fl_worker *worker, struct fl_vm *vm, uint64_t pa
     pages = window > 1 ? fl_resolve_run(vm, page, window).pages : 1;
     fl_prefetch_installing(&vm->prefetch, budget, page, asked, pages);
     if (pages > asked)
-        fl_counter_add(&worker->stats.ahead_units, pages - asked);
+        fl_counter_add(&shard->stats.ahead_units, pages - asked);
     if (window > asked && pages < window)
-        read_next(worker, vm, page + pages);
+        read_next(shard, vm, page + pages);
     return pages;
 }

@@ -8,10 +8,10 @@
 #include <stdint.h>
 
 struct fl_vm;
-struct fl_worker;
+struct fl_shard;
 
 // A fault asks for `asked` pages (at least 1) from `page` on. How many to install at once, if it
 // can be done. Has the frames read that a sweep will need next.
-uint32_t fl_fault_around(struct fl_worker *worker, struct fl_vm *vm, uint64_t page, uint32_t asked);
+uint32_t fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked);
 
 #endif

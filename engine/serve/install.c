@@ -10,8 +10,8 @@
 #include "engine/serve/shortage.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/worker.h"
 
 // A page that is present does not prove that its waiter was woken (a lost wake-up hung 1 in 2 to 3
 // million faults of another handler): wake it always.

@@ -19,10 +19,9 @@
 #include "engine/base/log.h"
 #include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
-#include "engine/worker/engine.h"
-#include "engine/worker/worker.h"
 
 // A look for the process, from a reader thread over the control thread back to the VM's worker. It
 // knows the VM by its number: the VM may end meanwhile.
@@ -76,25 +75,25 @@ static bool send_signal(struct fl_vm *vm)
 }
 
 // The number of the descriptor stays the VM's for as long as it lives, as others read it.
-static void take_owner(struct fl_worker *worker, struct fl_vm *vm, struct fl_memory_owner *owner)
+static void take_owner(struct fl_shard *shard, struct fl_vm *vm, struct fl_memory_owner *owner)
 {
     if (vm->pidfd >= 0) {
-        epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
+        fl_shard_unwatch(shard, vm->pidfd);
         dup3(owner->pidfd, vm->pidfd, O_CLOEXEC);
     } else {
         vm->pidfd = owner->pidfd;
         owner->pidfd = -1;
     }
-    fl_worker_watch(worker, vm->pidfd, EPOLLIN, &vm->watch_exit);
+    fl_shard_watch(shard, vm->pidfd, EPOLLIN, &vm->watch_exit);
     vm->state->pid = owner->pid;
     vm->state->flags |= FL_VM_STATE_OWNER;
 }
 
-static void hunted(struct fl_worker *worker, struct fl_vm *vm, struct hunt *hunt)
+static void hunted(struct fl_shard *shard, struct fl_vm *vm, struct hunt *hunt)
 {
     bool killed_before = !hunt->error && hunt->found.pid == vm->killed_pid;
     if (!hunt->error && !killed_before)
-        take_owner(worker, vm, &hunt->found);
+        take_owner(shard, vm, &hunt->found);
     if (vm->death != FL_DEATH_SOUGHT || (!hunt->error && !killed_before && send_signal(vm)))
         return;
     give_up(vm, killed_before              ? "it was sent SIGKILL, and its memory is still there"
@@ -182,7 +181,7 @@ bool fl_kill(const struct fl_killer *killer, struct fl_vm *vm, const char *reaso
         if (!(vm->state->flags & FL_VM_STATE_OWNER) || !send_signal(vm))
             seek(killer, vm);
         if (vm->owner)
-            fl_worker_doubt(vm->owner, vm);
+            fl_shard_doubt(vm->owner, vm);
     }
     return vm->death != FL_DEATH_IN_VAIN;
 }
@@ -213,9 +212,9 @@ bool fl_kill_wanted(struct fl_vm *vm)
     return runs_guest(vm);
 }
 
-void fl_kill_look(struct fl_worker *worker, struct fl_vm *vm)
+void fl_kill_look(struct fl_shard *shard, struct fl_vm *vm)
 {
-    if (vm->death != FL_DEATH_SIGNALLED || worker->now < vm->death_ns + FL_KILL_GRACE)
+    if (vm->death != FL_DEATH_SIGNALLED || shard->now < vm->death_ns + FL_KILL_GRACE)
         return;
-    seek(&worker->engine->killer, vm); // another process may share the memory
+    seek(shard->killer, vm); // another process may share the memory
 }

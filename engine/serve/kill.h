@@ -18,7 +18,7 @@ struct fl_io_pool;
 struct fl_mailbox;
 struct fl_vm;
 struct fl_vms;
-struct fl_worker;
+struct fl_shard;
 
 #define FL_KILL_GRACE FL_NS_PER_S
 
@@ -45,6 +45,6 @@ bool fl_kill_wanted(struct fl_vm *vm);
 void fl_kill_find(const struct fl_killer *killer, struct fl_vm *vm);
 
 // Owner worker, now and then, for a VM whose memory is still there.
-void fl_kill_look(struct fl_worker *worker, struct fl_vm *vm);
+void fl_kill_look(struct fl_shard *shard, struct fl_vm *vm);
 
 #endif

@@ -8,18 +8,18 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/fault.h"
-#include "engine/worker/worker.h"
 
 enum { LOOKS_A_ROUND = 128 };
 #define FIRST_PAUSE (20 * FL_NS_PER_US)
 #define LONGEST_PAUSE (10 * FL_NS_PER_MS)
 #define LONGEST_STARVED (100 * FL_NS_PER_MS) // memory comes back when somebody acts
 
-uint64_t fl_park_deadline(const struct fl_worker *worker)
+uint64_t fl_park_deadline(const struct fl_shard *shard)
 {
-    return worker->now + worker->options->read_timeout_ms * FL_NS_PER_MS;
+    return shard->now + shard->options->read_timeout_ms * FL_NS_PER_MS;
 }
 
 void fl_parks_init(struct fl_parks *parks)
@@ -72,22 +72,22 @@ static void frame_came(void *owner, struct fl_mail *mail)
         free_park(park);
 }
 
-struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+struct fl_park *fl_park_new(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
                             uint32_t frames, uint64_t read_ns)
 {
     struct fl_park *park = calloc(1, sizeof(*park) + frames * sizeof(park->waiter[0]));
     if (!park)
         return NULL;
-    park->worker = worker;
+    park->shard = shard;
     park->vm = vm;
     park->page = page;
     park->pages = 1;
     park->read_ns = read_ns;
-    park->deadline_ns = fl_park_deadline(worker);
+    park->deadline_ns = fl_park_deadline(shard);
     CDS_INIT_LIST_HEAD(&park->in_retry);
     cds_list_add(&park->in_vm, bucket(&vm->parks, page));
     vm->parks.count++;
-    fl_counter_add(&worker->stats.parked, 1);
+    fl_counter_add(&shard->stats.parked, 1);
     return park;
 }
 
@@ -95,7 +95,7 @@ static struct fl_waiter *next_waiter(struct fl_park *park)
 {
     struct fl_waiter *waiter = &park->waiter[park->frames];
     waiter->mail.deliver = frame_came;
-    waiter->box = &park->worker->mailbox;
+    waiter->box = &park->shard->mailbox;
     waiter->user = park;
     return waiter;
 }
@@ -113,14 +113,14 @@ int fl_park_want(struct fl_park *park, struct fl_frame_id id)
 {
     struct fl_waiter *waiter = next_waiter(park);
     return wanted(park,
-                  fl_cache_want(park->worker->cache, park->vm->image, id, waiter, &waiter->frame));
+                  fl_cache_want(park->shard->cache, park->vm->image, id, waiter, &waiter->frame));
 }
 
 // What a fill asks for can wait.
 int fl_park_want_huge(struct fl_park *park, uint64_t first_page)
 {
     struct fl_waiter *waiter = next_waiter(park);
-    struct fl_cache *cache = park->worker->cache;
+    struct fl_cache *cache = park->shard->cache;
     struct fl_image *image = park->vm->image;
     return wanted(park,
                   park->read_ns
@@ -152,9 +152,9 @@ void fl_park_retry(struct fl_park *park)
     uint64_t longest = park->starved ? LONGEST_STARVED : LONGEST_PAUSE;
     uint64_t pause = park->attempts < 16 ? FIRST_PAUSE << park->attempts : longest;
     park->attempts++;
-    park->retry_ns = park->worker->now + (pause < longest ? pause : longest);
+    park->retry_ns = park->shard->now + (pause < longest ? pause : longest);
     if (cds_list_empty(&park->in_retry))
-        cds_list_add_tail(&park->in_retry, &park->worker->retry);
+        cds_list_add_tail(&park->in_retry, &park->shard->retry);
 }
 
 void fl_park_end(struct fl_park *park)
@@ -162,48 +162,48 @@ void fl_park_end(struct fl_park *park)
     cds_list_del(&park->in_vm);
     cds_list_del_init(&park->in_retry);
     park->vm->parks.count--;
-    fl_counter_sub(&park->worker->stats.parked, 1);
+    fl_counter_sub(&park->shard->stats.parked, 1);
     park->vm = NULL;
     if (park->outstanding == 0)
         free_park(park);
 }
 
-uint64_t fl_parks_next_due(const struct fl_worker *worker)
+uint64_t fl_parks_next_due(const struct fl_shard *shard)
 {
     uint64_t due = FL_NEVER;
     struct fl_park *park;
     unsigned looks = 0;
-    cds_list_for_each_entry(park, &worker->retry, in_retry)
+    cds_list_for_each_entry(park, &shard->retry, in_retry)
     {
         if (park->retry_ns < due)
             due = park->retry_ns;
         if (++looks == LOOKS_A_ROUND) // the rest has its turn soon
-            return due < worker->now + FL_NS_PER_MS ? due : worker->now + FL_NS_PER_MS;
+            return due < shard->now + FL_NS_PER_MS ? due : shard->now + FL_NS_PER_MS;
     }
     return due;
 }
 
-bool fl_parks_run_due(struct fl_worker *worker)
+bool fl_parks_run_due(struct fl_shard *shard)
 {
     bool any = false;
-    struct cds_list_head *due = &worker->due; // not empty if the thread before was taken from
-    if (cds_list_empty(&worker->retry) && cds_list_empty(due))
+    struct cds_list_head *due = &shard->due; // not empty if the thread before was taken from
+    if (cds_list_empty(&shard->retry) && cds_list_empty(due))
         return false;
-    cds_list_splice(&worker->retry, due);
-    CDS_INIT_LIST_HEAD(&worker->retry);
+    cds_list_splice(&shard->retry, due);
+    CDS_INIT_LIST_HEAD(&shard->retry);
     // In turn, and a bounded number a round: a VM that makes thousands of them must not hold up the
     // others.
     for (unsigned i = 0; i < LOOKS_A_ROUND && !cds_list_empty(due); i++) {
         struct fl_park *park = cds_list_first_entry(due, struct fl_park, in_retry);
         cds_list_del_init(&park->in_retry);
-        if (park->retry_ns > worker->now) {
-            cds_list_add_tail(&park->in_retry, &worker->retry);
+        if (park->retry_ns > shard->now) {
+            cds_list_add_tail(&park->in_retry, &shard->retry);
             continue;
         }
-        fl_resolve(worker, park->vm, park->page, park->read_ns, park);
+        fl_resolve(shard, park->vm, park->page, park->read_ns, park);
         any = true;
     }
-    cds_list_splice(due, &worker->retry);
+    cds_list_splice(due, &shard->retry);
     CDS_INIT_LIST_HEAD(due);
     return any;
 }
@@ -219,8 +219,8 @@ void fl_parks_expire(struct fl_vm *vm, uint64_t now)
                 continue;
             if (!park->error)
                 park->error = park->starved ? park->starved : -ETIMEDOUT;
-            park->deadline_ns = fl_park_deadline(park->worker);
-            fl_resolve(park->worker, vm, park->page, park->read_ns, park);
+            park->deadline_ns = fl_park_deadline(park->shard);
+            fl_resolve(park->shard, vm, park->page, park->read_ns, park);
         }
     }
 }

@@ -17,7 +17,7 @@
 #include "engine/vm/park_state.h"
 
 struct fl_vm;
-struct fl_worker;
+struct fl_shard;
 
 // References: it is its VM's until fl_park_end(), and its waiters' that are not yet back
 // (`outstanding`); the last of the two frees it. Each waiter that has come back holds the pin of
@@ -25,7 +25,7 @@ struct fl_worker;
 struct fl_park {
     struct cds_list_head in_vm;    // bucket of fl_parks
     struct cds_list_head in_retry; // the worker's retry list, or linked to itself
-    struct fl_worker *worker;
+    struct fl_shard *shard;
     struct fl_vm *vm; // NULL: orphaned
     uint64_t page;
     uint32_t pages;       // that may be installed together with it, itself included
@@ -42,14 +42,14 @@ struct fl_park {
 };
 
 // When something that begins to wait now is given up.
-uint64_t fl_park_deadline(const struct fl_worker *worker);
+uint64_t fl_park_deadline(const struct fl_shard *shard);
 
 void fl_parks_init(struct fl_parks *parks);
 struct fl_park *fl_park_find(struct fl_vm *vm, uint64_t page);
 
 // A park for the page with room for that many frames, linked into the VM; NULL if there is no
 // memory.
-struct fl_park *fl_park_new(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+struct fl_park *fl_park_new(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
                             uint32_t frames, uint64_t read_ns);
 // Wants one more frame for it.
 int fl_park_want(struct fl_park *park, struct fl_frame_id id);
@@ -66,9 +66,9 @@ void fl_park_retry(struct fl_park *park);
 void fl_park_end(struct fl_park *park);
 
 // Resolves what is due on the worker's retry list; true if there was any.
-bool fl_parks_run_due(struct fl_worker *worker);
+bool fl_parks_run_due(struct fl_shard *shard);
 // When the first is due; FL_NEVER if none.
-uint64_t fl_parks_next_due(const struct fl_worker *worker);
+uint64_t fl_parks_next_due(const struct fl_shard *shard);
 // Fails those of the VM whose deadline has passed.
 void fl_parks_expire(struct fl_vm *vm, uint64_t now);
 // When the oldest fault that waits for storage was read; FL_NEVER if none does.

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -14,19 +13,20 @@
 #include "engine/serve/kill.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/shortage.h"
+#include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/fault.h"
-#include "engine/worker/worker.h"
 #include "snapshot/read.h"
 
 enum { REASON = 512 };
 
 static enum fl_outcome resolve(struct fl_want *want);
 
-void fl_resolved(struct fl_worker *worker, enum fl_outcome outcome, uint64_t read_ns)
+void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns)
 {
-    struct fl_worker_stats *stats = &worker->stats;
+    struct fl_shard_stats *stats = &shard->stats;
     if (outcome == FL_INSTALLED)
         fl_counter_add(&stats->installed, 1);
     else if (outcome == FL_ZEROED)
@@ -39,9 +39,9 @@ void fl_resolved(struct fl_worker *worker, enum fl_outcome outcome, uint64_t rea
 static enum fl_outcome done(struct fl_want *want, enum fl_outcome outcome)
 {
     if (want->read_ns)
-        fl_resolved(want->worker, outcome, want->read_ns);
+        fl_resolved(want->shard, outcome, want->read_ns);
     else if (want->vm->replay.plan && outcome != FL_POISONED)
-        fl_replay_came(want->worker, want->vm, fl_vm_page_units(want->vm));
+        fl_task_replayed(want->shard, want->vm, fl_vm_page_units(want->vm));
     if (want->park)
         fl_park_end(want->park);
     return outcome;
@@ -49,7 +49,7 @@ static enum fl_outcome done(struct fl_want *want, enum fl_outcome outcome)
 
 static struct fl_park *new_park(const struct fl_want *want, uint32_t frames)
 {
-    struct fl_park *park = fl_park_new(want->worker, want->vm, want->page, frames, want->read_ns);
+    struct fl_park *park = fl_park_new(want->shard, want->vm, want->page, frames, want->read_ns);
     if (park)
         park->pages = want->pages;
     return park;
@@ -131,7 +131,7 @@ static bool kill_vm(struct fl_vm *vm, int error)
 {
     char reason[REASON];
     return fl_kill_wanted(vm) &&
-           fl_kill(&vm->owner->engine->killer, vm, why(vm, error, reason, sizeof(reason)));
+           fl_kill(atomic_load(&vm->owner)->killer, vm, why(vm, error, reason, sizeof(reason)));
 }
 
 // The page cannot be had. By the VM's policy its toucher is told, or the VM ends; it never waits
@@ -156,7 +156,7 @@ static enum fl_outcome fail(struct fl_want *want, int error)
             kill_vm(vm, error);
         return done(want, FL_POISONED);
     case FL_INSTALL_GONE:
-        fl_worker_vm_gone(want->worker, vm);
+        fl_shard_vm_gone(want->shard, vm);
         return FL_PARKED;
     case FL_INSTALL_FAILED:
         // Perhaps its pages are of another size than it said; only a kernel that cannot poison
@@ -180,12 +180,12 @@ static enum fl_outcome settle(struct fl_want *want, enum fl_install result, enum
         again(want, 0);
         // A VM may be frozen in the middle of its madvise: that is no reason to fail its pages.
         if (want->park)
-            want->park->deadline_ns = fl_park_deadline(want->worker);
+            want->park->deadline_ns = fl_park_deadline(want->shard);
         return FL_PARKED;
     case FL_INSTALL_SHORT:
         return again(want, -ENOSPC);
     case FL_INSTALL_GONE:
-        fl_worker_vm_gone(want->worker, want->vm);
+        fl_shard_vm_gone(want->shard, want->vm);
         return FL_PARKED;
     case FL_INSTALL_FAILED:
         break;
@@ -255,7 +255,7 @@ enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 {
     if (!park(want, 1))
         return again(want, -ENOMEM);
-    fl_counter_add(&want->worker->stats.misses, 1);
+    fl_counter_add(&want->shard->stats.misses, 1);
     return asked(want, fl_park_want_huge(want->park, first_page));
 }
 
@@ -270,7 +270,7 @@ enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *i
     int error = 0;
     if (!park(want, frames))
         return again(want, -ENOMEM);
-    fl_counter_add(&want->worker->stats.misses, 1);
+    fl_counter_add(&want->shard->stats.misses, 1);
     for (uint32_t i = 0; i < frames && !error; i++)
         error = fl_park_want(want->park, ids[i]);
     return asked(want, error);
@@ -279,7 +279,7 @@ enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *i
 const struct fl_frame *fl_want_find(const struct fl_want *want, struct fl_frame_id id)
 {
     const struct fl_frame *frame = want->park ? fl_park_frame(want->park, id) : NULL;
-    return frame ? frame : fl_cache_lookup(want->worker->cache, id);
+    return frame ? frame : fl_cache_lookup(want->shard->cache, id);
 }
 
 struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pages)
@@ -305,7 +305,7 @@ static enum fl_outcome resolve_small(struct fl_want *want)
     const struct fl_frame *frame = fl_want_find(want, run.id);
     if (!frame)
         return fl_want_frames(want, &run.id, 1);
-    fl_counter_add(&want->worker->stats.hits, !want->park);
+    fl_counter_add(&want->shard->stats.hits, !want->park);
     return install_bytes(want, frame, run.slot, run.pages);
 }
 
@@ -313,7 +313,7 @@ static enum fl_outcome resolve_small(struct fl_want *want)
 static void log_dropped(const struct fl_want *want)
 {
     const struct fl_vm *vm = want->vm;
-    uint64_t times = fl_counter_get(&want->worker->stats.dropped);
+    uint64_t times = fl_counter_get(&want->shard->stats.dropped);
     if ((times & (times - 1)) == 0)
         fl_log(
             FL_LOG_INFO,
@@ -333,8 +333,8 @@ static enum fl_outcome resolve_again(struct fl_want *want)
     enum fl_install result = fl_install_dropped(want->vm, want->page, &dropped);
     want->there = result == FL_INSTALL_DONE;
     if (dropped) {
-        fl_counter_add(&want->worker->stats.dropped, 1);
-        fl_counter_add(&want->worker->stats.dropped_units, fl_vm_page_units(want->vm));
+        fl_counter_add(&want->shard->stats.dropped, 1);
+        fl_counter_add(&want->shard->stats.dropped_units, fl_vm_page_units(want->vm));
         log_dropped(want);
     }
     return settle(want, result, dropped ? FL_ZEROED : FL_INSTALLED);
@@ -358,10 +358,10 @@ static enum fl_outcome resolve(struct fl_want *want)
     return vm->page_shift == FL_PAGE_SHIFT ? resolve_small(want) : fl_resolve_huge(want);
 }
 
-enum fl_outcome fl_resolve(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+enum fl_outcome fl_resolve(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
                            uint64_t read_ns, struct fl_park *park)
 {
-    struct fl_want want = {.worker = worker,
+    struct fl_want want = {.shard = shard,
                            .vm = vm,
                            .page = page,
                            .read_ns = read_ns,
@@ -370,11 +370,11 @@ enum fl_outcome fl_resolve(struct fl_worker *worker, struct fl_vm *vm, uint64_t 
     return resolve(&want);
 }
 
-enum fl_outcome fl_resolve_some(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
                                 uint32_t pages, uint32_t *ret_there)
 {
     struct fl_want want = {
-        .worker = worker, .vm = vm, .page = page, .read_ns = worker->now, .pages = pages};
+        .shard = shard, .vm = vm, .page = page, .read_ns = shard->now, .pages = pages};
     enum fl_outcome outcome = resolve(&want);
     *ret_there = want.there;
     return outcome;

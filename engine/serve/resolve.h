@@ -14,7 +14,7 @@
 
 // One page on its way to be resolved.
 struct fl_want {
-    struct fl_worker *worker;
+    struct fl_shard *shard;
     struct fl_vm *vm;
     uint64_t page;
     uint64_t read_ns; // when its fault was read; 0: nobody faulted
@@ -25,14 +25,14 @@ struct fl_want {
 
 // A page that a fault asks for (read just now, and parked nowhere), and those behind it that may be
 // installed together with it. *ret_there: how many of them are there now.
-enum fl_outcome fl_resolve_some(struct fl_worker *worker, struct fl_vm *vm, uint64_t page,
+enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
                                 uint32_t pages, uint32_t *ret_there);
 // What the image has for at most that many 4 KiB pages of the VM that can be installed in one go:
 // the first, and those behind it that are neither there nor removed, and come from one place.
 struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pages);
 
 // Counts a fault that is resolved, and how long it took.
-void fl_resolved(struct fl_worker *worker, enum fl_outcome outcome, uint64_t read_ns);
+void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns);
 
 enum fl_outcome fl_resolve_huge(struct fl_want *want);
 

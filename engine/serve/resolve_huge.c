@@ -3,8 +3,8 @@
 // A page of 2 MiB comes whole from the frame cache, where reader threads put it together.
 #include "engine/serve/resolve.h"
 
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/worker.h"
 
 // What lies beyond the image's end is zero. Bytes are bytes, whatever else is not known yet.
 enum fl_page_kind fl_vm_page_kind(const struct fl_vm *vm, uint64_t page,
@@ -30,9 +30,9 @@ enum fl_outcome fl_resolve_huge(struct fl_want *want)
     const struct fl_frame *frame = want->park ? fl_park_huge(want->park) : NULL;
     uint64_t first_page = fl_layout_image_page(&want->vm->state->layout, want->page);
     if (!frame)
-        frame = fl_cache_lookup_huge(want->worker->cache, want->vm->image, first_page);
+        frame = fl_cache_lookup_huge(want->shard->cache, want->vm->image, first_page);
     if (frame) {
-        fl_counter_add(&want->worker->stats.hits, !want->park);
+        fl_counter_add(&want->shard->stats.hits, !want->park);
         return fl_want_frame(want, frame);
     }
     struct fl_frame_id unread;

@@ -9,8 +9,8 @@
 #include "engine/base/log.h"
 #include "engine/host/cgroup.h"
 #include "engine/host/huge_pool.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/worker.h"
 
 enum { HUGE_BYTES = 2 << 20, CHARGED_AT_ONCE = 256 << 10, REASON = 512 };
 

@@ -7,8 +7,8 @@
 
 #include "engine/base/clock.h"
 #include "engine/cache/frame_cache.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/worker.h"
 
 #define PAUSE (100 * FL_NS_PER_US)
 #define LONG_PAUSE (10 * FL_NS_PER_MS)
@@ -26,10 +26,10 @@ void fl_task_init(struct fl_task *task, struct fl_vm *vm, fl_task_slice *slice)
     CDS_INIT_LIST_HEAD(&task->in_worker);
 }
 
-void fl_task_start(struct fl_worker *worker, struct fl_task *task)
+void fl_task_start(struct fl_shard *shard, struct fl_task *task)
 {
     if (cds_list_empty(&task->in_worker))
-        cds_list_add_tail(&task->in_worker, &worker->tasks);
+        cds_list_add_tail(&task->in_worker, &shard->tasks);
 }
 
 bool fl_task_runs(const struct fl_task *task)
@@ -45,14 +45,14 @@ void fl_task_end(struct fl_task *task)
     task->wait = NULL;
 }
 
-void fl_task_pause(struct fl_worker *worker, struct fl_task *task)
+void fl_task_pause(struct fl_shard *shard, struct fl_task *task)
 {
-    task->not_before_ns = worker->now + PAUSE;
+    task->not_before_ns = shard->now + PAUSE;
 }
 
-void fl_task_pause_long(struct fl_worker *worker, struct fl_task *task)
+void fl_task_pause_long(struct fl_shard *shard, struct fl_task *task)
 {
-    task->not_before_ns = worker->now + LONG_PAUSE;
+    task->not_before_ns = shard->now + LONG_PAUSE;
 }
 
 static void frame_came(void *owner, struct fl_mail *mail)
@@ -70,20 +70,20 @@ static void frame_came(void *owner, struct fl_mail *mail)
     }
 }
 
-void fl_task_wait_for(struct fl_worker *worker, struct fl_task *task, struct fl_frame_id id,
+void fl_task_wait_for(struct fl_shard *shard, struct fl_task *task, struct fl_frame_id id,
                       fl_task_came *came)
 {
     struct fl_frame *frame = NULL;
     struct fl_task_wait *wait = calloc(1, sizeof(*wait));
     if (!wait) {
-        fl_task_pause_long(worker, task);
+        fl_task_pause_long(shard, task);
         return;
     }
     wait->waiter.mail.deliver = frame_came;
-    wait->waiter.box = &worker->mailbox;
+    wait->waiter.box = &shard->mailbox;
     wait->task = task;
     wait->came = came;
-    int result = fl_cache_await(worker->cache, task->vm->image, id, &wait->waiter, &frame);
+    int result = fl_cache_await(shard->cache, task->vm->image, id, &wait->waiter, &frame);
     if (result == 0) {
         task->wait = wait;
         return;
@@ -91,23 +91,23 @@ void fl_task_wait_for(struct fl_worker *worker, struct fl_task *task, struct fl_
     if (result == 1)
         fl_frame_unpin(frame); // it has just come: the next slice finds it
     else
-        fl_task_pause_long(worker, task);
+        fl_task_pause_long(shard, task);
     free(wait);
 }
 
-bool fl_task_goes_on(struct fl_worker *worker, struct fl_task *task, enum fl_install result)
+bool fl_task_goes_on(struct fl_shard *shard, struct fl_task *task, enum fl_install result)
 {
     switch (result) {
     case FL_INSTALL_DONE:
         return true;
     case FL_INSTALL_AGAIN:
-        fl_task_pause(worker, task);
+        fl_task_pause(shard, task);
         break;
     case FL_INSTALL_SHORT:
-        fl_task_pause_long(worker, task);
+        fl_task_pause_long(shard, task);
         break;
     case FL_INSTALL_GONE:
-        fl_worker_vm_gone(worker, task->vm);
+        fl_shard_vm_gone(shard, task->vm);
         break;
     case FL_INSTALL_FAILED:
         break;
@@ -115,36 +115,42 @@ bool fl_task_goes_on(struct fl_worker *worker, struct fl_task *task, enum fl_ins
     return false;
 }
 
-void fl_task_run(struct fl_worker *worker, struct fl_task *task)
+void fl_task_replayed(struct fl_shard *shard, struct fl_vm *vm, uint64_t units)
 {
-    if (fl_task_runs(task) && task->vm->phase != FL_VM_GONE)
-        task->slice(worker, task->vm);
+    fl_counter_add(&vm->replay.pages, units);
+    fl_counter_add(&shard->stats.replayed_units, units);
 }
 
-bool fl_tasks_run(struct fl_worker *worker)
+void fl_task_run(struct fl_shard *shard, struct fl_task *task)
+{
+    if (fl_task_runs(task) && task->vm->phase != FL_VM_GONE)
+        task->slice(shard, task->vm);
+}
+
+bool fl_tasks_run(struct fl_shard *shard)
 {
     struct fl_task *task;
     struct fl_task *next;
-    cds_list_for_each_entry_safe(task, next, &worker->tasks, in_worker)
+    cds_list_for_each_entry_safe(task, next, &shard->tasks, in_worker)
     {
-        if (task->vm->phase == FL_VM_GONE || !task->slice(worker, task->vm))
+        if (task->vm->phase == FL_VM_GONE || !task->slice(shard, task->vm))
             continue;
         if (!cds_list_empty(&task->in_worker)) { // the others' turn
             cds_list_del(&task->in_worker);
-            cds_list_add_tail(&task->in_worker, &worker->tasks);
+            cds_list_add_tail(&task->in_worker, &shard->tasks);
         }
         return true;
     }
     return false;
 }
 
-uint64_t fl_tasks_next_due(const struct fl_worker *worker)
+uint64_t fl_tasks_next_due(const struct fl_shard *shard)
 {
     uint64_t due = FL_NEVER;
     struct fl_task *task;
-    cds_list_for_each_entry(task, &worker->tasks, in_worker)
+    cds_list_for_each_entry(task, &shard->tasks, in_worker)
     {
-        if (task->not_before_ns > worker->now && task->not_before_ns < due)
+        if (task->not_before_ns > shard->now && task->not_before_ns < due)
             due = task->not_before_ns;
     }
     return due;

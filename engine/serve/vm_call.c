@@ -6,8 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#include <urcu/compiler.h>
-
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
@@ -15,16 +13,14 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/lane.h"
-#include "engine/worker/worker.h"
 
 #define TAKING_PAUSE (50 * FL_NS_PER_US)
 
 struct fl_call *fl_call_begin(struct fl_vm *vm)
 {
-    struct fl_thread *thread = fl_worker_runs(vm->owner);
-    struct fl_call *call = &thread->call;
+    struct fl_call *call = fl_shard_call(vm->owner);
     uint64_t before = atomic_load_explicit(&call->word, memory_order_relaxed);
     call->vm = vm;
     atomic_store_explicit(call->shared, vm->id, memory_order_relaxed);
@@ -32,7 +28,7 @@ struct fl_call *fl_call_begin(struct fl_vm *vm)
     // A full barrier, also for the watcher: either it sees the call before it sleeps, or we see
     // that it sleeps.
     fl_rcu_offline();
-    fl_lanes_notice(thread->engine->lanes);
+    fl_sleeper_notice(call->watcher);
     FL_CRASH_POINT("vm_call");
     return call;
 }
@@ -57,8 +53,7 @@ static _Noreturn void begin_anew(struct fl_call *call)
     call->source = NULL;
     atomic_store(call->shared, 0);
     fl_rcu_online();
-    struct fl_thread *thread = caa_container_of(call, struct fl_thread, call);
-    longjmp(thread->anew, 1);
+    longjmp(call->anew, 1);
 }
 
 void fl_call_end(struct fl_call *call)
@@ -73,7 +68,7 @@ void fl_call_end(struct fl_call *call)
 
 bool fl_call_pin(struct fl_vm *vm, const struct fl_frame *frame)
 {
-    struct fl_call *call = &fl_worker_runs(vm->owner)->call;
+    struct fl_call *call = fl_shard_call(vm->owner);
     // NOLINTNEXTLINE(clang-diagnostic-cast-qual): its pins are not what is constant
     struct fl_frame *pinned = (struct fl_frame *)(uintptr_t)frame;
     if (!fl_frame_pin(pinned))
@@ -84,7 +79,7 @@ bool fl_call_pin(struct fl_vm *vm, const struct fl_frame *frame)
 
 void fl_call_unpin(struct fl_vm *vm)
 {
-    struct fl_call *call = &fl_worker_runs(vm->owner)->call;
+    struct fl_call *call = fl_shard_call(vm->owner);
     fl_frame_unpin(call->source);
     call->source = NULL;
 }

@@ -16,10 +16,13 @@
 #ifndef FAULTLINE_SERVE_VM_CALL_H
 #define FAULTLINE_SERVE_VM_CALL_H
 
+#include <setjmp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "engine/base/sleeper.h"
 
 struct fl_frame;
 struct fl_presence_run;
@@ -34,10 +37,12 @@ enum { FL_CALL_STATES = 8 };
 
 // Of one thread. What is not atomic is its own, and that of who has moved it to TAKING.
 struct fl_call {
-    _Atomic uint64_t word;    // FL_CALL_STATES times the number of the call, plus the state
-    _Atomic uint64_t *shared; // the VM's id, for the keeper (death_watch.h)
+    _Atomic uint64_t word;      // FL_CALL_STATES times the number of the call, plus the state
+    _Atomic uint64_t *shared;   // the VM's id, for the keeper (death_watch.h)
+    struct fl_sleeper *watcher; // who sleeps while no thread is within a call; constant
     struct fl_vm *vm;
     struct fl_frame *source; // pinned while its bytes are copied; NULL: none
+    jmp_buf anew;            // where the thread goes on when it was taken from
 };
 
 static inline enum fl_call_state fl_call_state(uint64_t word)

@@ -73,9 +73,9 @@ static void came_back(void *control, struct fl_mail *mail)
 static void at_worker(void *owner, struct fl_mail *mail)
 {
     struct beat *beat = caa_container_of(mail, struct beat, mail);
-    beat->oldest_ns = fl_worker_oldest_wait(owner);
+    beat->oldest_ns = fl_worker_oldest_wait(fl_worker_of(owner));
     beat->mail.deliver = came_back;
-    fl_mailbox_post(beat->worker->control, &beat->mail);
+    fl_mailbox_post(beat->worker->shard.control, &beat->mail);
 }
 
 static void ask(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
@@ -86,7 +86,7 @@ static void ask(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_wor
     beat->worker = worker;
     beat->outstanding = true;
     beat->mail.deliver = at_worker;
-    fl_mailbox_post(&worker->mailbox, &beat->mail);
+    fl_mailbox_post(&worker->shard.mailbox, &beat->mail);
 }
 
 void fl_heartbeat_take(struct fl_server *server)

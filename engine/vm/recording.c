@@ -6,8 +6,8 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/worker.h"
 
 // 16 GiB that were touched, within a window of seconds.
 #define ENTRIES_MOST ((uint64_t)1 << 22)
@@ -66,11 +66,11 @@ static void put(struct fl_vm_recording *touches, uint64_t first, uint64_t end, u
     fl_counter_add(&touches->count, count - before);
 }
 
-void fl_vm_recording_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t page)
+void fl_vm_recording_note(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
 {
     struct fl_vm_recording *touches = vm->touches;
-    if (worker->now >= touches->until_ns) {
-        fl_vm_recording_end(worker, vm);
+    if (shard->now >= touches->until_ns) {
+        fl_vm_recording_end(shard, vm);
         return;
     }
     if (fl_bit_test(touches->seen, page) || fl_bit_test(vm->removed, page))
@@ -78,24 +78,24 @@ void fl_vm_recording_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t p
     fl_bits_set(touches->seen, page, 1);
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     uint64_t end = first + fl_vm_page_units(vm);
-    put(touches, first, end < touches->image_pages ? end : touches->image_pages, worker->now);
+    put(touches, first, end < touches->image_pages ? end : touches->image_pages, shard->now);
     if (fl_counter_get(&touches->count) == touches->room)
-        fl_vm_recording_end(worker, vm);
+        fl_vm_recording_end(shard, vm);
 }
 
-void fl_vm_recording_look(struct fl_worker *worker, struct fl_vm *vm)
+void fl_vm_recording_look(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_vm_recording *touches = vm->touches;
-    if (worker->now >= touches->until_ns || atomic_load(&touches->cancelled))
-        fl_vm_recording_end(worker, vm);
+    if (shard->now >= touches->until_ns || atomic_load(&touches->cancelled))
+        fl_vm_recording_end(shard, vm);
 }
 
-void fl_vm_recording_end(struct fl_worker *worker, struct fl_vm *vm)
+void fl_vm_recording_end(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_vm_recording *touches = vm->touches;
     if (!touches)
         return;
     vm->touches = NULL;
-    worker->recorded--;
-    fl_mailbox_post(worker->control, &touches->mail);
+    shard->recorded--;
+    fl_mailbox_post(shard->control, &touches->mail);
 }

@@ -18,7 +18,7 @@
 #include "snapshot/read.h"
 
 struct fl_vm;
-struct fl_worker;
+struct fl_shard;
 
 struct fl_vm_recording {
     // Constant while a worker has it. All its memory is there from the beginning.
@@ -54,10 +54,10 @@ uint64_t fl_vm_recording_bytes(const struct fl_image *image, const struct fl_lay
 
 // Owner only, below; all for a VM that is recorded.
 // Somebody faults for this page of the VM.
-void fl_vm_recording_note(struct fl_worker *worker, struct fl_vm *vm, uint64_t page);
+void fl_vm_recording_note(struct fl_shard *shard, struct fl_vm *vm, uint64_t page);
 // Ends it if its time is over, or nobody wants it any more.
-void fl_vm_recording_look(struct fl_worker *worker, struct fl_vm *vm);
+void fl_vm_recording_look(struct fl_shard *shard, struct fl_vm *vm);
 // Ends it: mails it to the control thread. A VM that is not recorded is left alone.
-void fl_vm_recording_end(struct fl_worker *worker, struct fl_vm *vm);
+void fl_vm_recording_end(struct fl_shard *shard, struct fl_vm *vm);
 
 #endif

@@ -11,11 +11,11 @@
 
 struct fl_task_wait;
 struct fl_vm;
-struct fl_worker;
+struct fl_shard;
 
 // One slice, no longer than the copying of a frame; true if something was done. False: it waits for
 // a frame, pauses, or has nothing to do until mail comes.
-typedef bool fl_task_slice(struct fl_worker *worker, struct fl_vm *vm);
+typedef bool fl_task_slice(struct fl_shard *shard, struct fl_vm *vm);
 struct fl_task {
     struct fl_vm *vm;
     fl_task_slice *slice;

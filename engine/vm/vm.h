@@ -30,7 +30,7 @@
 struct fl_template;
 struct fl_vm;
 struct fl_vm_recording;
-struct fl_worker;
+struct fl_shard;
 
 enum fl_on_error {
     FL_ON_ERROR_POISON, // a page that cannot be had raises SIGBUS in who touches it
@@ -94,7 +94,7 @@ struct fl_vm {
     struct fl_template *template; // that it maps, of the same image; NULL: none
     struct fl_image *image;       // NULL: the handshake was refused; every fault is poisoned
     enum fl_on_error on_error;
-    _Atomic(struct fl_worker *) owner; // changed by the owner, or by the thread that takes it over
+    _Atomic(struct fl_shard *) owner; // changed by the owner, or by the thread that takes it over
     // Of the (last) handshake; open to our end, whatever the VMM does with its own. As pidfd.
     _Atomic int socket;
     bool inherited; // somebody else served it before

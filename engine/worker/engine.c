@@ -34,10 +34,12 @@ void fl_engine_prepare_worker(struct fl_engine *engine, struct fl_worker *worker
 {
     worker->index = index;
     worker->engine = engine;
-    worker->options = &engine->options;
-    worker->cache = engine->cache;
-    worker->control = &engine->control;
-    worker->prefetch = (struct fl_prefetch_budget){
+    worker->shard.options = &engine->options;
+    worker->shard.cache = engine->cache;
+    worker->shard.control = &engine->control;
+    worker->shard.killer = &engine->killer;
+    worker->shard.memory = &engine->memory;
+    worker->shard.prefetch = (struct fl_prefetch_budget){
         .window = engine->options.prefetch_pages,
         .vm = engine->options.prefetch_vm_bytes >> FL_PAGE_SHIFT,
         .host = engine->options.prefetch_host_bytes >> FL_PAGE_SHIFT,
@@ -157,7 +159,7 @@ void fl_engine_serves(struct fl_engine *engine)
 bool fl_engine_replays(const struct fl_engine *engine)
 {
     for (unsigned i = 0; i < fl_engine_workers(engine); i++) {
-        if (fl_counter_get(&fl_engine_worker(engine, i)->stats.replaying) > 0)
+        if (fl_counter_get(&fl_engine_worker(engine, i)->shard.stats.replaying) > 0)
             return true;
     }
     return false;

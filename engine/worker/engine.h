@@ -12,6 +12,7 @@
 
 #include "engine/ahead/recording_orders.h"
 #include "engine/base/mailbox.h"
+#include "engine/base/sleeper.h"
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
 #include "engine/serve/kill.h"
@@ -50,9 +51,10 @@ struct fl_engine {
     cpu_set_t cpus;                     // that we may run on
     struct fl_worker *workers;
     unsigned worker_count;
-    struct fl_limit_watch *limits; // whose memory limit slows whom down
-    struct fl_lanes *lanes;        // for VMs that make who serves them wait
-    struct fl_mailbox control;     // mail to the control thread
+    struct fl_limit_watch *limits;  // whose memory limit slows whom down
+    struct fl_sleeper call_watcher; // the watcher of lanes, while no thread is within a call
+    struct fl_lanes *lanes;         // for VMs that make who serves them wait
+    struct fl_mailbox control;      // mail to the control thread
     struct fl_vms vms;
     struct fl_killer killer;
     _Atomic uint64_t prefetch_unproven; // pages of all VMs that may have been installed in vain

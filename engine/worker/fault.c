@@ -22,6 +22,7 @@
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/recording.h"
+#include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/worker.h"
 
@@ -32,7 +33,7 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
     static const uint64_t sizes[] = {FL_PAGE_SIZE, 2U << 20};
     int error = -EINVAL;
     if (fl_kill_wanted(vm) &&
-        fl_kill(&vm->owner->engine->killer, vm, "it touched memory that no image backs"))
+        fl_kill(atomic_load(&vm->owner)->killer, vm, "it touched memory that no image backs"))
         return FL_PARKED; // its end is waited for, or it asks again
     for (unsigned i = 0; i < 2 && error == -EINVAL; i++) {
         uint64_t page = address & ~(sizes[i] - 1);
@@ -41,11 +42,11 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
             fl_uffd_wake(vm->uffd, page, sizes[i]); // it touches again, and asks again if it must
     }
     if (error == -ESRCH) {
-        fl_worker_vm_gone(vm->owner, vm);
+        fl_shard_vm_gone(vm->owner, vm);
         return FL_PARKED;
     }
     if (error == -ENOSYS || error == -EINVAL) {
-        fl_kill(&vm->owner->engine->killer, vm,
+        fl_kill(atomic_load(&vm->owner)->killer, vm,
                 "it touched memory that no image backs, and this kernel cannot poison it");
         return FL_PARKED;
     }
@@ -67,7 +68,7 @@ static enum fl_outcome other_mode(struct fl_vm *vm, uint64_t address, uint64_t f
     uint64_t bytes = fl_vm_page_bytes(vm);
     uint64_t page = address & ~(bytes - 1);
     bool protected = flags & UFFD_PAGEFAULT_FLAG_WP;
-    struct fl_worker_stats *stats = &atomic_load(&vm->owner)->stats;
+    struct fl_shard_stats *stats = &atomic_load(&vm->owner)->stats;
     fl_counter_add(protected ? &stats->write_protect : &stats->minor, 1);
     int error = protected ? fl_vm_unprotect(vm, page, bytes) : fl_vm_continue(vm, page, bytes);
     if (error)
@@ -80,7 +81,7 @@ static bool is_other_mode(uint64_t flags)
     return flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR);
 }
 
-enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struct fl_ask *ask,
+enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct fl_ask *ask,
                          uint32_t *ret_there)
 {
     uint64_t page = 0;
@@ -90,19 +91,19 @@ enum fl_outcome fl_fault(struct fl_worker *worker, struct fl_vm *vm, const struc
     if (!vm->image || !fl_layout_page(&vm->state->layout, ask->address, &page))
         return fl_fault_outside(vm, ask->address);
     if (fl_vm_is_recorded(vm))
-        fl_vm_recording_note(worker, vm, page);
-    if (worker->options->populate)
-        fl_fill_begin(worker, vm, FL_FILL_ALL);
+        fl_vm_recording_note(shard, vm, page);
+    if (shard->options->populate)
+        fl_fill_begin(shard, vm, FL_FILL_ALL);
     struct fl_park *park = fl_park_find(vm, page);
     if (!park) {
-        uint32_t pages = fl_fault_around(worker, vm, page, ask->pages);
-        fl_replay_fault(worker, vm, page, pages < ask->pages ? pages : ask->pages);
-        return fl_resolve_some(worker, vm, page, pages, ret_there);
+        uint32_t pages = fl_fault_around(shard, vm, page, ask->pages);
+        fl_replay_fault(shard, vm, page, pages < ask->pages ? pages : ask->pages);
+        return fl_resolve_some(shard, vm, page, pages, ret_there);
     }
-    fl_counter_add(&worker->stats.duplicates, 1);
+    fl_counter_add(&shard->stats.duplicates, 1);
     if (!park->read_ns) { // a fill asked first; now somebody waits
-        park->read_ns = worker->now;
-        fl_replay_fault(worker, vm, page, 1);
+        park->read_ns = shard->now;
+        fl_replay_fault(shard, vm, page, 1);
         fl_resolve_hurry(vm, page);
     }
     return FL_PARKED;
@@ -133,7 +134,7 @@ static void removed(struct fl_vm *vm, uint64_t start, uint64_t end)
     }
 }
 
-static void event(struct fl_worker *worker, struct fl_vm *vm, const struct uffd_msg *msg)
+static void event(struct fl_shard *shard, struct fl_vm *vm, const struct uffd_msg *msg)
 {
     switch (msg->event) {
     case UFFD_EVENT_REMOVE:
@@ -142,7 +143,7 @@ static void event(struct fl_worker *worker, struct fl_vm *vm, const struct uffd_
         break;
     case UFFD_EVENT_FORK:
         // Only a refused VM can have asked for these. Its child's faults need an answer too.
-        fl_refuse_child(worker->engine, (int)msg->arg.fork.ufd);
+        fl_refuse_child(fl_worker_of(shard)->engine, (int)msg->arg.fork.ufd);
         break;
     default:
         break; // UFFD_EVENT_REMAP, likewise: its faults come with addresses outside, which are
@@ -180,21 +181,21 @@ static uint32_t in_a_row(const struct fl_ask *asked, unsigned count, uint64_t pa
 
 // In order, so that duplicates are neighbours and pages in a row can be installed in one go: what
 // that has reached was asked for before, and its waiters are awake.
-static void faults(struct fl_worker *worker, struct fl_vm *vm, struct fl_ask *asked, unsigned count)
+static void faults(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *asked, unsigned count)
 {
     uint64_t there_to = 0; // address
     enum fl_outcome outcome = FL_PARKED;
-    fl_counter_add(&worker->stats.faults, count);
+    fl_counter_add(&shard->stats.faults, count);
     fl_counter_add(&vm->state->counters.faults, count);
     for (unsigned i = 0; i < count; i++) {
         if (i > 0 && same(&asked[i], &asked[i - 1])) {
-            fl_counter_add(&worker->stats.duplicates, 1);
+            fl_counter_add(&shard->stats.duplicates, 1);
         } else if (asked[i].address < there_to && !is_other_mode(asked[i].flags)) {
-            fl_resolved(worker, outcome, worker->now);
+            fl_resolved(shard, outcome, shard->now);
         } else {
             uint32_t there = 0;
             asked[i].pages = in_a_row(&asked[i], count - i, fl_vm_page_bytes(vm));
-            outcome = fl_fault(worker, vm, &asked[i], &there);
+            outcome = fl_fault(shard, vm, &asked[i], &there);
             there_to = asked[i].address + there * fl_vm_page_bytes(vm);
         }
     }
@@ -202,7 +203,7 @@ static void faults(struct fl_worker *worker, struct fl_vm *vm, struct fl_ask *as
 
 // read() gives faults before events whatever their order of arrival, so the events of a batch are
 // acted on first: a page that was removed must not be filled from the image after this.
-static void act(struct fl_worker *worker, struct fl_vm *vm, unsigned count)
+static void act(struct fl_shard *shard, struct fl_vm *vm, unsigned count)
 {
     struct fl_ask asked[FL_INBOX];
     unsigned pending = 0;
@@ -210,17 +211,17 @@ static void act(struct fl_worker *worker, struct fl_vm *vm, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         const struct uffd_msg *msg = &vm->state->inbox[i];
         if (msg->event != UFFD_EVENT_PAGEFAULT) {
-            event(worker, vm, msg);
+            event(shard, vm, msg);
             continue;
         }
         insert(asked, pending++,
                (struct fl_ask){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags, 1});
     }
     FL_CRASH_POINT("events_acted");
-    faults(worker, vm, asked, pending);
+    faults(shard, vm, asked, pending);
 }
 
-bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm)
+bool fl_inbox_turn(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct uffd_msg *inbox = vm->state->inbox;
     ssize_t got = fl_uffd_read(vm->uffd, inbox, FL_INBOX);
@@ -228,8 +229,8 @@ bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm)
         return false;
     unsigned count = (unsigned)((size_t)got / sizeof(*inbox));
     FL_CRASH_POINT("messages_read");
-    worker->now = fl_now();
-    act(worker, vm, count);
+    shard->now = fl_now();
+    act(shard, vm, count);
     FL_CRASH_POINT("messages_acted");
     // A successor after a kill replays what it finds here: clear only when all of it was acted on.
     atomic_signal_fence(memory_order_seq_cst);
@@ -237,13 +238,13 @@ bool fl_inbox_turn(struct fl_worker *worker, struct fl_vm *vm)
     return true;
 }
 
-void fl_inbox_replay(struct fl_worker *worker, struct fl_vm *vm)
+void fl_inbox_replay(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct uffd_msg *inbox = vm->state->inbox;
     for (unsigned i = 0; i < FL_INBOX; i++) {
         // A child's descriptor was the predecessor's, and went with it.
         if (inbox[i].event == UFFD_EVENT_REMOVE || inbox[i].event == UFFD_EVENT_UNMAP)
-            event(worker, vm, &inbox[i]);
+            event(shard, vm, &inbox[i]);
     }
     FL_CRASH_POINT("replayed");
     atomic_signal_fence(memory_order_seq_cst);

@@ -127,7 +127,7 @@ void fl_lane_wanted(struct fl_worker *worker, struct fl_vm *vm)
 
 void fl_lane_ordered(void *owner, struct fl_mail *mail)
 {
-    struct fl_worker *lane = owner;
+    struct fl_worker *lane = fl_worker_of(owner);
     (void)mail;
     lane->leave_for = lane->go_on_with;
 }
@@ -151,11 +151,11 @@ void fl_lane_go_on_with(struct fl_thread *thread, struct fl_worker *lane)
     struct fl_vm *next;
     lane->leave_for = NULL;
     yield_core(blocked, worker->engine);
-    atomic_store(&worker->runs, thread);
+    atomic_store(&worker->shard.call, &thread->call);
     atomic_store(&thread->worker, worker);
-    atomic_store(&lane->runs, blocked);
+    atomic_store(&lane->shard.call, &blocked->call);
     atomic_store(&blocked->worker, lane);
-    worker->now = fl_now();
+    worker->shard.now = fl_now();
     enter(worker, vm, lane);
     // Of the events that the thread before had taken from epoll it may not have seen all.
     cds_list_for_each_entry_safe(other, next, &worker->owned, in_worker)
@@ -189,7 +189,7 @@ void fl_lane_round(struct fl_worker *worker)
             enter(worker, vm, lane);
         return;
     }
-    if (worker->now < fl_lane_next_due(worker) || vm->parks.count > 0)
+    if (worker->shard.now < fl_lane_next_due(worker) || vm->parks.count > 0)
         return;
     fl_worker_give_up(worker, vm, fl_worker_fewest(worker->engine));
     fl_lane_is_free(worker);

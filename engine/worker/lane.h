@@ -38,7 +38,6 @@ struct fl_lanes {
     pthread_t watcher;
     bool watching;
     atomic_bool ends;
-    _Atomic uint32_t asleep; // a futex: the watcher sleeps until a call begins
     // Any thread. The first `count` are there for as long as the engine.
     _Atomic unsigned count;
     struct fl_worker *lane[FL_LANES];
@@ -54,14 +53,6 @@ int fl_lanes_start(struct fl_engine *engine);
 void fl_lanes_end_watch(struct fl_lanes *lanes);
 // Control thread, when the threads have ended.
 void fl_lanes_free(struct fl_lanes *lanes);
-
-void fl_lanes_wake(struct fl_lanes *lanes);
-// Any thread, at the beginning of a call.
-static inline void fl_lanes_notice(struct fl_lanes *lanes)
-{
-    if (atomic_load_explicit(&lanes->asleep, memory_order_relaxed))
-        fl_lanes_wake(lanes);
-}
 
 // Any thread: for how long the thread that serves this lane has been within a call, in ns, at
 // least; 0 if it is not, or not for long.

@@ -5,13 +5,11 @@
 // has lasted for as long as was between them.
 #include <errno.h>
 #include <inttypes.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
@@ -36,18 +34,6 @@ struct fl_seen {
     uint64_t cpu_ns;     // that it had used when it was seen to run
     bool told;           // that there is no lane for it
 };
-
-static long futex(_Atomic uint32_t *word, int operation, uint32_t value,
-                  const struct timespec *time)
-{
-    return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, time, NULL, 0);
-}
-
-void fl_lanes_wake(struct fl_lanes *lanes)
-{
-    if (atomic_exchange(&lanes->asleep, 0))
-        futex(&lanes->asleep, FUTEX_WAKE, 1, NULL);
-}
 
 // --- what a thread does in the kernel ---
 
@@ -107,7 +93,7 @@ static void take(struct fl_lanes *lanes, struct fl_thread *thread, struct fl_see
     atomic_fetch_add(&lanes->taken, 1);
     lane->go_on_with = atomic_load(&thread->worker);
     lane->go_on.deliver = fl_lane_ordered;
-    fl_mailbox_post(&lane->mailbox, &lane->go_on);
+    fl_mailbox_post(&lane->shard.mailbox, &lane->go_on);
 }
 
 static void look_at(struct fl_lanes *lanes, struct fl_thread *thread, struct fl_seen *seen,
@@ -162,11 +148,12 @@ uint64_t fl_lane_blocked_ns(const struct fl_worker *lane, uint64_t now)
 
 static void sleep_until_called(struct fl_lanes *lanes)
 {
-    atomic_store(&lanes->asleep, 1);
+    struct fl_sleeper *sleeper = &lanes->engine->call_watcher;
+    fl_sleeper_prepare(sleeper);
     // Pairs with fl_call_begin(): either it sees that we sleep, or we see its call.
     if (!look(lanes, fl_now()) && !atomic_load(&lanes->ends))
-        futex(&lanes->asleep, FUTEX_WAIT, 1, NULL);
-    atomic_store(&lanes->asleep, 0);
+        fl_sleeper_sleep(sleeper);
+    fl_sleeper_awake(sleeper);
 }
 
 static void *watch_main(void *arg)
@@ -212,7 +199,7 @@ void fl_lanes_end_watch(struct fl_lanes *lanes)
     if (!lanes || !lanes->watching)
         return;
     atomic_store(&lanes->ends, true);
-    fl_lanes_wake(lanes);
+    fl_sleeper_wake(&lanes->engine->call_watcher);
     pthread_join(lanes->watcher, NULL);
     lanes->watching = false;
 }

@@ -53,13 +53,13 @@ static void ordered(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
     struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm_id);
-    struct fl_worker *its = vm ? atomic_load(&vm->owner) : NULL;
+    struct fl_shard *its = vm ? atomic_load(&vm->owner) : NULL;
     if (its && its != owner) {
         fl_mailbox_post(&its->mailbox, mail);
         return;
     }
     if (its)
-        fl_lane_wanted(owner, vm);
+        fl_lane_wanted(fl_worker_of(owner), vm);
     free(order);
 }
 
@@ -108,7 +108,7 @@ static void note(struct fl_limit_watch *limits, struct limited *found)
         atomic_store(&limit->named, true);
     }
     struct order *order = found->met ? malloc(sizeof(*order)) : NULL;
-    struct fl_worker *owner = atomic_load(&vm->owner);
+    struct fl_shard *owner = atomic_load(&vm->owner);
     if (found->met)
         atomic_fetch_add(&limit->met, 1);
     if (!order || !owner) {

@@ -38,13 +38,13 @@ static void kill_or_release(struct fl_worker *worker, struct fl_vm *vm, const ch
         fl_kill(&worker->engine->killer, vm, "its handshake was refused, and the engine ends");
     } else if (vm->phase == FL_VM_SERVING) {
         vm->phase = FL_VM_RELEASING;
-        fl_fill_begin(worker, vm, FL_FILL_NONZERO);
+        fl_fill_begin(&worker->shard, vm, FL_FILL_NONZERO);
     }
 }
 
 static void end_of(void *owner, struct fl_mail *mail)
 {
-    struct fl_worker *worker = owner;
+    struct fl_worker *worker = fl_worker_of(owner);
     struct release_mail *order = caa_container_of(mail, struct release_mail, mail);
     struct fl_vm *vm;
     struct fl_vm *next;
@@ -66,7 +66,7 @@ static void order_all(struct fl_engine *engine, const char *kill_reason)
             continue; // the next order may find memory
         order->mail = (struct fl_mail){.deliver = end_of, .drop = drop_order};
         order->kill_reason = kill_reason;
-        fl_mailbox_post(&fl_engine_worker(engine, i)->mailbox, &order->mail);
+        fl_mailbox_post(&fl_engine_worker(engine, i)->shard.mailbox, &order->mail);
     }
 }
 
@@ -81,11 +81,11 @@ static void kill_unreachable(void *arg, const struct fl_vm *constant)
 {
     const struct kill_order *order = arg;
     struct fl_vm *vm = fl_vms_find(&order->engine->vms, constant->id);
-    struct fl_worker *owner = vm ? atomic_load(&vm->owner) : NULL;
+    struct fl_shard *owner = vm ? atomic_load(&vm->owner) : NULL;
     if (vm && !owner)
         fl_kill(&order->engine->killer, vm, order->reason);
     else if (vm && (vm->state->flags & FL_VM_STATE_OWNER) &&
-             fl_lane_blocked_ns(owner, fl_now()) > 0)
+             fl_lane_blocked_ns(fl_worker_of(owner), fl_now()) > 0)
         syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0);
 }
 

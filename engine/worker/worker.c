@@ -27,9 +27,9 @@ enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 static void look_at(struct fl_worker *worker, struct fl_vm *vm)
 {
     if (!fl_vm_alive(vm)) {
-        fl_worker_vm_gone(worker, vm);
+        fl_shard_vm_gone(&worker->shard, vm);
     } else if (vm->doubtful) {
-        fl_kill_look(worker, vm);
+        fl_kill_look(&worker->shard, vm);
         fl_worker_make_hot(worker, vm);
     }
 }
@@ -38,8 +38,8 @@ static void look_at(struct fl_worker *worker, struct fl_vm *vm)
 // that shares it): the descriptor stays until the memory is gone.
 static void exited(struct fl_worker *worker, struct fl_vm *vm)
 {
-    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
-    fl_worker_doubt(worker, vm);
+    fl_shard_unwatch(&worker->shard, vm->pidfd);
+    fl_shard_doubt(&worker->shard, vm);
     look_at(worker, vm);
 }
 
@@ -70,11 +70,11 @@ static bool unmapped(struct fl_vm *vm)
 // does a client that is done.
 static void hung_up(struct fl_worker *worker, struct fl_vm *vm)
 {
-    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
+    fl_shard_unwatch(&worker->shard, vm->socket);
     if (unmapped(vm))
-        fl_worker_vm_gone(worker, vm);
+        fl_shard_vm_gone(&worker->shard, vm);
     if (vm->pidfd < 0) // nothing else will tell us of its end
-        fl_worker_doubt(worker, vm);
+        fl_shard_doubt(&worker->shard, vm);
     look_at(worker, vm);
 }
 
@@ -104,7 +104,7 @@ static bool poll_events(struct fl_worker *worker, const struct timespec *timeout
 {
     struct epoll_event events[EVENTS];
     bool any = false;
-    int count = epoll_pwait2(worker->epoll_fd, events, EVENTS, timeout, NULL);
+    int count = epoll_pwait2(worker->shard.epoll_fd, events, EVENTS, timeout, NULL);
     for (int i = 0; i < count; i++)
         any |= dispatch(worker, events[i].data.ptr);
     return any;
@@ -118,17 +118,17 @@ static bool read_hot(struct fl_worker *worker)
     bool any = false;
     struct fl_vm *vm;
     struct fl_vm *next;
-    uint64_t spin_ns = worker->options->spin_us * FL_NS_PER_US;
-    cds_list_for_each_entry_safe(vm, next, &worker->hot, in_hot)
+    uint64_t spin_ns = worker->shard.options->spin_us * FL_NS_PER_US;
+    cds_list_for_each_entry_safe(vm, next, &worker->shard.hot, in_hot)
     {
         if (vm->phase == FL_VM_GONE)
             continue;
-        if (fl_inbox_turn(worker, vm)) {
-            vm->last_active_ns = worker->now;
+        if (fl_inbox_turn(&worker->shard, vm)) {
+            vm->last_active_ns = worker->shard.now;
             any = true;
             if (vm->replay.plan && vm->page_shift == FL_PAGE_SHIFT)
-                fl_task_run(worker, &vm->replay.task);
-        } else if (worker->now - vm->last_active_ns > spin_ns) {
+                fl_task_run(&worker->shard, &vm->replay.task);
+        } else if (worker->shard.now - vm->last_active_ns > spin_ns) {
             fl_worker_cool_down(vm);
         }
     }
@@ -139,33 +139,33 @@ static void look(struct fl_worker *worker)
 {
     struct fl_vm *vm;
     struct fl_vm *next;
-    if (worker->now < worker->look_ns)
+    if (worker->shard.now < worker->shard.look_ns)
         return;
-    worker->look_ns = worker->now + LOOK_EVERY;
+    worker->shard.look_ns = worker->shard.now + LOOK_EVERY;
     cds_list_for_each_entry_safe(vm, next, &worker->owned, in_worker)
     {
         if (vm->doubtful)
             look_at(worker, vm);
         if (fl_vm_is_recorded(vm))
-            fl_vm_recording_look(worker, vm);
+            fl_vm_recording_look(&worker->shard, vm);
         if (vm->phase != FL_VM_GONE && vm->parks.count > 0)
-            fl_parks_expire(vm, worker->now);
+            fl_parks_expire(vm, worker->shard.now);
     }
 }
 
 static uint64_t next_due(struct fl_worker *worker)
 {
-    uint64_t due = fl_parks_next_due(worker);
-    uint64_t task = fl_tasks_next_due(worker);
+    uint64_t due = fl_parks_next_due(&worker->shard);
+    uint64_t task = fl_tasks_next_due(&worker->shard);
     due = task < due ? task : due;
-    if ((worker->doubtful > 0 || worker->recorded > 0 ||
-         fl_counter_get(&worker->stats.parked) > 0) &&
-        worker->look_ns < due)
-        due = worker->look_ns;
+    if ((worker->shard.doubtful > 0 || worker->shard.recorded > 0 ||
+         fl_counter_get(&worker->shard.stats.parked) > 0) &&
+        worker->shard.look_ns < due)
+        due = worker->shard.look_ns;
     uint64_t lane = fl_lane_next_due(worker);
     due = lane < due ? lane : due;
-    if (worker->unwatched > 0 && worker->now + UNWATCHED_EVERY < due)
-        due = worker->now + UNWATCHED_EVERY;
+    if (worker->unwatched > 0 && worker->shard.now + UNWATCHED_EVERY < due)
+        due = worker->shard.now + UNWATCHED_EVERY;
     return due;
 }
 
@@ -173,19 +173,19 @@ static void block(struct fl_worker *worker)
 {
     struct fl_vm *vm;
     struct fl_vm *next;
-    cds_list_for_each_entry_safe(vm, next, &worker->hot, in_hot) fl_worker_cool_down(vm);
+    cds_list_for_each_entry_safe(vm, next, &worker->shard.hot, in_hot) fl_worker_cool_down(vm);
     uint64_t due = next_due(worker);
-    if (due <= fl_now() || !fl_mailbox_sleep(&worker->mailbox))
+    if (due <= fl_now() || !fl_mailbox_sleep(&worker->shard.mailbox))
         return;
     struct timespec left = fl_until(fl_now(), due);
     fl_rcu_offline();
     // Watches stay valid while we block: only this thread retires VMs.
     struct epoll_event events[EVENTS];
     int count =
-        epoll_pwait2(worker->epoll_fd, events, EVENTS, due == FL_NEVER ? NULL : &left, NULL);
+        epoll_pwait2(worker->shard.epoll_fd, events, EVENTS, due == FL_NEVER ? NULL : &left, NULL);
     fl_rcu_online();
-    fl_mailbox_awake(&worker->mailbox);
-    worker->now = fl_now();
+    fl_mailbox_awake(&worker->shard.mailbox);
+    worker->shard.now = fl_now();
     for (int i = 0; i < count; i++)
         dispatch(worker, events[i].data.ptr);
 }
@@ -194,23 +194,23 @@ void fl_worker_work(struct fl_worker *worker)
 {
     static const struct timespec at_once = {0};
     struct fl_spin spin;
-    fl_spin_init(&spin, worker->options->spin_us * FL_NS_PER_US);
+    fl_spin_init(&spin, worker->shard.options->spin_us * FL_NS_PER_US);
     for (unsigned round = 0; !worker->stopping && !worker->leave_for; round++) {
-        worker->now = fl_now();
-        bool busy = fl_mailbox_drain(&worker->mailbox, worker);
-        if (round % POLL_EVERY == 0 || cds_list_empty(&worker->hot))
+        worker->shard.now = fl_now();
+        bool busy = fl_mailbox_drain(&worker->shard.mailbox, &worker->shard);
+        if (round % POLL_EVERY == 0 || cds_list_empty(&worker->shard.hot))
             busy |= poll_events(worker, &at_once);
         bool served = read_hot(worker);
-        busy |= fl_parks_run_due(worker);
+        busy |= fl_parks_run_due(&worker->shard);
         if ((!busy && !served) || round % TASK_EVERY == 0)
-            busy |= fl_tasks_run(worker);
+            busy |= fl_tasks_run(&worker->shard);
         look(worker);
         fl_worker_bury(worker);
         fl_lane_round(worker);
         fl_rcu_quiescent();
         if (served)
-            fl_spin_served(&spin, worker->now);
-        else if (!busy && !fl_spin_on(&spin, worker->now))
+            fl_spin_served(&spin, worker->shard.now);
+        else if (!busy && !fl_spin_on(&spin, worker->shard.now))
             block(worker);
     }
 }
@@ -227,5 +227,5 @@ uint64_t fl_worker_oldest_wait(struct fl_worker *worker)
     }
     uint64_t slow = atomic_load(&worker->slow_ns);
     oldest = oldest > slow ? oldest : slow;
-    return oldest < worker->now ? worker->now - oldest : 0;
+    return oldest < worker->shard.now ? worker->shard.now - oldest : 0;
 }

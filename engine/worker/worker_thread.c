@@ -46,14 +46,14 @@ static void become(const struct fl_worker *worker)
     char name[16];
     snprintf(name, sizeof(name), worker->is_lane ? "fl-lane-%u" : "fl-worker-%u", worker->index);
     pthread_setname_np(pthread_self(), name);
-    setpriority(PRIO_PROCESS, (id_t)gettid(), worker->is_lane ? 0 : worker->options->nice);
+    setpriority(PRIO_PROCESS, (id_t)gettid(), worker->is_lane ? 0 : worker->shard.options->nice);
     pin(worker);
 }
 
 // Comes by here again when it was taken from: as what runs the lane.
 static void run(struct fl_thread *thread)
 {
-    (void)setjmp(thread->anew);
+    (void)setjmp(thread->call.anew);
     for (;;) {
         struct fl_worker *worker = atomic_load(&thread->worker);
         become(worker);
@@ -80,17 +80,17 @@ static int allocate(struct fl_worker *worker)
 {
     // Never written, so its pages stay the one shared zero page.
     void *zeros = mmap(NULL, ZEROS_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    worker->zeros = zeros == MAP_FAILED ? NULL : zeros;
-    return worker->zeros ? 0 : -ENOMEM;
+    worker->shard.zeros = zeros == MAP_FAILED ? NULL : zeros;
+    return worker->shard.zeros ? 0 : -ENOMEM;
 }
 
 static void release(struct fl_worker *worker)
 {
-    if (worker->zeros)
-        munmap(worker->zeros, ZEROS_BYTES);
-    if (worker->epoll_fd >= 0)
-        close(worker->epoll_fd);
-    fl_mailbox_fini(&worker->mailbox);
+    if (worker->shard.zeros)
+        munmap(worker->shard.zeros, ZEROS_BYTES);
+    if (worker->shard.epoll_fd >= 0)
+        close(worker->shard.epoll_fd);
+    fl_mailbox_fini(&worker->shard.mailbox);
 }
 
 static int start_thread(struct fl_worker *worker)
@@ -99,31 +99,33 @@ static int start_thread(struct fl_worker *worker)
     int error = allocate(worker);
     if (error)
         return error;
-    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (worker->epoll_fd < 0)
+    worker->shard.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (worker->shard.epoll_fd < 0)
         return -errno;
     worker->watch_mailbox.kind = FL_WATCH_MAILBOX;
-    error = fl_worker_watch(worker, worker->mailbox.event_fd, EPOLLIN, &worker->watch_mailbox);
+    error = fl_shard_watch(&worker->shard, worker->shard.mailbox.event_fd, EPOLLIN,
+                           &worker->watch_mailbox);
     if (error)
         return error;
     thread->engine = worker->engine;
     thread->slot = 1 + worker->index;
     thread->call.shared = fl_life_table_call(worker->engine->life, thread->slot);
     atomic_store(&thread->worker, worker);
-    atomic_store(&worker->runs, thread);
+    thread->call.watcher = &worker->engine->call_watcher;
+    atomic_store(&worker->shard.call, &thread->call);
     return -pthread_create(&thread->pthread, NULL, thread_main, thread);
 }
 
 int fl_worker_start(struct fl_worker *worker)
 {
-    worker->epoll_fd = -1;
+    worker->shard.epoll_fd = -1;
     CDS_INIT_LIST_HEAD(&worker->owned);
-    CDS_INIT_LIST_HEAD(&worker->hot);
-    CDS_INIT_LIST_HEAD(&worker->retry);
-    CDS_INIT_LIST_HEAD(&worker->due);
-    CDS_INIT_LIST_HEAD(&worker->tasks);
-    CDS_INIT_LIST_HEAD(&worker->dead);
-    int error = fl_mailbox_init(&worker->mailbox);
+    CDS_INIT_LIST_HEAD(&worker->shard.hot);
+    CDS_INIT_LIST_HEAD(&worker->shard.retry);
+    CDS_INIT_LIST_HEAD(&worker->shard.due);
+    CDS_INIT_LIST_HEAD(&worker->shard.tasks);
+    CDS_INIT_LIST_HEAD(&worker->shard.dead);
+    int error = fl_mailbox_init(&worker->shard.mailbox);
     if (error)
         return error;
     error = start_thread(worker);
@@ -135,7 +137,7 @@ int fl_worker_start(struct fl_worker *worker)
 static void stop(void *owner, struct fl_mail *mail)
 {
     (void)mail;
-    ((struct fl_worker *)owner)->stopping = true;
+    fl_worker_of(owner)->stopping = true;
 }
 
 // True if it is within a call, and comes out of it no more.
@@ -174,7 +176,7 @@ void fl_workers_halt(struct fl_engine *engine, bool leave)
     struct fl_mail *mail = calloc(fl_engine_workers(engine), sizeof(*mail));
     for (unsigned i = 0; i < fl_engine_workers(engine) && mail; i++) {
         mail[i].deliver = stop;
-        fl_mailbox_post(&fl_engine_worker(engine, i)->mailbox, &mail[i]);
+        fl_mailbox_post(&fl_engine_worker(engine, i)->shard.mailbox, &mail[i]);
     }
     for (unsigned i = 0; i < fl_engine_workers(engine) && mail; i++)
         wait_for_end(&fl_engine_worker(engine, i)->own, leave);

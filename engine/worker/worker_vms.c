@@ -21,19 +21,13 @@
 #include "engine/worker/lane.h"
 #include "engine/worker/worker.h"
 
-int fl_worker_watch(struct fl_worker *worker, int fd, uint32_t events, struct fl_watch *watch)
-{
-    struct epoll_event event = {.events = events, .data.ptr = watch};
-    return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
-}
-
 void fl_worker_make_hot(struct fl_worker *worker, struct fl_vm *vm)
 {
-    vm->last_active_ns = worker->now;
+    vm->last_active_ns = worker->shard.now;
     if (vm->hot || vm->phase == FL_VM_GONE)
         return;
     vm->hot = true;
-    cds_list_add_tail(&vm->in_hot, &worker->hot);
+    cds_list_add_tail(&vm->in_hot, &worker->shard.hot);
 }
 
 void fl_worker_cool_down(struct fl_vm *vm)
@@ -45,54 +39,47 @@ void fl_worker_cool_down(struct fl_vm *vm)
     vm->hot = false;
 }
 
-void fl_worker_doubt(struct fl_worker *worker, struct fl_vm *vm)
-{
-    worker->doubtful += !vm->doubtful;
-    vm->doubtful = true;
-    worker->look_ns = 0;
-}
-
 // Somebody else served it before, and may have ended at any instruction: what it read and did not
 // act on is in the inbox, and every fault that it read is asked anew once its waiter is woken.
 static void succeed(struct fl_worker *worker, struct fl_vm *vm)
 {
     fl_install_succeed(vm);
-    fl_inbox_replay(worker, vm);
+    fl_inbox_replay(&worker->shard, vm);
     fl_uffd_wake_all(vm->uffd);
     FL_CRASH_POINT("woken");
     if (vm->state->flags & FL_VM_STATE_RELEASED)
-        fl_fill_go_on_releasing(worker, vm);
+        fl_fill_go_on_releasing(&worker->shard, vm);
 }
 
 // Edge-triggered: a hot VM is read in every round until it has nothing, and from then on the next
 // fault raises an event.
 static void take_over(void *owner, struct fl_mail *mail)
 {
-    struct fl_worker *worker = owner;
+    struct fl_worker *worker = fl_worker_of(owner);
     struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
-    worker->doubtful += vm->doubtful;
-    worker->recorded += fl_vm_is_recorded(vm);
+    worker->shard.doubtful += vm->doubtful;
+    worker->shard.recorded += fl_vm_is_recorded(vm);
     if (vm->phase == FL_VM_GONE) { // before it was given up
-        cds_list_add_tail(&vm->in_worker, &worker->dead);
+        cds_list_add_tail(&vm->in_worker, &worker->shard.dead);
         return;
     }
     cds_list_add_tail(&vm->in_worker, &worker->owned);
-    int error = fl_worker_watch(worker, vm->uffd, EPOLLIN | EPOLLET, &vm->watch_faults);
+    int error = fl_shard_watch(&worker->shard, vm->uffd, EPOLLIN | EPOLLET, &vm->watch_faults);
     vm->unwatched = error != 0;
     worker->unwatched += vm->unwatched;
     if (!error && vm->pidfd >= 0)
-        error = fl_worker_watch(worker, vm->pidfd, EPOLLIN, &vm->watch_exit);
+        error = fl_shard_watch(&worker->shard, vm->pidfd, EPOLLIN, &vm->watch_exit);
     if (!error && vm->socket >= 0)
-        error = fl_worker_watch(worker, vm->socket, EPOLLRDHUP, &vm->watch_socket);
+        error = fl_shard_watch(&worker->shard, vm->socket, EPOLLRDHUP, &vm->watch_socket);
     if (error) // for want of memory or watches: read it in each round, and do not sleep for long
         fl_log(FL_LOG_ERROR, "event=watch_failed vm=%" PRIu64 " errno=%d", vm->id, -error);
     if (error || vm->pidfd < 0 || vm->death != FL_DEATH_NONE)
-        fl_worker_doubt(worker, vm);
+        fl_shard_doubt(&worker->shard, vm);
     if (vm->inherited || vm->moved)
         succeed(worker, vm);
     if (vm->moved) {
-        fl_fill_resume(worker, vm);
-        fl_replay_resume(worker, vm);
+        fl_fill_resume(&worker->shard, vm);
+        fl_replay_resume(&worker->shard, vm);
     }
     vm->moved = false;
     fl_worker_make_hot(worker, vm);
@@ -101,17 +88,9 @@ static void take_over(void *owner, struct fl_mail *mail)
 void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm)
 {
     atomic_fetch_add(&worker->vms, 1);
-    vm->owner = worker;
+    vm->owner = &worker->shard;
     vm->mail.deliver = take_over;
-    fl_mailbox_post(&worker->mailbox, &vm->mail);
-}
-
-void fl_worker_vm_gone(struct fl_worker *worker, struct fl_vm *vm)
-{
-    if (vm->phase == FL_VM_GONE)
-        return;
-    vm->phase = FL_VM_GONE;
-    cds_list_move(&vm->in_worker, &worker->dead);
+    fl_mailbox_post(&worker->shard.mailbox, &vm->mail);
 }
 
 // It is in no list of the worker's any more, and waits for nothing that is mailed there.
@@ -121,34 +100,32 @@ static void forget(struct fl_worker *worker, struct fl_vm *vm)
     if (vm->hot)
         cds_list_del(&vm->in_hot);
     vm->hot = false;
-    worker->doubtful -= vm->doubtful;
+    worker->shard.doubtful -= vm->doubtful;
     worker->unwatched -= vm->unwatched;
     vm->unwatched = false;
     if (worker->leaving == vm)
         worker->leaving = NULL;
     fl_parks_end_all(vm);
-    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->uffd, NULL);
-    if (vm->pidfd >= 0)
-        epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->pidfd, NULL);
-    if (vm->socket >= 0)
-        epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, vm->socket, NULL);
+    fl_shard_unwatch(&worker->shard, vm->uffd);
+    fl_shard_unwatch(&worker->shard, vm->pidfd);
+    fl_shard_unwatch(&worker->shard, vm->socket);
     atomic_fetch_sub(&worker->vms, 1);
 }
 
 // At the end of a round, when nothing on the stack refers to them any more.
 void fl_worker_bury(struct fl_worker *worker)
 {
-    while (!cds_list_empty(&worker->dead)) {
-        struct fl_vm *vm = cds_list_first_entry(&worker->dead, struct fl_vm, in_worker);
+    while (!cds_list_empty(&worker->shard.dead)) {
+        struct fl_vm *vm = cds_list_first_entry(&worker->shard.dead, struct fl_vm, in_worker);
         forget(worker, vm);
-        fl_vm_recording_end(worker, vm);
+        fl_vm_recording_end(&worker->shard, vm);
         fl_task_end(&vm->fill.task);
-        fl_prefetch_end(&vm->prefetch, &worker->prefetch);
-        fl_replay_end(worker, vm);
+        fl_prefetch_end(&vm->prefetch, &worker->shard.prefetch);
+        fl_replay_end(&worker->shard, vm);
         if (worker->is_lane)
             fl_lane_is_free(worker);
         vm->mail.deliver = fl_vm_dispose;
-        fl_mailbox_post(worker->control, &vm->mail);
+        fl_mailbox_post(worker->shard.control, &vm->mail);
     }
 }
 
@@ -157,9 +134,9 @@ void fl_worker_bury(struct fl_worker *worker)
 void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *to)
 {
     forget(worker, vm);
-    worker->recorded -= fl_vm_is_recorded(vm);
+    worker->shard.recorded -= fl_vm_is_recorded(vm);
     fl_fill_suspend(vm);
-    fl_replay_suspend(worker, vm);
+    fl_replay_suspend(&worker->shard, vm);
     vm->moved = true;
     fl_worker_attach(to, vm);
 }

@@ -14,6 +14,7 @@
 #include "engine/serve/resolve.h"
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
+#include "engine/serve/vm_image.h"
 #include "engine/vm/recording.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
@@ -100,7 +101,7 @@ static void settle_page(struct fl_shard *shard, struct fl_vm *vm, int error)
     struct fl_fill *fill = &vm->fill;
     struct fl_park *park = NULL;
     if (!fl_park_find(vm, fill->next)) {
-        park = fl_park_new(shard, vm, fill->next, 0, 0);
+        park = fl_park_new(shard, vm, fill->next, 0, fl_resolve_parked);
         if (!park) {
             fl_task_pause_long(shard, &fill->task);
             return;
@@ -108,7 +109,7 @@ static void settle_page(struct fl_shard *shard, struct fl_vm *vm, int error)
         park->error = error;
         if (lacks_for_long(shard, vm)) // no page of it has to wait for as long once more
             park->deadline_ns = shard->now;
-        fl_resolve(shard, vm, fill->next, 0, park);
+        fl_resolve_parked(shard, park);
     }
     fill->next++;
 }

@@ -10,9 +10,9 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/image/plan.h"
 #include "engine/serve/resolve.h"
+#include "engine/serve/vm_image.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/fault.h"
 
 enum { HUGE_UNITS = 512, HUGE_AT_ONCE = 4, LOOK_AT_ONCE = 2048 };
 
@@ -90,7 +90,7 @@ static bool try_next(struct fl_shard *shard, struct fl_vm *vm)
         return looks == 0;
     replay->tried_count++;
     if (!is_there(vm, page) && !fl_park_find(vm, page))
-        fl_resolve(shard, vm, page, 0, NULL);
+        fl_resolve_ahead(shard, vm, page);
     return true;
 }
 

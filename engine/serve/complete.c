@@ -6,8 +6,8 @@
 #include "engine/base/bitmap.h"
 #include "engine/base/crash_point.h"
 #include "engine/host/presence.h"
-#include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
+#include "engine/serve/vm_image.h"
 #include "engine/template/template.h"
 #include "engine/vm/vm.h"
 

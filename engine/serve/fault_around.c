@@ -4,7 +4,7 @@
 #include "engine/base/bitmap.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/image/plan.h"
-#include "engine/serve/resolve.h"
+#include "engine/serve/vm_image.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
@@ -22,31 +22,46 @@ static void read_next(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
         fl_cache_ahead(shard->cache, vm->image, &run.id, 1);
 }
 
+// Looks up what the image has, at most once. A run that was looked up for more pages than are asked
+// for here, and is longer, is cut.
+static uint32_t look_up(const struct fl_vm *vm, uint64_t page, uint32_t pages, struct fl_run *run)
+{
+    if (run->pages == 0)
+        *run = fl_vm_run(vm, page, pages);
+    else if (run->pages > pages)
+        run->pages = pages;
+    return run->pages;
+}
+
 // Of a VM in replay: what the trace has behind the page will be wanted as well, and need not come
-// page by page.
-static uint32_t planned(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked)
+// page by page. 0: it has nothing more there than is asked for.
+static uint32_t planned(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked,
+                        struct fl_run *run)
 {
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     uint32_t pages = fl_plan_row(vm->replay.plan, first, PLANNED_MOST);
-    pages = pages > asked ? fl_resolve_run(vm, page, pages).pages : 0;
-    if (pages > asked)
-        fl_counter_add(&shard->stats.ahead_units, pages - asked);
+    pages = pages > asked ? look_up(vm, page, pages, run) : 0;
+    if (pages <= asked)
+        return 0;
+    fl_counter_add(&shard->stats.ahead_units, pages - asked);
     return pages;
 }
 
-uint32_t fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked)
+uint32_t fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked,
+                         struct fl_run *ret_run)
 {
     const struct fl_prefetch_budget *budget = &shard->prefetch;
+    ret_run->pages = 0;
     if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_is_recorded(vm))
         return 1;
-    uint32_t pages = vm->replay.plan ? planned(shard, vm, page, asked) : 0;
-    if (pages > asked)
+    uint32_t pages = vm->replay.plan ? planned(shard, vm, page, asked, ret_run) : 0;
+    if (pages > 0)
         return pages;
     if (budget->window < 2)
         return asked;
     bool follows = page > 0 && fl_bit_test(vm->installed, page - 1);
     uint32_t window = fl_prefetch_window(&vm->prefetch, budget, page, asked, follows);
-    pages = window > 1 ? fl_resolve_run(vm, page, window).pages : 1;
+    pages = window > 1 ? look_up(vm, page, window, ret_run) : 1;
     fl_prefetch_installing(&vm->prefetch, budget, page, asked, pages);
     if (pages > asked)
         fl_counter_add(&shard->stats.ahead_units, pages - asked);

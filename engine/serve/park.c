@@ -10,7 +10,6 @@
 #include "engine/base/crash_point.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/fault.h"
 
 enum { LOOKS_A_ROUND = 128 };
 #define FIRST_PAUSE (20 * FL_NS_PER_US)
@@ -67,13 +66,13 @@ static void frame_came(void *owner, struct fl_mail *mail)
     if (park->outstanding > 0)
         return;
     if (park->vm)
-        fl_resolve(owner, park->vm, park->page, park->read_ns, park);
+        park->resume(owner, park);
     else
         free_park(park);
 }
 
 struct fl_park *fl_park_new(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
-                            uint32_t frames, uint64_t read_ns)
+                            uint32_t frames, fl_park_resume *resume)
 {
     struct fl_park *park = calloc(1, sizeof(*park) + frames * sizeof(park->waiter[0]));
     if (!park)
@@ -82,7 +81,7 @@ struct fl_park *fl_park_new(struct fl_shard *shard, struct fl_vm *vm, uint64_t p
     park->vm = vm;
     park->page = page;
     park->pages = 1;
-    park->read_ns = read_ns;
+    park->resume = resume;
     park->deadline_ns = fl_park_deadline(shard);
     CDS_INIT_LIST_HEAD(&park->in_retry);
     cds_list_add(&park->in_vm, bucket(&vm->parks, page));
@@ -200,7 +199,7 @@ bool fl_parks_run_due(struct fl_shard *shard)
             cds_list_add_tail(&park->in_retry, &shard->retry);
             continue;
         }
-        fl_resolve(shard, park->vm, park->page, park->read_ns, park);
+        park->resume(shard, park);
         any = true;
     }
     cds_list_splice(due, &shard->retry);
@@ -220,7 +219,7 @@ void fl_parks_expire(struct fl_vm *vm, uint64_t now)
             if (!park->error)
                 park->error = park->starved ? park->starved : -ETIMEDOUT;
             park->deadline_ns = fl_park_deadline(park->shard);
-            fl_resolve(park->shard, vm, park->page, park->read_ns, park);
+            park->resume(park->shard, park);
         }
     }
 }

@@ -16,8 +16,13 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/vm/park_state.h"
 
-struct fl_vm;
+struct fl_park;
 struct fl_shard;
+struct fl_vm;
+
+// Called when the frames of a park have come, when its pause is over, or when it has failed: tries
+// its page again, which ends the park or has it wait once more.
+typedef void fl_park_resume(struct fl_shard *shard, struct fl_park *park);
 
 // References: it is its VM's until fl_park_end(), and its waiters' that are not yet back
 // (`outstanding`); the last of the two frees it. Each waiter that has come back holds the pin of
@@ -28,6 +33,7 @@ struct fl_park {
     struct fl_shard *shard;
     struct fl_vm *vm; // NULL: orphaned
     uint64_t page;
+    fl_park_resume *resume;
     uint32_t pages;       // that may be installed together with it, itself included
     uint64_t read_ns;     // when its first message was read; 0: asked for by a fill, not a fault
     uint64_t deadline_ns; // then it fails
@@ -48,9 +54,9 @@ void fl_parks_init(struct fl_parks *parks);
 struct fl_park *fl_park_find(struct fl_vm *vm, uint64_t page);
 
 // A park for the page with room for that many frames, linked into the VM; NULL if there is no
-// memory.
+// memory. As of a page that no thread waits for: its read_ns is 0.
 struct fl_park *fl_park_new(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
-                            uint32_t frames, uint64_t read_ns);
+                            uint32_t frames, fl_park_resume *resume);
 // Wants one more frame for it.
 int fl_park_want(struct fl_park *park, struct fl_frame_id id);
 // Or the page itself, of 2 MiB: its first page in the image.

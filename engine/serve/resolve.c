@@ -11,13 +11,14 @@
 #include "engine/host/uffd.h"
 #include "engine/serve/install.h"
 #include "engine/serve/kill.h"
+#include "engine/serve/outside.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/shortage.h"
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
+#include "engine/serve/vm_image.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/fault.h"
 #include "snapshot/read.h"
 
 enum { REASON = 512 };
@@ -49,9 +50,12 @@ static enum fl_outcome done(struct fl_want *want, enum fl_outcome outcome)
 
 static struct fl_park *new_park(const struct fl_want *want, uint32_t frames)
 {
-    struct fl_park *park = fl_park_new(want->shard, want->vm, want->page, frames, want->read_ns);
-    if (park)
-        park->pages = want->pages;
+    struct fl_park *park =
+        fl_park_new(want->shard, want->vm, want->page, frames, fl_resolve_parked);
+    if (!park)
+        return NULL;
+    park->read_ns = want->read_ns;
+    park->pages = want->pages;
     return park;
 }
 
@@ -262,6 +266,7 @@ enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 enum fl_outcome fl_want_map(struct fl_want *want, struct fl_frame_id piece)
 {
     FL_CRASH_POINT("map_wanted");
+    want->run.pages = 0; // it is another one when that was read
     return park(want, 1) ? asked(want, fl_park_want(want->park, piece)) : again(want, -ENOMEM);
 }
 
@@ -282,22 +287,11 @@ const struct fl_frame *fl_want_find(const struct fl_want *want, struct fl_frame_
     return frame ? frame : fl_cache_lookup(want->shard->cache, id);
 }
 
-struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pages)
-{
-    const struct fl_layout *layout = &vm->state->layout;
-    uint64_t image_page = fl_layout_image_page(layout, page);
-    if (pages > 1) {
-        const struct fl_region *region = fl_layout_region(layout, page);
-        uint64_t end = region->first_page + (region->bytes >> layout->page_shift);
-        end = page + pages < end ? page + pages : end;
-        pages = (uint32_t)(fl_bits_next_set(vm->removed, vm->installed, page + 1, end) - page);
-    }
-    return fl_image_run(vm->image, image_page, pages);
-}
-
 static enum fl_outcome resolve_small(struct fl_want *want)
 {
-    struct fl_run run = fl_resolve_run(want->vm, want->page, want->pages);
+    struct fl_run run = want->run;
+    if (run.pages == 0)
+        run = fl_vm_run(want->vm, want->page, want->pages);
     if (run.unread)
         return fl_want_map(want, run.id);
     if (run.zero) // one by one in a template, where they are for all
@@ -358,26 +352,31 @@ static enum fl_outcome resolve(struct fl_want *want)
     return vm->page_shift == FL_PAGE_SHIFT ? resolve_small(want) : fl_resolve_huge(want);
 }
 
-enum fl_outcome fl_resolve(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
-                           uint64_t read_ns, struct fl_park *park)
-{
-    struct fl_want want = {.shard = shard,
-                           .vm = vm,
-                           .page = page,
-                           .read_ns = read_ns,
-                           .park = park,
-                           .pages = park ? park->pages : 1};
-    return resolve(&want);
-}
-
 enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
-                                uint32_t pages, uint32_t *ret_there)
+                                uint32_t pages, const struct fl_run *run, uint32_t *ret_there)
 {
     struct fl_want want = {
-        .shard = shard, .vm = vm, .page = page, .read_ns = shard->now, .pages = pages};
+        .shard = shard, .vm = vm, .page = page, .read_ns = shard->now, .pages = pages, .run = *run};
     enum fl_outcome outcome = resolve(&want);
     *ret_there = want.there;
     return outcome;
+}
+
+enum fl_outcome fl_resolve_ahead(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
+{
+    struct fl_want want = {.shard = shard, .vm = vm, .page = page, .pages = 1};
+    return resolve(&want);
+}
+
+void fl_resolve_parked(struct fl_shard *shard, struct fl_park *park)
+{
+    struct fl_want want = {.shard = shard,
+                           .vm = park->vm,
+                           .page = park->page,
+                           .read_ns = park->read_ns,
+                           .park = park,
+                           .pages = park->pages};
+    resolve(&want);
 }
 
 void fl_resolve_hurry(struct fl_vm *vm, uint64_t page)

@@ -1,16 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the two ways of resolving a page share: 4 KiB (resolve.c) and 2 MiB (resolve_huge.c). The
-// way in is fl_resolve(), of fault.h. Owner worker only.
+// A page of a VM, to where its bytes are: into the VM by install.h, or into a park until they are
+// there. Pages of 4 KiB are resolved in resolve.c, those of 2 MiB in resolve_huge.c. Owner worker
+// only.
 #ifndef FAULTLINE_SERVE_RESOLVE_H
 #define FAULTLINE_SERVE_RESOLVE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/serve/outcome.h"
 #include "engine/serve/park.h"
-#include "engine/worker/fault.h"
 #include "snapshot/read.h"
+
+// A page that a fault asks for (read just now, and parked nowhere), and those behind it that may be
+// installed together with it. `run`: what the image has for these, as fl_vm_run() said it just now;
+// .pages of 0: it was not asked. *ret_there: how many of the pages are there now.
+enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
+                                uint32_t pages, const struct fl_run *run, uint32_t *ret_there);
+// A page that no thread waits for, as far as is known.
+enum fl_outcome fl_resolve_ahead(struct fl_shard *shard, struct fl_vm *vm, uint64_t page);
+// The page of a park, which is ended when the page is resolved (fl_park_resume).
+void fl_resolve_parked(struct fl_shard *shard, struct fl_park *park);
+// A thread waits for a page that only a fill had asked for.
+void fl_resolve_hurry(struct fl_vm *vm, uint64_t page);
+
+// Counts a fault that is resolved, and how long it took.
+void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns);
+
+// --- between resolve.c and resolve_huge.c ---
 
 // One page on its way to be resolved.
 struct fl_want {
@@ -19,33 +37,12 @@ struct fl_want {
     uint64_t page;
     uint64_t read_ns; // when its fault was read; 0: nobody faulted
     struct fl_park *park;
-    uint32_t pages; // that may be installed at once, from this one on; at least 1
-    uint32_t there; // of them, when it was resolved: how many are there
+    uint32_t pages;    // that may be installed at once, from this one on; at least 1
+    uint32_t there;    // of them, when it was resolved: how many are there
+    struct fl_run run; // what the image has for them; .pages of 0: it has to be looked up
 };
 
-// A page that a fault asks for (read just now, and parked nowhere), and those behind it that may be
-// installed together with it. *ret_there: how many of them are there now.
-enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
-                                uint32_t pages, uint32_t *ret_there);
-// What the image has for at most that many 4 KiB pages of the VM that can be installed in one go:
-// the first, and those behind it that are neither there nor removed, and come from one place.
-struct fl_run fl_resolve_run(const struct fl_vm *vm, uint64_t page, uint32_t pages);
-
-// Counts a fault that is resolved, and how long it took.
-void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns);
-
 enum fl_outcome fl_resolve_huge(struct fl_want *want);
-
-// What the image has for a page of 2 MiB. UNREAD: *ret_unread is a piece of its map that has to be
-// read before that can be said.
-enum fl_page_kind { FL_PAGE_BYTES, FL_PAGE_ZERO, FL_PAGE_UNREAD };
-enum fl_page_kind fl_vm_page_kind(const struct fl_vm *vm, uint64_t page,
-                                  struct fl_frame_id *ret_unread);
-static inline bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page)
-{
-    struct fl_frame_id unread;
-    return fl_vm_page_kind(vm, page, &unread) == FL_PAGE_ZERO;
-}
 
 // Puts zeros, or the frame, under the page, and settles what is to become of its fault.
 enum fl_outcome fl_want_zeros(struct fl_want *want);

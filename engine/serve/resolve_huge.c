@@ -3,27 +3,9 @@
 // A page of 2 MiB comes whole from the frame cache, where reader threads put it together.
 #include "engine/serve/resolve.h"
 
+#include "engine/serve/vm_image.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-
-// What lies beyond the image's end is zero. Bytes are bytes, whatever else is not known yet.
-enum fl_page_kind fl_vm_page_kind(const struct fl_vm *vm, uint64_t page,
-                                  struct fl_frame_id *ret_unread)
-{
-    uint64_t at = fl_layout_image_page(&vm->state->layout, page);
-    uint64_t end = at + fl_vm_page_units(vm);
-    uint64_t image_end = fl_image_pages(vm->image);
-    end = end < image_end ? end : image_end;
-    while (at < end) {
-        struct fl_run run = fl_image_run(vm->image, at, (uint32_t)(end - at));
-        if (run.unread)
-            *ret_unread = run.id;
-        if (!run.zero)
-            return run.unread ? FL_PAGE_UNREAD : FL_PAGE_BYTES;
-        at += run.pages;
-    }
-    return FL_PAGE_ZERO;
-}
 
 enum fl_outcome fl_resolve_huge(struct fl_want *want)
 {

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/worker/fault.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
-#include <unistd.h>
 
 #include "engine/accept/refuse.h"
 #include "engine/ahead/fill.h"
@@ -14,10 +10,9 @@
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
-#include "engine/base/log.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/fault_around.h"
-#include "engine/serve/kill.h"
+#include "engine/serve/outside.h"
 #include "engine/serve/park.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
@@ -25,42 +20,6 @@
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/worker.h"
-
-// An address that no region holds: the VMM registered more than it said, or its handshake was
-// refused. Its bytes are nowhere, so whoever touched it must be told.
-enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
-{
-    static const uint64_t sizes[] = {FL_PAGE_SIZE, 2U << 20};
-    int error = -EINVAL;
-    if (fl_kill_wanted(vm) &&
-        fl_kill(atomic_load(&vm->owner)->killer, vm, "it touched memory that no image backs"))
-        return FL_PARKED; // its end is waited for, or it asks again
-    for (unsigned i = 0; i < 2 && error == -EINVAL; i++) {
-        uint64_t page = address & ~(sizes[i] - 1);
-        error = fl_vm_poison(vm, page, sizes[i]);
-        if (error == -EEXIST || error == -EAGAIN || error == -ENOENT || error == -ENOMEM)
-            fl_uffd_wake(vm->uffd, page, sizes[i]); // it touches again, and asks again if it must
-    }
-    if (error == -ESRCH) {
-        fl_shard_vm_gone(vm->owner, vm);
-        return FL_PARKED;
-    }
-    if (error == -ENOSYS || error == -EINVAL) {
-        fl_kill(atomic_load(&vm->owner)->killer, vm,
-                "it touched memory that no image backs, and this kernel cannot poison it");
-        return FL_PARKED;
-    }
-    if (error == 0) {
-        if (fl_counter_get(&vm->state->counters.poisoned) == 0 && !fl_vm_refused(vm))
-            fl_log(FL_LOG_ERROR,
-                   "event=outside vm=%" PRIu64 " image=%s address=0x%" PRIx64
-                   " reason=\"the VM touched memory that no image backs: it gets SIGBUS\"",
-                   vm->id, fl_vm_image_name(vm), address);
-        fl_counter_add(&vm->state->counters.poisoned, 1);
-        fl_counter_add(&atomic_load(&vm->owner)->stats.poisoned, 1);
-    }
-    return FL_POISONED;
-}
 
 // Faults of modes that the engine did not register but a VMM can: let the toucher go on.
 static enum fl_outcome other_mode(struct fl_vm *vm, uint64_t address, uint64_t flags)
@@ -96,9 +55,10 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct 
         fl_fill_begin(shard, vm, FL_FILL_ALL);
     struct fl_park *park = fl_park_find(vm, page);
     if (!park) {
-        uint32_t pages = fl_fault_around(shard, vm, page, ask->pages);
+        struct fl_run run = {.pages = 0};
+        uint32_t pages = fl_fault_around(shard, vm, page, ask->pages, &run);
         fl_replay_fault(shard, vm, page, pages < ask->pages ? pages : ask->pages);
-        return fl_resolve_some(shard, vm, page, pages, ret_there);
+        return fl_resolve_some(shard, vm, page, pages, &run, ret_there);
     }
     fl_counter_add(&shard->stats.duplicates, 1);
     if (!park->read_ns) { // a fill asked first; now somebody waits

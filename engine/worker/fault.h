@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One fault, from its message to its outcome. A reader starts here.
+// One fault, from its message to its outcome (outcome.h). A reader starts here.
 //
-//   fl_inbox_turn   reads messages: events first, then each fault
-//   fl_fault        one message -> one of the outcomes below
-//   fl_resolve      a page -> where its bytes are -> install.h, or park.h until they are there
+//   fl_inbox_turn     reads messages: events first, then each fault
+//   fl_fault          one message -> its outcome
+//   fl_fault_around   the page that was asked for, and how many behind it come with it
+//   fl_resolve_some   pages -> where their bytes are -> install.h, or park.h until they are there
 //
 // Owner worker only.
 #ifndef FAULTLINE_WORKER_FAULT_H
@@ -13,17 +14,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct fl_park;
-struct fl_vm;
-struct fl_shard;
+#include "engine/serve/outcome.h"
 
-// What becomes of every fault that was read. There is no other.
-enum fl_outcome {
-    FL_INSTALLED, // its bytes are there
-    FL_ZEROED,    // zeros are there
-    FL_POISONED,  // the toucher gets SIGBUS
-    FL_PARKED,    // waits in fl_parks, or with the whole VM for its end
-};
+struct fl_shard;
+struct fl_vm;
 
 // Reads and acts on one batch; true if there was any message.
 bool fl_inbox_turn(struct fl_shard *shard, struct fl_vm *vm);
@@ -43,15 +37,5 @@ struct fl_ask {
 // asked for them before is awake.
 enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct fl_ask *ask,
                          uint32_t *ret_there);
-
-// Tells who touched an address for which there are no bytes, whatever the size of its page is.
-enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address);
-
-// Resolves one page of the VM. read_ns is when its fault was read, 0 if nobody faulted. `park` is
-// the one that the page waits in, or NULL; it is ended when the page is resolved.
-enum fl_outcome fl_resolve(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
-                           uint64_t read_ns, struct fl_park *park);
-// Somebody waits for a page that only a fill had asked for.
-void fl_resolve_hurry(struct fl_vm *vm, uint64_t page);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "engine/accept/admission.h"
 #include "engine/accept/refuse.h"
+#include "engine/accept/replay_order.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/close_thread.h"

@@ -7,7 +7,6 @@
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
-#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/serve/complete.h"
 #include "engine/serve/install.h"
@@ -18,7 +17,6 @@
 #include "engine/vm/recording.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/fault.h"
 
 enum {
     SLICE_PAGES = 256,  // 4 KiB pages of zeros in a slice; of bytes, a frame's at most
@@ -262,7 +260,7 @@ static void fill_huge(struct fl_shard *shard, struct fl_vm *vm)
     settle_page(shard, vm, 0);
 }
 
-static void report(struct fl_shard *shard, struct fl_vm *vm)
+void fl_fill_report(struct fl_shard *shard, struct fl_vm *vm)
 {
     uint64_t ns = fl_now() - vm->fill.begun_ns;
     uint64_t poisoned = fl_counter_get(&vm->state->counters.poisoned);
@@ -273,41 +271,14 @@ static void report(struct fl_shard *shard, struct fl_vm *vm)
         shard->options->filled(vm->id, ns);
 }
 
-void fl_fill_go_on_releasing(struct fl_shard *shard, struct fl_vm *vm)
-{
-    vm->phase = FL_VM_RELEASING;
-    vm->fill.unregistered = true;
-    fl_task_start(shard, &vm->fill.task);
-}
-
-// A REMOVE that began before we unregistered still waits for its event to be read: leaving earlier
-// would leave its thread in madvise() for ever, as the VMM holds the userfaultfd too.
-static void let_go(struct fl_shard *shard, struct fl_vm *vm)
-{
-    while (fl_inbox_turn(shard, vm)) {
-    }
-    if (fl_vm_removing(vm)) {
-        fl_task_pause(shard, &vm->fill.task);
-        return;
-    }
-    fl_task_end(&vm->fill.task);
-    FL_CRASH_POINT("released");
-    fl_log(FL_LOG_INFO, "event=release vm=%" PRIu64 " image=%s", vm->id, vm->state->image);
-    fl_shard_vm_gone(shard, vm);
-}
-
 static void finish(struct fl_shard *shard, struct fl_vm *vm)
 {
-    bool releasing = vm->phase == FL_VM_RELEASING;
-    if (releasing && !fl_complete_unregister(vm)) {
-        fl_task_pause_long(shard, &vm->fill.task);
+    if (vm->phase == FL_VM_RELEASING) {
+        shard->ops->release(shard, vm);
         return;
     }
-    report(shard, vm);
-    if (releasing)
-        let_go(shard, vm);
-    else
-        fl_task_end(&vm->fill.task);
+    fl_fill_report(shard, vm);
+    fl_task_end(&vm->fill.task);
 }
 
 // What was filled and is absent all the same, again and again, is not absent: it is another
@@ -372,7 +343,7 @@ static bool slice(struct fl_shard *shard, struct fl_vm *vm)
     if (fill->task.wait || fill->task.not_before_ns > shard->now || waits_for_enough(shard, vm))
         return false;
     if (fill->unregistered) {
-        let_go(shard, vm);
+        shard->ops->release(shard, vm);
         return true;
     }
     fill->next = fl_bits_next_clear(vm->removed, vm->installed, fill->next, fill->end);

@@ -17,7 +17,8 @@ void fl_fill_begin(struct fl_shard *shard, struct fl_vm *vm, enum fl_fill_goal g
 // Owner only. It stops here, and goes on with the VM's next owner.
 void fl_fill_suspend(struct fl_vm *vm);
 void fl_fill_resume(struct fl_shard *shard, struct fl_vm *vm);
-// Owner only. A predecessor has unregistered it already: lets it go.
-void fl_fill_go_on_releasing(struct fl_shard *shard, struct fl_vm *vm);
+// Owner only. Tells the log, and the callback of the options, that the VM has all that it is to
+// have.
+void fl_fill_report(struct fl_shard *shard, struct fl_vm *vm);
 
 #endif

@@ -9,7 +9,6 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "engine/worker/engine.h"
 
 #define BYTES_MOST ((uint64_t)256 << 20)
 
@@ -100,9 +99,9 @@ static void shrink(struct fl_recording_orders *recordings, struct fl_vm_recordin
 // Mail from the worker.
 static void ended(void *control, struct fl_mail *mail)
 {
-    struct fl_engine *engine = control;
-    struct fl_recording_orders *recordings = &engine->recordings;
+    (void)control;
     struct fl_vm_recording *touches = caa_container_of(mail, struct fl_vm_recording, mail);
+    struct fl_recording_orders *recordings = touches->orders;
     struct fl_order *order = touches->order;
     uint64_t count = fl_counter_get(&touches->count);
     if (order)
@@ -146,6 +145,7 @@ struct fl_vm_recording *fl_recording_orders_begin(struct fl_recording_orders *re
         return NULL;
     }
     touches->vm_id = vm_id;
+    touches->orders = recordings;
     touches->order = order;
     touches->mail.deliver = ended;
     recordings->bytes += touches->bytes;

@@ -11,18 +11,11 @@
 
 #include "engine/vm/replay_state.h"
 
-struct fl_engine;
+struct fl_plan;
 struct fl_vm;
 struct fl_shard;
 
 void fl_replay_init(struct fl_vm *vm);
-// Control thread, before a worker has the VM, which has its image: has a successor know that there
-// is one to go on with.
-void fl_replay_expect(struct fl_engine *engine, struct fl_vm *vm);
-// Control thread, once a worker has it: looks for the trace, and has the worker begin. Nothing
-// happens for a VM that is not to have any.
-void fl_replay_order(struct fl_engine *engine, struct fl_vm *vm);
-
 // Owner only. Takes the plan, NULL: there is none.
 void fl_replay_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_plan *plan);
 // Owner only. It ends here, if it runs: the VM is gone, or will be filled anyway.

@@ -4,7 +4,6 @@
 #include <errno.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/base/crash_point.h"
 #include "engine/host/presence.h"
 #include "engine/serve/vm_call.h"
 #include "engine/serve/vm_image.h"
@@ -140,34 +139,4 @@ enum fl_complete fl_complete_look(struct fl_vm *vm, uint64_t page, bool all, uin
     if (!fl_vm_alive(vm))
         return FL_COMPLETE_GONE;
     return probe(vm, page, end, all, ret_end);
-}
-
-// --- letting go ---
-
-// A range in which anything cannot be registered (a file that the VMM has mapped over a part of its
-// memory) is refused, and stays registered as a whole: so in halves, down to a page.
-static int unregister_piece(struct fl_vm *vm, uint64_t start, uint64_t pages)
-{
-    int error = fl_vm_unregister(vm, start, pages << vm->page_shift);
-    uint64_t half = pages / 2;
-    if (error != -EINVAL || half == 0)
-        return error;
-    error = unregister_piece(vm, start, half);
-    return error == -ENOMEM ? error
-                            : unregister_piece(vm, start + (half << vm->page_shift), pages - half);
-}
-
-bool fl_complete_unregister(struct fl_vm *vm)
-{
-    const struct fl_layout *layout = &vm->state->layout;
-    for (uint32_t i = 0; i < layout->regions; i++) {
-        int error = unregister_piece(vm, layout->region[i].base,
-                                     layout->region[i].bytes >> layout->page_shift);
-        if (error == -ENOMEM && fl_vm_alive(vm))
-            return false;
-        FL_CRASH_POINT("unregistered");
-    }
-    vm->fill.unregistered = true;
-    vm->state->flags |= FL_VM_STATE_RELEASED;
-    return true;
 }

@@ -34,9 +34,4 @@ enum fl_complete {
 // frame or two.
 enum fl_complete fl_complete_look(struct fl_vm *vm, uint64_t page, bool all, uint64_t *ret_end);
 
-// The VM goes on without us: nothing is missing that would not be zeros. False if the kernel lacks
-// memory for that (or the VM is gone, which it says in the same way): who touches such a page would
-// wait for ever.
-bool fl_complete_unregister(struct fl_vm *vm);
-
 #endif

@@ -17,6 +17,8 @@
 #include "engine/host/region.h"
 #include "snapshot/read.h"
 
+struct fl_order;
+struct fl_recording_orders;
 struct fl_vm;
 struct fl_shard;
 
@@ -37,7 +39,8 @@ struct fl_vm_recording {
 
     struct fl_mail mail; // to the control thread, once it has ended
     // The control thread's (recording_orders.h):
-    void *order; // NULL: cancelled
+    struct fl_recording_orders *orders;
+    struct fl_order *order; // NULL: cancelled
     bool ended;
     struct cds_list_head in_order;
 };

@@ -24,6 +24,7 @@ struct fl_cache;
 struct fl_call;
 struct fl_host_memory;
 struct fl_killer;
+struct fl_shard;
 struct fl_vm;
 struct fl_watch;
 
@@ -55,8 +56,17 @@ struct fl_shard_stats {
     struct fl_histogram latency_ns; // message read -> its page is there
 };
 
+// What rooms below the worker have it do. Its functions run in the owner's thread, in the middle of
+// work for that VM: they free no VM and do not block but within calls for it (vm_call.h).
+struct fl_shard_ops {
+    // Required. The VM is in release, and a look found all there that must be: a slice of the rest.
+    // Ends the VM when it is let go. Pauses the task of its fill if it must come again.
+    void (*release)(struct fl_shard *shard, struct fl_vm *vm);
+};
+
 struct fl_shard {
     // Constant.
+    const struct fl_shard_ops *ops;
     const struct fl_engine_options *options;
     struct fl_cache *cache;
     struct fl_prefetch_budget prefetch;

@@ -17,6 +17,7 @@
 #include "engine/link/keeper_link.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limit_watch.h"
+#include "engine/worker/release.h"
 #include "engine/worker/worker.h"
 
 enum { READERS_MIN = 4 };
@@ -30,10 +31,13 @@ static void make_room_for_descriptors(void)
         close(top);
 }
 
+static const struct fl_shard_ops shard_ops = {.release = fl_release_slice};
+
 void fl_engine_prepare_worker(struct fl_engine *engine, struct fl_worker *worker, unsigned index)
 {
     worker->index = index;
     worker->engine = engine;
+    worker->shard.ops = &shard_ops;
     worker->shard.options = &engine->options;
     worker->shard.cache = engine->cache;
     worker->shard.control = &engine->control;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/worker/release.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -10,12 +12,87 @@
 
 #include "engine/ahead/fill.h"
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
+#include "engine/base/log.h"
 #include "engine/serve/kill.h"
+#include "engine/serve/task.h"
+#include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
+#include "engine/worker/fault.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/worker.h"
+
+// --- one VM ---
+
+// A range in which anything cannot be registered (a file that the VMM has mapped over a part of its
+// memory) is refused, and stays registered as a whole: so in halves, down to a page.
+static int unregister_piece(struct fl_vm *vm, uint64_t start, uint64_t pages)
+{
+    int error = fl_vm_unregister(vm, start, pages << vm->page_shift);
+    uint64_t half = pages / 2;
+    if (error != -EINVAL || half == 0)
+        return error;
+    error = unregister_piece(vm, start, half);
+    return error == -ENOMEM ? error
+                            : unregister_piece(vm, start + (half << vm->page_shift), pages - half);
+}
+
+// The VM goes on without us: nothing is missing that would not be zeros. False if the kernel lacks
+// memory for that (or the VM is gone, which it says in the same way): a thread that touches such a
+// page would wait for ever.
+static bool unregister(struct fl_vm *vm)
+{
+    const struct fl_layout *layout = &vm->state->layout;
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        int error = unregister_piece(vm, layout->region[i].base,
+                                     layout->region[i].bytes >> layout->page_shift);
+        if (error == -ENOMEM && fl_vm_alive(vm))
+            return false;
+        FL_CRASH_POINT("unregistered");
+    }
+    vm->fill.unregistered = true;
+    vm->state->flags |= FL_VM_STATE_RELEASED;
+    return true;
+}
+
+// A REMOVE that began before we unregistered still waits for its event to be read: leaving earlier
+// would leave its thread in madvise() for ever, as the VMM holds the userfaultfd too.
+static void let_go(struct fl_shard *shard, struct fl_vm *vm)
+{
+    while (fl_inbox_turn(shard, vm)) {
+    }
+    if (fl_vm_removing(vm)) {
+        fl_task_pause(shard, &vm->fill.task);
+        return;
+    }
+    fl_task_end(&vm->fill.task);
+    FL_CRASH_POINT("released");
+    fl_log(FL_LOG_INFO, "event=release vm=%" PRIu64 " image=%s", vm->id, vm->state->image);
+    fl_shard_vm_gone(shard, vm);
+}
+
+void fl_release_slice(struct fl_shard *shard, struct fl_vm *vm)
+{
+    if (!vm->fill.unregistered) {
+        if (!unregister(vm)) {
+            fl_task_pause_long(shard, &vm->fill.task);
+            return;
+        }
+        fl_fill_report(shard, vm);
+    }
+    let_go(shard, vm);
+}
+
+void fl_release_go_on(struct fl_shard *shard, struct fl_vm *vm)
+{
+    vm->phase = FL_VM_RELEASING;
+    vm->fill.unregistered = true;
+    fl_task_start(shard, &vm->fill.task);
+}
+
+// --- all of them ---
 
 struct kill_order {
     struct fl_engine *engine;

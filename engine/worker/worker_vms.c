@@ -19,6 +19,7 @@
 #include "engine/vm/recording.h"
 #include "engine/worker/fault.h"
 #include "engine/worker/lane.h"
+#include "engine/worker/release.h"
 #include "engine/worker/worker.h"
 
 void fl_worker_make_hot(struct fl_worker *worker, struct fl_vm *vm)
@@ -48,7 +49,7 @@ static void succeed(struct fl_worker *worker, struct fl_vm *vm)
     fl_uffd_wake_all(vm->uffd);
     FL_CRASH_POINT("woken");
     if (vm->state->flags & FL_VM_STATE_RELEASED)
-        fl_fill_go_on_releasing(&worker->shard, vm);
+        fl_release_go_on(&worker->shard, vm);
 }
 
 // Edge-triggered: a hot VM is read in every round until it has nothing, and from then on the next

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// From a VM that was attached to the beginning of its replay: a reader looks for the trace, so that
-// neither the handshake nor a take-over waits for it.
+#include "engine/accept/replay_order.h"
+
 #include <errno.h>
 #include <stdlib.h>
 

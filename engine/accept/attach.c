@@ -151,10 +151,8 @@ static void count_end(struct fl_ends *ends, const struct fl_vm *vm, bool filled)
 }
 
 // The memory behind the userfaultfd is gone, or unregistered: only now may it be closed.
-void fl_vm_dispose(void *control, struct fl_mail *mail)
+void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm)
 {
-    struct fl_engine *engine = control;
-    struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
     if (!fl_vm_refused(vm)) {
         log_end(vm);
         count_end(&engine->ends, vm, engine->options.populate);

@@ -15,7 +15,6 @@
 struct fl_engine;
 struct fl_vm;
 struct fl_vm_state;
-struct fl_mail;
 struct fl_template;
 
 // Who asks. The descriptors belong to whoever holds the structure; -1 where there is none.
@@ -59,7 +58,7 @@ void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm);
 int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *peer,
                         uint64_t flags);
 
-// Mail from a worker: the VM is gone.
-void fl_vm_dispose(void *control, struct fl_mail *mail);
+// A worker has mailed that the VM is gone: frees it.
+void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm);
 
 #endif

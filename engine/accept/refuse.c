@@ -3,12 +3,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
-
-#include <urcu/compiler.h>
 
 #include "engine/accept/attach.h"
-#include "engine/base/close_thread.h"
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"
 #include "engine/link/keeper_link.h"
@@ -65,32 +61,8 @@ void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image
     fl_keep_refused(engine, peer);
 }
 
-struct child_mail {
-    struct fl_mail mail;
-    int uffd;
-};
-
-static void child_came(void *control, struct fl_mail *mail)
-{
-    struct child_mail *child = caa_container_of(mail, struct child_mail, mail);
-    struct fl_peer peer = {.uffd = child->uffd, .pidfd = -1, .socket = -1};
-    free(child);
-    fl_refuse(control, &peer, "-", "it is the child of a refused VM");
-}
-
-static void drop_child(struct fl_mail *mail)
-{
-    struct child_mail *child = caa_container_of(mail, struct child_mail, mail);
-    fl_close_later(child->uffd);
-    free(child);
-}
-
 void fl_refuse_child(struct fl_engine *engine, int uffd)
 {
-    struct child_mail *child = malloc(sizeof(*child));
-    if (!child)
-        return; // kept open, like any userfaultfd that cannot be attached
-    child->mail = (struct fl_mail){.deliver = child_came, .drop = drop_child};
-    child->uffd = uffd;
-    fl_mailbox_post(&engine->control, &child->mail);
+    struct fl_peer peer = {.uffd = uffd, .pidfd = -1, .socket = -1};
+    fl_refuse(engine, &peer, "-", "it is the child of a refused VM");
 }

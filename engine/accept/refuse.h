@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who is not served, and may wait all the same. Control thread, unless a function says otherwise.
+// Who is not served, and may wait all the same. Control thread.
 #ifndef FAULTLINE_ACCEPT_REFUSE_H
 #define FAULTLINE_ACCEPT_REFUSE_H
 
@@ -20,7 +20,7 @@ void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer);
 // Likewise a predecessor's VM that cannot be read: in the place of its record.
 void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t id);
 
-// Worker: a refused VM has forked; its child's userfaultfd is treated in the same way.
+// A refused VM has forked; its child's userfaultfd is treated in the same way.
 void fl_refuse_child(struct fl_engine *engine, int uffd);
 
 #endif

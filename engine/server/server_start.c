@@ -10,7 +10,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "engine/accept/attach.h"
 #include "engine/accept/listen.h"
+#include "engine/accept/refuse.h"
 #include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
@@ -23,6 +25,7 @@
 #include "engine/takeover/inherited_images.h"
 #include "engine/takeover/keeper_socket.h"
 #include "engine/template/templates.h"
+#include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
 static int watch_signals(struct fl_serving *run)
@@ -137,6 +140,11 @@ static int start_raw(struct fl_serving *run, char *reason, size_t size)
     return error;
 }
 
+static const struct fl_engine_ops engine_ops = {
+    .dispose = fl_vm_dispose,
+    .refuse_child = fl_refuse_child,
+};
+
 int fl_server_start(struct fl_serving *run, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
@@ -144,7 +152,7 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size)
     if (!error)
         error = watch_signals(run);
     if (!error)
-        error = fl_engine_start(&server->options->engine, &server->engine);
+        error = fl_engine_start(&server->options->engine, &engine_ops, &server->engine);
     if (error == -EMFILE) {
         snprintf(reason, size, "the engine cannot start: the limit of open files, %u, is too low",
                  fl_descriptors_limit());

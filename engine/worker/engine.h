@@ -27,6 +27,7 @@ struct fl_lanes;
 struct fl_life_table;
 struct fl_limit_watch;
 struct fl_templates;
+struct fl_vm;
 struct fl_worker;
 
 // How VMs ended that this engine had a hand in; none that ended by themselves. Control thread.
@@ -37,8 +38,19 @@ struct fl_ends {
     uint64_t killed;
 };
 
+// What the engine has the rooms above it do. All of it in the control thread, which must not block.
+struct fl_engine_ops {
+    // Required. The VM's memory is gone, or complete and unregistered, and no worker has it any
+    // more: forgets it, closes its descriptors and frees it.
+    void (*dispose)(struct fl_engine *engine, struct fl_vm *vm);
+    // Required. A refused VM has forked: sees to it that the faults of its child are answered, too.
+    // Takes the child's userfaultfd.
+    void (*refuse_child)(struct fl_engine *engine, int uffd);
+};
+
 struct fl_engine {
     struct fl_engine_options options;
+    const struct fl_engine_ops *ops;
     struct fl_io_pool *io_pool;
     struct fl_cache *cache;
     struct fl_images
@@ -70,15 +82,14 @@ struct fl_engine {
 };
 
 // The calling thread becomes the control thread: it is registered with RCU until fl_engine_stop().
-int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **ret_engine);
+int fl_engine_start(const struct fl_engine_options *options, const struct fl_engine_ops *ops,
+                    struct fl_engine **ret_engine);
 // Once, when VMs may come: takes the memory that is to be taken at once. A standby of an engine
 // that lives must not do so.
 void fl_engine_serves(struct fl_engine *engine);
 // Any thread. All workers, lanes behind them: there may be more of them later, and never fewer.
 unsigned fl_engine_workers(const struct fl_engine *engine);
 struct fl_worker *fl_engine_worker(const struct fl_engine *engine, unsigned index);
-// What a new worker, or lane, of that index begins with.
-void fl_engine_prepare_worker(struct fl_engine *engine, struct fl_worker *worker, unsigned index);
 // Any thread. Whether a VM's working set is being streamed in.
 bool fl_engine_replays(const struct fl_engine *engine);
 // Control thread, when there is no VM left.

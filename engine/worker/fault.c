@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/worker/fault.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 
-#include "engine/accept/refuse.h"
+#include <urcu/compiler.h>
+
 #include "engine/ahead/fill.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
+#include "engine/base/close_thread.h"
 #include "engine/base/crash_point.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/fault_around.h"
@@ -19,7 +22,7 @@
 #include "engine/vm/recording.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/worker.h"
+#include "engine/worker/engine.h"
 
 // Faults of modes that the engine did not register but a VMM can: let the toucher go on.
 static enum fl_outcome other_mode(struct fl_vm *vm, uint64_t address, uint64_t flags)
@@ -94,6 +97,36 @@ static void removed(struct fl_vm *vm, uint64_t start, uint64_t end)
     }
 }
 
+// A child of a refused VM, on its way to the control thread.
+struct child {
+    struct fl_mail mail;
+    int uffd;
+};
+
+static void child_came(void *control, struct fl_mail *mail)
+{
+    struct fl_engine *engine = control;
+    struct child *child = caa_container_of(mail, struct child, mail);
+    engine->ops->refuse_child(engine, child->uffd);
+    free(child);
+}
+
+static void drop_child(struct fl_mail *mail)
+{
+    struct child *child = caa_container_of(mail, struct child, mail);
+    fl_close_later(child->uffd);
+    free(child);
+}
+
+static void forked(struct fl_shard *shard, int uffd)
+{
+    struct child *child = malloc(sizeof(*child));
+    if (!child)
+        return; // kept open, like any userfaultfd that cannot be attached
+    *child = (struct child){.mail = {.deliver = child_came, .drop = drop_child}, .uffd = uffd};
+    fl_mailbox_post(shard->control, &child->mail);
+}
+
 static void event(struct fl_shard *shard, struct fl_vm *vm, const struct uffd_msg *msg)
 {
     switch (msg->event) {
@@ -103,7 +136,7 @@ static void event(struct fl_shard *shard, struct fl_vm *vm, const struct uffd_ms
         break;
     case UFFD_EVENT_FORK:
         // Only a refused VM can have asked for these. Its child's faults need an answer too.
-        fl_refuse_child(fl_worker_of(shard)->engine, (int)msg->arg.fork.ufd);
+        forked(shard, (int)msg->arg.fork.ufd);
         break;
     default:
         break; // UFFD_EVENT_REMAP, likewise: its faults come with addresses outside, which are

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/worker/lane.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 
 #include <urcu/compiler.h>
@@ -21,24 +19,6 @@
 
 // --- lanes that are free ---
 
-int fl_lane_new(struct fl_lanes *lanes)
-{
-    unsigned count = atomic_load(&lanes->count);
-    struct fl_worker *lane = count < FL_LANES ? calloc(1, sizeof(*lane)) : NULL;
-    if (!lane)
-        return -ENOMEM;
-    fl_engine_prepare_worker(lanes->engine, lane, lanes->engine->worker_count + count);
-    lane->is_lane = true;
-    int error = fl_worker_start(lane);
-    if (error) {
-        free(lane);
-        return error;
-    }
-    lanes->lane[count] = lane;
-    atomic_store(&lanes->count, count + 1);
-    return 0;
-}
-
 struct fl_worker *fl_lane_take(struct fl_lanes *lanes)
 {
     unsigned count = atomic_load(&lanes->count);
@@ -50,11 +30,6 @@ struct fl_worker *fl_lane_take(struct fl_lanes *lanes)
     return NULL;
 }
 
-void fl_lane_is_free(struct fl_worker *lane)
-{
-    atomic_store(&lane->busy, false);
-}
-
 bool fl_lanes_any_free(const struct fl_lanes *lanes)
 {
     unsigned count = atomic_load(&lanes->count);
@@ -63,18 +38,6 @@ bool fl_lanes_any_free(const struct fl_lanes *lanes)
             return true;
     }
     return false;
-}
-
-void fl_lanes_free(struct fl_lanes *lanes)
-{
-    if (!lanes)
-        return;
-    for (unsigned i = 0; i < atomic_load(&lanes->count); i++) {
-        fl_worker_free(lanes->lane[i]);
-        free(lanes->lane[i]);
-    }
-    free(lanes->seen);
-    free(lanes);
 }
 
 // --- into a lane ---

@@ -70,8 +70,6 @@ void fl_lane_wanted(struct fl_worker *worker, struct fl_vm *vm);
 void fl_lane_round(struct fl_worker *worker);
 // Owner only: when a lane's VM may go back; FL_NEVER.
 uint64_t fl_lane_next_due(const struct fl_worker *worker);
-// A lane's VM is gone.
-void fl_lane_is_free(struct fl_worker *lane);
 // The thread that has left its lane for a worker becomes that worker's.
 void fl_lane_go_on_with(struct fl_thread *thread, struct fl_worker *lane);
 

@@ -7,11 +7,10 @@
 
 #include <stdbool.h>
 
-#include "engine/base/mailbox.h"
-#include "engine/worker/lane.h"
+struct fl_lanes;
+struct fl_mail;
+struct fl_worker;
 
-// The watcher, or the control thread before there is one: one more lane, which is free.
-int fl_lane_new(struct fl_lanes *lanes);
 // Any thread. A lane that was free and is not any more; NULL if none is.
 struct fl_worker *fl_lane_take(struct fl_lanes *lanes);
 bool fl_lanes_any_free(const struct fl_lanes *lanes);

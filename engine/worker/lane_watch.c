@@ -17,6 +17,7 @@
 #include "engine/base/log.h"
 #include "engine/host/procfs.h"
 #include "engine/worker/engine.h"
+#include "engine/worker/lane.h"
 #include "engine/worker/lane_internal.h"
 #include "engine/worker/worker.h"
 
@@ -144,6 +145,39 @@ uint64_t fl_lane_blocked_ns(const struct fl_worker *lane, uint64_t now)
     return blocked && since < now ? now - since : 0;
 }
 
+// --- lanes ---
+
+// One more, which is free. By the watcher, or the control thread before there is one.
+static int lane_new(struct fl_lanes *lanes)
+{
+    unsigned count = atomic_load(&lanes->count);
+    struct fl_worker *lane = count < FL_LANES ? calloc(1, sizeof(*lane)) : NULL;
+    if (!lane)
+        return -ENOMEM;
+    fl_worker_prepare(lane, lanes->engine, lanes->engine->worker_count + count);
+    lane->is_lane = true;
+    int error = fl_worker_start(lane);
+    if (error) {
+        free(lane);
+        return error;
+    }
+    lanes->lane[count] = lane;
+    atomic_store(&lanes->count, count + 1);
+    return 0;
+}
+
+void fl_lanes_free(struct fl_lanes *lanes)
+{
+    if (!lanes)
+        return;
+    for (unsigned i = 0; i < atomic_load(&lanes->count); i++) {
+        fl_worker_free(lanes->lane[i]);
+        free(lanes->lane[i]);
+    }
+    free(lanes->seen);
+    free(lanes);
+}
+
 // --- the thread ---
 
 static void sleep_until_called(struct fl_lanes *lanes)
@@ -168,7 +202,7 @@ static void *watch_main(void *arg)
         if (look(lanes, now))
             active_ns = now;
         if (!fl_lanes_any_free(lanes))
-            fl_lane_new(lanes);
+            lane_new(lanes);
         if (now - active_ns > AWAKE)
             sleep_until_called(lanes);
         else
@@ -187,7 +221,7 @@ int fl_lanes_start(struct fl_engine *engine)
     lanes->engine = engine;
     lanes->seen = calloc(engine->worker_count + FL_LANES, sizeof(*lanes->seen));
     engine->lanes = lanes;
-    int error = lanes->seen ? fl_lane_new(lanes) : -ENOMEM;
+    int error = lanes->seen ? lane_new(lanes) : -ENOMEM;
     if (!error)
         error = -pthread_create(&lanes->watcher, NULL, watch_main, lanes);
     lanes->watching = !error;

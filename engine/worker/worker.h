@@ -17,7 +17,9 @@
 #include "engine/serve/vm_call.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "engine/worker/engine.h"
+
+struct fl_engine;
+struct fl_worker;
 
 // A thread that runs a worker. Which one may change: see lane.h.
 struct fl_thread {
@@ -69,6 +71,14 @@ static inline struct fl_thread *fl_worker_runs(const struct fl_worker *worker)
     return caa_container_of(fl_shard_call(&worker->shard), struct fl_thread, call);
 }
 
+// A lane has no VM any more.
+static inline void fl_lane_is_free(struct fl_worker *lane)
+{
+    atomic_store(&lane->busy, false);
+}
+
+// What a new worker, or lane, of that index begins with.
+void fl_worker_prepare(struct fl_worker *worker, struct fl_engine *engine, unsigned index);
 int fl_worker_start(struct fl_worker *worker);
 // Control thread, once nobody is taken anything any more. Has all threads of workers and lanes end,
 // each at the end of a round: what it had read is acted on. VMs stay as they are. With `leave`, one
@@ -87,7 +97,7 @@ void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm);
 // Any thread. The worker, not a lane, with the fewest VMs.
 struct fl_worker *fl_worker_fewest(const struct fl_engine *engine);
 
-// --- between worker.c, worker_vms.c, worker_thread.c and lane.c ---
+// --- between worker_loop.c, worker_vms.c, worker_thread.c and lane.c ---
 
 // Owner only: serves until the worker is told to stop.
 void fl_worker_work(struct fl_worker *worker);

@@ -15,7 +15,9 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/link/death_watch.h"
+#include "engine/worker/engine.h"
 #include "engine/worker/lane.h"
+#include "engine/worker/release.h"
 #include "engine/worker/worker.h"
 
 enum { ZEROS_BYTES = 2 << 20 };
@@ -114,6 +116,26 @@ static int start_thread(struct fl_worker *worker)
     thread->call.watcher = &worker->engine->call_watcher;
     atomic_store(&worker->shard.call, &thread->call);
     return -pthread_create(&thread->pthread, NULL, thread_main, thread);
+}
+
+static const struct fl_shard_ops shard_ops = {.release = fl_release_slice};
+
+void fl_worker_prepare(struct fl_worker *worker, struct fl_engine *engine, unsigned index)
+{
+    worker->index = index;
+    worker->engine = engine;
+    worker->shard.ops = &shard_ops;
+    worker->shard.options = &engine->options;
+    worker->shard.cache = engine->cache;
+    worker->shard.control = &engine->control;
+    worker->shard.killer = &engine->killer;
+    worker->shard.memory = &engine->memory;
+    worker->shard.prefetch = (struct fl_prefetch_budget){
+        .window = engine->options.prefetch_pages,
+        .vm = engine->options.prefetch_vm_bytes >> FL_PAGE_SHIFT,
+        .host = engine->options.prefetch_host_bytes >> FL_PAGE_SHIFT,
+        .unproven = &engine->prefetch_unproven,
+    };
 }
 
 int fl_worker_start(struct fl_worker *worker)

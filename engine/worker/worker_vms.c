@@ -7,7 +7,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/crash_point.h"
@@ -17,6 +16,7 @@
 #include "engine/serve/park.h"
 #include "engine/serve/task.h"
 #include "engine/vm/recording.h"
+#include "engine/worker/engine.h"
 #include "engine/worker/fault.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/release.h"
@@ -113,6 +113,12 @@ static void forget(struct fl_worker *worker, struct fl_vm *vm)
     atomic_fetch_sub(&worker->vms, 1);
 }
 
+static void dispose(void *control, struct fl_mail *mail)
+{
+    struct fl_engine *engine = control;
+    engine->ops->dispose(engine, caa_container_of(mail, struct fl_vm, mail));
+}
+
 // At the end of a round, when nothing on the stack refers to them any more.
 void fl_worker_bury(struct fl_worker *worker)
 {
@@ -125,7 +131,7 @@ void fl_worker_bury(struct fl_worker *worker)
         fl_replay_end(&worker->shard, vm);
         if (worker->is_lane)
             fl_lane_is_free(worker);
-        vm->mail.deliver = fl_vm_dispose;
+        vm->mail.deliver = dispose;
         fl_mailbox_post(worker->shard.control, &vm->mail);
     }
 }
@@ -140,14 +146,4 @@ void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_wor
     fl_replay_suspend(&worker->shard, vm);
     vm->moved = true;
     fl_worker_attach(to, vm);
-}
-
-struct fl_worker *fl_worker_fewest(const struct fl_engine *engine)
-{
-    struct fl_worker *best = &engine->workers[0];
-    for (unsigned i = 1; i < engine->worker_count; i++) {
-        if (engine->workers[i].vms < best->vms)
-            best = &engine->workers[i];
-    }
-    return best;
 }

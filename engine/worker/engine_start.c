@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/worker/engine.h"
-
+//
+// The start and the end of an engine.
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -15,9 +15,9 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/link/death_watch.h"
 #include "engine/link/keeper_link.h"
+#include "engine/worker/engine.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limit_watch.h"
-#include "engine/worker/release.h"
 #include "engine/worker/worker.h"
 
 enum { READERS_MIN = 4 };
@@ -31,37 +31,6 @@ static void make_room_for_descriptors(void)
         close(top);
 }
 
-static const struct fl_shard_ops shard_ops = {.release = fl_release_slice};
-
-void fl_engine_prepare_worker(struct fl_engine *engine, struct fl_worker *worker, unsigned index)
-{
-    worker->index = index;
-    worker->engine = engine;
-    worker->shard.ops = &shard_ops;
-    worker->shard.options = &engine->options;
-    worker->shard.cache = engine->cache;
-    worker->shard.control = &engine->control;
-    worker->shard.killer = &engine->killer;
-    worker->shard.memory = &engine->memory;
-    worker->shard.prefetch = (struct fl_prefetch_budget){
-        .window = engine->options.prefetch_pages,
-        .vm = engine->options.prefetch_vm_bytes >> FL_PAGE_SHIFT,
-        .host = engine->options.prefetch_host_bytes >> FL_PAGE_SHIFT,
-        .unproven = &engine->prefetch_unproven,
-    };
-}
-
-unsigned fl_engine_workers(const struct fl_engine *engine)
-{
-    return engine->worker_count + (engine->lanes ? atomic_load(&engine->lanes->count) : 0);
-}
-
-struct fl_worker *fl_engine_worker(const struct fl_engine *engine, unsigned index)
-{
-    return index < engine->worker_count ? &engine->workers[index]
-                                        : engine->lanes->lane[index - engine->worker_count];
-}
-
 static int start_workers(struct fl_engine *engine)
 {
     engine->workers = calloc(engine->options.workers, sizeof(*engine->workers));
@@ -69,7 +38,7 @@ static int start_workers(struct fl_engine *engine)
         return -ENOMEM;
     int error = 0;
     for (unsigned i = 0; i < engine->options.workers && !error; i++) {
-        fl_engine_prepare_worker(engine, &engine->workers[i], i);
+        fl_worker_prepare(&engine->workers[i], engine, i);
         error = fl_worker_start(&engine->workers[i]);
         engine->worker_count += !error;
     }
@@ -121,7 +90,8 @@ static int start(struct fl_engine *engine)
     return error ? error : start_workers(engine);
 }
 
-int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **ret_engine)
+int fl_engine_start(const struct fl_engine_options *options, const struct fl_engine_ops *ops,
+                    struct fl_engine **ret_engine)
 {
     struct fl_engine *engine = calloc(1, sizeof(*engine));
     if (!engine)
@@ -129,6 +99,7 @@ int fl_engine_start(const struct fl_engine_options *options, struct fl_engine **
     fl_descriptors_raise();
     make_room_for_descriptors();
     engine->options = *options;
+    engine->ops = ops;
     if (sched_getaffinity(0, sizeof(engine->cpus), &engine->cpus) != 0)
         CPU_ZERO(&engine->cpus);
     unsigned cores = CPU_COUNT(&engine->cpus) > 0 ? (unsigned)CPU_COUNT(&engine->cpus) : 1;
@@ -158,15 +129,6 @@ void fl_engine_serves(struct fl_engine *engine)
     if (bytes > 0 && fl_cache_prepare(engine->cache, bytes, engine->options.replay_reserve) != 0)
         fl_log(FL_LOG_ERROR,
                "event=prealloc_failed reason=\"out of memory: it is taken as needed\"");
-}
-
-bool fl_engine_replays(const struct fl_engine *engine)
-{
-    for (unsigned i = 0; i < fl_engine_workers(engine); i++) {
-        if (fl_counter_get(&fl_engine_worker(engine, i)->shard.stats.replaying) > 0)
-            return true;
-    }
-    return false;
 }
 
 // The read-ahead ends before the readers that it sends to, they before the workers whose mailboxes

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/worker/worker.h"
-
+//
+// The loop of a worker: what it does in a round, and when it blocks.
 #include <errno.h>
 #include <inttypes.h>
 #include <sys/epoll.h>
@@ -19,6 +19,7 @@
 #include "engine/worker/fault.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/spin.h"
+#include "engine/worker/worker.h"
 
 enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 #define UNWATCHED_EVERY FL_NS_PER_MS

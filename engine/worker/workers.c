@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// All workers of an engine, and its lanes behind them.
+#include "engine/base/counter.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/lane.h"
+#include "engine/worker/worker.h"
+
+unsigned fl_engine_workers(const struct fl_engine *engine)
+{
+    return engine->worker_count + (engine->lanes ? atomic_load(&engine->lanes->count) : 0);
+}
+
+struct fl_worker *fl_engine_worker(const struct fl_engine *engine, unsigned index)
+{
+    return index < engine->worker_count ? &engine->workers[index]
+                                        : engine->lanes->lane[index - engine->worker_count];
+}
+
+bool fl_engine_replays(const struct fl_engine *engine)
+{
+    for (unsigned i = 0; i < fl_engine_workers(engine); i++) {
+        if (fl_counter_get(&fl_engine_worker(engine, i)->shard.stats.replaying) > 0)
+            return true;
+    }
+    return false;
+}
+
+struct fl_worker *fl_worker_fewest(const struct fl_engine *engine)
+{
+    struct fl_worker *best = &engine->workers[0];
+    for (unsigned i = 1; i < engine->worker_count; i++) {
+        if (engine->workers[i].vms < best->vms)
+            best = &engine->workers[i];
+    }
+    return best;
+}

@@ -7,12 +7,10 @@
 // Firecracker's example handlers.
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "bench/common/clock.h"
-#include "bench/common/size.h"
+#include "bench/common/options.h"
 #include "bench/handlers/handler.h"
 
 enum { BATCH = 64 };
@@ -65,15 +63,30 @@ static void serve(struct bench_vm *vm)
 
 int main(int argc, char **argv)
 {
-    int first = 1;
-    uint64_t spin_us = 0;
-    bool spin = argc > 2 && strcmp(argv[1], "--spin") == 0;
-    if (spin && bench_parse_size(argv[2], &spin_us))
-        first = 3;
-    if (argc - first != 2 || (spin && first == 1)) {
-        fputs("usage: bare_handler [--spin MICROSECONDS] SOCKET MEMFILE\n", stderr);
-        return 2;
-    }
+    static const char *socket_path, *memory_file;
+    static uint64_t spin_us;
+    static const struct bench_option options[] = {
+        {.name = "spin",
+         .value = "US",
+         .large = &spin_us,
+         .high = 1000000000,
+         .help = "read again and again for so many microseconds before it blocks"},
+        {.value = "SOCKET", .text = &socket_path, .required = true, .help = "where VMs connect"},
+        {.value = "MEMFILE",
+         .text = &memory_file,
+         .required = true,
+         .help = "the raw memory that it serves"},
+        BENCH_OPTIONS_END,
+    };
+    static const struct bench_command command = {
+        .program = "bare_handler",
+        .about = "Serves the faults of VMs with as little work as a fault can cost. Not for a "
+                 "guest. Ends on SIGTERM and prints its CPU time.",
+        .option = options,
+    };
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
     spin_ns = spin_us * 1000;
-    return bench_handler_run("bare_handler", argv[first], argv[first + 1], serve);
+    return bench_handler_run(command.program, socket_path, memory_file, serve);
 }

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -16,7 +15,7 @@
 #include <unistd.h>
 
 #include "bench/common/clock.h"
-#include "bench/common/size.h"
+#include "bench/common/options.h"
 #include "bench/load/guest.h"
 
 static int register_memory(void *base, uint64_t bytes, int *ret_uffd)
@@ -87,20 +86,39 @@ static int measure(uint64_t page_size, uint64_t bytes, uint64_t chunk, uint64_t 
     return err;
 }
 
-static bool parse(char **argv, uint64_t *page_size, uint64_t *bytes, uint64_t *chunk)
-{
-    return bench_parse_size(argv[1], page_size) && bench_parse_size(argv[2], bytes) &&
-           bench_parse_size(argv[3], chunk) && (*page_size == 4096 || *page_size == 2u << 20) &&
-           *bytes > 0 && *chunk > 0 && *bytes % *page_size == 0 && *chunk % *page_size == 0;
-}
+// From the command line.
+static uint64_t page_size, bytes, chunk;
+static const struct bench_option options[] = {
+    {.value = "PAGE", .large = &page_size, .required = true, .help = "4K or 2M"},
+    {.value = "BYTES",
+     .large = &bytes,
+     .low = 1,
+     .required = true,
+     .help = "memory to fill, a multiple of PAGE"},
+    {.value = "CHUNK",
+     .large = &chunk,
+     .low = 1,
+     .required = true,
+     .help = "bytes of one call, a multiple of PAGE"},
+    BENCH_OPTIONS_END,
+};
+static const struct bench_command command = {
+    .program = "bulk_copy",
+    .about = "Fills registered memory as fast as one thread can, and prints as JSON how long it "
+             "took.",
+    .option = options,
+};
 
 int main(int argc, char **argv)
 {
-    uint64_t page_size, bytes, chunk, ns = 0;
-    if (argc != 4 || !parse(argv, &page_size, &bytes, &chunk)) {
-        fputs("usage: bulk_copy 4K|2M BYTES CHUNK   (multiples of the page)\n", stderr);
-        return 2;
-    }
+    uint64_t ns = 0;
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
+    if (page_size != 4096 && page_size != 2u << 20)
+        return bench_options_refuse(&command, "PAGE is 4K or 2M");
+    if (bytes % page_size != 0 || chunk % page_size != 0)
+        return bench_options_refuse(&command, "BYTES and CHUNK are multiples of PAGE");
     int err = measure(page_size, bytes, chunk, &ns);
     if (err < 0) {
         fprintf(stderr, "bulk_copy: %" PRIu64 " bytes in pages of %" PRIu64 ": %s\n", bytes,

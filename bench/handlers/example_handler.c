@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "bench/common/clock.h"
+#include "bench/common/options.h"
 #include "bench/handlers/handler.h"
 
 static FILE *recording; // the first VM's
@@ -65,18 +66,32 @@ static void serve(struct bench_vm *vm)
 
 int main(int argc, char **argv)
 {
-    int first = 1;
-    if (argc == 5 && strcmp(argv[1], "--record") == 0) {
-        recording = fopen(argv[2], "we");
-        if (recording == NULL) {
-            perror(argv[2]);
-            return 1;
-        }
-        first = 3;
+    static const char *socket_path, *memory_file, *record_file;
+    static const struct bench_option options[] = {
+        {.name = "record",
+         .value = "FILE",
+         .text = &record_file,
+         .otherwise = "not kept",
+         .help = "write the pages that the first VM touches, as lines of PAGE MS"},
+        {.value = "SOCKET", .text = &socket_path, .required = true, .help = "where VMs connect"},
+        {.value = "MEMFILE",
+         .text = &memory_file,
+         .required = true,
+         .help = "the raw memory that it serves"},
+        BENCH_OPTIONS_END,
+    };
+    static const struct bench_command command = {
+        .program = "example_handler",
+        .about = "Serves the faults of VMs as Firecracker's example does. Not for a guest. Ends "
+                 "on SIGTERM and prints its CPU time.",
+        .option = options,
+    };
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
+    if (record_file && (recording = fopen(record_file, "we")) == NULL) {
+        fprintf(stderr, "example_handler: %s: %s\n", record_file, strerror(errno));
+        return 1;
     }
-    if (argc - first != 2) {
-        fputs("usage: example_handler [--record FILE] SOCKET MEMFILE\n", stderr);
-        return 2;
-    }
-    return bench_handler_run("example_handler", argv[first], argv[first + 1], serve);
+    return bench_handler_run(command.program, socket_path, memory_file, serve);
 }

@@ -3,8 +3,6 @@
 // What N VMs of one image cost: each is a process that reads every page of it, one after the other,
 // then writes to some. Prints JSON: how long a page took the first of them and the others, and what
 // the kernel says of their memory while all of them live.
-//
-// usage: clones template|private SOCKET CLONES BYTES DIRTY-PERCENT
 #include <errno.h>
 #include <faultline_client.h>
 #include <inttypes.h>
@@ -20,15 +18,16 @@
 #include <unistd.h>
 
 #include "bench/common/clock.h"
+#include "bench/common/options.h"
 
 enum { STRIDE = 7919, CLONES_MAX = 4096 }; // a prime: all pages, in no order that anybody foresees
 
 struct plan {
     bool is_template;
     const char *socket;
-    unsigned clones;
+    uint32_t clones;
     uint64_t bytes;
-    unsigned dirty_percent;
+    uint32_t dirty_percent;
 };
 
 struct clone {
@@ -165,35 +164,77 @@ static void report(const struct plan *plan, const struct clone *clones)
     fflush(stdout);
 }
 
-int main(int argc, char **argv)
+static struct plan plan;
+
+static const char *set_how(void *to, const char *text)
 {
-    static struct clone clones[CLONES_MAX];
-    if (argc != 6 || (strcmp(argv[1], "template") != 0 && strcmp(argv[1], "private") != 0)) {
-        fputs("usage: clones template|private SOCKET CLONES BYTES DIRTY-PERCENT\n", stderr);
-        return 2;
-    }
-    struct plan plan = {.is_template = strcmp(argv[1], "template") == 0,
-                        .socket = argv[2],
-                        .clones = (unsigned)strtoul(argv[3], NULL, 10),
-                        .bytes = strtoull(argv[4], NULL, 10),
-                        .dirty_percent = (unsigned)strtoul(argv[5], NULL, 10)};
-    if (plan.clones == 0 || plan.clones > CLONES_MAX || plan.bytes < FL_CLIENT_PAGE ||
-        plan.bytes % FL_CLIENT_PAGE != 0 || plan.bytes / FL_CLIENT_PAGE % STRIDE == 0 ||
-        plan.dirty_percent > 100) {
-        fputs("clones: these numbers will not do\n", stderr);
-        return 2;
-    }
+    (void)to;
+    plan.is_template = strcmp(text, "template") == 0;
+    return plan.is_template || strcmp(text, "private") == 0 ? NULL
+                                                            : "is neither template nor private";
+}
+
+static const struct bench_option options[] = {
+    {.value = "HOW",
+     .take = set_how,
+     .required = true,
+     .help = "template: the VMs map the image's template; private: each has pages of its own"},
+    {.value = "SOCKET",
+     .text = &plan.socket,
+     .required = true,
+     .help = "of the template or of the image"},
+    {.value = "CLONES",
+     .number = &plan.clones,
+     .low = 1,
+     .high = CLONES_MAX,
+     .required = true,
+     .help = "VMs"},
+    {.value = "BYTES",
+     .large = &plan.bytes,
+     .low = FL_CLIENT_PAGE,
+     .required = true,
+     .help = "memory of each, a multiple of 4K"},
+    {.value = "DIRTY",
+     .number = &plan.dirty_percent,
+     .high = 100,
+     .required = true,
+     .help = "percent of its pages that each writes to"},
+    BENCH_OPTIONS_END,
+};
+static const struct bench_command command = {
+    .program = "clones",
+    .about = "Starts VMs of one image that read all of it and write to a part, and prints as JSON "
+             "how long a page took and how much memory they use.",
+    .option = options,
+};
+
+static bool end_clones(struct clone *clones, unsigned started)
+{
     bool good = true;
-    unsigned started = 0;
-    while (good && started < plan.clones)
-        good = start(&plan, &clones[started++]);
-    if (good)
-        report(&plan, clones);
     for (unsigned i = 0; i < started; i++) {
         int status = 0;
         shutdown(clones[i].channel, SHUT_RDWR); // the others have copies of it
         close(clones[i].channel);
         good = waitpid(clones[i].pid, &status, 0) == clones[i].pid && status == 0 && good;
     }
+    return good;
+}
+
+int main(int argc, char **argv)
+{
+    static struct clone clones[CLONES_MAX];
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
+    if (plan.bytes % FL_CLIENT_PAGE != 0 || plan.bytes / FL_CLIENT_PAGE % STRIDE == 0)
+        return bench_options_refuse(
+            &command, "BYTES is a multiple of 4K, and in pages not one of %d", STRIDE);
+    bool good = true;
+    unsigned started = 0;
+    while (good && started < plan.clones)
+        good = start(&plan, &clones[started++]);
+    if (good)
+        report(&plan, clones);
+    good = end_clones(clones, started) && good;
     return good ? 0 : 1;
 }

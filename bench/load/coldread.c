@@ -19,7 +19,7 @@
 #include <urcu/compiler.h>
 
 #include "bench/common/clock.h"
-#include "bench/common/size.h"
+#include "bench/common/options.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/rcu.h"
 #include "engine/cache/frame_cache.h"
@@ -203,7 +203,7 @@ static unsigned readers(void)
     return cores > READERS_MIN ? cores : READERS_MIN;
 }
 
-static void run(struct fl_image *image, uint64_t cache_bytes)
+static void run(struct fl_image *image, uint64_t bytes)
 {
     struct reader reader = {.image = image};
     struct fl_io_pool *pool = NULL;
@@ -212,7 +212,7 @@ static void run(struct fl_image *image, uint64_t cache_bytes)
         fail("the image is all zeros", 0);
     int error = fl_io_pool_start(readers(), &pool);
     if (!error)
-        error = fl_cache_new(cache_bytes, 0, pool, &reader.cache);
+        error = fl_cache_new(bytes, 0, pool, &reader.cache);
     if (!error)
         error = fl_mailbox_init(&reader.box);
     if (error)
@@ -236,21 +236,34 @@ static void run(struct fl_image *image, uint64_t cache_bytes)
     free(frames.ids);
 }
 
+static const char *store_path, *image_name;
+static uint64_t cache_bytes = (uint64_t)1 << 30;
+static const struct bench_option options[] = {
+    {.value = "STORE", .text = &store_path, .required = true, .help = "a store's directory"},
+    {.value = "IMAGE", .text = &image_name, .required = true, .help = "an image in it"},
+    {.value = "CACHE", .large = &cache_bytes, .help = "bytes of the frame cache"},
+    BENCH_OPTIONS_END,
+};
+static const struct bench_command command = {
+    .program = "coldread",
+    .about = "Has the engine's read-ahead bring all frames of an image into memory, from a cold "
+             "page cache, and prints as JSON how long it took.",
+    .option = options,
+};
+
 int main(int argc, char **argv)
 {
     struct fl_reader *store = NULL;
     struct fl_image *image = NULL;
-    uint64_t cache_bytes = (uint64_t)1 << 30;
-    if (argc < 3 || argc > 4 || (argc == 4 && !bench_parse_size(argv[3], &cache_bytes))) {
-        fputs("usage: coldread STORE IMAGE [CACHE-BYTES]\n", stderr);
-        return 2;
-    }
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
     rcu_register_thread();
-    int error = fl_reader_open(argv[1], &store);
+    int error = fl_reader_open(store_path, &store);
     if (!error)
-        error = fl_image_open(store, argv[2], &image);
+        error = fl_image_open(store, image_name, &image);
     if (error)
-        fail(argv[2], error);
+        fail(image_name, error);
     run(image, cache_bytes);
     fl_image_unref(image);
     fl_reader_close(store);

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bench/common/options.h"
+
 enum { PAGE = 4096 };
 
 static int count_resident(int fd, uint64_t pages, uint64_t *ret_resident)
@@ -64,10 +66,21 @@ static bool evict_path(const char *path)
 
 int main(int argc, char **argv)
 {
-    bool good = argc > 1;
-    if (!good)
-        fputs("usage: evict FILE...\n", stderr);
-    for (int i = 1; i < argc; i++)
-        good = evict_path(argv[i]) && good;
+    static struct bench_list files;
+    static const struct bench_option options[] = {
+        {.value = "FILE", .list = &files, .required = true, .help = "files on a disk"},
+        BENCH_OPTIONS_END,
+    };
+    static const struct bench_command command = {
+        .program = "evict",
+        .about = "Has the kernel forget what it caches of files. Fails if it did not.",
+        .option = options,
+    };
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
+    bool good = true;
+    for (unsigned i = 0; i < files.count; i++)
+        good = evict_path(files.text[i]) && good;
     return good ? 0 : 1;
 }

@@ -4,8 +4,6 @@
 // for the frame its page is in when it is not in the cache, and how fast all of them come one after
 // the other. Encodes and decodes as the store does, checksum included, with one thread and without
 // a disk. Prints one JSON object a line: a frame size in a round.
-//
-// usage: frames FILE [ROUNDS [SAMPLES]]
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,11 +15,12 @@
 #include <unistd.h>
 
 #include "bench/common/clock.h"
+#include "bench/common/options.h"
 #include "snapshot/frame.h"
 #include "snapshot/identity.h"
 
 static const uint32_t sizes[] = {1, 4, 16, 64, 512}; // pages
-enum { SIZES = sizeof(sizes) / sizeof(sizes[0]), SAMPLES = 2000 };
+enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
 // The pages that are not zero, one after the other: what a packer stores of a file without
 // duplicates.
@@ -161,16 +160,32 @@ static void measure(const struct input *input, struct frames *frames, unsigned s
     munmap(buf, (uint64_t)FL_FRAME_PAGES_MAX * FL_PAGE_SIZE);
 }
 
+// From the command line.
+static const char *file;
+static uint32_t rounds = 5, samples = 2000;
+static const struct bench_option options[] = {
+    {.value = "FILE", .text = &file, .required = true, .help = "a memory file"},
+    {.value = "ROUNDS", .number = &rounds, .low = 1, .help = "each measures every frame size"},
+    {.value = "SAMPLES",
+     .number = &samples,
+     .low = 1,
+     .help = "frames that are decoded in random order"},
+    BENCH_OPTIONS_END,
+};
+static const struct bench_command command = {
+    .program = "frames",
+    .about = "Encodes and decodes a memory file in frames of several sizes, as the store does, "
+             "and prints one JSON object for each size in each round.",
+    .option = options,
+};
+
 int main(int argc, char **argv)
 {
     struct input input = {.count = 0};
-    unsigned rounds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 5;
-    unsigned samples = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : SAMPLES;
-    if (argc < 2 || rounds == 0 || samples == 0) {
-        fputs("usage: frames FILE [ROUNDS [SAMPLES]]\n", stderr);
-        return 2;
-    }
-    load(argv[1], &input);
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
+    load(file, &input);
     uint8_t *stored = room(input.count * FL_PAGE_SIZE);
     struct fl_disk_frame *frame = calloc(input.count, sizeof(*frame));
     if (!frame)

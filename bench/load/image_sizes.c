@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an image's size costs those who attach to it, and who waits when an engine has been killed.
-// Prints milliseconds, a line each.
-//
-// usage: image_sizes attach SOCKET BYTES COUNT
-//        image_sizes takeover BYTES SOCKET...
-// The first attaches COUNT times, one after the other: from the connection until the first page is
-// there. The second attaches to all sockets, says so (a line "ready"), and for each process id that
-// it reads it kills that process and touches a page that was not touched before, of the first, the
-// middle and the last VM: until all three are there.
+// image_sizes: what an image's size costs a VM that attaches, and a VM whose engine is killed.
 #include <faultline_client.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -19,6 +11,7 @@
 #include <time.h>
 
 #include "bench/common/clock.h"
+#include "bench/common/options.h"
 
 enum { VMS_MAX = 1024, SETTLE_MS = 400 };
 
@@ -88,14 +81,41 @@ static int takeover(uint64_t bytes, char *const *sockets, unsigned count)
     return 0;
 }
 
+static uint64_t bytes;
+static uint32_t attaches;
+static struct bench_list sockets;
+static const struct bench_option options[] = {
+    {.name = "attaches",
+     .value = "N",
+     .number = &attaches,
+     .low = 1,
+     .high = 1000000,
+     .otherwise = "measure take-overs",
+     .help = "attach N times to the socket, one after the other: from the connection until the "
+             "first page is there"},
+    {.value = "BYTES", .large = &bytes, .required = true, .help = "of each image"},
+    {.value = "SOCKET", .list = &sockets, .required = true, .help = "of an image"},
+    BENCH_OPTIONS_END,
+};
+static const struct bench_command command = {
+    .program = "image_sizes",
+    .about =
+        "Measures what an image's size costs a VM that attaches, and a VM whose engine is killed. "
+        "Prints milliseconds, a line each. For take-overs it attaches a VM to each socket and "
+        "prints \"ready\". Then it reads process ids. It kills each process, and measures until "
+        "the first, the middle and the last VM have a page that they had not touched before.",
+    .option = options,
+};
+
 int main(int argc, char **argv)
 {
-    if (argc == 5 && strcmp(argv[1], "attach") == 0)
-        return attach(argv[2], strtoull(argv[3], NULL, 10), (unsigned)strtoul(argv[4], NULL, 10));
-    if (argc >= 4 && argc - 3 <= VMS_MAX && strcmp(argv[1], "takeover") == 0)
-        return takeover(strtoull(argv[2], NULL, 10), argv + 3, (unsigned)argc - 3);
-    fputs("usage: image_sizes attach SOCKET BYTES COUNT\n"
-          "       image_sizes takeover BYTES SOCKET...\n",
-          stderr);
-    return 2;
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
+    if (attaches && sockets.count > 1)
+        return bench_options_refuse(&command, "--attaches takes one SOCKET");
+    if (sockets.count > VMS_MAX)
+        return bench_options_refuse(&command, "it takes %d sockets at most", VMS_MAX);
+    return attaches ? attach(sockets.text[0], bytes, attaches)
+                    : takeover(bytes, sockets.text, sockets.count);
 }

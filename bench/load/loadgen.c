@@ -18,13 +18,14 @@
 
 #include "bench/common/clock.h"
 #include "bench/common/machine.h"
+#include "bench/common/options.h"
 #include "bench/load/guest.h"
 #include "bench/load/loadgen_options.h"
 #include "bench/load/order.h"
 #include "bench/load/vm.h"
 
 struct run {
-    struct bench_options options;
+    struct load_options options;
     struct bench_servers servers;
     struct bench_board *board;
     pid_t *vm;
@@ -34,7 +35,7 @@ struct run {
 };
 
 // Bytes that all VMs together will touch.
-static int count_touched(const struct bench_options *options, uint64_t *ret_bytes)
+static int count_touched(const struct load_options *options, uint64_t *ret_bytes)
 {
     struct bench_touch *order = NULL;
     uint64_t count = 0;
@@ -48,7 +49,7 @@ static int count_touched(const struct bench_options *options, uint64_t *ret_byte
 
 // The first touch of memory that is new to a virtual machine costs more than the fault that is to
 // be measured: have the host give it now, and give it back to the kernel that will take it again.
-static int warm_up(const struct bench_options *options)
+static int warm_up(const struct load_options *options)
 {
     uint64_t bytes = 0;
     int err = count_touched(options, &bytes);
@@ -233,7 +234,7 @@ static void print_latency(const struct bench_hist *hist)
 static void print_report(const struct run *run, const struct totals *totals)
 {
     static const char *const orders[] = {"sequential", "random", "recorded"};
-    const struct bench_options *options = &run->options;
+    const struct load_options *options = &run->options;
     uint64_t touches = totals->latency.count;
     double seconds = (double)(totals->end_ns - run->board->start_ns) / 1e9;
     printf("{\"vms\":%u,\"threads\":%u,\"memory\":%" PRIu64 ",\"page_size\":%" PRIu64
@@ -281,7 +282,7 @@ static bool release_vms(struct run *run)
 
 static int prepare(struct run *run)
 {
-    const struct bench_options *options = &run->options;
+    const struct load_options *options = &run->options;
     size_t size =
         sizeof(*run->board) + sizeof(run->board->thread[0]) * options->vms * options->threads;
     run->board = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -297,8 +298,9 @@ int main(int argc, char **argv)
 {
     static struct run run;
     static struct totals totals;
-    if (!bench_options_parse(argc, argv, &run.options, &run.servers))
-        return 2;
+    int status = loadgen_options_parse(argc, argv, &run.options, &run.servers);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
     int err = prepare(&run);
     if (err < 0)
         fprintf(stderr, "loadgen: cannot start %u VMs of %" PRIu64 " bytes: %s\n", run.options.vms,

@@ -1,196 +1,168 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/load/loadgen_options.h"
 
-#include <getopt.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "bench/common/size.h"
+#include "bench/common/options.h"
 
 enum { THREADS_MAX = 256 };
 
-static const char usage[] =
-    "usage: loadgen --socket PATH | --map MEMFILE [OPTION...]\n"
-    "  --map MEMFILE         no server: a private mapping of the raw memory file (the page cache)\n"
-    "  --vms N --threads N   VMs, and threads in each (1, 1)\n"
-    "  --memory SIZE         memory of each VM (32M)\n"
-    "  --page-size SIZE      4K or 2M (4K)\n"
-    "  --touch PAGES         touch at most so many pages in each VM (all but one)\n"
-    "  --order random|sequential|FILE   FILE: lines of PAGE or PAGE MS (random)\n"
-    "  --pace recorded|none  touch no page before its MS, counted from the start (none)\n"
-    "  --restore             attach after the start, so that the times include it\n"
-    "  --warm SIZE           memory to touch and free first (as much as the VMs will touch)\n"
-    "  --shared              every thread touches every page, not its own share\n"
-    "  --file MEMFILE --verify PAGES    compare so many pages of each VM afterwards\n"
-    "  --seed N              of the random order (1)\n"
-    "  --server-pid PID      add this process's CPU time to the report; up to 8\n"
-    "  --hold                when all is printed, stay attached until standard input ends\n"
-    "  --timeout SECONDS     give up, and kill the VMs (120)\n";
-
-enum {
-    OPT_SOCKET = 1,
-    OPT_MAP,
-    OPT_VMS,
-    OPT_THREADS,
-    OPT_MEMORY,
-    OPT_PAGE_SIZE,
-    OPT_TOUCH,
-    OPT_ORDER,
-    OPT_PACE,
-    OPT_RESTORE,
-    OPT_WARM,
-    OPT_SHARED,
-    OPT_FILE,
-    OPT_VERIFY,
-    OPT_SEED,
-    OPT_SERVER_PID,
-    OPT_HOLD,
-    OPT_TIMEOUT,
+static struct bench_servers servers;
+static struct load_options options = {
+    .vms = 1,
+    .threads = 1,
+    .bytes = 32u << 20,
+    .page_size = 4096,
+    .touch = UINT64_MAX,
+    .order = BENCH_RANDOM,
+    .order_file = "random",
+    .seed = 1,
+    .timeout_s = 120,
 };
 
-static const struct option long_options[] = {
-    {"socket", required_argument, NULL, OPT_SOCKET},
-    {"map", required_argument, NULL, OPT_MAP},
-    {"vms", required_argument, NULL, OPT_VMS},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"memory", required_argument, NULL, OPT_MEMORY},
-    {"page-size", required_argument, NULL, OPT_PAGE_SIZE},
-    {"touch", required_argument, NULL, OPT_TOUCH},
-    {"order", required_argument, NULL, OPT_ORDER},
-    {"pace", required_argument, NULL, OPT_PACE},
-    {"restore", no_argument, NULL, OPT_RESTORE},
-    {"warm", required_argument, NULL, OPT_WARM},
-    {"shared", no_argument, NULL, OPT_SHARED},
-    {"file", required_argument, NULL, OPT_FILE},
-    {"verify", required_argument, NULL, OPT_VERIFY},
-    {"seed", required_argument, NULL, OPT_SEED},
-    {"server-pid", required_argument, NULL, OPT_SERVER_PID},
-    {"hold", no_argument, NULL, OPT_HOLD},
-    {"timeout", required_argument, NULL, OPT_TIMEOUT},
-    {NULL, 0, NULL, 0},
-};
-
-static void set_order(struct bench_options *options, const char *name)
+static const char *set_order(void *to, const char *name)
 {
-    options->order = BENCH_RECORDED;
+    (void)to;
+    options.order = BENCH_RECORDED;
     if (strcmp(name, "random") == 0)
-        options->order = BENCH_RANDOM;
+        options.order = BENCH_RANDOM;
     else if (strcmp(name, "sequential") == 0)
-        options->order = BENCH_SEQUENTIAL;
-    options->order_file = name;
+        options.order = BENCH_SEQUENTIAL;
+    options.order_file = name;
+    return NULL;
 }
 
-static bool add_server(struct bench_servers *servers, const char *text)
+static const char *set_pace(void *to, const char *name)
 {
-    uint64_t pid;
-    if (servers->count == BENCH_SERVERS_MAX || !bench_parse_size(text, &pid) || pid > INT32_MAX)
-        return false;
-    return clock_getcpuclockid((pid_t)pid, &servers->clock[servers->count]) == 0 &&
-           ++servers->count;
+    (void)to;
+    options.paced = strcmp(name, "recorded") == 0;
+    return options.paced || strcmp(name, "none") == 0 ? NULL : "is neither recorded nor none";
 }
 
-static bool parse_count(const char *text, uint64_t max, uint32_t *ret_count)
+static const char *add_server(void *to, const char *text)
 {
-    uint64_t value;
-    if (!bench_parse_size(text, &value) || value == 0 || value > max)
-        return false;
-    *ret_count = (uint32_t)value;
-    return true;
+    char *end = NULL;
+    long pid = strtol(text, &end, 10);
+    (void)to;
+    if (servers.count == BENCH_SERVERS_MAX)
+        return "is the ninth process: CPU time is read of eight at most";
+    if (end == text || *end != '\0' || pid <= 0 || pid > INT32_MAX ||
+        clock_getcpuclockid((pid_t)pid, &servers.clock[servers.count]) != 0)
+        return "is not the process id of a process that runs";
+    servers.count++;
+    return NULL;
 }
 
-static bool set_option(struct bench_options *options, struct bench_servers *servers, int option,
-                       const char *value)
+static const struct bench_option table[] = {
+    {.name = "socket", .value = "PATH", .text = &options.socket_path, .help = "the server"},
+    {.name = "map",
+     .value = "MEMFILE",
+     .text = &options.mapped_file,
+     .help = "instead of a server: map this raw memory file privately (the page cache)"},
+    {.name = "vms",
+     .value = "N",
+     .number = &options.vms,
+     .low = 1,
+     .high = BENCH_VMS_MAX,
+     .help = "VMs, each a process"},
+    {.name = "threads",
+     .value = "N",
+     .number = &options.threads,
+     .low = 1,
+     .high = THREADS_MAX,
+     .help = "threads of each VM"},
+    {.name = "memory", .value = "SIZE", .large = &options.bytes, .help = "memory of each VM"},
+    {.name = "page-size",
+     .value = "SIZE",
+     .large = &options.page_size,
+     .otherwise = "4K",
+     .help = "4K or 2M"},
+    {.name = "touch",
+     .value = "PAGES",
+     .large = &options.touch,
+     .otherwise = "all but one",
+     .help = "touch this many pages of each VM at most"},
+    {.name = "order",
+     .value = "ORDER",
+     .take = set_order,
+     .otherwise = "random",
+     .help = "random, sequential, or a file with lines of PAGE or PAGE MS"},
+    {.name = "pace",
+     .value = "PACE",
+     .take = set_pace,
+     .otherwise = "none",
+     .help = "recorded: touch no page before its MS, counted from the start; or none"},
+    {.name = "restore",
+     .flag = &options.restore,
+     .help = "attach the VMs after the start, so that the times include it"},
+    {.name = "warm",
+     .value = "SIZE",
+     .large = &options.warm,
+     .otherwise = "as much as the VMs will touch",
+     .help = "memory to touch and free before anything else"},
+    {.name = "shared",
+     .flag = &options.shared,
+     .help = "each thread touches every page, instead of a share of its own"},
+    {.name = "file",
+     .value = "MEMFILE",
+     .text = &options.memory_file,
+     .help = "what --verify compares with"},
+    {.name = "verify",
+     .value = "PAGES",
+     .large = &options.verify,
+     .help = "compare this many pages of each VM afterwards"},
+    {.name = "seed", .value = "N", .large = &options.seed, .help = "seed of the random order"},
+    {.name = "server-pid",
+     .value = "PID",
+     .take = add_server,
+     .help = "add the CPU time of this process to the report; up to eight times"},
+    {.name = "hold",
+     .flag = &options.hold,
+     .help = "stay attached after the report, until standard input ends"},
+    {.name = "timeout",
+     .value = "SECONDS",
+     .large = &options.timeout_s,
+     .help = "then give up, and kill the VMs"},
+    BENCH_OPTIONS_END,
+};
+
+static const struct bench_command command = {
+    .program = "loadgen",
+    .about = "Plays many VMs against a page-fault server, and prints as JSON what they saw.",
+    .option = table,
+};
+
+// Returns what is wrong with the options together, or NULL.
+static const char *find_contradiction(void)
 {
-    switch (option) {
-    case OPT_SOCKET:
-        options->socket_path = value;
-        return true;
-    case OPT_MAP:
-        options->mapped_file = value;
-        return true;
-    case OPT_VMS:
-        return parse_count(value, BENCH_VMS_MAX, &options->vms);
-    case OPT_THREADS:
-        return parse_count(value, THREADS_MAX, &options->threads);
-    case OPT_MEMORY:
-        return bench_parse_size(value, &options->bytes);
-    case OPT_PAGE_SIZE:
-        return bench_parse_size(value, &options->page_size);
-    case OPT_TOUCH:
-        return bench_parse_size(value, &options->touch);
-    case OPT_ORDER:
-        set_order(options, value);
-        return true;
-    case OPT_PACE:
-        options->paced = strcmp(value, "recorded") == 0;
-        return options->paced || strcmp(value, "none") == 0;
-    case OPT_RESTORE:
-        return options->restore = true;
-    case OPT_WARM:
-        return bench_parse_size(value, &options->warm);
-    case OPT_SHARED:
-        return options->shared = true;
-    case OPT_FILE:
-        options->memory_file = value;
-        return true;
-    case OPT_VERIFY:
-        return bench_parse_size(value, &options->verify);
-    case OPT_SEED:
-        return bench_parse_size(value, &options->seed);
-    case OPT_SERVER_PID:
-        return add_server(servers, value);
-    case OPT_HOLD:
-        return options->hold = true;
-    case OPT_TIMEOUT:
-        return bench_parse_size(value, &options->timeout_s);
-    default:
-        return false;
-    }
+    uint64_t page = options.page_size;
+    uint64_t pages = page ? options.bytes / page : 0;
+    bool mapped = options.mapped_file != NULL;
+    if (mapped == (options.socket_path != NULL))
+        return "it takes one of --socket and --map";
+    if (page != 4096 && page != 2u << 20)
+        return "--page-size is 4K or 2M";
+    if (mapped && page != 4096)
+        return "--map has pages of 4K only";
+    if (options.bytes % page != 0 || pages < 2 || pages > UINT32_MAX)
+        return "--memory is a multiple of the page size, and at least two pages";
+    if (options.paced && options.order != BENCH_RECORDED)
+        return "--pace recorded needs an order from a file";
+    if (options.verify != 0 && options.memory_file == NULL)
+        return "--verify needs --file";
+    return NULL;
 }
 
-static bool consistent(const struct bench_options *options)
+int loadgen_options_parse(int argc, char **argv, struct load_options *ret_options,
+                          struct bench_servers *ret_servers)
 {
-    uint64_t page = options->page_size;
-    bool mapped = options->mapped_file != NULL;
-    return mapped != (options->socket_path != NULL) &&
-           (page == 4096 || (page == 2u << 20 && !mapped)) && options->bytes % page == 0 &&
-           options->bytes / page >= 2 && options->bytes / page <= UINT32_MAX &&
-           (!options->paced || options->order == BENCH_RECORDED) &&
-           (options->verify == 0 || options->memory_file != NULL);
-}
-
-static bool parse(int argc, char **argv, struct bench_options *options,
-                  struct bench_servers *servers)
-{
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (!set_option(options, servers, option, optarg))
-            return false;
-    }
-    return optind == argc && consistent(options);
-}
-
-bool bench_options_parse(int argc, char **argv, struct bench_options *ret_options,
-                         struct bench_servers *ret_servers)
-{
-    struct bench_servers servers = {0};
-    struct bench_options options = {
-        .vms = 1,
-        .threads = 1,
-        .bytes = 32u << 20,
-        .page_size = 4096,
-        .touch = UINT64_MAX,
-        .order = BENCH_RANDOM,
-        .order_file = "random",
-        .seed = 1,
-        .timeout_s = 120,
-    };
-    if (!parse(argc, argv, &options, &servers)) {
-        fputs(usage, stderr);
-        return false;
-    }
+    int result = bench_options_parse(&command, argc, argv);
+    const char *wrong = result == BENCH_OPTIONS_GOOD ? find_contradiction() : NULL;
+    if (wrong)
+        return bench_options_refuse(&command, "%s", wrong);
     *ret_options = options;
     *ret_servers = servers;
-    return true;
+    return result;
 }

@@ -4,7 +4,6 @@
 #ifndef FAULTLINE_BENCH_LOAD_LOADGEN_OPTIONS_H
 #define FAULTLINE_BENCH_LOAD_LOADGEN_OPTIONS_H
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -19,8 +18,8 @@ struct bench_servers {
     clockid_t clock[BENCH_SERVERS_MAX];
 };
 
-// False if the program was used wrongly: standard error says how to use it.
-bool bench_options_parse(int argc, char **argv, struct bench_options *ret_options,
-                         struct bench_servers *ret_servers);
+// Returns what bench_options_parse() returns.
+int loadgen_options_parse(int argc, char **argv, struct load_options *ret_options,
+                          struct bench_servers *ret_servers);
 
 #endif

@@ -4,12 +4,13 @@
 // every other, so that neither deduplication nor a cache line makes one page cheaper than the next;
 // half of each page is noise, so that it compresses about 2 : 1 as binaries do. What it is not: a
 // real guest.
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/common/size.h"
+#include "bench/common/options.h"
 #include "bench/load/order.h"
 
 #define PAGE 4096u
@@ -48,15 +49,30 @@ static bool make(int fd, uint64_t pages, uint64_t zero_percent)
 
 int main(int argc, char **argv)
 {
-    uint64_t bytes = 0, zero_percent = 0;
-    if (argc < 3 || argc > 4 || !bench_parse_size(argv[1], &bytes) || bytes % PAGE != 0 ||
-        (argc == 4 && !bench_parse_size(argv[3], &zero_percent))) {
-        fputs("usage: memfile SIZE FILE [PERCENT-OF-ZERO-PAGES]\n", stderr);
-        return 2;
-    }
-    int fd = open(argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    static uint64_t bytes, zero_percent;
+    static const char *file;
+    static const struct bench_option options[] = {
+        {.value = "SIZE",
+         .large = &bytes,
+         .required = true,
+         .help = "of the file, a multiple of 4K"},
+        {.value = "FILE", .text = &file, .required = true, .help = "is made, or replaced"},
+        {.value = "PERCENT", .large = &zero_percent, .high = 100, .help = "of pages that are zero"},
+        BENCH_OPTIONS_END,
+    };
+    static const struct bench_command command = {
+        .program = "memfile",
+        .about = "Makes a guest memory file in which every page differs from every other.",
+        .option = options,
+    };
+    int status = bench_options_parse(&command, argc, argv);
+    if (status != BENCH_OPTIONS_GOOD)
+        return status;
+    if (bytes % PAGE != 0)
+        return bench_options_refuse(&command, "SIZE is a multiple of 4K");
+    int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0 || !make(fd, bytes / PAGE, zero_percent) || close(fd) < 0) {
-        perror(argv[2]);
+        fprintf(stderr, "memfile: %s: %s\n", file, strerror(errno));
         return 1;
     }
     return 0;

@@ -68,7 +68,7 @@ static int read_recorded(const char *path, uint64_t pages, struct bench_touch *o
     return err;
 }
 
-int bench_order_make(const struct bench_options *options, uint64_t pages, uint64_t want,
+int bench_order_make(const struct load_options *options, uint64_t pages, uint64_t want,
                      uint64_t seed, struct bench_touch **ret_order, uint64_t *ret_count)
 {
     struct bench_touch *order = calloc(pages, sizeof(*order));

@@ -19,7 +19,7 @@ uint64_t bench_random(uint64_t *state);
 // The first `want` touches (fewer if there are fewer) of an order over pages 0 to `pages` - 1. A
 // recorded one has lines of PAGE or PAGE MS; page number `pages`, the last of the VM's memory, is
 // left out. The caller frees *ret_order. -EINVAL: it names a page beyond the memory, or no page.
-int bench_order_make(const struct bench_options *options, uint64_t pages, uint64_t want,
+int bench_order_make(const struct load_options *options, uint64_t pages, uint64_t want,
                      uint64_t seed, struct bench_touch **ret_order, uint64_t *ret_count);
 
 #endif

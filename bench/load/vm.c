@@ -20,7 +20,7 @@
 #include "bench/load/order.h"
 
 struct vm {
-    const struct bench_options *options;
+    const struct load_options *options;
     struct bench_board *board;
     struct bench_guest guest;
     uint32_t number;
@@ -171,7 +171,7 @@ static void prime(const struct vm *vm, uint64_t pages)
 static int assign(struct toucher *toucher, struct bench_touch *order, uint64_t count,
                   uint64_t pages)
 {
-    const struct bench_options *options = toucher->vm->options;
+    const struct load_options *options = toucher->vm->options;
     uint64_t index = toucher->number % options->threads;
     if (options->shared)
         return bench_order_make(options, pages, count,
@@ -200,7 +200,7 @@ static int start_touchers(struct vm *vm, struct toucher *touchers, struct bench_
 
 static int attach(struct vm *vm)
 {
-    const struct bench_options *options = vm->options;
+    const struct load_options *options = vm->options;
     if (options->mapped_file != NULL)
         return bench_guest_map(&vm->guest, options->mapped_file, options->bytes);
     return bench_guest_start(&vm->guest, options->socket_path, options->bytes, options->page_size);
@@ -209,7 +209,7 @@ static int attach(struct vm *vm)
 // Attached before the start, with the attachment over; or, to be restored, after it.
 static int attach_in_time(struct vm *vm, uint64_t pages)
 {
-    const struct bench_options *options = vm->options;
+    const struct load_options *options = vm->options;
     struct bench_board *board = vm->board;
     if (options->restore) {
         arrive(&board->ready, options->threads, options->vms * options->threads);
@@ -224,7 +224,7 @@ static int attach_in_time(struct vm *vm, uint64_t pages)
 static int touch_and_verify(struct vm *vm, struct toucher *touchers, struct bench_touch *order,
                             uint64_t count, uint64_t pages)
 {
-    const struct bench_options *options = vm->options;
+    const struct load_options *options = vm->options;
     int err = start_touchers(vm, touchers, order, count, pages);
     if (err < 0)
         return err;
@@ -239,7 +239,7 @@ static int touch_and_verify(struct vm *vm, struct toucher *touchers, struct benc
 
 static int run(struct vm *vm)
 {
-    const struct bench_options *options = vm->options;
+    const struct load_options *options = vm->options;
     uint64_t pages = options->bytes / options->page_size;
     struct toucher *touchers = calloc(options->threads, sizeof(*touchers));
     struct bench_touch *order = NULL;
@@ -253,7 +253,7 @@ static int run(struct vm *vm)
     return err < 0 ? err : touch_and_verify(vm, touchers, order, count, pages - 1);
 }
 
-int bench_vm_main(const struct bench_options *options, struct bench_board *board, uint32_t number)
+int bench_vm_main(const struct load_options *options, struct bench_board *board, uint32_t number)
 {
     struct vm vm = {.options = options, .board = board, .number = number};
     int err = run(&vm);

@@ -14,7 +14,7 @@
 
 enum bench_order { BENCH_SEQUENTIAL, BENCH_RANDOM, BENCH_RECORDED };
 
-struct bench_options {
+struct load_options {
     const char *socket_path; // NULL: the memory is mapped_file
     const char *mapped_file; // raw memory, mapped privately, without a server
     const char *memory_file; // what the pages are compared with; NULL: nothing is verified
@@ -70,6 +70,6 @@ void bench_board_sleep(_Atomic uint32_t *word, uint32_t seen);
 
 // The body of VM number `vm`, in its own process. Returns the process's exit status; what went
 // wrong is on standard error.
-int bench_vm_main(const struct bench_options *options, struct bench_board *board, uint32_t vm);
+int bench_vm_main(const struct load_options *options, struct bench_board *board, uint32_t vm);
 
 #endif

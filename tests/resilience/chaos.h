@@ -34,6 +34,8 @@ struct chaos_options {
     bool shortages; // things are taken away from the service, and given back
 };
 
+enum { CHAOS_HUGE_PAGES = 512 }; // pages of 4 KiB in one of 2 MiB
+
 enum chaos_restart { CHAOS_KILLED, CHAOS_EXECED, CHAOS_LEFT, CHAOS_FOUND_DEAD, CHAOS_RESTARTS };
 
 enum { CHAOS_POINTS = 64, CHAOS_POINT_NAME = 48 };
@@ -85,7 +87,8 @@ struct chaos_run {
     bool failed;       // something could not be done
 };
 
-bool chaos_options_parse(int argc, char **argv, struct chaos_options *ret_options);
+// Returns what bench_options_parse() returns.
+int chaos_options_parse(int argc, char **argv, struct chaos_options *ret_options);
 
 // Everything, from the first keeper to the end of the last process. `service` is prepared.
 void chaos_drive(struct chaos_run *run);

@@ -3,10 +3,6 @@
 // How long a VM's faults take while another VM of the same worker is in trouble: at its memory
 // limit with slow swap, killed, stopped or frozen. Programs and troubles alternate, so that what
 // the machine does meanwhile happens to all of them.
-//
-// usage: neighbour --program FAULTLINE [--program FAULTLINE...] [--rounds N] [--seconds N]
-//                  [--memory MIB] [--swap-rate KIB] [--only KEY,KEY] [--out FILE]
-#include <getopt.h>
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,6 +17,7 @@
 
 #include "bench/common/clock.h"
 #include "bench/common/histogram.h"
+#include "bench/common/options.h"
 #include "bench/load/guest.h"
 #include "tests/resilience/neighbour_trouble.h"
 #include "tests/support/memory.h"
@@ -42,15 +39,17 @@ struct result {
 static struct {
     const char *program[PROGRAMS];
     unsigned programs;
-    unsigned rounds;
-    unsigned seconds;
-    uint64_t memory; // of the neighbour
+    uint32_t rounds;
+    uint32_t seconds;
+    uint32_t memory_mib; // of the neighbour
+    uint32_t swap_kib;   // a second
+    uint64_t memory;     // the same in bytes
     uint64_t swap_rate;
     const char *only;
     const char *out;
     struct temp temp;
     struct result result[PROGRAMS][TROUBLES];
-} bench = {.rounds = 5, .seconds = 5, .memory = (uint64_t)2 << 30, .swap_rate = 4 << 20};
+} bench = {.rounds = 5, .seconds = 5, .memory_mib = 2048, .swap_kib = 4096};
 
 // --- the VM that is measured ---
 
@@ -260,43 +259,67 @@ static bool run(void)
     return true;
 }
 
-static bool parse(int argc, char **argv)
+static const char *add_program(void *to, const char *text)
 {
-    static const struct option options[] = {
-        {"program", required_argument, NULL, 'p'},   {"rounds", required_argument, NULL, 'r'},
-        {"seconds", required_argument, NULL, 's'},   {"memory", required_argument, NULL, 'm'},
-        {"swap-rate", required_argument, NULL, 'w'}, {"only", required_argument, NULL, 'o'},
-        {"out", required_argument, NULL, 'f'},       {0}};
-    int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == 'p' && bench.programs < PROGRAMS)
-            bench.program[bench.programs++] = optarg;
-        else if (option == 'r')
-            bench.rounds = (unsigned)strtoul(optarg, NULL, 10);
-        else if (option == 's')
-            bench.seconds = (unsigned)strtoul(optarg, NULL, 10);
-        else if (option == 'm')
-            bench.memory = strtoull(optarg, NULL, 10) << 20;
-        else if (option == 'w')
-            bench.swap_rate = strtoull(optarg, NULL, 10) << 10;
-        else if (option == 'o')
-            bench.only = optarg;
-        else if (option == 'f')
-            bench.out = optarg;
-        else
-            return false;
-    }
-    return bench.programs > 0 && bench.rounds <= ROUNDS_MOST && optind == argc;
+    (void)to;
+    if (bench.programs == PROGRAMS)
+        return "is one program too many";
+    bench.program[bench.programs++] = text;
+    return NULL;
 }
+
+static const struct bench_option table[] = {
+    {.name = "program",
+     .value = "PATH",
+     .take = add_program,
+     .required = true,
+     .help = "the faultline command; given twice, two of them in turn"},
+    {.name = "rounds",
+     .value = "N",
+     .number = &bench.rounds,
+     .high = ROUNDS_MOST,
+     .help = "rounds, each with every trouble"},
+    {.name = "seconds",
+     .value = "N",
+     .number = &bench.seconds,
+     .high = 86400,
+     .help = "how long each is measured"},
+    {.name = "memory",
+     .value = "MIB",
+     .number = &bench.memory_mib,
+     .high = 1 << 20,
+     .help = "memory of the neighbour"},
+    {.name = "swap-rate",
+     .value = "KIB",
+     .number = &bench.swap_kib,
+     .help = "KiB a second that the server may write to the neighbour's swap"},
+    {.name = "only",
+     .value = "KEY,KEY...",
+     .text = &bench.only,
+     .otherwise = "all",
+     .help = "only these troubles of none, busy, limit, killed, stopped, frozen, madvise"},
+    {.name = "out",
+     .value = "FILE",
+     .text = &bench.out,
+     .otherwise = "not written",
+     .help = "the figures as JSON"},
+    BENCH_OPTIONS_END,
+};
+
+static const struct bench_command command = {
+    .program = "neighbour",
+    .about = "Measures a VM's faults while another VM of the same worker is in trouble. Takes "
+             "root, cgroups of version 1 and a loop device.",
+    .option = table,
+};
 
 int main(int argc, char **argv)
 {
-    if (!parse(argc, argv)) {
-        fprintf(stderr, "usage: neighbour --program FAULTLINE [--program FAULTLINE] [--rounds N] "
-                        "[--seconds N] [--memory MIB] [--swap-rate KIB] [--only KEY,KEY] "
-                        "[--out FILE]\n");
-        return 2;
-    }
+    int result = bench_options_parse(&command, argc, argv);
+    if (result != BENCH_OPTIONS_GOOD)
+        return result;
+    bench.memory = (uint64_t)bench.memory_mib << 20;
+    bench.swap_rate = (uint64_t)bench.swap_kib << 10;
     temp_make(&bench.temp);
     bool good = run();
     json_t *all = json_array();

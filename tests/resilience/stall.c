@@ -4,108 +4,92 @@
 // and reports the longest touch around each event. docs/resilience.md says how to read it.
 #include "tests/resilience/stall.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/common/size.h"
+#include "bench/common/options.h"
 #include "tests/resilience/chaos_image.h"
 #include "tests/resilience/chaos_process.h"
 
-static const char usage[] =
-    "usage: stall --program PATH [OPTION...]\n"
-    "  --program PATH    the faultline command\n"
-    "  --vms N           VMs attached (64)\n"
-    "  --events N        of each kind (30)\n"
-    "  --rate N          touches a second, of all VMs together (2000)\n"
-    "  --pages N         of the image and of each VM (16384)\n"
-    "  --kinds LIST      only these of none, engine_kill, upgrade, keeper_exec,\n"
-    "                    keeper_kill, ahead_hangs, ahead_kill, store_restart, all_killed\n"
-    "  --quiet PERCENT   wait until no more of one CPU is busy (60)\n"
-    "  --hang LIBRARY    VMs get what the image's trace has ahead, with a cache of 16 MiB; and "
-    "what\n"
-    "                    has this hang (hanging_disk.so)\n"
-    "  --managed         restarts through an fd store as well\n"
-    "  --seed N          of everything random (the time)\n"
-    "  --log FILE        where the service logs\n"
-    "  --out FILE        write the figures as JSON\n";
+static struct stall_options parsed = {
+    .vms = 64, .events = 30, .rate = 2000, .pages = 16384, .quiet = 60};
 
-enum { PROGRAM = 1, VMS, EVENTS, RATE, PAGES, KINDS, QUIET, MANAGED, HANG, SEED, OUT, LOG };
-
-static const struct option long_options[] = {
-    {"program", required_argument, NULL, PROGRAM},
-    {"vms", required_argument, NULL, VMS},
-    {"events", required_argument, NULL, EVENTS},
-    {"rate", required_argument, NULL, RATE},
-    {"pages", required_argument, NULL, PAGES},
-    {"kinds", required_argument, NULL, KINDS},
-    {"quiet", required_argument, NULL, QUIET},
-    {"managed", no_argument, NULL, MANAGED},
-    {"seed", required_argument, NULL, SEED},
-    {"out", required_argument, NULL, OUT},
-    {"log", required_argument, NULL, LOG},
-    {"hang", required_argument, NULL, HANG},
-    {NULL, 0, NULL, 0},
+static const struct bench_option table[] = {
+    {.name = "program",
+     .value = "PATH",
+     .path = &parsed.program,
+     .required = true,
+     .help = "the faultline command"},
+    {.name = "vms",
+     .value = "N",
+     .number = &parsed.vms,
+     .low = 1,
+     .high = 4096,
+     .help = "VMs that are attached"},
+    {.name = "events",
+     .value = "N",
+     .number = &parsed.events,
+     .low = 1,
+     .high = 1000,
+     .help = "events of each kind"},
+    {.name = "rate",
+     .value = "N",
+     .number = &parsed.rate,
+     .low = 1,
+     .high = 1000000,
+     .help = "touches a second, of all VMs together"},
+    {.name = "pages",
+     .value = "N",
+     .number = &parsed.pages,
+     .low = 1,
+     .high = 1 << 20,
+     .help = "pages of the image and of each VM"},
+    {.name = "kinds",
+     .value = "KIND,KIND...",
+     .text = &parsed.kinds,
+     .otherwise = "all",
+     .help = "only these of none, engine_kill, upgrade, keeper_exec, keeper_kill, ahead_hangs, "
+             "ahead_kill, store_restart, all_killed"},
+    {.name = "quiet",
+     .value = "PERCENT",
+     .number = &parsed.quiet,
+     .low = 1,
+     .high = 100000,
+     .help = "before an event wait until no more than this of one CPU is busy"},
+    {.name = "hang",
+     .value = "LIBRARY",
+     .path = &parsed.hang,
+     .otherwise = "nothing hangs",
+     .help = "the image has a trace and the engine a cache of 16 MiB, and this library "
+             "(hanging_disk.so) makes read-ahead hang"},
+    {.name = "managed", .flag = &parsed.managed, .help = "restarts through an fd store as well"},
+    {.name = "seed",
+     .value = "N",
+     .large = &parsed.seed,
+     .otherwise = "the time",
+     .help = "decides everything that is random"},
+    {.name = "log",
+     .value = "FILE",
+     .text = &parsed.log,
+     .otherwise = "a file that is removed at the end",
+     .help = "where the service logs"},
+    {.name = "out",
+     .value = "FILE",
+     .text = &parsed.out,
+     .otherwise = "not written",
+     .help = "the figures as JSON"},
+    BENCH_OPTIONS_END,
 };
 
-static bool set_number(const char *text, uint64_t high, uint32_t *ret_number)
-{
-    uint64_t number;
-    if (!bench_parse_size(text, &number) || number == 0 || number > high)
-        return false;
-    *ret_number = (uint32_t)number;
-    return true;
-}
-
-static bool set_option(struct stall_options *options, int option, const char *value)
-{
-    switch (option) {
-    case PROGRAM:
-        options->program = realpath(value, NULL);
-        return options->program != NULL;
-    case VMS:
-        return set_number(value, 4096, &options->vms);
-    case EVENTS:
-        return set_number(value, 1000, &options->events);
-    case RATE:
-        return set_number(value, 1000000, &options->rate);
-    case PAGES:
-        return set_number(value, 1 << 20, &options->pages);
-    case KINDS:
-        options->kinds = value;
-        return true;
-    case QUIET:
-        return set_number(value, 100000, &options->quiet);
-    case SEED:
-        return bench_parse_size(value, &options->seed);
-    case HANG:
-        options->hang = realpath(value, NULL);
-        return options->hang != NULL;
-    case MANAGED:
-        return options->managed = true;
-    case LOG:
-        options->log = value;
-        return true;
-    case OUT:
-        options->out = value;
-        return true;
-    default:
-        return false;
-    }
-}
-
-static bool parse(int argc, char **argv, struct stall_options *options)
-{
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (!set_option(options, option, optarg))
-            return false;
-    }
-    return options->program != NULL && optind == argc;
-}
+static const struct bench_command command = {
+    .program = "stall",
+    .about = "Attaches VMs that touch new pages at a steady rate, makes things happen to the "
+             "service, and prints the longest touch around each event. Takes root.",
+    .option = table,
+};
 
 struct job {
     struct stall_options options;
@@ -152,16 +136,11 @@ int main(int argc, char **argv)
 {
     static struct job job;
     unsigned left = 0;
-    job.options = (struct stall_options){.vms = 64,
-                                         .events = 30,
-                                         .rate = 2000,
-                                         .pages = 16384,
-                                         .quiet = 60,
-                                         .seed = (uint64_t)time(NULL)};
-    if (!parse(argc, argv, &job.options)) {
-        fputs(usage, stderr);
-        return 2;
-    }
+    parsed.seed = (uint64_t)time(NULL);
+    int result = bench_options_parse(&command, argc, argv);
+    if (result != BENCH_OPTIONS_GOOD)
+        return result;
+    job.options = parsed;
     if (!chaos_can_run())
         return CHAOS_SKIPPED;
     temp_make(&job.temp);

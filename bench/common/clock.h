@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <time.h>
 
-// Nanoseconds of `clock`; 0 if there is no such clock (any more).
+// Returns the nanoseconds of `clock`, or 0 if that clock does not exist (any more).
 static inline uint64_t bench_clock_ns(clockid_t clock)
 {
     struct timespec ts;

@@ -53,7 +53,7 @@ uint64_t bench_hist_quantile(const struct bench_hist *hist, double q)
         seen += hist->bucket[i];
         if (seen < rank)
             continue;
-        // The last bucket also holds everything that is too long for it: only max is true there.
+        // The last bucket also holds all longer values: only max_ns bounds it.
         uint64_t bound = i == BENCH_HIST_BUCKETS - 1 ? hist->max_ns : upper_bound(i);
         return bound < hist->max_ns ? bound : hist->max_ns;
     }

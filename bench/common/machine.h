@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
-// Time that all CPUs together were busy since boot, or taken from us by the host. What of it was
-// neither the server's nor ours disturbed a measurement. It comes in hundredths of a second: rough
-// for a short run. 0 if the kernel does not tell.
+// Returns how long all CPUs together were busy since boot, or taken away by the host. A part that
+// neither the server nor the VMs used disturbed the measurement. The kernel counts hundredths of a
+// second, which is rough for a short run. Returns 0 if the kernel does not tell.
 uint64_t bench_machine_busy_ns(void);
 
 #endif

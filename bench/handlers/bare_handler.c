@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// bare_handler: the ceiling that the engine is measured against. It does what a fault costs at
-// least and nothing else: one thread a VM, batched reads, one page a UFFDIO_COPY straight from the
-// mapped memory file, all of which is in memory. No store, no checksums, no cache, no fairness, no
-// limit. Not to be used for a guest (handler.h). Its arguments and its handshake are those of
-// Firecracker's example handlers.
+// bare_handler: the ceiling that the engine is measured against. It does only the work that every
+// handler must do for a fault. Each VM has a thread. The thread reads messages in batches and
+// answers each fault with a UFFDIO_COPY of one page, straight from the mapped memory file, all of
+// which is in memory. It has no store, no checksums, no cache, no fairness and no limit. Do not use
+// it for a guest (handler.h says why). Its arguments and its handshake are those of Firecracker's
+// example handlers.
 #include <errno.h>
 #include <poll.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@ enum { BATCH = 64 };
 // Written before the first thread starts.
 static uint64_t spin_ns;
 
-// Events first: read() gives faults before them, whatever came first.
+// Takes the events first: read() returns faults before events, even if the event happened first.
 static void serve_batch(struct bench_vm *vm, const struct uffd_msg *msgs, size_t count)
 {
     uint64_t fresh = 0;
@@ -36,7 +37,7 @@ static void serve_batch(struct bench_vm *vm, const struct uffd_msg *msgs, size_t
     bench_count_faults(fresh);
 }
 
-// True if there was something to read.
+// Returns true if there was something to read.
 static bool read_and_serve(struct bench_vm *vm)
 {
     struct uffd_msg msgs[BATCH];

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// bulk_copy: the ceiling of a replay. One thread fills registered memory from a buffer with one
-// UFFDIO_COPY a chunk, as fast as the machine does it: nothing is read, nothing decompressed,
-// nobody waits. Both memories have been touched before, so that the host has given them.
+// bulk_copy: the ceiling of a replay. One thread fills registered memory from a buffer, with one
+// UFFDIO_COPY for each chunk, as fast as the machine can. It reads no file and decompresses
+// nothing, and no thread waits for the pages. Both memories were touched before, so that the host
+// has already given their pages to this machine.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -46,7 +47,7 @@ static int copy_all(int uffd, unsigned char *to, const unsigned char *from, uint
             .src = (uintptr_t)from + done,
             .len = chunk < bytes - done ? chunk : bytes - done,
         };
-        // A copy that was interrupted says how far it came.
+        // An interrupted copy says in `copy` how many bytes it has copied.
         if (ioctl(uffd, UFFDIO_COPY, &copy) < 0 && (errno != EAGAIN || copy.copy <= 0))
             return -errno;
         done += (uint64_t)copy.copy;
@@ -56,7 +57,7 @@ static int copy_all(int uffd, unsigned char *to, const unsigned char *from, uint
 
 static void touch(unsigned char *base, uint64_t bytes)
 {
-    madvise(base, bytes, MADV_NOHUGEPAGE); // no matter if refused: memory of huge pages refuses it
+    madvise(base, bytes, MADV_NOHUGEPAGE); // memory of huge pages refuses it, which does no harm
     for (uint64_t at = 0; at < bytes; at += 4096)
         *(volatile unsigned char *)(base + at) = (unsigned char)(at / 4096 % 255 + 1);
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// example_handler: what a handler is that follows Firecracker's example and goes no further: for
-// each VM one loop that polls, reads one message, and copies one page from the mapped memory file.
-// Where such handlers are processes, one a VM, here they are threads of one, which costs less, not
-// more. Not to be used for a guest (handler.h).
+// example_handler: a handler that follows Firecracker's example and goes no further. For each VM a
+// loop polls, reads one message, and copies one page from the mapped memory file. Such handlers are
+// usually processes, one for each VM; here they are threads of one process, which costs less. Do
+// not use it for a guest (handler.h says why).
 //
-// With --record it writes the pages that the first VM touches, in order, as lines of PAGE MS; pages
-// that the VM has removed are not touched for the first time.
+// With --record it writes the pages that the first VM touches, in order, as lines of PAGE MS. It
+// leaves out pages that the VM has removed: the VM has touched them before.
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>

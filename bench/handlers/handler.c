@@ -32,7 +32,7 @@ static unsigned char *memory;
 static uint64_t memory_bytes;
 static const unsigned char zeros[HUGE_PAGE];
 
-// Statistics only, no order needed.
+// A statistic: relaxed order is enough.
 static _Atomic uint64_t faults;
 
 void bench_count_faults(uint64_t count)
@@ -80,7 +80,7 @@ enum bench_answer bench_vm_resolve(const struct bench_vm *vm, uint64_t addr)
     if (ioctl(vm->uffd, UFFDIO_COPY, &copy) == 0)
         return BENCH_COPIED;
     if (errno == EEXIST)
-        bench_vm_wake(vm, page); // that the page is there does not mean that its waiter was woken
+        bench_vm_wake(vm, page); // a page that is there may still have a waiter that was not woken
     return errno == EAGAIN ? BENCH_LATER : BENCH_COPIED;
 }
 
@@ -182,7 +182,7 @@ static void attach(int listener)
         pthread_detach(thread);
         return;
     }
-    fprintf(stderr, "%s: refused a VM: its handshake is not one\n", handler_name);
+    fprintf(stderr, "%s: refused a VM: its handshake cannot be understood\n", handler_name);
     vm_free(vm);
 }
 

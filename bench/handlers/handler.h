@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the handlers that the engine is compared with have in common: Firecracker's handshake, a
-// memory file that is mapped and in memory, a thread for each VM, and an account at the end. None
-// of them is safe to use for a guest: a REMOVE is noted without regard to a copy in flight, nothing
-// survives the handler's death, and what it cannot resolve it leaves waiting.
+// What the handlers share that the engine is compared with: Firecracker's handshake, a memory file
+// that is mapped and in memory, a thread for each VM, and a report at the end. They are not safe
+// for a guest. They note a REMOVE without regard to a copy that is under way, a VM does not survive
+// the handler's death, and a fault that they cannot resolve waits for ever.
 #ifndef FAULTLINE_BENCH_HANDLERS_HANDLER_H
 #define FAULTLINE_BENCH_HANDLERS_HANDLER_H
 
@@ -22,10 +22,10 @@ struct bench_region {
     bool *removed;   // by page
 };
 
-// Owned by its thread.
+// Only the VM's own thread uses it.
 struct bench_vm {
     int uffd;
-    int sock; // readable or hung up: the VM has gone
+    int sock; // becomes readable when the VM has gone
     uint64_t page_size;
     uint64_t attached_ns; // CLOCK_MONOTONIC
     uint32_t regions;
@@ -37,22 +37,26 @@ enum bench_answer {
     BENCH_LATER,  // the VM is removing memory: its event must be read first
 };
 
-// Puts the page of a fault there; wakes who waits if it was there.
+// Copies the page of a fault into the VM. If the page was there already, wakes the threads that
+// wait.
 enum bench_answer bench_vm_resolve(const struct bench_vm *vm, uint64_t addr);
-// Wakes who waits for the page: it faults again, and its message comes back behind the event.
+// Wakes the threads that wait for the page. They fault again, and their new messages come after the
+// event that must be read first.
 void bench_vm_wake(const struct bench_vm *vm, uint64_t addr);
+// From now on these pages are filled with zeros.
 void bench_vm_note_removed(const struct bench_vm *vm, uint64_t start, uint64_t end);
-// The region of an address and its page in the memory file; false if it is in none.
+// Finds the region of an address, and its page in the memory file. Returns false if it is in no
+// region.
 bool bench_vm_find(const struct bench_vm *vm, uint64_t addr, const struct bench_region **ret_region,
                    uint64_t *ret_file_page);
-// Any thread; for the account.
+// Adds to the report's faults. Any thread may call it.
 void bench_count_faults(uint64_t count);
 
-// Serves the VM until it has gone. In a thread of its own.
+// Serves the VM until it has gone. Runs in a thread of the VM's own.
 typedef void bench_serve(struct bench_vm *vm);
 
-// Listens at `socket_path` until SIGTERM, then prints the faults and the CPU time as JSON. What
-// went wrong is said on standard error after `name`. Returns the exit status.
+// Serves at `socket_path` until SIGTERM, then prints the faults and the CPU time as JSON. Prints
+// errors on standard error, with `name` in front. Returns the exit status.
 int bench_handler_run(const char *name, const char *socket_path, const char *memory_file,
                       bench_serve *serve);
 

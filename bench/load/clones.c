@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What N VMs of one image cost: each is a process that reads every page of it, one after the other,
-// then writes to some. Prints JSON: how long a page took the first of them and the others, and what
-// the kernel says of their memory while all of them live.
+// clones: what N VMs of one image cost. Each VM is a process that reads every page of the image and
+// then writes to some of them; the VMs run one after the other and then stay. The report says how
+// long a page took in the first VM and in the others, and how much memory they use while all of
+// them live.
 #include <errno.h>
 #include <faultline_client.h>
 #include <inttypes.h>
@@ -20,7 +21,10 @@
 #include "bench/common/clock.h"
 #include "bench/common/options.h"
 
-enum { STRIDE = 7919, CLONES_MAX = 4096 }; // a prime: all pages, in no order that anybody foresees
+enum {
+    STRIDE = 7919,
+    CLONES_MAX = 4096
+}; // a prime, so that its multiples are all pages, in an order without runs
 
 struct plan {
     bool is_template;
@@ -32,13 +36,13 @@ struct plan {
 
 struct clone {
     pid_t pid;
-    int channel; // it says how long a page took, then lives until this closes
-    double us;   // a page
+    int channel; // the clone writes `us` to it, and ends when it closes
+    double us;   // for each page
 };
 
 struct memory {
     uint64_t anonymous;
-    uint64_t shared; // its part of what is shared
+    uint64_t shared; // a proportional part of the shared pages
     uint64_t tables;
 };
 
@@ -69,7 +73,7 @@ static void use(const struct plan *plan, volatile uint8_t *memory, uint64_t page
     }
 }
 
-// A clone's process. It ends with the one that started it.
+// The body of a clone's process. The process ends when its parent does.
 static int run(const struct plan *plan, int channel)
 {
     struct fl_client *client = NULL;
@@ -105,7 +109,7 @@ static bool start(const struct plan *plan, struct clone *clone)
     return read(clone->channel, &clone->us, sizeof(clone->us)) == (ssize_t)sizeof(clone->us);
 }
 
-// Adds what stands behind the keys of a file of /proc, in bytes.
+// Adds to *sum the numbers behind `key` in a file of /proc/PID, in bytes.
 static void add(pid_t pid, const char *name, const char *key, uint64_t *sum)
 {
     char path[64];
@@ -140,7 +144,7 @@ static int by_number(const void *a, const void *b)
     return (one > two) - (one < two);
 }
 
-// Of all but the first; the first one's if there are no others.
+// The median over all clones but the first. With a single clone, the time of that one.
 static double median_of_others(const struct clone *clones, unsigned count)
 {
     static double us[CLONES_MAX];
@@ -213,7 +217,7 @@ static bool end_clones(struct clone *clones, unsigned started)
     bool good = true;
     for (unsigned i = 0; i < started; i++) {
         int status = 0;
-        shutdown(clones[i].channel, SHUT_RDWR); // the others have copies of it
+        shutdown(clones[i].channel, SHUT_RDWR); // later clones have copies of the descriptor
         close(clones[i].channel);
         good = waitpid(clones[i].pid, &status, 0) == clones[i].pid && status == 0 && good;
     }

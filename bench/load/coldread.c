@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// coldread: how fast the read-ahead brings all frames of an image into memory, from a disk whose
-// page cache was emptied. One thread asks ahead, waits for each frame in turn and looks at it, as a
-// replay would that had nothing to install. Prints one JSON object.
+// coldread: how fast the engine's read-ahead brings all frames of an image into memory when the
+// page cache has none of them. One thread asks for frames ahead and waits for each in turn, as a
+// replay does, but installs nothing.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -50,7 +50,7 @@ _Noreturn static void fail(const char *what, int error)
 
 // --- the page cache ---
 
-// The part of the file that is in memory.
+// Returns how much of the file is in the page cache, from 0 to 1.
 static double resident(int fd)
 {
     struct stat status;
@@ -70,7 +70,8 @@ static double resident(int fd)
     return (double)there / (double)pages;
 }
 
-// Forgets what the page cache has of the image's packs; the part that stayed, of the worst of them.
+// Empties the page cache of the image's packs. Returns how much of a pack stayed, at most, from 0
+// to 1.
 static double make_cold(const struct fl_image *image)
 {
     double most = 0;
@@ -100,7 +101,7 @@ static int compare(const void *a, const void *b)
     return left->frame < right->frame ? -1 : left->frame > right->frame;
 }
 
-// How many different ones there are among the sorted ids; their sizes.
+// Adds up the sizes of the frames, each of them once.
 static void measure(const struct fl_image *image, const struct fl_frame_id *sorted, uint64_t count,
                     struct frames *frames)
 {
@@ -115,8 +116,8 @@ static void measure(const struct fl_image *image, const struct fl_frame_id *sort
     }
 }
 
-// Frames in the order in which their first pages come; a frame may come again after others, as
-// neighbours share them, and is then found in memory.
+// Lists frames in the order of the pages. A frame that is used in several places is listed several
+// times, and is in memory after the first.
 static struct frames list_frames(const struct fl_image *image)
 {
     struct frames frames = {0};

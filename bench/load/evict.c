@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// evict: has the kernel forget what it caches of files, and makes sure that it did: a benchmark of
-// a cold disk that reads from the page cache is a benchmark of something else. The disk's own
-// cache, and that of a virtual machine's host, it cannot empty.
+// evict: has the kernel drop its page cache of files, and checks that it did. Without the check, a
+// benchmark of a cold disk might measure the page cache. It cannot empty the disk's own cache, nor
+// the page cache of a virtual machine's host.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -35,7 +35,7 @@ static int count_resident(int fd, uint64_t pages, uint64_t *ret_resident)
     return err;
 }
 
-// Dirty pages stay until they are written, hence the fsync.
+// The kernel does not drop dirty pages: fsync() writes them first.
 static int evict(int fd, uint64_t *ret_pages, uint64_t *ret_resident)
 {
     struct stat st;
@@ -48,7 +48,7 @@ static int evict(int fd, uint64_t *ret_pages, uint64_t *ret_resident)
     return err > 0 ? -err : count_resident(fd, *ret_pages, ret_resident);
 }
 
-// False, and says why, if more than a hundredth of the file stays in memory.
+// Prints why and returns false if more than a hundredth of the file stays in memory.
 static bool evict_path(const char *path)
 {
     uint64_t pages = 0, resident = 0;

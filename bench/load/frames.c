@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What frames of other sizes would make of a memory file: how small it gets, how long a fault waits
-// for the frame its page is in when it is not in the cache, and how fast all of them come one after
-// the other. Encodes and decodes as the store does, checksum included, with one thread and without
-// a disk. Prints one JSON object a line: a frame size in a round.
+// frames: what other frame sizes would do to a memory file. It measures how small the file becomes,
+// how long a fault takes to decode the frame of its page, and how fast all frames are decoded one
+// after the other. It encodes and decodes as the store does, with checksums, in one thread and
+// without a disk. Prints one JSON object on a line for each frame size in each round.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -22,8 +22,7 @@
 static const uint32_t sizes[] = {1, 4, 16, 64, 512}; // pages
 enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
-// The pages that are not zero, one after the other: what a packer stores of a file without
-// duplicates.
+// The pages that are not zero, one after the other. A packer stores these, if no two are equal.
 struct input {
     uint8_t *pages;
     uint64_t count;
@@ -114,8 +113,8 @@ static uint64_t next_random(uint64_t *state)
     return *state;
 }
 
-// Nanoseconds of each of `samples` frames in random order, sorted. Their bytes are in no CPU cache:
-// there are far more of them than fit.
+// Decodes `wanted` frames in random order and returns how many nanoseconds each took, sorted. The
+// frames are not in a CPU cache, as far more of them exist than fit.
 static uint64_t *decode_random(const struct frames *frames, unsigned samples, uint64_t seed,
                                uint8_t *buf)
 {
@@ -145,7 +144,7 @@ static void measure(const struct input *input, struct frames *frames, unsigned s
 {
     uint8_t *buf = room((uint64_t)FL_FRAME_PAGES_MAX * FL_PAGE_SIZE);
     memset(buf, 1,
-           (size_t)FL_FRAME_PAGES_MAX * FL_PAGE_SIZE); // the first touch is not what is measured
+           (size_t)FL_FRAME_PAGES_MAX * FL_PAGE_SIZE); // so that no first touch is measured
     uint64_t bytes = frames->count * frames->pages * FL_PAGE_SIZE;
     encode(input, frames);
     uint64_t *ns = decode_random(frames, samples, round + 1, buf);
@@ -192,7 +191,7 @@ int main(int argc, char **argv)
         die("no memory");
     memset(stored, 1, input.count * FL_PAGE_SIZE);
     for (unsigned round = 0; round < rounds; round++) {
-        // Each size is the first one in some round.
+        // Each size is measured first in some round.
         for (unsigned i = 0; i < SIZES; i++) {
             uint32_t pages = sizes[(round + i) % SIZES];
             struct frames frames = {

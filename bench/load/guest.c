@@ -25,8 +25,8 @@ void *bench_map(uint64_t bytes, uint64_t page_size)
     return mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
 }
 
-// The features are those that Firecracker asks for, no more: the server sees what it would see
-// there.
+// Asks for the features that Firecracker asks for and no more, so that the server meets the same
+// userfaultfd.
 static int open_uffd(int *ret_fd)
 {
     int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
@@ -69,8 +69,8 @@ static int connect_unix(const char *path, int *ret_fd)
     return 0;
 }
 
-// One sendmsg, the JSON array and the descriptor together, as Firecracker does it. "part": the
-// image may have more memory than the VM, which a server would else refuse, and rightly.
+// Sends the JSON array and the descriptor in one message, as Firecracker does. "part" says that the
+// VM has only a part of the image; without it a server refuses a VM that is smaller than its image.
 static int send_handshake(const struct bench_guest *guest)
 {
     char json[256];
@@ -122,7 +122,8 @@ int bench_guest_start(struct bench_guest *ret_guest, const char *socket_path, ui
     return err;
 }
 
-// What the server begins with: a line, and the template's descriptor. None comes: it has gone.
+// Receives the server's greeting: a line and the template's descriptor. -ENOENT: the template has
+// gone.
 static int receive_template(int sock, int *ret_fd)
 {
     char text[512];

@@ -2,9 +2,9 @@
 //
 // loadgen: plays many VMs against a page-fault server and prints what they saw as one JSON object.
 //
-// The coordinator warms the machine's memory up, starts a process for each VM, lets all of them
-// begin at one moment, and reads the server's CPU clock at the moment they begin and the moment the
-// last one ends.
+// The coordinator is this process. It touches and frees as much memory as the VMs will need, starts
+// a process for each VM, lets all of them begin at one moment, and reads the server's CPU clock at
+// that moment and when the last VM has finished.
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -34,7 +34,7 @@ struct run {
     uint64_t all_cpu_ns; // of every task of the machine; 0 if the kernel does not tell
 };
 
-// Bytes that all VMs together will touch.
+// Computes how many bytes all VMs together will touch.
 static int count_touched(const struct load_options *options, uint64_t *ret_bytes)
 {
     struct bench_touch *order = NULL;
@@ -47,8 +47,9 @@ static int count_touched(const struct load_options *options, uint64_t *ret_bytes
     return err;
 }
 
-// The first touch of memory that is new to a virtual machine costs more than the fault that is to
-// be measured: have the host give it now, and give it back to the kernel that will take it again.
+// In a virtual machine the first touch of memory that the host has not given yet costs more than
+// the fault that is measured. So this touches memory now, which makes the host give it, and frees
+// it; the kernel then gives the same memory to the VMs.
 static int warm_up(const struct load_options *options)
 {
     uint64_t bytes = 0;
@@ -60,7 +61,8 @@ static int warm_up(const struct load_options *options)
     unsigned char *base = bench_map(bytes, options->page_size);
     if (base == MAP_FAILED)
         return -errno;
-    madvise(base, bytes, MADV_NOHUGEPAGE); // small pages, as the VMs will get; no matter if refused
+    madvise(base, bytes,
+            MADV_NOHUGEPAGE); // the VMs get small pages, too; memory of huge pages refuses it
     for (uint64_t at = 0; at < bytes; at += options->page_size)
         *(volatile unsigned char *)(base + at) = 1;
     return munmap(base, bytes) < 0 ? -errno : 0;
@@ -74,7 +76,7 @@ static int start_vms(struct run *run)
         if (pid < 0)
             return -errno;
         if (pid == 0) {
-            // A VM must not outlive us: it would wait at the start line for ever.
+            // Without a coordinator a VM would wait at the start line for ever.
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             _exit(getppid() == coordinator ? bench_vm_main(&run->options, run->board, i) : 1);
         }
@@ -95,7 +97,8 @@ static void kill_vms(struct run *run)
     }
 }
 
-// True if all VMs live. None may end before BENCH_RELEASE; one that has failed has said why.
+// Returns true if all VMs live. No VM ends before BENCH_RELEASE unless it has failed and printed
+// why.
 static bool vms_live(struct run *run)
 {
     for (uint32_t i = 0; i < run->options.vms; i++) {
@@ -167,8 +170,7 @@ static void sum_up(const struct run *run, struct totals *totals)
     }
 }
 
-// What became of one VM: how long until all its threads had touched their pages, and how long they
-// waited for pages in all.
+// One VM's result: when all its threads had touched their pages, and the sum of all their waits.
 struct outcome {
     double whole_set_ms;
     double stall_ms;
@@ -266,7 +268,7 @@ static void hold(void)
         continue;
 }
 
-// True if every VM has ended as it should.
+// Lets the VMs end. Returns true if every exit status is 0.
 static bool release_vms(struct run *run)
 {
     bool good = true;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // memfile: makes a guest memory file for measurements of the fault path. Every page differs from
-// every other, so that neither deduplication nor a cache line makes one page cheaper than the next;
-// half of each page is noise, so that it compresses about 2 : 1 as binaries do. What it is not: a
-// real guest.
+// every other, so that no page is cheaper because of deduplication or of a cache line. Half of each
+// page is noise, so that it compresses to about a half, as program files do. It is not like a real
+// guest's memory in any other way.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A library to preload under valgrind, which knows older kernels only. epoll_pwait2 is unknown to
-// it: here it is epoll_pwait, in whole milliseconds, rounded up. A wait in io_uring_enter stops all
-// threads, not one: here there is no io_uring, and the engine reads ahead without. For counting
-// instructions of the fault path, which has no part in either.
+// A library to preload under valgrind, which knows older kernels only. Valgrind does not know
+// epoll_pwait2, so this replaces it by epoll_pwait, in whole milliseconds, rounded up. Under
+// valgrind a wait in io_uring_enter stops all threads and not just one, so this says that there is
+// no io_uring, and the engine reads ahead without. Neither call belongs to the fault path, whose
+// instructions are counted.
 #include <errno.h>
 #include <sys/epoll.h>
 #include <time.h>

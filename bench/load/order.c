@@ -16,7 +16,7 @@ uint64_t bench_random(uint64_t *state)
 
 static void shuffle(struct bench_touch *order, uint64_t count, uint64_t seed)
 {
-    // Spread small seeds over all bits; a state of 0 would stay 0.
+    // Spreads small seeds over all bits. A state of 0 would stay 0.
     uint64_t state = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
     for (uint64_t i = count; i > 1; i--) {
         uint64_t j = bench_random(&state) % i;

@@ -58,15 +58,15 @@ static void await_stage(struct bench_board *board, enum bench_stage stage)
         bench_board_sleep(&board->stage, seen);
 }
 
-// The coordinator is woken once, by the last: a wake-up a thread would disturb what is measured.
+// Only the last thread wakes the coordinator: more wake-ups would disturb what is measured.
 static void arrive(_Atomic uint32_t *counter, uint32_t count, uint32_t all)
 {
     if (atomic_fetch_add(counter, count) + count == all)
         wake(counter);
 }
 
-// A page that the server has installed ahead is mapped and touched without a fault. One that it has
-// not is counted as a minor fault, or as a major one, depending on the kernel.
+// Returns the faults of this thread so far. A page that the server has installed before needs no
+// fault. The kernel counts the others as minor or as major faults, depending on its version.
 static uint64_t page_faults(void)
 {
     struct rusage usage;
@@ -107,7 +107,8 @@ static void *toucher_main(void *arg)
     struct bench_board *board = toucher->vm->board;
     struct bench_thread_result *result = &board->thread[toucher->number];
     uint32_t all = toucher->vm->options->vms * toucher->vm->options->threads;
-    memset(&result->latency, 0, sizeof(result->latency)); // its pages are there before the start
+    memset(&result->latency, 0,
+           sizeof(result->latency)); // so that its own pages are there before the start
     if (!toucher->vm->options->restore) {
         arrive(&board->ready, 1, all);
         await_stage(board, BENCH_TOUCH);
@@ -125,7 +126,7 @@ static void *toucher_main(void *arg)
 static bool page_right(const struct vm *vm, int memory_fd, uint64_t page, unsigned char *buf)
 {
     uint64_t size = vm->guest.page_size;
-    memset(buf, 0, size); // beyond the end of the file memory is zero
+    memset(buf, 0, size); // memory beyond the end of the file is zero
     for (uint64_t done = 0; done < size;) {
         ssize_t got = pread(memory_fd, buf + done, size - done, (off_t)(page * size + done));
         if (got <= 0)
@@ -135,7 +136,7 @@ static bool page_right(const struct vm *vm, int memory_fd, uint64_t page, unsign
     return memcmp(buf, vm->guest.base + page * size, size) == 0;
 }
 
-// Evenly spread over the order, so that the sample has pages from the start and the end of the run.
+// Compares pages that are spread evenly over the order, from the start and the end of the run.
 static int verify(struct vm *vm, const struct bench_touch *order, uint64_t count)
 {
     uint64_t want = vm->options->verify < count ? vm->options->verify : count;
@@ -161,8 +162,8 @@ static int verify(struct vm *vm, const struct bench_touch *order, uint64_t count
     return 0;
 }
 
-// The last page is not part of any order: it is touched before the start, so that the attachment of
-// the VM is over, and not measured as a fault.
+// Touches the last page, which is in no order, before the start: then the VM is attached, and no
+// measured fault contains that.
 static void prime(const struct vm *vm, uint64_t pages)
 {
     (void)*(const volatile unsigned char *)(vm->guest.base + (pages - 1) * vm->guest.page_size);
@@ -191,7 +192,7 @@ static int start_touchers(struct vm *vm, struct toucher *touchers, struct bench_
         int err = assign(&touchers[i], order, count, pages);
         if (err == 0)
             err = -pthread_create(&touchers[i].thread, NULL, toucher_main, &touchers[i]);
-        // The process ends at once: nothing of the threads that did start has to be undone.
+        // The process ends at once, so the threads that did start need no cleanup.
         if (err < 0)
             return err;
     }
@@ -206,7 +207,7 @@ static int attach(struct vm *vm)
     return bench_guest_start(&vm->guest, options->socket_path, options->bytes, options->page_size);
 }
 
-// Attached before the start, with the attachment over; or, to be restored, after it.
+// Attaches the VM before the start, or with --restore after it.
 static int attach_in_time(struct vm *vm, uint64_t pages)
 {
     const struct load_options *options = vm->options;
@@ -261,6 +262,6 @@ int bench_vm_main(const struct load_options *options, struct bench_board *board,
         fprintf(stderr, "loadgen: vm %u on %s: %s\n", number,
                 options->mapped_file != NULL ? options->mapped_file : options->socket_path,
                 strerror(-err));
-    // What is left mapped or open goes with the process, as it does when a VMM exits.
+    // The kernel unmaps and closes the rest, as it does when a VMM exits.
     return err < 0 ? 1 : 0;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One VM of the load generator: a process of its own, as a VMM is, so that the kernel's per-process
-// locks are contended by the VM's own threads only and its death is what a VMM's death is. All VMs
-// and the coordinator meet on a board in shared memory and move through its stages together.
+// One VM of the load generator. It is a process of its own, as a VMM is: so only its own threads
+// contend for the kernel's locks of a process, and it ends as a VMM ends. All VMs and the
+// coordinator share a board in shared memory, and move through its stages together.
 #ifndef FAULTLINE_BENCH_LOAD_VM_H
 #define FAULTLINE_BENCH_LOAD_VM_H
 
@@ -24,18 +24,18 @@ struct load_options {
     uint32_t threads; // of each VM
     uint64_t bytes;   // of each VM
     uint64_t page_size;
-    uint64_t touch;  // pages touched in each VM, at most; 0: none
+    uint64_t touch;  // pages touched in each VM, at most
     uint64_t verify; // pages compared in each VM after the measurement
     uint64_t seed;
     uint64_t timeout_s;
     uint64_t warm; // bytes that the coordinator touches and frees first; 0: what the VMs will touch
-    bool restore;  // attach after the start: what a VM waits for begins before it is attached
+    bool restore;  // VMs attach after the start, so that the times include it
     bool paced;    // no touch before its recorded time
     bool shared;   // every thread touches every page, instead of its own share
     bool hold;     // stay attached until standard input ends
 };
 
-// Only the coordinator moves the stage, and only forward.
+// Only the coordinator changes the stage, and only to the next.
 enum bench_stage {
     BENCH_ATTACH,  // VMs attach (unless they are to be restored) and wait at the start line
     BENCH_TOUCH,   // threads touch and measure
@@ -43,7 +43,7 @@ enum bench_stage {
     BENCH_RELEASE, // VMs may exit
 };
 
-// Written by its thread up to `finished`, read by the coordinator afterwards.
+// The thread writes it before it adds itself to `finished`; the coordinator reads it afterwards.
 struct bench_thread_result {
     uint64_t end_ns;   // CLOCK_MONOTONIC
     uint64_t cpu_ns;   // of the thread, while it touched
@@ -63,13 +63,13 @@ struct bench_board {
     struct bench_thread_result thread[]; // vms * threads
 };
 
-// Coordinator: sets the stage and wakes all VMs.
+// Sets the stage and wakes all VMs. Only the coordinator calls it.
 void bench_board_enter(struct bench_board *board, enum bench_stage stage);
-// Any process: sleeps while *word is `seen`, at most about 50 ms; may return early.
+// Sleeps while *word is `seen`, for about 50 ms at most; may return early. Any process may call it.
 void bench_board_sleep(_Atomic uint32_t *word, uint32_t seen);
 
-// The body of VM number `vm`, in its own process. Returns the process's exit status; what went
-// wrong is on standard error.
+// The body of VM number `vm`, in its own process. Prints what goes wrong on standard error, and
+// returns the exit status of the process.
 int bench_vm_main(const struct load_options *options, struct bench_board *board, uint32_t vm);
 
 #endif

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// chaos: runs `faultline serve` for a crowd of clients whose every byte is checked, and meanwhile
-// kills, upgrades and restarts it. Exit status 0: nothing was wrong. docs/resilience.md says more.
+// chaos: serves a crowd of VMs that check every byte they see, and meanwhile kills, upgrades and
+// restarts the service. docs/resilience.md says more. The processes of a run:
+//
+// - The guardian (chaos_process.c) is main(). It kills what the run leaves behind.
+// - The driver (chaos_driver.c) is the guardian's child. It alone decides what happens next, starts
+// and
+//   kills the others, and reads the service's log to know which engine serves.
+// - Clients (chaos_client.c) are VMs, children of the driver. They tell the driver what they do on
+// a
+//   board in shared memory, so that the driver sees also a client that hangs.
+// - The keeper and its engines are what is tested. The driver starts the keeper.
 #include "tests/resilience/chaos.h"
 
 #include <fcntl.h>
@@ -16,7 +25,8 @@
 #include "tests/resilience/chaos_image.h"
 #include "tests/resilience/chaos_process.h"
 
-// Twice what there can be of them: the kernel takes a while to have those of VMs that are gone.
+// Asks for twice as many as VMs can use at a time: the kernel takes a while to free those of VMs
+// that have ended.
 static bool has_huge_pages(const struct chaos_options *options)
 {
     char line[128];
@@ -39,7 +49,7 @@ static void mix(struct chaos_run *run, struct chaos_plan *plan)
     plan->brief = true;
     plan->template_socket = run->service.template;
     plan->huge = has_huge_pages(run->options);
-    // Whole pages of 2 MiB, as these are recorded as all that is in them.
+    // A multiple of 2 MiB: a recording of a large page names all small pages in it.
     plan->in_vain = run->options->pages / 8;
     if (plan->in_vain < CHAOS_HUGE_PAGES)
         plan->in_vain = CHAOS_HUGE_PAGES;
@@ -57,8 +67,8 @@ struct job {
     struct chaos_limit limit;
 };
 
-// VMs under the limit use about nine sixteenths of their most, half of it at a time: two fifths
-// of that are not enough for them.
+// A VM uses about nine sixteenths of the largest size, and half of that at a time. The limit is two
+// fifths of what the VMs use, so that they must swap.
 static bool make_short(struct chaos_run *run, struct job *job, struct chaos_plan *plan)
 {
     const struct rlimit cores = {RLIM_INFINITY, RLIM_INFINITY};
@@ -77,7 +87,7 @@ static bool make_short(struct chaos_run *run, struct job *job, struct chaos_plan
         return false;
     run->limit = &job->limit;
     plan->limit_procs = job->limit.procs;
-    // Cores go where the service is.
+    // The kernel writes core dumps into the current directory.
     return setrlimit(RLIMIT_CORE, &cores) == 0 && chdir(job->temp.path) == 0;
 }
 
@@ -86,7 +96,7 @@ static int run_job(void *arg)
     static struct chaos_run run;
     struct job *job = arg;
     const struct chaos_options *options = &job->options;
-    int home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); // relative paths begin there
+    int home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); // where relative paths of options begin
     run.options = options;
     run.random = chaos_hash(options->seed, 1);
     if (!chaos_service_prepare(&run.service, &job->temp, options->program, options->seed,

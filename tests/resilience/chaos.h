@@ -17,7 +17,7 @@ struct chaos_options {
     const char *program; // `faultline`, absolute
     const char *out;     // JSON; NULL: none
     const char *log;     // of the service; NULL: one that is removed
-    const char *points;  // NAME,NAME...: the engine dies at these instead; NULL: none
+    const char *points;  // NAME,NAME...: engines die at these instead; NULL: no points
     uint64_t seed;
     uint64_t limit_ms; // no wait may be longer
     uint32_t clients;
@@ -31,7 +31,7 @@ struct chaos_options {
     uint32_t pages;
     bool managed;   // half of the run under a service manager
     bool mixed;     // VMs of all kinds, and an operator at work
-    bool shortages; // things are taken away from the service, and given back
+    bool shortages; // the driver takes things away from the service, and gives them back
 };
 
 enum { CHAOS_HUGE_PAGES = 512 }; // pages of 4 KiB in one of 2 MiB
@@ -56,13 +56,13 @@ struct chaos_done {
     uint32_t restarts[CHAOS_RESTARTS];
     uint32_t points;
     struct chaos_point point[CHAOS_POINTS];
-    uint64_t memory;      // of the engine that no VM had any more
-    uint32_t let_go;      // VMs that lived on when the service had ended
-    uint32_t left;        // processes
-    bool vms_left;        // the engine still counted VMs when no client was left
-    int stop_status;      // of the keeper at the end
-    bool over;            // the run came to its end
-    uint64_t duration_ns; //
+    uint64_t memory; // bytes of the engine when it had no VM any more
+    uint32_t let_go; // VMs that lived on when the service had ended
+    uint32_t left;   // processes
+    bool vms_left;   // the engine counted VMs when no client was left
+    int stop_status; // of the keeper at the end
+    bool over;       // the run came to its end
+    uint64_t duration_ns;
 };
 
 struct chaos_run {
@@ -71,15 +71,15 @@ struct chaos_run {
     struct chaos_crowd crowd;
     struct chaos_chores chores;
     struct chaos_shortages shortages;
-    struct chaos_limit *limit; // that some VMs live under; NULL: none
-    uint64_t swapped_most; // pages of theirs on swap at one time, at most, as often as was looked
+    struct chaos_limit *limit; // the memory limit of some VMs; NULL: no limit
+    uint64_t swapped_most;     // the most pages of these VMs on swap that the driver has seen
     struct chaos_done done;
     uint64_t random;
     uint64_t asked_ns; // when the status was asked for
     pid_t upgrade;     // `faultline upgrade` that runs; 0: none
-    bool of_keeper;    // ... --keeper
+    bool of_keeper;    // it has the option --keeper
     bool upgraded;     // the last one has succeeded
-    bool disturbed;    // something else was done meanwhile
+    bool disturbed;    // something else happened to the service meanwhile
     pid_t record;      // `faultline record` that runs; 0: none
     pid_t drain;       // `faultline drain` that runs; 0: none
     bool drained;      // it has succeeded
@@ -90,13 +90,13 @@ struct chaos_run {
 // Returns what bench_options_parse() returns.
 int chaos_options_parse(int argc, char **argv, struct chaos_options *ret_options);
 
-// Everything, from the first keeper to the end of the last process. `service` is prepared.
+// Does the whole run, from the first keeper to the end of the last process. `service` is prepared.
 void chaos_drive(struct chaos_run *run);
-// The longest wait of any thread, one that goes on included.
+// Returns the longest wait of any thread, including waits that go on.
 uint64_t chaos_longest_ns(const struct chaos_run *run);
-// Nothing that must not happen has happened.
+// Returns true if nothing happened that must not happen.
 bool chaos_good(const struct chaos_run *run);
-// The table on stdout; the JSON in a file. False if it cannot be written.
+// Prints the table; writes the JSON. Prints why and returns false if that fails.
 void chaos_print(const struct chaos_run *run);
 bool chaos_write(const struct chaos_run *run, const char *path);
 

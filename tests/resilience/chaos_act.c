@@ -27,7 +27,7 @@ static void reap_upgrade(struct chaos_run *run)
         return;
     run->upgrade = 0;
     run->upgraded = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    if (!run->of_keeper) { // else it is counted as a restart
+    if (!run->of_keeper) { // an upgrade of the keeper counts as a restart
         run->done.upgrades++;
         run->done.upgrades_disturbed += run->disturbed;
         run->done.upgrades_failed += !run->upgraded;
@@ -146,11 +146,11 @@ void chaos_kill_client(struct chaos_run *run)
     run->done.client_kills += chaos_crowd_kill_one(&run->crowd, random_next(&run->random));
 }
 
-// Now and then with a client, when its engine has just gone.
+// In one case of 16 a client dies as well, just after its engine.
 void chaos_kill_engine(struct chaos_run *run)
 {
     bool killed = false;
-    // A crash leaves a core dump, which takes its time.
+    // SIGSEGV makes the kernel write a core dump, which takes its time.
     int number = run->options->shortages && chaos_dice(run, 4) == 0 ? SIGSEGV : SIGKILL;
     run->disturbed = true;
     while (!killed && chaos_await(run, chaos_serves, "an engine that serves"))
@@ -169,7 +169,8 @@ void chaos_kill_standby(struct chaos_run *run)
 
 static void start_upgrade(struct chaos_run *run, const char *engine, bool keeper)
 {
-    run->disturbed = run->options->points != NULL; // any engine may die in the middle of it
+    run->disturbed =
+        run->options->points != NULL; // an engine may die at its point in the middle of it
     run->of_keeper = keeper;
     run->upgrade = chaos_service_upgrade(&run->service, engine, keeper);
     if (run->upgrade < 0) {
@@ -178,7 +179,7 @@ static void start_upgrade(struct chaos_run *run, const char *engine, bool keeper
     }
 }
 
-// Half of the upgrades are left alone.
+// In half of the cases nothing else happens until the upgrade has ended.
 void chaos_upgrade(struct chaos_run *run, const char *engine)
 {
     if (!chaos_rests(run))
@@ -188,7 +189,7 @@ void chaos_upgrade(struct chaos_run *run, const char *engine)
         chaos_await(run, chaos_upgraded, "an upgrade's end");
 }
 
-// True if there is another now.
+// Returns true if the keeper has replaced itself by exec.
 static bool reexec(struct chaos_run *run)
 {
     unsigned before = run->service.execed;
@@ -199,7 +200,7 @@ static bool reexec(struct chaos_run *run)
     while (chaos_goes_on(run) && run->service.execed == before && bench_now_ns() < end)
         chaos_go_on(run, TICK_MS * 1000);
     if (run->service.execed == before && chaos_goes_on(run)) {
-        fprintf(stderr, "chaos: the keeper did not become another\n");
+        fprintf(stderr, "chaos: the keeper did not exec its new program\n");
         run->failed = true;
     }
     return run->service.execed > before;
@@ -210,14 +211,14 @@ static bool is_unarmed(struct chaos_run *run)
     return chaos_service_disarm(&run->service);
 }
 
-// Nobody keeps for a while: the engine goes on by itself, and nothing must happen to it.
+// For a while there is no keeper. The engine goes on by itself, and must not die meanwhile.
 static bool replace_keeper(struct chaos_run *run)
 {
     if (!chaos_await(run, is_unarmed, "an engine's death at its point") || !chaos_rests(run))
         return false;
     chaos_service_kill_keeper(&run->service);
     chaos_go_on(run, chaos_dice(run, AWAY_MS * 1000));
-    run->service.serving = 0; // until the new keeper says so
+    run->service.serving = 0; // until the new keeper logs that the engine serves
     if (!chaos_service_start(&run->service))
         run->failed = true;
     return chaos_await(run, chaos_serves, "a new keeper to know the engine");
@@ -243,12 +244,12 @@ void chaos_restart(struct chaos_run *run)
                 : how == CHAOS_KILLED ? replace_keeper(run)
                                       : restart_managed(run, how == CHAOS_FOUND_DEAD);
     run->done.restarts[how] += done;
-    // What came from the store must go on through an exec as well.
+    // Descriptors from the fd store must outlive an exec as well.
     if (managed && third && chaos_rests(run))
         run->done.restarts[CHAOS_EXECED] += reexec(run);
 }
 
-// The keeper's place is taken by one under a service manager, which finds the engine alive.
+// Kills the keeper and starts one under a service manager. That one finds the engine alive.
 void chaos_move_under_manager(struct chaos_run *run)
 {
     if (!chaos_rests(run))
@@ -258,7 +259,8 @@ void chaos_move_under_manager(struct chaos_run *run)
         run->failed = true;
     run->done.restarts[CHAOS_KILLED] += !run->failed;
     chaos_look(run);
-    // That engine is not the manager's to end: on with one that is.
+    // That engine is no descendant of the manager's keeper, so the manager could not end it. Its
+    // successor is.
     if (chaos_goes_on(run))
         chaos_kill_engine(run);
 }

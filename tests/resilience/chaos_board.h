@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the clients of a chaos run say about themselves, in memory shared by all of its processes.
-// The driver reads it while they run: a client that hangs cannot say so any more.
+// What the clients of a chaos run are doing, in memory that all processes of the run share. The
+// driver reads it while they run, as a client that hangs cannot report anything.
 #ifndef FAULTLINE_TESTS_RESILIENCE_CHAOS_BOARD_H
 #define FAULTLINE_TESTS_RESILIENCE_CHAOS_BOARD_H
 
@@ -16,14 +16,13 @@ enum chaos_kind { CHAOS_SMALL, CHAOS_HUGE, CHAOS_CLONE, CHAOS_KINDS };
 
 enum chaos_op { CHAOS_HANDSHAKE, CHAOS_TOUCH, CHAOS_WRITE, CHAOS_REMOVE, CHAOS_OPS };
 
-// One writer: the thread. It outlives the client: the next one in the slot goes on with it.
+// Only the client's thread writes to it. The next client in the slot goes on with the same counts.
 struct chaos_thread {
-    _Atomic uint64_t
-        since_ns;          // CLOCK_MONOTONIC when it began what may wait for the engine; 0: idle
-    _Atomic uint32_t op;   // what that is
-    _Atomic uint32_t page; //
+    _Atomic uint64_t since_ns; // CLOCK_MONOTONIC when it began an operation that may wait; 0: idle
+    _Atomic uint32_t op;       // the operation, enum chaos_op
+    _Atomic uint32_t page;     // its page
     _Atomic uint64_t ops[CHAOS_OPS];
-    _Atomic uint64_t checked; // pages whose every byte was compared
+    _Atomic uint64_t checked; // pages of which every byte was compared
     struct bench_hist wait;   // of touches, writes and removals
 };
 
@@ -34,7 +33,7 @@ struct chaos_slot {
 };
 
 struct chaos_board {
-    _Atomic uint32_t stop; // clients come to their end early
+    _Atomic uint32_t stop; // 1: clients are to end soon
     struct chaos_slot slot[];
 };
 

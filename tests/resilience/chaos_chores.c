@@ -15,7 +15,7 @@
 
 enum { MS = 1000000, KILL_WITHIN_MS = 400, PATIENCE_MS = 60000, CHORE_ARGS = 16 };
 
-// TRACE's output, beside the store.
+// Where CHAOS_TRACE's output goes: a file beside the store.
 static void trace_path(const struct chaos_chores *chores, char path[CHAOS_PATH + 8])
 {
     snprintf(path, CHAOS_PATH + 8, "%s.trace", chores->service->store);
@@ -69,7 +69,7 @@ static void start(struct chaos_chores *chores)
 
 // --- ending ---
 
-// A page that nobody touched was not recorded, whatever was killed meanwhile.
+// Whatever was killed meanwhile, the trace may have only pages that a VM touched.
 static bool is_true_trace(const struct chaos_chores *chores)
 {
     size_t i;
@@ -85,7 +85,7 @@ static bool is_true_trace(const struct chaos_chores *chores)
     {
         if (json_integer_value(page) < (json_int_t)chores->touched)
             continue;
-        fprintf(stderr, "chaos: page %lld is in the trace, and nobody touched it\n",
+        fprintf(stderr, "chaos: page %lld is in the trace, but no VM touched it\n",
                 (long long)json_integer_value(page));
         good = false;
         break;
@@ -94,7 +94,7 @@ static bool is_true_trace(const struct chaos_chores *chores)
     return good;
 }
 
-// What needs no server, or nothing but the store, always succeeds.
+// Commands that need the store only must succeed. The others fail while no engine serves.
 static bool may_fail(enum chaos_chore chore)
 {
     return chore != CHAOS_TRACE && chore != CHAOS_OPTIMIZE;

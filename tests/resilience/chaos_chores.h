@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an operator does with an image while its VMs run, one command after the other, over and
-// over: records its VMs (some of these are killed), lays it out anew, keeps it as a template,
-// completes that. Only the run's own thread.
+// The commands of an operator who works with an image while its VMs run, one after the other, over
+// and over: record (the driver kills some of these), lay out, make a template, complete it. Only
+// the driver calls these.
 #ifndef FAULTLINE_TESTS_RESILIENCE_CHAOS_CHORES_H
 #define FAULTLINE_TESTS_RESILIENCE_CHAOS_CHORES_H
 
@@ -14,34 +14,34 @@
 
 enum chaos_chore {
     CHAOS_TEMPLATE,
-    CHAOS_RECORD_KILLED, // by SIGKILL; what it leaves behind is taken back
+    CHAOS_RECORD_KILLED, // by SIGKILL; CHAOS_CANCEL takes back what it leaves
     CHAOS_CANCEL,
     CHAOS_RECORD,
-    CHAOS_TRACE, // is looked at: it has no page that nobody touched
+    CHAOS_TRACE, // reads the trace: it must have no page that no VM touched
     CHAOS_COMPLETE,
-    CHAOS_OPTIMIZE, // the image is replaced, and its template is of the one before
+    CHAOS_OPTIMIZE, // replaces the image, so that its template is of the image before
     CHAOS_CHORES
 };
 
 struct chaos_chores {
     const struct chaos_service *service;
-    uint32_t touched;      // pages of the image from this one on are touched by nobody
-    uint64_t random;       //
-    enum chaos_chore next; //
-    pid_t pid;             // of the one that runs; 0: none
+    uint32_t touched; // VMs touch pages below this number only
+    uint64_t random;
+    enum chaos_chore next;
+    pid_t pid; // of the one that runs; 0: none
     enum chaos_chore running;
     uint64_t began_ns;
-    uint64_t kill_ns; // 0: it is not killed
+    uint64_t kill_ns; // when it is to be killed; 0: it is not
     bool on;
-    bool bad; // one must not have ended as it did
+    bool bad; // a chore ended in a way that is wrong
     uint32_t done[CHAOS_CHORES];
-    uint32_t failed[CHAOS_CHORES]; // as nobody was there to ask
+    uint32_t failed[CHAOS_CHORES]; // because no engine answered
 };
 
 void chaos_chores_start(struct chaos_chores *chores);
-// Reaps, starts the next. To be called every few milliseconds.
+// Reaps the chore that runs, or starts the next. Call it every few milliseconds.
 void chaos_chores_look(struct chaos_chores *chores);
-// Kills the one that runs.
+// Kills the chore that runs, if one does.
 void chaos_chores_stop(struct chaos_chores *chores);
 
 #endif

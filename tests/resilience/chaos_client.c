@@ -16,13 +16,13 @@
 #include "tests/resilience/chaos_model.h"
 #include "tests/support/memory.h"
 
-// Pages come in chunks. Each belongs to one thread, which may write and remove it, or to all of
-// them, which then only look, so that each byte has one possible value at any time.
+// Pages are grouped in chunks. A chunk belongs to one thread, which may write to it and remove it,
+// or to all threads, which then only read it. So at any time each byte has one possible value.
 enum { CHUNK = 16, HUGE_PAGES = 512, SAY_AT_MOST = 4 };
 
 struct vm {
     const struct chaos_plan *plan;
-    uint32_t unit; // pages of a VM's page, of which there are at least as many in a chunk
+    uint32_t unit; // small pages in a page of the VM; a chunk has as many at least
     uint32_t pause_us;
     struct chaos_board *board;
     struct chaos_slot *slot;
@@ -37,8 +37,8 @@ struct toucher {
     uint64_t random;
     uint32_t *order; // pages that it may touch
     uint32_t count;
-    uint32_t end;  // of them it touches so many while all else goes on
-    uint32_t next; // of the order: all before have been touched
+    uint32_t end;  // it uses so many of them; with plan->brief it compares the others at the end
+    uint32_t next; // of the order: it has touched all before
     pthread_t thread;
 };
 
@@ -102,8 +102,8 @@ static void check(struct toucher *toucher, uint32_t page)
     atomic_fetch_add(&toucher->shown->checked, 1);
 }
 
-// The page is filled by a write fault if it is not there, and must be right around the written
-// word.
+// Writes one word. If the page is not there this is a write fault, and the rest of the page must be
+// right as well.
 static void write_page(struct toucher *toucher, uint32_t page)
 {
     struct chaos_model *model = &toucher->vm->model;
@@ -115,7 +115,8 @@ static void write_page(struct toucher *toucher, uint32_t page)
     chaos_model_write(model, page, value);
 }
 
-// Up to the end of the chunk. The kernel has the engine read of it before it returns.
+// Removes pages up to the end of the chunk at most. madvise() returns when the engine has read the
+// event.
 static void remove_pages(struct toucher *toucher, uint32_t page)
 {
     struct vm *vm = toucher->vm;
@@ -160,12 +161,13 @@ static void pause_randomly(struct toucher *toucher)
     uint64_t dice = random_next(&toucher->random);
     if (mean == 0 || dice % 2 == 0)
         return;
-    uint64_t us = (dice >> 8) % (4 * mean); // in every second case, so twice the mean
+    uint64_t us =
+        (dice >> 8) % (4 * mean); // uniform, and in every second case only: the mean is right
     struct timespec time = {(time_t)(us / 1000000), (long)(us % 1000000 * 1000)};
     nanosleep(&time, NULL);
 }
 
-// Half of the operations go to a page that is new to this thread.
+// In half of the cases it returns a page that is new to this thread.
 static uint32_t choose(struct toucher *toucher)
 {
     uint64_t dice = random_next(&toucher->random);
@@ -181,8 +183,8 @@ static void *toucher_main(void *arg)
         operate(toucher, choose(toucher));
         pause_randomly(toucher);
     }
-    // What came ahead and was never touched must be right, too. Not if all VMs end at once: that
-    // would leave no CPU time to who serves them.
+    // Pages that came ahead and were never touched must be right, too. If all VMs end at once they
+    // are not compared: that would leave no CPU time to the engine.
     bool stopped = atomic_load(&toucher->vm->board->stop) != 0;
     uint32_t all = toucher->vm->plan->brief && !stopped ? toucher->count : toucher->next;
     for (uint32_t i = 0; i < all; i++)
@@ -233,7 +235,7 @@ static int attach(struct vm *vm, uint32_t pages)
     begin(shown, CHAOS_HANDSHAKE, 0);
     if (kind == CHAOS_CLONE)
         error = bench_guest_start_template(&vm->guest, vm->plan->template_socket, bytes);
-    if (kind == CHAOS_CLONE && error == -ENOENT) // as long as somebody has replaced the image
+    if (kind == CHAOS_CLONE && error == -ENOENT) // a chore has just replaced the image
         kind = CHAOS_SMALL;
     if (kind != CHAOS_CLONE)
         error =
@@ -265,13 +267,13 @@ int chaos_client_main(const struct chaos_plan *plan, struct chaos_board *board,
         return CHAOS_BROKEN;
     if (attach(&vm, pages) < 0)
         return CHAOS_REFUSED;
-    // Some VMMs hang up after the handshake.
+    // Some VMMs close the socket after the handshake.
     if (random_next(&random) % 4 == 0) {
         close(vm.guest.sock);
         vm.guest.sock = -1;
     }
     int status = run(&vm);
-    // Half of them let go in order, half of them just end.
+    // Half of the clients unmap and close, the others just end.
     if (random_next(&random) % 2 == 0)
         bench_guest_stop(&vm.guest);
     return status;

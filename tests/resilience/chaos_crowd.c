@@ -28,10 +28,11 @@ int chaos_crowd_make(struct chaos_crowd *ret_crowd, const struct chaos_plan *pla
     return 0;
 }
 
-// Some of each kind have no pauses; more would leave no CPU time to the others.
+// Some clients of each kind never pause. More of them would leave no CPU time to the others.
 enum { HASTY = 8, HASTY_EVERY = 9 };
 
-// By the slot, so that there are never more huge pages in use than were counted on.
+// The kind depends on the slot only. So no more huge pages are in use than has_huge_pages()
+// counted.
 enum chaos_kind chaos_crowd_kind(const struct chaos_plan *plan, uint32_t number)
 {
     static const enum chaos_kind kinds[] = {CHAOS_SMALL, CHAOS_CLONE, CHAOS_SMALL, CHAOS_HUGE,
@@ -43,7 +44,7 @@ enum chaos_kind chaos_crowd_kind(const struct chaos_plan *plan, uint32_t number)
 
 // --- a member ---
 
-// Every fourth slot is of VMs that share a memory limit.
+// The VMs of every fourth slot share a memory limit.
 static void join_limit(const struct chaos_plan *plan, uint32_t number)
 {
     if (plan->limit_procs == NULL || number % CHAOS_LIMITED_EVERY != 1)
@@ -64,13 +65,14 @@ static void start(struct chaos_crowd *crowd, uint32_t number)
     plan.kind = chaos_crowd_kind(&plan, number);
     plan.hasty = plan.brief && number < HASTY * HASTY_EVERY && number % HASTY_EVERY == 0;
     for (unsigned i = 0; i < CHAOS_THREADS; i++)
-        atomic_store(&slot->thread[i].since_ns, 0); // the one before may have been killed
+        atomic_store(&slot->thread[i].since_ns,
+                     0); // the client before may have been killed in a wait
     atomic_store(&slot->thread[0].op, CHAOS_HANDSHAKE);
     pid_t pid = fork();
     if (pid == 0) {
         child_setup();
         join_limit(&plan, number);
-        close_range(STDERR_FILENO + 1, ~0U, 0); // a service manager's store among them
+        close_range(STDERR_FILENO + 1, ~0U, 0); // the descriptors of the fd store among them
         _exit(chaos_client_main(&plan, crowd->board, slot));
     }
     if (pid < 0) {
@@ -186,7 +188,7 @@ void chaos_crowd_open(struct chaos_crowd *crowd)
 bool chaos_crowd_shakes_hands(const struct chaos_crowd *crowd)
 {
     for (uint32_t i = 0; i < crowd->slots; i++) {
-        // Before its first thread has said so, a new client has done nothing at all.
+        // A new client's first thread says so until its handshake is over: start() has set it.
         const struct chaos_thread *shown = &crowd->board->slot[i].thread[0];
         if (crowd->member[i].pid != 0 && atomic_load(&shown->op) == CHAOS_HANDSHAKE)
             return true;

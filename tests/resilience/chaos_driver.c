@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The whole of a run: events in random order at random moments, and an end that must be clean.
+// A run from start to end: events in random order at random moments, and then an end at which
+// nothing may be left. The events themselves are in chaos_act.c.
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@ enum {
     TICK_MS = 2,
     LEFT_MS = 3000,
     STATUS_MS = 50,
-    LOOKS_AGAIN_MS = 2500, // the service looks once a second, and its keeper tells it then
+    LOOKS_AGAIN_MS = 2500, // the service looks again once a second
     ALONE_MS = 500,
     COUNT_MOST = 30,
     DRAIN_US = 20000
@@ -43,7 +44,7 @@ static void shuffle(struct chaos_run *run, enum event *events, uint32_t count)
     }
 }
 
-// One part of two, if the second is under a service manager.
+// Makes the events of a run, or of half a run: with a service manager there are two halves.
 static uint32_t plan(struct chaos_run *run, enum event **ret_events)
 {
     const struct chaos_options *options = run->options;
@@ -91,7 +92,7 @@ static void act_all(struct chaos_run *run)
     enum event *events = NULL;
     uint32_t count = plan(run, &events);
     for (uint32_t i = 0; i < count && chaos_goes_on(run); i++) {
-        // Every eighth comes at once, as a second blow.
+        // Every eighth event comes at once after the one before.
         if (chaos_dice(run, 8) > 0)
             chaos_go_on(run, chaos_dice(run, (uint64_t)run->options->every_ms * 2000 + 1));
         if (chaos_goes_on(run))
@@ -111,7 +112,7 @@ static bool is_empty(struct chaos_run *run)
     return chaos_crowd_count(&run->crowd) == 0;
 }
 
-// Not too often: it takes a process.
+// Asks not too often, as each question takes a process.
 static bool knows_all(struct chaos_run *run)
 {
     if (bench_now_ns() - run->asked_ns < (uint64_t)STATUS_MS * 1000000)
@@ -135,7 +136,7 @@ static void count_left(struct chaos_run *run)
         fprintf(stderr, "chaos: process %d was left\n", (int)pids[i]);
 }
 
-// It has none, and nothing of one that is gone: no page that is waited for, no replay.
+// The engine has no VM, and no page or replay of a VM that has gone.
 static bool has_none(struct chaos_run *run)
 {
     if (bench_now_ns() - run->asked_ns < (uint64_t)STATUS_MS * 1000000)
@@ -146,7 +147,7 @@ static bool has_none(struct chaos_run *run)
     return status.vms == 0 && status.waiting == 0;
 }
 
-// All come to their end, and the engine must know of none.
+// Has all clients end. Then the engine must have no VM.
 static bool leave_none(struct chaos_run *run)
 {
     chaos_chores_stop(&run->chores);
@@ -162,7 +163,8 @@ static bool begins_to_drain(struct chaos_run *run)
     return run->service.draining > 0;
 }
 
-// The engine that fills them all is killed, or dies at its point, and another one fills the rest.
+// Drains the service. The engine that fills the VMs is killed meanwhile, or dies at its point, and
+// its successor must fill the rest.
 static bool drain(struct chaos_run *run)
 {
     bool at_point = run->options->points != NULL;
@@ -184,7 +186,7 @@ static bool drain(struct chaos_run *run)
            (run->drained || !fprintf(stderr, "chaos: `faultline drain` failed\n"));
 }
 
-// With VMs that must live on without it: those it has taken on.
+// Ends the service while it has VMs, which must live on without it.
 static bool stop(struct chaos_run *run)
 {
     chaos_crowd_open(&run->crowd);
@@ -209,7 +211,7 @@ static void give_all_back(struct chaos_run *run)
         chaos_shortages_stop(&run->shortages);
 }
 
-// Clients first: a client that waits in a fault is not to lose whom it waits for.
+// Kills the clients first: a client in a fault must not lose the engine that it waits for.
 static void give_up(struct chaos_run *run)
 {
     give_all_back(run);
@@ -229,7 +231,7 @@ static bool listens(struct chaos_run *run)
     return access(run->service.socket, F_OK) == 0;
 }
 
-// After a shortage: asked not too often, as it takes a process.
+// After a shortage the server must lack nothing. Asks not too often, as that takes a process.
 static bool has_all(struct chaos_run *run)
 {
     if (bench_now_ns() - run->asked_ns < (uint64_t)STATUS_MS * 1000000)
@@ -238,7 +240,8 @@ static bool has_all(struct chaos_run *run)
     return listens(run) && chaos_service_status(&run->service).lacks == 0;
 }
 
-// Before anything happens to the service: from then on working sets are streamed in.
+// Records the image before anything happens to the service. From then on VMs get its working set
+// ahead.
 static void record_first(struct chaos_run *run)
 {
     if (run->recorded)
@@ -251,11 +254,12 @@ static void record_first(struct chaos_run *run)
     chaos_await(run, chaos_recorded, "a recording");
 }
 
-// From the first keeper to the last process. `point`: where engines die; NULL: they are killed.
+// Runs a service from its first keeper to its last process. `point`: engines die there; NULL: the
+// driver kills them.
 static void live(struct chaos_run *run, struct chaos_point *point)
 {
     run->done.over = false;
-    chaos_crowd_close(&run->crowd, false); // none before there is a socket
+    chaos_crowd_close(&run->crowd, false); // no client starts before there is a socket
     run->failed |= !chaos_service_start(&run->service);
     if (chaos_await(run, chaos_serves, "the service") &&
         chaos_await(run, listens, "the image's socket")) {
@@ -308,7 +312,7 @@ static void live_at_points(struct chaos_run *run)
         struct chaos_point *point = &run->done.point[i];
         uint64_t count = 1 + chaos_dice(run, 2) * chaos_dice(run, COUNT_MOST);
         live_at(run, point, count);
-        // One that an engine passes once in its life.
+        // An engine may pass this point only once in its life.
         if (point->hits == 0 && count > 1 && chaos_goes_on(run))
             live_at(run, point, 1);
         if (point->hits == 0)

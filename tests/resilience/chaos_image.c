@@ -22,7 +22,7 @@ static void noise(uint64_t state, uint64_t *words)
         words[i] = random_next(&state) | 1;
 }
 
-// Eight words in nine repeat: compresses well.
+// Eight of nine words are equal, so that it compresses well.
 static void text(uint64_t state, uint64_t *words)
 {
     for (unsigned i = 0; i < CHAOS_WORDS; i++)

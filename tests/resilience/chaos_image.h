@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The memory file of the chaos and stall runs: what is in a page follows from the run's seed and
-// the page's number, so that a client can say what it must see without reading the file.
+// The memory file of the chaos and stall runs. The run's seed and a page's number decide what is in
+// the page, so that a client knows what it must see without the file.
 #ifndef FAULTLINE_TESTS_RESILIENCE_CHAOS_IMAGE_H
 #define FAULTLINE_TESTS_RESILIENCE_CHAOS_IMAGE_H
 
@@ -9,12 +9,13 @@
 
 enum { CHAOS_PAGE = 4096, CHAOS_WORDS = CHAOS_PAGE / 8 };
 
-// Zero pages, pages that many numbers share, compressible ones and noise, in short runs.
+// Fills in a page: zeros, bytes that several pages share, text that compresses, or noise. Pages of
+// one kind come in short runs.
 void chaos_image_page(uint64_t seed, uint32_t page, uint64_t ret_words[CHAOS_WORDS]);
-// A number that follows from the seed and another number; no state.
+// Returns a random number that depends on the two numbers only.
 uint64_t chaos_hash(uint64_t seed, uint64_t number);
 
-// A new file of this many pages. 0 or a negative errno.
+// Makes the file. Returns 0 or a negative errno.
 int chaos_image_write(const char *path, uint64_t seed, uint32_t pages);
 
 #endif

@@ -91,7 +91,7 @@ bool chaos_limit_make(struct chaos_limit *limit, uint64_t bytes, uint64_t swap_b
     return true;
 }
 
-// The number behind `key` (a word of its own) in a file of the group, or its first one.
+// Returns the number after the word `key` in a file of the group; with no key, its first number.
 static uint64_t get(const struct chaos_limit *limit, const char *file, const char *key)
 {
     char path[CHAOS_LIMIT_PATH + 64];

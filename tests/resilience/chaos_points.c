@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Engines that kill themselves at named points of the code (builds with FAULTLINE_POINTS only). One
-// at a time, by a token: were all of them to, one that dies while it takes over had no successor.
+// Engines kill themselves at named points of the code, in builds with FAULTLINE_POINTS. The engine
+// that takes the token may die, so only one does at a time: if all engines died at a point of the
+// take-over, no engine would ever take over.
 #include <stdio.h>
 #include <string.h>
 
@@ -37,13 +38,14 @@ static void act(struct chaos_run *run)
     case 4:
         chaos_kill_engine(run);
         break;
-    default: // what comes by itself
+    default: // nothing but the point
         break;
     }
 }
 
-// The next one is armed when an engine has served for a while since the last: engines that die one
-// after the other before they serve are started with growing pauses, and that is another test.
+// The next engine may die when an engine has served for a while since the last death. If engines
+// died before they served, the keeper would start others with growing pauses, which another test
+// covers.
 static bool may_arm(struct chaos_run *run, unsigned *served, uint64_t *since_ns)
 {
     if (run->service.served != *served)

@@ -54,7 +54,7 @@ pid_t chaos_spawn(const char *const *argv, int log_fd)
     _exit(127);
 }
 
-// --- who descends from whom ---
+// --- descendants ---
 
 struct process {
     pid_t pid;
@@ -72,7 +72,8 @@ static bool read_parent(const char *name, struct process *ret_process)
         return false;
     bool got = fgets(line, sizeof(line), file) != NULL;
     fclose(file);
-    const char *after = strrchr(line, ')'); // of the command's name, which may hold anything
+    const char *after =
+        strrchr(line, ')'); // of the command's name, which may contain any character
     char state;
     int parent;
     if (!got || after == NULL || sscanf(after + 1, " %c %d", &state, &parent) != 2)
@@ -95,7 +96,8 @@ static unsigned list_processes(struct process *process)
     return count;
 }
 
-// Marks who has a marked parent until there is nobody new.
+// Marks the processes whose parent is marked, until no new one is found. Returns how many are
+// marked.
 static unsigned mark(struct process *process, unsigned count, pid_t root)
 {
     unsigned marked = 0;
@@ -141,8 +143,9 @@ bool chaos_can_run(void)
 
 // --- the guardian ---
 
-// The run's clients die with it, so that who serves them may be killed now. Again and again, as a
-// keeper may be starting an engine.
+// Kills all descendants. The clients have died with the run, so that no fault waits for the
+// engines. It tries again and again, as a keeper may just be starting an engine. Returns how many
+// there were.
 static unsigned end_all(void)
 {
     pid_t pids[LEFT_MAX];

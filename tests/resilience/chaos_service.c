@@ -43,7 +43,7 @@ static void set_args(struct chaos_service *service)
     const char *args[] = {service->program,  "serve",          "--store",   service->store,
                           "--sockets",       service->sockets, "--control", service->control,
                           "--upgrade-trial", CHAOS_TRIAL_MS};
-    memcpy(service->args, args, sizeof(args)); // a NULL follows
+    memcpy(service->args, args, sizeof(args)); // the rest is NULL
 }
 
 static bool pack(const struct chaos_service *service, const char *file)
@@ -102,14 +102,14 @@ static struct chaos_engine *meet(struct chaos_service *service, pid_t pid)
     if (engine != NULL || service->engines == CHAOS_ENGINES)
         return engine;
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0) // it has ended: its death will be told
+    if (pidfd < 0) // it has ended: the log will say so
         return NULL;
     engine = &service->engine[service->engines++];
     *engine = (struct chaos_engine){.pid = pid, .pidfd = pidfd};
     return engine;
 }
 
-// Somebody has taken the token since it was put there.
+// Returns true if an engine has taken the token since it was made.
 static bool was_armed(struct chaos_service *service)
 {
     bool taken = service->armed && access(service->token, F_OK) != 0;
@@ -130,7 +130,7 @@ static void bury(struct chaos_service *service, pid_t pid, const char *line)
         service->stillborn++;
     } else if (engine == NULL || !engine->killed) {
         service->died_unasked++;
-        say("an engine died that nobody had killed", line);
+        say("an engine died that the run had not killed", line);
     }
     forget(engine);
 }
@@ -146,7 +146,7 @@ static void take_line(struct chaos_service *service, const char *line)
     if (number != NULL)
         pid = (int)strtol(number + 5, NULL, 10);
     if (strcmp(event, "engine_ready") == 0) {
-        forget(find(service, pid)); // one of the same number, whose keeper could not tell its end
+        forget(find(service, pid)); // an engine with the same pid, whose end no keeper logged
         meet(service, pid);
     } else if (strcmp(event, "engine_serving") == 0) {
         service->served++;
@@ -203,7 +203,7 @@ static pid_t reap(pid_t pid, int *ret_status)
 bool chaos_service_reap(struct chaos_service *service)
 {
     int status;
-    // Engines whose keeper was killed are ours.
+    // Engines whose keeper was killed are children of the driver.
     for (unsigned i = 0; i < service->engines; i++) {
         struct chaos_engine *engine = &service->engine[i];
         if (engine->pidfd >= 0 && !engine->reaped &&
@@ -266,7 +266,7 @@ static bool kill_one(struct chaos_engine *engine, int number)
 bool chaos_service_kill_engine(struct chaos_service *service, int number)
 {
     struct chaos_engine *engine = service->serving > 0 ? find(service, service->serving) : NULL;
-    service->serving = 0; // until the log names another
+    service->serving = 0; // until the log names the next
     return engine != NULL && !engine->killed && kill_one(engine, number);
 }
 

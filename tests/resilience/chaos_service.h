@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The `faultline serve` of a run: its store, its keeper, its engines as its log tells of them, and
-// what is done to them. One thread. A call that fails says why on stderr.
+// The `faultline serve` of a run: its store, its keeper, the engines that its log names, and what
+// the driver does to them. Only the driver calls these. A call that fails prints why on stderr.
 #ifndef FAULTLINE_TESTS_RESILIENCE_CHAOS_SERVICE_H
 #define FAULTLINE_TESTS_RESILIENCE_CHAOS_SERVICE_H
 
@@ -15,96 +15,96 @@ struct notify_peer;
 
 enum { CHAOS_PATH = 2 * TEST_PATH, CHAOS_ENGINES = 8192, CHAOS_ARGS = 16 };
 
-// How long an upgraded engine must live before the upgrade is over.
+// How long an upgraded engine must live until the upgrade counts as good.
 #define CHAOS_TRIAL_MS "300"
 
 struct chaos_engine {
     pid_t pid;
-    int pidfd;   // -1 once it has ended
-    bool killed; // by us
-    bool reaped; // by us: its keeper was killed
+    int pidfd;   // -1: it has ended
+    bool killed; // by the driver
+    bool reaped; // by the driver, as its keeper was killed
 };
 
 struct chaos_service {
     const char *program; // `faultline`
     char store[CHAOS_PATH];
     char sockets[CHAOS_PATH];
-    char socket[CHAOS_PATH];   // where a VM connects
-    char template[CHAOS_PATH]; // the same, for clones of a template
+    char socket[CHAOS_PATH];   // VMs connect here
+    char template[CHAOS_PATH]; // clones of a template connect here
     char control[CHAOS_PATH];
     char log[CHAOS_PATH];
-    int log_fd;      // appends
-    int follow_fd;   // reads
-    char line[2048]; // the part of a line that has come
+    int log_fd;      // to append to the log
+    int follow_fd;   // to read it
+    char line[2048]; // the line that is not complete yet
     size_t line_used;
     const char *args[CHAOS_ARGS]; // of `faultline serve`
-    pid_t keeper;                 // 0: none runs. Under a service manager: as it was last seen.
-    struct notify_peer *peer;
+    pid_t keeper;                 // 0: no keeper runs
+    struct notify_peer *peer;     // the service manager; NULL: the driver started the keeper itself
 
-    pid_t serving;          // the engine; 0: none, or it was killed
-    unsigned served;        // how often one was said to serve, to a new keeper too
-    unsigned replayed;      // working sets that were streamed in to their end
-    unsigned draining;      // engines that began to
-    unsigned execed;        // keepers that took over from themselves
-    unsigned died_armed;    // at the point of their own that they were told to
-    bool scarce;            // what a new engine needs is not to be had: it may end before it serves
-    unsigned stillborn;     // those that did
-    unsigned died_unasked;  // that nobody had killed
-    char token[CHAOS_PATH]; // who removes this file may die at its point
-    bool armed;
+    pid_t serving;          // the engine that serves; 0: there is none, or the driver killed it
+    unsigned served;        // how often the log said that an engine serves
+    unsigned replayed;      // replays that came to their end
+    unsigned draining;      // engines that began to drain
+    unsigned execed;        // keepers that replaced themselves by exec
+    unsigned died_armed;    // engines that died at a test point
+    bool scarce;            // a shortage: a new engine may end before it serves
+    unsigned stillborn;     // engines that ended so
+    unsigned died_unasked;  // engines that died for no reason that the driver knows
+    char token[CHAOS_PATH]; // the engine that removes this file may die at its point
+    bool armed;             // the file was made, and no engine is known to have removed it
     unsigned engines;
     struct chaos_engine engine[CHAOS_ENGINES];
 };
 
-// Makes the memory file, packs it and opens the log (NULL: one of its own), all else below `temp`.
-// program: an absolute path.
+// Makes the memory file, packs it and opens the log. `log` NULL: a log below `temp`, where all else
+// is. `program` is an absolute path.
 bool chaos_service_prepare(struct chaos_service *service, const struct temp *temp,
                            const char *program, uint64_t seed, uint32_t pages, const char *log);
-// Reads the log on.
+// Reads the new lines of the log.
 void chaos_service_follow(struct chaos_service *service);
-// Reaps what of it has ended and is a child of ours. False: the keeper is gone, unasked.
+// Reaps the children that have ended. Returns false if the keeper has ended by itself.
 bool chaos_service_reap(struct chaos_service *service);
 
-// A keeper, as a process of ours; it ends with us. It serves when `served` rises.
+// Starts a keeper as a child of the driver, which ends with it. It serves when `served` rises.
 bool chaos_service_start(struct chaos_service *service);
-// A keeper under a service manager that keeps descriptors; returns when it is ready.
+// Starts a keeper under a service manager with an fd store. Returns when it is ready.
 bool chaos_service_start_managed(struct chaos_service *service);
-// A signal that ends the engine that serves. False: none does.
+// Ends the engine that serves by a signal. Returns false if no engine serves.
 bool chaos_service_kill_engine(struct chaos_service *service, int number);
-// SIGKILL to one that waits to be needed. False: there is none.
+// Kills the engine that stands by. Returns false if there is none.
 bool chaos_service_kill_standby(struct chaos_service *service);
-// SIGKILL, and reaps. Not under a service manager.
+// Kills the keeper and reaps it. Does nothing under a service manager.
 void chaos_service_kill_keeper(struct chaos_service *service);
-// The service manager's restart: it tells the keeper to leave, or (killed) finds it dead.
+// Restarts the keeper as a service manager does: it tells the keeper to leave, or with `killed`
+// finds it dead.
 bool chaos_service_restart_managed(struct chaos_service *service, bool killed);
-// Starts `faultline upgrade`: its pid, to be reaped by the caller. engine may be NULL.
+// Starts `faultline upgrade` and returns its pid, which the caller reaps. `engine` may be NULL.
 pid_t chaos_service_upgrade(const struct chaos_service *service, const char *engine, bool keeper);
-// Starts `faultline record`, of VMs that come from now on: its pid, likewise. Those after them get
-// what these have touched ahead of their touches.
+// Starts `faultline record` of the next VMs and returns its pid, likewise. Later VMs get the pages
+// of these ahead of their touches.
 pid_t chaos_service_record(const struct chaos_service *service, const char *runs,
                            const char *window);
-// From now on engines that come to this point, NAME[:COUNT], may kill themselves
-// (engine/base/crash_point.h). To be called before the keeper is started; an empty point takes it
-// back.
+// Names the point at which engines may kill themselves, NAME[:COUNT] (engine/base/crash_point.h).
+// Call it before the keeper is started.
 void chaos_service_set_point(struct chaos_service *service, const char *point);
-// One of them does so.
+// Makes the token: the next engine that comes to the point dies there.
 bool chaos_service_arm(struct chaos_service *service);
-// None does; false: one is about to.
+// Takes the token back. Returns false if an engine has taken it and is about to die.
 bool chaos_service_disarm(struct chaos_service *service);
-// Starts `faultline drain --populate`: its pid, likewise.
+// Starts `faultline drain --populate` and returns its pid, likewise.
 pid_t chaos_service_drain(const struct chaos_service *service);
-// From the status.
+// What `faultline status` says.
 struct chaos_status {
-    long long vms;     // -1: nobody answers
-    long long lacks;   // things that the server lacks and does without
-    long long waiting; // pages that were asked for and are not there; VMs whose replay runs
-    long long memory;  // bytes that the engine has allocated, what its cache holds aside
+    long long vms;     // -1: no engine answers
+    long long lacks;   // things that the server must do without
+    long long waiting; // faults that wait, and replays that run
+    long long memory;  // bytes that the engine has allocated, without its cache
 };
 struct chaos_status chaos_service_status(const struct chaos_service *service);
 
-// SIGTERM; the keeper's exit status, 128 + signal, or -1 if it had to be killed.
+// Stops the keeper by SIGTERM. Returns its exit status, 128 + signal, or -1 if it had to be killed.
 int chaos_service_stop(struct chaos_service *service);
-// Kills all of it. Only when no VM is left.
+// Kills the keeper and all engines. No VM may be left.
 void chaos_service_kill(struct chaos_service *service);
 
 #endif

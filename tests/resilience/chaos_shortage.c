@@ -16,7 +16,7 @@
 #include "tests/resilience/chaos_process.h"
 #include "tests/support/memory.h"
 
-// Shortages end well before a wait becomes too long for the run.
+// A shortage ends well before a wait becomes too long for the run.
 enum {
     OFF_MS = 2500,
     ON_MS = 1500,
@@ -44,7 +44,7 @@ static void fail(struct chaos_shortages *shortages, const char *what, const char
 
 // --- huge pages ---
 
-// VMs that end give theirs back: these are taken, too, until the shortage is over.
+// Takes all free huge pages. Called again and again, as VMs that end free others.
 static void take_huge_pages(struct chaos_shortages *shortages)
 {
     while (shortages->taken < CHAOS_TAKEN_PAGES) {
@@ -66,7 +66,7 @@ static void give_huge_pages(struct chaos_shortages *shortages)
 
 // --- the store ---
 
-// Where the store's files are while `store` is a mount of them.
+// Where the store's files are; `store` is a mount of this directory.
 static void real_store(const struct chaos_service *service, char path[CHAOS_PATH + 8])
 {
     snprintf(path, CHAOS_PATH + 8, "%s.files", service->store);
@@ -130,8 +130,8 @@ static bool is_client(const struct chaos_shortages *shortages, pid_t pid)
     return false;
 }
 
-// The keeper and its engines. The hard limit stays, and an engine that is started meanwhile takes
-// what that allows: what is short is what those have that are there.
+// Limits the keeper and its engines. The hard limits stay, and an engine that starts meanwhile
+// raises its limit to that: only the processes that run now are short.
 static void limit_all(struct chaos_shortages *shortages)
 {
     static pid_t pids[4096];
@@ -200,7 +200,8 @@ static void choose(struct chaos_shortages *shortages)
     while (shortages->kind == CHAOS_NO_HUGE_PAGES && !shortages->huge);
 }
 
-// A VM whose handshake waits in a socket is not known yet. Not asked too often: it takes a process.
+// Returns true if the service knows all VMs that have started. A VM whose handshake waits in a
+// socket is not known. Asks not too often, as that takes a process.
 static bool all_are_known(struct chaos_shortages *shortages, uint64_t now)
 {
     if (chaos_crowd_shakes_hands(shortages->crowd))
@@ -210,8 +211,8 @@ static bool all_are_known(struct chaos_shortages *shortages, uint64_t now)
            (long long)chaos_crowd_count(shortages->crowd);
 }
 
-// The service looks again once a second, and hears of its keeper then; sockets that it took away
-// come back then.
+// Returns true if the service lacks nothing. It looks again once a second, and then its sockets
+// come back.
 static bool is_whole(struct chaos_shortages *shortages, uint64_t now)
 {
     shortages->next_ns = now + (uint64_t)ASK_MS * 1000000;
@@ -219,7 +220,8 @@ static bool is_whole(struct chaos_shortages *shortages, uint64_t now)
            chaos_service_status(shortages->service).lacks == 0;
 }
 
-// A VM that comes while there is no store, or no descriptor, is refused, and rightly.
+// Moves to the next state. No VM starts while there is no store or no descriptor: the service would
+// be right to refuse it.
 static void go_on(struct chaos_shortages *shortages, uint64_t now)
 {
     switch (shortages->state) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is asked of the service of a run by its own commands.
+// The commands of `faultline` that the driver runs against the service.
 #include <jansson.h>
 
 #include "tests/resilience/chaos_process.h"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A library to preload into an engine whose read-ahead is to hang: as long as the file of the name
-// that the environment has as HANGING_DISK is there, no large read comes back, and none that goes
-// through io_uring. Reads of one frame go on, and of images and traces: a fault must not wait for
-// what nobody waits for. Who was held makes a file of that name and ".held".
+// A library to preload into an engine whose read-ahead is to hang. HANGING_DISK in the environment
+// names a file. While that file exists, no large read of a pack returns, and no read through
+// io_uring. Reads of one frame do return, and reads of images and traces: a fault must not wait for
+// read-ahead. A read that is held up makes a file of the same name with ".held" behind it.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <liburing.h>
@@ -16,7 +16,7 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 
-enum { LARGE = 128 << 10, PAUSE_US = 1000 }; // more than a frame
+enum { LARGE = 128 << 10, PAUSE_US = 1000 }; // LARGE is more than a frame
 
 static bool hangs(void)
 {
@@ -59,7 +59,8 @@ EXPORTED int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait)
         *(void **)&real = dlsym(RTLD_NEXT, "io_uring_submit_and_wait");
     if (!hangs())
         return real(ring, wait);
-    if (io_uring_sq_ready(ring) > 1) // one is for being woken
+    if (io_uring_sq_ready(ring) >
+        1) // one entry is always there: the engine wakes its reader with it
         say_held();
     usleep(PAUSE_US);
     return 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How long a VM's faults take while another VM of the same worker is in trouble: at its memory
-// limit with slow swap, killed, stopped or frozen. Programs and troubles alternate, so that what
-// the machine does meanwhile happens to all of them.
+// neighbour: measures the faults of a VM, the victim, while another VM of the same worker, its
+// neighbour, is in trouble: at its memory limit with slow swap, killed, stopped or frozen. Programs
+// and troubles alternate, so that other work on the machine disturbs all of them alike.
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
@@ -56,7 +56,7 @@ static struct {
 struct victim {
     _Atomic uint64_t from_ns; // when measuring begins and ends; 0: not yet
     _Atomic uint64_t to_ns;
-    _Atomic uint64_t waits_since_ns; // for the touch that goes on; 0: none does
+    _Atomic uint64_t waits_since_ns; // when the touch that goes on began; 0: no touch goes on
     struct bench_hist latency;
 };
 
@@ -99,7 +99,7 @@ static bool make_images(const char *store)
         const char *args[] = {"pack", "--store", store, "--name", images[i].name, file, NULL};
         memory_make_distinct(&memory, file, (uint64_t)VICTIM_MIB << 20, i + 1);
         memory_free(&memory);
-        // The neighbour's is the same 256 MiB again and again: they are there once in the cache.
+        // The neighbour's file repeats the same 256 MiB, so that the cache has them once.
         for (uint64_t at = (uint64_t)VICTIM_MIB << 20; at < images[i].bytes;
              at += (uint64_t)VICTIM_MIB << 20) {
             char command[1200];
@@ -120,7 +120,7 @@ static bool make_images(const char *store)
 
 static bool start_server(struct server *server, const char *program, const char *store)
 {
-    // No prefetch: each touch of the victim is a fault.
+    // Without prefetch each touch of the victim is a fault.
     static const char *const options[] = {"--workers", "1",  "--prefetch", "0",
                                           "--cache",   "2G", NULL};
     setenv("FAULTLINE_BIN", program, 1);

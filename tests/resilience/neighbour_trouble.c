@@ -26,7 +26,7 @@ const char *const trouble_key[TROUBLES] = {"none",    "busy",   "limit",  "kille
                                            "stopped", "frozen", "madvise"};
 
 static struct {
-    char memory[128]; // cgroups, of version 1
+    char memory[128]; // paths of cgroups of version 1; "": not made
     char freezer[128];
     char blkio[128];
     char file[512];
@@ -69,7 +69,7 @@ static bool make_cgroup(char dir[128], const char *controller)
 
 // --- swap ---
 
-// A loop device: only one can be given to a cgroup's throttle.
+// Makes a loop device of the swap file: a cgroup can throttle a device, but not a file.
 static bool make_loop(void)
 {
     int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
@@ -101,8 +101,8 @@ static bool make_swap(const char *dir)
     return held.swaps;
 }
 
-// What the server writes there, as it makes room for the neighbour's pages, is slow; not what the
-// neighbour itself reads.
+// Slows the server down where it writes to the swap, which it does when it makes room for the
+// neighbour's pages. What the neighbour reads from the swap is not slow.
 static bool make_slow(uint64_t rate, const pid_t *server, unsigned servers)
 {
     struct stat status;

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // stall: attaches VMs that touch new pages at a steady rate, makes things happen to the service,
-// and reports the longest touch around each event. docs/resilience.md says how to read it.
+// and reports the longest touch around each event. docs/resilience.md says how to read the table.
+//
+// The driver (stall_driver.c) opens a window just before an event and closes it some time after.
+// The clients (stall_client.c) record the touches that overlap a window, on a board in shared
+// memory.
 #include "tests/resilience/stall.h"
 
 #include <stdio.h>

@@ -31,7 +31,7 @@ static void record(struct vm *vm, uint64_t from, uint64_t to)
         bench_hist_add(&vm->slot->window, to - from);
 }
 
-// The slot says that the touch goes on until it has been recorded.
+// The slot says that the touch goes on until the touch has been recorded.
 static void touch(struct vm *vm)
 {
     const volatile unsigned char *page =
@@ -64,7 +64,8 @@ static bool attach(struct vm *vm)
     return error == 0;
 }
 
-// Between two events, so that no new VM's attachment is in a window.
+// Replaces the VM if it has used half of its pages. That happens between two events, so that no
+// window contains an attach.
 static bool renew(struct vm *vm, uint32_t round)
 {
     bool good = true;
@@ -103,7 +104,7 @@ int stall_client_main(const struct stall_plan *plan, struct stall_board *board,
             return 1;
         rest(&vm);
         if (vm.next == plan->pages) {
-            fprintf(stderr, "stall: client %d has no page left that is new\n", (int)getpid());
+            fprintf(stderr, "stall: client %d has touched all its pages\n", (int)getpid());
             return 1;
         }
         touch(&vm);

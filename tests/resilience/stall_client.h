@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A client of the stall measurement: a VM's process with one thread that touches, at a low rate,
-// pages it has never touched, and times each touch. The driver opens a window around each event; a
-// touch that overlaps it is recorded.
+// A client of the stall run: the process of a VM, with one thread. It touches pages that it has
+// never touched, at a low rate, and times each touch. It records the touches that overlap the
+// window that the driver opens around an event.
 #ifndef FAULTLINE_TESTS_RESILIENCE_STALL_CLIENT_H
 #define FAULTLINE_TESTS_RESILIENCE_STALL_CLIENT_H
 
@@ -18,27 +18,27 @@ struct stall_plan {
     uint64_t seed;
 };
 
-// One writer: the client, but for `window`, which the driver empties while nothing is recorded.
+// Only the client writes to it. But the driver empties `window` while the window is closed.
 struct stall_slot {
-    _Atomic uint64_t since_ns; // CLOCK_MONOTONIC at the start of a touch that goes on; 0: none
+    _Atomic uint64_t since_ns; // when the touch that goes on began; 0: no touch goes on
     _Atomic uint64_t touches;
-    _Atomic uint32_t round;   // the last one that it has begun
+    _Atomic uint32_t round;   // the last round that it has begun
     struct bench_hist window; // touches that overlap the window
 };
 
 // Times are of CLOCK_MONOTONIC.
 struct stall_board {
-    _Atomic uint64_t from_ns; // the window; 0: closed, nothing is recorded
-    _Atomic uint64_t to_ns;   // UINT64_MAX while its end is not known
-    _Atomic uint32_t renewed; // in this round every VM is replaced
-    _Atomic uint32_t round;   // raised between events: a VM that runs out of pages is replaced now
+    _Atomic uint64_t from_ns; // start of the window; 0: it is closed
+    _Atomic uint64_t to_ns;   // its end; UINT64_MAX while that is not known
+    _Atomic uint32_t renewed; // in the round of this number every VM is replaced
+    _Atomic uint32_t round;   // grows between events; a VM that runs out of pages is replaced then
     struct stall_slot slot[];
 };
 
-// A VM that touches all its pages in a row, as fast as it can: one to be recorded.
+// The body of a VM that is to be recorded: it touches all its pages in a row, as fast as it can.
 int stall_sweeper_main(const struct stall_plan *plan);
-// The body of a client, in a process of its own. It ends by a signal, or with a status that is not
-// 0 after it has said why on stderr.
+// The body of a client, in a process of its own. It runs until a signal ends it. If it returns, it
+// has printed why on stderr.
 int stall_client_main(const struct stall_plan *plan, struct stall_board *board,
                       struct stall_slot *slot);
 

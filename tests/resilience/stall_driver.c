@@ -14,8 +14,8 @@
 #include "tests/support/memory.h"
 #include "tests/support/server.h"
 
-// A standby must have had time to get ready, as it has in life; and touches after the event belong
-// to it for as long as its effects may last.
+// Before an event the standby engine must have had time to get ready, as it has in life. After the
+// event the window stays open for as long as its effects may last.
 enum {
     PATIENCE_MS = 60000,
     QUIET_MS = 60000,
@@ -240,7 +240,8 @@ static bool replace_keeper(struct stall_run *run)
     return chaos_service_start(&run->service) && await(run, has_served, served, "the keeper");
 }
 
-// Returns when it is over for the VMs. *ret_command: one that may go on.
+// Makes the event, and returns when it is over for the VMs. *ret_command is a command that may go
+// on.
 static bool happen(struct stall_run *run, enum stall_kind kind, pid_t *ret_command)
 {
     struct chaos_service *service = &run->service;
@@ -287,7 +288,7 @@ static bool hangs(enum stall_kind kind)
     return kind == STALL_AHEAD_HANGS || kind == STALL_AHEAD_KILL;
 }
 
-// VMs that have just been restored, whose replay waits.
+// Makes read-ahead hang and replaces all VMs, so that their replays wait.
 static bool begin_to_hang(struct stall_run *run)
 {
     if (!stall_shut(run))
@@ -310,7 +311,7 @@ static void measure(struct stall_run *run, enum stall_kind kind)
         run->failed = true;
     open_window(run);
     if (!happen(run, kind, &command)) {
-        fprintf(stderr, "stall: %s did not work out\n", stall_key[kind]);
+        fprintf(stderr, "stall: %s failed\n", stall_key[kind]);
         run->failed = true;
     }
     go_on_for(run, AFTER_MS);

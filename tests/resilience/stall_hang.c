@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Read-ahead that hangs, and the trace without which there is none.
+// How the stall run makes read-ahead hang, and the trace that read-ahead needs.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,7 +16,8 @@
 
 enum { RECORD_S = 60, TICK_US = 1000 };
 
-// A cache that the image does not fit in, or its frames would be there before they are asked for.
+// The cache is smaller than the image. Otherwise all frames would be in the cache, and none would
+// be read ahead.
 void stall_prepare_hanging(struct stall_run *run, const struct temp *temp)
 {
     struct chaos_service *service = &run->service;
@@ -30,7 +31,7 @@ void stall_prepare_hanging(struct stall_run *run, const struct temp *temp)
     service->args[count] = "16M";
 }
 
-// Until `end` at most.
+// Runs one sweeper, until `end` at most.
 static bool sweep(const struct stall_run *run, uint64_t end)
 {
     struct stall_plan plan = {.socket = run->service.socket, .pages = run->options->pages};

@@ -28,7 +28,7 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-// Of rank ceil(q * count), as with the histogram; in milliseconds.
+// Returns the value of rank ceil(q * count), as the histogram does, in milliseconds.
 static double quantile(const uint64_t *values, uint32_t count, double q)
 {
     if (count == 0)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# What the tables share. Every figure is a median over rounds; a ratio is the median of the ratios of each round, so that what
-# slows a whole round down does not enter it.
+# What the tables share. Every figure is a median over rounds. A ratio is the median of the rounds' ratios, so that a
+# whole round that is slow does not change it.
 
 def median: sort | if length == 0 then null
     elif length % 2 == 1 then .[length / 2 | floor]
@@ -19,18 +19,18 @@ def names: {serve: "`faultline serve`", handler: "`faultline handler`",
             replay: "`faultline serve`, replay", lazy: "`faultline serve`, no trace",
             cache: "page cache, private mapping"};
 
-# The other server's figure in the same round of the same scenario.
+# This server's figure to the other server's, in the same round of the same scenario.
 def ratio($field; $all; $to):
     [.[] | . as $one | ($all[] | select(.server == $to and .round == $one.round)) | $one[$field] / .[$field]]
     | median;
 
-# Runs that other programs disturbed do not count, unless a server has no others. Then its number of runs says so.
+# Leaves out runs that other programs disturbed, unless a server has only such runs. Then `runs` says so.
 def was_disturbed: (.others_cpu_percent // 0) >= 20;
 def undisturbed: [group_by(.server)[] | [.[] | select(was_disturbed | not)] as $good
     | if ($good | length) > 0 then $good[] else .[] end];
 def runs: "\(length)" + if any(.[]; was_disturbed) then " (disturbed)" else "" end;
 
-# As ratio, the other way round: how much less this server has of what is to be little.
+# The other way round, where little is good: how many times less this server has than the other.
 def less(of; $all; $than):
     [.[] | . as $one | ($all[] | select(.server == $than and .round == $one.round)) | of / ($one | of)]
     | median;

@@ -11,7 +11,7 @@ def ceiling_rows:
     | [$ceilings[] | select(ceiling_name == $name)]
     | [$name, "\(length)", (.[0].bytes | mib | digits(0)), ([.[] | rate] | median | digits(0)), "-", "-", "-", "-"] | row;
 
-# The best that was copied in the same round in pages of the same size.
+# To the fastest bulk copy of the same round, in pages of the same size.
 def to_bulk($all):
     [.[] | . as $one | [$all[] | select(.how == "bulk" and .round == $one.round and .page_size == $one.page_size) | rate]
         | select(length > 0) | ($one | rate) / max] | median;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# The tables of docs/benchmarks.md from the raw records. lib.jq says what a figure is.
+# Makes the tables of docs/benchmarks.md from the raw records of bench/run. lib.jq says what a figure is.
 
 include "lib";
 include "replay";

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The table of bench/scenarios/sizes: medians and maxima in ms, and the median before : now.
+# Makes the table of bench/run sizes: medians and maxima in ms, and the ratio of the medians, before to now.
 def median: sort | if length == 0 then null else .[length / 2 | floor] end;
 def round2: if . == null then "-" else (. * 100 | round / 100 | tostring) end;
 def of($who; $what): map(select(.who == $who and .what == $what) | .ms[]);

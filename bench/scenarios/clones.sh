@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Memory and speed of N VMs of one image, from its template and with pages of their own. Each reads all of it and then
-# writes to a twentieth. The first one of the first run fills the template.
+# Memory and speed of N VMs of one image, with its template and with pages of their own. Each VM reads all of the image
+# and then writes to a twentieth. The first VM of the first run fills the template.
 
 clones_status() {
     "$faultline" status --control "$work/clones.control" --json
 }
 
-# measure_some HOW SOCKET CLONES: one record, with what the server had to do for it.
+# measure_some HOW SOCKET CLONES: makes one record, with the number of faults that the server has served for it.
 measure_some() {
     local how=$1 socket=$2 count=$3 before after
     before=$(clones_status | jq .faults.read)
@@ -16,10 +16,10 @@ measure_some() {
     after=$(jq .faults.read "$work/clones.status")
     record '{part: "clones", faults: ($after - $before), template: $status[0].templates.bytes} + .' \
         --argjson before "$before" --argjson after "$after" --slurpfile status "$work/clones.status" <"$work/clones.json"
-    within 60 nobody_left || die "the clones did not go"
+    within 60 no_vm_left || die "the clones did not end"
 }
 
-nobody_left() {
+no_vm_left() {
     [ "$(clones_status | jq .vms)" = 0 ]
 }
 
@@ -36,7 +36,7 @@ measure_clones() {
     for count in $clones_counts; do
         await_quiet
         measure_some template "$work/clones.sockets/clones.template" "$count"
-        # Of those with pages of their own no more than the machine has room for, and time.
+        # VMs with pages of their own: not more than the machine has memory and time for.
         if [ "$count" -le "$clones_private_most" ] &&
             [ $((count * clones_bytes / 1024)) -lt $(($(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo) / 2)) ]; then
             measure_some private "$work/clones.sockets/clones.sock" "$count"

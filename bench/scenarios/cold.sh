@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Read-ahead from a cold disk, beside what fio reads sequentially from the same pack: by turns, each from
-# a page cache that has nothing of it.
+# Read-ahead from a cold disk, beside fio, which reads the same pack from start to end. They take turns, and each begins
+# with nothing of the pack in the page cache.
 
 record_cold() {
     record '{part: "cold", how: $how, round: $round} + .' --arg how "$1" --argjson round "$round"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# What a fault costs, counted and not timed: system calls (strace counts them), reads (the kernel counts them, and
-# does not disturb), user-space instructions (callgrind counts them). `faultline handler` has the engine's path of a fault in one
-# process, without the keeper, its frames in memory.
+# What a fault costs, counted and not timed: system calls (strace counts them), reads (the kernel counts them without
+# disturbing), instructions in user space (callgrind counts them). `faultline handler` has the engine's fault path in
+# one process, without a keeper. Its frames are in memory.
 
 cost_servers=(handler bare spin example)
 
@@ -15,11 +15,12 @@ cost_command() {
     esac
 }
 
-# start_cost_server NAME SERVER BEFORE... : SERVER with BEFORE in front of its command; its frames are in memory afterwards.
+# start_cost_server NAME SERVER BEFORE...: starts SERVER with BEFORE in front of its command, and has a VM touch
+# everything, so that its frames are in memory.
 start_cost_server() {
     local name=$1 server=$2 command options=()
     shift 2
-    # Without spinning, so that no instruction is one of waiting.
+    # The server must not spin, or instructions that only wait would be counted.
     [ $# -eq 0 ] || options=(--spin 0)
     mapfile -t command < <(cost_command "$server" "${options[@]}")
     rm -f "$work/$name.sock"
@@ -28,7 +29,7 @@ start_cost_server() {
         --verify 1G >"$work/warm" || die "$name does not serve what is in the file"
 }
 
-# load_cost NAME VMS THREADS TOUCH: each VM touches TOUCH pages; the report is in $work/run.
+# load_cost NAME VMS THREADS TOUCH: each VM touches TOUCH pages; the report goes to $work/run.
 load_cost() {
     "$loadgen" --socket "$work/$1.sock" --vms "$2" --threads "$3" --touch "$4" --memory "$cost_memory" \
         --timeout 300 >"$work/run" || die "$1 failed with $2 VMs"
@@ -43,7 +44,7 @@ faults_of_run() {
     jq .faults "$work/run"
 }
 
-# Reads that the process has made, with all threads it had.
+# kernel_counts PID: prints how many reads the process has made, in all its threads.
 kernel_counts() {
     awk '$1 == "syscr:" { reads = $2 } END { print reads + 0 }' "/proc/$1/io"
 }
@@ -63,7 +64,7 @@ all_traced() {
     ! grep -h '^TracerPid:' "/proc/$1/task"/*/status | grep -qw 0
 }
 
-# strace slows a call down so much that it counts another run than the one that is timed: more batches, less spinning.
+# strace slows calls down so much that the server batches more and spins less than in a run that is timed.
 count_calls() {
     local scenario=$1 server=$2 vms=$3 threads=$4 touch=$5 strace_pid
     start_cost_server "$server" "$server"
@@ -86,8 +87,7 @@ count_calls() {
         record_cost "$scenario" "$server" strace "$(faults_of_run)"
 }
 
-# Sets `total`: the instructions, from its first to its last, of a server that had its frames read and then served TOUCH pages of
-# each VM.
+# Sets `total` to all instructions of a server that has read its frames and then served TOUCH pages of each VM.
 callgrind_total() {
     local server=$1 vms=$2 threads=$3 touch=$4
     rm -f "$work/callgrind"
@@ -98,7 +98,8 @@ callgrind_total() {
     total=$(awk '$1 == "totals:" { total = $2 } END { printf "%.0f\n", total }' "$work/callgrind")
 }
 
-# The difference of two runs, one with few faults and one with many: starting, attaching, reading frames and ending are in both.
+# Records the difference of two runs, one with few faults and one with many. Both start, attach, read frames and end, so
+# the difference is the faults'.
 count_instructions() {
     local scenario=$1 server=$2 vms=$3 threads=$4 touch=$5 few many few_faults
     callgrind_total "$server" "$vms" "$threads" $((touch / 4))
@@ -128,7 +129,7 @@ measure_cost() {
         for server in "${cost_servers[@]}"; do
             count_in_kernel "$scenario" "$server" "$vms" "$threads" "$touch"
             [ $can_trace = 0 ] || count_calls "$scenario" "$server" "$vms" "$threads" "$touch"
-            # Spinning is no work, and the handler that spins is else the one that blocks.
+            # The handler that spins is left out: but for spinning it is the one that blocks.
             [ $can_grind = 0 ] || [ "$server" = spin ] || count_instructions "$scenario" "$server" "$vms" "$threads" "$touch"
         done
     done <<<"$cost_scenarios"

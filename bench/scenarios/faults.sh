@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# The fault path: every scenario against every server, in rounds that alternate the servers, so that a
-# machine that grows slower or faster meanwhile does so for all of them.
+# The fault path: every scenario against every server, in rounds in which the servers take turns. If the machine becomes
+# slower or faster meanwhile, it does so for all of them.
 
 servers=(serve handler bare spin)
 
@@ -21,7 +21,7 @@ start_fault_servers() {
     start_server spin "$bare_handler" --spin 50 "$work/spin.sock" "$work/memory"
 }
 
-# A first VM that is not measured: every frame is in memory afterwards, and every page was right.
+# Runs a VM that is not measured: afterwards every frame is in memory, and every page was right.
 warm_fault_server() {
     "$loadgen" --socket "$(fault_socket "$1")" --memory "$image_size" --order sequential \
         --file "$work/memory" --verify 1G >"$work/warm" || die "$1 does not serve what is in the file"
@@ -48,7 +48,7 @@ measure_fault_round() {
         if [ "${line[4]}" = 2M ] && [ "$have_huge_pages" = 0 ]; then
             continue
         fi
-        # Each round begins with another server: whoever comes first does not do so always.
+        # Each round begins with another server, so that no server is always the first.
         first=$((round % ${#servers[@]}))
         for ((i = 0; i < ${#servers[@]}; i++)); do
             measure_fault_run "${line[@]}" "${servers[(first + i) % ${#servers[@]}]}" "$round"

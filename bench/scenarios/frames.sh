@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sizes of frames: what each would make of a guest's memory, and of files as its page cache holds them.
+# Frame sizes: what each would do to a guest's memory, and to files, which a guest's page cache consists of.
 
 measure_frames_of() {
     local input=$1 name=$2

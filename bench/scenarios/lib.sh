@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# What the parts of bench/run share: a place to work that is given back, servers, and a quiet machine.
+# What the parts of bench/run share: a directory to work in, servers, and a quiet machine. give_back removes and
+# stops everything at the end.
 
 declare -A server_pid=()
 huge_pages_before=
@@ -45,11 +46,11 @@ within() {
     done
 }
 
-# start_server NAME COMMAND...: in the background, until its log says that it is ready.
+# start_server NAME COMMAND...: starts it in the background and waits until its log says that it is ready.
 start_server() {
     local name=$1
     shift
-    : >"$work/$name.log" # it is looked into before the server may have opened it
+    : >"$work/$name.log" # server_ready may read it before the server has opened it
     "$@" >"$work/$name.out" 2>"$work/$name.log" &
     server_pid[$name]=$!
     within 60 server_ready "$name" || die "$name did not start: $(tail -n 3 "$work/$name.log")"
@@ -60,7 +61,7 @@ server_ready() {
     grep -q 'event=ready' "$work/$1.log"
 }
 
-# One that does not end when it is told to is killed: it must not outlive us.
+# stop_server NAME: stops it by SIGTERM. Kills it if it does not end, as no server may outlive the run.
 stop_server() {
     local pid=${server_pid[$1]}
     unset "server_pid[$1]"
@@ -76,37 +77,38 @@ has_ended() {
     ! kill -0 "$1" 2>/dev/null
 }
 
-# server_pids NAME: the server and the processes it has started, one a line.
+# server_pids NAME: prints the pids of the server and of its children, one a line.
 server_pids() {
     local pid=${server_pid[$1]}
     echo "$pid"
     pgrep -P "$pid" || true
 }
 
-# What this build lacks is said, and left out.
+# has_verb VERB: true if this build of faultline has it. The parts leave out what a build lacks, and say so.
 has_verb() {
     "$faultline" "$1" --help >/dev/null 2>&1
 }
 
-# has_replay: can the engine have a VM's recorded pages there before it touches them?
+# has_replay: true if the engine can install a VM's recorded pages before the VM touches them.
 has_replay() {
     has_verb record && has_verb trace
 }
 
-# pack_image STORE NAME FILE: a fresh image.
+# pack_image STORE NAME FILE: makes an image.
 pack_image() {
     "$faultline" pack --store "$1" --name "$2" "$3" >/dev/null 2>"$work/pack.log" ||
         die "pack failed: $(tail -n 3 "$work/pack.log")"
 }
 
-# start_serve NAME STORE [OPTION...]: `faultline serve` with sockets in $work/NAME.sockets.
+# start_serve NAME STORE [OPTION...]: starts `faultline serve` with sockets in $work/NAME.sockets.
 start_serve() {
     mkdir -p "$work/$1.sockets"
     start_server "$1" "$faultline" serve --store "$2" --sockets "$work/$1.sockets" --control "$work/$1.control" \
         --cache "$serve_cache" "${@:3}"
 }
 
-# load_server SERVER LOADGEN-ARGUMENT...: the report is in $work/run, with what SERVER's processes used. SERVER - is none.
+# load_server SERVER LOADGEN-ARGUMENT...: runs loadgen, whose report goes to $work/run with the CPU time of SERVER's
+# processes. SERVER is - if there is no server.
 load_server() {
     local pid arguments=()
     if [ "$1" != - ]; then
@@ -118,14 +120,15 @@ load_server() {
     "$loadgen" "${arguments[@]}" "$@" >"$work/run"
 }
 
-# True if other programs had less than a fifth of a CPU meanwhile. The kernel counts hundredths of a second:
-# a limit closer to zero would throw away short runs by chance.
+# True if other programs used less than a fifth of a CPU meanwhile. The kernel counts hundredths of a second: with a
+# lower limit short runs would be thrown away by chance.
 was_alone() {
     jq -e '(.others_cpu_percent // 0) < 20' "$work/run" >/dev/null
 }
 
-# alone COMMAND...: a command that leaves $work/run. A disturbed run is thrown away and made again when the machine is quiet, a
-# few times. If none was undisturbed the last one stays, and says so; the report leaves it out. Sets `tries`.
+# alone COMMAND...: runs a command that leaves $work/run. If other programs disturbed the run, it is thrown away and
+# made again when the machine is quiet, up to six times. If all runs were disturbed the last one is kept, and the
+# report leaves it out. Sets `tries`.
 alone() {
     tries=1
     "$@"
@@ -136,18 +139,18 @@ alone() {
     done
 }
 
-# cold FILE...: true if the page cache holds nothing of them any more.
+# cold FILE...: empties the page cache of the files. False if something stays.
 cold() {
     "$evict" "$@" 2>"$work/evict.log"
 }
 
-# All that a store keeps; no server may have it open.
+# cold_store STORE: the same for all files of a store. No server may have it open.
 cold_store() {
     find "$1" -type f -print0 >"$work/files"
     xargs -0 "$evict" <"$work/files" 2>"$work/evict.log"
 }
 
-# record_trace SERVER STORE IMAGE BYTES ORDER: has a VM touch the order while it is recorded, and the trace kept.
+# record_trace SERVER STORE IMAGE BYTES ORDER: records a VM that touches pages in this order, and keeps the trace.
 record_trace() {
     local server=$1 store=$2 image=$3 bytes order=$5 pid
     bytes=$(numfmt --from=iec "$4")
@@ -155,12 +158,12 @@ record_trace() {
         "$image" >"$work/record.log" 2>&1 &
     pid=$!
     within 30 record_waits "$server" "$image" "$pid" || die "record did not begin: $(tail -n 3 "$work/record.log")"
-    # It ends with the VM.
+    # The recording ends when the VM does.
     "$loadgen" --socket "$work/$server.sockets/$image.sock" --memory "$bytes" --order "$order" --restore >"$work/trained" ||
         die "no VM could be recorded"
     wait $pid || die "record failed: $(tail -n 3 "$work/record.log")"
     "$faultline" trace show --store "$store" --json "$image" >"$work/trace" || die "there is no trace of $image"
-    # Else the figures would be of something else. The last page of a VM's memory is in no order that it touches.
+    # Checks the trace, as a wrong one would make the figures wrong. loadgen leaves out the last page of the memory.
     jq -r '.order[]' "$work/trace" | sort | cmp -s - <(awk -v last=$((bytes / 4096 - 1)) '$1 != last { print $1 }' "$order" | sort) ||
         die "$image: what was recorded is not what was touched"
 }
@@ -170,13 +173,13 @@ record_waits() {
     grep -q "event=record image=$2 " "$work/$1.log"
 }
 
-# Hundredths of a second that all CPUs together were busy or stolen since boot.
+# Prints the hundredths of a second that all CPUs together were busy or stolen since boot.
 busy_ticks() {
     awk '$1 == "cpu" { print $2 + $3 + $4 + $7 + $8 + $9 }' /proc/stat
 }
 
-# Sets busy_percent to what the machine does when nothing is measured, 100 being one CPU. Waits up to a
-# minute for it to be below 5. Servers that do not rest when they have nothing to do show up here too.
+# Sets busy_percent to how busy the machine is while nothing is measured; 100 is one CPU. Waits up to a minute until
+# it is below 5. A server that spins when it has nothing to do shows up here, too.
 await_quiet() {
     local before until=$((SECONDS + 60))
     while :; do
@@ -189,7 +192,7 @@ await_quiet() {
     done
 }
 
-# reserve_huge_pages N: true if there are so many. What was reserved before is set again at the end.
+# reserve_huge_pages N: true if there are N huge pages then. The end of the run sets the number of before.
 reserve_huge_pages() {
     local before
     before=$(cat /proc/sys/vm/nr_hugepages)
@@ -199,7 +202,7 @@ reserve_huge_pages() {
     [ "$(cat /proc/sys/vm/nr_hugepages)" -ge "$1" ]
 }
 
-# record FILTER [JQ-ARGUMENT...]: adds one record, made by a jq filter from standard input.
+# record FILTER [JQ-ARGUMENT...]: adds one record, which the jq filter makes from standard input.
 record() {
     local filter=$1
     shift

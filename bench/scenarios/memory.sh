@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Memory of the server with no VM, with many attached VMs that have touched nothing, and with many that
-# have touched 64 pages each. The server is a fresh one each time; its frame cache is part of it.
+# Memory of the server with no VM, with many attached VMs that have touched nothing, and with many that have touched 64
+# pages each. The server has just started each time. Its frame cache is part of its memory.
 
-# Attached VMs as the server counts them. The bare handler cannot be asked: its threads are its VMs.
+# Prints how many VMs are attached. The bare handler cannot be asked, but has one thread for each VM.
 attached() {
     case $1 in
     serve) "$faultline" status --control "$work/serve.control" --json | jq .vms ;;
@@ -15,7 +15,7 @@ all_attached() {
     [ "$(attached "$1")" = "$2" ]
 }
 
-# record_memory SERVER VMS TOUCHED: sums over the server's processes, in bytes.
+# record_memory SERVER VMS TOUCHED: records the memory of all processes of the server together, in bytes.
 record_memory() {
     local server=$1 vms=$2 touched=$3 allocated=null
     if [ "$server" = serve ]; then
@@ -36,13 +36,13 @@ start_memory_server() {
     esac
 }
 
-# with_vms SERVER TOUCHED: VMs that stay attached until the pipe that is their standard input ends.
+# with_vms SERVER TOUCHED: measures with VMs. They stay attached until the pipe closes that is their standard input.
 with_vms() {
     local server=$1 touched=$2 socket=$work/bare.sock vms_pid
     [ "$server" = bare ] || socket=$work/serve.sockets/memory.sock
     start_memory_server "$server"
     mkfifo "$work/hold"
-    rm -f "$work/held" # an earlier report would look like this one's
+    rm -f "$work/held" # the report of an earlier run must not be taken for this one's
     "$loadgen" --socket "$socket" --vms "$memory_vms" --memory "$memory_of_vm" --touch "$touched" --hold \
         <"$work/hold" >"$work/held" &
     vms_pid=$!

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Orders that real guests touched their memory in (bench/scenarios/orders), touched again by one VM and by many that are
-# restored at one moment. A snapshot's trace comes from its first order, what is touched is its second: a trace never knows the future.
+# Real guests touched their memory in certain orders (bench/run orders). Here VMs touch it again in these orders: one
+# VM, and many that are restored at one moment. Each snapshot was restored twice. The first restore's order is the
+# trace, and the second's is what is touched, so that no trace knows the future.
 
-# snapshot, VMs, touches of each at most, how, servers. How: `warm` (frames and files in memory), `cold` (neither: a fresh
-# server, and a disk to read from), `paced` (warm, and no touch before its time).
+# snapshot, VMs, touches of each VM at most, how, servers. How: `warm` (frames and files are in memory), `cold` (the
+# server has just started, and reads from the disk), `paced` (warm, and no touch comes before its recorded time).
 recorded_scenarios='
 fill   1   1G warm  replay lazy example bare spin cache
 fill   1   1G cold  replay lazy cache
@@ -20,7 +21,7 @@ gzip  32   1G warm  replay lazy example bare spin cache
 gzip 500 1000 warm  replay lazy example bare cache
 '
 
-# Snapshots as bench/scenarios/orders leaves them, for a run that only shows that all of this works.
+# Makes up snapshots as bench/run orders leaves them, for a run that only shows that all of this works.
 make_up_guests() {
     local name step=3
     recorded_snapshots=(fill gzip)
@@ -51,7 +52,7 @@ prepare_guests() {
     mapfile -t recorded_snapshots <"$work/snapshots"
 }
 
-# Two stores of the same images: one keeps their traces.
+# Makes two stores of the same images, one of them with traces.
 pack_guests() {
     local name
     for name in "${recorded_snapshots[@]}"; do
@@ -82,8 +83,8 @@ stop_recorded_servers() {
     done
 }
 
-# How a VM of server $1 and snapshot $2 comes by its memory. Who maps a file keeps it in the page cache, as the handlers do with
-# theirs: the one without a server has its own.
+# recorded_memory SERVER SNAPSHOT: prints the option by which loadgen's VMs get their memory. The VMs without a server
+# map a copy of the file, as the handlers keep the file itself in the page cache.
 recorded_memory() {
     case $1 in
     cache) printf '%s\n' --map "$work/$2.raw" ;;
@@ -103,7 +104,7 @@ run_recorded() {
         die "$server failed with $vms VMs of $snapshot"
 }
 
-# Of the engine only its start is warm. It is stopped while its files are evicted: it may map them.
+# Empties the page cache of what the VMs will need. The server is stopped meanwhile, as it may map its files.
 make_cold() {
     local snapshot=$1 server=$2
     if [ "$server" = cache ]; then
@@ -115,7 +116,7 @@ make_cold() {
     start_serve "$server" "$work/$server-store"
 }
 
-# Every frame and every page of the raw file is in memory afterwards, and every page was right.
+# Runs a VM that is not measured: afterwards every frame or file page is in memory, and every page was right.
 warm_recorded() {
     local snapshot=$1 server=$2 memory
     mapfile -t memory < <(recorded_memory "$server" "$snapshot")
@@ -135,7 +136,7 @@ measure_recorded_run() {
     [ "$how" != cold ] || cooled[$server]=1
 }
 
-# A server that was measured cold is not warm.
+# Servers that were measured cold, and must be warmed up again.
 declare -A cooled=()
 warm_if_cooled() {
     [ -n "${cooled[$2]:-}" ] || return 0

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# How fast a trace is streamed into a VM that touches nothing, as the engine's log says it, beside the best that one thread can
-# copy into such memory, and beside what fio reads from the same disk. Everything in one round, in turn.
+# How fast a trace is streamed into a VM that touches nothing, as the engine's log says, beside the best that one
+# thread can copy into such memory, and beside what fio reads from the same disk. Each round measures all of them in
+# turn.
 
-# Images of one and the same memory: `seq`, whose trace is its first half in order; `spread`, in runs of 64 KiB from all over it;
-# `laidout`, the same runs, of an image that was laid out by its trace.
+# Three images of the same memory. The trace of `seq` is the first half in order. That of `spread` has runs of 64 KiB
+# from all over the memory. `laidout` has the same runs, and `faultline optimize` has laid the image out in their
+# order.
 replay_images=(seq spread laidout)
 
-# Runs of 16 pages, every page once, so many in all, the runs shuffled.
+# make_spread_order PAGES TOUCHED: prints TOUCHED of PAGES pages, in runs of 16 pages that are shuffled.
 make_spread_order() {
     local pages=$1 touched=$2
     awk -v runs=$((pages / 16)) -v wanted=$((touched / 16)) 'BEGIN {
@@ -50,7 +52,7 @@ more_replays_than() {
     [ "$(replays_logged)" -gt "$1" ]
 }
 
-# Bytes that the server has had read from a disk, or null if the kernel does not count them.
+# Prints the bytes that the server has read from a disk, or null if the kernel does not count them.
 disk_reads() {
     local pid
     for pid in $(server_pids bulk); do
@@ -58,13 +60,13 @@ disk_reads() {
     done | awk '$1 == "read_bytes:" { sum += $2; seen = 1 } END { if (seen) printf "%.0f\n", sum; else print "null" }'
 }
 
-# The server's cache takes as much memory as the VM does, and memory that is new to a virtual machine is slow: both touch what
-# somebody has just touched and freed.
+# Touches and frees as much memory as the server's cache will need, as memory is slow that is new to a virtual machine.
+# loadgen does the same for the VM.
 warm_server_memory() {
     "$bulk_copy" 4K "$replay_set" 2M >/dev/null
 }
 
-# One VM, attached until all of its trace is there.
+# replay_once IMAGE STATE PAGE-SIZE: attaches one VM until all of its trace is installed.
 replay_once() {
     local image=$1 state=$2 page_size=$3 before vm_pid read_before read_after
     warm_server_memory
@@ -92,14 +94,15 @@ memory_is_taken() {
     "$faultline" status --json --control "$work/bulk.control" | jq -e '.cache.memory >= .cache.limit' >/dev/null
 }
 
-# A server that has just begun, and has taken the memory of its cache.
+# Starts a server and waits until it has taken the memory of its cache.
 start_prepared_serve() {
     start_serve bulk "$work/bulk-store" --cache-prealloc "$serve_cache"
     within 120 memory_is_taken || die "the memory of the cache was not taken in 120 s: $(tail -n 3 "$work/bulk.log")"
 }
 
-# Cold: a server that has just begun, and nothing of the store in the page cache. Warm: the server has just begun. Prepared: and has
-# taken the memory of its cache. Cached: it has the frames. Again: and has put pages of 2 MiB together from them before.
+# Cold: the server has just started, and the page cache has nothing of the store. Warm: the server has just started.
+# Prepared: and it has taken the memory of its cache. Cached: it has the frames in its cache. Again: and it has put
+# pages of 2 MiB together from them before.
 measure_replay_image() {
     local image=$1
     if [ "$can_be_cold" = 1 ]; then
@@ -112,7 +115,7 @@ measure_replay_image() {
     start_serve bulk "$work/bulk-store"
     replay_once "$image" warm 4K
     replay_once "$image" cached 4K
-    # Huge pages enough for an order that is spread over all memory would be half of it.
+    # An order that is spread over all memory would need half of it in huge pages.
     if [ $have_huge_pages = 1 ] && [ "$image" = seq ]; then
         replay_once "$image" cached 2M
         replay_once "$image" again 2M
@@ -137,7 +140,7 @@ measure_bulk_copy() {
     done
 }
 
-# What the store's largest pack gives when it is read from its start to its end, past the page cache.
+# Has fio read the store's largest pack from start to end, past the page cache.
 measure_disk() {
     local pack
     command -v fio >/dev/null || { say "SKIPPED: fio is not installed"; return 0; }

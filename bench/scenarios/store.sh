@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Packing: how fast, how small, and beside it what whole-file compressors make of the same file. Those
-# are no store (no page can be read back on its own), but people know what their figures mean.
+# Packing: how fast, and how small the result, beside compressors of whole files. From these no single page can be read
+# back, but their figures are well known.
 
 record_store() {
     local how=$1 seconds=$2 stored=$3 stages=$4
@@ -11,7 +11,7 @@ record_store() {
         record .
 }
 
-# timed COMMAND...: sets `seconds`. What was written before must not be paid for now.
+# timed COMMAND...: sets `seconds`. It syncs first, so that earlier writes do not count.
 timed() {
     local from
     sync
@@ -20,7 +20,7 @@ timed() {
     seconds=$(awk -v from="$from" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.6f", to - from }')
 }
 
-# What the file system has given to the files, not their lengths: the index may be sparse.
+# Prints the bytes that the file system has allocated: the files may be sparse.
 disk_bytes() {
     du -s -B1 "$1" | cut -f1
 }

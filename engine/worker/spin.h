@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <urcu/arch.h> // caa_cpu_relax
 
 enum { FL_SPIN_FULL = 1024, FL_SPIN_WORTH = FL_SPIN_FULL / 8, FL_SPIN_PROBE = 64 };
 
@@ -38,7 +39,7 @@ static inline bool fl_spin_on(struct fl_spin *spin, uint64_t now)
 {
     spin->on = spin->on && now - spin->served_ns <= spin->length_ns;
     if (spin->on)
-        __builtin_ia32_pause();
+        caa_cpu_relax();
     return spin->on;
 }
 

@@ -145,7 +145,7 @@ int mkdirat(int dir, const char *path, mode_t mode)
 
 int mkdir(const char *path, mode_t mode)
 {
-    return step(1) < 0 ? -1 : (int)syscall(SYS_mkdir, path, mode);
+    return step(1) < 0 ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
 }
 
 int openat(int dir, const char *path, int flags, ...)

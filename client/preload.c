@@ -107,6 +107,11 @@ static void configure(void)
 {
     struct stat status;
     const char *huge = getenv("FAULTLINE_HUGE");
+    long page_bytes = sysconf(_SC_PAGESIZE);
+    if (page_bytes != FL_CLIENT_PAGE)
+        die("this kernel's memory pages are of %ld KiB, and only kernels with pages of 4 KiB are "
+            "supported",
+            page_bytes / 1024);
     copy_setting(config.file, "FAULTLINE_RAM_FILE");
     config.is_template = getenv("FAULTLINE_TEMPLATE") != NULL;
     copy_setting(config.socket, config.is_template ? "FAULTLINE_TEMPLATE" : "FAULTLINE_SOCKET");

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 // linux/mman.h has it, too, but cannot be included beside sys/mman.h everywhere. The log2 of 2 MiB
 // stands at bit 26.
@@ -21,6 +22,8 @@ static bool is_sound(const struct fl_client_region *region, uint32_t page_bytes)
 
 int fl_client_check_sizes(const struct fl_client_region *regions, size_t count, uint32_t page_bytes)
 {
+    if (sysconf(_SC_PAGESIZE) != FL_CLIENT_PAGE)
+        return -EOPNOTSUPP;
     if (page_bytes != FL_CLIENT_PAGE && page_bytes != FL_CLIENT_HUGE_PAGE)
         return -EINVAL;
     if (count == 0 || count > FL_CLIENT_REGIONS_MAX)

@@ -28,6 +28,9 @@
 // other. That takes access to /dev/userfaultfd, or CAP_SYS_PTRACE, or
 // vm.unprivileged_userfaultfd=1; a call returns -EPERM or -EACCES without.
 //
+// Page size: the kernel's pages must be of 4 KiB. On a kernel with larger pages (as arm64 may have)
+// every call that would hand over memory returns -EOPNOTSUPP.
+//
 // Threads: calls about different clients may run at the same time. Calls about one client must not.
 // All threads may use the memory at any time. No call touches the memory. A call that connects
 // waits at most 10 seconds for a busy handler (-ETIMEDOUT).

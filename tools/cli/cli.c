@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "snapshot/read.h"
 #include "tools/cli/exit_status.h"
 
 enum { SENTENCE_MAX = 8192 };
@@ -59,6 +61,18 @@ int cli_fail_errno(const char *verb, int error, const char *format, ...)
     va_end(args);
     fprintf(stderr, ": %s\n", strerror(error < 0 ? -error : error));
     return EXIT_FAILED;
+}
+
+int cli_check_page_size(const char *verb)
+{
+    long bytes = sysconf(_SC_PAGESIZE);
+    if (bytes == FL_PAGE_SIZE)
+        return EXIT_DONE;
+    return cli_fail(
+        verb,
+        "this kernel's memory pages are of %ld KiB, and only kernels with pages of 4 KiB "
+        "are supported",
+        bytes / 1024);
 }
 
 int cli_usage(const char *verb, const char *format, ...)

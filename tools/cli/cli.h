@@ -24,6 +24,10 @@ __attribute__((format(printf, 2, 3))) int cli_usage(const char *verb, const char
 // character by '?', in place. Returns text. The functions above do it themselves.
 char *cli_plain(char *text);
 
+// EXIT_DONE on a kernel with pages of 4 KiB, the unit of an image; on any other EXIT_FAILED after a
+// sentence. For verbs that fill or judge the memory of processes.
+int cli_check_page_size(const char *verb);
+
 // --- options ---
 
 // One "--NAME" of a verb. Exactly one of the pointers is set: it says what kind of value the option

@@ -236,6 +236,8 @@ int cmd_doctor(int argc, char **argv)
         return parsed;
     if (optind != argc)
         return cli_usage("doctor", "it takes no argument '%s'", argv[optind]);
+    if (cli_check_page_size("doctor") != EXIT_DONE)
+        return EXIT_FAILED;
     struct fl_diagnosis found;
     int error = fl_diagnose((int64_t)patience, &found);
     if (error)

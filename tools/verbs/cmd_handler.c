@@ -49,6 +49,8 @@ int cmd_handler(int argc, char **argv)
         server.engine.filled = print_filled;
     if (argc - optind != 2)
         return cli_usage("handler", "it takes a socket and a memory file");
+    if (cli_check_page_size("handler") != EXIT_DONE)
+        return EXIT_FAILED;
     server.raw_socket = argv[optind];
     server.raw_file = argv[optind + 1];
     int result = fl_server_run(&server, reason, sizeof(reason));

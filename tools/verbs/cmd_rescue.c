@@ -266,5 +266,7 @@ int cmd_rescue(int argc, char **argv)
     int status = parse_rescue(&rescue, argc, argv);
     if (status != EXIT_DONE)
         return status;
+    if (cli_check_page_size("rescue") != EXIT_DONE)
+        return EXIT_FAILED;
     return run_rescue(&rescue);
 }

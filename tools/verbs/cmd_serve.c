@@ -138,6 +138,8 @@ int cmd_serve(int argc, char **argv)
     int result = parse_serve(argc, argv, &serve, &run);
     if (!run)
         return result;
+    if (cli_check_page_size("serve") != EXIT_DONE)
+        return EXIT_FAILED;
     bool ready = prepare_control(serve.server.control) == EXIT_DONE &&
                  prepare_sockets(serve.server.sockets) == EXIT_DONE;
     if (!ready && !fl_keeper_is_successor()) // a successor holds VMs, and serves them all the same

@@ -3,6 +3,7 @@
 // Tests what the client refuses, and what it sends.
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <faultline_client.h>
 #include <fcntl.h>
@@ -90,6 +91,31 @@ static void expect_failure(const char *path, int expected)
     cr_assert_eq(address, &temp);
     cr_assert_eq(count_descriptors(), descriptors);
     cr_assert_lt(count_mapped_pages(), pages + 1000000);
+}
+
+// What the client, which is linked into this program, takes for the kernel's; 0: the true one.
+static long kernel_page_bytes;
+
+long sysconf(int name)
+{
+    long (*real)(int) = NULL;
+    if (name == _SC_PAGESIZE && kernel_page_bytes > 0)
+        return kernel_page_bytes;
+    *(void **)&real = dlsym(RTLD_NEXT, "sysconf");
+    return real(name);
+}
+
+Test(client, a_kernel_with_larger_pages)
+{
+    const char *path = temp_path(&temp, "none.sock"); // would be -ENOENT
+    struct fl_client_region region = {.bytes = MIB};
+    struct fl_client *client = unset;
+    kernel_page_bytes = 16384;
+    expect_failure(path, -EOPNOTSUPP);
+    cr_assert_eq(fl_client_map_template(path, &region, 1, &client), -EOPNOTSUPP);
+    region.address = mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert_eq(fl_client_hand_over(path, &region, 1, FL_CLIENT_PAGE, &client), -EOPNOTSUPP);
+    cr_assert_eq(client, unset);
 }
 
 Test(client, no_socket)

@@ -4,6 +4,7 @@
 // library, and sees what the handler's memory file holds.
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -79,6 +80,7 @@ struct run {
     const char *socket;   // FAULTLINE_SOCKET; NULL: not set
     const char *template; // FAULTLINE_TEMPLATE; NULL: not set
     const char *huge;     // FAULTLINE_HUGE; NULL: not set
+    const char *pages;    // the kernel's page size; NULL: as it is
     bool plain;           // without the library
 };
 
@@ -88,6 +90,16 @@ static void set(const char *name, const char *value)
         setenv(name, value, 1);
     else
         unsetenv(name);
+}
+
+// What is preloaded.
+static const char *libraries(const struct run *run)
+{
+    static char both[2 * PATH_MAX];
+    if (!run->pages)
+        return getenv("FAULTLINE_PRELOAD");
+    snprintf(both, sizeof(both), "%s:%s", getenv("PAGE_SIZE_LIBRARY"), getenv("FAULTLINE_PRELOAD"));
+    return both;
 }
 
 static void execute(const struct run *run, int output)
@@ -102,7 +114,8 @@ static void execute(const struct run *run, int output)
     set("FAULTLINE_SOCKET", run->socket);
     set("FAULTLINE_TEMPLATE", run->template);
     set("FAULTLINE_HUGE", run->huge);
-    set("LD_PRELOAD", run->plain ? NULL : getenv("FAULTLINE_PRELOAD"));
+    set("PAGE_SIZE", run->pages);
+    set("LD_PRELOAD", run->plain ? NULL : libraries(run));
     execl(program, program, run->file, run->how, (char *)NULL);
     _exit(127);
 }
@@ -229,6 +242,9 @@ Test(preload_refusal, settings_that_are_missing)
     run = served_run("");
     run.huge = "yes";
     expect_refusal(&run, "FAULTLINE_HUGE is yes");
+    run = served_run("");
+    run.pages = "65536";
+    expect_refusal(&run, "this kernel's memory pages are of 64 KiB, and only kernels with pages");
 }
 
 Test(preload_refusal, no_such_file_or_handler)

@@ -282,7 +282,7 @@ static void finish(struct fl_shard *shard, struct fl_vm *vm)
 }
 
 // What was filled and is absent all the same, again and again, is not absent: it is another
-// process's memory that we look at, or somebody drops pages without an event.
+// process's memory that we look at, or its pages are dropped without an event.
 static void look_was_in_vain(struct fl_vm *vm)
 {
     fl_log(FL_LOG_ERROR,

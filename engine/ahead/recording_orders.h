@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Orders to record the next VMs of an image, and what came of them until somebody has fetched it.
-// Held in memory alone: an engine writes nothing to the store, and who ordered orders again if the
+// Orders to record the next VMs of an image, and what came of them until it is fetched.
+// Held in memory alone: an engine writes nothing to the store, and a client orders again if the
 // engine has died. Control thread only.
 #ifndef FAULTLINE_AHEAD_RECORDING_ORDERS_H
 #define FAULTLINE_AHEAD_RECORDING_ORDERS_H

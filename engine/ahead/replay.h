@@ -3,7 +3,7 @@
 // Streaming the working set of an image into a VM ahead of its touches, in the order of the image's
 // trace: frames are asked for far ahead, and installed as they come, in slices after demand faults
 // (task.h). What cannot be had is left to the fault that may come for it: replay poisons nothing,
-// kills nobody, and fills no page that the guest gave back.
+// kills no VM, and fills no page that the guest gave back.
 #ifndef FAULTLINE_AHEAD_REPLAY_H
 #define FAULTLINE_AHEAD_REPLAY_H
 

@@ -24,7 +24,7 @@ enum {
     COST_CALL = 8,
     COST_LOOK = 1,
     SLICE_LEAST = 16, // pages
-    SLICE_QUIET = 64, // while nobody faults
+    SLICE_QUIET = 64, // while no fault comes
     SLICE_MOST = 256,
     SLICE_GROWTH = 4,
     NEAR_STEPS = 256,
@@ -235,7 +235,7 @@ static enum step do_step(struct fl_shard *shard, struct fl_vm *vm, uint64_t inde
         enum fl_install result = put(vm, &walk, frame, budget, &pages);
         FL_CRASH_POINT("replay_copied");
         if (result == FL_INSTALL_FAILED)
-            return STEP_DONE; // whoever touches it is told by the fault
+            return STEP_DONE; // the fault of a thread that touches it says why
         if (!fl_task_goes_on(shard, &vm->replay.task, result))
             return STEP_STOP;
         fl_task_replayed(shard, vm, pages);

@@ -3,8 +3,8 @@
 // Pages that are installed one call after another, and whose waiters are woken only at the end. A
 // guest that touches its working set faster than it can be copied would, woken by each call, run
 // for as long as a few pages last and fault again: each time it and the worker change places for
-// it. A death in between leaves nobody behind: the messages of those who wait are still to
-// be read, or, if they were read, the successor's wake-up of everybody is for them.
+// it. A death in between leaves no thread waiting: the messages of those that wait are still to be
+// read, or, if they were read, the successor wakes all that wait.
 //
 // Owner worker only; lives on its stack for one slice of a task.
 #ifndef FAULTLINE_SERVE_BURST_H

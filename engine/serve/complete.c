@@ -112,7 +112,7 @@ static enum fl_complete probe(struct fl_vm *vm, uint64_t page, uint64_t end, boo
             continue; // it is there, or the VMM has it from somewhere else by now
         fl_counter_add(&vm->state->counters.poisoned, fl_vm_page_units(vm));
         if (fl_vm_may_be_dropped(vm, page))
-            continue; // nobody knows what it is to be: it stays poisoned
+            continue; // what it is to be is not known: it stays poisoned
         fl_bits_clear(vm->installed, page, 1);
         vm->fill.probed++;
         missing = true;

@@ -34,8 +34,8 @@ static enum fl_install lacks(struct fl_vm *vm)
     return FL_INSTALL_SHORT;
 }
 
-// Nobody can tell whether it is there, and its waiter sleeps, or there is no memory for it. He is
-// woken, and asks again if he must; it is tried again in any case.
+// It cannot be seen whether it is there and its waiter sleeps, or there is no memory for it. The
+// waiter is woken, and faults again if it must; the page is tried again in any case.
 static enum fl_install unseen(struct fl_vm *vm, uint64_t address)
 {
     fl_uffd_wake(vm->uffd, address, fl_vm_page_bytes(vm));
@@ -82,7 +82,7 @@ static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_
         *ret_pages += result == FL_INSTALL_DONE;
         return result;
     case -ENOENT:
-        // Not registered any more: whoever waits has to retry and will then do without us.
+        // Not registered any more: a thread that waits has to retry, and will then do without us.
         fl_uffd_wake(vm->uffd, address, fl_vm_page_bytes(vm));
         *ret_pages = done + 1;
         return FL_INSTALL_DONE;
@@ -125,8 +125,8 @@ static void let_see(struct fl_vm *vm, uint64_t page, uint64_t count)
     fl_install_wake(vm, page, count);
 }
 
-// Whoever asks again for what is there for all has not mapped it as he said, and gets a page of his
-// own: else he would ask for ever.
+// A second fault on a page that the template has means that the VM did not map the template there:
+// it gets a private copy, or it would fault for ever.
 static bool was_told(const struct fl_vm *vm, uint64_t page)
 {
     return fl_bit_test(vm->installed, page);
@@ -153,8 +153,8 @@ static uint64_t share(struct fl_vm *vm, uint64_t page, const void *from, uint64_
     return done;
 }
 
-// Zeros that are the image's, and that somebody has asked for: the host pays for them once, and
-// nobody asks again. What is only filled ahead costs nothing in the VM itself.
+// Zeros that are the image's, and that a fault asked for: the host pays for them once, and no other
+// VM asks again. What is only filled ahead costs nothing in the VM itself.
 static uint64_t share_zero(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     if (!vm->template || count != 1)

@@ -18,10 +18,10 @@ enum fl_install {
     FL_INSTALL_FAILED, // the kernel will never take it
 };
 
-// Who waits for the pages that came.
+// What becomes of the threads that wait for the pages.
 enum fl_wake {
-    FL_WAKE,       // is awake
-    FL_WAKE_LATER, // may sleep until the caller has fl_install_wake() wake him
+    FL_WAKE,       // they are woken
+    FL_WAKE_LATER, // they may sleep until the caller wakes them by fl_install_wake()
 };
 
 // Into the template that the VM maps, if it maps one and there is room; into the VM alone if not.
@@ -31,16 +31,16 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
                                 enum fl_wake wake, uint64_t *ret_pages);
 enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_wake wake,
                                 uint64_t *ret_pages);
-// For a page that was seen to be there, and that somebody faults for again: either the message is
+// For a page that was seen to be there, and for which a fault came again: either the message is
 // older than the page, and nothing changes, or it was dropped and no event told of that: then zeros
 // are there now, and *ret_dropped.
 enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dropped);
-// After somebody else served the VM, and may have ended within any of these: pages that came by its
-// last one are known to be there.
+// After another thread served the VM, and may have ended within any of these: pages that came by
+// its last one are known to be there.
 void fl_install_succeed(struct fl_vm *vm);
 void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count);
 // Of a VM that maps a template: how many of the pages, from the first on, others have filled
-// already; whoever waits for them here is woken.
+// already; threads that wait for them here are woken.
 uint64_t fl_install_shared(struct fl_vm *vm, uint64_t page, uint64_t count);
 // *ret_there: it is DONE because the page is there, and was not poisoned. That answer is always
 // true, whatever can be seen of the VM.

@@ -58,7 +58,7 @@ static void give_up(struct fl_vm *vm, const char *why)
     vm->death = FL_DEATH_IN_VAIN;
     fl_log(FL_LOG_ERROR, "event=kill_failed vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
            vm->id, fl_vm_image_name(vm), vm->state->pid, fl_log_text(why, text, sizeof(text)));
-    fl_uffd_wake_all(vm->uffd); // who was read and put off asks again, and is told
+    fl_uffd_wake_all(vm->uffd); // threads whose faults were put off fault again, and get SIGBUS
 }
 
 static bool send_signal(struct fl_vm *vm)

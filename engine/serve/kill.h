@@ -6,7 +6,7 @@
 // A kill is never the last word. The process may not be known yet, may be in no PID namespace of
 // ours, may share the memory with another that lives on, or may be held up by the very fault that
 // cannot be answered. So the userfaultfd is looked at until its memory is gone; if it is not gone
-// FL_KILL_GRACE after the signal, whoever touches its pages is told by poison.
+// FL_KILL_GRACE after the signal, its pages are poisoned as they are touched.
 #ifndef FAULTLINE_SERVE_KILL_H
 #define FAULTLINE_SERVE_KILL_H
 

@@ -12,7 +12,7 @@
 #include "engine/vm/vm.h"
 
 // An address that no region holds: the VMM registered more than it said, or its handshake was
-// refused. Its bytes are nowhere, so whoever touched it must be told.
+// refused. Its bytes are nowhere, so the thread that touched it must be told.
 enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
 {
     static const uint64_t sizes[] = {FL_PAGE_SIZE, 2U << 20};

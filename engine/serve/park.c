@@ -14,7 +14,7 @@
 enum { LOOKS_A_ROUND = 128 };
 #define FIRST_PAUSE (20 * FL_NS_PER_US)
 #define LONGEST_PAUSE (10 * FL_NS_PER_MS)
-#define LONGEST_STARVED (100 * FL_NS_PER_MS) // memory comes back when somebody acts
+#define LONGEST_STARVED (100 * FL_NS_PER_MS) // memory comes back when an operator acts
 
 uint64_t fl_park_deadline(const struct fl_shard *shard)
 {

@@ -118,7 +118,7 @@ static enum fl_outcome fail_again(struct fl_want *want, int error)
     return FL_PARKED;
 }
 
-// Replay wanted it, and nobody else: that is no reason to tell anybody.
+// Replay alone wanted it: no fault has to be answered.
 static bool nobody_waits(const struct fl_want *want)
 {
     return !want->read_ns && want->vm->fill.goal == FL_FILL_NONE;
@@ -139,7 +139,7 @@ static bool kill_vm(struct fl_vm *vm, int error)
 }
 
 // The page cannot be had. By the VM's policy its toucher is told, or the VM ends; it never waits
-// on. Where nobody could see whether it is there, it is poisoned before anything else: that shows.
+// on. Where it cannot be seen whether it is there, it is poisoned before anything else: that shows.
 static enum fl_outcome fail(struct fl_want *want, int error)
 {
     struct fl_vm *vm = want->vm;
@@ -229,7 +229,7 @@ enum fl_outcome fl_want_frame(struct fl_want *want, const struct fl_frame *frame
 }
 
 // A park with room for so many waiters, in the place of what it waited in; false without memory,
-// and then it stays where it is: a page that nobody faulted for would be forgotten.
+// and then it stays where it is: a page that no fault asked for would be forgotten.
 static bool park(struct fl_want *want, uint32_t frames)
 {
     struct fl_park *before = want->park;

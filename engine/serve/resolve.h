@@ -35,7 +35,7 @@ struct fl_want {
     struct fl_shard *shard;
     struct fl_vm *vm;
     uint64_t page;
-    uint64_t read_ns; // when its fault was read; 0: nobody faulted
+    uint64_t read_ns; // when its fault was read; 0: no fault asked for it
     struct fl_park *park;
     uint32_t pages;    // that may be installed at once, from this one on; at least 1
     uint32_t there;    // of them, when it was resolved: how many are there

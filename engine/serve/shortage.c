@@ -59,7 +59,7 @@ bool fl_shortage_of_huge_pages(void)
            fl_cgroup_full(0, FL_CGROUP_HUGE_PAGES, HUGE_BYTES, &limit) == 1;
 }
 
-// Pages of 2 MiB are charged to who fills them: to us.
+// Pages of 2 MiB are charged to the process that fills them: to us.
 static void say_huge(char *buf, size_t size)
 {
     struct fl_cgroup_limit limit;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Work for a VM that nobody waits for: filling it (fill.h), streaming its working set in
+// Work for a VM that no thread waits for: filling it (fill.h), streaming its working set in
 // (replay.h). Its owner does it in slices, after demand faults, each VM in its turn. Owner worker
 // only.
 #ifndef FAULTLINE_SERVE_TASK_H

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Calls of the kernel into a VM's memory, which may wait for that VM's own troubles: whoever fills
-// a page reclaims for the cgroup that pays for it, waits for a lock that a thread of the VMM holds,
-// or frees all of a VM that was killed meanwhile. (UFFDIO_WAKE and the reading of messages do not
-// wait: fs/userfaultfd.c, Linux 6.18.)
+// Calls of the kernel into a VM's memory, which may wait for that VM's own troubles: a thread
+// that fills a page reclaims for the cgroup that pays for it, waits for a lock that a thread of the
+// VMM holds, or frees all of a VM that was killed meanwhile. (UFFDIO_WAKE and the reading of
+// messages do not wait: fs/userfaultfd.c, Linux 6.18.)
 //
 // A thread says when it is within such a call. One that is for long is taken everything from but
 // that VM (lane.h): then fl_call_end() does not return, and the thread begins anew, as what runs
@@ -35,11 +35,12 @@ struct fl_vm;
 enum fl_call_state { FL_CALL_NONE, FL_CALL_IN, FL_CALL_TAKING, FL_CALL_TAKEN, FL_CALL_HELD };
 enum { FL_CALL_STATES = 8 };
 
-// Of one thread. What is not atomic is its own, and that of who has moved it to TAKING.
+// Of one thread. What is not atomic belongs to it, and while its call is TAKING to the thread that
+// goes on with the worker.
 struct fl_call {
     _Atomic uint64_t word;      // FL_CALL_STATES times the number of the call, plus the state
     _Atomic uint64_t *shared;   // the VM's id, for the keeper (death_watch.h)
-    struct fl_sleeper *watcher; // who sleeps while no thread is within a call; constant
+    struct fl_sleeper *watcher; // sleeps while no thread is within a call; constant
     struct fl_vm *vm;
     struct fl_frame *source; // pinned while its bytes are copied; NULL: none
     jmp_buf anew;            // where the thread goes on when it was taken from

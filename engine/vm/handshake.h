@@ -18,8 +18,8 @@ enum { FL_HANDSHAKE_MAX = 65536 };
 // text does not begin with an array.
 long fl_handshake_length(const char *text, size_t length);
 
-// Firecracker's memory file is always the sum of its regions. Who has a part of it only, such as a
-// program that uses the client library, says "part":true in a region: *ret_part (may be NULL).
+// Firecracker's memory file is always the sum of its regions. A program that has a part of it only,
+// such as one that uses the client library, says "part":true in a region: *ret_part (may be NULL).
 //
 // Any thread. -EINVAL, with *ret_reason set to a constant sentence, if it is not a valid handshake.
 int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_layout,

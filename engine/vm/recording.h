@@ -34,7 +34,7 @@ struct fl_vm_recording {
     struct fl_trace_entry *entry;
     uint64_t *seen; // bitmap of the VM's pages
 
-    _Atomic bool cancelled; // nobody wants it any more
+    _Atomic bool cancelled; // its order was withdrawn
     fl_counter count;       // entries so far; written by the owner
 
     struct fl_mail mail; // to the control thread, once it has ended
@@ -56,9 +56,9 @@ uint64_t fl_vm_recording_bytes(const struct fl_image *image, const struct fl_lay
                                unsigned share);
 
 // Owner only, below; all for a VM that is recorded.
-// Somebody faults for this page of the VM.
+// Notes a fault for this page of the VM.
 void fl_vm_recording_note(struct fl_shard *shard, struct fl_vm *vm, uint64_t page);
-// Ends it if its time is over, or nobody wants it any more.
+// Ends it if its time is over, or it was cancelled.
 void fl_vm_recording_look(struct fl_shard *shard, struct fl_vm *vm);
 // Ends it: mails it to the control thread. A VM that is not recorded is left alone.
 void fl_vm_recording_end(struct fl_shard *shard, struct fl_vm *vm);

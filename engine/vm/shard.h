@@ -70,8 +70,8 @@ struct fl_shard {
     const struct fl_engine_options *options;
     struct fl_cache *cache;
     struct fl_prefetch_budget prefetch;
-    struct fl_mailbox *control;          // to whom VMs that are gone are mailed
-    const struct fl_killer *killer;      // kill.h
+    struct fl_mailbox *control;     // of the control thread, to which VMs that are gone are mailed
+    const struct fl_killer *killer; // kill.h
     const struct fl_host_memory *memory; // of which replay takes no more than there is to spare
     int epoll_fd;
     uint8_t *zeros; // 2 MiB of them, read-only

@@ -33,7 +33,7 @@ struct fl_vm_recording;
 struct fl_shard;
 
 enum fl_on_error {
-    FL_ON_ERROR_POISON, // a page that cannot be had raises SIGBUS in who touches it
+    FL_ON_ERROR_POISON, // a page that cannot be had raises SIGBUS in the thread that touches it
     FL_ON_ERROR_KILL,   // ... or the VM is killed
     FL_ON_ERROR_AUTO,   // ... if a guest runs in it under KVM
 };
@@ -42,7 +42,7 @@ enum fl_on_error {
 enum fl_vm_phase {
     FL_VM_SERVING,
     FL_VM_RELEASING, // being filled, to be unregistered and left to itself
-    FL_VM_GONE,      // its memory is gone or complete: nobody waits any more
+    FL_VM_GONE,      // its memory is gone or complete: no thread waits any more
 };
 
 // How far the killing of a VM has come. Moves: NONE -> SIGNALLED, NONE -> SOUGHT, SOUGHT ->
@@ -52,7 +52,7 @@ enum fl_vm_death {
     FL_DEATH_NONE,
     FL_DEATH_SOUGHT,    // the process whose memory it is is being looked for
     FL_DEATH_SIGNALLED, // SIGKILL was sent
-    FL_DEATH_IN_VAIN,   // it lives on: who touches its pages is told
+    FL_DEATH_IN_VAIN,   // it lives on: threads that touch its pages get SIGBUS
 };
 
 // What an epoll event of a worker is about.
@@ -97,7 +97,7 @@ struct fl_vm {
     _Atomic(struct fl_shard *) owner; // changed by the owner, or by the thread that takes it over
     // Of the (last) handshake; open to our end, whatever the VMM does with its own. As pidfd.
     _Atomic int socket;
-    bool inherited; // somebody else served it before
+    bool inherited; // another engine served it before
     // Its first touches are noted here; NULL: they are not. Set when it is made, ended by the
     // owner.
     _Atomic(struct fl_vm_recording *) touches;
@@ -132,7 +132,7 @@ struct fl_vm {
     bool complete; // it has what it needs to be served
 
     uint64_t huge_need; // control thread: pages of 2 MiB that it will need; 0: not counted (yet)
-    // The one who holds the VM: mail to and from the worker.
+    // Mail to and from the worker, of the thread that has the VM.
     struct fl_mail mail;
     struct fl_vm_limit limit;
     // The control thread: the VM table.

@@ -54,7 +54,7 @@ struct fl_engine {
     struct fl_io_pool *io_pool;
     struct fl_cache *cache;
     struct fl_images
-        *images; // of the store; NULL for a raw file. Set and freed by who starts the engine
+        *images; // of the store; NULL for a raw file. Set and freed by the starter of the engine
     struct fl_keeper_link *keeper_link; // what the keeper holds; likewise
     struct fl_templates *templates;     // likewise
     struct fl_life_table *life;         // by which the keeper sees us die
@@ -63,9 +63,9 @@ struct fl_engine {
     cpu_set_t cpus;                     // that we may run on
     struct fl_worker *workers;
     unsigned worker_count;
-    struct fl_limit_watch *limits;  // whose memory limit slows whom down
+    struct fl_limit_watch *limits;  // looks which VMs their memory limits slow down
     struct fl_sleeper call_watcher; // the watcher of lanes, while no thread is within a call
-    struct fl_lanes *lanes;         // for VMs that make who serves them wait
+    struct fl_lanes *lanes;         // for VMs that make the thread that serves them wait
     struct fl_mailbox control;      // mail to the control thread
     struct fl_vms vms;
     struct fl_killer killer;

@@ -64,7 +64,7 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct 
         return fl_resolve_some(shard, vm, page, pages, &run, ret_there);
     }
     fl_counter_add(&shard->stats.duplicates, 1);
-    if (!park->read_ns) { // a fill asked first; now somebody waits
+    if (!park->read_ns) { // a fill asked first; now a thread waits
         park->read_ns = shard->now;
         fl_replay_fault(shard, vm, page, 1);
         fl_resolve_hurry(vm, page);

@@ -33,8 +33,8 @@ struct fl_ask {
     uint32_t pages;   // at least 1
 };
 
-// The first page of what is asked for. *ret_there: how many of them are there now, and whoever had
-// asked for them before is awake.
+// The first page of what is asked for. *ret_there: how many of them are there now, and threads
+// that had asked for them before are awake.
 enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct fl_ask *ask,
                          uint32_t *ret_there);
 

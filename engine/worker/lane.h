@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Lanes: VMs that make whoever serves them wait get a thread of their own.
+// Lanes: VMs that make the thread that serves them wait get a thread of their own.
 //
 // A lane is a worker of one VM, unpinned. VMs come to it in two ways:
 //  - A call for the VM takes long (vm_call.h). The watcher, a thread of its own, sees that, and has
@@ -49,7 +49,7 @@ struct fl_lanes {
 
 // Control thread, after the workers were started. -ENOMEM ...
 int fl_lanes_start(struct fl_engine *engine);
-// Control thread: nobody is taken anything any more.
+// Control thread: from here on no worker goes over to another thread.
 void fl_lanes_end_watch(struct fl_lanes *lanes);
 // Control thread, when the threads have ended.
 void fl_lanes_free(struct fl_lanes *lanes);

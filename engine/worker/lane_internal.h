@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Between lane.c (what becomes of VMs, threads and lanes) and lane_watch.c (who sees that a call
+// Between lane.c (what becomes of VMs, threads and lanes) and lane_watch.c (which sees that a call
 // takes long).
 #ifndef FAULTLINE_WORKER_LANE_INTERNAL_H
 #define FAULTLINE_WORKER_LANE_INTERNAL_H

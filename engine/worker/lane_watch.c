@@ -24,7 +24,7 @@
 #define LOOK_EVERY (2 * FL_NS_PER_MS)
 #define AWAKE (100 * FL_NS_PER_MS) // for so long without a call, before it sleeps
 // A call that sleeps is taken from at the second look. One that runs may be the copying of much, or
-// wait for nothing but a CPU, which it would have to share with who goes on.
+// wait for nothing but a CPU, which it would have to share with the thread that goes on.
 #define BUSY (6 * FL_NS_PER_MS)
 #define BUSY_CPU (3 * FL_NS_PER_MS) // of it, with a CPU
 

@@ -42,7 +42,7 @@ struct fl_limit_watch {
     struct limited vm[VMS_A_LOOK];
 };
 
-// To the VM's owner, who forwards it if that has changed.
+// To the VM's owner, which forwards it if that has changed.
 struct order {
     struct fl_mail mail;
     struct fl_engine *engine;

@@ -47,8 +47,8 @@ struct fl_worker {
     _Atomic unsigned vms; // those on their way are counted, too
     // Of a lane:
     atomic_bool busy;         // a VM is in it, or on its way
-    _Atomic uint64_t slow_ns; // when its VM last made somebody wait
-    struct fl_mail go_on;     // from the watcher, who owns it while `busy` says so for this
+    _Atomic uint64_t slow_ns; // when its VM last made its thread wait
+    struct fl_mail go_on;     // from the watcher, which owns it while it has set `busy` for this
     struct fl_worker *go_on_with;
 
     // Owner only.
@@ -80,7 +80,7 @@ static inline void fl_lane_is_free(struct fl_worker *lane)
 // What a new worker, or lane, of that index begins with.
 void fl_worker_prepare(struct fl_worker *worker, struct fl_engine *engine, unsigned index);
 int fl_worker_start(struct fl_worker *worker);
-// Control thread, once nobody is taken anything any more. Has all threads of workers and lanes end,
+// Control thread, after fl_lanes_end_watch(). Has all threads of workers and lanes end,
 // each at the end of a round: what it had read is acted on. VMs stay as they are. With `leave`, one
 // that is within a call that takes long is not waited for: it touches nothing any more.
 void fl_workers_halt(struct fl_engine *engine, bool leave);
@@ -91,7 +91,7 @@ void fl_worker_free(struct fl_worker *worker);
 // none is.
 uint64_t fl_worker_oldest_wait(struct fl_worker *worker);
 
-// The one who holds the VM hands it over.
+// The thread that has the VM hands it over.
 void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm);
 
 // Any thread. The worker, not a lane, with the fewest VMs.

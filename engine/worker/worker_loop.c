@@ -54,8 +54,8 @@ static bool unregistered(struct fl_vm *vm, const struct fl_region *region)
     return !fl_vm_registered(vm, region->base + region->bytes - fl_vm_page_bytes(vm));
 }
 
-// A process that lives on may have unmapped what it had us serve: then nobody can wait for us any
-// more. Its own maps prove nothing alone: it may have done the handshake for another process.
+// A process that lives on may have unmapped what it had us serve: then no thread can wait for us
+// any more. Its own maps prove nothing alone: it may have done the handshake for another process.
 static bool unmapped(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;

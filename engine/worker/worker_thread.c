@@ -42,7 +42,7 @@ static void pin(const struct fl_worker *worker)
 }
 
 // A vCPU that is woken would else preempt the worker in the middle of a batch, at the cost of all
-// others in it. Nobody but its own VM waits for a lane.
+// others in it. Only its own VM waits for a lane.
 static void become(const struct fl_worker *worker)
 {
     char name[16];

@@ -40,7 +40,7 @@ void fl_worker_cool_down(struct fl_vm *vm)
     vm->hot = false;
 }
 
-// Somebody else served it before, and may have ended at any instruction: what it read and did not
+// Another thread served it before, and may have ended at any instruction: what it read and did not
 // act on is in the inbox, and every fault that it read is asked anew once its waiter is woken.
 static void succeed(struct fl_worker *worker, struct fl_vm *vm)
 {
@@ -136,8 +136,8 @@ void fl_worker_bury(struct fl_worker *worker)
     }
 }
 
-// What it waited for comes again, as after a predecessor's death: whoever waits is woken by the new
-// owner, and asks again.
+// What it waited for comes again, as after a predecessor's death: threads that wait are woken by
+// the new owner, and fault again.
 void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *to)
 {
     forget(worker, vm);

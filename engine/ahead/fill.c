@@ -28,15 +28,15 @@ enum {
     AHEAD_FRAMES = 64, // in one call
 };
 
-static bool slice(struct fl_shard *shard, struct fl_vm *vm);
+static bool fill_slice(struct fl_shard *shard, struct fl_vm *vm);
 
 void fl_fill_init(struct fl_vm *vm)
 {
     vm->fill = (struct fl_fill){.goal = FL_FILL_NONE};
-    fl_task_init(&vm->fill.task, vm, slice);
+    fl_task_init(&vm->fill.task, vm, fill_slice);
 }
 
-static void begin_anew(struct fl_vm *vm)
+static void fill_begin_anew(struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     fill->next = 0;
@@ -56,7 +56,7 @@ void fl_fill_begin(struct fl_shard *shard, struct fl_vm *vm, enum fl_fill_goal g
     if (!fl_task_runs(&fill->task))
         fill->begun_ns = shard->now;
     fill->goal = goal;
-    begin_anew(vm);
+    fill_begin_anew(vm);
     fl_task_start(shard, &fill->task);
 }
 
@@ -67,7 +67,7 @@ void fl_fill_suspend(struct fl_vm *vm)
     fill->suspended = fl_task_runs(&fill->task);
     if (!fill->suspended)
         return;
-    begin_anew(vm);
+    fill_begin_anew(vm);
     fl_task_end(&fill->task);
 }
 
@@ -94,7 +94,7 @@ static bool waits_for_enough(const struct fl_shard *shard, const struct fl_vm *v
 
 // By the path of a fault, which keeps the park until the page is settled: one that was passed and
 // is in no park would be zeros for a VM that is let go. Without memory for that, later.
-static void settle_page(struct fl_shard *shard, struct fl_vm *vm, int error)
+static void fill_settle_page(struct fl_shard *shard, struct fl_vm *vm, int error)
 {
     struct fl_fill *fill = &vm->fill;
     struct fl_park *park = NULL;
@@ -112,10 +112,10 @@ static void settle_page(struct fl_shard *shard, struct fl_vm *vm, int error)
     fill->next++;
 }
 
-static void frame_came(struct fl_shard *shard, struct fl_vm *vm, int error)
+static void fill_frame_came(struct fl_shard *shard, struct fl_vm *vm, int error)
 {
     if (error) // the pages that wait for it here fail, each by the VM's policy
-        settle_page(shard, vm, error);
+        fill_settle_page(shard, vm, error);
 }
 
 static bool is_bad(const struct fl_fill *fill, struct fl_frame_id piece)
@@ -123,7 +123,7 @@ static bool is_bad(const struct fl_fill *fill, struct fl_frame_id piece)
     return fill->bad.pack == piece.pack && fill->bad.frame == piece.frame;
 }
 
-static void map_came(struct fl_shard *shard, struct fl_vm *vm, int error)
+static void fill_map_came(struct fl_shard *shard, struct fl_vm *vm, int error)
 {
     (void)shard;
     if (!error)
@@ -133,19 +133,19 @@ static void map_came(struct fl_shard *shard, struct fl_vm *vm, int error)
 
 // The piece of the map that page `next` is in has to be read first. One that cannot be fails all of
 // its pages, and is not tried again for each of them.
-static void await_map(struct fl_shard *shard, struct fl_vm *vm, struct fl_frame_id piece)
+static void fill_await_map(struct fl_shard *shard, struct fl_vm *vm, struct fl_frame_id piece)
 {
     struct fl_fill *fill = &vm->fill;
     if (is_bad(fill, piece) && fill->bad_error) {
-        settle_page(shard, vm, fill->bad_error);
+        fill_settle_page(shard, vm, fill->bad_error);
         return;
     }
     fill->bad = piece; // unless it comes
     fill->bad_error = 0;
-    fl_task_wait_for(shard, &fill->task, piece, map_came);
+    fl_task_wait_for(shard, &fill->task, piece, fill_map_came);
 }
 
-static void ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
+static void fill_ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     const struct fl_layout *layout = &vm->state->layout;
@@ -172,16 +172,16 @@ static void ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
         fill->ahead = at;
 }
 
-static void advance(struct fl_shard *shard, struct fl_vm *vm, enum fl_install result,
-                    uint64_t pages)
+static void fill_advance(struct fl_shard *shard, struct fl_vm *vm, enum fl_install result,
+                         uint64_t pages)
 {
     struct fl_fill *fill = &vm->fill;
     if (result == FL_INSTALL_SHORT) // waits in a park, as the page of a fault does
-        settle_page(shard, vm, 0);
+        fill_settle_page(shard, vm, 0);
     else if (fl_task_goes_on(shard, &fill->task, result))
         fill->next += pages;
     else if (result == FL_INSTALL_FAILED)
-        settle_page(shard, vm, -EINVAL);
+        fill_settle_page(shard, vm, -EINVAL);
 }
 
 // [fill->next, end) is neither there nor removed, and within one region.
@@ -197,7 +197,7 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
     }
     struct fl_run run = fl_image_run(vm->image, image_page, (uint32_t)(end - fill->next));
     if (run.unread) {
-        await_map(shard, vm, run.id);
+        fill_await_map(shard, vm, run.id);
         return;
     }
     if (run.zero && fill->goal == FL_FILL_NONZERO) {
@@ -206,13 +206,13 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
     }
     if (run.zero) {
         enum fl_install result = fl_install_zero(vm, fill->next, run.pages, FL_WAKE, &pages);
-        advance(shard, vm, result, pages);
+        fill_advance(shard, vm, result, pages);
         return;
     }
     const struct fl_frame *frame = fl_cache_lookup(shard->cache, run.id);
     if (!frame) {
-        ask_ahead(shard, vm);
-        fl_task_wait_for(shard, &fill->task, run.id, frame_came);
+        fill_ask_ahead(shard, vm);
+        fl_task_wait_for(shard, &fill->task, run.id, fill_frame_came);
         return;
     }
     if (!fl_call_pin(vm, frame)) // it was evicted just now: the next slice asks for it
@@ -220,11 +220,11 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
     const uint8_t *from = fl_frame_data(frame) + ((size_t)run.slot << FL_PAGE_SHIFT);
     enum fl_install result = fl_install_copy(vm, fill->next, from, run.pages, FL_WAKE, &pages);
     fl_call_unpin(vm);
-    advance(shard, vm, result, pages);
+    fill_advance(shard, vm, result, pages);
 }
 
 // Those that will be in the making next, one a call: each is some thousand times the work of this.
-static void ask_ahead_huge(struct fl_shard *shard, struct fl_vm *vm)
+static void fill_ask_ahead_huge(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     const struct fl_layout *layout = &vm->state->layout;
@@ -249,15 +249,15 @@ static void fill_huge(struct fl_shard *shard, struct fl_vm *vm)
     struct fl_frame_id unread;
     enum fl_page_kind kind = fl_vm_page_kind(vm, fill->next, &unread);
     if (kind == FL_PAGE_UNREAD) {
-        await_map(shard, vm, unread);
+        fill_await_map(shard, vm, unread);
         return;
     }
     if (kind == FL_PAGE_ZERO && fill->goal == FL_FILL_NONZERO) {
         fill->next++;
         return;
     }
-    ask_ahead_huge(shard, vm);
-    settle_page(shard, vm, 0);
+    fill_ask_ahead_huge(shard, vm);
+    fill_settle_page(shard, vm, 0);
 }
 
 void fl_fill_report(struct fl_shard *shard, struct fl_vm *vm)
@@ -271,7 +271,7 @@ void fl_fill_report(struct fl_shard *shard, struct fl_vm *vm)
         shard->options->filled(vm->id, ns);
 }
 
-static void finish(struct fl_shard *shard, struct fl_vm *vm)
+static void fill_finish(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (vm->phase == FL_VM_RELEASING) {
         shard->ops->release(shard, vm);
@@ -293,7 +293,7 @@ static void look_was_in_vain(struct fl_vm *vm)
 }
 
 // All was filled, to the best of our knowledge: looks whether it is there.
-static void look(struct fl_shard *shard, struct fl_vm *vm)
+static void fill_look(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     uint64_t end = 0;
@@ -323,7 +323,7 @@ static void look(struct fl_shard *shard, struct fl_vm *vm)
 
 // What the image has as zero for as long as one likes is passed in one go, up to `end` at most: a
 // large image mostly is.
-static bool skip_zeros(struct fl_vm *vm, uint64_t end)
+static bool fill_skip_zeros(struct fl_vm *vm, uint64_t end)
 {
     struct fl_fill *fill = &vm->fill;
     uint64_t image_page = fl_layout_image_page(&vm->state->layout, fill->next);
@@ -335,7 +335,7 @@ static bool skip_zeros(struct fl_vm *vm, uint64_t end)
     return run.zero;
 }
 
-static bool slice(struct fl_shard *shard, struct fl_vm *vm)
+static bool fill_slice(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_fill *fill = &vm->fill;
     const struct fl_layout *layout = &vm->state->layout;
@@ -351,9 +351,9 @@ static bool slice(struct fl_shard *shard, struct fl_vm *vm)
         if (vm->parks.count > 0) // some of them may be ours
             return false;
         if (fill->seen < layout->pages)
-            look(shard, vm);
+            fill_look(shard, vm);
         else
-            finish(shard, vm);
+            fill_finish(shard, vm);
         return true;
     }
     if (huge) {
@@ -363,7 +363,7 @@ static bool slice(struct fl_shard *shard, struct fl_vm *vm)
     const struct fl_region *region = fl_layout_region(layout, fill->next);
     uint64_t end = region->first_page + (region->bytes >> layout->page_shift);
     end = end < fill->end ? end : fill->end;
-    if (skip_zeros(vm, end))
+    if (fill_skip_zeros(vm, end))
         return true;
     end = end < fill->next + SLICE_PAGES ? end : fill->next + SLICE_PAGES;
     fill_small(shard, vm, fl_bits_next_set(vm->removed, vm->installed, fill->next, end));

@@ -19,7 +19,7 @@ void fl_recording_orders_init(struct fl_recording_orders *recordings)
     CDS_INIT_LIST_HEAD(&recordings->cancelled);
 }
 
-static void drop(struct fl_recording_orders *recordings, struct fl_vm_recording *touches)
+static void recording_drop(struct fl_recording_orders *recordings, struct fl_vm_recording *touches)
 {
     cds_list_del(&touches->in_order);
     recordings->bytes -= touches->bytes;
@@ -34,7 +34,7 @@ void fl_recording_orders_fini(struct fl_recording_orders *recordings)
         fl_recording_orders_remove(
             recordings, cds_list_first_entry(&recordings->orders, struct fl_order, link));
     cds_list_for_each_entry_safe(touches, next, &recordings->cancelled, in_order)
-        drop(recordings, touches);
+        recording_drop(recordings, touches);
 }
 
 struct fl_order *fl_recording_orders_find(struct fl_recording_orders *recordings, const char *image)
@@ -70,7 +70,7 @@ void fl_recording_orders_remove(struct fl_recording_orders *recordings, struct f
     cds_list_for_each_entry_safe(touches, next, &order->records, in_order)
     {
         if (touches->ended) {
-            drop(recordings, touches);
+            recording_drop(recordings, touches);
             continue;
         }
         touches->order = NULL;
@@ -83,7 +83,8 @@ void fl_recording_orders_remove(struct fl_recording_orders *recordings, struct f
 }
 
 // The memory that it did not need is given back.
-static void shrink(struct fl_recording_orders *recordings, struct fl_vm_recording *touches)
+static void recording_shrink(struct fl_recording_orders *recordings,
+                             struct fl_vm_recording *touches)
 {
     uint64_t count = fl_counter_get(&touches->count);
     struct fl_trace_entry *entry = realloc(touches->entry, count * sizeof(*entry));
@@ -97,7 +98,7 @@ static void shrink(struct fl_recording_orders *recordings, struct fl_vm_recordin
 }
 
 // Mail from the worker.
-static void ended(void *control, struct fl_mail *mail)
+static void recording_ended(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_vm_recording *touches = caa_container_of(mail, struct fl_vm_recording, mail);
@@ -110,12 +111,12 @@ static void ended(void *control, struct fl_mail *mail)
     if (!order || count == 0) { // one that touched nothing says nothing: the next VM is recorded
         if (order)
             order->begun--;
-        drop(recordings, touches);
+        recording_drop(recordings, touches);
         return;
     }
     touches->ended = true;
     order->ended++;
-    shrink(recordings, touches);
+    recording_shrink(recordings, touches);
     // Those that are complete stand first, in the order in which they became so.
     struct fl_vm_recording *at;
     struct cds_list_head *before = &order->records;
@@ -147,7 +148,7 @@ struct fl_vm_recording *fl_recording_orders_begin(struct fl_recording_orders *re
     touches->vm_id = vm_id;
     touches->orders = recordings;
     touches->order = order;
-    touches->mail.deliver = ended;
+    touches->mail.deliver = recording_ended;
     recordings->bytes += touches->bytes;
     order->begun++;
     cds_list_add_tail(&touches->in_order, &order->records);

@@ -20,16 +20,16 @@
 #define AHEAD_LEAST ((uint64_t)1 << 20)
 #define SCARCE_PAUSE (100 * FL_NS_PER_MS)
 
-static bool slice(struct fl_shard *shard, struct fl_vm *vm);
+static bool replay_slice(struct fl_shard *shard, struct fl_vm *vm);
 
 void fl_replay_init(struct fl_vm *vm)
 {
-    fl_task_init(&vm->replay.task, vm, slice);
+    fl_task_init(&vm->replay.task, vm, replay_slice);
 }
 
 // --- begin and end ---
 
-static void stop(struct fl_shard *shard, struct fl_vm *vm, enum fl_replay_state state)
+static void replay_stop(struct fl_shard *shard, struct fl_vm *vm, enum fl_replay_state state)
 {
     struct fl_replay *replay = &vm->replay;
     vm->state->flags &= ~(uint64_t)FL_VM_STATE_REPLAY;
@@ -68,7 +68,7 @@ void fl_replay_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_plan *p
         replay->state != FL_REPLAY_LOADING) {
         fl_plan_unref(plan);
         if (replay->state == FL_REPLAY_LOADING)
-            stop(shard, vm, FL_REPLAY_NONE);
+            replay_stop(shard, vm, FL_REPLAY_NONE);
         return;
     }
     replay->plan = plan;
@@ -79,7 +79,7 @@ void fl_replay_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_plan *p
     replay->end = last_step(plan, pages_most(shard));
     replay->slice = 0;
     if (vm->page_shift != FL_PAGE_SHIFT && fl_replay_begin_huge(shard, vm) != 0) {
-        stop(shard, vm, FL_REPLAY_ENDED);
+        replay_stop(shard, vm, FL_REPLAY_ENDED);
         return;
     }
     fl_task_start(shard, &replay->task);
@@ -89,7 +89,7 @@ void fl_replay_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_plan *p
 void fl_replay_end(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (vm->replay.plan || vm->replay.state == FL_REPLAY_LOADING)
-        stop(shard, vm, FL_REPLAY_ENDED);
+        replay_stop(shard, vm, FL_REPLAY_ENDED);
 }
 
 void fl_replay_suspend(struct fl_shard *shard, struct fl_vm *vm)
@@ -108,11 +108,11 @@ void fl_replay_resume(struct fl_shard *shard, struct fl_vm *vm)
     fl_task_start(shard, &vm->replay.task);
 }
 
-static void finish(struct fl_shard *shard, struct fl_vm *vm)
+static void replay_finish(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     FL_CRASH_POINT("replay_done");
-    stop(shard, vm, FL_REPLAY_DONE);
+    replay_stop(shard, vm, FL_REPLAY_DONE);
     fl_counter_add(&shard->stats.replays, 1);
     fl_log(FL_LOG_INFO,
            "event=replayed vm=%" PRIu64 " image=%s pages=%" PRIu64 " late=%" PRIu64 " us=%" PRIu64,
@@ -164,14 +164,14 @@ static bool is_scarce(const struct fl_shard *shard, const struct fl_vm *vm)
 }
 
 // Pages of 2 MiB that are in the making may be ours.
-static bool has_ended(const struct fl_vm *vm)
+static bool replay_has_ended(const struct fl_vm *vm)
 {
     const struct fl_replay *replay = &vm->replay;
     return replay->next >= replay->end && !replay->task.wait &&
            (vm->page_shift == FL_PAGE_SHIFT || vm->parks.count == 0);
 }
 
-static bool slice(struct fl_shard *shard, struct fl_vm *vm)
+static bool replay_slice(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     if (replay->task.not_before_ns > shard->now)
@@ -186,8 +186,8 @@ static bool slice(struct fl_shard *shard, struct fl_vm *vm)
     }
     bool any = vm->page_shift == FL_PAGE_SHIFT ? fl_replay_slice_small(shard, vm)
                                                : fl_replay_slice_huge(shard, vm);
-    if (vm->phase == FL_VM_GONE || !has_ended(vm))
+    if (vm->phase == FL_VM_GONE || !replay_has_ended(vm))
         return any;
-    finish(shard, vm);
+    replay_finish(shard, vm);
     return true;
 }

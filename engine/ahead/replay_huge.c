@@ -36,8 +36,8 @@ static uint64_t huge_most(const struct fl_shard *shard)
 
 // The VM's page at *at, or at the first entry behind it whose page the map has not; *at is behind
 // it then. False: not within as many looks as are left, or before the trace's end.
-static bool next_new(const struct fl_vm *vm, uint64_t *at, uint64_t *map, unsigned *looks,
-                     uint64_t *ret_page)
+static bool trace_next_new(const struct fl_vm *vm, uint64_t *at, uint64_t *map, unsigned *looks,
+                           uint64_t *ret_page)
 {
     const struct fl_trace_entry *entry = fl_trace_entries(vm->replay.plan->trace);
     while (*at<vm->replay.end && * looks> 0) {
@@ -58,7 +58,7 @@ static bool is_there(const struct fl_vm *vm, uint64_t page)
     return fl_bit_test(vm->installed, page) || fl_bit_test(vm->removed, page);
 }
 
-static bool ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
+static bool huge_ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     unsigned looks = LOOK_AT_ONCE;
@@ -66,7 +66,7 @@ static bool ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
     uint64_t distance = fl_replay_distance(shard) / HUGE_UNITS + 1;
     if (replay->asked_count >= replay->tried_count + distance ||
         replay->asked_count >= huge_most(shard) ||
-        !next_new(vm, &replay->ahead, replay->asked, &looks, &page))
+        !trace_next_new(vm, &replay->ahead, replay->asked, &looks, &page))
         return looks == 0;
     replay->asked_count++;
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
@@ -77,7 +77,7 @@ static bool ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
 }
 
 // What is in the making is a park, of a fault or of our own.
-static bool try_next(struct fl_shard *shard, struct fl_vm *vm)
+static bool huge_try_next(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     unsigned looks = LOOK_AT_ONCE;
@@ -86,7 +86,7 @@ static bool try_next(struct fl_shard *shard, struct fl_vm *vm)
         return false;
     if (replay->tried_count >= huge_most(shard))
         replay->next = replay->end;
-    if (!next_new(vm, &replay->next, replay->tried, &looks, &page))
+    if (!trace_next_new(vm, &replay->next, replay->tried, &looks, &page))
         return looks == 0;
     replay->tried_count++;
     if (!is_there(vm, page) && !fl_park_find(vm, page))
@@ -96,6 +96,6 @@ static bool try_next(struct fl_shard *shard, struct fl_vm *vm)
 
 bool fl_replay_slice_huge(struct fl_shard *shard, struct fl_vm *vm)
 {
-    bool any = ask_ahead(shard, vm);
-    return try_next(shard, vm) || any;
+    bool any = huge_ask_ahead(shard, vm);
+    return huge_try_next(shard, vm) || any;
 }

@@ -44,7 +44,7 @@ struct walk {
 };
 
 // How many of the pages from this one on are in the VM's template: it sees them without us.
-static uint64_t shared(const struct fl_vm *vm, uint64_t page, uint64_t pages)
+static uint64_t template_pages(const struct fl_vm *vm, uint64_t page, uint64_t pages)
 {
     if (!vm->template)
         return 0;
@@ -52,7 +52,8 @@ static uint64_t shared(const struct fl_vm *vm, uint64_t page, uint64_t pages)
 }
 
 // The part of the run from `done` on that lies in one region: looks for what is missing in it.
-static bool find_in_run(const struct fl_vm *vm, const struct fl_plan_run *run, struct walk *walk)
+static bool walk_find_in_run(const struct fl_vm *vm, const struct fl_plan_run *run,
+                             struct walk *walk)
 {
     uint64_t left = 0;
     uint64_t page = 0;
@@ -67,32 +68,32 @@ static bool find_in_run(const struct fl_vm *vm, const struct fl_plan_run *run, s
         return false;
     walk->pages = fl_bits_next_set(vm->removed, vm->installed, walk->page, end) - walk->page;
     walk->slot = run->slot + walk->done;
-    uint64_t seen = shared(vm, walk->page, walk->pages);
+    uint64_t seen = template_pages(vm, walk->page, walk->pages);
     walk->done += (uint32_t)seen;
     return seen == 0;
 }
 
-static bool find_missing(const struct fl_vm *vm, struct walk *walk)
+static bool walk_find_missing(const struct fl_vm *vm, struct walk *walk)
 {
     const struct fl_plan *plan = vm->replay.plan;
     for (; walk->run < walk->step->runs; walk->run++, walk->done = 0) {
         const struct fl_plan_run *run = &plan->run[walk->step->first_run + walk->run];
         while (walk->done < run->pages) {
-            if (find_in_run(vm, run, walk))
+            if (walk_find_in_run(vm, run, walk))
                 return true;
         }
     }
     return false;
 }
 
-static bool misses_any(const struct fl_vm *vm, const struct fl_plan_step *step)
+static bool step_misses_any(const struct fl_vm *vm, const struct fl_plan_step *step)
 {
     struct walk walk = {.step = step};
-    return find_missing(vm, &walk);
+    return walk_find_missing(vm, &walk);
 }
 
 // True if any was asked for.
-static bool ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
+static bool steps_ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
     const struct fl_plan_step *step = replay->plan->step;
@@ -108,7 +109,7 @@ static bool ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
                          step[replay->ahead].frames_before < end;
          i++, replay->ahead++) {
         const struct fl_plan_step *at = &step[replay->ahead];
-        if (at->zero || !misses_any(vm, at))
+        if (at->zero || !step_misses_any(vm, at))
             continue;
         ids[count] = at->id;
         index[count++] = replay->ahead;
@@ -163,7 +164,7 @@ struct budget {
     struct fl_burst burst; // of FL_WAKE_LATER
 };
 
-static struct budget begin_slice(const struct fl_shard *shard, struct fl_vm *vm)
+static struct budget budget_begin(const struct fl_shard *shard, struct fl_vm *vm)
 {
     uint64_t all = fl_counter_get(&shard->stats.replaying);
     uint64_t pages = SLICE_MOST / (all > 0 ? all : 1);
@@ -178,8 +179,9 @@ static struct budget begin_slice(const struct fl_shard *shard, struct fl_vm *vm)
 
 enum step { STEP_DONE, STEP_MISSING, STEP_STOP };
 
-static enum fl_install copy(struct fl_vm *vm, const struct walk *walk, const struct fl_frame *frame,
-                            enum fl_wake wake, uint64_t *ret_pages)
+static enum fl_install step_copy(struct fl_vm *vm, const struct walk *walk,
+                                 const struct fl_frame *frame, enum fl_wake wake,
+                                 uint64_t *ret_pages)
 {
     *ret_pages = 0;
     if (!fl_call_pin(vm, frame)) // it was evicted just now
@@ -191,12 +193,13 @@ static enum fl_install copy(struct fl_vm *vm, const struct walk *walk, const str
 }
 
 // Zeros, if there is no frame.
-static enum fl_install put(struct fl_vm *vm, const struct walk *walk, const struct fl_frame *frame,
-                           struct budget *budget, uint64_t *ret_pages)
+static enum fl_install step_put(struct fl_vm *vm, const struct walk *walk,
+                                const struct fl_frame *frame, struct budget *budget,
+                                uint64_t *ret_pages)
 {
     budget->cost -= COST_CALL + (int)walk->pages * (frame ? COST_COPY : COST_ZERO);
     enum fl_install result =
-        frame ? copy(vm, walk, frame, budget->wake, ret_pages)
+        frame ? step_copy(vm, walk, frame, budget->wake, ret_pages)
               : fl_install_zero(vm, walk->page, walk->pages, budget->wake, ret_pages);
     if (budget->wake == FL_WAKE_LATER)
         fl_burst_add(&budget->burst, walk->page, *ret_pages);
@@ -204,19 +207,19 @@ static enum fl_install put(struct fl_vm *vm, const struct walk *walk, const stru
 }
 
 // No more of the frame than a slice has room for: frames may be of 2 MiB.
-static void cut(struct walk *walk, int budget, bool zero)
+static void walk_cut(struct walk *walk, int budget, bool zero)
 {
     uint64_t most = (uint64_t)budget / (zero ? COST_ZERO : COST_COPY) + 1;
     walk->pages = walk->pages < most ? walk->pages : most;
 }
 
 // What was done of it stays done: it is in the bits.
-static enum step do_step(struct fl_shard *shard, struct fl_vm *vm, uint64_t index,
+static enum step step_do(struct fl_shard *shard, struct fl_vm *vm, uint64_t index,
                          struct budget *budget)
 {
     struct walk walk = {.step = &vm->replay.plan->step[index]};
     budget->cost -= COST_LOOK;
-    while (find_missing(vm, &walk)) {
+    while (walk_find_missing(vm, &walk)) {
         uint64_t pages = vm->template ? fl_install_shared(vm, walk.page, walk.pages) : 0;
         if (pages > 0) { // by another VM
             budget->cost -= COST_CALL;
@@ -231,8 +234,8 @@ static enum step do_step(struct fl_shard *shard, struct fl_vm *vm, uint64_t inde
         }
         if (budget->cost <= 0)
             return STEP_STOP;
-        cut(&walk, budget->cost, walk.step->zero);
-        enum fl_install result = put(vm, &walk, frame, budget, &pages);
+        walk_cut(&walk, budget->cost, walk.step->zero);
+        enum fl_install result = step_put(vm, &walk, frame, budget, &pages);
         FL_CRASH_POINT("replay_copied");
         if (result == FL_INSTALL_FAILED)
             return STEP_DONE; // the fault of a thread that touches it says why
@@ -244,7 +247,7 @@ static enum step do_step(struct fl_shard *shard, struct fl_vm *vm, uint64_t inde
     return STEP_DONE;
 }
 
-static void came(struct fl_shard *shard, struct fl_vm *vm, int error)
+static void step_frame_came(struct fl_shard *shard, struct fl_vm *vm, int error)
 {
     (void)shard;
     if (error) // it is left to faults
@@ -252,16 +255,16 @@ static void came(struct fl_shard *shard, struct fl_vm *vm, int error)
 }
 
 // Waits for the frame of the next step, and goes on behind it meanwhile.
-static void wait_for_next(struct fl_shard *shard, struct fl_vm *vm)
+static void step_wait_for_next(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
-    fl_task_wait_for(shard, &replay->task, replay->plan->step[replay->next].id, came);
+    fl_task_wait_for(shard, &replay->task, replay->plan->step[replay->next].id, step_frame_came);
     if (replay->scan <= replay->next)
         replay->scan = replay->next + 1;
 }
 
 // True if anything was done.
-static bool do_steps(struct fl_shard *shard, struct fl_vm *vm, struct budget *budget)
+static bool steps_do(struct fl_shard *shard, struct fl_vm *vm, struct budget *budget)
 {
     struct fl_replay *replay = &vm->replay;
     bool any = false;
@@ -270,11 +273,11 @@ static bool do_steps(struct fl_shard *shard, struct fl_vm *vm, struct budget *bu
         uint64_t *at = waits ? &replay->scan : &replay->next;
         if (*at >= (waits ? replay->ahead : replay->end))
             break;
-        enum step result = do_step(shard, vm, *at, budget);
+        enum step result = step_do(shard, vm, *at, budget);
         if (result == STEP_STOP)
             return true;
         if (result == STEP_MISSING && !waits)
-            wait_for_next(shard, vm);
+            step_wait_for_next(shard, vm);
         else
             ++*at;
         any = true;
@@ -284,9 +287,9 @@ static bool do_steps(struct fl_shard *shard, struct fl_vm *vm, struct budget *bu
 
 bool fl_replay_slice_small(struct fl_shard *shard, struct fl_vm *vm)
 {
-    struct budget budget = begin_slice(shard, vm);
-    bool any = ask_ahead(shard, vm);
-    any |= do_steps(shard, vm, &budget);
+    struct budget budget = budget_begin(shard, vm);
+    bool any = steps_ask_ahead(shard, vm);
+    any |= steps_do(shard, vm, &budget);
     fl_burst_end(&budget.burst);
     return any;
 }

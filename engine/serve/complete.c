@@ -14,7 +14,7 @@
 enum { WINDOW = 2048, PROBES = 64, RUNS = 128 };
 
 // How many of the pages from this one on, at most `count`, read as zeros if they are absent.
-static uint64_t zeros(const struct fl_vm *vm, uint64_t page, uint64_t count)
+static uint64_t zeros_from(const struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     if (vm->page_shift != FL_PAGE_SHIFT)
         return fl_vm_page_is_zero(vm, page);
@@ -37,7 +37,7 @@ static uint64_t next_needed(const struct fl_vm *vm, uint64_t page, uint64_t end,
         page = fl_bits_next_clear(vm->removed, vm->removed, page, end);
         if (page == end)
             break;
-        uint64_t skip = all ? 0 : zeros(vm, page, end - page);
+        uint64_t skip = all ? 0 : zeros_from(vm, page, end - page);
         if (skip == 0 && !in_template(vm, page))
             break;
         page += skip > 0 ? skip : 1;
@@ -48,7 +48,7 @@ static uint64_t next_needed(const struct fl_vm *vm, uint64_t page, uint64_t end,
 // --- by the pagemap ---
 
 // Of [from, to) nothing is there.
-static bool take_gap(struct fl_vm *vm, uint64_t from, uint64_t to, bool all)
+static bool look_at_gap(struct fl_vm *vm, uint64_t from, uint64_t to, bool all)
 {
     bool any = false;
     for (uint64_t page = next_needed(vm, from, to, all); page < to;
@@ -63,8 +63,8 @@ static bool take_gap(struct fl_vm *vm, uint64_t from, uint64_t to, bool all)
 }
 
 // Pages of which a part is absent count as absent.
-static int look(struct fl_vm *vm, const struct fl_region *region, uint64_t page, uint64_t end,
-                bool all, uint64_t *ret_end)
+static int look_by_pagemap(struct fl_vm *vm, const struct fl_region *region, uint64_t page,
+                           uint64_t end, bool all, uint64_t *ret_end)
 {
     struct fl_presence_run run[RUNS];
     unsigned shift = vm->page_shift;
@@ -79,7 +79,7 @@ static int look(struct fl_vm *vm, const struct fl_region *region, uint64_t page,
     for (int i = 0; i < runs; i++) {
         uint64_t first = page + ((run[i].start - start + fl_vm_page_bytes(vm) - 1) >> shift);
         if (first > from)
-            missing |= take_gap(vm, from, first, all);
+            missing |= look_at_gap(vm, from, first, all);
         from = page + ((run[i].end - start) >> shift);
     }
     // Its last page may have been seen in part only: it is looked at anew.
@@ -87,14 +87,14 @@ static int look(struct fl_vm *vm, const struct fl_region *region, uint64_t page,
     if (*ret_end == page) // of one page there are more runs than there is room for
         *ret_end = page + 1;
     if (from < *ret_end)
-        missing |= take_gap(vm, from, *ret_end, all);
+        missing |= look_at_gap(vm, from, *ret_end, all);
     return missing ? FL_COMPLETE_MISSING : FL_COMPLETE_THERE;
 }
 
 // --- by asking ---
 
-static enum fl_complete probe(struct fl_vm *vm, uint64_t page, uint64_t end, bool all,
-                              uint64_t *ret_end)
+static enum fl_complete look_by_poison(struct fl_vm *vm, uint64_t page, uint64_t end, bool all,
+                                       uint64_t *ret_end)
 {
     bool missing = false;
     unsigned probes = 0;
@@ -127,16 +127,16 @@ enum fl_complete fl_complete_look(struct fl_vm *vm, uint64_t page, bool all, uin
     const struct fl_region *region = fl_layout_region(layout, page);
     uint64_t end = region->first_page + (region->bytes >> layout->page_shift);
     // A large image is mostly zero: nothing there needs a look, nor memory for its bits.
-    uint64_t skip = all ? 0 : zeros(vm, page, end - page);
+    uint64_t skip = all ? 0 : zeros_from(vm, page, end - page);
     if (skip >= WINDOW) {
         *ret_end = page + skip;
         return FL_COMPLETE_THERE;
     }
     end = end < page + WINDOW ? end : page + WINDOW;
-    int result = look(vm, region, page, end, all, ret_end);
+    int result = look_by_pagemap(vm, region, page, end, all, ret_end);
     if (result >= 0)
         return (enum fl_complete)result;
     if (!fl_vm_alive(vm))
         return FL_COMPLETE_GONE;
-    return probe(vm, page, end, all, ret_end);
+    return look_by_poison(vm, page, end, all, ret_end);
 }

@@ -11,7 +11,7 @@
 enum { PLANNED_MOST = 64 }; // no more than this of a large frame, or of zeros, for one fault
 
 // The frame of the page at which a sweep goes on, so that it is there when it is asked for.
-static void read_next(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
+static void sweep_read_next(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
 {
     const struct fl_layout *layout = &vm->state->layout;
     const struct fl_region *region = fl_layout_region(layout, page - 1);
@@ -24,7 +24,8 @@ static void read_next(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
 
 // Looks up what the image has, at most once. A run that was looked up for more pages than are asked
 // for here, and is longer, is cut.
-static uint32_t look_up(const struct fl_vm *vm, uint64_t page, uint32_t pages, struct fl_run *run)
+static uint32_t run_look_up(const struct fl_vm *vm, uint64_t page, uint32_t pages,
+                            struct fl_run *run)
 {
     if (run->pages == 0)
         *run = fl_vm_run(vm, page, pages);
@@ -35,12 +36,12 @@ static uint32_t look_up(const struct fl_vm *vm, uint64_t page, uint32_t pages, s
 
 // Of a VM in replay: what the trace has behind the page will be wanted as well, and need not come
 // page by page. 0: it has nothing more there than is asked for.
-static uint32_t planned(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked,
-                        struct fl_run *run)
+static uint32_t planned_pages(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
+                              uint32_t asked, struct fl_run *run)
 {
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     uint32_t pages = fl_plan_row(vm->replay.plan, first, PLANNED_MOST);
-    pages = pages > asked ? look_up(vm, page, pages, run) : 0;
+    pages = pages > asked ? run_look_up(vm, page, pages, run) : 0;
     if (pages <= asked)
         return 0;
     fl_counter_add(&shard->stats.ahead_units, pages - asked);
@@ -54,18 +55,18 @@ uint32_t fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page
     ret_run->pages = 0;
     if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_is_recorded(vm))
         return 1;
-    uint32_t pages = vm->replay.plan ? planned(shard, vm, page, asked, ret_run) : 0;
+    uint32_t pages = vm->replay.plan ? planned_pages(shard, vm, page, asked, ret_run) : 0;
     if (pages > 0)
         return pages;
     if (budget->window < 2)
         return asked;
     bool follows = page > 0 && fl_bit_test(vm->installed, page - 1);
     uint32_t window = fl_prefetch_window(&vm->prefetch, budget, page, asked, follows);
-    pages = window > 1 ? look_up(vm, page, window, ret_run) : 1;
+    pages = window > 1 ? run_look_up(vm, page, window, ret_run) : 1;
     fl_prefetch_installing(&vm->prefetch, budget, page, asked, pages);
     if (pages > asked)
         fl_counter_add(&shard->stats.ahead_units, pages - asked);
     if (window > asked && pages < window)
-        read_next(shard, vm, page + pages);
+        sweep_read_next(shard, vm, page + pages);
     return pages;
 }

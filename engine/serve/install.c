@@ -15,7 +15,7 @@
 
 // A page that is present does not prove that its waiter was woken (a lost wake-up hung 1 in 2 to 3
 // million faults of another handler): wake it always.
-static void present(struct fl_vm *vm, uint64_t page, uint64_t address)
+static void note_present(struct fl_vm *vm, uint64_t page, uint64_t address)
 {
     fl_bit_set(vm->installed, page);
     fl_uffd_wake(vm->uffd, address, fl_vm_page_bytes(vm));
@@ -28,7 +28,7 @@ bool fl_install_sees(const struct fl_vm *vm)
            !fl_uffd_can_poison(vm->uffd);
 }
 
-static enum fl_install lacks(struct fl_vm *vm)
+static enum fl_install note_shortage(struct fl_vm *vm)
 {
     fl_shortage_begin(vm);
     return FL_INSTALL_SHORT;
@@ -36,32 +36,32 @@ static enum fl_install lacks(struct fl_vm *vm)
 
 // It cannot be seen whether it is there and its waiter sleeps, or there is no memory for it. The
 // waiter is woken, and faults again if it must; the page is tried again in any case.
-static enum fl_install unseen(struct fl_vm *vm, uint64_t address)
+static enum fl_install judge_unseen(struct fl_vm *vm, uint64_t address)
 {
     fl_uffd_wake(vm->uffd, address, fl_vm_page_bytes(vm));
-    return fl_shortage_of_huge_pages() ? lacks(vm) : FL_INSTALL_SHORT;
+    return fl_shortage_of_huge_pages() ? note_shortage(vm) : FL_INSTALL_SHORT;
 }
 
 // EEXIST for a page of 2 MiB may mean that none is free (Linux 6.18; findings/hugetlb_eexist.sh):
 // the pagemap knows.
-static enum fl_install exists(struct fl_vm *vm, uint64_t page)
+static enum fl_install judge_exists(struct fl_vm *vm, uint64_t page)
 {
     uint64_t address = fl_layout_address(&vm->state->layout, page);
     int result = 0;
     if (vm->page_shift != FL_PAGE_SHIFT)
         result = fl_vm_any_absent(vm, address, fl_vm_page_bytes(vm));
     if (result > 0)
-        return lacks(vm);
+        return note_shortage(vm);
     // Also where it can be seen at other times, but memory for the look is short as well.
     if (result < 0 && (!fl_install_sees(vm) || (vm->presence.pagemap >= 0 && fl_vm_alive(vm))))
-        return unseen(vm, address);
-    present(vm, page, address);
+        return judge_unseen(vm, address);
+    note_present(vm, page, address);
     return FL_INSTALL_DONE;
 }
 
 // What the kernel's answer means, after `done` pages were filled.
-static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_t done,
-                             uint64_t *ret_pages)
+static enum fl_install judge_answer(struct fl_vm *vm, int error, uint64_t page, uint64_t done,
+                                    uint64_t *ret_pages)
 {
     uint64_t address = fl_layout_address(&vm->state->layout, page + done);
     enum fl_install result;
@@ -78,7 +78,7 @@ static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_
     case -EEXIST:
         if (done > 0 && vm->page_shift != FL_PAGE_SHIFT)
             return FL_INSTALL_DONE;
-        result = exists(vm, page + done);
+        result = judge_exists(vm, page + done);
         *ret_pages += result == FL_INSTALL_DONE;
         return result;
     case -ENOENT:
@@ -90,7 +90,7 @@ static enum fl_install judge(struct fl_vm *vm, int error, uint64_t page, uint64_
         return done > 0 ? FL_INSTALL_DONE : FL_INSTALL_AGAIN;
     case -ENOMEM:
     case -ENOSPC:
-        return done > 0 ? FL_INSTALL_DONE : lacks(vm);
+        return done > 0 ? FL_INSTALL_DONE : note_shortage(vm);
     case -ESRCH:
         return FL_INSTALL_GONE;
     default:
@@ -118,7 +118,7 @@ void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count)
 // --- into the template ---
 
 // The page is in the file: the VM's retry finds it.
-static void let_see(struct fl_vm *vm, uint64_t page, uint64_t count)
+static void template_let_see(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     fl_bits_set(vm->installed, page, count);
     FL_CRASH_POINT("template_unwoken");
@@ -127,7 +127,7 @@ static void let_see(struct fl_vm *vm, uint64_t page, uint64_t count)
 
 // A second fault on a page that the template has means that the VM did not map the template there:
 // it gets a private copy, or it would fault for ever.
-static bool was_told(const struct fl_vm *vm, uint64_t page)
+static bool vm_was_told(const struct fl_vm *vm, uint64_t page)
 {
     return fl_bit_test(vm->installed, page);
 }
@@ -135,40 +135,40 @@ static bool was_told(const struct fl_vm *vm, uint64_t page)
 uint64_t fl_install_shared(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
-    uint64_t there = was_told(vm, page) ? 0 : fl_template_there(vm->template, first, count);
+    uint64_t there = vm_was_told(vm, page) ? 0 : fl_template_there(vm->template, first, count);
     if (there > 0)
-        let_see(vm, page, there);
+        template_let_see(vm, page, there);
     return there;
 }
 
 // How many pages are there for all now.
-static uint64_t share(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count)
+static uint64_t template_share(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count)
 {
-    if (!vm->template || was_told(vm, page))
+    if (!vm->template || vm_was_told(vm, page))
         return 0;
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     uint64_t done = fl_template_fill(vm->template, first, from, count);
     if (done > 0)
-        let_see(vm, page, done);
+        template_let_see(vm, page, done);
     return done;
 }
 
 // Zeros that are the image's, and that a fault asked for: the host pays for them once, and no other
 // VM asks again. What is only filled ahead costs nothing in the VM itself.
-static uint64_t share_zero(struct fl_vm *vm, uint64_t page, uint64_t count)
+static uint64_t template_share_zero(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     if (!vm->template || count != 1)
         return 0;
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     bool zero = first < fl_image_pages(vm->image) && fl_image_run(vm->image, first, 1).zero;
-    return zero ? share(vm, page, NULL, 1) : 0;
+    return zero ? template_share(vm, page, NULL, 1) : 0;
 }
 
 // --- into the VM ---
 
 // Of memory that can be dropped without an event the bit of each page that was there must be set,
 // or its fault is taken for the first one. An end in between leaves the note.
-static void begin(struct fl_vm *vm, uint64_t page, uint64_t count)
+static void filling_begin(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     struct fl_vm_filling *filling = fl_vm_filling(vm->state);
     if (vm->state->flags & (FL_VM_STATE_TOLD | FL_VM_STATE_TEMPLATE))
@@ -179,7 +179,7 @@ static void begin(struct fl_vm *vm, uint64_t page, uint64_t count)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-static enum fl_install end(struct fl_vm *vm, enum fl_install result)
+static enum fl_install filling_end(struct fl_vm *vm, enum fl_install result)
 {
     atomic_signal_fence(memory_order_seq_cst);
     fl_vm_filling(vm->state)->pages = 0;
@@ -203,7 +203,7 @@ void fl_install_succeed(struct fl_vm *vm)
 enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *from, uint64_t count,
                                 enum fl_wake wake, uint64_t *ret_pages)
 {
-    *ret_pages = share(vm, page, from, count);
+    *ret_pages = template_share(vm, page, from, count);
     if (*ret_pages > 0) {
         count_copied(vm, *ret_pages);
         return FL_INSTALL_DONE;
@@ -211,18 +211,19 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
     bool now = wake == FL_WAKE;
-    begin(vm, page, count);
+    filling_begin(vm, page, count);
     int error = fl_vm_copy(vm, to, from, count << vm->page_shift, now, &done);
     // A range that spans mappings is refused as a whole, though its pages may be registered.
     if (error == -ENOENT && count > 1 && done == 0)
         error = fl_vm_copy(vm, to, from, fl_vm_page_bytes(vm), now, &done);
     FL_CRASH_POINT("copied");
     count_copied(vm, done >> FL_PAGE_SHIFT);
-    return end(vm, judge(vm, error, page, done >> vm->page_shift, ret_pages));
+    return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, ret_pages));
 }
 
 // hugetlb has no ZEROPAGE: one page of zeros is copied.
-static int zero(struct fl_vm *vm, uint64_t to, uint64_t count, bool wake, uint64_t *ret_done)
+static int vm_put_zeros(struct fl_vm *vm, uint64_t to, uint64_t count, bool wake,
+                        uint64_t *ret_done)
 {
     if (vm->page_shift == FL_PAGE_SHIFT)
         return fl_vm_zero(vm, to, count << vm->page_shift, wake, ret_done);
@@ -232,19 +233,19 @@ static int zero(struct fl_vm *vm, uint64_t to, uint64_t count, bool wake, uint64
 enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_wake wake,
                                 uint64_t *ret_pages)
 {
-    *ret_pages = share_zero(vm, page, count);
+    *ret_pages = template_share_zero(vm, page, count);
     if (*ret_pages > 0) {
         count_zeroed(vm, *ret_pages);
         return FL_INSTALL_DONE;
     }
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
-    begin(vm, page, count);
-    int error = zero(vm, to, count, wake == FL_WAKE, &done);
+    filling_begin(vm, page, count);
+    int error = vm_put_zeros(vm, to, count, wake == FL_WAKE, &done);
     if (error == -ENOENT && count > 1 && done == 0)
-        error = zero(vm, to, 1, wake == FL_WAKE, &done);
+        error = vm_put_zeros(vm, to, 1, wake == FL_WAKE, &done);
     count_zeroed(vm, done >> FL_PAGE_SHIFT);
-    return end(vm, judge(vm, error, page, done >> vm->page_shift, ret_pages));
+    return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, ret_pages));
 }
 
 // Whether the page is there, or is poisoned: a COPY would take the poison away (Linux 6.6 to 6.18),
@@ -269,13 +270,13 @@ enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dr
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     *ret_dropped = false;
     if (is_kept(vm, to)) {
-        present(vm, page, to);
+        note_present(vm, page, to);
         return FL_INSTALL_DONE;
     }
-    int error = zero(vm, to, 1, true, &done);
+    int error = vm_put_zeros(vm, to, 1, true, &done);
     *ret_dropped = done > 0;
     count_zeroed(vm, done >> FL_PAGE_SHIFT);
-    return judge(vm, error, page, done >> vm->page_shift, &pages);
+    return judge_answer(vm, error, page, done >> vm->page_shift, &pages);
 }
 
 enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page, bool *ret_there)
@@ -285,12 +286,12 @@ enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page, bool *ret_the
     int error = fl_vm_poison(vm, to, fl_vm_page_bytes(vm));
     *ret_there = error == -EEXIST;
     if (error == -EEXIST) {
-        present(vm, page, to);
+        note_present(vm, page, to);
         return FL_INSTALL_DONE;
     }
     if (error == 0) {
         fl_bit_set(vm->installed, page);
         fl_counter_add(&vm->state->counters.poisoned, fl_vm_page_units(vm));
     }
-    return judge(vm, error, page, 0, &pages);
+    return judge_answer(vm, error, page, 0, &pages);
 }

@@ -38,21 +38,21 @@ struct hunt {
     struct fl_layout layout;
 };
 
-static void end_hunt(struct hunt *hunt)
+static void hunt_free(struct hunt *hunt)
 {
     fl_close_later(hunt->uffd);
     fl_close_later(hunt->found.pidfd);
     free(hunt);
 }
 
-static void drop_hunt(struct fl_mail *mail)
+static void hunt_drop(struct fl_mail *mail)
 {
-    end_hunt(caa_container_of(mail, struct hunt, mail));
+    hunt_free(caa_container_of(mail, struct hunt, mail));
 }
 
 // --- the worker's part ---
 
-static void give_up(struct fl_vm *vm, const char *why)
+static void kill_give_up(struct fl_vm *vm, const char *why)
 {
     char text[512];
     vm->death = FL_DEATH_IN_VAIN;
@@ -61,7 +61,7 @@ static void give_up(struct fl_vm *vm, const char *why)
     fl_uffd_wake_all(vm->uffd); // threads whose faults were put off fault again, and get SIGBUS
 }
 
-static bool send_signal(struct fl_vm *vm)
+static bool kill_send(struct fl_vm *vm)
 {
     char text[512];
     if (vm->pidfd < 0 || syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0) != 0)
@@ -75,7 +75,7 @@ static bool send_signal(struct fl_vm *vm)
 }
 
 // The number of the descriptor stays the VM's for as long as it lives, as others read it.
-static void take_owner(struct fl_shard *shard, struct fl_vm *vm, struct fl_memory_owner *owner)
+static void hunt_take_owner(struct fl_shard *shard, struct fl_vm *vm, struct fl_memory_owner *owner)
 {
     if (vm->pidfd >= 0) {
         fl_shard_unwatch(shard, vm->pidfd);
@@ -89,19 +89,20 @@ static void take_owner(struct fl_shard *shard, struct fl_vm *vm, struct fl_memor
     vm->state->flags |= FL_VM_STATE_OWNER;
 }
 
-static void hunted(struct fl_shard *shard, struct fl_vm *vm, struct hunt *hunt)
+static void hunt_ended(struct fl_shard *shard, struct fl_vm *vm, struct hunt *hunt)
 {
     bool killed_before = !hunt->error && hunt->found.pid == vm->killed_pid;
     if (!hunt->error && !killed_before)
-        take_owner(shard, vm, &hunt->found);
-    if (vm->death != FL_DEATH_SOUGHT || (!hunt->error && !killed_before && send_signal(vm)))
+        hunt_take_owner(shard, vm, &hunt->found);
+    if (vm->death != FL_DEATH_SOUGHT || (!hunt->error && !killed_before && kill_send(vm)))
         return;
-    give_up(vm, killed_before              ? "it was sent SIGKILL, and its memory is still there"
-                : hunt->error == -ENOTUNIQ ? "its memory may be any one's of several processes"
-                                           : "no process that can be seen here has its memory");
+    kill_give_up(vm, killed_before ? "it was sent SIGKILL, and its memory is still there"
+                     : hunt->error == -ENOTUNIQ
+                         ? "its memory may be any one's of several processes"
+                         : "no process that can be seen here has its memory");
 }
 
-static void back_at_worker(void *owner, struct fl_mail *mail)
+static void hunt_back_at_worker(void *owner, struct fl_mail *mail)
 {
     struct hunt *hunt = caa_container_of(mail, struct hunt, mail);
     struct fl_vm *vm = fl_vms_find(hunt->killer->vms, hunt->vm);
@@ -110,37 +111,37 @@ static void back_at_worker(void *owner, struct fl_mail *mail)
         return;
     }
     if (vm && vm->phase != FL_VM_GONE)
-        hunted(owner, vm, hunt);
-    end_hunt(hunt);
+        hunt_ended(owner, vm, hunt);
+    hunt_free(hunt);
 }
 
 // --- the others' parts ---
 
-static void back_at_control(void *control, struct fl_mail *mail)
+static void hunt_back_at_control(void *control, struct fl_mail *mail)
 {
     struct hunt *hunt = caa_container_of(mail, struct hunt, mail);
     struct fl_vm *vm = fl_vms_find(hunt->killer->vms, hunt->vm);
     if (!vm || !vm->owner) {
-        end_hunt(hunt);
+        hunt_free(hunt);
         return;
     }
     if (!hunt->error)
         hunt->killer->found(control, vm, hunt->found.pidfd);
-    hunt->mail.deliver = back_at_worker;
+    hunt->mail.deliver = hunt_back_at_worker;
     fl_mailbox_post(&vm->owner->mailbox, &hunt->mail);
 }
 
-static uint64_t look(struct fl_io_job *job)
+static uint64_t hunt_look(struct fl_io_job *job)
 {
     struct hunt *hunt = caa_container_of(job, struct hunt, job);
     hunt->error =
         fl_memory_owner_find(hunt->uffd, &hunt->layout, hunt->likely, hunt->prove, &hunt->found);
-    hunt->mail.deliver = back_at_control;
+    hunt->mail.deliver = hunt_back_at_control;
     fl_mailbox_post(hunt->killer->control, &hunt->mail);
     return 0;
 }
 
-static bool begin_hunt(const struct fl_killer *killer, struct fl_vm *vm, bool prove)
+static bool hunt_begin(const struct fl_killer *killer, struct fl_vm *vm, bool prove)
 {
     struct hunt *hunt = calloc(1, sizeof(*hunt));
     int uffd = hunt ? fcntl(vm->uffd, F_DUPFD_CLOEXEC, 0) : -1;
@@ -155,31 +156,31 @@ static bool begin_hunt(const struct fl_killer *killer, struct fl_vm *vm, bool pr
     hunt->likely = (pid_t)vm->state->pid;
     hunt->layout = vm->state->layout;
     hunt->found.pidfd = -1;
-    hunt->mail.drop = drop_hunt;
-    hunt->job.run = look;
+    hunt->mail.drop = hunt_drop;
+    hunt->job.run = hunt_look;
     fl_io_pool_submit(killer->io_pool, &hunt->job);
     return true;
 }
 
 void fl_kill_find(const struct fl_killer *killer, struct fl_vm *vm)
 {
-    begin_hunt(killer, vm, false);
+    hunt_begin(killer, vm, false);
 }
 
-static void seek(const struct fl_killer *killer, struct fl_vm *vm)
+static void hunt_seek(const struct fl_killer *killer, struct fl_vm *vm)
 {
     vm->death = FL_DEATH_SOUGHT;
     vm->death_ns = fl_now();
-    if (!begin_hunt(killer, vm, true))
-        give_up(vm, "the host is out of memory or descriptors");
+    if (!hunt_begin(killer, vm, true))
+        kill_give_up(vm, "the host is out of memory or descriptors");
 }
 
 bool fl_kill(const struct fl_killer *killer, struct fl_vm *vm, const char *reason)
 {
     if (vm->death == FL_DEATH_NONE) {
         snprintf(vm->kill_reason, sizeof(vm->kill_reason), "%s", reason);
-        if (!(vm->state->flags & FL_VM_STATE_OWNER) || !send_signal(vm))
-            seek(killer, vm);
+        if (!(vm->state->flags & FL_VM_STATE_OWNER) || !kill_send(vm))
+            hunt_seek(killer, vm);
         if (vm->owner)
             fl_shard_doubt(vm->owner, vm);
     }
@@ -216,5 +217,5 @@ void fl_kill_look(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (vm->death != FL_DEATH_SIGNALLED || shard->now < vm->death_ns + FL_KILL_GRACE)
         return;
-    seek(shard->killer, vm); // another process may share the memory
+    hunt_seek(shard->killer, vm); // another process may share the memory
 }

@@ -28,7 +28,7 @@ void fl_parks_init(struct fl_parks *parks)
         CDS_INIT_LIST_HEAD(&parks->bucket[i]);
 }
 
-static struct cds_list_head *bucket(struct fl_parks *parks, uint64_t page)
+static struct cds_list_head *parks_bucket(struct fl_parks *parks, uint64_t page)
 {
     return &parks->bucket[page % FL_PARK_BUCKETS];
 }
@@ -38,7 +38,7 @@ struct fl_park *fl_park_find(struct fl_vm *vm, uint64_t page)
     struct fl_park *park;
     if (vm->parks.count == 0)
         return NULL;
-    cds_list_for_each_entry(park, bucket(&vm->parks, page), in_vm)
+    cds_list_for_each_entry(park, parks_bucket(&vm->parks, page), in_vm)
     {
         if (park->page == page)
             return park;
@@ -46,7 +46,7 @@ struct fl_park *fl_park_find(struct fl_vm *vm, uint64_t page)
     return NULL;
 }
 
-static void free_park(struct fl_park *park)
+static void park_free(struct fl_park *park)
 {
     for (uint32_t i = 0; i < park->frames; i++) {
         if (park->waiter[i].frame)
@@ -55,7 +55,7 @@ static void free_park(struct fl_park *park)
     free(park);
 }
 
-static void frame_came(void *owner, struct fl_mail *mail)
+static void park_frame_came(void *owner, struct fl_mail *mail)
 {
     struct fl_waiter *waiter = caa_container_of(mail, struct fl_waiter, mail);
     struct fl_park *park = waiter->user;
@@ -68,7 +68,7 @@ static void frame_came(void *owner, struct fl_mail *mail)
     if (park->vm)
         park->resume(owner, park);
     else
-        free_park(park);
+        park_free(park);
 }
 
 struct fl_park *fl_park_new(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
@@ -84,22 +84,22 @@ struct fl_park *fl_park_new(struct fl_shard *shard, struct fl_vm *vm, uint64_t p
     park->resume = resume;
     park->deadline_ns = fl_park_deadline(shard);
     CDS_INIT_LIST_HEAD(&park->in_retry);
-    cds_list_add(&park->in_vm, bucket(&vm->parks, page));
+    cds_list_add(&park->in_vm, parks_bucket(&vm->parks, page));
     vm->parks.count++;
     fl_counter_add(&shard->stats.parked, 1);
     return park;
 }
 
-static struct fl_waiter *next_waiter(struct fl_park *park)
+static struct fl_waiter *park_next_waiter(struct fl_park *park)
 {
     struct fl_waiter *waiter = &park->waiter[park->frames];
-    waiter->mail.deliver = frame_came;
+    waiter->mail.deliver = park_frame_came;
     waiter->box = &park->shard->mailbox;
     waiter->user = park;
     return waiter;
 }
 
-static int wanted(struct fl_park *park, int result)
+static int park_wanted(struct fl_park *park, int result)
 {
     if (result < 0)
         return result;
@@ -110,21 +110,21 @@ static int wanted(struct fl_park *park, int result)
 
 int fl_park_want(struct fl_park *park, struct fl_frame_id id)
 {
-    struct fl_waiter *waiter = next_waiter(park);
-    return wanted(park,
-                  fl_cache_want(park->shard->cache, park->vm->image, id, waiter, &waiter->frame));
+    struct fl_waiter *waiter = park_next_waiter(park);
+    return park_wanted(
+        park, fl_cache_want(park->shard->cache, park->vm->image, id, waiter, &waiter->frame));
 }
 
 // What a fill asks for can wait.
 int fl_park_want_huge(struct fl_park *park, uint64_t first_page)
 {
-    struct fl_waiter *waiter = next_waiter(park);
+    struct fl_waiter *waiter = park_next_waiter(park);
     struct fl_cache *cache = park->shard->cache;
     struct fl_image *image = park->vm->image;
-    return wanted(park,
-                  park->read_ns
-                      ? fl_cache_want_huge(cache, image, first_page, waiter, &waiter->frame)
-                      : fl_cache_await_huge(cache, image, first_page, waiter, &waiter->frame));
+    return park_wanted(park,
+                       park->read_ns
+                           ? fl_cache_want_huge(cache, image, first_page, waiter, &waiter->frame)
+                           : fl_cache_await_huge(cache, image, first_page, waiter, &waiter->frame));
 }
 
 const struct fl_frame *fl_park_huge(const struct fl_park *park)
@@ -164,7 +164,7 @@ void fl_park_end(struct fl_park *park)
     fl_counter_sub(&park->shard->stats.parked, 1);
     park->vm = NULL;
     if (park->outstanding == 0)
-        free_park(park);
+        park_free(park);
 }
 
 uint64_t fl_parks_next_due(const struct fl_shard *shard)

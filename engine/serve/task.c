@@ -55,7 +55,7 @@ void fl_task_pause_long(struct fl_shard *shard, struct fl_task *task)
     task->not_before_ns = shard->now + LONG_PAUSE;
 }
 
-static void frame_came(void *owner, struct fl_mail *mail)
+static void task_frame_came(void *owner, struct fl_mail *mail)
 {
     struct fl_task_wait *wait = caa_container_of(mail, struct fl_task_wait, waiter.mail);
     struct fl_task *task = wait->task;
@@ -79,7 +79,7 @@ void fl_task_wait_for(struct fl_shard *shard, struct fl_task *task, struct fl_fr
         fl_task_pause_long(shard, task);
         return;
     }
-    wait->waiter.mail.deliver = frame_came;
+    wait->waiter.mail.deliver = task_frame_came;
     wait->waiter.box = &shard->mailbox;
     wait->task = task;
     wait->came = came;

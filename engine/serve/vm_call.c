@@ -40,7 +40,7 @@ static void pause_for(uint64_t ns)
 }
 
 // Another thread goes on with all that we had, but for this VM.
-static _Noreturn void begin_anew(struct fl_call *call)
+static _Noreturn void call_begin_anew(struct fl_call *call)
 {
     uint64_t word = atomic_load(&call->word);
     while (fl_call_state(word) != FL_CALL_TAKEN ||
@@ -61,7 +61,7 @@ void fl_call_end(struct fl_call *call)
     uint64_t word = atomic_load_explicit(&call->word, memory_order_relaxed);
     if (fl_call_state(word) != FL_CALL_IN ||
         !atomic_compare_exchange_strong(&call->word, &word, word - FL_CALL_IN))
-        begin_anew(call);
+        call_begin_anew(call);
     atomic_store_explicit(call->shared, 0, memory_order_relaxed);
     fl_rcu_online();
 }

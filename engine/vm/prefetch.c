@@ -16,7 +16,7 @@ static void change_unproven(struct fl_prefetch *prefetch, const struct fl_prefet
     atomic_fetch_add_explicit(budget->unproven, more, memory_order_relaxed);
 }
 
-static struct fl_stream *find(struct fl_prefetch *prefetch, uint64_t page)
+static struct fl_stream *stream_find(struct fl_prefetch *prefetch, uint64_t page)
 {
     for (unsigned i = 0; i < FL_STREAMS; i++) {
         struct fl_stream *stream = &prefetch->stream[i];
@@ -29,7 +29,7 @@ static struct fl_stream *find(struct fl_prefetch *prefetch, uint64_t page)
 }
 
 // Takes the place of one that has not been continued for long. Its unproven pages stay counted.
-static struct fl_stream *begin(struct fl_prefetch *prefetch)
+static struct fl_stream *stream_begin(struct fl_prefetch *prefetch)
 {
     struct fl_stream *stream;
     do {
@@ -50,14 +50,14 @@ static uint32_t within_budget(const struct fl_prefetch *prefetch,
 uint32_t fl_prefetch_window(struct fl_prefetch *prefetch, const struct fl_prefetch_budget *budget,
                             uint64_t page, uint32_t asked, bool follows)
 {
-    struct fl_stream *stream = follows ? find(prefetch, page) : NULL;
+    struct fl_stream *stream = follows ? stream_find(prefetch, page) : NULL;
     if (stream) {
         change_unproven(prefetch, budget, stream, 0);
         uint32_t twice = stream->window ? 2 * stream->window : FIRST_WINDOW;
         stream->window = twice < budget->window ? twice : budget->window;
         stream->patience = FL_STREAM_PATIENCE;
     } else {
-        stream = begin(prefetch);
+        stream = stream_begin(prefetch);
     }
     uint32_t window = stream->window ? within_budget(prefetch, budget, stream->window) : 0;
     return window > asked ? window : asked;

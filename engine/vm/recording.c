@@ -12,7 +12,7 @@
 // 16 GiB that were touched, within a window of seconds.
 #define ENTRIES_MOST ((uint64_t)1 << 22)
 
-static uint64_t room_for(const struct fl_image *image, unsigned share)
+static uint64_t recording_room(const struct fl_image *image, unsigned share)
 {
     uint64_t pages = fl_image_pages(image) * share / 100;
     pages = pages > 0 ? pages : 1;
@@ -22,7 +22,8 @@ static uint64_t room_for(const struct fl_image *image, unsigned share)
 uint64_t fl_vm_recording_bytes(const struct fl_image *image, const struct fl_layout *layout,
                                unsigned share)
 {
-    return sizeof(struct fl_vm_recording) + room_for(image, share) * sizeof(struct fl_trace_entry) +
+    return sizeof(struct fl_vm_recording) +
+           recording_room(image, share) * sizeof(struct fl_trace_entry) +
            fl_bitmap_bytes(layout->pages);
 }
 
@@ -44,7 +45,7 @@ struct fl_vm_recording *fl_vm_recording_new(const struct fl_image *image,
     memcpy(touches->content_id, fl_image_content_id(image), sizeof(touches->content_id));
     touches->begun_ns = fl_now();
     touches->until_ns = touches->begun_ns + window_ms * FL_NS_PER_MS;
-    touches->room = room_for(image, share);
+    touches->room = recording_room(image, share);
     touches->bytes = fl_vm_recording_bytes(image, layout, share);
     touches->entry = calloc(touches->room, sizeof(*touches->entry));
     touches->seen = calloc(1, fl_bitmap_bytes(layout->pages));
@@ -56,7 +57,8 @@ struct fl_vm_recording *fl_vm_recording_new(const struct fl_image *image,
 }
 
 // A page of 2 MiB is 512 of the image's: which of them was meant is not known.
-static void put(struct fl_vm_recording *touches, uint64_t first, uint64_t end, uint64_t now)
+static void recording_put(struct fl_vm_recording *touches, uint64_t first, uint64_t end,
+                          uint64_t now)
 {
     uint64_t ms = (now - touches->begun_ns) / FL_NS_PER_MS;
     uint64_t count = fl_counter_get(&touches->count);
@@ -78,7 +80,8 @@ void fl_vm_recording_note(struct fl_shard *shard, struct fl_vm *vm, uint64_t pag
     fl_bits_set(touches->seen, page, 1);
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     uint64_t end = first + fl_vm_page_units(vm);
-    put(touches, first, end < touches->image_pages ? end : touches->image_pages, shard->now);
+    recording_put(touches, first, end < touches->image_pages ? end : touches->image_pages,
+                  shard->now);
     if (fl_counter_get(&touches->count) == touches->room)
         fl_vm_recording_end(shard, vm);
 }

@@ -100,7 +100,7 @@ static bool layout_holds(const struct fl_layout *layout)
     return true;
 }
 
-static int check(const struct fl_vm_state *state, uint64_t bytes)
+static int state_check(const struct fl_vm_state *state, uint64_t bytes)
 {
     if (state->magic != FL_VM_STATE_MAGIC)
         return -EINVAL;
@@ -126,7 +126,7 @@ int fl_vm_state_open(int fd, struct fl_vm_state **ret_state)
     struct fl_vm_state *state = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (state == MAP_FAILED)
         return -errno;
-    int error = check(state, bytes);
+    int error = state_check(state, bytes);
     if (error) {
         munmap(state, bytes);
         return error;

@@ -24,7 +24,7 @@ void fl_vms_fini(struct fl_vms *vms)
     vms->table = NULL;
 }
 
-static unsigned long hash(uint64_t id)
+static unsigned long vms_hash(uint64_t id)
 {
     return id * 0x9e3779b97f4a7c15ULL >> 16;
 }
@@ -35,7 +35,7 @@ void fl_vms_add(struct fl_vms *vms, struct fl_vm *vm)
         vms->next_id = vm->id + 1;
     cds_lfht_node_init(&vm->in_table);
     FL_RCU_PUBLISH(&vm->in_table);
-    cds_lfht_add(vms->table, hash(vm->id), &vm->in_table);
+    cds_lfht_add(vms->table, vms_hash(vm->id), &vm->in_table);
     vms->count++;
 }
 
@@ -45,7 +45,7 @@ void fl_vms_remove(struct fl_vms *vms, struct fl_vm *vm)
     vms->count--;
 }
 
-static int has_id(struct cds_lfht_node *node, const void *key)
+static int vm_has_id(struct cds_lfht_node *node, const void *key)
 {
     FL_RCU_SEEN(node);
     return caa_container_of(node, struct fl_vm, in_table)->id == *(const uint64_t *)key;
@@ -54,7 +54,7 @@ static int has_id(struct cds_lfht_node *node, const void *key)
 struct fl_vm *fl_vms_find(const struct fl_vms *vms, uint64_t id)
 {
     struct cds_lfht_iter iter;
-    cds_lfht_lookup(vms->table, hash(id), has_id, &id, &iter);
+    cds_lfht_lookup(vms->table, vms_hash(id), vm_has_id, &id, &iter);
     struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
     return node ? caa_container_of(node, struct fl_vm, in_table) : NULL;
 }

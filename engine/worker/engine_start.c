@@ -31,7 +31,7 @@ static void make_room_for_descriptors(void)
         close(top);
 }
 
-static int start_workers(struct fl_engine *engine)
+static int engine_start_workers(struct fl_engine *engine)
 {
     engine->workers = calloc(engine->options.workers, sizeof(*engine->workers));
     if (!engine->workers)
@@ -54,7 +54,7 @@ static int start_workers(struct fl_engine *engine)
 }
 
 // The control thread is the first of those whose lives are seen.
-static int begin_life(struct fl_engine *engine)
+static int engine_begin_life(struct fl_engine *engine)
 {
     int error = fl_life_table_new(&engine->life_fd, &engine->life);
     if (!error)
@@ -62,17 +62,17 @@ static int begin_life(struct fl_engine *engine)
     return error;
 }
 
-static void owner_found(void *control, const struct fl_vm *vm, int pidfd)
+static void engine_owner_found(void *control, const struct fl_vm *vm, int pidfd)
 {
     const struct fl_engine *engine = control;
     fl_keeper_link_put_vm_slot(engine->keeper_link, vm->id, FL_VM_PIDFD, pidfd, 0);
 }
 
-static int start(struct fl_engine *engine)
+static int engine_start_parts(struct fl_engine *engine)
 {
     int error = fl_close_thread_start();
     if (!error)
-        error = begin_life(engine);
+        error = engine_begin_life(engine);
     if (!error)
         error = fl_mailbox_init(&engine->control);
     if (error)
@@ -86,8 +86,8 @@ static int start(struct fl_engine *engine)
     engine->killer = (struct fl_killer){.vms = &engine->vms,
                                         .io_pool = engine->io_pool,
                                         .control = &engine->control,
-                                        .found = owner_found};
-    return error ? error : start_workers(engine);
+                                        .found = engine_owner_found};
+    return error ? error : engine_start_workers(engine);
 }
 
 int fl_engine_start(const struct fl_engine_options *options, const struct fl_engine_ops *ops,
@@ -114,7 +114,7 @@ int fl_engine_start(const struct fl_engine_options *options, const struct fl_eng
     engine->life_fd = -1;
     sem_init(&engine->begun, 0, 0);
     rcu_register_thread();
-    int error = start(engine);
+    int error = engine_start_parts(engine);
     if (error) {
         fl_engine_stop(engine);
         return error;

@@ -25,7 +25,7 @@
 #include "engine/worker/engine.h"
 
 // Faults of modes that the engine did not register but a VMM can: let the toucher go on.
-static enum fl_outcome other_mode(struct fl_vm *vm, uint64_t address, uint64_t flags)
+static enum fl_outcome fault_of_other_mode(struct fl_vm *vm, uint64_t address, uint64_t flags)
 {
     uint64_t bytes = fl_vm_page_bytes(vm);
     uint64_t page = address & ~(bytes - 1);
@@ -49,7 +49,7 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct 
     uint64_t page = 0;
     *ret_there = 0;
     if (is_other_mode(ask->flags))
-        return other_mode(vm, ask->address, ask->flags);
+        return fault_of_other_mode(vm, ask->address, ask->flags);
     if (!vm->image || !fl_layout_page(&vm->state->layout, ask->address, &page))
         return fl_fault_outside(vm, ask->address);
     if (fl_vm_is_recorded(vm))
@@ -74,7 +74,7 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct 
 
 // The guest gave [start, end) back: zeros from now on, in memory that is no template's. Only pages
 // that lie in it as a whole, as the kernel drops no part of one.
-static void removed(struct fl_vm *vm, uint64_t start, uint64_t end)
+static void pages_removed(struct fl_vm *vm, uint64_t start, uint64_t end)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
@@ -118,7 +118,7 @@ static void drop_child(struct fl_mail *mail)
     free(child);
 }
 
-static void forked(struct fl_shard *shard, int uffd)
+static void vm_forked(struct fl_shard *shard, int uffd)
 {
     struct child *child = malloc(sizeof(*child));
     if (!child)
@@ -127,16 +127,16 @@ static void forked(struct fl_shard *shard, int uffd)
     fl_mailbox_post(shard->control, &child->mail);
 }
 
-static void event(struct fl_shard *shard, struct fl_vm *vm, const struct uffd_msg *msg)
+static void event_act(struct fl_shard *shard, struct fl_vm *vm, const struct uffd_msg *msg)
 {
     switch (msg->event) {
     case UFFD_EVENT_REMOVE:
     case UFFD_EVENT_UNMAP:
-        removed(vm, msg->arg.remove.start, msg->arg.remove.end);
+        pages_removed(vm, msg->arg.remove.start, msg->arg.remove.end);
         break;
     case UFFD_EVENT_FORK:
         // Only a refused VM can have asked for these. Its child's faults need an answer too.
-        forked(shard, (int)msg->arg.fork.ufd);
+        vm_forked(shard, (int)msg->arg.fork.ufd);
         break;
     default:
         break; // UFFD_EVENT_REMAP, likewise: its faults come with addresses outside, which are
@@ -144,13 +144,13 @@ static void event(struct fl_shard *shard, struct fl_vm *vm, const struct uffd_ms
     }
 }
 
-static bool same(const struct fl_ask *a, const struct fl_ask *b)
+static bool ask_same(const struct fl_ask *a, const struct fl_ask *b)
 {
     return a->address == b->address && a->flags == b->flags;
 }
 
 // Insertion sort: batches are short, and qsort() may allocate.
-static void insert(struct fl_ask *asked, unsigned count, struct fl_ask new)
+static void ask_insert(struct fl_ask *asked, unsigned count, struct fl_ask new)
 {
     while (count > 0 && asked[count - 1].address > new.address) {
         asked[count] = asked[count - 1];
@@ -160,7 +160,7 @@ static void insert(struct fl_ask *asked, unsigned count, struct fl_ask new)
 }
 
 // How many pages in a row are asked for, from the first one on.
-static uint32_t in_a_row(const struct fl_ask *asked, unsigned count, uint64_t page_bytes)
+static uint32_t asks_in_a_row(const struct fl_ask *asked, unsigned count, uint64_t page_bytes)
 {
     uint32_t pages = 1;
     for (unsigned i = 1; i < count && !is_other_mode(asked[i].flags); i++) {
@@ -174,20 +174,21 @@ static uint32_t in_a_row(const struct fl_ask *asked, unsigned count, uint64_t pa
 
 // In order, so that duplicates are neighbours and pages in a row can be installed in one go: what
 // that has reached was asked for before, and its waiters are awake.
-static void faults(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *asked, unsigned count)
+static void faults_act(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *asked,
+                       unsigned count)
 {
     uint64_t there_to = 0; // address
     enum fl_outcome outcome = FL_PARKED;
     fl_counter_add(&shard->stats.faults, count);
     fl_counter_add(&vm->state->counters.faults, count);
     for (unsigned i = 0; i < count; i++) {
-        if (i > 0 && same(&asked[i], &asked[i - 1])) {
+        if (i > 0 && ask_same(&asked[i], &asked[i - 1])) {
             fl_counter_add(&shard->stats.duplicates, 1);
         } else if (asked[i].address < there_to && !is_other_mode(asked[i].flags)) {
             fl_resolved(shard, outcome, shard->now);
         } else {
             uint32_t there = 0;
-            asked[i].pages = in_a_row(&asked[i], count - i, fl_vm_page_bytes(vm));
+            asked[i].pages = asks_in_a_row(&asked[i], count - i, fl_vm_page_bytes(vm));
             outcome = fl_fault(shard, vm, &asked[i], &there);
             there_to = asked[i].address + there * fl_vm_page_bytes(vm);
         }
@@ -196,7 +197,7 @@ static void faults(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *aske
 
 // read() gives faults before events whatever their order of arrival, so the events of a batch are
 // acted on first: a page that was removed must not be filled from the image after this.
-static void act(struct fl_shard *shard, struct fl_vm *vm, unsigned count)
+static void inbox_act(struct fl_shard *shard, struct fl_vm *vm, unsigned count)
 {
     struct fl_ask asked[FL_INBOX];
     unsigned pending = 0;
@@ -204,14 +205,14 @@ static void act(struct fl_shard *shard, struct fl_vm *vm, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         const struct uffd_msg *msg = &vm->state->inbox[i];
         if (msg->event != UFFD_EVENT_PAGEFAULT) {
-            event(shard, vm, msg);
+            event_act(shard, vm, msg);
             continue;
         }
-        insert(asked, pending++,
-               (struct fl_ask){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags, 1});
+        ask_insert(asked, pending++,
+                   (struct fl_ask){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags, 1});
     }
     FL_CRASH_POINT("events_acted");
-    faults(shard, vm, asked, pending);
+    faults_act(shard, vm, asked, pending);
 }
 
 bool fl_inbox_turn(struct fl_shard *shard, struct fl_vm *vm)
@@ -223,7 +224,7 @@ bool fl_inbox_turn(struct fl_shard *shard, struct fl_vm *vm)
     unsigned count = (unsigned)((size_t)got / sizeof(*inbox));
     FL_CRASH_POINT("messages_read");
     shard->now = fl_now();
-    act(shard, vm, count);
+    inbox_act(shard, vm, count);
     FL_CRASH_POINT("messages_acted");
     // A successor after a kill replays what it finds here: clear only when all of it was acted on.
     atomic_signal_fence(memory_order_seq_cst);
@@ -237,7 +238,7 @@ void fl_inbox_replay(struct fl_shard *shard, struct fl_vm *vm)
     for (unsigned i = 0; i < FL_INBOX; i++) {
         // A child's descriptor was the predecessor's, and went with it.
         if (inbox[i].event == UFFD_EVENT_REMOVE || inbox[i].event == UFFD_EVENT_UNMAP)
-            event(shard, vm, &inbox[i]);
+            event_act(shard, vm, &inbox[i]);
     }
     FL_CRASH_POINT("replayed");
     atomic_signal_fence(memory_order_seq_cst);

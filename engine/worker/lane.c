@@ -60,7 +60,7 @@ void fl_lane_reason(const struct fl_vm *vm, char *text, size_t size)
 }
 
 // A line for the first, second, fourth ... time.
-static void log_lane(const struct fl_vm *vm)
+static void lane_log(const struct fl_vm *vm)
 {
     char reason[FL_LANE_REASON];
     char text[FL_LANE_REASON];
@@ -72,10 +72,10 @@ static void log_lane(const struct fl_vm *vm)
            vm->id, fl_vm_image_name(vm), times, fl_log_text(reason, text, sizeof(text)));
 }
 
-static void enter(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *lane)
+static void lane_enter(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *lane)
 {
     fl_counter_add(&vm->lanes, 1);
-    log_lane(vm);
+    lane_log(vm);
     atomic_store(&lane->slow_ns, fl_now());
     fl_worker_give_up(worker, vm, lane);
 }
@@ -119,7 +119,7 @@ void fl_lane_go_on_with(struct fl_thread *thread, struct fl_worker *lane)
     atomic_store(&lane->shard.call, &blocked->call);
     atomic_store(&blocked->worker, lane);
     worker->shard.now = fl_now();
-    enter(worker, vm, lane);
+    lane_enter(worker, vm, lane);
     // Of the events that the thread before had taken from epoll it may not have seen all.
     cds_list_for_each_entry_safe(other, next, &worker->owned, in_worker)
         fl_worker_make_hot(worker, other);
@@ -128,7 +128,7 @@ void fl_lane_go_on_with(struct fl_thread *thread, struct fl_worker *lane)
 
 // --- out of it ---
 
-static struct fl_vm *vm_of(const struct fl_worker *lane)
+static struct fl_vm *lane_vm(const struct fl_worker *lane)
 {
     return lane->owned.next == &lane->owned
                ? NULL
@@ -137,19 +137,19 @@ static struct fl_vm *vm_of(const struct fl_worker *lane)
 
 uint64_t fl_lane_next_due(const struct fl_worker *worker)
 {
-    return worker->is_lane && vm_of(worker) ? atomic_load(&worker->slow_ns) + CALM : FL_NEVER;
+    return worker->is_lane && lane_vm(worker) ? atomic_load(&worker->slow_ns) + CALM : FL_NEVER;
 }
 
 void fl_lane_round(struct fl_worker *worker)
 {
-    struct fl_vm *vm = worker->is_lane ? vm_of(worker) : worker->leaving;
+    struct fl_vm *vm = worker->is_lane ? lane_vm(worker) : worker->leaving;
     if (!vm)
         return;
     if (!worker->is_lane) {
         struct fl_worker *lane = fl_lane_take(worker->engine->lanes);
         worker->leaving = NULL;
         if (lane)
-            enter(worker, vm, lane);
+            lane_enter(worker, vm, lane);
         return;
     }
     if (worker->shard.now < fl_lane_next_due(worker) || vm->parks.count > 0)

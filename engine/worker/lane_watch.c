@@ -39,7 +39,7 @@ struct fl_seen {
 // --- what a thread does in the kernel ---
 
 // Nanoseconds on a CPU. 0 where the kernel does not tell.
-static uint64_t cpu_of(pid_t tid)
+static uint64_t thread_cpu(pid_t tid)
 {
     char path[64];
     char text[96];
@@ -50,7 +50,7 @@ static uint64_t cpu_of(pid_t tid)
     return ns;
 }
 
-static bool sleeps(pid_t tid)
+static bool thread_sleeps(pid_t tid)
 {
     char path[64];
     struct fl_proc_task task;
@@ -59,11 +59,11 @@ static bool sleeps(pid_t tid)
 }
 
 // Whether others are to go on without it.
-static bool holds_up(struct fl_seen *seen, pid_t tid, uint64_t now)
+static bool thread_holds_up(struct fl_seen *seen, pid_t tid, uint64_t now)
 {
-    if (sleeps(tid))
+    if (thread_sleeps(tid))
         return true;
-    uint64_t cpu = cpu_of(tid);
+    uint64_t cpu = thread_cpu(tid);
     if (!seen->cpu_ns)
         seen->cpu_ns = cpu;
     return now - seen->since_ns >= BUSY && (cpu == 0 || cpu - seen->cpu_ns >= BUSY_CPU);
@@ -72,7 +72,7 @@ static bool holds_up(struct fl_seen *seen, pid_t tid, uint64_t now)
 // --- taking ---
 
 // Its lane goes on with what the thread has but for the VM of the call.
-static void take(struct fl_lanes *lanes, struct fl_thread *thread, struct fl_seen *seen)
+static void thread_take_from(struct fl_lanes *lanes, struct fl_thread *thread, struct fl_seen *seen)
 {
     struct fl_worker *lane = fl_lane_take(lanes);
     if (!lane) {
@@ -97,8 +97,8 @@ static void take(struct fl_lanes *lanes, struct fl_thread *thread, struct fl_see
     fl_mailbox_post(&lane->shard.mailbox, &lane->go_on);
 }
 
-static void look_at(struct fl_lanes *lanes, struct fl_thread *thread, struct fl_seen *seen,
-                    uint64_t now)
+static void watch_look_at(struct fl_lanes *lanes, struct fl_thread *thread, struct fl_seen *seen,
+                          uint64_t now)
 {
     uint64_t word = atomic_load(&thread->call.word);
     if (word != seen->word) {
@@ -110,24 +110,24 @@ static void look_at(struct fl_lanes *lanes, struct fl_thread *thread, struct fl_
     }
     pid_t tid = atomic_load(&thread->tid);
     if (fl_call_state(word) != FL_CALL_IN || now - seen->since_ns < LOOK_EVERY ||
-        !holds_up(seen, tid, now))
+        !thread_holds_up(seen, tid, now))
         return;
     struct fl_worker *worker = atomic_load(&thread->worker);
     if (worker->is_lane)
         atomic_store(&worker->slow_ns, now);
     else
-        take(lanes, thread, seen);
+        thread_take_from(lanes, thread, seen);
 }
 
 // True if any thread was within a call since the last time.
-static bool look(struct fl_lanes *lanes, uint64_t now)
+static bool watch_look(struct fl_lanes *lanes, uint64_t now)
 {
     bool any = false;
     for (unsigned i = 0; i < fl_engine_workers(lanes->engine); i++) {
         struct fl_thread *thread = &fl_engine_worker(lanes->engine, i)->own;
         struct fl_seen *seen = &lanes->seen[i];
         uint64_t before = seen->word;
-        look_at(lanes, thread, seen, now);
+        watch_look_at(lanes, thread, seen, now);
         any = any || seen->word != before || fl_call_state(seen->word) != FL_CALL_NONE;
     }
     return any;
@@ -180,12 +180,12 @@ void fl_lanes_free(struct fl_lanes *lanes)
 
 // --- the thread ---
 
-static void sleep_until_called(struct fl_lanes *lanes)
+static void watch_sleep(struct fl_lanes *lanes)
 {
     struct fl_sleeper *sleeper = &lanes->engine->call_watcher;
     fl_sleeper_prepare(sleeper);
     // Pairs with fl_call_begin(): either it sees that we sleep, or we see its call.
-    if (!look(lanes, fl_now()) && !atomic_load(&lanes->ends))
+    if (!watch_look(lanes, fl_now()) && !atomic_load(&lanes->ends))
         fl_sleeper_sleep(sleeper);
     fl_sleeper_awake(sleeper);
 }
@@ -199,12 +199,12 @@ static void *watch_main(void *arg)
     setpriority(PRIO_PROCESS, (id_t)gettid(), lanes->engine->options.nice);
     while (!atomic_load(&lanes->ends)) {
         uint64_t now = fl_now();
-        if (look(lanes, now))
+        if (watch_look(lanes, now))
             active_ns = now;
         if (!fl_lanes_any_free(lanes))
             lane_new(lanes);
         if (now - active_ns > AWAKE)
-            sleep_until_called(lanes);
+            watch_sleep(lanes);
         else
             clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL);
     }

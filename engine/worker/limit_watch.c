@@ -49,7 +49,7 @@ struct order {
     uint64_t vm_id;
 };
 
-static void ordered(void *owner, struct fl_mail *mail)
+static void order_deliver(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
     struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm_id);
@@ -63,12 +63,12 @@ static void ordered(void *owner, struct fl_mail *mail)
     free(order);
 }
 
-static void drop_order(struct fl_mail *mail)
+static void order_drop(struct fl_mail *mail)
 {
     free(caa_container_of(mail, struct order, mail));
 }
 
-static uint64_t filled(const struct fl_vm *vm)
+static uint64_t vm_filled(const struct fl_vm *vm)
 {
     const struct fl_vm_counters *counters = &vm->state->counters;
     return fl_counter_get(&counters->installed) + fl_counter_get(&counters->zeroed) +
@@ -76,21 +76,21 @@ static uint64_t filled(const struct fl_vm *vm)
 }
 
 // Those that pages were filled for since they were looked at, and that have a process here.
-static void collect(void *arg, const struct fl_vm *constant)
+static void limits_collect(void *arg, const struct fl_vm *constant)
 {
     struct fl_limit_watch *limits = arg;
     struct fl_vm *vm = fl_vms_find(&limits->engine->vms, constant->id);
     pid_t pid = vm ? (pid_t)vm->state->pid : 0;
     if (!vm || pid <= 0 || limits->count == VMS_A_LOOK || vm->phase == FL_VM_GONE)
         return;
-    uint64_t now = filled(vm);
+    uint64_t now = vm_filled(vm);
     if (now == vm->limit.filled)
         return;
     vm->limit.filled = now;
     limits->vm[limits->count++] = (struct limited){.id = vm->id, .pid = pid};
 }
 
-static void note(struct fl_limit_watch *limits, struct limited *found)
+static void limits_note(struct fl_limit_watch *limits, struct limited *found)
 {
     struct fl_vm *vm = fl_vms_find(&limits->engine->vms, found->id);
     if (!vm)
@@ -115,17 +115,17 @@ static void note(struct fl_limit_watch *limits, struct limited *found)
         free(order);
         return;
     }
-    *order = (struct order){.mail = {.deliver = ordered, .drop = drop_order},
+    *order = (struct order){.mail = {.deliver = order_deliver, .drop = order_drop},
                             .engine = limits->engine,
                             .vm_id = vm->id};
     fl_mailbox_post(&owner->mailbox, &order->mail);
 }
 
-static void look(struct fl_limit_watch *limits)
+static void limits_look(struct fl_limit_watch *limits)
 {
     limits->count = 0;
     fl_rcu_online();
-    fl_vms_each(&limits->engine->vms, collect, limits);
+    fl_vms_each(&limits->engine->vms, limits_collect, limits);
     fl_rcu_offline();
     for (unsigned i = 0; i < limits->count; i++) {
         struct limited *vm = &limits->vm[i];
@@ -135,13 +135,13 @@ static void look(struct fl_limit_watch *limits)
     fl_rcu_online();
     for (unsigned i = 0; i < limits->count; i++) {
         if (limits->vm[i].id)
-            note(limits, &limits->vm[i]);
+            limits_note(limits, &limits->vm[i]);
     }
     fl_rcu_offline();
 }
 
 // Whether it goes on.
-static bool pause_between(struct fl_limit_watch *limits)
+static bool limits_pause(struct fl_limit_watch *limits)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -162,8 +162,8 @@ static void *limits_main(void *arg)
     pthread_setname_np(pthread_self(), "fl-limits");
     rcu_register_thread();
     fl_rcu_offline();
-    while (pause_between(limits))
-        look(limits);
+    while (limits_pause(limits))
+        limits_look(limits);
     fl_rcu_online();
     rcu_unregister_thread();
     return NULL;

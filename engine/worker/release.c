@@ -28,26 +28,27 @@
 
 // A range in which anything cannot be registered (a file that the VMM has mapped over a part of its
 // memory) is refused, and stays registered as a whole: so in halves, down to a page.
-static int unregister_piece(struct fl_vm *vm, uint64_t start, uint64_t pages)
+static int vm_unregister_piece(struct fl_vm *vm, uint64_t start, uint64_t pages)
 {
     int error = fl_vm_unregister(vm, start, pages << vm->page_shift);
     uint64_t half = pages / 2;
     if (error != -EINVAL || half == 0)
         return error;
-    error = unregister_piece(vm, start, half);
-    return error == -ENOMEM ? error
-                            : unregister_piece(vm, start + (half << vm->page_shift), pages - half);
+    error = vm_unregister_piece(vm, start, half);
+    return error == -ENOMEM
+               ? error
+               : vm_unregister_piece(vm, start + (half << vm->page_shift), pages - half);
 }
 
 // The VM goes on without us: nothing is missing that would not be zeros. False if the kernel lacks
 // memory for that (or the VM is gone, which it says in the same way): a thread that touches such a
 // page would wait for ever.
-static bool unregister(struct fl_vm *vm)
+static bool vm_unregister(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
-        int error = unregister_piece(vm, layout->region[i].base,
-                                     layout->region[i].bytes >> layout->page_shift);
+        int error = vm_unregister_piece(vm, layout->region[i].base,
+                                        layout->region[i].bytes >> layout->page_shift);
         if (error == -ENOMEM && fl_vm_alive(vm))
             return false;
         FL_CRASH_POINT("unregistered");
@@ -59,7 +60,7 @@ static bool unregister(struct fl_vm *vm)
 
 // A REMOVE that began before we unregistered still waits for its event to be read: leaving earlier
 // would leave its thread in madvise() for ever, as the VMM holds the userfaultfd too.
-static void let_go(struct fl_shard *shard, struct fl_vm *vm)
+static void vm_let_go(struct fl_shard *shard, struct fl_vm *vm)
 {
     while (fl_inbox_turn(shard, vm)) {
     }
@@ -76,13 +77,13 @@ static void let_go(struct fl_shard *shard, struct fl_vm *vm)
 void fl_release_slice(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (!vm->fill.unregistered) {
-        if (!unregister(vm)) {
+        if (!vm_unregister(vm)) {
             fl_task_pause_long(shard, &vm->fill.task);
             return;
         }
         fl_fill_report(shard, vm);
     }
-    let_go(shard, vm);
+    vm_let_go(shard, vm);
 }
 
 void fl_release_go_on(struct fl_shard *shard, struct fl_vm *vm)
@@ -119,7 +120,7 @@ static void kill_or_release(struct fl_worker *worker, struct fl_vm *vm, const ch
     }
 }
 
-static void end_of(void *owner, struct fl_mail *mail)
+static void order_deliver(void *owner, struct fl_mail *mail)
 {
     struct fl_worker *worker = fl_worker_of(owner);
     struct release_mail *order = caa_container_of(mail, struct release_mail, mail);
@@ -130,7 +131,7 @@ static void end_of(void *owner, struct fl_mail *mail)
     free(order);
 }
 
-static void drop_order(struct fl_mail *mail)
+static void order_drop(struct fl_mail *mail)
 {
     free(caa_container_of(mail, struct release_mail, mail));
 }
@@ -141,7 +142,7 @@ static void order_all(struct fl_engine *engine, const char *kill_reason)
         struct release_mail *order = malloc(sizeof(*order));
         if (!order)
             continue; // the next order may find memory
-        order->mail = (struct fl_mail){.deliver = end_of, .drop = drop_order};
+        order->mail = (struct fl_mail){.deliver = order_deliver, .drop = order_drop};
         order->kill_reason = kill_reason;
         fl_mailbox_post(&fl_engine_worker(engine, i)->shard.mailbox, &order->mail);
     }

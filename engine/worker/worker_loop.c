@@ -25,7 +25,7 @@ enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 #define UNWATCHED_EVERY FL_NS_PER_MS
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 
-static void look_at(struct fl_worker *worker, struct fl_vm *vm)
+static void vm_look(struct fl_worker *worker, struct fl_vm *vm)
 {
     if (!fl_vm_alive(vm)) {
         fl_shard_vm_gone(&worker->shard, vm);
@@ -37,15 +37,15 @@ static void look_at(struct fl_worker *worker, struct fl_vm *vm)
 
 // The process has ended, but something may still use its memory (a kernel worker of KVM, a child
 // that shares it): the descriptor stays until the memory is gone.
-static void exited(struct fl_worker *worker, struct fl_vm *vm)
+static void process_exited(struct fl_worker *worker, struct fl_vm *vm)
 {
     fl_shard_unwatch(&worker->shard, vm->pidfd);
     fl_shard_doubt(&worker->shard, vm);
-    look_at(worker, vm);
+    vm_look(worker, vm);
 }
 
 // Asks the userfaultfd itself at every 2 MiB of the region, and at its end.
-static bool unregistered(struct fl_vm *vm, const struct fl_region *region)
+static bool region_unregistered(struct fl_vm *vm, const struct fl_region *region)
 {
     for (uint64_t at = 0; at < region->bytes; at += HUGE_BYTES) {
         if (fl_vm_registered(vm, region->base + at))
@@ -56,11 +56,11 @@ static bool unregistered(struct fl_vm *vm, const struct fl_region *region)
 
 // A process that lives on may have unmapped what it had us serve: then no thread can wait for us
 // any more. Its own maps prove nothing alone: it may have done the handshake for another process.
-static bool unmapped(struct fl_vm *vm)
+static bool memory_unmapped(struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
-        if (!unregistered(vm, &layout->region[i]))
+        if (!region_unregistered(vm, &layout->region[i]))
             return false;
     }
     return layout->regions > 0 && vm->state->pid > 0 &&
@@ -69,19 +69,19 @@ static bool unmapped(struct fl_vm *vm)
 
 // Firecracker before 1.12 closes at once, later ones when they exit; an exec closes it too, and so
 // does a client that is done.
-static void hung_up(struct fl_worker *worker, struct fl_vm *vm)
+static void socket_hung_up(struct fl_worker *worker, struct fl_vm *vm)
 {
     fl_shard_unwatch(&worker->shard, vm->socket);
-    if (unmapped(vm))
+    if (memory_unmapped(vm))
         fl_shard_vm_gone(&worker->shard, vm);
     if (vm->pidfd < 0) // nothing else will tell us of its end
         fl_shard_doubt(&worker->shard, vm);
-    look_at(worker, vm);
+    vm_look(worker, vm);
 }
 
 // --- the loop ---
 
-static bool dispatch(struct fl_worker *worker, const struct fl_watch *watch)
+static bool watch_dispatch(struct fl_worker *worker, const struct fl_watch *watch)
 {
     if (watch->kind == FL_WATCH_MAILBOX || watch->vm->phase == FL_VM_GONE)
         return false;
@@ -90,10 +90,10 @@ static bool dispatch(struct fl_worker *worker, const struct fl_watch *watch)
         fl_worker_make_hot(worker, watch->vm);
         return false;
     case FL_WATCH_EXIT:
-        exited(worker, watch->vm);
+        process_exited(worker, watch->vm);
         return true;
     case FL_WATCH_SOCKET:
-        hung_up(worker, watch->vm);
+        socket_hung_up(worker, watch->vm);
         return true;
     case FL_WATCH_MAILBOX:
         break;
@@ -101,20 +101,20 @@ static bool dispatch(struct fl_worker *worker, const struct fl_watch *watch)
     return false;
 }
 
-static bool poll_events(struct fl_worker *worker, const struct timespec *timeout)
+static bool worker_poll(struct fl_worker *worker, const struct timespec *timeout)
 {
     struct epoll_event events[EVENTS];
     bool any = false;
     int count = epoll_pwait2(worker->shard.epoll_fd, events, EVENTS, timeout, NULL);
     for (int i = 0; i < count; i++)
-        any |= dispatch(worker, events[i].data.ptr);
+        any |= watch_dispatch(worker, events[i].data.ptr);
     return any;
 }
 
 // One batch of each hot VM: a storm in one costs the others a batch. A VM whose working set is on
 // its way gets a slice of it with its faults, as the pages that it touches next are most likely
 // there: where all CPU time goes into faults, replay would else never come to its turn.
-static bool read_hot(struct fl_worker *worker)
+static bool worker_read_hot(struct fl_worker *worker)
 {
     bool any = false;
     struct fl_vm *vm;
@@ -136,7 +136,7 @@ static bool read_hot(struct fl_worker *worker)
     return any;
 }
 
-static void look(struct fl_worker *worker)
+static void worker_look(struct fl_worker *worker)
 {
     struct fl_vm *vm;
     struct fl_vm *next;
@@ -146,7 +146,7 @@ static void look(struct fl_worker *worker)
     cds_list_for_each_entry_safe(vm, next, &worker->owned, in_worker)
     {
         if (vm->doubtful)
-            look_at(worker, vm);
+            vm_look(worker, vm);
         if (fl_vm_is_recorded(vm))
             fl_vm_recording_look(&worker->shard, vm);
         if (vm->phase != FL_VM_GONE && vm->parks.count > 0)
@@ -154,7 +154,7 @@ static void look(struct fl_worker *worker)
     }
 }
 
-static uint64_t next_due(struct fl_worker *worker)
+static uint64_t worker_next_due(struct fl_worker *worker)
 {
     uint64_t due = fl_parks_next_due(&worker->shard);
     uint64_t task = fl_tasks_next_due(&worker->shard);
@@ -170,12 +170,12 @@ static uint64_t next_due(struct fl_worker *worker)
     return due;
 }
 
-static void block(struct fl_worker *worker)
+static void worker_block(struct fl_worker *worker)
 {
     struct fl_vm *vm;
     struct fl_vm *next;
     cds_list_for_each_entry_safe(vm, next, &worker->shard.hot, in_hot) fl_worker_cool_down(vm);
-    uint64_t due = next_due(worker);
+    uint64_t due = worker_next_due(worker);
     if (due <= fl_now() || !fl_mailbox_sleep(&worker->shard.mailbox))
         return;
     struct timespec left = fl_until(fl_now(), due);
@@ -188,7 +188,7 @@ static void block(struct fl_worker *worker)
     fl_mailbox_awake(&worker->shard.mailbox);
     worker->shard.now = fl_now();
     for (int i = 0; i < count; i++)
-        dispatch(worker, events[i].data.ptr);
+        watch_dispatch(worker, events[i].data.ptr);
 }
 
 void fl_worker_work(struct fl_worker *worker)
@@ -200,19 +200,19 @@ void fl_worker_work(struct fl_worker *worker)
         worker->shard.now = fl_now();
         bool busy = fl_mailbox_drain(&worker->shard.mailbox, &worker->shard);
         if (round % POLL_EVERY == 0 || cds_list_empty(&worker->shard.hot))
-            busy |= poll_events(worker, &at_once);
-        bool served = read_hot(worker);
+            busy |= worker_poll(worker, &at_once);
+        bool served = worker_read_hot(worker);
         busy |= fl_parks_run_due(&worker->shard);
         if ((!busy && !served) || round % TASK_EVERY == 0)
             busy |= fl_tasks_run(&worker->shard);
-        look(worker);
+        worker_look(worker);
         fl_worker_bury(worker);
         fl_lane_round(worker);
         fl_rcu_quiescent();
         if (served)
             fl_spin_served(&spin, worker->shard.now);
         else if (!busy && !fl_spin_on(&spin, worker->shard.now))
-            block(worker);
+            worker_block(worker);
     }
 }
 

@@ -26,7 +26,7 @@ enum { ZEROS_BYTES = 2 << 20 };
 
 // The nth core that we may run on; a lane, whose thread may wait or free memory for long, on any.
 // Failing to pin costs speed only.
-static void pin(const struct fl_worker *worker)
+static void thread_pin(const struct fl_worker *worker)
 {
     const cpu_set_t *allowed = &worker->engine->cpus;
     cpu_set_t one;
@@ -43,22 +43,22 @@ static void pin(const struct fl_worker *worker)
 
 // A vCPU that is woken would else preempt the worker in the middle of a batch, at the cost of all
 // others in it. Only its own VM waits for a lane.
-static void become(const struct fl_worker *worker)
+static void thread_become(const struct fl_worker *worker)
 {
     char name[16];
     snprintf(name, sizeof(name), worker->is_lane ? "fl-lane-%u" : "fl-worker-%u", worker->index);
     pthread_setname_np(pthread_self(), name);
     setpriority(PRIO_PROCESS, (id_t)gettid(), worker->is_lane ? 0 : worker->shard.options->nice);
-    pin(worker);
+    thread_pin(worker);
 }
 
 // Comes by here again when it was taken from: as what runs the lane.
-static void run(struct fl_thread *thread)
+static void thread_run(struct fl_thread *thread)
 {
     (void)setjmp(thread->call.anew);
     for (;;) {
         struct fl_worker *worker = atomic_load(&thread->worker);
-        become(worker);
+        thread_become(worker);
         fl_worker_work(worker);
         if (!worker->leave_for)
             return;
@@ -73,12 +73,12 @@ static void *thread_main(void *argument)
     fl_life_table_join(thread->engine->life, thread->slot);
     sem_post(&thread->engine->begun);
     rcu_register_thread();
-    run(thread);
+    thread_run(thread);
     rcu_unregister_thread();
     return NULL;
 }
 
-static int allocate(struct fl_worker *worker)
+static int worker_allocate(struct fl_worker *worker)
 {
     // Never written, so its pages stay the one shared zero page.
     void *zeros = mmap(NULL, ZEROS_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -86,7 +86,7 @@ static int allocate(struct fl_worker *worker)
     return worker->shard.zeros ? 0 : -ENOMEM;
 }
 
-static void release(struct fl_worker *worker)
+static void worker_release(struct fl_worker *worker)
 {
     if (worker->shard.zeros)
         munmap(worker->shard.zeros, ZEROS_BYTES);
@@ -95,10 +95,10 @@ static void release(struct fl_worker *worker)
     fl_mailbox_fini(&worker->shard.mailbox);
 }
 
-static int start_thread(struct fl_worker *worker)
+static int worker_start_thread(struct fl_worker *worker)
 {
     struct fl_thread *thread = &worker->own;
-    int error = allocate(worker);
+    int error = worker_allocate(worker);
     if (error)
         return error;
     worker->shard.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -150,20 +150,20 @@ int fl_worker_start(struct fl_worker *worker)
     int error = fl_mailbox_init(&worker->shard.mailbox);
     if (error)
         return error;
-    error = start_thread(worker);
+    error = worker_start_thread(worker);
     if (error)
-        release(worker);
+        worker_release(worker);
     return error;
 }
 
-static void stop(void *owner, struct fl_mail *mail)
+static void worker_stop(void *owner, struct fl_mail *mail)
 {
     (void)mail;
     fl_worker_of(owner)->stopping = true;
 }
 
 // True if it is within a call, and comes out of it no more.
-static bool hold(struct fl_thread *thread)
+static bool call_hold(struct fl_thread *thread)
 {
     uint64_t word = atomic_load(&thread->call.word);
     enum fl_call_state state = fl_call_state(word);
@@ -172,7 +172,7 @@ static bool hold(struct fl_thread *thread)
            atomic_compare_exchange_strong(&thread->call.word, &word, held);
 }
 
-static void wait_for_end(struct fl_thread *thread, bool leave)
+static void thread_wait_for_end(struct fl_thread *thread, bool leave)
 {
     uint64_t patience = fl_now() + HALT_PATIENCE;
     for (;;) {
@@ -183,7 +183,7 @@ static void wait_for_end(struct fl_thread *thread, bool leave)
         time.tv_nsec %= (long)FL_NS_PER_S;
         if (pthread_timedjoin_np(thread->pthread, NULL, &time) == 0)
             return;
-        if (leave && fl_now() > patience && hold(thread)) {
+        if (leave && fl_now() > patience && call_hold(thread)) {
             fl_log(FL_LOG_WARNING,
                    "event=left vm=%" PRIu64
                    " reason=\"the kernel makes who serves it wait; it is handed over later\"",
@@ -197,15 +197,15 @@ void fl_workers_halt(struct fl_engine *engine, bool leave)
 {
     struct fl_mail *mail = calloc(fl_engine_workers(engine), sizeof(*mail));
     for (unsigned i = 0; i < fl_engine_workers(engine) && mail; i++) {
-        mail[i].deliver = stop;
+        mail[i].deliver = worker_stop;
         fl_mailbox_post(&fl_engine_worker(engine, i)->shard.mailbox, &mail[i]);
     }
     for (unsigned i = 0; i < fl_engine_workers(engine) && mail; i++)
-        wait_for_end(&fl_engine_worker(engine, i)->own, leave);
+        thread_wait_for_end(&fl_engine_worker(engine, i)->own, leave);
     free(mail);
 }
 
 void fl_worker_free(struct fl_worker *worker)
 {
-    release(worker);
+    worker_release(worker);
 }

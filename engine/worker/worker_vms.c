@@ -42,7 +42,7 @@ void fl_worker_cool_down(struct fl_vm *vm)
 
 // Another thread served it before, and may have ended at any instruction: what it read and did not
 // act on is in the inbox, and every fault that it read is asked anew once its waiter is woken.
-static void succeed(struct fl_worker *worker, struct fl_vm *vm)
+static void vm_succeed(struct fl_worker *worker, struct fl_vm *vm)
 {
     fl_install_succeed(vm);
     fl_inbox_replay(&worker->shard, vm);
@@ -54,7 +54,7 @@ static void succeed(struct fl_worker *worker, struct fl_vm *vm)
 
 // Edge-triggered: a hot VM is read in every round until it has nothing, and from then on the next
 // fault raises an event.
-static void take_over(void *owner, struct fl_mail *mail)
+static void worker_take_over(void *owner, struct fl_mail *mail)
 {
     struct fl_worker *worker = fl_worker_of(owner);
     struct fl_vm *vm = caa_container_of(mail, struct fl_vm, mail);
@@ -77,7 +77,7 @@ static void take_over(void *owner, struct fl_mail *mail)
     if (error || vm->pidfd < 0 || vm->death != FL_DEATH_NONE)
         fl_shard_doubt(&worker->shard, vm);
     if (vm->inherited || vm->moved)
-        succeed(worker, vm);
+        vm_succeed(worker, vm);
     if (vm->moved) {
         fl_fill_resume(&worker->shard, vm);
         fl_replay_resume(&worker->shard, vm);
@@ -90,12 +90,12 @@ void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm)
 {
     atomic_fetch_add(&worker->vms, 1);
     vm->owner = &worker->shard;
-    vm->mail.deliver = take_over;
+    vm->mail.deliver = worker_take_over;
     fl_mailbox_post(&worker->shard.mailbox, &vm->mail);
 }
 
 // It is in no list of the worker's any more, and waits for nothing that is mailed there.
-static void forget(struct fl_worker *worker, struct fl_vm *vm)
+static void worker_forget(struct fl_worker *worker, struct fl_vm *vm)
 {
     cds_list_del(&vm->in_worker);
     if (vm->hot)
@@ -113,7 +113,7 @@ static void forget(struct fl_worker *worker, struct fl_vm *vm)
     atomic_fetch_sub(&worker->vms, 1);
 }
 
-static void dispose(void *control, struct fl_mail *mail)
+static void vm_dispose(void *control, struct fl_mail *mail)
 {
     struct fl_engine *engine = control;
     engine->ops->dispose(engine, caa_container_of(mail, struct fl_vm, mail));
@@ -124,14 +124,14 @@ void fl_worker_bury(struct fl_worker *worker)
 {
     while (!cds_list_empty(&worker->shard.dead)) {
         struct fl_vm *vm = cds_list_first_entry(&worker->shard.dead, struct fl_vm, in_worker);
-        forget(worker, vm);
+        worker_forget(worker, vm);
         fl_vm_recording_end(&worker->shard, vm);
         fl_task_end(&vm->fill.task);
         fl_prefetch_end(&vm->prefetch, &worker->shard.prefetch);
         fl_replay_end(&worker->shard, vm);
         if (worker->is_lane)
             fl_lane_is_free(worker);
-        vm->mail.deliver = dispose;
+        vm->mail.deliver = vm_dispose;
         fl_mailbox_post(worker->shard.control, &vm->mail);
     }
 }
@@ -140,7 +140,7 @@ void fl_worker_bury(struct fl_worker *worker)
 // the new owner, and fault again.
 void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *to)
 {
-    forget(worker, vm);
+    worker_forget(worker, vm);
     worker->shard.recorded -= fl_vm_is_recorded(vm);
     fl_fill_suspend(vm);
     fl_replay_suspend(&worker->shard, vm);

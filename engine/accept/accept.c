@@ -39,62 +39,63 @@ enum {
 #define ACCEPT_PAUSE (100 * FL_NS_PER_MS)
 
 // In our table, and in that of the keeper, who holds the same and the listeners' descriptions.
-static bool has_room(const struct fl_server *server, unsigned reserve, unsigned more)
+static bool has_room(const struct fl_acceptor *acceptor, unsigned reserve, unsigned more)
 {
-    return fl_keeper_link_room(server->engine->keeper_link) >= more &&
+    return fl_keeper_link_room(acceptor->engine->keeper_link) >= more &&
            fl_descriptors_free(reserve + more);
 }
 
-bool fl_accept_has_room(const struct fl_server *server, unsigned vms)
+bool fl_accept_has_room(const struct fl_acceptor *acceptor, unsigned vms)
 {
-    unsigned on_their_way = server->connection_count < CONNECTIONS_MAX / EACH
-                                ? server->connection_count * EACH
+    unsigned on_their_way = acceptor->connection_count < CONNECTIONS_MAX / EACH
+                                ? acceptor->connection_count * EACH
                                 : CONNECTIONS_MAX;
-    return has_room(server, fl_descriptors_reserve(), on_their_way + vms * EACH + ON_ITS_WAY);
+    return has_room(acceptor, fl_descriptors_reserve(), on_their_way + vms * EACH + ON_ITS_WAY);
 }
 
-bool fl_accept_has_room_to_listen(const struct fl_server *server)
+bool fl_accept_has_room_to_listen(const struct fl_acceptor *acceptor)
 {
     unsigned share = fl_descriptors_limit() / SHARE_OF_VMS;
-    return has_room(server, fl_descriptors_reserve(), share < FOR_VMS ? share : FOR_VMS);
+    return has_room(acceptor, fl_descriptors_reserve(), share < FOR_VMS ? share : FOR_VMS);
 }
 
 static void pause_for(struct fl_listener *listener, int error)
 {
     if (error == -EMFILE || error == -ENFILE)
-        fl_listeners_shut(listener->server);
+        fl_listeners_shut(listener->acceptor);
     else
         fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->word,
                strerror(-error));
-    fl_listeners_pause(listener->server);
+    fl_listeners_pause(listener->acceptor);
 }
 
 // False when there is nothing more to accept now.
 static bool accept_one(struct fl_listener *listener)
 {
-    struct fl_server *server = listener->server;
+    struct fl_acceptor *acceptor = listener->acceptor;
     // Silent peers must not keep others out.
-    if (server->connection_count >= CONNECTIONS_MAX && !fl_connections_drop_oldest(server)) {
-        fl_listeners_pause(server);
+    if (acceptor->connection_count >= CONNECTIONS_MAX && !fl_connections_drop_oldest(acceptor)) {
+        fl_listeners_pause(acceptor);
         return false;
     }
-    bool room = fl_accept_has_room(server, 1);
-    if (!room && server->connection_count > CONNECTIONS_SHORT && fl_connections_drop_oldest(server))
-        room = fl_accept_has_room(server, 1);
-    if (!room && !has_room(server, 0, TO_REFUSE)) {
+    bool room = fl_accept_has_room(acceptor, 1);
+    if (!room && acceptor->connection_count > CONNECTIONS_SHORT &&
+        fl_connections_drop_oldest(acceptor))
+        room = fl_accept_has_room(acceptor, 1);
+    if (!room && !has_room(acceptor, 0, TO_REFUSE)) {
         pause_for(listener, -EMFILE);
         return false;
     }
-    int fd = fl_keeper_link_accept(server->engine->keeper_link, listener->id,
+    int fd = fl_keeper_link_accept(acceptor->engine->keeper_link, listener->id,
                                    listener->listening.fd, &listener->accepting);
     if (fd >= 0) {
         uint64_t record = listener->accepting;
         listener->accepting = 0;
         FL_CRASH_POINT("accepted");
-        fl_connection_new(server, listener->image, listener->policy, listener->purpose, fd, record,
-                          room ? NULL : fl_no_descriptors);
-        if (!room || !fl_accept_has_room(server, 1))
-            fl_listeners_shut(server); // before the next one connects
+        fl_connection_new(acceptor, listener->image, listener->policy, listener->purpose, fd,
+                          record, room ? NULL : fl_no_descriptors);
+        if (!room || !fl_accept_has_room(acceptor, 1))
+            fl_listeners_shut(acceptor); // before the next one connects
         return true;
     }
     if (fd == -ECONNABORTED || fd == -EINTR)
@@ -118,53 +119,53 @@ void fl_accept_all(struct fl_listener *listener)
     }
 }
 
-void fl_listeners_pause(struct fl_server *server)
+void fl_listeners_pause(struct fl_acceptor *acceptor)
 {
     struct fl_listener *listener;
-    if (server->accept_again_ns)
+    if (acceptor->accept_again_ns)
         return;
-    server->accept_again_ns = fl_now() + ACCEPT_PAUSE;
-    cds_list_for_each_entry(listener, &server->listeners, link)
+    acceptor->accept_again_ns = fl_now() + ACCEPT_PAUSE;
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
         if (listener->listening.fd >= 0)
-            fl_loop_unwatch(&server->loop, &listener->source);
+            fl_loop_unwatch(acceptor->loop, &listener->source);
     }
 }
 
-void fl_listeners_resume(struct fl_server *server)
+void fl_listeners_resume(struct fl_acceptor *acceptor)
 {
     struct fl_listener *listener;
-    server->accept_again_ns = 0;
-    cds_list_for_each_entry(listener, &server->listeners, link)
+    acceptor->accept_again_ns = 0;
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
         if (listener->listening.fd >= 0)
-            fl_loop_watch(&server->loop, &listener->source, EPOLLIN);
+            fl_loop_watch(acceptor->loop, &listener->source, EPOLLIN);
     }
 }
 
 // The queues stay, and are accepted from.
-void fl_listeners_shut(struct fl_server *server)
+void fl_listeners_shut(struct fl_acceptor *acceptor)
 {
     struct fl_listener *listener;
-    if (server->shut)
+    if (acceptor->shut)
         return;
-    server->shut = true;
-    cds_list_for_each_entry(listener, &server->listeners, link)
+    acceptor->shut = true;
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
         if (listener->listening.fd >= 0)
             fl_socket_unlink(listener->path, &listener->listening);
         listener->away = true;
     }
-    fl_lacks(server->engine, FL_LACK_DESCRIPTORS,
+    fl_lacks(acceptor->engine, FL_LACK_DESCRIPTORS,
              "the limit of open files, %u, is reached: no new VM is taken until others have ended",
              fl_descriptors_limit());
 }
 
-void fl_listeners_look_for_room(struct fl_server *server)
+void fl_listeners_look_for_room(struct fl_acceptor *acceptor)
 {
     // Not for one alone: they would come and go with it.
-    if (!fl_accept_has_room(server, server->shut ? 2 : 1))
-        fl_listeners_shut(server);
+    if (!fl_accept_has_room(acceptor, acceptor->shut ? 2 : 1))
+        fl_listeners_shut(acceptor);
     else
-        server->shut = false;
+        acceptor->shut = false;
 }

@@ -56,7 +56,7 @@ static void consume(int socket, size_t left)
 static void free_connection(struct fl_connection *connection)
 {
     cds_list_del(&connection->link);
-    connection->server->connection_count--;
+    connection->acceptor->connection_count--;
     if (connection->template)
         fl_template_unhold(connection->template);
     free(connection->text);
@@ -77,7 +77,7 @@ static void choose_uffd(struct fl_connection *connection)
         } else {
             struct fl_peer other = {
                 .pid = connection->peer.pid, .uffd = fds->fd[i], .pidfd = -1, .socket = -1};
-            fl_keep_refused(connection->server->engine, &other);
+            fl_keep_refused(connection->acceptor->engine, &other);
         }
         fds->fd[i] = -1;
     }
@@ -98,7 +98,7 @@ void fl_connection_settled(struct fl_connection *connection, int own_socket)
 static void stop_listening(struct fl_connection *connection)
 {
     if (connection->source.fd >= 0)
-        fl_loop_unwatch(&connection->server->loop, &connection->source);
+        fl_loop_unwatch(connection->acceptor->loop, &connection->source);
     connection->source.fd = -1;
 }
 
@@ -107,7 +107,7 @@ void fl_connection_refuse(struct fl_connection *connection, const char *reason)
     int socket = fl_connection_own_socket(connection);
     stop_listening(connection);
     choose_uffd(connection);
-    fl_refuse(connection->server->engine, &connection->peer, connection->image, reason);
+    fl_refuse(connection->acceptor->engine, &connection->peer, connection->image, reason);
     fl_connection_settled(connection, socket);
 }
 
@@ -207,7 +207,7 @@ void fl_connection_ended(struct fl_connection *connection)
     if (connection->used == 0 && connection->fds.count == 0) {
         stop_listening(connection);
         if (connection->peer.connection)
-            fl_keeper_link_drop(connection->server->engine->keeper_link, FL_RECORD_CONNECTION,
+            fl_keeper_link_drop(connection->acceptor->engine->keeper_link, FL_RECORD_CONNECTION,
                                 connection->peer.connection);
         fl_peer_close(&connection->peer);
         free_connection(connection);
@@ -255,21 +255,21 @@ static void ready(struct fl_source *source, uint32_t events)
 void fl_connection_expect_soon(struct fl_connection *connection)
 {
     connection->deadline_ns =
-        fl_now() + connection->server->engine->options.handshake_timeout_ms * FL_NS_PER_MS;
+        fl_now() + connection->acceptor->engine->options.handshake_timeout_ms * FL_NS_PER_MS;
 }
 
 // Edge-triggered, as what was looked at stays there to be read.
 static void expect(struct fl_connection *connection)
 {
     static const int from_the_beginning = 0;
-    struct fl_server *server = connection->server;
+    struct fl_acceptor *acceptor = connection->acceptor;
     int socket = connection->peer.socket;
     fl_peer_identify(socket, &connection->peer.pid, &connection->peer.pidfd);
     fl_connection_expect_soon(connection);
     connection->source = (struct fl_source){.fd = socket, .ready = ready};
     setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning, sizeof(from_the_beginning));
     if (!connection->text ||
-        fl_loop_watch(&server->loop, &connection->source, EPOLLIN | EPOLLET) != 0)
+        fl_loop_watch(acceptor->loop, &connection->source, EPOLLIN | EPOLLET) != 0)
         fl_connection_refuse(connection, "the host is out of memory");
     else if (connection->purpose == FL_PURPOSE_TEMPLATE && connection->doomed)
         fl_connection_turn_away(connection, connection->doomed);
@@ -277,7 +277,7 @@ static void expect(struct fl_connection *connection)
         fl_connection_offer_template(connection);
 }
 
-static void begin(struct fl_server *server, const struct fl_endpoint *description, int socket,
+static void begin(struct fl_acceptor *acceptor, const struct fl_endpoint *description, int socket,
                   uint64_t record, const char *doomed)
 {
     const char *image = description->image;
@@ -288,7 +288,7 @@ static void begin(struct fl_server *server, const struct fl_endpoint *descriptio
         close(socket);
         return;
     }
-    connection->server = server;
+    connection->acceptor = acceptor;
     connection->purpose = (enum fl_purpose)description->purpose;
     connection->offered = description->template;
     connection->doomed = doomed;
@@ -299,21 +299,21 @@ static void begin(struct fl_server *server, const struct fl_endpoint *descriptio
                                         .socket = socket,
                                         .connection = record,
                                         .policy = (enum fl_policy)description->policy};
-    cds_list_add_tail(&connection->link, &server->connections);
-    server->connection_count++;
+    cds_list_add_tail(&connection->link, &acceptor->connections);
+    acceptor->connection_count++;
     expect(connection);
 }
 
-void fl_connection_new(struct fl_server *server, const char *image, enum fl_policy policy,
+void fl_connection_new(struct fl_acceptor *acceptor, const char *image, enum fl_policy policy,
                        enum fl_purpose purpose, int socket, uint64_t record, const char *doomed)
 {
     struct fl_endpoint description = {.policy = policy, .purpose = purpose};
     snprintf(description.image, sizeof(description.image), "%s", image);
-    begin(server, &description, socket, record, doomed);
+    begin(acceptor, &description, socket, record, doomed);
 }
 
-void fl_connection_begin(struct fl_server *server, const struct fl_endpoint *description,
+void fl_connection_begin(struct fl_acceptor *acceptor, const struct fl_endpoint *description,
                          int socket, uint64_t record)
 {
-    begin(server, description, socket, record, NULL);
+    begin(acceptor, description, socket, record, NULL);
 }

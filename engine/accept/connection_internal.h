@@ -10,6 +10,7 @@
 
 #include <urcu/list.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/accept/attach.h"
 #include "engine/accept/connection.h"
 #include "engine/base/fdpass.h"
@@ -19,13 +20,12 @@
 #include "engine/host/memory_owner.h"
 #include "engine/host/region.h"
 #include "engine/link/endpoint_memfd.h"
-#include "engine/server/server.h"
 #include "snapshot/read.h"
 
 struct fl_connection {
     struct fl_source source;
     struct cds_list_head link;
-    struct fl_server *server;
+    struct fl_acceptor *acceptor;
     char image[FL_IMAGE_NAME_BYTES];
     struct fl_peer peer; // .uffd is set when the handshake is complete, or refused
     struct fl_fds fds;
@@ -61,7 +61,7 @@ extern const char fl_no_new_vm[];      // why no handshake is taken any more
 extern const char fl_no_descriptors[]; // why one is not taken now
 
 // A new one, of what the description says. Takes the socket.
-void fl_connection_begin(struct fl_server *server, const struct fl_endpoint *description,
+void fl_connection_begin(struct fl_acceptor *acceptor, const struct fl_endpoint *description,
                          int socket, uint64_t record);
 // What a successor is to know of it: a new memfd, or -errno.
 int fl_connection_describe(const struct fl_connection *connection);

@@ -43,7 +43,7 @@ static int check_fit(const struct fl_connection *connection, const struct fl_ima
     }
     // Regions do not overlap in the file: those that are as large as it are all of it.
     uint64_t all = connection->layout.pages << connection->layout.page_shift;
-    bool part = connection->part || connection->server->engine->options.allow_part;
+    bool part = connection->part || connection->acceptor->engine->options.allow_part;
     if (end <= room && (part || all == room))
         return 0;
     if (end <= room)
@@ -61,7 +61,7 @@ static int check_fit(const struct fl_connection *connection, const struct fl_ima
 // Its userfaultfd is that of a VM that there is.
 static void attach_again(struct fl_connection *connection, struct fl_vm *vm, struct fl_image *image)
 {
-    struct fl_engine *engine = connection->server->engine;
+    struct fl_engine *engine = connection->acceptor->engine;
     const char *reason =
         fl_rejoin_differs(vm, image, connection->template != NULL, &connection->layout);
     fl_images_put(engine->images, image);
@@ -77,7 +77,7 @@ static void attach_again(struct fl_connection *connection, struct fl_vm *vm, str
 static void attach(struct fl_connection *connection, struct fl_image *image)
 {
     char reason[REASON_BYTES];
-    struct fl_engine *engine = connection->server->engine;
+    struct fl_engine *engine = connection->acceptor->engine;
     struct fl_vm *served = fl_attach_find(engine, connection->peer.uffd);
     if (served) {
         attach_again(connection, served, image);
@@ -99,7 +99,7 @@ static void attach(struct fl_connection *connection, struct fl_image *image)
 static void refuse(struct fl_connection *connection, const char *reason)
 {
     if (connection->opened)
-        fl_images_put(connection->server->engine->images, connection->opened);
+        fl_images_put(connection->acceptor->engine->images, connection->opened);
     fl_connection_refuse(connection, reason);
 }
 
@@ -108,7 +108,7 @@ static void say_why_unopened(const struct fl_connection *connection, char reason
     char why[REASON_BYTES];
     int error = connection->open_error;
     if (error == FL_NO_STORE_NOW)
-        fl_store_place_why(connection->server->place, why, sizeof(why));
+        fl_store_place_why(connection->acceptor->place, why, sizeof(why));
     else if (error == -EMFILE || error == -ENFILE)
         snprintf(why, sizeof(why), "%s", fl_no_descriptors);
     else
@@ -127,8 +127,8 @@ static void counted(void *control, struct fl_mail *mail)
     connection->looking = false;
     connection->counting = NULL;
     const char *why =
-        connection->doomed             ? connection->doomed
-        : connection->server->refusing ? fl_no_new_vm
+        connection->doomed               ? connection->doomed
+        : connection->acceptor->refusing ? fl_no_new_vm
         : fl_admission_holds(engine, connection->peer.huge_need, reason, sizeof(reason)) ? NULL
                                                                                          : reason;
     if (!why) {
@@ -142,7 +142,7 @@ static void counted(void *control, struct fl_mail *mail)
 static uint64_t count(struct fl_io_job *job)
 {
     struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
-    struct fl_engine *engine = connection->server->engine;
+    struct fl_engine *engine = connection->acceptor->engine;
     if (fl_admission_count(engine, connection->counting, &connection->layout,
                            &connection->peer.huge_need) == -EBUSY)
         return fl_now() + BUSY_PAUSE;
@@ -154,7 +154,7 @@ static uint64_t count(struct fl_io_job *job)
 // One that is to be refused waits for that.
 static void admit(struct fl_connection *connection, struct fl_image *image)
 {
-    struct fl_engine *engine = connection->server->engine;
+    struct fl_engine *engine = connection->acceptor->engine;
     if (engine->options.admission != FL_ADMISSION_REFUSE ||
         !fl_admission_asks(engine, &connection->layout) ||
         fl_attach_find(engine, connection->peer.uffd)) {
@@ -170,21 +170,21 @@ static void admit(struct fl_connection *connection, struct fl_image *image)
 static void use_image(struct fl_connection *connection)
 {
     char reason[REASON_BYTES];
-    struct fl_server *server = connection->server;
+    struct fl_acceptor *acceptor = connection->acceptor;
     if (connection->open_error) {
         say_why_unopened(connection, reason);
         fl_connection_refuse(connection, reason);
-    } else if (server->refusing) {
+    } else if (acceptor->refusing) {
         refuse(connection, fl_no_new_vm);
     } else {
-        admit(connection, server->raw ? fl_image_ref(server->raw) : connection->opened);
+        admit(connection, acceptor->raw ? fl_image_ref(acceptor->raw) : connection->opened);
     }
 }
 
 // The first, second, fourth ... of those that cannot be found: a peer can provoke them.
 static void tell_owner(const struct fl_connection *connection, int64_t peer)
 {
-    struct fl_engine *engine = connection->server->engine;
+    struct fl_engine *engine = connection->acceptor->engine;
     int error = connection->owner_error;
     if (!error && connection->peer.pid != peer)
         fl_log(FL_LOG_INFO,
@@ -281,7 +281,7 @@ static void find_owner(struct fl_connection *connection)
 static bool waits_for_end(struct fl_connection *connection)
 {
     if (connection->owner_error || connection->untrue ||
-        !fl_displace(connection->server->engine, connection->owner.pid, connection->peer.uffd,
+        !fl_displace(connection->acceptor->engine, connection->owner.pid, connection->peer.uffd,
                      &connection->layout))
         return false;
     if (fl_now() < connection->give_up_ns)
@@ -309,14 +309,14 @@ static void use_owner(struct fl_connection *connection)
 static uint64_t look(struct fl_io_job *job)
 {
     struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
-    struct fl_server *server = connection->server;
-    struct fl_engine *engine = server->engine;
+    struct fl_acceptor *acceptor = connection->acceptor;
+    struct fl_engine *engine = acceptor->engine;
     if (!connection->sought)
         find_owner(connection);
     if (waits_for_end(connection))
         return fl_now() + BUSY_PAUSE;
     use_owner(connection);
-    if (!connection->template && !server->raw)
+    if (!connection->template && !acceptor->raw)
         connection->open_error =
             fl_images_get(engine->images, connection->image, &connection->opened);
     connection->mail.deliver = looked;
@@ -326,10 +326,10 @@ static uint64_t look(struct fl_io_job *job)
 
 void fl_connection_use_template(struct fl_connection *connection)
 {
-    struct fl_images *images = connection->server->engine->images;
+    struct fl_images *images = connection->acceptor->engine->images;
     struct fl_image *image = connection->template->image;
     connection->unattached = image == NULL;
-    if (image && connection->server->refusing)
+    if (image && connection->acceptor->refusing)
         fl_connection_refuse(connection, fl_no_new_vm);
     else if (image)
         attach(connection, fl_images_use(images, image));
@@ -339,5 +339,5 @@ void fl_connection_look(struct fl_connection *connection)
 {
     connection->looking = true;
     connection->job.run = look;
-    fl_io_pool_submit(connection->server->engine->io_pool, &connection->job);
+    fl_io_pool_submit(connection->acceptor->engine->io_pool, &connection->job);
 }

@@ -52,7 +52,7 @@ void fl_connection_turn_away(struct fl_connection *connection, const char *reaso
     fl_send_refusal(connection->peer.socket, reason);
     fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=none reason=\"%s\"",
            connection->image, (long long)connection->peer.pid, reason);
-    connection->server->engine->refused++;
+    connection->acceptor->engine->refused++;
     fl_connection_ended(connection);
 }
 
@@ -63,7 +63,7 @@ static const char bad_template[] = "the template cannot be read";
 // it.
 static void note_offered(struct fl_connection *connection)
 {
-    struct fl_keeper_link *keeper_link = connection->server->engine->keeper_link;
+    struct fl_keeper_link *keeper_link = connection->acceptor->engine->keeper_link;
     connection->offered = connection->template->id;
     if (!connection->peer.connection)
         return;
@@ -75,13 +75,13 @@ static void note_offered(struct fl_connection *connection)
 
 void fl_connection_offer_template(struct fl_connection *connection)
 {
-    struct fl_server *server = connection->server;
-    struct fl_templates *templates = server->engine->templates;
+    struct fl_acceptor *acceptor = connection->acceptor;
+    struct fl_templates *templates = acceptor->engine->templates;
     struct fl_template *template = connection->offered
                                        ? fl_templates_of_record(templates, connection->offered)
                                        : fl_templates_find(templates, connection->image);
-    if (!template || server->refusing) {
-        fl_connection_turn_away(connection, server->refusing ? fl_no_new_vm : no_template);
+    if (!template || acceptor->refusing) {
+        fl_connection_turn_away(connection, acceptor->refusing ? fl_no_new_vm : no_template);
         return;
     }
     fl_template_hold(template);
@@ -93,12 +93,12 @@ void fl_connection_offer_template(struct fl_connection *connection)
         fl_connection_ended(connection);
 }
 
-void fl_connections_template_ready(struct fl_server *server, struct fl_template *template,
+void fl_connections_template_ready(struct fl_acceptor *acceptor, struct fl_template *template,
                                    int error)
 {
     struct fl_connection *connection;
     struct fl_connection *next;
-    cds_list_for_each_entry_safe(connection, next, &server->connections, link)
+    cds_list_for_each_entry_safe(connection, next, &acceptor->connections, link)
     {
         if (connection->template != template)
             continue;

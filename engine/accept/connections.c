@@ -24,24 +24,24 @@ int fl_connection_describe(const struct fl_connection *connection)
     return fl_endpoint_write(&endpoint);
 }
 
-void fl_connection_adopt(struct fl_server *server, uint64_t record, int fds[FL_CHANNEL_FDS])
+void fl_connection_adopt(struct fl_acceptor *acceptor, uint64_t record, int fds[FL_CHANNEL_FDS])
 {
     struct fl_endpoint endpoint;
     if (fds[0] < 0 || fds[1] < 0 || fl_endpoint_read(fds[1], &endpoint) != 0) {
         fl_log(FL_LOG_ERROR, "event=adopt_failed connection=%llu reason=\"it is not complete\"",
                (unsigned long long)record);
-        fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_CONNECTION, record);
+        fl_keeper_link_drop(acceptor->engine->keeper_link, FL_RECORD_CONNECTION, record);
         return;
     }
-    fl_connection_begin(server, &endpoint, fds[0], record);
+    fl_connection_begin(acceptor, &endpoint, fds[0], record);
     fds[0] = -1;
 }
 
-void fl_connections_keep(struct fl_server *server)
+void fl_connections_keep(struct fl_acceptor *acceptor)
 {
-    struct fl_keeper_link *keeper_link = server->engine->keeper_link;
+    struct fl_keeper_link *keeper_link = acceptor->engine->keeper_link;
     struct fl_connection *connection;
-    cds_list_for_each_entry(connection, &server->connections, link)
+    cds_list_for_each_entry(connection, &acceptor->connections, link)
     {
         int fd = fl_connection_describe(connection);
         if (!connection->peer.connection)
@@ -55,7 +55,7 @@ void fl_connections_keep(struct fl_server *server)
 
 static const char *why_refused(const struct fl_connection *connection)
 {
-    if (connection->server->refusing)
+    if (connection->acceptor->refusing)
         return fl_no_new_vm;
     if (connection->starved)
         return fl_no_descriptors;
@@ -82,11 +82,11 @@ static void give_up(struct fl_connection *connection, const char *reason)
         fl_connection_refuse(connection, reason);
 }
 
-void fl_connections_expire(struct fl_server *server, uint64_t now)
+void fl_connections_expire(struct fl_acceptor *acceptor, uint64_t now)
 {
     struct fl_connection *connection;
     struct fl_connection *next;
-    cds_list_for_each_entry_safe(connection, next, &server->connections, link)
+    cds_list_for_each_entry_safe(connection, next, &acceptor->connections, link)
     {
         if (connection->starved && now >= connection->retry_ns) {
             connection->retry_ns = now + RETRY_EVERY;
@@ -94,16 +94,16 @@ void fl_connections_expire(struct fl_server *server, uint64_t now)
                 continue;
         }
         if (connection->deadline_ns == FL_NEVER ||
-            (!server->refusing && connection->deadline_ns > now))
+            (!acceptor->refusing && connection->deadline_ns > now))
             continue;
         give_up(connection, why_refused(connection));
     }
 }
 
-bool fl_connections_drop_oldest(struct fl_server *server)
+bool fl_connections_drop_oldest(struct fl_acceptor *acceptor)
 {
     struct fl_connection *connection;
-    cds_list_for_each_entry(connection, &server->connections, link)
+    cds_list_for_each_entry(connection, &acceptor->connections, link)
     {
         if (connection->deadline_ns == FL_NEVER)
             continue;
@@ -113,11 +113,11 @@ bool fl_connections_drop_oldest(struct fl_server *server)
     return false;
 }
 
-uint64_t fl_connections_next_due(struct fl_server *server)
+uint64_t fl_connections_next_due(struct fl_acceptor *acceptor)
 {
     uint64_t due = FL_NEVER;
     struct fl_connection *connection;
-    cds_list_for_each_entry(connection, &server->connections, link)
+    cds_list_for_each_entry(connection, &acceptor->connections, link)
     {
         if (connection->deadline_ns < due)
             due = connection->deadline_ns;

@@ -33,21 +33,21 @@ static void free_listener(struct fl_listener *listener)
 static bool watched(const struct fl_listener *listener)
 {
     // Not before we serve: the keeper may still be telling us what there is.
-    return listener->listening.fd >= 0 && !listener->server->accept_again_ns &&
-           listener->server->serving;
+    return listener->listening.fd >= 0 && !listener->acceptor->accept_again_ns &&
+           listener->acceptor->serving;
 }
 
 int fl_listener_watch(struct fl_listener *listener)
 {
     listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = fl_accept_ready};
-    return watched(listener) ? fl_loop_watch(&listener->server->loop, &listener->source, EPOLLIN)
+    return watched(listener) ? fl_loop_watch(listener->acceptor->loop, &listener->source, EPOLLIN)
                              : 0;
 }
 
 void fl_listener_unwatch(struct fl_listener *listener)
 {
     if (watched(listener))
-        fl_loop_unwatch(&listener->server->loop, &listener->source);
+        fl_loop_unwatch(listener->acceptor->loop, &listener->source);
 }
 
 // Who has connected already has perhaps handed its userfaultfd over: closing the queue would lose
@@ -58,7 +58,7 @@ static void close_listener(struct fl_listener *listener)
         fl_listener_unwatch(listener);
         fl_socket_unlink(listener->path, &listener->listening);
         fl_accept_all(listener);
-        fl_keeper_link_drop(listener->server->engine->keeper_link, FL_RECORD_LISTENER,
+        fl_keeper_link_drop(listener->acceptor->engine->keeper_link, FL_RECORD_LISTENER,
                             listener->id);
         close(listener->listening.fd);
     }
@@ -84,21 +84,21 @@ const char *fl_listener_why(int error)
     }
 }
 
-bool fl_listener_image_exists(const struct fl_server *server, const char *image)
+bool fl_listener_image_exists(const struct fl_acceptor *acceptor, const char *image)
 {
     char path[PATH_MAX];
     struct stat status;
     if (!fl_name_valid(image))
         return false;
     int length =
-        snprintf(path, sizeof(path), "%s/%s.img", fl_store_images_dir(server->place), image);
+        snprintf(path, sizeof(path), "%s/%s.img", fl_store_images_dir(acceptor->place), image);
     return length < (int)sizeof(path) && stat(path, &status) == 0;
 }
 
-struct fl_listener *fl_listener_find(struct fl_server *server, const char *path)
+struct fl_listener *fl_listener_find(struct fl_acceptor *acceptor, const char *path)
 {
     struct fl_listener *listener;
-    cds_list_for_each_entry(listener, &server->listeners, link)
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
         if (strcmp(listener->path, path) == 0 || fl_socket_is_at(path, &listener->listening))
             return listener;
@@ -112,7 +112,7 @@ void fl_listener_remove(struct fl_listener *listener)
     close_listener(listener);
 }
 
-static struct fl_listener *new_listener(struct fl_server *server, const char *image,
+static struct fl_listener *new_listener(struct fl_acceptor *acceptor, const char *image,
                                         const char *path)
 {
     struct fl_listener *listener = calloc(1, sizeof(*listener));
@@ -121,7 +121,7 @@ static struct fl_listener *new_listener(struct fl_server *server, const char *im
     listener->image = strdup(image);
     listener->path = strdup(path);
     listener->word = fl_log_new_word(path);
-    listener->server = server;
+    listener->acceptor = acceptor;
     listener->listening.fd = -1;
     if (listener->image && listener->path && listener->word)
         return listener;
@@ -150,7 +150,7 @@ static int describe(struct fl_listener *listener)
 // The description is the keeper's alone: one descriptor less an image.
 static int put_record(struct fl_listener *listener)
 {
-    struct fl_keeper_link *keeper_link = listener->server->engine->keeper_link;
+    struct fl_keeper_link *keeper_link = listener->acceptor->engine->keeper_link;
     int endpoint = fl_keeper_link_any(keeper_link) ? describe(listener) : -1;
     if (endpoint >= 0)
         fl_keeper_link_put_listener(keeper_link, listener->id, listener->listening.fd, endpoint);
@@ -162,7 +162,7 @@ static int put_record(struct fl_listener *listener)
 // Before the first connection: one that is accepted refers to the record.
 static int keep(struct fl_listener *listener)
 {
-    listener->id = fl_keeper_link_new_id(listener->server->engine->keeper_link);
+    listener->id = fl_keeper_link_new_id(listener->acceptor->engine->keeper_link);
     return put_record(listener);
 }
 
@@ -178,8 +178,8 @@ void fl_listener_write_down(struct fl_listener *listener)
 // Its socket, for the first time.
 int fl_listener_open(struct fl_listener *listener)
 {
-    struct fl_server *server = listener->server;
-    if (server->shut || (listener->automatic && !fl_accept_has_room_to_listen(server)))
+    struct fl_acceptor *acceptor = listener->acceptor;
+    if (acceptor->shut || (listener->automatic && !fl_accept_has_room_to_listen(acceptor)))
         return -EMFILE;
     int error =
         fl_socket_listen(listener->path, SOCK_STREAM, &listener->access, &listener->listening);
@@ -196,7 +196,7 @@ static int begin(struct fl_listener *listener, const struct fl_socket_access *ac
 {
     listener->access = *access;
     listener->seen = true;
-    cds_list_add_tail(&listener->link, &listener->server->listeners);
+    cds_list_add_tail(&listener->link, &listener->acceptor->listeners);
     int error = fl_listener_open(listener);
     if (!error)
         fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->word);
@@ -208,11 +208,11 @@ static int begin(struct fl_listener *listener, const struct fl_socket_access *ac
     return error;
 }
 
-int fl_listener_add(struct fl_server *server, const char *image, const char *path,
+int fl_listener_add(struct fl_acceptor *acceptor, const char *image, const char *path,
                     const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
                     const char **ret_reason)
 {
-    struct fl_listener *listener = new_listener(server, image, path);
+    struct fl_listener *listener = new_listener(acceptor, image, path);
     if (!listener) {
         *ret_reason = fl_listener_why(-ENOMEM);
         return -ENOMEM;
@@ -222,10 +222,10 @@ int fl_listener_add(struct fl_server *server, const char *image, const char *pat
     return begin(listener, access, ret_reason);
 }
 
-int fl_listener_add_template(struct fl_server *server, const char *image, const char *path,
+int fl_listener_add_template(struct fl_acceptor *acceptor, const char *image, const char *path,
                              const struct fl_socket_access *access, const char **ret_reason)
 {
-    struct fl_listener *listener = new_listener(server, image, path);
+    struct fl_listener *listener = new_listener(acceptor, image, path);
     if (!listener) {
         *ret_reason = fl_listener_why(-ENOMEM);
         return -ENOMEM;
@@ -234,22 +234,22 @@ int fl_listener_add_template(struct fl_server *server, const char *image, const 
     return begin(listener, access, ret_reason);
 }
 
-void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL_FDS])
+void fl_listener_adopt(struct fl_acceptor *acceptor, uint64_t id, int fds[FL_CHANNEL_FDS])
 {
     struct fl_endpoint endpoint;
     bool whole = fds[0] >= 0 && fds[1] >= 0 && fl_endpoint_read(fds[1], &endpoint) == 0;
     struct fl_listener *listener =
-        whole ? new_listener(server, endpoint.image, endpoint.path) : NULL;
+        whole ? new_listener(acceptor, endpoint.image, endpoint.path) : NULL;
     if (!listener) {
         fl_log(FL_LOG_ERROR, "event=adopt_failed listener=%" PRIu64, id);
-        fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_LISTENER, id);
+        fl_keeper_link_drop(acceptor->engine->keeper_link, FL_RECORD_LISTENER, id);
         return;
     }
     listener->id = id;
     listener->automatic = endpoint.automatic != 0;
     listener->policy = (enum fl_policy)endpoint.policy;
     listener->purpose = (enum fl_purpose)endpoint.purpose;
-    listener->access = server->options->access; // what a version before did not write down
+    listener->access = acceptor->access; // what a version before did not write down
     if (endpoint.has_access)
         listener->access = (struct fl_socket_access){(mode_t)endpoint.mode, (uid_t)endpoint.uid,
                                                      (gid_t)endpoint.gid};
@@ -257,17 +257,17 @@ void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL
         (struct fl_listening){.fd = fds[0], .dev = endpoint.dev, .ino = endpoint.ino};
     fds[0] = -1;
     listener->seen = true;
-    cds_list_add_tail(&listener->link, &server->listeners);
+    cds_list_add_tail(&listener->link, &acceptor->listeners);
     int error = fl_listener_watch(listener);
     if (error)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
                listener->image, listener->word, strerror(-error));
 }
 
-void fl_listeners_keep(struct fl_server *server)
+void fl_listeners_keep(struct fl_acceptor *acceptor)
 {
     struct fl_listener *listener;
-    cds_list_for_each_entry(listener, &server->listeners, link)
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
         if (listener->listening.fd >= 0)
             fl_listener_write_down(listener);
@@ -284,19 +284,20 @@ int fl_listener_set_access(struct fl_listener *listener, const struct fl_socket_
     return 0;
 }
 
-void fl_listeners_close(struct fl_server *server)
+void fl_listeners_close(struct fl_acceptor *acceptor)
 {
     struct fl_listener *listener;
     struct fl_listener *next;
-    cds_list_for_each_entry_safe(listener, next, &server->listeners, link) close_listener(listener);
+    cds_list_for_each_entry_safe(listener, next, &acceptor->listeners, link)
+        close_listener(listener);
 }
 
 // Marks the listeners of the image; true if one of them is automatic.
-static bool mark(struct fl_server *server, const char *image)
+static bool mark(struct fl_acceptor *acceptor, const char *image)
 {
     bool automatic = false;
     struct fl_listener *listener;
-    cds_list_for_each_entry(listener, &server->listeners, link)
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
         if (strcmp(listener->image, image) != 0)
             continue;
@@ -306,36 +307,36 @@ static bool mark(struct fl_server *server, const char *image)
     return automatic;
 }
 
-static void add_automatic(struct fl_server *server, const char *image)
+static void add_automatic(struct fl_acceptor *acceptor, const char *image)
 {
     char path[PATH_MAX];
     const char *reason = NULL;
     int error = 0;
-    int length = snprintf(path, sizeof(path), "%s/%s.sock", server->options->sockets, image);
+    int length = snprintf(path, sizeof(path), "%s/%s.sock", acceptor->directory, image);
     if (length >= (int)sizeof(path))
         reason = "its path is too long";
     else
-        error = fl_listener_add(server, image, path, &server->options->access, FL_POLICY_DEFAULT,
-                                true, &reason);
+        error = fl_listener_add(acceptor, image, path, &acceptor->access, FL_POLICY_DEFAULT, true,
+                                &reason);
     if (reason && error != -EMFILE) // of many it is said at once
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s/%s.sock reason=\"%s\"", image,
-               server->options->sockets, image, reason);
+               acceptor->directory, image, reason);
 }
 
-void fl_listeners_follow(struct fl_server *server, char *const *images, unsigned count)
+void fl_listeners_follow(struct fl_acceptor *acceptor, char *const *images, unsigned count)
 {
     struct fl_listener *listener;
     struct fl_listener *next;
-    cds_list_for_each_entry(listener, &server->listeners, link) listener->seen = false;
+    cds_list_for_each_entry(listener, &acceptor->listeners, link) listener->seen = false;
     for (unsigned i = 0; i < count; i++) {
-        if (!mark(server, images[i]))
-            add_automatic(server, images[i]);
+        if (!mark(acceptor, images[i]))
+            add_automatic(acceptor, images[i]);
     }
-    cds_list_for_each_entry_safe(listener, next, &server->listeners, link)
+    cds_list_for_each_entry_safe(listener, next, &acceptor->listeners, link)
     {
         // The list may be older than the image, and than the order to listen for it.
-        if (!listener->seen && !fl_listener_image_exists(server, listener->image))
+        if (!listener->seen && !fl_listener_image_exists(acceptor, listener->image))
             fl_listener_remove(listener);
     }
-    fl_templates_follow(server->engine->templates);
+    fl_templates_follow(acceptor->engine->templates);
 }

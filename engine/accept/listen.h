@@ -7,15 +7,15 @@
 
 #include <stdbool.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/base/loop.h"
 #include "engine/link/channel.h"
 #include "engine/link/endpoint_memfd.h"
-#include "engine/server/server.h"
 
 struct fl_listener {
     struct fl_source source;
     struct cds_list_head link;
-    struct fl_server *server;
+    struct fl_acceptor *acceptor;
     struct fl_listening listening;
     uint64_t id;           // of the keeper's record
     enum fl_policy policy; // of its VMs
@@ -31,28 +31,28 @@ struct fl_listener {
 };
 
 // True if the store has the image now.
-bool fl_listener_image_exists(const struct fl_server *server, const char *image);
+bool fl_listener_image_exists(const struct fl_acceptor *acceptor, const char *image);
 // The listener that the path leads to, however it is spelt, or that had it; NULL: none.
-struct fl_listener *fl_listener_find(struct fl_server *server, const char *path);
+struct fl_listener *fl_listener_find(struct fl_acceptor *acceptor, const char *path);
 // Ends one; who has connected already is still served.
 void fl_listener_remove(struct fl_listener *listener);
 
 // 0, or -errno with a constant sentence.
-int fl_listener_add(struct fl_server *server, const char *image, const char *path,
+int fl_listener_add(struct fl_acceptor *acceptor, const char *image, const char *path,
                     const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
                     const char **ret_reason);
 // The same for VMs that map the image's template.
-int fl_listener_add_template(struct fl_server *server, const char *image, const char *path,
+int fl_listener_add_template(struct fl_acceptor *acceptor, const char *image, const char *path,
                              const struct fl_socket_access *access, const char **ret_reason);
 // A predecessor's: the socket and its description.
-void fl_listener_adopt(struct fl_server *server, uint64_t id, int fds[FL_CHANNEL_FDS]);
+void fl_listener_adopt(struct fl_acceptor *acceptor, uint64_t id, int fds[FL_CHANNEL_FDS]);
 // Has a new keeper hold them all.
-void fl_listeners_keep(struct fl_server *server);
-void fl_listeners_close(struct fl_server *server);
+void fl_listeners_keep(struct fl_acceptor *acceptor);
+void fl_listeners_close(struct fl_acceptor *acceptor);
 // Gives the socket another owner or mode. -ESTALE: the path does not lead to it.
 int fl_listener_set_access(struct fl_listener *listener, const struct fl_socket_access *access);
 // Makes those again that somebody has removed, once in a while.
-void fl_listeners_look(struct fl_server *server);
+void fl_listeners_look(struct fl_acceptor *acceptor);
 
 // --- for listen_look.c ---
 
@@ -70,20 +70,20 @@ const char *fl_listener_why(int error);
 // Its socket is readable.
 void fl_accept_ready(struct fl_source *source, uint32_t events);
 // True if there are descriptors for so many more VMs; for another socket of an image.
-bool fl_accept_has_room(const struct fl_server *server, unsigned vms);
-bool fl_accept_has_room_to_listen(const struct fl_server *server);
+bool fl_accept_has_room(const struct fl_acceptor *acceptor, unsigned vms);
+bool fl_accept_has_room_to_listen(const struct fl_acceptor *acceptor);
 // For want of descriptors: whoever connects from now on is told so by the kernel.
-void fl_listeners_shut(struct fl_server *server);
+void fl_listeners_shut(struct fl_acceptor *acceptor);
 // Whether that is to begin or to end, once in a while.
-void fl_listeners_look_for_room(struct fl_server *server);
+void fl_listeners_look_for_room(struct fl_acceptor *acceptor);
 // All that wait, or as many as there is room for.
 void fl_accept_all(struct fl_listener *listener);
 
 // Stop accepting for a moment, and go on.
-void fl_listeners_pause(struct fl_server *server);
-void fl_listeners_resume(struct fl_server *server);
+void fl_listeners_pause(struct fl_acceptor *acceptor);
+void fl_listeners_resume(struct fl_acceptor *acceptor);
 
 // Automatic listeners become those of exactly these images; others go with their images.
-void fl_listeners_follow(struct fl_server *server, char *const *images, unsigned count);
+void fl_listeners_follow(struct fl_acceptor *acceptor, char *const *images, unsigned count);
 
 #endif

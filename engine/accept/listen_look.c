@@ -24,7 +24,7 @@ static int renew(struct fl_listener *listener)
         return error;
     fl_listener_unwatch(listener);
     fl_accept_all(listener);
-    if (listener->server->accept_again_ns) { // not all of them: another time
+    if (listener->acceptor->accept_again_ns) { // not all of them: another time
         fl_socket_close(listener->path, &new);
         return -EMFILE;
     }
@@ -43,7 +43,7 @@ static int look_at(struct fl_listener *listener, bool full)
         return 0;
     }
     // What waits in its queue must be accepted first.
-    bool later = bound ? listener->server->accept_again_ns != 0 : listener->automatic && full;
+    bool later = bound ? listener->acceptor->accept_again_ns != 0 : listener->automatic && full;
     int error = later ? -EMFILE : renew(listener);
     if (!error)
         fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"its socket was %s\"",
@@ -55,30 +55,30 @@ static int look_at(struct fl_listener *listener, bool full)
     return error;
 }
 
-static void say_what_is_away(struct fl_server *server, unsigned away, int error, unsigned full)
+static void say_what_is_away(struct fl_acceptor *acceptor, unsigned away, int error, unsigned full)
 {
     if (away > 0)
-        fl_lacks(server->engine, FL_LACK_SOCKETS,
-                 "images cannot be reached in the directory of sockets %s: %s",
-                 server->options->sockets, fl_listener_why(error));
+        fl_lacks(acceptor->engine, FL_LACK_SOCKETS,
+                 "images cannot be reached in the directory of sockets %s: %s", acceptor->directory,
+                 fl_listener_why(error));
     else
-        fl_has(server->engine, FL_LACK_SOCKETS);
+        fl_has(acceptor->engine, FL_LACK_SOCKETS);
     if (full > 0)
-        fl_lacks(server->engine, FL_LACK_DESCRIPTORS,
+        fl_lacks(acceptor->engine, FL_LACK_DESCRIPTORS,
                  "the limit of open files, %u, leaves no room for the sockets of %u image%s",
                  fl_descriptors_limit(), full, full == 1 ? "" : "s");
     else
-        fl_has(server->engine, FL_LACK_DESCRIPTORS);
+        fl_has(acceptor->engine, FL_LACK_DESCRIPTORS);
 }
 
-void fl_listeners_look(struct fl_server *server)
+void fl_listeners_look(struct fl_acceptor *acceptor)
 {
     struct fl_listener *listener;
     int first = 0;
     unsigned away = 0;
     unsigned full = 0;
-    mkdir(server->options->sockets, 0755); // it is there, as a rule
-    cds_list_for_each_entry(listener, &server->listeners, link)
+    mkdir(acceptor->directory, 0755); // it is there, as a rule
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
         // A place that somebody asked for goes with its owner's directory, as jails do.
         bool own = listener->automatic || listener->purpose == FL_PURPOSE_TEMPLATE;
@@ -87,5 +87,5 @@ void fl_listeners_look(struct fl_server *server)
         away += error && error != -EMFILE && own;
         first = first == 0 && error != -EMFILE ? error : first;
     }
-    say_what_is_away(server, away, first, full);
+    say_what_is_away(acceptor, away, first, full);
 }

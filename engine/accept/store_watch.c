@@ -13,10 +13,11 @@
 #include "engine/accept/listen.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/io_pool.h"
+#include "engine/base/loop.h"
 #include "engine/base/mailbox.h"
 #include "engine/image/store_place.h"
 #include "engine/link/degraded.h"
-#include "engine/link/keeper_link.h"
+#include "engine/link/inherited_sockets.h"
 #include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
@@ -27,7 +28,7 @@ struct names {
 
 struct fl_store_watch {
     struct fl_source source; // inotify; .fd -1: it cannot be had
-    struct fl_server *server;
+    struct fl_acceptor *acceptor;
     bool looking;   // a reader looks at the store
     bool changed;   // something has, since the reader began
     int open_error; // why there is no inotify instance
@@ -71,7 +72,7 @@ static void look(struct fl_store_watch *watch, bool wanted);
 // The directory at the path, whether it was watched before or not: then this does nothing.
 static int watch_images(const struct fl_store_watch *watch)
 {
-    const char *path = fl_store_images_dir(watch->server->place);
+    const char *path = fl_store_images_dir(watch->acceptor->place);
     if (watch->source.fd < 0)
         return watch->open_error;
     // IN_CREATE: where a file system cannot rename without replacing, images appear as links.
@@ -87,7 +88,7 @@ static void look_at_store(struct fl_store_watch *watch)
 {
     struct fl_reader *reader = NULL;
     watch->listed = false;
-    watch->error = fl_store_place_get(watch->server->place, &reader);
+    watch->error = fl_store_place_get(watch->acceptor->place, &reader);
     if (!watch->error) {
         watch->watch_error = watch_images(watch);
         if (reader != watch->seen || watch->wanted || watch->watch_error) {
@@ -114,20 +115,20 @@ static const char *inotify_trouble(int error)
 
 static void say_how_it_is(struct fl_store_watch *watch)
 {
-    struct fl_engine *engine = watch->server->engine;
+    struct fl_engine *engine = watch->acceptor->engine;
     char why[FL_LACK_REASON];
-    fl_store_place_why(watch->server->place, why, sizeof(why));
+    fl_store_place_why(watch->acceptor->place, why, sizeof(why));
     if (watch->error == FL_NO_STORE_NOW)
         fl_lacks(engine, FL_LACK_STORE, "%s", why);
     else if (watch->error)
         fl_lacks(engine, FL_LACK_STORE, "the images of the store %s cannot be listed: %s",
-                 watch->server->options->store, strerror(-watch->error));
+                 watch->acceptor->store, strerror(-watch->error));
     else
         fl_has(engine, FL_LACK_STORE);
     if (watch->watch_error)
         fl_lacks(engine, FL_LACK_INOTIFY,
                  "the store %s cannot be watched, and is looked at once a second instead: %s",
-                 watch->server->options->store, inotify_trouble(watch->watch_error));
+                 watch->acceptor->store, inotify_trouble(watch->watch_error));
     else
         fl_has(engine, FL_LACK_INOTIFY);
 }
@@ -135,8 +136,8 @@ static void say_how_it_is(struct fl_store_watch *watch)
 static void apply(struct fl_store_watch *watch)
 {
     say_how_it_is(watch);
-    if (watch->listed && !watch->server->refusing)
-        fl_listeners_follow(watch->server, watch->names.name, watch->names.count);
+    if (watch->listed && !watch->acceptor->refusing)
+        fl_listeners_follow(watch->acceptor, watch->names.name, watch->names.count);
     free_names(&watch->names);
 }
 
@@ -156,7 +157,7 @@ static uint64_t run(struct fl_io_job *job)
     struct fl_store_watch *watch = caa_container_of(job, struct fl_store_watch, job);
     look_at_store(watch);
     watch->mail.deliver = looked;
-    fl_mailbox_post(&watch->server->engine->control, &watch->mail);
+    fl_mailbox_post(&watch->acceptor->engine->control, &watch->mail);
     return 0;
 }
 
@@ -168,7 +169,7 @@ static void look(struct fl_store_watch *watch, bool wanted)
     watch->looking = true;
     watch->wanted = watch->wanted || wanted;
     watch->job.run = run;
-    fl_io_pool_submit(watch->server->engine->io_pool, &watch->job);
+    fl_io_pool_submit(watch->acceptor->engine->io_pool, &watch->job);
 }
 
 static void ready(struct fl_source *source, uint32_t events)
@@ -183,8 +184,8 @@ static void ready(struct fl_source *source, uint32_t events)
 // A predecessor's, or a new one that a successor goes on with.
 static void open_inotify(struct fl_store_watch *watch)
 {
-    struct fl_server *server = watch->server;
-    int inotify = server->sockets.fd[FL_SOCKET_INOTIFY];
+    struct fl_acceptor *acceptor = watch->acceptor;
+    int inotify = acceptor->sockets->fd[FL_SOCKET_INOTIFY];
     bool new = inotify < 0;
     if (new)
         inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -193,8 +194,8 @@ static void open_inotify(struct fl_store_watch *watch)
     if (inotify < 0)
         return;
     if (new)
-        fl_inherited_sockets_replace(&server->sockets, FL_SOCKET_INOTIFY, inotify);
-    fl_loop_watch(&server->loop, &watch->source, EPOLLIN);
+        fl_inherited_sockets_replace(acceptor->sockets, FL_SOCKET_INOTIFY, inotify);
+    fl_loop_watch(acceptor->loop, &watch->source, EPOLLIN);
 }
 
 void fl_store_watch_look(struct fl_store_watch *watch)
@@ -206,12 +207,13 @@ void fl_store_watch_look(struct fl_store_watch *watch)
     look(watch, false);
 }
 
-int fl_store_watch_start(struct fl_server *server, bool first, struct fl_store_watch **ret_follow)
+int fl_store_watch_start(struct fl_acceptor *acceptor, bool first,
+                         struct fl_store_watch **ret_follow)
 {
     struct fl_store_watch *watch = calloc(1, sizeof(*watch));
     if (!watch)
         return -ENOMEM;
-    watch->server = server;
+    watch->acceptor = acceptor;
     open_inotify(watch);
     *ret_follow = watch;
     if (!first) {
@@ -229,7 +231,7 @@ void fl_store_watch_stop(struct fl_store_watch *watch)
     if (!watch)
         return;
     if (watch->source.fd >= 0) {
-        fl_loop_unwatch(&watch->server->loop, &watch->source);
+        fl_loop_unwatch(watch->acceptor->loop, &watch->source);
         close(watch->source.fd);
     }
     fl_reader_close(watch->seen);

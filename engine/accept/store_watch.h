@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "engine/server/server.h"
+#include "engine/accept/acceptor.h"
 
 struct fl_store_watch;
 
@@ -15,7 +15,8 @@ struct fl_store_watch;
 // yet, so it looks once before it returns, and -errno says that there is no store. Else a reader
 // does that: storage that hangs must not hold up VMs that wait. *ret_follow is to be stopped in
 // either case, unless it is -ENOMEM.
-int fl_store_watch_start(struct fl_server *server, bool first, struct fl_store_watch **ret_follow);
+int fl_store_watch_start(struct fl_acceptor *acceptor, bool first,
+                         struct fl_store_watch **ret_follow);
 // Once in a while: is it still the store at the path, and can it be watched?
 void fl_store_watch_look(struct fl_store_watch *watch); // NULL is allowed
 // NULL is allowed; after the readers have ended, which may be at it.

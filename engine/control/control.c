@@ -13,20 +13,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/accept/acceptor.h"
+#include "engine/accept/drain.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/base/loop.h"
 #include "engine/control/control_clients.h"
 #include "engine/control/control_request.h"
 #include "engine/control/status.h"
+#include "engine/link/inherited_sockets.h"
 #include "engine/link/keeper_link.h"
-#include "engine/server/server.h"
 #include "engine/worker/engine.h"
 
 enum { TIMEOUT_S = 10, CLIENTS_MAX = 256 };
 
 struct fl_control {
     struct fl_source source; // libmicrohttpd's epoll descriptor
-    struct fl_server *server;
+    struct fl_acceptor *acceptor;
     struct fl_listening listening;
     char *path;
     struct MHD_Daemon *daemon;
@@ -35,7 +38,7 @@ struct fl_control {
 
 // --- requests of the whole server ---
 
-static enum MHD_Result post_drain(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result post_drain(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                                   const struct fl_request *request)
 {
     int populate = 0;
@@ -47,42 +50,42 @@ static enum MHD_Result post_drain(struct fl_server *server, struct MHD_Connectio
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                        "the body must be {\"populate\": BOOLEAN}");
     } else {
-        fl_server_drain(server, populate != 0);
+        fl_drain(acceptor, populate != 0);
         result = fl_control_send(client, MHD_HTTP_OK, "application/json",
-                                 fl_status_json(server->engine, server->refusing));
+                                 fl_status_json(acceptor->engine, acceptor->refusing));
     }
     json_decref(body);
     return result;
 }
 
-static enum MHD_Result get_status(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result get_status(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                                   const struct fl_request *request)
 {
     (void)request;
     return fl_control_send(client, MHD_HTTP_OK, "application/json",
-                           fl_status_json(server->engine, server->refusing));
+                           fl_status_json(acceptor->engine, acceptor->refusing));
 }
 
-static enum MHD_Result get_metrics(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result get_metrics(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                                    const struct fl_request *request)
 {
     (void)request;
     return fl_control_send(client, MHD_HTTP_OK, "text/plain; version=0.0.4",
-                           fl_status_prometheus(server->engine, server->refusing));
+                           fl_status_prometheus(acceptor->engine, acceptor->refusing));
 }
 
-static bool upgrading(const struct fl_server *server)
+static bool upgrading(const struct fl_acceptor *acceptor)
 {
     const char *state = NULL;
     json_t *news =
-        json_loads(fl_keeper_link_news(server->engine->keeper_link), JSON_DECODE_ANY, NULL);
+        json_loads(fl_keeper_link_news(acceptor->engine->keeper_link), JSON_DECODE_ANY, NULL);
     bool is = json_unpack(news, "{s:{s:s}}", "upgrade", "state", &state) == 0 &&
               (strcmp(state, "starting") == 0 || strcmp(state, "trial") == 0);
     json_decref(news);
     return is;
 }
 
-static enum MHD_Result post_upgrade(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result post_upgrade(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                                     const struct fl_request *request)
 {
     const char *engine = "";
@@ -96,16 +99,16 @@ static enum MHD_Result post_upgrade(struct fl_server *server, struct MHD_Connect
         result = fl_control_send_error(
             client, MHD_HTTP_BAD_REQUEST,
             "the body must be {\"engine\": ABSOLUTE PATH, \"keeper\": BOOLEAN}");
-    } else if (upgrading(server)) {
+    } else if (upgrading(acceptor)) {
         result = fl_control_send_error(client, MHD_HTTP_CONFLICT, "an upgrade is under way");
     } else {
-        int error = fl_keeper_link_upgrade(server->engine->keeper_link, engine, keeper != 0);
+        int error = fl_keeper_link_upgrade(acceptor->engine->keeper_link, engine, keeper != 0);
         result =
             error ? fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "%s",
                                           error == -ENOTCONN ? "the engine has no keeper"
                                                              : "the path of the engine is too long")
                   : fl_control_send(client, MHD_HTTP_ACCEPTED, "application/json",
-                                    fl_status_json(server->engine, server->refusing));
+                                    fl_status_json(acceptor->engine, acceptor->refusing));
     }
     json_decref(body);
     return result;
@@ -116,7 +119,7 @@ static enum MHD_Result post_upgrade(struct fl_server *server, struct MHD_Connect
 struct route {
     const char *path;
     const char *method;
-    enum MHD_Result (*answer)(struct fl_server *server, struct MHD_Connection *client,
+    enum MHD_Result (*answer)(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                               const struct fl_request *request);
 };
 
@@ -151,7 +154,7 @@ static void add_allowed(char *allowed, size_t size, const char *method)
         add_allowed(allowed, size, MHD_HTTP_METHOD_HEAD);
 }
 
-static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result answer(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                               const char *url, const char *method, const struct fl_request *request)
 {
     char allowed[64] = "";
@@ -159,7 +162,7 @@ static enum MHD_Result answer(struct fl_server *server, struct MHD_Connection *c
         if (strcmp(url, routes[i].path) != 0)
             continue;
         if (takes(&routes[i], method))
-            return routes[i].answer(server, client, request);
+            return routes[i].answer(acceptor, client, request);
         add_allowed(allowed, sizeof(allowed), routes[i].method);
     }
     if (*allowed)
@@ -203,7 +206,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
         *size = 0;
         return MHD_YES;
     }
-    return answer(control->server, client, url, method, request);
+    return answer(control->acceptor, client, url, method, request);
 }
 
 static void on_completed(void *arg, struct MHD_Connection *client, void **state,
@@ -268,7 +271,7 @@ static int start_daemon(struct fl_control *control)
     if (!info)
         return -EIO;
     control->source = (struct fl_source){.fd = info->epoll_fd, .ready = on_ready};
-    return fl_loop_watch(&control->server->loop, &control->source, EPOLLIN);
+    return fl_loop_watch(control->acceptor->loop, &control->source, EPOLLIN);
 }
 
 // Who can reach it can have the engine listen anywhere: its owner alone.
@@ -277,7 +280,7 @@ static const struct fl_socket_access access_of_owner = {0600, (uid_t)-1, (gid_t)
 // A predecessor's socket, to which somebody may have connected already, or one of our own.
 static int get_socket(struct fl_control *control)
 {
-    return fl_inherited_sockets_listen(&control->server->sockets, FL_SOCKET_CONTROL, control->path,
+    return fl_inherited_sockets_listen(control->acceptor->sockets, FL_SOCKET_CONTROL, control->path,
                                        SOCK_STREAM, &access_of_owner, &control->listening);
 }
 
@@ -294,7 +297,7 @@ static void stop_daemon(struct fl_control *control)
 {
     if (!control->daemon)
         return;
-    fl_loop_unwatch(&control->server->loop, &control->source);
+    fl_loop_unwatch(control->acceptor->loop, &control->source);
     MHD_quiesce_daemon(control->daemon);
     MHD_stop_daemon(control->daemon);
     control->daemon = NULL;
@@ -309,8 +312,8 @@ static int start_anew(struct fl_control *control, char *ret_reason, size_t size)
     return error;
 }
 
-int fl_control_start(struct fl_server *server, const char *path, struct fl_control **ret_control,
-                     char *ret_reason, size_t size)
+int fl_control_start(struct fl_acceptor *acceptor, const char *path,
+                     struct fl_control **ret_control, char *ret_reason, size_t size)
 {
     struct fl_control *control = calloc(1, sizeof(*control));
     char *copy = control ? strdup(path) : NULL;
@@ -319,7 +322,7 @@ int fl_control_start(struct fl_server *server, const char *path, struct fl_contr
         snprintf(ret_reason, size, "the host is out of memory");
         return -ENOMEM;
     }
-    control->server = server;
+    control->acceptor = acceptor;
     control->listening.fd = -1;
     control->path = copy;
     fl_control_clients_init(&control->clients);
@@ -330,7 +333,7 @@ int fl_control_start(struct fl_server *server, const char *path, struct fl_contr
         error = start_anew(control, ret_reason, size);
     if (error) {
         if (control->listening.fd >= 0)
-            fl_inherited_sockets_forget(&server->sockets, FL_SOCKET_CONTROL); // it is closed here
+            fl_inherited_sockets_forget(acceptor->sockets, FL_SOCKET_CONTROL); // it is closed here
         fl_control_stop(control);
         return error;
     }
@@ -350,7 +353,7 @@ int fl_control_look(struct fl_control *control, char *ret_reason, size_t size)
         return error;
     }
     stop_daemon(control);
-    fl_inherited_sockets_replace(&control->server->sockets, FL_SOCKET_CONTROL,
+    fl_inherited_sockets_replace(control->acceptor->sockets, FL_SOCKET_CONTROL,
                                  new.fd); // closes the old one
     control->listening = new;
     return start_anew(control, ret_reason, size);

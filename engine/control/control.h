@@ -18,10 +18,10 @@
 #include <stdint.h>
 
 struct fl_control;
-struct fl_server;
+struct fl_acceptor;
 
-int fl_control_start(struct fl_server *server, const char *path, struct fl_control **ret_control,
-                     char *ret_reason, size_t size);
+int fl_control_start(struct fl_acceptor *acceptor, const char *path,
+                     struct fl_control **ret_control, char *ret_reason, size_t size);
 // Listens anew if its path does not lead to it any more: 0, or -errno with a sentence. Clients that
 // are connected are cut off when it does.
 int fl_control_look(struct fl_control *control, char *ret_reason, size_t size);

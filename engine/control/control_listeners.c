@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/accept/listen.h"
 #include "engine/control/control_request.h"
-#include "engine/server/server.h"
 
 struct order {
     const char *image;
@@ -90,19 +90,19 @@ static enum MHD_Result keep(struct MHD_Connection *client, struct fl_listener *l
     return fl_control_send_json(client, MHD_HTTP_OK, describe(listener));
 }
 
-static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result add(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                            const struct order *order)
 {
     const char *reason = NULL;
     enum MHD_Result result = MHD_NO;
     if (!fl_control_check_name(client, order->image, &result) ||
-        !fl_control_check_image(server, client, order->image, &result))
+        !fl_control_check_image(acceptor, client, order->image, &result))
         return result;
-    struct fl_listener *there = fl_listener_find(server, order->socket);
+    struct fl_listener *there = fl_listener_find(acceptor, order->socket);
     if (there && fl_socket_is_at(order->socket, &there->listening))
         return keep(client, there, order);
-    int error = fl_listener_add(server, order->image, order->socket, &order->access, order->policy,
-                                false, &reason);
+    int error = fl_listener_add(acceptor, order->image, order->socket, &order->access,
+                                order->policy, false, &reason);
     if (error)
         return fl_control_send_error(
             client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST,
@@ -110,10 +110,11 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
     if (there && !there->automatic) // somebody has deleted its socket: nobody can reach it
         fl_listener_remove(there);
     return fl_control_send_json(client, MHD_HTTP_CREATED,
-                                describe(fl_listener_find(server, order->socket)));
+                                describe(fl_listener_find(acceptor, order->socket)));
 }
 
-enum MHD_Result fl_control_post_listener(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_post_listener(struct fl_acceptor *acceptor,
+                                         struct MHD_Connection *client,
                                          const struct fl_request *request)
 {
     struct order order;
@@ -121,17 +122,17 @@ enum MHD_Result fl_control_post_listener(struct fl_server *server, struct MHD_Co
     json_t *body = fl_control_read_body(client, request, &result);
     if (!body)
         return result;
-    const char *reason = read_order(body, &server->options->access, &order);
+    const char *reason = read_order(body, &acceptor->access, &order);
     result = reason ? fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", reason)
-                    : add(server, client, &order);
+                    : add(acceptor, client, &order);
     json_decref(body);
     return result;
 }
 
-static enum MHD_Result take_away(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result take_away(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                                  const char *socket)
 {
-    struct fl_listener *listener = fl_listener_find(server, socket);
+    struct fl_listener *listener = fl_listener_find(acceptor, socket);
     if (!listener)
         return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
                                      "this server does not listen at %s", socket);
@@ -149,7 +150,8 @@ static enum MHD_Result take_away(struct fl_server *server, struct MHD_Connection
     return fl_control_send_json(client, MHD_HTTP_OK, answer);
 }
 
-enum MHD_Result fl_control_delete_listener(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_delete_listener(struct fl_acceptor *acceptor,
+                                           struct MHD_Connection *client,
                                            const struct fl_request *request)
 {
     const char *socket = NULL;
@@ -161,18 +163,19 @@ enum MHD_Result fl_control_delete_listener(struct fl_server *server, struct MHD_
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                        "the body must be {\"socket\": PATH}");
     else
-        result = take_away(server, client, socket);
+        result = take_away(acceptor, client, socket);
     json_decref(body);
     return result;
 }
 
-enum MHD_Result fl_control_get_listeners(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_get_listeners(struct fl_acceptor *acceptor,
+                                         struct MHD_Connection *client,
                                          const struct fl_request *request)
 {
     (void)request;
     struct fl_listener *listener;
     json_t *list = json_array();
-    cds_list_for_each_entry(listener, &server->listeners, link)
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
         json_array_append_new(list, describe(listener));
     return fl_control_send_json(client, MHD_HTTP_OK, json_pack("{s:o}", "listeners", list));
 }

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/accept/listen.h"
 #include "engine/base/log.h"
 #include "engine/control/control_request.h"
-#include "engine/server/server.h"
 #include "engine/worker/engine.h"
 
 enum { PAGES_AT_ONCE = 65536, DEFAULT_WINDOW_MS = 30000, DEFAULT_SHARE = 50 };
@@ -79,12 +79,12 @@ static void name(struct fl_order *order)
     snprintf(order->id, sizeof(order->id), "%lld.%09ld", (long long)now.tv_sec, now.tv_nsec);
 }
 
-static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result add(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                            struct fl_order *wanted)
 {
-    struct fl_recording_orders *recordings = &server->engine->recordings;
+    struct fl_recording_orders *recordings = &acceptor->engine->recordings;
     enum MHD_Result result = MHD_NO;
-    if (!fl_control_check_image(server, client, wanted->image, &result))
+    if (!fl_control_check_image(acceptor, client, wanted->image, &result))
         return result;
     const struct fl_order *there = fl_recording_orders_find(recordings, wanted->image);
     if (there && strcmp(there->id, wanted->id) == 0)
@@ -107,7 +107,8 @@ static enum MHD_Result add(struct fl_server *server, struct MHD_Connection *clie
     return fl_control_send_json(client, MHD_HTTP_CREATED, describe(order));
 }
 
-enum MHD_Result fl_control_post_recording(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_post_recording(struct fl_acceptor *acceptor,
+                                          struct MHD_Connection *client,
                                           const struct fl_request *request)
 {
     struct fl_order order;
@@ -120,18 +121,18 @@ enum MHD_Result fl_control_post_recording(struct fl_server *server, struct MHD_C
     if (reason)
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", reason);
     else if (fl_control_check_name(client, image, &result))
-        result = add(server, client, &order);
+        result = add(acceptor, client, &order);
     json_decref(body);
     return result;
 }
 
 // --- GET ---
 
-static enum MHD_Result send_all(struct fl_server *server, struct MHD_Connection *client)
+static enum MHD_Result send_all(struct fl_acceptor *acceptor, struct MHD_Connection *client)
 {
     struct fl_order *order;
     json_t *list = json_array();
-    cds_list_for_each_entry(order, &server->engine->recordings.orders, link)
+    cds_list_for_each_entry(order, &acceptor->engine->recordings.orders, link)
         json_array_append_new(list, describe(order));
     return fl_control_send_json(client, MHD_HTTP_OK, json_pack("{s:o}", "orders", list));
 }
@@ -204,17 +205,18 @@ static enum MHD_Result send_run(struct MHD_Connection *client, const struct fl_o
                                        order->image, order->ended, run);
 }
 
-enum MHD_Result fl_control_get_recordings(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_get_recordings(struct fl_acceptor *acceptor,
+                                          struct MHD_Connection *client,
                                           const struct fl_request *request)
 {
     (void)request;
     const char *image = MHD_lookup_connection_value(client, MHD_GET_ARGUMENT_KIND, "image");
     if (!image)
-        return send_all(server, client);
+        return send_all(acceptor, client);
     enum MHD_Result result = MHD_NO;
     if (!fl_control_check_name(client, image, &result))
         return result;
-    const struct fl_order *order = fl_recording_orders_find(&server->engine->recordings, image);
+    const struct fl_order *order = fl_recording_orders_find(&acceptor->engine->recordings, image);
     if (!order)
         return send_none(client, image);
     if (MHD_lookup_connection_value(client, MHD_GET_ARGUMENT_KIND, "run"))
@@ -224,10 +226,10 @@ enum MHD_Result fl_control_get_recordings(struct fl_server *server, struct MHD_C
 
 // --- DELETE ---
 
-static enum MHD_Result drop(struct fl_server *server, struct MHD_Connection *client,
+static enum MHD_Result drop(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                             const char *image)
 {
-    struct fl_recording_orders *recordings = &server->engine->recordings;
+    struct fl_recording_orders *recordings = &acceptor->engine->recordings;
     struct fl_order *order = fl_recording_orders_find(recordings, image);
     if (!order)
         return send_none(client, image);
@@ -236,14 +238,15 @@ static enum MHD_Result drop(struct fl_server *server, struct MHD_Connection *cli
     return fl_control_send_json(client, MHD_HTTP_OK, answer);
 }
 
-enum MHD_Result fl_control_delete_recording(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_delete_recording(struct fl_acceptor *acceptor,
+                                            struct MHD_Connection *client,
                                             const struct fl_request *request)
 {
     const char *image = NULL;
     enum MHD_Result result = MHD_NO;
     json_t *body = fl_control_read_image(client, request, &image, &result);
     if (body)
-        result = drop(server, client, image);
+        result = drop(acceptor, client, image);
     json_decref(body);
     return result;
 }

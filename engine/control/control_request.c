@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/accept/listen.h"
-#include "engine/server/server.h"
 #include "snapshot/read.h"
 
 enum { SENTENCE_BYTES = 4096 + 256 }; // a path and what is to be said of it
@@ -91,14 +91,14 @@ bool fl_control_check_name(struct MHD_Connection *client, const char *image,
     return false;
 }
 
-bool fl_control_check_image(const struct fl_server *server, struct MHD_Connection *client,
+bool fl_control_check_image(const struct fl_acceptor *acceptor, struct MHD_Connection *client,
                             const char *image, enum MHD_Result *ret_result)
 {
-    if (server->refusing)
+    if (acceptor->refusing)
         *ret_result =
             fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
                                   "the engine takes no new VM: it is draining or stopping");
-    else if (!fl_listener_image_exists(server, image))
+    else if (!fl_listener_image_exists(acceptor, image))
         *ret_result =
             fl_control_send_error(client, MHD_HTTP_NOT_FOUND, "the store has no image '%s'", image);
     else

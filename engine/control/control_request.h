@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct fl_server;
+struct fl_acceptor;
 
 enum { FL_CONTROL_BODY_MAX = 65536 };
 
@@ -51,34 +51,43 @@ json_t *fl_control_read_image(struct MHD_Connection *client, const struct fl_req
 bool fl_control_check_name(struct MHD_Connection *client, const char *image,
                            enum MHD_Result *ret_result);
 // VMs are taken, and the store has an image of this name.
-bool fl_control_check_image(const struct fl_server *server, struct MHD_Connection *client,
+bool fl_control_check_image(const struct fl_acceptor *acceptor, struct MHD_Connection *client,
                             const char *image, enum MHD_Result *ret_result);
 
 // --- /v1/listeners ---
 
-enum MHD_Result fl_control_get_listeners(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_get_listeners(struct fl_acceptor *acceptor,
+                                         struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_post_listener(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_post_listener(struct fl_acceptor *acceptor,
+                                         struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_delete_listener(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_delete_listener(struct fl_acceptor *acceptor,
+                                           struct MHD_Connection *client,
                                            const struct fl_request *request);
 
 // --- /v1/recordings ---
 
-enum MHD_Result fl_control_get_recordings(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_get_recordings(struct fl_acceptor *acceptor,
+                                          struct MHD_Connection *client,
                                           const struct fl_request *request);
-enum MHD_Result fl_control_post_recording(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_post_recording(struct fl_acceptor *acceptor,
+                                          struct MHD_Connection *client,
                                           const struct fl_request *request);
-enum MHD_Result fl_control_delete_recording(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_delete_recording(struct fl_acceptor *acceptor,
+                                            struct MHD_Connection *client,
                                             const struct fl_request *request);
 
 // --- /v1/templates ---
 
-enum MHD_Result fl_control_get_templates(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_get_templates(struct fl_acceptor *acceptor,
+                                         struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_post_template(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_post_template(struct fl_acceptor *acceptor,
+                                         struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_delete_template(struct fl_server *server, struct MHD_Connection *client,
+enum MHD_Result fl_control_delete_template(struct fl_acceptor *acceptor,
+                                           struct MHD_Connection *client,
                                            const struct fl_request *request);
 
 #endif

@@ -16,6 +16,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/connection.h"
+#include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
 #include "engine/base/log.h"
 #include "engine/image/images.h"
@@ -81,12 +82,12 @@ static void put_vm(void *arg, const struct fl_vm *vm)
 static void put_everything(struct fl_keeper_link *keeper_link)
 {
     struct fl_server *server = keeper_link->server;
-    fl_server_keep_mode(server);
+    fl_drain_keep_mode(&server->acceptor);
     fl_images_keep_all(server->engine->images);
     fl_templates_keep_all(server->engine->templates);
     fl_vms_each(&server->engine->vms, put_vm, keeper_link);
-    fl_listeners_keep(server);
-    fl_connections_keep(server);
+    fl_listeners_keep(&server->acceptor);
+    fl_connections_keep(&server->acceptor);
     fl_inherited_sockets_keep(&server->sockets);
 }
 
@@ -147,7 +148,7 @@ static void ready(struct fl_source *source, uint32_t events)
     fl_keeper_link_run(keeper_link);
     while (got == 1 && keeper_link->source.fd >= 0) {
         got = fl_channel_receive(keeper_link->source.fd, &keeper_link->received, fds, false);
-        if (got == -EMFILE && keeper_link->server->serving)
+        if (got == -EMFILE && keeper_link->server->acceptor.serving)
             got = 1; // that of an answer which nobody waits for any more
         if (got == 1) {
             handle(keeper_link, &keeper_link->received, fds);
@@ -155,7 +156,7 @@ static void ready(struct fl_source *source, uint32_t events)
             fl_keeper_link_run(keeper_link);
         }
     }
-    if (got < 0 && got != -EAGAIN && !keeper_link->server->serving) {
+    if (got < 0 && got != -EAGAIN && !keeper_link->server->acceptor.serving) {
         // The keeper is there, and sends another engine what we could not have.
         fl_log(FL_LOG_ERROR, "event=receive_failed reason=\"%s\"", strerror(-got));
         _exit(1);

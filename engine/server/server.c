@@ -10,6 +10,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/connection.h"
+#include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -28,20 +29,6 @@
 
 // --- draining and stopping ---
 
-void fl_server_drain(struct fl_server *server, bool release)
-{
-    if (!server->refusing || (release && !server->releasing))
-        fl_log(FL_LOG_INFO, "event=draining vms=%u release=%s", server->engine->vms.count,
-               release ? "yes" : "no");
-    if (release && !server->releasing && !server->engine->options.populate)
-        server->ends_before = server->engine->ends;
-    server->refusing = true;
-    server->releasing = server->releasing || release;
-    fl_server_keep_mode(server);
-    fl_listeners_close(server);
-    FL_CRASH_POINT("draining");
-}
-
 static struct fl_serving *run_of(struct fl_server *server)
 {
     return caa_container_of(server, struct fl_serving, server);
@@ -58,7 +45,7 @@ void fl_server_stop(struct fl_server *server, uint64_t timeout_ms)
     server->stopping = true;
     run->stop.kill_ns = now + timeout_ms * FL_NS_PER_MS;
     fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vms.count);
-    fl_server_drain(server, true);
+    fl_drain(&server->acceptor, true);
 }
 
 static void go_on_releasing(struct fl_serving *run, uint64_t now)
@@ -85,14 +72,6 @@ static void on_signal(struct fl_source *source, uint32_t events)
 
 // --- with a keeper ---
 
-void fl_server_keep_mode(struct fl_server *server)
-{
-    uint64_t mode =
-        (server->refusing ? FL_MODE_REFUSING : 0U) | (server->releasing ? FL_MODE_RELEASING : 0U);
-    if (mode)
-        fl_keeper_link_put_mode(server->engine->keeper_link, mode);
-}
-
 // No thread of ours touches a VM any more. All that we have the keeper has, too.
 void fl_server_yield(struct fl_server *server)
 {
@@ -111,7 +90,7 @@ void fl_server_yield(struct fl_server *server)
 static uint64_t when_lonely(struct fl_serving *run, uint64_t now)
 {
     const struct fl_server *server = &run->server;
-    bool lonely = server->options->channel >= 0 && server->serving &&
+    bool lonely = server->options->channel >= 0 && server->acceptor.serving &&
                   !fl_keeper_link_any(server->engine->keeper_link) &&
                   server->engine->vms.count == 0;
     if (!lonely)
@@ -133,14 +112,14 @@ static void on_mail(struct fl_source *source, uint32_t events)
 static uint64_t next_due(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
-    uint64_t due = fl_connections_next_due(server);
+    uint64_t due = fl_connections_next_due(&server->acceptor);
     uint64_t control = fl_control_next_due(server->control);
     due = control < due ? control : due;
     uint64_t heartbeat = fl_heartbeat_next_due(server);
     due = heartbeat < due ? heartbeat : due;
-    if (server->accept_again_ns && server->accept_again_ns < due)
-        due = server->accept_again_ns;
-    if (server->releasing && server->engine->vms.count > 0 && run->stop.again_ns < due)
+    if (server->acceptor.accept_again_ns && server->acceptor.accept_again_ns < due)
+        due = server->acceptor.accept_again_ns;
+    if (server->acceptor.releasing && server->engine->vms.count > 0 && run->stop.again_ns < due)
         due = run->stop.again_ns;
     uint64_t now = fl_now();
     uint64_t memory =
@@ -174,17 +153,17 @@ static void wait_and_dispatch(struct fl_serving *run)
 static bool ended(const struct fl_serving *run)
 {
     const struct fl_server *server = &run->server;
-    return run->failed ||
-           (server->stopping && server->engine->vms.count == 0 && server->connection_count == 0);
+    return run->failed || (server->stopping && server->engine->vms.count == 0 &&
+                           server->acceptor.connection_count == 0);
 }
 
 static int begin_to_serve(struct fl_serving *run, bool first)
 {
     struct fl_server *server = &run->server;
     fl_inherited_images_end(server);
-    server->serving = true;
-    server->refusing = (server->mode & FL_MODE_REFUSING) != 0;
-    server->releasing = (server->mode & FL_MODE_RELEASING) != 0;
+    server->acceptor.serving = true;
+    server->acceptor.refusing = (server->mode & FL_MODE_REFUSING) != 0;
+    server->acceptor.releasing = (server->mode & FL_MODE_RELEASING) != 0;
     fl_engine_serves(server->engine);
     return fl_server_open_doors(run, first, run->reason, run->reason_size);
 }
@@ -192,8 +171,8 @@ static int begin_to_serve(struct fl_serving *run, bool first)
 // Nobody depends on what was never served.
 static bool is_first(struct fl_server *server, uint64_t generation)
 {
-    return generation <= 1 && server->engine->vms.count == 0 && server->connection_count == 0 &&
-           cds_list_empty(&server->listeners);
+    return generation <= 1 && server->engine->vms.count == 0 &&
+           server->acceptor.connection_count == 0 && cds_list_empty(&server->acceptor.listeners);
 }
 
 void fl_server_serve(struct fl_server *server, uint64_t generation)
@@ -203,7 +182,7 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
         run->failed = true;
         return;
     }
-    fl_listeners_resume(server); // those of a predecessor
+    fl_listeners_resume(&server->acceptor); // those of a predecessor
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u generation=%" PRIu64, (int)getpid(),
            server->engine->worker_count, generation);
     FL_CRASH_POINT("doors_open");
@@ -214,13 +193,13 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
 static void go_on_alone(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
-    if (server->engine->vms.count == 0 && server->connection_count == 0) {
+    if (server->engine->vms.count == 0 && server->acceptor.connection_count == 0) {
         server->stopping = true;
         return;
     }
     if (begin_to_serve(run, false) != 0)
         fl_log(FL_LOG_ERROR, "event=open_failed reason=\"%s\"", run->reason);
-    fl_listeners_resume(server);
+    fl_listeners_resume(&server->acceptor);
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
            server->engine->worker_count);
 }
@@ -233,9 +212,9 @@ static void act_on_loss(struct fl_serving *run)
     if (!run->keeper_lost)
         return;
     run->keeper_lost = false;
-    if (!server->serving)
+    if (!server->acceptor.serving)
         go_on_alone(run);
-    if (server->serving)
+    if (server->acceptor.serving)
         fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
                server->engine->vms.count);
 }
@@ -249,13 +228,13 @@ static void loop(struct fl_serving *run)
         fl_mailbox_drain(&server->engine->control, server->engine);
         uint64_t now = fl_now();
         fl_control_run(server->control);
-        fl_connections_expire(server, now);
+        fl_connections_expire(&server->acceptor, now);
         fl_heartbeat_run(server, now);
         fl_upkeep_run(run, now);
         fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
-        if (server->accept_again_ns && server->accept_again_ns <= now)
-            fl_listeners_resume(server);
-        if (server->releasing && server->engine->vms.count > 0)
+        if (server->acceptor.accept_again_ns && server->acceptor.accept_again_ns <= now)
+            fl_listeners_resume(&server->acceptor);
+        if (server->acceptor.releasing && server->engine->vms.count > 0)
             go_on_releasing(run, now);
         if (when_lonely(run, now) <= now) {
             fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
@@ -283,11 +262,11 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
 // Without a keeper.
 static void begin_alone(struct fl_serving *run)
 {
-    run->server.serving = true;
+    run->server.acceptor.serving = true;
     fl_engine_serves(run->server.engine);
     if (run->server.options->store)
         run->failed = fl_server_open_doors(run, true, run->reason, run->reason_size) != 0;
-    fl_listeners_resume(&run->server);
+    fl_listeners_resume(&run->server.acceptor);
     if (!run->failed)
         fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
                run->server.engine->worker_count);
@@ -296,7 +275,7 @@ static void begin_alone(struct fl_serving *run)
 // VMs were to be completed and let go. What became of those that were not.
 static int incomplete(const struct fl_server *server, char *ret_reason, size_t size)
 {
-    const struct fl_ends *before = &server->ends_before;
+    const struct fl_ends *before = &server->acceptor.ends_before;
     const struct fl_ends *ends = &server->engine->ends;
     uint64_t poisoned = ends->poisoned - before->poisoned;
     uint64_t killed = ends->killed - before->killed;
@@ -309,6 +288,18 @@ static int incomplete(const struct fl_server *server, char *ret_reason, size_t s
     return FL_SERVER_INCOMPLETE;
 }
 
+static void init_acceptor(struct fl_server *server)
+{
+    const struct fl_server_options *options = server->options;
+    server->acceptor = (struct fl_acceptor){.loop = &server->loop,
+                                            .sockets = &server->sockets,
+                                            .store = options->store,
+                                            .directory = options->sockets,
+                                            .access = options->access};
+    CDS_INIT_LIST_HEAD(&server->acceptor.listeners);
+    CDS_INIT_LIST_HEAD(&server->acceptor.connections);
+}
+
 int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size)
 {
     struct fl_serving run = {.server = {.options = options, .loop = {-1}},
@@ -319,8 +310,7 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
                              .reason = ret_reason,
                              .reason_size = size};
     fl_inherited_sockets_init(&run.server.sockets);
-    CDS_INIT_LIST_HEAD(&run.server.listeners);
-    CDS_INIT_LIST_HEAD(&run.server.connections);
+    init_acceptor(&run.server);
     CDS_INIT_LIST_HEAD(&run.server.incoming);
     int result = 0;
     int error = fl_server_start(&run, ret_reason, size);
@@ -329,7 +319,7 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
         begin_alone(&run);
     if (!error)
         loop(&run);
-    if (!error && !run.failed && run.server.serving) {
+    if (!error && !run.failed && run.server.acceptor.serving) {
         fl_keeper_link_ended(run.server.engine->keeper_link);
         fl_log(FL_LOG_INFO, "event=stopped");
         result = incomplete(&run.server, ret_reason, size);

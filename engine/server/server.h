@@ -10,17 +10,15 @@
 
 #include <urcu/list.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/base/loop.h"
 #include "engine/base/unix_socket.h"
 #include "engine/link/inherited_sockets.h"
 #include "engine/worker/engine.h"
 
 struct fl_control;
-struct fl_image;
-struct fl_images;
 struct fl_keeper_socket;
 struct fl_heartbeat;
-struct fl_store_place;
 
 struct fl_server_options {
     struct fl_engine_options engine;
@@ -50,30 +48,17 @@ struct fl_server {
     const struct fl_server_options *options;
     struct fl_engine *engine;
     struct fl_loop loop;
-    struct fl_store_place *place; // of the store; NULL: a raw file is served
-    struct fl_image *raw;
+    struct fl_acceptor acceptor;
     struct fl_control *control;
-    struct cds_list_head listeners;
-    struct cds_list_head connections;
-    unsigned connection_count;
-    uint64_t accept_again_ns;      // out of descriptors: when to accept again; 0: accepting
     struct cds_list_head incoming; // of inherited_images.c
     struct fl_keeper_socket *keeper_socket;
     struct fl_heartbeat
         *heartbeat; // of heartbeat.c; may be on its way through the workers until these end
     struct fl_inherited_sockets sockets;
-    uint64_t mode;              // FL_MODE_*, a predecessor's
-    uint64_t look_ns;           // of upkeep.c: when to look next
-    bool serving;               // false: a standby, that owns nothing
-    bool shut;                  // for want of descriptors: no path leads to a listener
-    bool refusing;              // no new VM: draining or stopping
-    bool releasing;             // VMs are filled and let go
-    struct fl_ends ends_before; // of the engine, when VMs began to be let go
-    bool stopping;              // ends when there is no VM left
+    uint64_t mode;    // FL_MODE_*, a predecessor's
+    uint64_t look_ns; // of upkeep.c: when to look next
+    bool stopping;    // ends when there is no VM left
 };
-
-// No new VM from now on; with `release`, those there are filled and let go. Cannot be taken back.
-void fl_server_drain(struct fl_server *server, bool release);
 
 // What the keeper says (channel.h).
 void fl_server_serve(struct fl_server *server, uint64_t generation);
@@ -81,7 +66,5 @@ void fl_server_stop(struct fl_server *server, uint64_t timeout_ms);
 void fl_server_yield(struct fl_server *server);
 // `outside`: a service manager has all that the keeper had, and starts the service again.
 void fl_server_keeper_lost(struct fl_server *server, bool outside);
-// For a new keeper.
-void fl_server_keep_mode(struct fl_server *server);
 
 #endif

@@ -59,12 +59,13 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
-    int error = fl_store_place_new(options->store, &server->place);
+    int error = fl_store_place_new(options->store, &server->acceptor.place);
     if (!error)
         error = fl_keeper_link_start(server, options->channel, &server->engine->keeper_link);
     server->sockets.keeper_link = server->engine->keeper_link;
     if (!error)
-        error = fl_images_new(server->place, server->engine->keeper_link, &server->engine->images);
+        error = fl_images_new(server->acceptor.place, server->engine->keeper_link,
+                              &server->engine->images);
     if (!error)
         error = fl_server_start_templates(server);
     if (error)
@@ -75,9 +76,9 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
 static int watch(struct fl_serving *run, bool first, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
-    int error = fl_store_watch_start(server, first, &run->watch);
+    int error = fl_store_watch_start(&server->acceptor, first, &run->watch);
     if (error == FL_NO_STORE_NOW)
-        fl_store_place_why(server->place, reason, size);
+        fl_store_place_why(server->acceptor.place, reason, size);
     else if (error)
         snprintf(reason, size, "the store %s cannot be followed: %s", server->options->store,
                  strerror(-error));
@@ -88,7 +89,7 @@ static int watch(struct fl_serving *run, bool first, char *reason, size_t size)
 // left: a server that could take no VM would say that it waits for others to end.
 static int check_room(struct fl_server *server, char *reason, size_t size)
 {
-    if (fl_accept_has_room(server, 1) && fl_accept_has_room_to_listen(server))
+    if (fl_accept_has_room(&server->acceptor, 1) && fl_accept_has_room_to_listen(&server->acceptor))
         return 0;
     snprintf(reason, size, "the limit of open files, %u, leaves no room for a single VM",
              fl_descriptors_limit());
@@ -102,7 +103,7 @@ int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_
     const char *control = server->options->control;
     int error = 0;
     if (first) {
-        error = fl_control_start(server, control, &server->control, reason, size);
+        error = fl_control_start(&server->acceptor, control, &server->control, reason, size);
         if (!error)
             error = fl_keeper_socket_start(server, control, &server->keeper_socket, reason, size);
     }
@@ -123,7 +124,7 @@ static int start_raw(struct fl_serving *run, char *reason, size_t size)
     struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
     const char *why = NULL;
-    int error = fl_image_open_raw(options->raw_file, &server->raw);
+    int error = fl_image_open_raw(options->raw_file, &server->acceptor.raw);
     if (error == -EINVAL)
         snprintf(reason, size, "the memory file %s is not a regular file", options->raw_file);
     else if (error == -ENODATA)
@@ -133,8 +134,8 @@ static int start_raw(struct fl_serving *run, char *reason, size_t size)
                  strerror(-error));
     if (error)
         return error;
-    error = fl_listener_add(server, fl_image_name(server->raw), options->raw_socket,
-                            &options->access, FL_POLICY_DEFAULT, false, &why);
+    error = fl_listener_add(&server->acceptor, fl_image_name(server->acceptor.raw),
+                            options->raw_socket, &options->access, FL_POLICY_DEFAULT, false, &why);
     if (error)
         snprintf(reason, size, "it cannot listen at %s: %s", options->raw_socket, why);
     return error;
@@ -162,6 +163,7 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size)
         snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
         return error;
     }
+    server->acceptor.engine = server->engine;
     run->mail.fd = server->engine->control.event_fd;
     error = fl_loop_watch(&server->loop, &run->mail, EPOLLIN);
     if (error) {
@@ -174,7 +176,7 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size)
 void fl_server_end(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
-    fl_listeners_close(server);
+    fl_listeners_close(&server->acceptor);
     fl_control_stop(server->control);
     fl_keeper_socket_stop(server->keeper_socket);
     if (server->engine) {
@@ -191,8 +193,8 @@ void fl_server_end(struct fl_serving *run)
     }
     // Only now is no reader at it; its mail is read no more.
     fl_store_watch_stop(run->watch);
-    fl_image_unref(server->raw);
-    fl_store_place_free(server->place);
+    fl_image_unref(server->acceptor.raw);
+    fl_store_place_free(server->acceptor.place);
     if (run->signals.fd >= 0)
         close(run->signals.fd);
     fl_loop_close(&server->loop);

@@ -12,25 +12,28 @@ static int open_template_door(void *arg, const char *image, const char *path,
                               const char **ret_reason)
 {
     struct fl_server *server = arg;
-    return fl_listener_add_template(server, image, path, &server->options->access, ret_reason);
+    return fl_listener_add_template(&server->acceptor, image, path, &server->options->access,
+                                    ret_reason);
 }
 
 static void close_template_door(void *arg, const char *path)
 {
-    struct fl_listener *listener = fl_listener_find(arg, path);
+    struct fl_server *server = arg;
+    struct fl_listener *listener = fl_listener_find(&server->acceptor, path);
     if (listener && listener->purpose == FL_PURPOSE_TEMPLATE)
         fl_listener_remove(listener);
 }
 
 static void template_ready(void *arg, struct fl_template *template, int error)
 {
-    fl_connections_template_ready(arg, template, error);
+    struct fl_server *server = arg;
+    fl_connections_template_ready(&server->acceptor, template, error);
 }
 
 static bool server_refuses(void *arg)
 {
     const struct fl_server *server = arg;
-    return server->refusing;
+    return server->acceptor.refusing;
 }
 
 int fl_server_start_templates(struct fl_server *server)

@@ -18,9 +18,9 @@ static void look_at_control(struct fl_server *server)
 {
     char reason[FL_LACK_REASON] = "";
     const char *path = server->options->control;
-    int error = server->control
-                    ? fl_control_look(server->control, reason, sizeof(reason))
-                    : fl_control_start(server, path, &server->control, reason, sizeof(reason));
+    int error = server->control ? fl_control_look(server->control, reason, sizeof(reason))
+                                : fl_control_start(&server->acceptor, path, &server->control,
+                                                   reason, sizeof(reason));
     if (error)
         fl_lacks(server->engine, FL_LACK_CONTROL, "the control API cannot be reached: %s", reason);
     else
@@ -55,15 +55,15 @@ void fl_upkeep_run(struct fl_serving *run, uint64_t now)
     look_at_control(server);
     look_at_keeper_socket(server);
     fl_store_watch_look(run->watch);
-    if (server->refusing)
+    if (server->acceptor.refusing)
         return;
-    fl_listeners_look_for_room(server);
-    if (!server->shut)
-        fl_listeners_look(server);
+    fl_listeners_look_for_room(&server->acceptor);
+    if (!server->acceptor.shut)
+        fl_listeners_look(&server->acceptor);
     fl_templates_look(server->engine->templates);
 }
 
 uint64_t fl_upkeep_next_due(const struct fl_server *server)
 {
-    return server->serving && server->place ? server->look_ns : FL_NEVER;
+    return server->acceptor.serving && server->acceptor.place ? server->look_ns : FL_NEVER;
 }

@@ -129,12 +129,12 @@ void fl_takeover_record(struct fl_server *server, const struct fl_message *messa
         if (fl_attach_comes_from(server->engine, message->id))
             fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_CONNECTION, message->id);
         else
-            fl_connection_adopt(server, message->id, fds);
+            fl_connection_adopt(&server->acceptor, message->id, fds);
         break;
     case FL_RECORD_LISTENER:
         fl_keeper_link_seen_id(server->engine->keeper_link, message->id);
         check_description(message, fds);
-        fl_listener_adopt(server, message->id, fds);
+        fl_listener_adopt(&server->acceptor, message->id, fds);
         break;
     case FL_RECORD_TEMPLATE:
         fl_inherited_images_add_template(server, message, fds);

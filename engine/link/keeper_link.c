@@ -96,10 +96,10 @@ static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *
 {
     switch (message->type) {
     case FL_MESSAGE_RECORD:
-        fl_takeover_record(keeper_link->server, message, fds);
+        fl_takeover_record(&keeper_link->server->takeover, message, fds);
         break;
     case FL_MESSAGE_FREED:
-        fl_takeover_freed(keeper_link->server, message->id);
+        fl_takeover_freed(&keeper_link->server->takeover, message->id);
         break;
     case FL_MESSAGE_SERVE:
         keeper_link->outside = message->other != 0;
@@ -112,7 +112,7 @@ static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *
         break;
     case FL_MESSAGE_PING:
         fl_keeper_link_learn_room(keeper_link, message->value);
-        fl_heartbeat_take(keeper_link->server);
+        fl_heartbeat_take(keeper_link->server->heartbeat);
         break;
     case FL_MESSAGE_STOP:
         fl_server_stop(keeper_link->server, message->value);

@@ -18,7 +18,6 @@
 #include "engine/control/control.h"
 #include "engine/link/keeper_link.h"
 #include "engine/takeover/heartbeat.h"
-#include "engine/takeover/inherited_images.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limit_watch.h"
 #include "engine/worker/release.h"
@@ -115,7 +114,7 @@ static uint64_t next_due(struct fl_serving *run)
     uint64_t due = fl_connections_next_due(&server->acceptor);
     uint64_t control = fl_control_next_due(server->control);
     due = control < due ? control : due;
-    uint64_t heartbeat = fl_heartbeat_next_due(server);
+    uint64_t heartbeat = fl_heartbeat_next_due(server->heartbeat);
     due = heartbeat < due ? heartbeat : due;
     if (server->acceptor.accept_again_ns && server->acceptor.accept_again_ns < due)
         due = server->acceptor.accept_again_ns;
@@ -160,10 +159,10 @@ static bool ended(const struct fl_serving *run)
 static int begin_to_serve(struct fl_serving *run, bool first)
 {
     struct fl_server *server = &run->server;
-    fl_inherited_images_end(server);
+    fl_takeover_complete(&server->takeover);
     server->acceptor.serving = true;
-    server->acceptor.refusing = (server->mode & FL_MODE_REFUSING) != 0;
-    server->acceptor.releasing = (server->mode & FL_MODE_RELEASING) != 0;
+    server->acceptor.refusing = (server->takeover.mode & FL_MODE_REFUSING) != 0;
+    server->acceptor.releasing = (server->takeover.mode & FL_MODE_RELEASING) != 0;
     fl_engine_serves(server->engine);
     return fl_server_open_doors(run, first, run->reason, run->reason_size);
 }
@@ -229,7 +228,7 @@ static void loop(struct fl_serving *run)
         uint64_t now = fl_now();
         fl_control_run(server->control);
         fl_connections_expire(&server->acceptor, now);
-        fl_heartbeat_run(server, now);
+        fl_heartbeat_run(server->heartbeat, now);
         fl_upkeep_run(run, now);
         fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
         if (server->acceptor.accept_again_ns && server->acceptor.accept_again_ns <= now)
@@ -311,7 +310,6 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
                              .reason_size = size};
     fl_inherited_sockets_init(&run.server.sockets);
     init_acceptor(&run.server);
-    CDS_INIT_LIST_HEAD(&run.server.incoming);
     int result = 0;
     int error = fl_server_start(&run, ret_reason, size);
     // A standby begins to serve when the keeper says so.

@@ -14,6 +14,7 @@
 #include "engine/base/loop.h"
 #include "engine/base/unix_socket.h"
 #include "engine/link/inherited_sockets.h"
+#include "engine/takeover/takeover.h"
 #include "engine/worker/engine.h"
 
 struct fl_control;
@@ -50,12 +51,10 @@ struct fl_server {
     struct fl_loop loop;
     struct fl_acceptor acceptor;
     struct fl_control *control;
-    struct cds_list_head incoming; // of inherited_images.c
+    struct fl_takeover takeover;
     struct fl_keeper_socket *keeper_socket;
-    struct fl_heartbeat
-        *heartbeat; // of heartbeat.c; may be on its way through the workers until these end
+    struct fl_heartbeat *heartbeat;
     struct fl_inherited_sockets sockets;
-    uint64_t mode;    // FL_MODE_*, a predecessor's
     uint64_t look_ns; // of upkeep.c: when to look next
     bool stopping;    // ends when there is no VM left
 };

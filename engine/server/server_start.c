@@ -22,7 +22,7 @@
 #include "engine/image/store_place.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server_internal.h"
-#include "engine/takeover/inherited_images.h"
+#include "engine/takeover/heartbeat.h"
 #include "engine/takeover/keeper_socket.h"
 #include "engine/template/templates.h"
 #include "engine/worker/engine.h"
@@ -59,7 +59,9 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
-    int error = fl_store_place_new(options->store, &server->acceptor.place);
+    server->heartbeat = fl_heartbeat_new(server->engine);
+    int error =
+        server->heartbeat ? fl_store_place_new(options->store, &server->acceptor.place) : -ENOMEM;
     if (!error)
         error = fl_keeper_link_start(server, options->channel, &server->engine->keeper_link);
     server->sockets.keeper_link = server->engine->keeper_link;
@@ -105,7 +107,8 @@ int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_
     if (first) {
         error = fl_control_start(&server->acceptor, control, &server->control, reason, size);
         if (!error)
-            error = fl_keeper_socket_start(server, control, &server->keeper_socket, reason, size);
+            error = fl_keeper_socket_start(&server->takeover, control, &server->keeper_socket,
+                                           reason, size);
     }
     if (first && !error)
         error = check_room(server, reason, size);
@@ -164,6 +167,7 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size)
         return error;
     }
     server->acceptor.engine = server->engine;
+    fl_takeover_init(&server->takeover, &server->acceptor);
     run->mail.fd = server->engine->control.event_fd;
     error = fl_loop_watch(&server->loop, &run->mail, EPOLLIN);
     if (error) {
@@ -183,11 +187,11 @@ void fl_server_end(struct fl_serving *run)
         struct fl_images *images = server->engine->images;
         struct fl_keeper_link *keeper_link = server->engine->keeper_link;
         struct fl_templates *templates = server->engine->templates;
-        fl_inherited_images_stop(server);
+        fl_takeover_stop(&server->takeover);
         fl_templates_stop(templates);
         fl_engine_stop(server->engine);
         fl_templates_free(templates);
-        free(server->heartbeat);
+        fl_heartbeat_free(server->heartbeat);
         fl_images_free(images);
         fl_keeper_link_stop(keeper_link);
     }

@@ -37,8 +37,8 @@ static void look_at_keeper_socket(struct fl_server *server)
         fl_inherited_sockets_forget(&server->sockets, FL_SOCKET_KEEPER);
     }
     if (!server->keeper_socket)
-        error = fl_keeper_socket_start(server, server->options->control, &server->keeper_socket,
-                                       reason, sizeof(reason));
+        error = fl_keeper_socket_start(&server->takeover, server->options->control,
+                                       &server->keeper_socket, reason, sizeof(reason));
     if (error)
         fl_lacks(server->engine, FL_LACK_KEEPER, "a new keeper would not find the engine: %s",
                  reason);

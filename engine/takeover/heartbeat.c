@@ -10,7 +10,6 @@
 #include "engine/base/clock.h"
 #include "engine/link/death_watch.h"
 #include "engine/link/keeper_link.h"
-#include "engine/server/server.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 
@@ -18,7 +17,7 @@
 
 // One question at a time; each beat is on its way or with us.
 struct fl_heartbeat {
-    struct fl_server *server;
+    struct fl_engine *engine;
     bool asked;       // and not answered yet
     uint64_t look_ns; // when it is looked who is held up
     uint64_t oldest_ns;
@@ -53,8 +52,8 @@ static bool all_well(const struct fl_heartbeat *heartbeat)
 
 static void answer(struct fl_heartbeat *heartbeat)
 {
-    heartbeat->server->engine->oldest_wait_ns = heartbeat->oldest_ns;
-    fl_keeper_link_pong(heartbeat->server->engine->keeper_link, heartbeat->oldest_ns);
+    heartbeat->engine->oldest_wait_ns = heartbeat->oldest_ns;
+    fl_keeper_link_pong(heartbeat->engine->keeper_link, heartbeat->oldest_ns);
     heartbeat->asked = false;
 }
 
@@ -89,27 +88,34 @@ static void ask(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_wor
     fl_mailbox_post(&worker->shard.mailbox, &beat->mail);
 }
 
-void fl_heartbeat_take(struct fl_server *server)
+struct fl_heartbeat *fl_heartbeat_new(struct fl_engine *engine)
 {
-    struct fl_engine *engine = server->engine;
-    if (!server->heartbeat)
-        server->heartbeat = calloc(1, sizeof(*server->heartbeat));
-    struct fl_heartbeat *heartbeat = server->heartbeat;
+    struct fl_heartbeat *heartbeat = calloc(1, sizeof(*heartbeat));
+    if (heartbeat)
+        heartbeat->engine = engine;
+    return heartbeat;
+}
+
+void fl_heartbeat_free(struct fl_heartbeat *heartbeat)
+{
+    free(heartbeat);
+}
+
+void fl_heartbeat_take(struct fl_heartbeat *heartbeat)
+{
     // No answer then, so it is seen that something is wrong here; or the one to the last question.
-    if (!heartbeat || (heartbeat->asked && !all_well(heartbeat)))
+    if (heartbeat->asked && !all_well(heartbeat))
         return;
-    heartbeat->server = server;
     heartbeat->oldest_ns = 0;
     heartbeat->asked = true;
     heartbeat->look_ns = fl_now() + LOOK_EVERY;
-    heartbeat->count = fl_engine_workers(engine);
+    heartbeat->count = fl_engine_workers(heartbeat->engine);
     for (unsigned i = 0; i < heartbeat->count; i++)
-        ask(heartbeat, &heartbeat->beat[i], fl_engine_worker(engine, i));
+        ask(heartbeat, &heartbeat->beat[i], fl_engine_worker(heartbeat->engine, i));
 }
 
-void fl_heartbeat_run(struct fl_server *server, uint64_t now)
+void fl_heartbeat_run(struct fl_heartbeat *heartbeat, uint64_t now)
 {
-    struct fl_heartbeat *heartbeat = server->heartbeat;
     if (!heartbeat || !heartbeat->asked || now < heartbeat->look_ns)
         return;
     heartbeat->look_ns = now + LOOK_EVERY;
@@ -117,7 +123,7 @@ void fl_heartbeat_run(struct fl_server *server, uint64_t now)
         answer(heartbeat);
 }
 
-uint64_t fl_heartbeat_next_due(const struct fl_server *server)
+uint64_t fl_heartbeat_next_due(const struct fl_heartbeat *heartbeat)
 {
-    return server->heartbeat && server->heartbeat->asked ? server->heartbeat->look_ns : FL_NEVER;
+    return heartbeat && heartbeat->asked ? heartbeat->look_ns : FL_NEVER;
 }

@@ -7,11 +7,19 @@
 
 #include <stdint.h>
 
-struct fl_server;
+struct fl_engine;
+struct fl_heartbeat;
 
-void fl_heartbeat_take(struct fl_server *server);
-// A thread that has not answered may have come to be held up by the kernel since.
-void fl_heartbeat_run(struct fl_server *server, uint64_t now);
-uint64_t fl_heartbeat_next_due(const struct fl_server *server);
+// NULL without memory.
+struct fl_heartbeat *fl_heartbeat_new(struct fl_engine *engine);
+// After the engine's workers have ended: until then a beat may be on its way. NULL is a no-op.
+void fl_heartbeat_free(struct fl_heartbeat *heartbeat);
+
+// The keeper asks.
+void fl_heartbeat_take(struct fl_heartbeat *heartbeat);
+// A thread that has not answered may have come to be held up by the kernel since. NULL is a no-op.
+void fl_heartbeat_run(struct fl_heartbeat *heartbeat, uint64_t now);
+// When to call fl_heartbeat_run(); FL_NEVER, also for NULL.
+uint64_t fl_heartbeat_next_due(const struct fl_heartbeat *heartbeat);
 
 #endif

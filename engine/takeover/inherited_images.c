@@ -18,7 +18,6 @@
 #include "engine/image/images.h"
 #include "engine/link/keeper_link.h"
 #include "engine/serve/kill.h"
-#include "engine/server/server.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
@@ -29,8 +28,8 @@ enum { REASON_BYTES = 192 };
 
 // An image on its way in, and the VMs that wait for it.
 struct incoming {
-    struct cds_list_head link; // of server->incoming
-    struct fl_server *server;
+    struct cds_list_head link; // of fl_inherited_images.list
+    struct fl_inherited_images *inherited;
     uint64_t id; // of its record, 0 if it is opened by name
     char name[FL_IMAGE_NAME_BYTES];
     int *fd; // until it is opened
@@ -51,6 +50,12 @@ struct incoming {
     uint32_t page_shift; //
 };
 
+void fl_inherited_images_init(struct fl_inherited_images *inherited, struct fl_engine *engine)
+{
+    inherited->engine = engine;
+    CDS_INIT_LIST_HEAD(&inherited->list);
+}
+
 static void close_files(struct incoming *incoming)
 {
     for (uint32_t i = 0; incoming->fd && i < incoming->slots; i++)
@@ -64,9 +69,9 @@ static void free_incoming(struct incoming *incoming)
 {
     cds_list_del(&incoming->link);
     if (incoming->holds) // one that was made since is not ours to let go
-        fl_templates_settle(incoming->server->engine->templates, incoming->id);
+        fl_templates_settle(incoming->inherited->engine->templates, incoming->id);
     if (incoming->image)
-        fl_images_put(incoming->server->engine->images, incoming->image);
+        fl_images_put(incoming->inherited->engine->images, incoming->image);
     close_files(incoming);
     free(incoming);
 }
@@ -82,23 +87,25 @@ static void forget(struct incoming *incoming)
     free(incoming);
 }
 
-static struct incoming *new_incoming(struct fl_server *server, uint64_t id, const char *name)
+static struct incoming *new_incoming(struct fl_inherited_images *inherited, uint64_t id,
+                                     const char *name)
 {
     struct incoming *incoming = calloc(1, sizeof(*incoming));
     if (!incoming)
         return NULL;
-    incoming->server = server;
+    incoming->inherited = inherited;
     incoming->id = id;
     snprintf(incoming->name, sizeof(incoming->name), "%s", name);
     CDS_INIT_LIST_HEAD(&incoming->waiting);
-    cds_list_add_tail(&incoming->link, &server->incoming);
+    cds_list_add_tail(&incoming->link, &inherited->list);
     return incoming;
 }
 
-static struct incoming *find_incoming(struct fl_server *server, uint64_t id, const char *name)
+static struct incoming *find_incoming(struct fl_inherited_images *inherited, uint64_t id,
+                                      const char *name)
 {
     struct incoming *incoming;
-    cds_list_for_each_entry(incoming, &server->incoming, link)
+    cds_list_for_each_entry(incoming, &inherited->list, link)
     {
         if (id ? incoming->id == id : !incoming->answer && strcmp(incoming->name, name) == 0)
             return incoming;
@@ -121,7 +128,7 @@ static void without_image(struct fl_engine *engine, struct fl_vm *vm, int error)
 
 static void serve_waiting(struct incoming *incoming)
 {
-    struct fl_engine *engine = incoming->server->engine;
+    struct fl_engine *engine = incoming->inherited->engine;
     while (!cds_list_empty(&incoming->waiting)) {
         struct fl_vm *vm = cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);
         cds_list_del(&vm->in_worker);
@@ -157,11 +164,12 @@ static void image_opened(void *control, struct fl_mail *mail)
                 struct fl_vm *vm =
                     cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);
                 cds_list_del(&vm->in_worker);
-                fl_attach_forget(incoming->server->engine, vm);
+                fl_attach_forget(incoming->inherited->engine, vm);
             }
         }
     }
-    fl_templates_image_opened(incoming->server->engine->templates, incoming->id, incoming->image);
+    fl_templates_image_opened(incoming->inherited->engine->templates, incoming->id,
+                              incoming->image);
     serve_waiting(incoming);
     if (!incoming->wanted)
         free_incoming(incoming);
@@ -169,7 +177,7 @@ static void image_opened(void *control, struct fl_mail *mail)
 
 static int open_once(struct incoming *incoming)
 {
-    struct fl_images *images = incoming->server->engine->images;
+    struct fl_images *images = incoming->inherited->engine->images;
     if (incoming->id)
         return fl_images_get_files(images, incoming->id, incoming->fd, incoming->slots,
                                    &incoming->image);
@@ -186,7 +194,7 @@ static bool is_short(struct incoming *incoming)
         return false;
     if (!incoming->give_up_ns)
         incoming->give_up_ns =
-            now + incoming->server->engine->options.read_timeout_ms * FL_NS_PER_MS;
+            now + incoming->inherited->engine->options.read_timeout_ms * FL_NS_PER_MS;
     return now < incoming->give_up_ns;
 }
 
@@ -204,7 +212,7 @@ static uint64_t open_image(struct fl_io_job *job)
         return fl_now() + SHORT_PAUSE;
     close_files(incoming);
     incoming->mail.deliver = image_opened;
-    fl_mailbox_post(&incoming->server->engine->control, &incoming->mail);
+    fl_mailbox_post(&incoming->inherited->engine->control, &incoming->mail);
     return 0;
 }
 
@@ -217,16 +225,16 @@ static void open_later(struct incoming *incoming)
 {
     incoming->mail.drop = drop_incoming;
     incoming->job.run = open_image;
-    fl_io_pool_submit(incoming->server->engine->io_pool, &incoming->job);
+    fl_io_pool_submit(incoming->inherited->engine->io_pool, &incoming->job);
 }
 
 // The messages of one record follow each other.
-void fl_inherited_images_add(struct fl_server *server, const struct fl_message *message,
-                             int fds[FL_CHANNEL_FDS])
+void fl_inherited_images_add(struct fl_inherited_images *inherited,
+                             const struct fl_message *message, int fds[FL_CHANNEL_FDS])
 {
-    struct incoming *incoming = find_incoming(server, message->id, "");
+    struct incoming *incoming = find_incoming(inherited, message->id, "");
     if (!incoming) {
-        incoming = new_incoming(server, message->id, "");
+        incoming = new_incoming(inherited, message->id, "");
         if (!incoming)
             return; // its VMs find no record, and try by name
         incoming->wanted = true;
@@ -246,13 +254,13 @@ void fl_inherited_images_add(struct fl_server *server, const struct fl_message *
 }
 
 // Its image comes before it.
-void fl_inherited_images_add_template(struct fl_server *server, const struct fl_message *message,
-                                      int fds[FL_CHANNEL_FDS])
+void fl_inherited_images_add_template(struct fl_inherited_images *inherited,
+                                      const struct fl_message *message, int fds[FL_CHANNEL_FDS])
 {
-    struct fl_templates *templates = server->engine->templates;
-    struct incoming *incoming = find_incoming(server, message->id, "");
+    struct fl_templates *templates = inherited->engine->templates;
+    struct incoming *incoming = find_incoming(inherited, message->id, "");
     if (!templates || !incoming) {
-        fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_TEMPLATE, message->id);
+        fl_keeper_link_drop(inherited->engine->keeper_link, FL_RECORD_TEMPLATE, message->id);
         return;
     }
     incoming->holds = fl_templates_adopt(templates, message->id, fds);
@@ -260,19 +268,19 @@ void fl_inherited_images_add_template(struct fl_server *server, const struct fl_
         fl_templates_image_opened(templates, message->id, incoming->image);
 }
 
-void fl_inherited_images_wait(struct fl_server *server, struct fl_vm *vm)
+void fl_inherited_images_wait(struct fl_inherited_images *inherited, struct fl_vm *vm)
 {
     const char *name = vm->state->image;
     struct incoming *incoming = NULL;
     if (vm->state->image_record)
-        incoming = find_incoming(server, vm->state->image_record, name);
+        incoming = find_incoming(inherited, vm->state->image_record, name);
     if (!incoming) // of its name there may still be one
-        incoming = find_incoming(server, 0, name);
+        incoming = find_incoming(inherited, 0, name);
     if (!incoming) {
-        incoming = new_incoming(server, 0, name);
+        incoming = new_incoming(inherited, 0, name);
         if (!incoming) {
-            without_image(server->engine, vm, -ENOMEM);
-            fl_attach_adopted(server->engine, vm, NULL);
+            without_image(inherited->engine, vm, -ENOMEM);
+            fl_attach_adopted(inherited->engine, vm, NULL);
             return;
         }
         open_later(incoming);
@@ -282,12 +290,12 @@ void fl_inherited_images_wait(struct fl_server *server, struct fl_vm *vm)
         serve_waiting(incoming);
 }
 
-static struct incoming *new_orphans(struct fl_server *server, const char *image,
+static struct incoming *new_orphans(struct fl_inherited_images *inherited, const char *image,
                                     const struct fl_layout *layout,
                                     void (*answer)(void *arg, int error, const char *text),
                                     void *arg)
 {
-    struct incoming *incoming = new_incoming(server, 0, image);
+    struct incoming *incoming = new_incoming(inherited, 0, image);
     if (!incoming)
         return NULL;
     incoming->answer = answer;
@@ -297,11 +305,11 @@ static struct incoming *new_orphans(struct fl_server *server, const char *image,
     return incoming;
 }
 
-int fl_inherited_images_orphan(struct fl_server *server, struct fl_vm *vm,
+int fl_inherited_images_orphan(struct fl_inherited_images *inherited, struct fl_vm *vm,
                                void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     struct incoming *incoming =
-        new_orphans(server, vm->state->image, &vm->state->layout, answer, arg);
+        new_orphans(inherited, vm->state->image, &vm->state->layout, answer, arg);
     if (!incoming)
         return -ENOMEM;
     cds_list_add_tail(&vm->in_worker, &incoming->waiting);
@@ -309,22 +317,22 @@ int fl_inherited_images_orphan(struct fl_server *server, struct fl_vm *vm,
     return 0;
 }
 
-int fl_inherited_images_check(struct fl_server *server, const char *image,
+int fl_inherited_images_check(struct fl_inherited_images *inherited, const char *image,
                               const struct fl_layout *layout,
                               void (*answer)(void *arg, int error, const char *text), void *arg)
 {
-    struct incoming *incoming = new_orphans(server, image, layout, answer, arg);
+    struct incoming *incoming = new_orphans(inherited, image, layout, answer, arg);
     if (!incoming)
         return -ENOMEM;
     open_later(incoming);
     return 0;
 }
 
-void fl_inherited_images_end(struct fl_server *server)
+void fl_inherited_images_end(struct fl_inherited_images *inherited)
 {
     struct incoming *incoming;
     struct incoming *next;
-    cds_list_for_each_entry_safe(incoming, next, &server->incoming, link)
+    cds_list_for_each_entry_safe(incoming, next, &inherited->list, link)
     {
         incoming->wanted = false;
         if (incoming->opened)
@@ -333,11 +341,11 @@ void fl_inherited_images_end(struct fl_server *server)
 }
 
 // What a reader thread has comes back by mail, or is dropped with it.
-void fl_inherited_images_stop(struct fl_server *server)
+void fl_inherited_images_stop(struct fl_inherited_images *inherited)
 {
     struct incoming *incoming;
     struct incoming *next;
-    cds_list_for_each_entry_safe(incoming, next, &server->incoming, link)
+    cds_list_for_each_entry_safe(incoming, next, &inherited->list, link)
     {
         if (incoming->opened || !incoming->job.run)
             forget(incoming);

@@ -12,26 +12,28 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/base/log.h"
+#include "engine/base/loop.h"
+#include "engine/link/inherited_sockets.h"
 #include "engine/link/keeper_link.h"
-#include "engine/server/server.h"
 #include "engine/takeover/takeover.h"
 
 struct fl_keeper_socket {
     struct fl_source source;
-    struct fl_server *server;
+    struct fl_takeover *takeover;
     struct fl_listening listening;
     char path[PATH_MAX];
 };
 
 struct visitor {
     struct fl_source source;
-    struct fl_server *server;
+    struct fl_takeover *takeover;
 };
 
 static void leave(struct visitor *visitor)
 {
-    fl_loop_unwatch(&visitor->server->loop, &visitor->source);
+    fl_loop_unwatch(visitor->takeover->acceptor->loop, &visitor->source);
     close(visitor->source.fd);
     free(visitor);
 }
@@ -49,9 +51,9 @@ static void answer(void *arg, int error, const char *text)
 
 static void new_keeper(struct visitor *visitor, int log)
 {
-    struct fl_server *server = visitor->server;
-    fl_loop_unwatch(&server->loop, &visitor->source);
-    int error = fl_keeper_link_change_keeper(server->engine->keeper_link, visitor->source.fd);
+    struct fl_acceptor *acceptor = visitor->takeover->acceptor;
+    fl_loop_unwatch(acceptor->loop, &visitor->source);
+    int error = fl_keeper_link_change_keeper(acceptor->engine->keeper_link, visitor->source.fd);
     if (error) {
         answer(visitor, error, error == -EBUSY ? "the engine has a keeper" : strerror(-error));
         return;
@@ -59,7 +61,7 @@ static void new_keeper(struct visitor *visitor, int log)
     if (log >= 0)
         dup2(log, STDERR_FILENO); // whoever reads the keeper's log reads ours there, too
     fl_log(FL_LOG_INFO, "event=ready pid=%d vms=%u reason=\"a new keeper has come\"", (int)getpid(),
-           server->engine->vms.count);
+           acceptor->engine->vms.count);
     free(visitor);
 }
 
@@ -75,11 +77,11 @@ static void ready(struct fl_source *source, uint32_t events)
     if (got == 1 && message.type == FL_MESSAGE_HELLO) {
         new_keeper(visitor, fds[0]);
     } else if (got == 1 && message.type == FL_MESSAGE_ADOPT) {
-        fl_loop_unwatch(&visitor->server->loop, source); // one order each
-        fl_takeover_orphan(visitor->server, fds, message.value, answer, visitor);
+        fl_loop_unwatch(visitor->takeover->acceptor->loop, source); // one order each
+        fl_takeover_orphan(visitor->takeover, fds, message.value, answer, visitor);
     } else if (got == 1 && message.type == FL_MESSAGE_MAY_ADOPT) {
-        fl_loop_unwatch(&visitor->server->loop, source);
-        fl_takeover_check(visitor->server, fds, answer, visitor);
+        fl_loop_unwatch(visitor->takeover->acceptor->loop, source);
+        fl_takeover_check(visitor->takeover, fds, answer, visitor);
     } else {
         leave(visitor);
     }
@@ -108,30 +110,31 @@ static void visited(struct fl_source *source, uint32_t events)
         close(fd);
         return;
     }
-    visitor->server = socket->server;
+    visitor->takeover = socket->takeover;
     visitor->source = (struct fl_source){.fd = fd, .ready = ready};
-    if (fl_loop_watch(&socket->server->loop, &visitor->source, EPOLLIN) != 0) {
+    if (fl_loop_watch(socket->takeover->acceptor->loop, &visitor->source, EPOLLIN) != 0) {
         close(fd);
         free(visitor);
     }
 }
 
-int fl_keeper_socket_start(struct fl_server *server, const char *control,
+int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
                            struct fl_keeper_socket **ret_socket, char *ret_reason, size_t size)
 {
     static const struct fl_socket_access access = {0600, (uid_t)-1, (gid_t)-1};
     struct fl_keeper_socket *socket = calloc(1, sizeof(*socket));
     if (!socket)
         return -ENOMEM;
-    socket->server = server;
+    socket->takeover = takeover;
     int length = snprintf(socket->path, sizeof(socket->path), "%s" FL_KEEPER_SUFFIX, control);
-    int error = length < (int)sizeof(socket->path)
-                    ? fl_inherited_sockets_listen(&server->sockets, FL_SOCKET_KEEPER, socket->path,
-                                                  SOCK_SEQPACKET, &access, &socket->listening)
-                    : -ENAMETOOLONG;
+    int error =
+        length < (int)sizeof(socket->path)
+            ? fl_inherited_sockets_listen(takeover->acceptor->sockets, FL_SOCKET_KEEPER,
+                                          socket->path, SOCK_SEQPACKET, &access, &socket->listening)
+            : -ENAMETOOLONG;
     if (!error) {
         socket->source = (struct fl_source){.fd = socket->listening.fd, .ready = visited};
-        error = fl_loop_watch(&server->loop, &socket->source, EPOLLIN);
+        error = fl_loop_watch(takeover->acceptor->loop, &socket->source, EPOLLIN);
         if (error)
             fl_socket_close(socket->path, &socket->listening);
     }
@@ -154,7 +157,7 @@ void fl_keeper_socket_stop(struct fl_keeper_socket *socket)
 {
     if (!socket)
         return;
-    fl_loop_unwatch(&socket->server->loop, &socket->source);
+    fl_loop_unwatch(socket->takeover->acceptor->loop, &socket->source);
     fl_socket_close(socket->path, &socket->listening);
     free(socket);
 }

@@ -10,9 +10,9 @@
 #include <stddef.h>
 
 struct fl_keeper_socket;
-struct fl_server;
+struct fl_takeover;
 
-int fl_keeper_socket_start(struct fl_server *server, const char *control,
+int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
                            struct fl_keeper_socket **ret_socket, char *ret_reason, size_t size);
 // False if its path does not lead to it any more.
 bool fl_keeper_socket_is_there(const struct fl_keeper_socket *socket);

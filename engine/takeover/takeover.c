@@ -6,19 +6,36 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/accept/attach.h"
 #include "engine/accept/connection.h"
 #include "engine/accept/listen.h"
 #include "engine/accept/refuse.h"
 #include "engine/base/log.h"
 #include "engine/link/endpoint_memfd.h"
+#include "engine/link/inherited_sockets.h"
 #include "engine/link/keeper_link.h"
 #include "engine/serve/kill.h"
-#include "engine/server/server.h"
-#include "engine/takeover/inherited_images.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
+
+void fl_takeover_init(struct fl_takeover *takeover, struct fl_acceptor *acceptor)
+{
+    takeover->acceptor = acceptor;
+    takeover->mode = 0;
+    fl_inherited_images_init(&takeover->images, acceptor->engine);
+}
+
+void fl_takeover_complete(struct fl_takeover *takeover)
+{
+    fl_inherited_images_end(&takeover->images);
+}
+
+void fl_takeover_stop(struct fl_takeover *takeover)
+{
+    fl_inherited_images_stop(&takeover->images);
+}
 
 // --- VMs ---
 
@@ -31,7 +48,7 @@ static struct fl_peer peer_of(int fds[FL_CHANNEL_FDS])
 }
 
 // The VM without an image yet, in the table. NULL with *ret_error.
-static struct fl_vm *take_vm(struct fl_server *server, int fds[FL_CHANNEL_FDS], bool record,
+static struct fl_vm *take_vm(struct fl_takeover *takeover, int fds[FL_CHANNEL_FDS], bool record,
                              int *ret_error)
 {
     struct fl_vm_state *state = NULL;
@@ -43,7 +60,7 @@ static struct fl_vm *take_vm(struct fl_server *server, int fds[FL_CHANNEL_FDS], 
         return NULL;
     struct fl_peer peer = peer_of(fds);
     peer.pid = state->pid;
-    vm = fl_attach_state(server->engine, &peer, fds[FL_VM_STATE], state, record);
+    vm = fl_attach_state(takeover->acceptor->engine, &peer, fds[FL_VM_STATE], state, record);
     if (!vm) {
         *ret_error = -ENOMEM;
         fl_vm_state_unmap(state);
@@ -67,19 +84,19 @@ static _Noreturn void leave_to_another(const struct fl_message *message)
     _exit(1);
 }
 
-static void adopt_vm(struct fl_server *server, const struct fl_message *message,
+static void adopt_vm(struct fl_takeover *takeover, const struct fl_message *message,
                      int fds[FL_CHANNEL_FDS])
 {
     int error = 0;
-    struct fl_vm *vm = take_vm(server, fds, true, &error);
+    struct fl_vm *vm = take_vm(takeover, fds, true, &error);
     if (vm) {
         // Another connection of that number would be taken for the one that it comes from.
-        fl_keeper_link_seen_id(server->engine->keeper_link, vm->state->connection);
+        fl_keeper_link_seen_id(takeover->acceptor->engine->keeper_link, vm->state->connection);
         vm->held = message->other == FL_VM_HELD;
         if (vm->state->image[0] == '\0')
-            fl_attach_adopted(server->engine, vm, NULL);
+            fl_attach_adopted(takeover->acceptor->engine, vm, NULL);
         else
-            fl_inherited_images_wait(server, vm);
+            fl_inherited_images_wait(&takeover->images, vm);
         return;
     }
     if (error == -EPROTONOSUPPORT)
@@ -88,14 +105,14 @@ static void adopt_vm(struct fl_server *server, const struct fl_message *message,
     fl_log(FL_LOG_ERROR, "event=adopt_failed vm=%" PRIu64 " reason=\"%s\"", message->id,
            strerror(-error));
     // Somebody may wait there all the same: told so, by poison.
-    fl_keep_unreadable(server->engine, &peer, message->id);
+    fl_keep_unreadable(takeover->acceptor->engine, &peer, message->id);
 }
 
-void fl_takeover_freed(struct fl_server *server, uint64_t id)
+void fl_takeover_freed(struct fl_takeover *takeover, uint64_t id)
 {
-    struct fl_vm *vm = fl_vms_find(&server->engine->vms, id);
+    struct fl_vm *vm = fl_vms_find(&takeover->acceptor->engine->vms, id);
     if (vm && vm->held)
-        fl_attach_freed(server->engine, vm);
+        fl_attach_freed(takeover->acceptor->engine, vm);
 }
 
 // What a listener or a connection is for.
@@ -108,39 +125,40 @@ static void check_description(const struct fl_message *message, const int fds[FL
 
 // --- all of them ---
 
-void fl_takeover_record(struct fl_server *server, const struct fl_message *message,
+void fl_takeover_record(struct fl_takeover *takeover, const struct fl_message *message,
                         int fds[FL_CHANNEL_FDS])
 {
     switch (message->kind) {
     case FL_RECORD_MODE:
-        server->mode = message->value;
+        takeover->mode = message->value;
         break;
     case FL_RECORD_IMAGE:
-        fl_keeper_link_seen_id(server->engine->keeper_link, message->id);
-        fl_inherited_images_add(server, message, fds);
+        fl_keeper_link_seen_id(takeover->acceptor->engine->keeper_link, message->id);
+        fl_inherited_images_add(&takeover->images, message, fds);
         break;
     case FL_RECORD_VM:
-        adopt_vm(server, message, fds);
+        adopt_vm(takeover, message, fds);
         break;
     case FL_RECORD_CONNECTION:
-        fl_keeper_link_seen_id(server->engine->keeper_link, message->id);
+        fl_keeper_link_seen_id(takeover->acceptor->engine->keeper_link, message->id);
         check_description(message, fds);
         // The keeper was killed while a VM took its place: the VM it is.
-        if (fl_attach_comes_from(server->engine, message->id))
-            fl_keeper_link_drop(server->engine->keeper_link, FL_RECORD_CONNECTION, message->id);
+        if (fl_attach_comes_from(takeover->acceptor->engine, message->id))
+            fl_keeper_link_drop(takeover->acceptor->engine->keeper_link, FL_RECORD_CONNECTION,
+                                message->id);
         else
-            fl_connection_adopt(&server->acceptor, message->id, fds);
+            fl_connection_adopt(takeover->acceptor, message->id, fds);
         break;
     case FL_RECORD_LISTENER:
-        fl_keeper_link_seen_id(server->engine->keeper_link, message->id);
+        fl_keeper_link_seen_id(takeover->acceptor->engine->keeper_link, message->id);
         check_description(message, fds);
-        fl_listener_adopt(&server->acceptor, message->id, fds);
+        fl_listener_adopt(takeover->acceptor, message->id, fds);
         break;
     case FL_RECORD_TEMPLATE:
-        fl_inherited_images_add_template(server, message, fds);
+        fl_inherited_images_add_template(&takeover->images, message, fds);
         break;
     case FL_RECORD_SOCKET:
-        fl_inherited_sockets_take(&server->sockets, message->id, &fds[0]);
+        fl_inherited_sockets_take(takeover->acceptor->sockets, message->id, &fds[0]);
         break;
     default:
         break;
@@ -151,11 +169,11 @@ void fl_takeover_record(struct fl_server *server, const struct fl_message *messa
 
 static const char served_already[] = "this server serves it already";
 
-static void serve_condemned(struct fl_server *server, struct fl_vm *vm, uint64_t flags)
+static void serve_condemned(struct fl_takeover *takeover, struct fl_vm *vm, uint64_t flags)
 {
     if (flags & FL_RESCUE_KILL)
-        fl_kill(&server->engine->killer, vm, "faultline rescue --kill");
-    fl_attach_adopted(server->engine, vm, NULL);
+        fl_kill(&takeover->acceptor->engine->killer, vm, "faultline rescue --kill");
+    fl_attach_adopted(takeover->acceptor->engine, vm, NULL);
 }
 
 static const char *state_reason(int error)
@@ -164,7 +182,7 @@ static const char *state_reason(int error)
                                      : strerror(-error);
 }
 
-void fl_takeover_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
+void fl_takeover_check(struct fl_takeover *takeover, int fds[FL_CHANNEL_FDS],
                        void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     struct fl_vm_state *state = NULL;
@@ -172,14 +190,15 @@ void fl_takeover_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
         answer(arg, -EINVAL, strerror(EINVAL));
         return;
     }
-    if (fl_attach_find(server->engine, fds[FL_VM_UFFD])) {
+    if (fl_attach_find(takeover->acceptor->engine, fds[FL_VM_UFFD])) {
         answer(arg, -EEXIST, served_already);
         return;
     }
     int error = fl_vm_state_open(fds[FL_VM_STATE], &state);
     bool later = !error && state->image[0] != '\0';
     if (later) {
-        error = fl_inherited_images_check(server, state->image, &state->layout, answer, arg);
+        error =
+            fl_inherited_images_check(&takeover->images, state->image, &state->layout, answer, arg);
         later = !error;
     }
     if (state)
@@ -188,15 +207,15 @@ void fl_takeover_check(struct fl_server *server, int fds[FL_CHANNEL_FDS],
         answer(arg, error, error ? state_reason(error) : "");
 }
 
-void fl_takeover_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint64_t flags,
+void fl_takeover_orphan(struct fl_takeover *takeover, int fds[FL_CHANNEL_FDS], uint64_t flags,
                         void (*answer)(void *arg, int error, const char *text), void *arg)
 {
     int error = 0;
-    if (fl_attach_find(server->engine, fds[FL_VM_UFFD])) {
+    if (fl_attach_find(takeover->acceptor->engine, fds[FL_VM_UFFD])) {
         answer(arg, -EEXIST, served_already);
         return;
     }
-    struct fl_vm *vm = take_vm(server, fds, false, &error);
+    struct fl_vm *vm = take_vm(takeover, fds, false, &error);
     if (!vm) {
         answer(arg, error, state_reason(error));
         return;
@@ -205,13 +224,13 @@ void fl_takeover_orphan(struct fl_server *server, int fds[FL_CHANNEL_FDS], uint6
         vm->state->flags |= FL_VM_STATE_OWNER;
     if (vm->state->image[0] == '\0') {
         answer(arg, 0, "");
-        serve_condemned(server, vm, flags);
+        serve_condemned(takeover, vm, flags);
         return;
     }
     vm->state->image_record = 0;
-    error = fl_inherited_images_orphan(server, vm, answer, arg);
+    error = fl_inherited_images_orphan(&takeover->images, vm, answer, arg);
     if (error) {
-        fl_attach_forget(server->engine, vm);
+        fl_attach_forget(takeover->acceptor->engine, vm);
         answer(arg, error, strerror(-error));
     }
 }

@@ -10,7 +10,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/admission.h"
-#include "engine/accept/refuse.h"
+#include "engine/accept/peer.h"
 #include "engine/accept/replay_order.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/replay.h"
@@ -33,13 +33,6 @@ static void close_fd(int *fd)
 {
     fl_close_later(*fd);
     *fd = -1;
-}
-
-void fl_peer_close(struct fl_peer *peer)
-{
-    close_fd(&peer->uffd);
-    close_fd(&peer->pidfd);
-    close_fd(&peer->socket);
 }
 
 // --- making and freeing ---
@@ -188,11 +181,8 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     struct fl_template *template = peer->template;
     uint64_t huge_need = peer->huge_need;
     struct fl_vm *vm = new_vm(engine, engine->vms.next_id, peer, fl_image_name(image), layout);
-    if (!vm) {
-        fl_refuse(engine, peer, fl_image_name(image), "the host is out of memory or descriptors");
-        fl_images_put(engine->images, image);
+    if (!vm)
         return -ENOMEM;
-    }
     vm->image = image;
     vm->huge_need = huge_need;
     fl_vm_find_presence(vm);

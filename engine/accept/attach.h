@@ -13,27 +13,12 @@
 #include "snapshot/read.h"
 
 struct fl_engine;
+struct fl_peer;
 struct fl_vm;
 struct fl_vm_state;
-struct fl_template;
 
-// Who asks. The descriptors belong to whoever holds the structure; -1 where there is none.
-struct fl_peer {
-    int64_t pid; // 0 if unknown here
-    bool owner;  // pid and pidfd are of the process whose memory it is, not of who connected
-    bool told;   // no page of that memory can be dropped without an event
-    int uffd;
-    int pidfd;
-    int socket;
-    uint64_t connection; // the keeper's record of it, 0: none
-    uint64_t huge_need;  // pages of 2 MiB, if that was counted already
-    enum fl_policy policy;
-    struct fl_template *template; // that it maps; NULL: none
-};
-
-void fl_peer_close(struct fl_peer *peer);
-
-// Takes the peer's descriptors and the caller's hold on the image (fl_images_put), in every case.
+// Makes it a VM. Takes the peer's descriptors and the caller's hold on the image (fl_images_put);
+// -ENOMEM, and takes neither: the caller refuses the peer.
 int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
               const struct fl_layout *layout);
 

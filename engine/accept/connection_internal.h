@@ -11,8 +11,8 @@
 #include <urcu/list.h>
 
 #include "engine/accept/acceptor.h"
-#include "engine/accept/attach.h"
 #include "engine/accept/connection.h"
+#include "engine/accept/peer.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/loop.h"

@@ -12,6 +12,7 @@
 #include "engine/accept/attach.h"
 #include "engine/accept/connection_internal.h"
 #include "engine/accept/displace.h"
+#include "engine/accept/refuse.h"
 #include "engine/accept/rejoin.h"
 #include "engine/base/clock.h"
 #include "engine/base/close_thread.h"
@@ -91,7 +92,11 @@ static void attach(struct fl_connection *connection, struct fl_image *image)
     }
     int socket = fl_connection_own_socket(connection);
     connection->peer.template = connection->template;
-    fl_attach(engine, &connection->peer, image, &connection->layout);
+    if (fl_attach(engine, &connection->peer, image, &connection->layout) != 0) {
+        fl_images_put(engine->images, image);
+        fl_refuse(engine, &connection->peer, connection->image,
+                  "the host is out of memory or descriptors");
+    }
     FL_CRASH_POINT("attached");
     fl_connection_settled(connection, socket);
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "engine/accept/attach.h"
+#include "engine/accept/peer.h"
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"
 #include "engine/link/keeper_link.h"

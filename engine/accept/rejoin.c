@@ -10,7 +10,7 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/attach.h"
+#include "engine/accept/peer.h"
 #include "engine/base/close_thread.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"

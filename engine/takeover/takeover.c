@@ -10,6 +10,7 @@
 #include "engine/accept/attach.h"
 #include "engine/accept/connection.h"
 #include "engine/accept/listen.h"
+#include "engine/accept/peer.h"
 #include "engine/accept/refuse.h"
 #include "engine/base/log.h"
 #include "engine/link/endpoint_memfd.h"

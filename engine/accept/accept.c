@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Accepting connections from listeners, and not accepting where there is no room for what they
-// bring. First comes what VMs need that are served, then new VMs, then sockets of images.
+// Where there is not room for all, first comes what VMs need that are served, then new VMs, then
+// sockets of images.
 //
 // While there is no room for another VM the paths of all sockets are taken away: whoever connects
 // then is told at once, and has not handed over a userfaultfd that nobody can receive. Those that
 // had connected before are refused, with the reason, for as long as there is room for that; else
 // they wait in the queue until a VM has ended.
+#include "engine/accept/accept.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -14,9 +16,10 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/acceptor.h"
 #include "engine/accept/connection.h"
-#include "engine/accept/connection_internal.h"
-#include "engine/accept/listen.h"
+#include "engine/accept/connections.h"
+#include "engine/accept/listener.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/descriptors.h"
@@ -92,8 +95,7 @@ static bool accept_one(struct fl_listener *listener)
         uint64_t record = listener->accepting;
         listener->accepting = 0;
         FL_CRASH_POINT("accepted");
-        fl_connection_new(acceptor, listener->image, listener->policy, listener->purpose, fd,
-                          record, room ? NULL : fl_no_descriptors);
+        fl_connections_add(listener, fd, record, room ? NULL : fl_no_descriptors);
         if (!room || !fl_accept_has_room(acceptor, 1))
             fl_listeners_shut(acceptor); // before the next one connects
         return true;

@@ -1,190 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// From a handshake that is complete to a VM: who is behind it, does it fit the image, is it served
-// already.
+#include "engine/accept/connection_look.h"
+
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/admission.h"
-#include "engine/accept/attach.h"
-#include "engine/accept/connection_internal.h"
+#include "engine/accept/acceptor.h"
+#include "engine/accept/connection.h"
+#include "engine/accept/connection_attach.h"
 #include "engine/accept/displace.h"
-#include "engine/accept/refuse.h"
-#include "engine/accept/rejoin.h"
 #include "engine/base/clock.h"
 #include "engine/base/close_thread.h"
-#include "engine/base/crash_point.h"
-#include "engine/base/io_pool.h"
 #include "engine/base/log.h"
-#include "engine/host/memory_owner.h"
 #include "engine/host/presence.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
-#include "engine/image/store_place.h"
-#include "engine/template/template.h"
-#include "engine/worker/engine.h"
-#include "snapshot/read.h"
 
-enum { REASON_BYTES = 256 };
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)
 #define DISPLACE_PATIENCE (5 * FL_NS_PER_S) // for a VM to end whose memory it was before
 
-static int check_fit(const struct fl_connection *connection, const struct fl_image *image,
-                     char *reason)
-{
-    uint64_t page = 1ULL << connection->layout.page_shift;
-    uint64_t room = (fl_image_bytes(image) + page - 1) / page * page;
-    uint64_t end = fl_layout_file_end(&connection->layout);
-    if (connection->template && connection->layout.page_shift != FL_PAGE_SHIFT) {
-        snprintf(reason, REASON_BYTES, "its pages are of 2 MiB, but those of a template of 4 KiB");
-        return -EINVAL;
-    }
-    // Regions do not overlap in the file: those that are as large as it are all of it.
-    uint64_t all = connection->layout.pages << connection->layout.page_shift;
-    bool part = connection->part || connection->acceptor->engine->options.allow_part;
-    if (end <= room && (part || all == room))
-        return 0;
-    if (end <= room)
-        snprintf(reason, REASON_BYTES,
-                 "its regions have %llu bytes, but the image has %llu: is it of another VM? "
-                 "(--allow-part takes those that have a part)",
-                 (unsigned long long)all, (unsigned long long)fl_image_bytes(image));
-    else
-        snprintf(reason, REASON_BYTES,
-                 "its regions end at byte %llu of the memory file, but the image has %llu",
-                 (unsigned long long)end, (unsigned long long)fl_image_bytes(image));
-    return -EINVAL;
-}
-
-// Its userfaultfd is that of a VM that there is.
-static void attach_again(struct fl_connection *connection, struct fl_vm *vm, struct fl_image *image)
-{
-    struct fl_engine *engine = connection->acceptor->engine;
-    const char *reason =
-        fl_rejoin_differs(vm, image, connection->template != NULL, &connection->layout);
-    fl_images_put(engine->images, image);
-    if (reason) {
-        fl_connection_refuse(connection, reason);
-        return;
-    }
-    int socket = fl_connection_own_socket(connection);
-    fl_rejoin(engine, vm, &connection->peer);
-    fl_connection_settled(connection, socket);
-}
-
-static void attach(struct fl_connection *connection, struct fl_image *image)
-{
-    char reason[REASON_BYTES];
-    struct fl_engine *engine = connection->acceptor->engine;
-    struct fl_vm *served = fl_attach_find(engine, connection->peer.uffd);
-    if (served) {
-        attach_again(connection, served, image);
-        return;
-    }
-    const char *why = check_fit(connection, image, reason) != 0 ? reason : connection->untrue;
-    if (why) {
-        fl_images_put(engine->images, image);
-        fl_connection_refuse(connection, why);
-        return;
-    }
-    int socket = fl_connection_own_socket(connection);
-    connection->peer.template = connection->template;
-    if (fl_attach(engine, &connection->peer, image, &connection->layout) != 0) {
-        fl_images_put(engine->images, image);
-        fl_refuse(engine, &connection->peer, connection->image,
-                  "the host is out of memory or descriptors");
-    }
-    FL_CRASH_POINT("attached");
-    fl_connection_settled(connection, socket);
-}
-
-static void refuse(struct fl_connection *connection, const char *reason)
-{
-    if (connection->opened)
-        fl_images_put(connection->acceptor->engine->images, connection->opened);
-    fl_connection_refuse(connection, reason);
-}
-
-static void say_why_unopened(const struct fl_connection *connection, char reason[REASON_BYTES])
-{
-    char why[REASON_BYTES];
-    int error = connection->open_error;
-    if (error == FL_NO_STORE_NOW)
-        fl_store_place_why(connection->acceptor->place, why, sizeof(why));
-    else if (error == -EMFILE || error == -ENFILE)
-        snprintf(why, sizeof(why), "%s", fl_no_descriptors);
-    else
-        snprintf(why, sizeof(why), "%s", fl_image_strerror(error));
-    snprintf(reason, REASON_BYTES, "the image cannot be opened: %.*s", REASON_BYTES - 40, why);
-}
-
-// --- room in the pool ---
-
-static void counted(void *control, struct fl_mail *mail)
-{
-    char reason[REASON_BYTES];
-    struct fl_engine *engine = control;
-    struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
-    struct fl_image *image = connection->counting;
-    connection->looking = false;
-    connection->counting = NULL;
-    const char *why =
-        connection->doomed               ? connection->doomed
-        : connection->acceptor->refusing ? fl_no_new_vm
-        : fl_admission_holds(engine, connection->peer.huge_need, reason, sizeof(reason)) ? NULL
-                                                                                         : reason;
-    if (!why) {
-        attach(connection, image);
-        return;
-    }
-    fl_images_put(engine->images, image);
-    fl_connection_refuse(connection, why);
-}
-
-static uint64_t count(struct fl_io_job *job)
-{
-    struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
-    struct fl_engine *engine = connection->acceptor->engine;
-    if (fl_admission_count(engine, connection->counting, &connection->layout,
-                           &connection->peer.huge_need) == -EBUSY)
-        return fl_now() + BUSY_PAUSE;
-    connection->mail.deliver = counted;
-    fl_mailbox_post(&engine->control, &connection->mail);
-    return 0;
-}
-
-// One that is to be refused waits for that.
-static void admit(struct fl_connection *connection, struct fl_image *image)
-{
-    struct fl_engine *engine = connection->acceptor->engine;
-    if (engine->options.admission != FL_ADMISSION_REFUSE ||
-        !fl_admission_asks(engine, &connection->layout) ||
-        fl_attach_find(engine, connection->peer.uffd)) {
-        attach(connection, image);
-        return;
-    }
-    connection->looking = true;
-    connection->counting = image;
-    connection->job.run = count;
-    fl_io_pool_submit(engine->io_pool, &connection->job);
-}
-
-static void use_image(struct fl_connection *connection)
-{
-    char reason[REASON_BYTES];
-    struct fl_acceptor *acceptor = connection->acceptor;
-    if (connection->open_error) {
-        say_why_unopened(connection, reason);
-        fl_connection_refuse(connection, reason);
-    } else if (acceptor->refusing) {
-        refuse(connection, fl_no_new_vm);
-    } else {
-        admit(connection, acceptor->raw ? fl_image_ref(acceptor->raw) : connection->opened);
-    }
-}
+// --- when the reader has looked ---
 
 // The first, second, fourth ... of those that cannot be found: a peer can provoke them.
 static void tell_owner(const struct fl_connection *connection, int64_t peer)
@@ -208,19 +44,21 @@ static void tell_owner(const struct fl_connection *connection, int64_t peer)
                            : "no process that can be seen here has its memory");
 }
 
-static void looked(void *control, struct fl_mail *mail)
+static void connection_looked(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
     connection->looking = false;
     tell_owner(connection, connection->peer_pid);
     if (connection->doomed)
-        refuse(connection, connection->doomed);
+        fl_connection_refuse_opened(connection, connection->doomed);
     else if (connection->template)
         fl_connection_use_template(connection);
     else
-        use_image(connection);
+        fl_connection_use_image(connection);
 }
+
+// --- in the reader ---
 
 // Only of memory that is registered with some userfaultfd, as to ask registers it. (The kernel
 // registers no memory twice.)
@@ -311,7 +149,7 @@ static void use_owner(struct fl_connection *connection)
     peer->told = owner->complete && !owner->shared && fl_uffd_tells_removes(peer->uffd);
 }
 
-static uint64_t look(struct fl_io_job *job)
+static uint64_t look_at_connection(struct fl_io_job *job)
 {
     struct fl_connection *connection = caa_container_of(job, struct fl_connection, job);
     struct fl_acceptor *acceptor = connection->acceptor;
@@ -324,25 +162,14 @@ static uint64_t look(struct fl_io_job *job)
     if (!connection->template && !acceptor->raw)
         connection->open_error =
             fl_images_get(engine->images, connection->image, &connection->opened);
-    connection->mail.deliver = looked;
+    connection->mail.deliver = connection_looked;
     fl_mailbox_post(&engine->control, &connection->mail);
     return 0;
-}
-
-void fl_connection_use_template(struct fl_connection *connection)
-{
-    struct fl_images *images = connection->acceptor->engine->images;
-    struct fl_image *image = connection->template->image;
-    connection->unattached = image == NULL;
-    if (image && connection->acceptor->refusing)
-        fl_connection_refuse(connection, fl_no_new_vm);
-    else if (image)
-        attach(connection, fl_images_use(images, image));
 }
 
 void fl_connection_look(struct fl_connection *connection)
 {
     connection->looking = true;
-    connection->job.run = look;
+    connection->job.run = look_at_connection;
     fl_io_pool_submit(connection->acceptor->engine->io_pool, &connection->job);
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// Who connects to a template's socket: is greeted with its memory, waits until it is ready, or is
-// turned away.
+#include "engine/accept/connection_template.h"
+
 #include <errno.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "engine/accept/connection_internal.h"
+#include "engine/accept/acceptor.h"
+#include "engine/accept/connection.h"
+#include "engine/accept/connection_attach.h"
+#include "engine/accept/connection_handshake.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/log.h"
@@ -14,12 +15,8 @@
 #include "engine/template/template.h"
 #include "engine/template/templates.h"
 
-// Who has said something already was greeted by a predecessor.
-bool fl_connection_has_spoken(const struct fl_connection *connection)
-{
-    int bytes = 0;
-    return ioctl(connection->peer.socket, FIONREAD, &bytes) == 0 && bytes > 0;
-}
+static const char no_template[] = "there is no template of the image (any more)";
+static const char bad_template[] = "the template cannot be read";
 
 static int greet(struct fl_connection *connection)
 {
@@ -56,9 +53,6 @@ void fl_connection_turn_away(struct fl_connection *connection, const char *reaso
     fl_connection_ended(connection);
 }
 
-static const char no_template[] = "there is no template of the image (any more)";
-static const char bad_template[] = "the template cannot be read";
-
 // Before it is sent: the peer maps this one, whatever has the image's name when a successor sees
 // it.
 static void note_offered(struct fl_connection *connection)
@@ -93,20 +87,12 @@ void fl_connection_offer_template(struct fl_connection *connection)
         fl_connection_ended(connection);
 }
 
-void fl_connections_template_ready(struct fl_acceptor *acceptor, struct fl_template *template,
-                                   int error)
+void fl_connection_template_ready(struct fl_connection *connection, int error)
 {
-    struct fl_connection *connection;
-    struct fl_connection *next;
-    cds_list_for_each_entry_safe(connection, next, &acceptor->connections, link)
-    {
-        if (connection->template != template)
-            continue;
-        if (error && error != -ECANCELED && (connection->ungreeted || connection->unattached))
-            fl_connection_turn_away(connection, bad_template);
-        else if (connection->unattached)
-            fl_connection_use_template(connection);
-        else if (connection->ungreeted && greet(connection) != 0)
-            fl_connection_ended(connection);
-    }
+    if (error && error != -ECANCELED && (connection->ungreeted || connection->unattached))
+        fl_connection_turn_away(connection, bad_template);
+    else if (connection->unattached)
+        fl_connection_use_template(connection);
+    else if (connection->ungreeted && greet(connection) != 0)
+        fl_connection_ended(connection);
 }

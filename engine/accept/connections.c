@@ -1,30 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// The connections there are: kept for a successor, taken over from a predecessor, and settled when
-// their time is up.
+#include "engine/accept/connections.h"
+
 #include <stdio.h>
 #include <unistd.h>
 
-#include "engine/accept/connection_internal.h"
+#include "engine/accept/acceptor.h"
+#include "engine/accept/connection.h"
+#include "engine/accept/connection_handshake.h"
+#include "engine/accept/connection_template.h"
+#include "engine/accept/listener.h"
 #include "engine/base/clock.h"
+#include "engine/base/fdpass.h"
 #include "engine/base/log.h"
 #include "engine/link/endpoint_memfd.h"
 #include "engine/link/keeper_link.h"
 
 #define RETRY_EVERY (100 * FL_NS_PER_MS)
 
-int fl_connection_describe(const struct fl_connection *connection)
+static void begin(struct fl_acceptor *acceptor, const struct fl_endpoint *description, int socket,
+                  uint64_t record, const char *doomed)
 {
-    struct fl_endpoint endpoint = {.magic = FL_ENDPOINT_MAGIC,
-                                   .version = FL_ENDPOINT_VERSION,
-                                   .policy = connection->peer.policy,
-                                   .purpose = connection->purpose,
-                                   .template = connection->offered};
-    snprintf(endpoint.image, sizeof(endpoint.image), "%s", connection->image);
-    return fl_endpoint_write(&endpoint);
+    struct fl_connection *connection = fl_connection_new(acceptor, description, socket, record);
+    if (!connection) {
+        fl_log(FL_LOG_ERROR, "event=accept_failed image=%s reason=\"the host is out of memory\"",
+               description->image);
+        close(socket);
+        return;
+    }
+    connection->doomed = doomed;
+    fl_peer_identify(socket, &connection->peer.pid, &connection->peer.pidfd);
+    fl_connection_expect_soon(connection);
+    if (!connection->text || fl_connection_watch(connection) != 0)
+        fl_connection_refuse(connection, "the host is out of memory");
+    else if (connection->purpose == FL_PURPOSE_TEMPLATE && doomed)
+        fl_connection_turn_away(connection, doomed);
+    else if (connection->purpose == FL_PURPOSE_TEMPLATE)
+        fl_connection_offer_template(connection);
 }
 
-void fl_connection_adopt(struct fl_acceptor *acceptor, uint64_t record, int fds[FL_CHANNEL_FDS])
+void fl_connections_add(struct fl_listener *listener, int socket, uint64_t record,
+                        const char *doomed)
+{
+    struct fl_endpoint description = {.policy = listener->policy, .purpose = listener->purpose};
+    snprintf(description.image, sizeof(description.image), "%s", listener->image);
+    begin(listener->acceptor, &description, socket, record, doomed);
+}
+
+void fl_connections_adopt(struct fl_acceptor *acceptor, uint64_t record, int fds[FL_CHANNEL_FDS])
 {
     struct fl_endpoint endpoint;
     if (fds[0] < 0 || fds[1] < 0 || fl_endpoint_read(fds[1], &endpoint) != 0) {
@@ -33,7 +55,7 @@ void fl_connection_adopt(struct fl_acceptor *acceptor, uint64_t record, int fds[
         fl_keeper_link_drop(acceptor->engine->keeper_link, FL_RECORD_CONNECTION, record);
         return;
     }
-    fl_connection_begin(acceptor, &endpoint, fds[0], record);
+    begin(acceptor, &endpoint, fds[0], record, NULL);
     fds[0] = -1;
 }
 
@@ -52,6 +74,20 @@ void fl_connections_keep(struct fl_acceptor *acceptor)
             close(fd);
     }
 }
+
+void fl_connections_template_ready(struct fl_acceptor *acceptor, struct fl_template *template,
+                                   int error)
+{
+    struct fl_connection *connection;
+    struct fl_connection *next;
+    cds_list_for_each_entry_safe(connection, next, &acceptor->connections, link)
+    {
+        if (connection->template == template)
+            fl_connection_template_ready(connection, error);
+    }
+}
+
+// --- those whose time is up ---
 
 static const char *why_refused(const struct fl_connection *connection)
 {
@@ -113,7 +149,7 @@ bool fl_connections_drop_oldest(struct fl_acceptor *acceptor)
     return false;
 }
 
-uint64_t fl_connections_next_due(struct fl_acceptor *acceptor)
+uint64_t fl_connections_next_due(const struct fl_acceptor *acceptor)
 {
     uint64_t due = FL_NEVER;
     struct fl_connection *connection;

@@ -14,6 +14,8 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/accept.h"
+#include "engine/accept/acceptor.h"
 #include "engine/base/log.h"
 #include "engine/image/store_place.h"
 #include "engine/link/endpoint_memfd.h"

@@ -7,28 +7,8 @@
 
 #include <stdbool.h>
 
-#include "engine/accept/acceptor.h"
-#include "engine/base/loop.h"
+#include "engine/accept/listener.h"
 #include "engine/link/channel.h"
-#include "engine/link/endpoint_memfd.h"
-
-struct fl_listener {
-    struct fl_source source;
-    struct cds_list_head link;
-    struct fl_acceptor *acceptor;
-    struct fl_listening listening;
-    uint64_t id;           // of the keeper's record
-    enum fl_policy policy; // of its VMs
-    enum fl_purpose purpose;
-    char *image;
-    char *path;
-    char *word; // the path, as it is logged
-    struct fl_socket_access access;
-    uint64_t accepting; // the record of an attempt to accept that is to be repeated; 0: none
-    bool away;          // its socket was removed, and could not be made again so far
-    bool automatic;     // made for an image of the store, and not asked for
-    bool seen;          // mark of fl_listeners_follow()
-};
 
 // True if the store has the image now.
 bool fl_listener_image_exists(const struct fl_acceptor *acceptor, const char *image);
@@ -64,24 +44,6 @@ int fl_listener_watch(struct fl_listener *listener);
 void fl_listener_unwatch(struct fl_listener *listener);
 // A constant sentence, or strerror()'s.
 const char *fl_listener_why(int error);
-
-// --- accept.c ---
-
-// Its socket is readable.
-void fl_accept_ready(struct fl_source *source, uint32_t events);
-// True if there are descriptors for so many more VMs; for another socket of an image.
-bool fl_accept_has_room(const struct fl_acceptor *acceptor, unsigned vms);
-bool fl_accept_has_room_to_listen(const struct fl_acceptor *acceptor);
-// For want of descriptors: whoever connects from now on is told so by the kernel.
-void fl_listeners_shut(struct fl_acceptor *acceptor);
-// Whether that is to begin or to end, once in a while.
-void fl_listeners_look_for_room(struct fl_acceptor *acceptor);
-// All that wait, or as many as there is room for.
-void fl_accept_all(struct fl_listener *listener);
-
-// Stop accepting for a moment, and go on.
-void fl_listeners_pause(struct fl_acceptor *acceptor);
-void fl_listeners_resume(struct fl_acceptor *acceptor);
 
 // Automatic listeners become those of exactly these images; others go with their images.
 void fl_listeners_follow(struct fl_acceptor *acceptor, char *const *images, unsigned count);

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/accept/accept.h"
+#include "engine/accept/acceptor.h"
 #include "engine/accept/listen.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"

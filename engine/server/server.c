@@ -9,7 +9,8 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/connection.h"
+#include "engine/accept/accept.h"
+#include "engine/accept/connections.h"
 #include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
 #include "engine/base/clock.h"

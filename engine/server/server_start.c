@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "engine/accept/accept.h"
 #include "engine/accept/attach.h"
 #include "engine/accept/listen.h"
 #include "engine/accept/refuse.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What lower rooms ask of upper ones: their tables of callbacks, filled in. Control thread only.
-#include "engine/accept/connection.h"
+#include "engine/accept/connections.h"
 #include "engine/accept/listen.h"
 #include "engine/server/server_internal.h"
 #include "engine/template/templates.h"

@@ -3,6 +3,7 @@
 // Directories are moved, unmounted, cleared out and put back under a server that runs. Once a
 // second it looks whether what it needs to be found is where it should be, and makes it again where
 // it can. Nothing of this is needed by VMs that are served.
+#include "engine/accept/accept.h"
 #include "engine/accept/listen.h"
 #include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"

@@ -8,7 +8,7 @@
 
 #include "engine/accept/acceptor.h"
 #include "engine/accept/attach.h"
-#include "engine/accept/connection.h"
+#include "engine/accept/connections.h"
 #include "engine/accept/listen.h"
 #include "engine/accept/peer.h"
 #include "engine/accept/refuse.h"
@@ -148,7 +148,7 @@ void fl_takeover_record(struct fl_takeover *takeover, const struct fl_message *m
             fl_keeper_link_drop(takeover->acceptor->engine->keeper_link, FL_RECORD_CONNECTION,
                                 message->id);
         else
-            fl_connection_adopt(takeover->acceptor, message->id, fds);
+            fl_connections_adopt(takeover->acceptor, message->id, fds);
         break;
     case FL_RECORD_LISTENER:
         fl_keeper_link_seen_id(takeover->acceptor->engine->keeper_link, message->id);

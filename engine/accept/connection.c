@@ -1,4 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. A connection comes from a listener or from a predecessor (connections.c),
+// and its state (connection_state.h) says how far it is:
+//
+//   connection_handshake.c  READING: text and userfaultfd are looked at (MSG_PEEK), and stay in the
+//                           socket for a successor until the VM is a record of the keeper's.
+//   connection_look.c       LOOKING: a reader finds whose memory it is, whether what the handshake
+//                           says is true, and opens the image.
+//   connection_attach.c     DECIDING: does it fit, is there room (COUNTING, a reader again), is it
+//                           served already; then it becomes a VM.
+//   connection_template.c   what is different for clients of a template (WAITING).
+//
+// The control thread owns it. In LOOKING and COUNTING the reader has it, and the control thread may
+// only write `doomed`; the reader's mail brings it back. Whatever settles a connection frees it: a
+// caller must not touch it afterwards. Its peer's descriptors, its template's hold and an image
+// that was opened are the connection's until the VM has them, or they are closed.
 #include "engine/accept/connection.h"
 
 #include <errno.h>
@@ -17,6 +33,14 @@
 #include "engine/vm/handshake.h"
 
 enum { CHUNK = 4096 };
+
+bool fl_connection_move(struct fl_connection *connection, enum fl_connection_state to)
+{
+    if (!fl_states_check(&fl_connection_states, connection->state, to))
+        return false;
+    connection->state = to;
+    return true;
+}
 
 const char fl_no_new_vm[] = "the engine takes no new VM: it is draining or stopping";
 const char fl_no_descriptors[] =
@@ -116,6 +140,7 @@ static void consume(int socket, size_t left)
 
 static void free_connection(struct fl_connection *connection)
 {
+    fl_connection_move(connection, FL_CONNECTION_SETTLED);
     cds_list_del(&connection->link);
     connection->acceptor->connection_count--;
     if (connection->template)

@@ -12,6 +12,7 @@
 
 #include <urcu/list.h>
 
+#include "engine/accept/connection_state.h"
 #include "engine/accept/peer.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/io_pool.h"
@@ -25,8 +26,11 @@
 struct fl_acceptor;
 struct fl_template;
 
+// Allocated by fl_connection_new(), and in the acceptor's list until it is settled. A pointer to it
+// is with the reader (job, mail) in the states LOOKING and COUNTING, and nowhere else.
 struct fl_connection {
-    struct fl_source source;
+    enum fl_connection_state state; // changed by fl_connection_move() alone
+    struct fl_source source;        // .fd -1: not watched
     struct cds_list_head link;
     struct fl_acceptor *acceptor;
     char image[FL_IMAGE_NAME_BYTES];
@@ -34,23 +38,20 @@ struct fl_connection {
     struct fl_fds fds;
     char *text;
     size_t used;
-    uint64_t deadline_ns; // FL_NEVER once the handshake is complete
+    uint64_t deadline_ns; // if its state has one
     struct fl_layout layout;
     bool part; // it has a part of the image only, and says so
     enum fl_purpose purpose;
     struct fl_template *template; // held
     uint64_t offered;             // its record: that of one that a predecessor has sent
-    bool ungreeted;               // it waits for the template
-    bool unattached;              // likewise, with its handshake complete
-    uint64_t retry_ns;            // when, if
-    bool starved;                 // there was no room for its descriptor: it is looked at again
+    bool ungreeted;               // the template is being checked first: nothing was sent yet
+    uint64_t retry_ns;            // while it is starved: when it is read once more
     const char *doomed;           // why it will be refused when its handshake is complete
-    // While a reader looks at who is behind it, and opens the image:
-    bool looking;
+    // A reader's, while it has the connection:
     struct fl_io_job job;
     struct fl_mail mail;
     struct fl_image *opened;
-    struct fl_image *counting; // likewise: what it will need of the pool is counted
+    struct fl_image *counting; // of which it is counted what it will need of the pool
     int open_error;
     const char *untrue; // why its handshake cannot be served; NULL: it can
     int64_t peer_pid;   // of who connected
@@ -68,6 +69,8 @@ extern const char fl_no_descriptors[]; // why one is not taken now
 struct fl_connection *fl_connection_new(struct fl_acceptor *acceptor,
                                         const struct fl_endpoint *description, int socket,
                                         uint64_t record);
+// Every change of its state. False, and nothing is changed, for a move that is not allowed.
+bool fl_connection_move(struct fl_connection *connection, enum fl_connection_state to);
 // What a successor is to know of it: a new memfd, or -errno.
 int fl_connection_describe(const struct fl_connection *connection);
 // Whether it has sent anything, read or not.

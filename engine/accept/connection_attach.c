@@ -98,7 +98,7 @@ static void need_counted(void *control, struct fl_mail *mail)
     struct fl_engine *engine = control;
     struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
     struct fl_image *image = connection->counting;
-    connection->looking = false;
+    fl_connection_move(connection, FL_CONNECTION_DECIDING);
     connection->counting = NULL;
     const char *why =
         connection->doomed               ? connection->doomed
@@ -135,7 +135,7 @@ static void admit(struct fl_connection *connection, struct fl_image *image)
         attach(connection, image);
         return;
     }
-    connection->looking = true;
+    fl_connection_move(connection, FL_CONNECTION_COUNTING);
     connection->counting = image;
     connection->job.run = count_need;
     fl_io_pool_submit(engine->io_pool, &connection->job);
@@ -181,7 +181,8 @@ void fl_connection_use_template(struct fl_connection *connection)
 {
     struct fl_images *images = connection->acceptor->engine->images;
     struct fl_image *image = connection->template->image;
-    connection->unattached = image == NULL;
+    if (!image && connection->state != FL_CONNECTION_WAITING)
+        fl_connection_move(connection, FL_CONNECTION_WAITING);
     if (image && connection->acceptor->refusing)
         fl_connection_refuse(connection, fl_no_new_vm);
     else if (image)

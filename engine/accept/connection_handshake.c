@@ -53,7 +53,6 @@ static void handshake_complete(struct fl_connection *connection, size_t length)
         return;
     }
     fl_connection_unwatch(connection);
-    connection->deadline_ns = FL_NEVER;
     fl_connection_choose_uffd(connection);
     if (connection->doomed)
         fl_connection_refuse(connection, connection->doomed);
@@ -71,10 +70,11 @@ static void start_over(struct fl_connection *connection)
     connection->used = 0;
     setsockopt(connection->source.fd, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning,
                sizeof(from_the_beginning));
-    if (!connection->starved)
-        fl_log(FL_LOG_WARNING, "event=handshake_waits image=%s reason=\"%s\"", connection->image,
-               fl_no_descriptors);
-    connection->starved = true;
+    if (fl_connection_is_starved(connection->state))
+        return;
+    fl_connection_move(connection, FL_CONNECTION_STARVED);
+    fl_log(FL_LOG_WARNING, "event=handshake_waits image=%s reason=\"%s\"", connection->image,
+           fl_no_descriptors);
 }
 
 // After more text: true if the connection is settled, one way or the other.
@@ -136,7 +136,8 @@ bool fl_connection_receive(struct fl_connection *connection)
             start_over(connection);
             return false;
         }
-        connection->starved = false;
+        if (connection->state == FL_CONNECTION_STARVED)
+            fl_connection_move(connection, FL_CONNECTION_READING);
         if (look_at_text(connection))
             return true;
     }
@@ -160,5 +161,8 @@ int fl_connection_watch(struct fl_connection *connection)
     int socket = connection->peer.socket;
     connection->source = (struct fl_source){.fd = socket, .ready = connection_readable};
     setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning, sizeof(from_the_beginning));
-    return fl_loop_watch(connection->acceptor->loop, &connection->source, EPOLLIN | EPOLLET);
+    int error = fl_loop_watch(connection->acceptor->loop, &connection->source, EPOLLIN | EPOLLET);
+    if (!error)
+        fl_connection_move(connection, FL_CONNECTION_READING);
+    return error;
 }

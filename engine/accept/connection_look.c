@@ -48,7 +48,7 @@ static void connection_looked(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
-    connection->looking = false;
+    fl_connection_move(connection, FL_CONNECTION_DECIDING);
     tell_owner(connection, connection->peer_pid);
     if (connection->doomed)
         fl_connection_refuse_opened(connection, connection->doomed);
@@ -169,7 +169,7 @@ static uint64_t look_at_connection(struct fl_io_job *job)
 
 void fl_connection_look(struct fl_connection *connection)
 {
-    connection->looking = true;
+    fl_connection_move(connection, FL_CONNECTION_LOOKING);
     connection->job.run = look_at_connection;
     fl_io_pool_submit(connection->acceptor->engine->io_pool, &connection->job);
 }

@@ -36,9 +36,9 @@ static int greet(struct fl_connection *connection)
 void fl_connection_turn_away(struct fl_connection *connection, const char *reason)
 {
     connection->doomed = reason;
-    if (connection->looking) // then it is refused
+    if (fl_connection_is_with_reader(connection->state)) // then it is refused
         return;
-    if (connection->unattached) {
+    if (connection->state == FL_CONNECTION_WAITING) {
         fl_connection_refuse(connection, reason);
         return;
     }
@@ -89,9 +89,10 @@ void fl_connection_offer_template(struct fl_connection *connection)
 
 void fl_connection_template_ready(struct fl_connection *connection, int error)
 {
-    if (error && error != -ECANCELED && (connection->ungreeted || connection->unattached))
+    bool waiting = connection->state == FL_CONNECTION_WAITING;
+    if (error && error != -ECANCELED && (connection->ungreeted || waiting))
         fl_connection_turn_away(connection, bad_template);
-    else if (connection->unattached)
+    else if (waiting)
         fl_connection_use_template(connection);
     else if (connection->ungreeted && greet(connection) != 0)
         fl_connection_ended(connection);

@@ -93,7 +93,7 @@ static const char *why_refused(const struct fl_connection *connection)
 {
     if (connection->acceptor->refusing)
         return fl_no_new_vm;
-    if (connection->starved)
+    if (connection->state == FL_CONNECTION_STARVED)
         return fl_no_descriptors;
     if (connection->ungreeted)
         return "the template could not be checked in time";
@@ -105,9 +105,10 @@ static const char *why_refused(const struct fl_connection *connection)
 // A userfaultfd that is still in the socket must be received to be answered.
 static void give_up(struct fl_connection *connection, const char *reason)
 {
-    if (connection->starved) { // it will be refused as soon as there is room for that
+    if (connection->state ==
+        FL_CONNECTION_STARVED) { // it will be refused as soon as there is room for that
         connection->doomed = reason;
-        connection->deadline_ns = FL_NEVER;
+        fl_connection_move(connection, FL_CONNECTION_GIVEN_UP);
         fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=waiting reason=\"%s\"",
                connection->image, (long long)connection->peer.pid, reason);
         return;
@@ -124,12 +125,12 @@ void fl_connections_expire(struct fl_acceptor *acceptor, uint64_t now)
     struct fl_connection *next;
     cds_list_for_each_entry_safe(connection, next, &acceptor->connections, link)
     {
-        if (connection->starved && now >= connection->retry_ns) {
+        if (fl_connection_is_starved(connection->state) && now >= connection->retry_ns) {
             connection->retry_ns = now + RETRY_EVERY;
             if (fl_connection_retry(connection))
                 continue;
         }
-        if (connection->deadline_ns == FL_NEVER ||
+        if (!fl_connection_has_deadline(connection->state) ||
             (!acceptor->refusing && connection->deadline_ns > now))
             continue;
         give_up(connection, why_refused(connection));
@@ -141,7 +142,7 @@ bool fl_connections_drop_oldest(struct fl_acceptor *acceptor)
     struct fl_connection *connection;
     cds_list_for_each_entry(connection, &acceptor->connections, link)
     {
-        if (connection->deadline_ns == FL_NEVER)
+        if (!fl_connection_has_deadline(connection->state))
             continue;
         give_up(connection, "it did not say what it wants while too many others wait");
         return true;
@@ -155,9 +156,9 @@ uint64_t fl_connections_next_due(const struct fl_acceptor *acceptor)
     struct fl_connection *connection;
     cds_list_for_each_entry(connection, &acceptor->connections, link)
     {
-        if (connection->deadline_ns < due)
+        if (fl_connection_has_deadline(connection->state) && connection->deadline_ns < due)
             due = connection->deadline_ns;
-        if (connection->starved && connection->retry_ns < due)
+        if (fl_connection_is_starved(connection->state) && connection->retry_ns < due)
             due = connection->retry_ns;
     }
     return due;

@@ -10,6 +10,7 @@
 
 #include <urcu/list.h>
 
+#include "engine/accept/service_state.h"
 #include "engine/base/unix_socket.h"
 #include "engine/worker/engine.h"
 
@@ -30,14 +31,12 @@ struct fl_acceptor {
     const char *directory;          // of the sockets of the store's images
     struct fl_socket_access access; // of those sockets, and of others by default
 
+    enum fl_service_state state;      // changed by drain.c alone
     struct cds_list_head listeners;   // struct fl_listener
     struct cds_list_head connections; // struct fl_connection
     unsigned connection_count;
     uint64_t accept_again_ns;   // accepting is paused until then; 0: it is not
-    bool serving;               // false: a standby; no listener is watched
     bool shut;                  // for want of descriptors: no path leads to a listener
-    bool refusing;              // no new VM: draining or stopping
-    bool releasing;             // VMs are filled and let go
     struct fl_ends ends_before; // of the engine, when VMs began to be let go
 };
 

@@ -101,8 +101,8 @@ static void need_counted(void *control, struct fl_mail *mail)
     fl_connection_move(connection, FL_CONNECTION_DECIDING);
     connection->counting = NULL;
     const char *why =
-        connection->doomed               ? connection->doomed
-        : connection->acceptor->refusing ? fl_no_new_vm
+        connection->doomed                                ? connection->doomed
+        : fl_service_refuses(connection->acceptor->state) ? fl_no_new_vm
         : fl_admission_holds(engine, connection->peer.huge_need, reason, sizeof(reason)) ? NULL
                                                                                          : reason;
     if (!why) {
@@ -170,7 +170,7 @@ void fl_connection_use_image(struct fl_connection *connection)
     if (connection->open_error) {
         say_why_unopened(connection, reason);
         fl_connection_refuse(connection, reason);
-    } else if (acceptor->refusing) {
+    } else if (fl_service_refuses(acceptor->state)) {
         fl_connection_refuse_opened(connection, fl_no_new_vm);
     } else {
         admit(connection, acceptor->raw ? fl_image_ref(acceptor->raw) : connection->opened);
@@ -183,7 +183,7 @@ void fl_connection_use_template(struct fl_connection *connection)
     struct fl_image *image = connection->template->image;
     if (!image && connection->state != FL_CONNECTION_WAITING)
         fl_connection_move(connection, FL_CONNECTION_WAITING);
-    if (image && connection->acceptor->refusing)
+    if (image && fl_service_refuses(connection->acceptor->state))
         fl_connection_refuse(connection, fl_no_new_vm);
     else if (image)
         attach(connection, fl_images_use(images, image));

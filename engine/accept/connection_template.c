@@ -74,8 +74,9 @@ void fl_connection_offer_template(struct fl_connection *connection)
     struct fl_template *template = connection->offered
                                        ? fl_templates_of_record(templates, connection->offered)
                                        : fl_templates_find(templates, connection->image);
-    if (!template || acceptor->refusing) {
-        fl_connection_turn_away(connection, acceptor->refusing ? fl_no_new_vm : no_template);
+    if (!template || fl_service_refuses(acceptor->state)) {
+        fl_connection_turn_away(connection,
+                                fl_service_refuses(acceptor->state) ? fl_no_new_vm : no_template);
         return;
     }
     fl_template_hold(template);

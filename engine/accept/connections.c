@@ -91,7 +91,7 @@ void fl_connections_template_ready(struct fl_acceptor *acceptor, struct fl_templ
 
 static const char *why_refused(const struct fl_connection *connection)
 {
-    if (connection->acceptor->refusing)
+    if (fl_service_refuses(connection->acceptor->state))
         return fl_no_new_vm;
     if (connection->state == FL_CONNECTION_STARVED)
         return fl_no_descriptors;
@@ -131,7 +131,7 @@ void fl_connections_expire(struct fl_acceptor *acceptor, uint64_t now)
                 continue;
         }
         if (!fl_connection_has_deadline(connection->state) ||
-            (!acceptor->refusing && connection->deadline_ns > now))
+            (!fl_service_refuses(acceptor->state) && connection->deadline_ns > now))
             continue;
         give_up(connection, why_refused(connection));
     }

@@ -36,7 +36,7 @@ static bool watched(const struct fl_listener *listener)
 {
     // Not before we serve: the keeper may still be telling us what there is.
     return listener->listening.fd >= 0 && !listener->acceptor->accept_again_ns &&
-           listener->acceptor->serving;
+           fl_service_has_begun(listener->acceptor->state);
 }
 
 int fl_listener_watch(struct fl_listener *listener)

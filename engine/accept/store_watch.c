@@ -136,7 +136,7 @@ static void say_how_it_is(struct fl_store_watch *watch)
 static void apply(struct fl_store_watch *watch)
 {
     say_how_it_is(watch);
-    if (watch->listed && !watch->acceptor->refusing)
+    if (watch->listed && !fl_service_refuses(watch->acceptor->state))
         fl_listeners_follow(watch->acceptor, watch->names.name, watch->names.count);
     free_names(&watch->names);
 }

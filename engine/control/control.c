@@ -50,9 +50,10 @@ static enum MHD_Result post_drain(struct fl_acceptor *acceptor, struct MHD_Conne
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                        "the body must be {\"populate\": BOOLEAN}");
     } else {
-        fl_drain(acceptor, populate != 0);
-        result = fl_control_send(client, MHD_HTTP_OK, "application/json",
-                                 fl_status_json(acceptor->engine, acceptor->refusing));
+        fl_drain(acceptor, populate ? FL_SERVICE_RELEASING : FL_SERVICE_REFUSING);
+        result =
+            fl_control_send(client, MHD_HTTP_OK, "application/json",
+                            fl_status_json(acceptor->engine, fl_service_refuses(acceptor->state)));
     }
     json_decref(body);
     return result;
@@ -63,15 +64,16 @@ static enum MHD_Result get_status(struct fl_acceptor *acceptor, struct MHD_Conne
 {
     (void)request;
     return fl_control_send(client, MHD_HTTP_OK, "application/json",
-                           fl_status_json(acceptor->engine, acceptor->refusing));
+                           fl_status_json(acceptor->engine, fl_service_refuses(acceptor->state)));
 }
 
 static enum MHD_Result get_metrics(struct fl_acceptor *acceptor, struct MHD_Connection *client,
                                    const struct fl_request *request)
 {
     (void)request;
-    return fl_control_send(client, MHD_HTTP_OK, "text/plain; version=0.0.4",
-                           fl_status_prometheus(acceptor->engine, acceptor->refusing));
+    return fl_control_send(
+        client, MHD_HTTP_OK, "text/plain; version=0.0.4",
+        fl_status_prometheus(acceptor->engine, fl_service_refuses(acceptor->state)));
 }
 
 static bool upgrading(const struct fl_acceptor *acceptor)
@@ -107,8 +109,9 @@ static enum MHD_Result post_upgrade(struct fl_acceptor *acceptor, struct MHD_Con
             error ? fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "%s",
                                           error == -ENOTCONN ? "the engine has no keeper"
                                                              : "the path of the engine is too long")
-                  : fl_control_send(client, MHD_HTTP_ACCEPTED, "application/json",
-                                    fl_status_json(acceptor->engine, acceptor->refusing));
+                  : fl_control_send(
+                        client, MHD_HTTP_ACCEPTED, "application/json",
+                        fl_status_json(acceptor->engine, fl_service_refuses(acceptor->state)));
     }
     json_decref(body);
     return result;

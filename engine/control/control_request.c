@@ -94,7 +94,7 @@ bool fl_control_check_name(struct MHD_Connection *client, const char *image,
 bool fl_control_check_image(const struct fl_acceptor *acceptor, struct MHD_Connection *client,
                             const char *image, enum MHD_Result *ret_result)
 {
-    if (acceptor->refusing)
+    if (fl_service_refuses(acceptor->state))
         *ret_result =
             fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
                                   "the engine takes no new VM: it is draining or stopping");

@@ -148,7 +148,7 @@ static void ready(struct fl_source *source, uint32_t events)
     fl_keeper_link_run(keeper_link);
     while (got == 1 && keeper_link->source.fd >= 0) {
         got = fl_channel_receive(keeper_link->source.fd, &keeper_link->received, fds, false);
-        if (got == -EMFILE && keeper_link->server->acceptor.serving)
+        if (got == -EMFILE && fl_service_has_begun(keeper_link->server->acceptor.state))
             got = 1; // that of an answer which nobody waits for any more
         if (got == 1) {
             handle(keeper_link, &keeper_link->received, fds);
@@ -156,7 +156,7 @@ static void ready(struct fl_source *source, uint32_t events)
             fl_keeper_link_run(keeper_link);
         }
     }
-    if (got < 0 && got != -EAGAIN && !keeper_link->server->acceptor.serving) {
+    if (got < 0 && got != -EAGAIN && !fl_service_has_begun(keeper_link->server->acceptor.state)) {
         // The keeper is there, and sends another engine what we could not have.
         fl_log(FL_LOG_ERROR, "event=receive_failed reason=\"%s\"", strerror(-got));
         _exit(1);

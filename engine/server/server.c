@@ -38,14 +38,15 @@ void fl_server_stop(struct fl_server *server, uint64_t timeout_ms)
 {
     struct fl_serving *run = run_of(server);
     uint64_t now = fl_now();
-    if (server->stopping) { // asked again: no more patience
+    if (fl_service_ends(server->acceptor.state)) { // asked again: no more patience
         run->stop.kill_ns = now;
         return;
     }
-    server->stopping = true;
     run->stop.kill_ns = now + timeout_ms * FL_NS_PER_MS;
     fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vms.count);
-    fl_drain(&server->acceptor, true);
+    fl_drain(&server->acceptor, fl_service_has_begun(server->acceptor.state)
+                                    ? FL_SERVICE_STOPPING
+                                    : FL_SERVICE_CANCELLED);
 }
 
 static void go_on_releasing(struct fl_serving *run, uint64_t now)
@@ -90,9 +91,9 @@ void fl_server_yield(struct fl_server *server)
 static uint64_t when_lonely(struct fl_serving *run, uint64_t now)
 {
     const struct fl_server *server = &run->server;
-    bool lonely = server->options->channel >= 0 && server->acceptor.serving &&
+    bool lonely = server->options->channel >= 0 && fl_service_has_begun(server->acceptor.state) &&
                   !fl_keeper_link_any(server->engine->keeper_link) &&
-                  server->engine->vms.count == 0;
+                  server->engine->vms.count == 0 && server->acceptor.connection_count == 0;
     if (!lonely)
         run->lonely_ns = FL_NEVER;
     else if (run->lonely_ns == FL_NEVER)
@@ -119,7 +120,8 @@ static uint64_t next_due(struct fl_serving *run)
     due = heartbeat < due ? heartbeat : due;
     if (server->acceptor.accept_again_ns && server->acceptor.accept_again_ns < due)
         due = server->acceptor.accept_again_ns;
-    if (server->acceptor.releasing && server->engine->vms.count > 0 && run->stop.again_ns < due)
+    if (fl_service_releases(server->acceptor.state) && server->engine->vms.count > 0 &&
+        run->stop.again_ns < due)
         due = run->stop.again_ns;
     uint64_t now = fl_now();
     uint64_t memory =
@@ -153,17 +155,17 @@ static void wait_and_dispatch(struct fl_serving *run)
 static bool ended(const struct fl_serving *run)
 {
     const struct fl_server *server = &run->server;
-    return run->failed || (server->stopping && server->engine->vms.count == 0 &&
-                           server->acceptor.connection_count == 0);
+    return run->failed ||
+           (fl_service_ends(server->acceptor.state) && server->engine->vms.count == 0 &&
+            server->acceptor.connection_count == 0);
 }
 
 static int begin_to_serve(struct fl_serving *run, bool first)
 {
     struct fl_server *server = &run->server;
     fl_takeover_complete(&server->takeover);
-    server->acceptor.serving = true;
-    server->acceptor.refusing = (server->takeover.mode & FL_MODE_REFUSING) != 0;
-    server->acceptor.releasing = (server->takeover.mode & FL_MODE_RELEASING) != 0;
+    if (!fl_drain_begin(&server->acceptor, server->takeover.mode))
+        return 0;
     fl_engine_serves(server->engine);
     return fl_server_open_doors(run, first, run->reason, run->reason_size);
 }
@@ -194,7 +196,7 @@ static void go_on_alone(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
     if (server->engine->vms.count == 0 && server->acceptor.connection_count == 0) {
-        server->stopping = true;
+        fl_drain_end(&server->acceptor);
         return;
     }
     if (begin_to_serve(run, false) != 0)
@@ -212,9 +214,9 @@ static void act_on_loss(struct fl_serving *run)
     if (!run->keeper_lost)
         return;
     run->keeper_lost = false;
-    if (!server->acceptor.serving)
+    if (!fl_service_has_begun(server->acceptor.state))
         go_on_alone(run);
-    if (server->acceptor.serving)
+    if (fl_service_has_begun(server->acceptor.state))
         fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
                server->engine->vms.count);
 }
@@ -234,11 +236,11 @@ static void loop(struct fl_serving *run)
         fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
         if (server->acceptor.accept_again_ns && server->acceptor.accept_again_ns <= now)
             fl_listeners_resume(&server->acceptor);
-        if (server->acceptor.releasing && server->engine->vms.count > 0)
+        if (fl_service_releases(server->acceptor.state) && server->engine->vms.count > 0)
             go_on_releasing(run, now);
         if (when_lonely(run, now) <= now) {
             fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
-            server->stopping = true;
+            fl_drain_end(&server->acceptor);
         }
         fl_keeper_link_run(server->engine->keeper_link);
         act_on_loss(run);
@@ -262,7 +264,7 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
 // Without a keeper.
 static void begin_alone(struct fl_serving *run)
 {
-    run->server.acceptor.serving = true;
+    fl_drain_begin(&run->server.acceptor, 0);
     fl_engine_serves(run->server.engine);
     if (run->server.options->store)
         run->failed = fl_server_open_doors(run, true, run->reason, run->reason_size) != 0;
@@ -318,7 +320,7 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
         begin_alone(&run);
     if (!error)
         loop(&run);
-    if (!error && !run.failed && run.server.acceptor.serving) {
+    if (!error && !run.failed && fl_service_has_begun(run.server.acceptor.state)) {
         fl_keeper_link_ended(run.server.engine->keeper_link);
         fl_log(FL_LOG_INFO, "event=stopped");
         result = incomplete(&run.server, ret_reason, size);

@@ -56,7 +56,6 @@ struct fl_server {
     struct fl_heartbeat *heartbeat;
     struct fl_inherited_sockets sockets;
     uint64_t look_ns; // of upkeep.c: when to look next
-    bool stopping;    // ends when there is no VM left
 };
 
 // What the keeper says (channel.h).

@@ -33,7 +33,7 @@ static void template_ready(void *arg, struct fl_template *template, int error)
 static bool server_refuses(void *arg)
 {
     const struct fl_server *server = arg;
-    return server->acceptor.refusing;
+    return fl_service_refuses(server->acceptor.state);
 }
 
 int fl_server_start_templates(struct fl_server *server)

@@ -56,7 +56,7 @@ void fl_upkeep_run(struct fl_serving *run, uint64_t now)
     look_at_control(server);
     look_at_keeper_socket(server);
     fl_store_watch_look(run->watch);
-    if (server->acceptor.refusing)
+    if (fl_service_refuses(server->acceptor.state))
         return;
     fl_listeners_look_for_room(&server->acceptor);
     if (!server->acceptor.shut)
@@ -66,5 +66,6 @@ void fl_upkeep_run(struct fl_serving *run, uint64_t now)
 
 uint64_t fl_upkeep_next_due(const struct fl_server *server)
 {
-    return server->acceptor.serving && server->acceptor.place ? server->look_ns : FL_NEVER;
+    return fl_service_has_begun(server->acceptor.state) && server->acceptor.place ? server->look_ns
+                                                                                  : FL_NEVER;
 }

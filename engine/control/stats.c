@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/stats.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "engine/accept/admission.h"
+#include "engine/base/descriptors.h"
+#include "engine/control/counters.h"
+#include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
-#include "engine/worker/engine.h"
-#include "engine/worker/worker.h"
 
 // Weak: jemalloc is linked into the command only, and not into its sanitized builds.
 int mallctl(const char *name, void *old, size_t *old_size, void *new, size_t new_size)
@@ -42,29 +44,14 @@ static uint64_t resident(void)
 
 static void add_worker(struct fl_stats *stats, const struct fl_shard_stats *worker)
 {
-    stats->faults += fl_counter_get(&worker->faults);
-    stats->installed += fl_counter_get(&worker->installed);
-    stats->zeroed += fl_counter_get(&worker->zeroed);
-    stats->poisoned += fl_counter_get(&worker->poisoned);
-    stats->duplicates += fl_counter_get(&worker->duplicates);
-    stats->write_protect += fl_counter_get(&worker->write_protect);
-    stats->minor += fl_counter_get(&worker->minor);
-    stats->parked += fl_counter_get(&worker->parked);
-    stats->copied_pages += fl_counter_get(&worker->copied_units);
-    stats->zeroed_pages += fl_counter_get(&worker->zeroed_units);
-    stats->removed_pages += fl_counter_get(&worker->removed_units);
-    stats->dropped_pages += fl_counter_get(&worker->dropped_units);
-    stats->ahead_pages += fl_counter_get(&worker->ahead_units);
-    stats->hits += fl_counter_get(&worker->hits);
-    stats->misses += fl_counter_get(&worker->misses);
-    stats->replaying += fl_counter_get(&worker->replaying);
-    stats->replays += fl_counter_get(&worker->replays);
-    stats->replayed_pages += fl_counter_get(&worker->replayed_units);
-    stats->replay_late += fl_counter_get(&worker->replay_late);
-    stats->short_huge += fl_counter_get(&worker->short_huge);
-    stats->short_memory += fl_counter_get(&worker->short_memory);
-    stats->found_missing += fl_counter_get(&worker->found_missing);
-    fl_histogram_merge(&stats->latency_ns, &worker->latency_ns);
+    for (size_t i = 0; i < fl_counter_row_count; i++) {
+        const struct fl_counter_row *row = &fl_counter_rows[i];
+        size_t at = row->offset - offsetof(struct fl_stats, workers);
+        if (fl_counter_row_is_summed(row))
+            fl_counter_add((fl_counter *)((char *)&stats->workers + at),
+                           fl_counter_get((const fl_counter *)((const char *)worker + at)));
+    }
+    fl_histogram_merge(&stats->workers.latency_ns, &worker->latency_ns);
 }
 
 static void count_lacking(void *arg, const struct fl_vm *vm)
@@ -72,21 +59,50 @@ static void count_lacking(void *arg, const struct fl_vm *vm)
     *(unsigned *)arg += atomic_load(&vm->shortage.since_ns) != 0;
 }
 
-void fl_stats_collect(struct fl_engine *engine, struct fl_stats *ret_stats)
+static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
+{
+    stats->engine.workers = engine->worker_count;
+    stats->engine.vms = engine->vms.count;
+    stats->engine.attached = engine->attached;
+    stats->engine.refused = engine->refused;
+    stats->engine.oldest_wait_ns = engine->oldest_wait_ns;
+    stats->engine.unproven = atomic_load(&engine->prefetch_unproven);
+    stats->engine.promised = fl_admission_promised(engine);
+    stats->engine.replay_on = engine->options.replay;
+    stats->engine.scarce = engine->memory.scarce;
+    stats->engine.huge_scarce = engine->memory.huge_scarce;
+    stats->engine.replay_paused = stats->engine.scarce || stats->engine.huge_scarce;
+    fl_vms_each(&engine->vms, count_lacking, &stats->engine.lacking);
+}
+
+static void look_at_keeper(const struct fl_engine *engine, struct fl_stats *stats)
+{
+    json_int_t generation = 0;
+    json_int_t deaths = 0;
+    json_t *news = json_loads(fl_keeper_link_news(engine->keeper_link), JSON_DECODE_ANY, NULL);
+    stats->keeper.up =
+        json_unpack(news, "{s:I, s:I}", "generation", &generation, "deaths", &deaths) == 0;
+    json_decref(news);
+    stats->keeper.generation = (uint64_t)generation;
+    stats->keeper.deaths = (uint64_t)deaths;
+}
+
+void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *ret_stats)
 {
     memset(ret_stats, 0, sizeof(*ret_stats));
-    ret_stats->workers = engine->worker_count;
-    ret_stats->vms = engine->vms.count;
-    ret_stats->attached = engine->attached;
-    ret_stats->refused = engine->refused;
-    ret_stats->oldest_wait_ns = engine->oldest_wait_ns;
     for (unsigned i = 0; i < fl_engine_workers(engine); i++)
         add_worker(ret_stats, &fl_engine_worker(engine, i)->shard.stats);
-    fl_vms_each(&engine->vms, count_lacking, &ret_stats->lacking);
-    ret_stats->pool = fl_huge_pool_read();
-    ret_stats->promised = fl_admission_promised(engine);
-    ret_stats->ahead_unproven_pages = atomic_load(&engine->prefetch_unproven);
+    look_at_engine(engine, ret_stats);
+    look_at_keeper(engine, ret_stats);
+    ret_stats->engine.draining = draining;
     ret_stats->cache = fl_cache_stats(engine->cache);
-    ret_stats->allocated_bytes = allocated();
-    ret_stats->resident_bytes = resident();
+    ret_stats->ends = engine->ends;
+    ret_stats->pool = fl_huge_pool_read();
+    ret_stats->lanes = fl_lanes_now(engine);
+    ret_stats->recordings = fl_recording_orders_now(&engine->recordings);
+    ret_stats->templates = fl_templates_stats(engine->templates);
+    ret_stats->process.allocated = allocated();
+    ret_stats->process.resident = resident();
+    ret_stats->process.descriptors = fl_descriptors_used();
+    ret_stats->process.descriptors_limit = fl_descriptors_limit();
 }

@@ -1,56 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the engine has done so far, summed over its workers. Control thread.
+// What the server has done so far and how it stands, in numbers: one look, for the status and the
+// metrics. counters.h has a row for each number. Control thread.
 #ifndef FAULTLINE_CONTROL_STATS_H
 #define FAULTLINE_CONTROL_STATS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/base/histogram.h"
+#include "engine/ahead/recording_orders.h"
 #include "engine/cache/frame_cache.h"
+#include "engine/control/status_lanes.h"
 #include "engine/host/huge_pool.h"
-
-struct fl_engine;
+#include "engine/template/templates.h"
+#include "engine/worker/engine.h"
+#include "engine/worker/worker.h"
 
 struct fl_stats {
-    unsigned workers;
-    unsigned vms;
-    uint64_t attached;
-    uint64_t refused;
-    uint64_t faults;
-    uint64_t installed;
-    uint64_t zeroed;
-    uint64_t poisoned;
-    uint64_t duplicates;
-    uint64_t write_protect; // messages
-    uint64_t minor;
-    uint64_t parked;
-    uint64_t oldest_wait_ns; // of a fault for storage, at the last heartbeat; 0 without a keeper
-    uint64_t copied_pages;
-    uint64_t zeroed_pages;
-    uint64_t removed_pages;
-    uint64_t dropped_pages;
-    uint64_t ahead_pages;
-    uint64_t ahead_unproven_pages;
-    uint64_t hits;
-    uint64_t misses;
-    uint64_t replaying;
-    uint64_t replays;
-    uint64_t replayed_pages;
-    uint64_t replay_late;
-    uint64_t short_huge;   // fills that found no page of 2 MiB
-    uint64_t short_memory; // ... no memory for a page of 4 KiB
-    uint64_t found_missing;
-    unsigned lacking; // VMs for whose pages there is no memory now
-    struct fl_huge_pool pool;
-    uint64_t promised; // pages of the pool that VMs will need
+    struct fl_shard_stats workers; // the sum of all workers and lanes
     struct fl_cache_stats cache;
-    uint64_t allocated_bytes; // by jemalloc; 0 where it is not the allocator
-    uint64_t resident_bytes;
-    struct fl_histogram latency_ns;
+    struct fl_ends ends;
+    struct fl_huge_pool pool;
+    struct fl_lanes_now lanes;
+    struct fl_recording_orders_now recordings;
+    struct fl_templates_stats templates;
+    struct {
+        unsigned workers;
+        unsigned vms;
+        unsigned lacking; // VMs for whose pages there is no memory now
+        bool draining;
+        bool replay_on;
+        bool replay_paused;
+        bool scarce;
+        bool huge_scarce;
+        uint64_t attached;
+        uint64_t refused;
+        uint64_t
+            oldest_wait_ns; // of a fault for storage, at the last heartbeat; 0 without a keeper
+        uint64_t unproven;  // pages of 4 KiB
+        uint64_t promised;  // pages of 2 MiB
+    } engine;
+    struct {
+        uint64_t allocated; // bytes, by jemalloc; 0 where it is not the allocator
+        uint64_t resident;  // bytes
+        unsigned descriptors;
+        unsigned descriptors_limit;
+    } process;
+    struct {
+        bool up;
+        uint64_t generation;
+        uint64_t deaths;
+    } keeper;
 };
 
 // Large: not for the stack.
-void fl_stats_collect(struct fl_engine *engine, struct fl_stats *ret_stats);
+void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *ret_stats);
 
 #endif

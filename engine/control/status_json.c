@@ -2,11 +2,13 @@
 #include "engine/control/status.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/descriptors.h"
+#include "engine/control/counters.h"
 #include "engine/control/stats.h"
 #include "engine/control/status_lanes.h"
 #include "engine/link/keeper_link.h"
@@ -92,56 +94,49 @@ static void add_vm(void *arg, const struct fl_vm *vm)
 
 static double quantile_us(const struct fl_stats *stats, double share)
 {
-    return (double)fl_histogram_quantile(&stats->latency_ns, share) / (double)FL_NS_PER_US;
+    return (double)fl_histogram_quantile(&stats->workers.latency_ns, share) / (double)FL_NS_PER_US;
 }
 
 static json_t *latency(const struct fl_stats *stats)
 {
     return json_pack("{s:I, s:f, s:f, s:f, s:f}", "count",
-                     (json_int_t)fl_histogram_total(&stats->latency_ns), "p50",
+                     (json_int_t)fl_histogram_total(&stats->workers.latency_ns), "p50",
                      quantile_us(stats, 0.5), "p90", quantile_us(stats, 0.9), "p99",
                      quantile_us(stats, 0.99), "max", quantile_us(stats, 1));
 }
 
-static json_t *faults(const struct fl_stats *stats)
+// An object of the status by its key, made if there is none. NULL where something else stands, as
+// null does for a keeper that there is not.
+static json_t *section(json_t *status, const char *key)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "read",
-                     (json_int_t)stats->faults, "installed", (json_int_t)stats->installed, "zeroed",
-                     (json_int_t)stats->zeroed, "poisoned", (json_int_t)stats->poisoned,
-                     "duplicates", (json_int_t)stats->duplicates, "write_protect",
-                     (json_int_t)stats->write_protect, "minor", (json_int_t)stats->minor, "parked",
-                     (json_int_t)stats->parked, "oldest_wait_ms",
-                     (json_int_t)(stats->oldest_wait_ns / FL_NS_PER_MS));
+    json_t *there = json_object_get(status, key);
+    if (there)
+        return json_is_object(there) ? there : NULL;
+    json_t *made = json_object();
+    return json_object_set_new(status, key, made) == 0 ? made : NULL;
 }
 
-static json_t *pages(const struct fl_stats *stats)
+static json_t *row_json(const struct fl_counter_row *row, const struct fl_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "copied", (json_int_t)stats->copied_pages,
-                     "zeroed", (json_int_t)stats->zeroed_pages, "removed",
-                     (json_int_t)stats->removed_pages, "dropped", (json_int_t)stats->dropped_pages,
-                     "ahead", (json_int_t)stats->ahead_pages, "ahead_unproven",
-                     (json_int_t)stats->ahead_unproven_pages);
+    uint64_t value = fl_counter_row_value(row, stats);
+    if (row->shape == FL_SHAPE_BOOL)
+        return json_boolean(value != 0);
+    return json_integer((json_int_t)(row->shape == FL_SHAPE_NS ? value / FL_NS_PER_MS : value));
 }
 
-static json_t *ahead(const struct fl_cache_stats *cache)
+// The paths of keys are of one or two parts.
+static void add_row(json_t *status, const struct fl_counter_row *row, const struct fl_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "waiting", (json_int_t)cache->ahead_waiting,
-                     "extents", (json_int_t)cache->ahead_extents, "bytes",
-                     (json_int_t)cache->ahead_bytes, "frames", (json_int_t)cache->ahead_frames,
-                     "errors", (json_int_t)cache->ahead_errors, "promoted",
-                     (json_int_t)cache->promoted);
-}
-
-static json_t *cache(const struct fl_stats *stats)
-{
-    const struct fl_cache_stats *cache = &stats->cache;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes",
-                     (json_int_t)cache->bytes, "memory", (json_int_t)cache->memory, "limit",
-                     (json_int_t)cache->limit, "frames", (json_int_t)cache->frames, "hits",
-                     (json_int_t)stats->hits, "misses", (json_int_t)stats->misses, "reads",
-                     (json_int_t)cache->reads, "read_errors", (json_int_t)cache->read_errors,
-                     "failed", (json_int_t)cache->failed, "evictions",
-                     (json_int_t)cache->evictions);
+    char first[64];
+    const char *dot = strchr(row->json, '.');
+    if (!dot) {
+        json_object_set_new(status, row->json, row_json(row, stats));
+        return;
+    }
+    snprintf(first, sizeof(first), "%.*s", (int)(dot - row->json), row->json);
+    json_t *object = section(status, first);
+    if (object)
+        json_object_set_new(object, dot + 1, row_json(row, stats));
 }
 
 static json_t *keeper(const struct fl_engine *engine)
@@ -150,63 +145,13 @@ static json_t *keeper(const struct fl_engine *engine)
     return news ? news : json_null();
 }
 
-static json_t *recordings(const struct fl_engine *engine)
-{
-    struct fl_recording_orders_now now = fl_recording_orders_now(&engine->recordings);
-    return json_pack("{s:i, s:i, s:I}", "orders", (int)now.orders, "vms", (int)now.vms, "pages",
-                     (json_int_t)now.pages);
-}
-
-static json_t *replay(const struct fl_engine *engine, const struct fl_stats *stats)
-{
-    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:b, s:b}", "on", engine->options.replay, "running",
-                     (json_int_t)stats->replaying, "done", (json_int_t)stats->replays, "pages",
-                     (json_int_t)stats->replayed_pages, "late", (json_int_t)stats->replay_late,
-                     "scarce", engine->memory.scarce, "huge_scarce", engine->memory.huge_scarce);
-}
-
-// What there is of the whole engine, in single numbers and words.
+// What of the whole engine is no row of the table of counters.
 static json_t *engine_itself(const struct fl_engine *engine, const struct fl_stats *stats)
 {
-    return json_pack("{s:s, s:i, s:i, s:f, s:i, s:I, s:I, s:s}", "version", FAULTLINE_VERSION,
-                     "pid", (int)getpid(), "workers", (int)stats->workers, "uptime_seconds",
-                     (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "vms",
-                     (int)stats->vms, "attached", (json_int_t)stats->attached, "refused",
-                     (json_int_t)stats->refused, "io", stats->cache.io);
-}
-
-static json_t *memory(const struct fl_stats *stats)
-{
-    return json_pack("{s:I, s:I}", "allocated", (json_int_t)stats->allocated_bytes, "resident",
-                     (json_int_t)stats->resident_bytes);
-}
-
-static json_t *shortage(const struct fl_stats *stats)
-{
-    return json_pack("{s:i, s:I, s:I, s:I}", "vms", (int)stats->lacking, "huge_pages",
-                     (json_int_t)stats->short_huge, "memory", (json_int_t)stats->short_memory,
-                     "found_missing", (json_int_t)stats->found_missing);
-}
-
-static json_t *huge_pages(const struct fl_stats *stats)
-{
-    const struct fl_huge_pool *pool = &stats->pool;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "total", (json_int_t)pool->total, "free",
-                     (json_int_t)pool->free, "reserved", (json_int_t)pool->reserved, "surplus",
-                     (json_int_t)pool->surplus, "promised", (json_int_t)stats->promised);
-}
-
-static json_t *ends(const struct fl_ends *ends)
-{
-    return json_pack("{s:I, s:I, s:I, s:I}", "released", (json_int_t)ends->released, "poisoned",
-                     (json_int_t)ends->poisoned, "poisoned_pages", (json_int_t)ends->poisoned_pages,
-                     "killed", (json_int_t)ends->killed);
-}
-
-static json_t *descriptors(void)
-{
-    return json_pack("{s:i, s:i}", "used", (int)fl_descriptors_used(), "limit",
-                     (int)fl_descriptors_limit());
+    return json_pack("{s:s, s:i, s:f, s:s}", "version", FAULTLINE_VERSION, "pid", (int)getpid(),
+                     "uptime_seconds",
+                     (double)(fl_now() - engine->started_ns) / (double)FL_NS_PER_S, "io",
+                     stats->cache.io);
 }
 
 static json_t *vm_list(struct fl_engine *engine)
@@ -219,21 +164,15 @@ static json_t *vm_list(struct fl_engine *engine)
 static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
 {
     json_t *status = engine_itself(engine, stats);
-    json_object_set_new(status, "faults", faults(stats));
-    json_object_set_new(status, "pages", pages(stats));
+    if (!status)
+        return NULL;
     json_object_set_new(status, "latency_us", latency(stats));
-    json_object_set_new(status, "cache", cache(stats));
-    json_object_set_new(status, "ahead", ahead(&stats->cache));
-    json_object_set_new(status, "memory", memory(stats));
-    json_object_set_new(status, "shortage", shortage(stats));
-    json_object_set_new(status, "ended", ends(&engine->ends));
-    json_object_set_new(status, "huge_pages", huge_pages(stats));
-    json_object_set_new(status, "replay", replay(engine, stats));
-    json_object_set_new(status, "lanes", fl_lanes_json(engine));
-    json_object_set_new(status, "recordings", recordings(engine));
     json_object_set_new(status, "templates", fl_templates_json(engine->templates));
     json_object_set_new(status, "keeper", keeper(engine));
-    json_object_set_new(status, "descriptors", descriptors());
+    for (size_t i = 0; i < fl_counter_row_count; i++) {
+        if (fl_counter_rows[i].json)
+            add_row(status, &fl_counter_rows[i], stats);
+    }
     json_object_set_new(status, "degraded", fl_degraded_json(engine));
     json_object_set_new(status, "vm_list", vm_list(engine));
     return status;
@@ -244,11 +183,9 @@ char *fl_status_json(struct fl_engine *engine, bool draining)
     struct fl_stats *stats = malloc(sizeof(*stats));
     if (!stats)
         return NULL;
-    fl_stats_collect(engine, stats);
+    fl_stats_collect(engine, draining, stats);
     json_t *status = build(engine, stats);
     free(stats);
-    if (status)
-        json_object_set_new(status, "draining", json_boolean(draining));
     char *text = status ? json_dumps(status, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(status);
     return text;

@@ -23,14 +23,6 @@ struct fl_lanes_now fl_lanes_now(const struct fl_engine *engine)
     return found;
 }
 
-struct json_t *fl_lanes_json(const struct fl_engine *engine)
-{
-    struct fl_lanes_now now = fl_lanes_now(engine);
-    return json_pack("{s:i, s:i, s:i, s:I, s:I}", "threads", (int)now.lanes, "vms", (int)now.vms,
-                     "blocked", (int)now.blocked, "taken", (json_int_t)now.taken, "refused",
-                     (json_int_t)now.refused);
-}
-
 struct json_t *fl_lane_json(const struct fl_vm *vm)
 {
     char text[FL_LANE_REASON];

@@ -20,7 +20,6 @@ struct fl_lanes_now fl_lanes_now(const struct fl_engine *engine);
 
 // jansson's json_t, which this header does not want to include.
 struct json_t;
-struct json_t *fl_lanes_json(const struct fl_engine *engine);
 // null for a VM that has none.
 struct json_t *fl_lane_json(const struct fl_vm *vm);
 struct json_t *fl_limit_json(const struct fl_vm *vm);

@@ -4,6 +4,10 @@
 #ifndef FAULTLINE_SERVE_OUTCOME_H
 #define FAULTLINE_SERVE_OUTCOME_H
 
+#include <stdint.h>
+
+struct fl_shard;
+
 // What becomes of every fault that was read. There is no other.
 enum fl_outcome {
     FL_INSTALLED, // its bytes are there
@@ -11,5 +15,8 @@ enum fl_outcome {
     FL_POISONED,  // the toucher gets SIGBUS
     FL_PARKED,    // waits in fl_parks, or with the whole VM for its end
 };
+
+// Counts a fault that is resolved, and how long it took. Owner worker only.
+void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns);
 
 #endif

@@ -1,293 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "engine/serve/resolve.h"
+
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "engine/base/bitmap.h"
-#include "engine/base/clock.h"
-#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/host/uffd.h"
 #include "engine/serve/install.h"
-#include "engine/serve/kill.h"
-#include "engine/serve/outside.h"
-#include "engine/serve/resolve.h"
-#include "engine/serve/shortage.h"
-#include "engine/serve/task.h"
+#include "engine/serve/resolve_huge.h"
 #include "engine/serve/vm_call.h"
 #include "engine/serve/vm_image.h"
+#include "engine/serve/want.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
-#include "snapshot/read.h"
-
-enum { REASON = 512 };
-
-static enum fl_outcome want_resolve(struct fl_want *want);
-
-void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns)
-{
-    struct fl_shard_stats *stats = &shard->stats;
-    if (outcome == FL_INSTALLED)
-        fl_counter_add(&stats->installed, 1);
-    else if (outcome == FL_ZEROED)
-        fl_counter_add(&stats->zeroed, 1);
-    else
-        fl_counter_add(&stats->poisoned, 1);
-    fl_histogram_add(&stats->latency_ns, fl_now() - read_ns);
-}
-
-static enum fl_outcome want_done(struct fl_want *want, enum fl_outcome outcome)
-{
-    if (want->read_ns)
-        fl_resolved(want->shard, outcome, want->read_ns);
-    else if (want->vm->replay.plan && outcome != FL_POISONED)
-        fl_task_replayed(want->shard, want->vm, fl_vm_page_units(want->vm));
-    if (want->park)
-        fl_park_end(want->park);
-    return outcome;
-}
-
-static struct fl_park *want_new_park(const struct fl_want *want, uint32_t frames)
-{
-    struct fl_park *park =
-        fl_park_new(want->shard, want->vm, want->page, frames, fl_resolve_parked);
-    if (!park)
-        return NULL;
-    park->read_ns = want->read_ns;
-    park->pages = want->pages;
-    return park;
-}
-
-// Parks the page to try again soon; later, if it is starved (park.h). Without memory for that, the
-// waiter is woken to fault anew.
-static enum fl_outcome want_again(struct fl_want *want, int starved)
-{
-    struct fl_vm *vm = want->vm;
-    if (!want->park)
-        want->park = want_new_park(want, 0);
-    if (want->park)
-        want->park->starved = starved;
-    if (want->park)
-        fl_park_retry(want->park);
-    else
-        fl_uffd_wake(vm->uffd, fl_layout_address(&vm->state->layout, want->page),
-                     fl_vm_page_bytes(vm));
-    return FL_PARKED;
-}
-
-// Why a page cannot be had: a sentence.
-static const char *failure_text(const struct fl_vm *vm, int error, char *buf, size_t size)
-{
-    char lack[REASON - 64];
-    if (error == -ENOSPC)
-        snprintf(buf, size, "there was no memory for it in time: %s",
-                 fl_shortage_reason(vm, lack, sizeof(lack)));
-    else if (error == -ENOMEM)
-        snprintf(buf, size, "the engine had no memory to read it in time");
-    else if (error == -ETIMEDOUT)
-        snprintf(buf, size, "storage has not brought it in time (--read-timeout)");
-    else if (error == -EINVAL)
-        snprintf(buf, size, "the kernel does not take it: is the memory what the handshake said?");
-    else
-        snprintf(buf, size, "its frame %s", fl_frame_strerror(error));
-    return buf;
-}
-
-// A line for the first, second, fourth, eighth ... page: a bad pack must not flood the log.
-static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
-{
-    char reason[REASON];
-    char text[REASON];
-    uint64_t times = fl_counter_get(&vm->state->counters.poisoned) / fl_vm_page_units(vm);
-    if (times == 0 || (times & (times - 1)) != 0)
-        return;
-    fl_log(FL_LOG_ERROR,
-           "event=poison vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
-           " reason=\"%s\"",
-           vm->id, vm->state->image, fl_layout_image_page(&vm->state->layout, page), times,
-           fl_log_text(failure_text(vm, error, reason, sizeof(reason)), text, sizeof(text)));
-}
-
-// Tries to fail the page again later.
-static enum fl_outcome want_fail_again(struct fl_want *want, int error)
-{
-    want_again(want, 0);
-    if (want->park)
-        want->park->error = error;
-    return FL_PARKED;
-}
-
-// Replay alone wanted it: no fault has to be answered.
-static bool want_is_for_replay(const struct fl_want *want)
-{
-    return !want->read_ns && want->vm->fill.goal == FL_FILL_NONE;
-}
-
-static enum fl_outcome want_leave(struct fl_want *want)
-{
-    if (want->park)
-        fl_park_end(want->park);
-    return FL_PARKED;
-}
-
-static bool kill_vm(struct fl_vm *vm, int error)
-{
-    char reason[REASON];
-    return fl_kill_wanted(vm) && fl_kill(atomic_load(&vm->owner)->killer, vm,
-                                         failure_text(vm, error, reason, sizeof(reason)));
-}
-
-// The page cannot be had. By the VM's policy its toucher is told, or the VM ends; it never waits
-// on. Where it cannot be seen whether it is there, it is poisoned before anything else: that shows.
-static enum fl_outcome want_fail(struct fl_want *want, int error)
-{
-    struct fl_vm *vm = want->vm;
-    bool there = false;
-    bool seen = fl_install_sees(vm);
-    if (want_is_for_replay(want))
-        return want_leave(want);
-    if (seen && kill_vm(vm, error))
-        return want_fail_again(want, error); // parked until it is dead
-    switch (fl_install_poison(vm, want->page, &there)) {
-    case FL_INSTALL_DONE:
-        if (there && !seen && vm->fill.probed > 0)
-            vm->fill.probed--; // it may be what a look has poisoned, and stays so
-        if (there)
-            return want_done(want, FL_INSTALLED);
-        log_poison(vm, want->page, error);
-        if (!seen)
-            kill_vm(vm, error);
-        return want_done(want, FL_POISONED);
-    case FL_INSTALL_GONE:
-        fl_shard_vm_gone(want->shard, vm);
-        return FL_PARKED;
-    case FL_INSTALL_FAILED:
-        // Perhaps its pages are of another size than it said; only a kernel that cannot poison
-        // kills.
-        if (fl_fault_outside(vm, fl_layout_address(&vm->state->layout, want->page)) == FL_POISONED)
-            return want_done(want, FL_POISONED);
-        break;
-    case FL_INSTALL_AGAIN:
-    case FL_INSTALL_SHORT:
-        break;
-    }
-    return want_fail_again(want, error);
-}
-
-static enum fl_outcome want_settle(struct fl_want *want, enum fl_install result,
-                                   enum fl_outcome outcome)
-{
-    switch (result) {
-    case FL_INSTALL_DONE:
-        return want_done(want, outcome);
-    case FL_INSTALL_AGAIN:
-        want_again(want, 0);
-        // A VM may be frozen in the middle of its madvise: that is no reason to fail its pages.
-        if (want->park)
-            want->park->deadline_ns = fl_park_deadline(want->shard);
-        return FL_PARKED;
-    case FL_INSTALL_SHORT:
-        return want_again(want, -ENOSPC);
-    case FL_INSTALL_GONE:
-        fl_shard_vm_gone(want->shard, want->vm);
-        return FL_PARKED;
-    case FL_INSTALL_FAILED:
-        break;
-    }
-    return want_fail(want, -EINVAL);
-}
-
-static enum fl_outcome want_install_zeros(struct fl_want *want, uint32_t count)
-{
-    uint64_t pages = 0;
-    enum fl_install result = fl_install_zero(want->vm, want->page, count, FL_WAKE, &pages);
-    want->there = (uint32_t)pages;
-    return want_settle(want, result, FL_ZEROED);
-}
-
-static enum fl_outcome want_install_bytes(struct fl_want *want, const struct fl_frame *frame,
-                                          uint32_t slot, uint32_t count)
-{
-    uint64_t pages = 0;
-    if (!fl_call_pin(want->vm, frame)) // it was evicted just now
-        return want_again(want, 0);
-    const uint8_t *from = fl_frame_data(frame) + ((size_t)slot << FL_PAGE_SHIFT);
-    enum fl_install result = fl_install_copy(want->vm, want->page, from, count, FL_WAKE, &pages);
-    fl_call_unpin(want->vm);
-    want->there = (uint32_t)pages;
-    return want_settle(want, result, FL_INSTALLED);
-}
-
-enum fl_outcome fl_want_zeros(struct fl_want *want)
-{
-    return want_install_zeros(want, 1);
-}
-
-enum fl_outcome fl_want_frame(struct fl_want *want, const struct fl_frame *frame)
-{
-    return want_install_bytes(want, frame, 0, 1);
-}
-
-// A park with room for so many waiters, in the place of what it waited in; false without memory,
-// and then it stays where it is: a page that no fault asked for would be forgotten.
-static bool want_park(struct fl_want *want, uint32_t frames)
-{
-    struct fl_park *before = want->park;
-    struct fl_park *new = want_new_park(want, frames);
-    if (!new)
-        return false;
-    if (before && before->deadline_ns < new->deadline_ns)
-        new->deadline_ns = before->deadline_ns;
-    if (before)
-        fl_park_end(before);
-    want->park = new;
-    return true;
-}
-
-// After its frames were asked for. Memory that is short may be there before the deadline.
-static enum fl_outcome want_asked(struct fl_want *want, int error)
-{
-    if (want->park->outstanding > 0)
-        return FL_PARKED;
-    if (error == -ENOMEM)
-        return want_again(want, -ENOMEM);
-    want->park->error = error;
-    return want_resolve(want);
-}
-
-enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
-{
-    if (!want_park(want, 1))
-        return want_again(want, -ENOMEM);
-    fl_counter_add(&want->shard->stats.misses, 1);
-    return want_asked(want, fl_park_want_huge(want->park, first_page));
-}
-
-enum fl_outcome fl_want_map(struct fl_want *want, struct fl_frame_id piece)
-{
-    FL_CRASH_POINT("map_wanted");
-    want->run.pages = 0; // it is another one when that was read
-    return want_park(want, 1) ? want_asked(want, fl_park_want(want->park, piece))
-                              : want_again(want, -ENOMEM);
-}
-
-enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
-{
-    int error = 0;
-    if (!want_park(want, frames))
-        return want_again(want, -ENOMEM);
-    fl_counter_add(&want->shard->stats.misses, 1);
-    for (uint32_t i = 0; i < frames && !error; i++)
-        error = fl_park_want(want->park, ids[i]);
-    return want_asked(want, error);
-}
-
-const struct fl_frame *fl_want_find(const struct fl_want *want, struct fl_frame_id id)
-{
-    const struct fl_frame *frame = want->park ? fl_park_frame(want->park, id) : NULL;
-    return frame ? frame : fl_cache_lookup(want->shard->cache, id);
-}
 
 static enum fl_outcome want_resolve_small(struct fl_want *want)
 {
@@ -297,12 +22,12 @@ static enum fl_outcome want_resolve_small(struct fl_want *want)
     if (run.unread)
         return fl_want_map(want, run.id);
     if (run.zero) // one by one in a template, where they are for all
-        return want_install_zeros(want, want->vm->template ? 1 : run.pages);
+        return fl_want_install_zeros(want, want->vm->template ? 1 : run.pages);
     const struct fl_frame *frame = fl_want_find(want, run.id);
     if (!frame)
         return fl_want_frames(want, &run.id, 1);
     fl_counter_add(&want->shard->stats.hits, !want->park);
-    return want_install_bytes(want, frame, run.slot, run.pages);
+    return fl_want_install_bytes(want, frame, run.slot, run.pages);
 }
 
 // A line for the first, second, fourth, eighth ... page.
@@ -333,32 +58,48 @@ static enum fl_outcome want_resolve_dropped(struct fl_want *want)
         fl_counter_add(&want->shard->stats.dropped_units, fl_vm_page_units(want->vm));
         log_dropped(want);
     }
-    return want_settle(want, result, dropped ? FL_ZEROED : FL_INSTALLED);
+    return fl_want_settle(want, result, dropped ? FL_ZEROED : FL_INSTALLED);
 }
 
-static enum fl_outcome want_resolve(struct fl_want *want)
+static enum fl_outcome want_resolve_once(struct fl_want *want)
 {
     struct fl_vm *vm = want->vm;
     if (vm->phase == FL_VM_GONE)
         return FL_PARKED;
     if (want->park && want->park->error == -ENOSPC) // whatever is to be there: there is no memory
-        return want_fail(want, -ENOSPC);
+        return fl_want_fail(want, -ENOSPC);
     if (fl_bit_test(vm->removed, want->page) && !(vm->state->flags & FL_VM_STATE_TEMPLATE))
         return fl_want_zeros(want);
     if (fl_vm_may_be_dropped(vm, want->page))
         return want_resolve_dropped(want);
     if (vm->template && fl_install_shared(vm, want->page, 1) > 0)
-        return want_done(want, FL_INSTALLED);
+        return fl_want_done(want, FL_INSTALLED);
     if (want->park && want->park->error)
-        return want_fail(want, want->park->error);
+        return fl_want_fail(want, want->park->error);
     return vm->page_shift == FL_PAGE_SHIFT ? want_resolve_small(want) : fl_resolve_huge(want);
+}
+
+// A frame that it wanted to wait for may have come at once: then its bytes are looked for anew.
+static enum fl_outcome want_resolve(struct fl_want *want)
+{
+    enum fl_outcome outcome = FL_PARKED;
+    do {
+        want->anew = false;
+        outcome = want_resolve_once(want);
+    } while (want->anew);
+    return outcome;
 }
 
 enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
                                 uint32_t pages, const struct fl_run *run, uint32_t *ret_there)
 {
-    struct fl_want want = {
-        .shard = shard, .vm = vm, .page = page, .read_ns = shard->now, .pages = pages, .run = *run};
+    struct fl_want want = {.shard = shard,
+                           .vm = vm,
+                           .page = page,
+                           .read_ns = shard->now,
+                           .resume = fl_resolve_parked,
+                           .pages = pages,
+                           .run = *run};
     enum fl_outcome outcome = want_resolve(&want);
     *ret_there = want.there;
     return outcome;
@@ -366,7 +107,8 @@ enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64
 
 enum fl_outcome fl_resolve_ahead(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
 {
-    struct fl_want want = {.shard = shard, .vm = vm, .page = page, .pages = 1};
+    struct fl_want want = {
+        .shard = shard, .vm = vm, .page = page, .resume = fl_resolve_parked, .pages = 1};
     return want_resolve(&want);
 }
 
@@ -377,6 +119,7 @@ void fl_resolve_parked(struct fl_shard *shard, struct fl_park *park)
                            .page = park->page,
                            .read_ns = park->read_ns,
                            .park = park,
+                           .resume = fl_resolve_parked,
                            .pages = park->pages};
     want_resolve(&want);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A page of 2 MiB comes whole from the frame cache, where reader threads put it together.
-#include "engine/serve/resolve.h"
+#include "engine/serve/resolve_huge.h"
 
 #include "engine/serve/vm_image.h"
 #include "engine/vm/shard.h"

@@ -5,7 +5,8 @@
 //   fl_inbox_turn     reads messages: events first, then each fault
 //   fl_fault          one message -> its outcome
 //   fl_fault_around   the page that was asked for, and how many behind it come with it
-//   fl_resolve_some   pages -> where their bytes are -> install.h, or park.h until they are there
+//   fl_resolve_some   pages -> where their bytes are
+//   want.h            installed (install.h), parked until they are there (park.h), or failed
 //
 // Owner worker only.
 #ifndef FAULTLINE_WORKER_FAULT_H

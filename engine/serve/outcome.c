@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/serve/outcome.h"
+
+#include "engine/base/clock.h"
+#include "engine/vm/shard.h"
+
+void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns)
+{
+    struct fl_shard_stats *stats = &shard->stats;
+    if (outcome == FL_INSTALLED)
+        fl_counter_add(&stats->installed, 1);
+    else if (outcome == FL_ZEROED)
+        fl_counter_add(&stats->zeroed, 1);
+    else
+        fl_counter_add(&stats->poisoned, 1);
+    fl_histogram_add(&stats->latency_ns, fl_now() - read_ns);
+}

@@ -108,7 +108,7 @@ uint64_t fl_admission_promised(struct fl_engine *engine)
     return promised;
 }
 
-static bool holds(uint64_t need, uint64_t others, char *ret_reason, size_t size)
+static bool pool_holds(uint64_t need, uint64_t others, char *ret_reason, size_t size)
 {
     struct fl_huge_pool pool = fl_huge_pool_read();
     uint64_t available = fl_huge_pool_available(&pool);
@@ -123,7 +123,7 @@ static bool holds(uint64_t need, uint64_t others, char *ret_reason, size_t size)
 
 bool fl_admission_holds(struct fl_engine *engine, uint64_t need, char *ret_reason, size_t size)
 {
-    return holds(need, fl_admission_promised(engine), ret_reason, size);
+    return pool_holds(need, fl_admission_promised(engine), ret_reason, size);
 }
 
 // --- after it was attached ---
@@ -140,16 +140,16 @@ struct count {
 };
 
 // It may have some of its pages by now.
-static void warn(struct fl_engine *engine, const struct fl_vm *vm)
+static void warn_of_shortage(struct fl_engine *engine, const struct fl_vm *vm)
 {
     char reason[REASON];
     uint64_t need = still_needs(vm);
-    if (!holds(need, fl_admission_promised(engine) - need, reason, sizeof(reason)))
+    if (!pool_holds(need, fl_admission_promised(engine) - need, reason, sizeof(reason)))
         fl_log(FL_LOG_WARNING, "event=huge_pages_short vm=%" PRIu64 " image=%s reason=\"%s\"",
                vm->id, fl_vm_image_name(vm), reason);
 }
 
-static void counted(void *control, struct fl_mail *mail)
+static void need_counted(void *control, struct fl_mail *mail)
 {
     struct fl_engine *engine = control;
     struct count *count = caa_container_of(mail, struct count, mail);
@@ -157,7 +157,7 @@ static void counted(void *control, struct fl_mail *mail)
     if (vm)
         vm->huge_need = count->need;
     if (vm && count->warn)
-        warn(engine, vm);
+        warn_of_shortage(engine, vm);
     free(count);
 }
 
@@ -166,13 +166,13 @@ static void drop_count(struct fl_mail *mail)
     free(caa_container_of(mail, struct count, mail));
 }
 
-static uint64_t count_later(struct fl_io_job *job)
+static uint64_t count_need(struct fl_io_job *job)
 {
     struct count *count = caa_container_of(job, struct count, job);
     if (fl_admission_count(count->engine, count->image, &count->layout, &count->need) == -EBUSY)
         return fl_now() + BUSY_PAUSE;
     fl_image_unref(count->image);
-    count->mail = (struct fl_mail){.deliver = counted, .drop = drop_count};
+    count->mail = (struct fl_mail){.deliver = need_counted, .drop = drop_count};
     fl_mailbox_post(&count->engine->control, &count->mail);
     return 0;
 }
@@ -189,7 +189,7 @@ void fl_admission_attached(struct fl_engine *engine, struct fl_vm *vm)
     count->image = fl_image_ref(vm->image);
     count->layout = vm->state->layout;
     count->warn = !vm->inherited;
-    count->job.run = count_later;
+    count->job.run = count_need;
     // It may read all of a large map: behind what somebody waits for.
     fl_io_pool_submit_later(engine->io_pool, &count->job);
 }

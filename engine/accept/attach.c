@@ -1,4 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. A VM is made in one step of the control thread: its state memfd, its entry
+// in the table, its record at the keeper; then a worker gets it, and reads the first fault. In this
+// order a successor can go on at any time. It is freed when its worker has mailed that it is gone
+// (fl_vm_dispose): table, record, descriptors, in this order, and the structure after a grace
+// period, as RCU readers may still see it.
+//
+// A VM holds one reference of its image (fl_images_put) and, as a clone, one of its template
+// (fl_template_unclone).
 #include "engine/accept/attach.h"
 
 #include <errno.h>
@@ -47,7 +56,7 @@ static void close_all(struct fl_vm *vm)
 }
 
 // What a VM is, from its state.
-static struct fl_vm *vm_of(struct fl_peer *peer, int state_fd, struct fl_vm_state *state)
+static struct fl_vm *vm_of_state(struct fl_peer *peer, int state_fd, struct fl_vm_state *state)
 {
     struct fl_vm *vm = calloc(1, sizeof(*vm));
     if (!vm)
@@ -102,7 +111,7 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
                    (peer->owner ? FL_VM_STATE_OWNER : 0U) | (peer->told ? FL_VM_STATE_TOLD : 0U);
     if (!peer->owner) // an orchestrator's end would say nothing, and it may outlive the VM
         close_fd(&peer->pidfd);
-    struct fl_vm *vm = vm_of(peer, state_fd, state);
+    struct fl_vm *vm = vm_of_state(peer, state_fd, state);
     if (vm)
         return vm;
     fl_vm_state_unmap(state);
@@ -165,7 +174,7 @@ void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm)
 }
 
 // Its memory is that of a template: NULL if that is lost, and then its pages come privately.
-static void share(struct fl_vm *vm, struct fl_template *template)
+static void share_template(struct fl_vm *vm, struct fl_template *template)
 {
     vm->template = template;
     if (!template)
@@ -188,7 +197,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     fl_vm_find_presence(vm);
     vm->state->image_record = fl_images_keep(engine->images, image);
     vm->state->connection = connection;
-    share(vm, template);
+    share_template(vm, template);
     if (!engine->options.populate && !template) // what others touched there is not seen
         vm->touches = fl_recording_orders_begin(&engine->recordings, vm->id, image, layout);
     fl_replay_expect(engine, vm);
@@ -212,7 +221,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
 
 // --- from somebody else ---
 
-static void serve(struct fl_engine *engine, struct fl_vm *vm)
+static void serve_vm(struct fl_engine *engine, struct fl_vm *vm)
 {
     fl_worker_attach(fl_worker_fewest(engine), vm);
     fl_replay_order(engine, vm);
@@ -224,7 +233,7 @@ struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, in
 {
     if (!record)
         state->id = engine->vms.next_id;
-    struct fl_vm *vm = vm_of(peer, state_fd, state);
+    struct fl_vm *vm = vm_of_state(peer, state_fd, state);
     if (!vm)
         return NULL;
     vm->inherited = true;
@@ -279,7 +288,7 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
     vm->state->image_record = image ? fl_images_keep(engine->images, image) : 0;
     // An orphan's template is lost, whatever there is of its image here.
     if ((vm->state->flags & FL_VM_STATE_TEMPLATE) && before == vm->state->image_record)
-        share(vm, fl_templates_of_record(engine->templates, vm->state->image_record));
+        share_template(vm, fl_templates_of_record(engine->templates, vm->state->image_record));
     if (before == 0 || before != vm->state->image_record) // else the keeper has all of it
         fl_keeper_link_put_vm(engine->keeper_link, vm, 0);
     if (!fl_vm_refused(vm))
@@ -291,14 +300,14 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
         fl_kill_find(&engine->killer, vm);
     vm->complete = true;
     if (!vm->held)
-        serve(engine, vm);
+        serve_vm(engine, vm);
 }
 
 void fl_attach_freed(struct fl_engine *engine, struct fl_vm *vm)
 {
     vm->held = false;
     if (vm->complete)
-        serve(engine, vm);
+        serve_vm(engine, vm);
 }
 
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)

@@ -125,7 +125,7 @@ void fl_connection_choose_uffd(struct fl_connection *connection)
 // Until the VM is the keeper's, the handshake stays in the socket, for a successor: it is only
 // looked at (MSG_PEEK). Then it is taken out, as a socket that is closed with something unread in
 // it is an error to the peer.
-static void consume(int socket, size_t left)
+static void consume_handshake(int socket, size_t left)
 {
     char bin[CHUNK];
     ssize_t got = 1;
@@ -156,7 +156,7 @@ int fl_connection_own_socket(const struct fl_connection *connection)
 
 void fl_connection_settled(struct fl_connection *connection, int own_socket)
 {
-    consume(own_socket, connection->used);
+    consume_handshake(own_socket, connection->used);
     free_connection(connection);
 }
 

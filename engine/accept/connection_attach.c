@@ -49,7 +49,8 @@ static int check_fit(const struct fl_connection *connection, const struct fl_ima
 }
 
 // Its userfaultfd is that of a VM that there is.
-static void attach_again(struct fl_connection *connection, struct fl_vm *vm, struct fl_image *image)
+static void rejoin_connection(struct fl_connection *connection, struct fl_vm *vm,
+                              struct fl_image *image)
 {
     struct fl_engine *engine = connection->acceptor->engine;
     const char *reason =
@@ -64,13 +65,13 @@ static void attach_again(struct fl_connection *connection, struct fl_vm *vm, str
     fl_connection_settled(connection, socket);
 }
 
-static void attach(struct fl_connection *connection, struct fl_image *image)
+static void attach_connection(struct fl_connection *connection, struct fl_image *image)
 {
     char reason[REASON_BYTES];
     struct fl_engine *engine = connection->acceptor->engine;
     struct fl_vm *served = fl_attach_find(engine, connection->peer.uffd);
     if (served) {
-        attach_again(connection, served, image);
+        rejoin_connection(connection, served, image);
         return;
     }
     const char *why = check_fit(connection, image, reason) != 0 ? reason : connection->untrue;
@@ -106,7 +107,7 @@ static void need_counted(void *control, struct fl_mail *mail)
         : fl_admission_holds(engine, connection->peer.huge_need, reason, sizeof(reason)) ? NULL
                                                                                          : reason;
     if (!why) {
-        attach(connection, image);
+        attach_connection(connection, image);
         return;
     }
     fl_images_put(engine->images, image);
@@ -126,13 +127,13 @@ static uint64_t count_need(struct fl_io_job *job)
 }
 
 // One that is to be refused waits for that.
-static void admit(struct fl_connection *connection, struct fl_image *image)
+static void admit_connection(struct fl_connection *connection, struct fl_image *image)
 {
     struct fl_engine *engine = connection->acceptor->engine;
     if (engine->options.admission != FL_ADMISSION_REFUSE ||
         !fl_admission_asks(engine, &connection->layout) ||
         fl_attach_find(engine, connection->peer.uffd)) {
-        attach(connection, image);
+        attach_connection(connection, image);
         return;
     }
     fl_connection_move(connection, FL_CONNECTION_COUNTING);
@@ -173,7 +174,8 @@ void fl_connection_use_image(struct fl_connection *connection)
     } else if (fl_service_refuses(acceptor->state)) {
         fl_connection_refuse_opened(connection, fl_no_new_vm);
     } else {
-        admit(connection, acceptor->raw ? fl_image_ref(acceptor->raw) : connection->opened);
+        admit_connection(connection,
+                         acceptor->raw ? fl_image_ref(acceptor->raw) : connection->opened);
     }
 }
 
@@ -186,5 +188,5 @@ void fl_connection_use_template(struct fl_connection *connection)
     if (image && fl_service_refuses(connection->acceptor->state))
         fl_connection_refuse(connection, fl_no_new_vm);
     else if (image)
-        attach(connection, fl_images_use(images, image));
+        attach_connection(connection, fl_images_use(images, image));
 }

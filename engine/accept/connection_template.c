@@ -18,7 +18,7 @@
 static const char no_template[] = "there is no template of the image (any more)";
 static const char bad_template[] = "the template cannot be read";
 
-static int greet(struct fl_connection *connection)
+static int greet_client(struct fl_connection *connection)
 {
     const struct fl_template *template = connection->template;
     connection->ungreeted = false;
@@ -84,7 +84,7 @@ void fl_connection_offer_template(struct fl_connection *connection)
     if (!connection->offered)
         note_offered(connection);
     connection->ungreeted = !fl_template_ready(template);
-    if (!connection->ungreeted && greet(connection) != 0)
+    if (!connection->ungreeted && greet_client(connection) != 0)
         fl_connection_ended(connection);
 }
 
@@ -95,6 +95,6 @@ void fl_connection_template_ready(struct fl_connection *connection, int error)
         fl_connection_turn_away(connection, bad_template);
     else if (waiting)
         fl_connection_use_template(connection);
-    else if (connection->ungreeted && greet(connection) != 0)
+    else if (connection->ungreeted && greet_client(connection) != 0)
         fl_connection_ended(connection);
 }

@@ -17,8 +17,8 @@
 
 #define RETRY_EVERY (100 * FL_NS_PER_MS)
 
-static void begin(struct fl_acceptor *acceptor, const struct fl_endpoint *description, int socket,
-                  uint64_t record, const char *doomed)
+static void begin_connection(struct fl_acceptor *acceptor, const struct fl_endpoint *description,
+                             int socket, uint64_t record, const char *doomed)
 {
     struct fl_connection *connection = fl_connection_new(acceptor, description, socket, record);
     if (!connection) {
@@ -43,7 +43,7 @@ void fl_connections_add(struct fl_listener *listener, int socket, uint64_t recor
 {
     struct fl_endpoint description = {.policy = listener->policy, .purpose = listener->purpose};
     snprintf(description.image, sizeof(description.image), "%s", listener->image);
-    begin(listener->acceptor, &description, socket, record, doomed);
+    begin_connection(listener->acceptor, &description, socket, record, doomed);
 }
 
 void fl_connections_adopt(struct fl_acceptor *acceptor, uint64_t record, int fds[FL_CHANNEL_FDS])
@@ -55,7 +55,7 @@ void fl_connections_adopt(struct fl_acceptor *acceptor, uint64_t record, int fds
         fl_keeper_link_drop(acceptor->engine->keeper_link, FL_RECORD_CONNECTION, record);
         return;
     }
-    begin(acceptor, &endpoint, fds[0], record, NULL);
+    begin_connection(acceptor, &endpoint, fds[0], record, NULL);
     fds[0] = -1;
 }
 
@@ -103,7 +103,7 @@ static const char *why_refused(const struct fl_connection *connection)
 }
 
 // A userfaultfd that is still in the socket must be received to be answered.
-static void give_up(struct fl_connection *connection, const char *reason)
+static void give_up_connection(struct fl_connection *connection, const char *reason)
 {
     if (connection->state ==
         FL_CONNECTION_STARVED) { // it will be refused as soon as there is room for that
@@ -133,7 +133,7 @@ void fl_connections_expire(struct fl_acceptor *acceptor, uint64_t now)
         if (!fl_connection_has_deadline(connection->state) ||
             (!fl_service_refuses(acceptor->state) && connection->deadline_ns > now))
             continue;
-        give_up(connection, why_refused(connection));
+        give_up_connection(connection, why_refused(connection));
     }
 }
 
@@ -144,7 +144,7 @@ bool fl_connections_drop_oldest(struct fl_acceptor *acceptor)
     {
         if (!fl_connection_has_deadline(connection->state))
             continue;
-        give_up(connection, "it did not say what it wants while too many others wait");
+        give_up_connection(connection, "it did not say what it wants while too many others wait");
         return true;
     }
     return false;

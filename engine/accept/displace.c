@@ -44,7 +44,7 @@ static bool has_any(struct fl_vm *vm, const struct fl_region *region)
 
 // The order may be lost here, when the kernel makes the thread wait and another goes on with what
 // it had: then it is given again.
-static void let_go(struct fl_shard *shard, struct fl_vm *vm)
+static void let_go_of_vm(struct fl_shard *shard, struct fl_vm *vm)
 {
     const struct fl_layout *layout = &vm->state->layout;
     for (uint32_t i = 0; i < layout->regions; i++) {
@@ -58,7 +58,7 @@ static void let_go(struct fl_shard *shard, struct fl_vm *vm)
     fl_shard_vm_gone(shard, vm);
 }
 
-static void ordered(void *owner, struct fl_mail *mail)
+static void order_came(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
     struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm);
@@ -68,7 +68,7 @@ static void ordered(void *owner, struct fl_mail *mail)
     }
     free(order);
     if (vm && vm->phase != FL_VM_GONE)
-        let_go(owner, vm);
+        let_go_of_vm(owner, vm);
 }
 
 // --- in the reader ---
@@ -81,7 +81,7 @@ struct search {
     bool found;
 };
 
-static bool overlap(const struct fl_layout *a, const struct fl_layout *b)
+static bool layouts_overlap(const struct fl_layout *a, const struct fl_layout *b)
 {
     for (uint32_t i = 0; i < a->regions; i++) {
         for (uint32_t k = 0; k < b->regions; k++) {
@@ -101,7 +101,7 @@ static void give_order(struct fl_engine *engine, const struct fl_vm *vm)
     struct order *order = owner ? malloc(sizeof(*order)) : NULL;
     if (!order)
         return;
-    *order = (struct order){.mail.deliver = ordered, .engine = engine, .vm = vm->id};
+    *order = (struct order){.mail.deliver = order_came, .engine = engine, .vm = vm->id};
     FL_CRASH_POINT("displacing");
     fl_mailbox_post(&owner->mailbox, &order->mail);
 }
@@ -116,11 +116,11 @@ static bool is_anothers(const struct search *search, const struct fl_vm *vm)
 }
 
 // A VM whose process is not known is left as it is: another process may have the same addresses.
-static void compare(void *arg, const struct fl_vm *vm)
+static void compare_vm(void *arg, const struct fl_vm *vm)
 {
     struct search *search = arg;
-    if (!(vm->state->flags & FL_VM_STATE_OWNER) || !overlap(search->layout, &vm->state->layout) ||
-        !is_anothers(search, vm) ||
+    if (!(vm->state->flags & FL_VM_STATE_OWNER) ||
+        !layouts_overlap(search->layout, &vm->state->layout) || !is_anothers(search, vm) ||
         !fl_memory_owner_same_memory(search->pid, (pid_t)vm->state->pid))
         return;
     search->found = true;
@@ -131,7 +131,7 @@ bool fl_displace(struct fl_engine *engine, pid_t pid, int uffd, const struct fl_
 {
     struct search search = {.engine = engine, .pid = pid, .uffd = uffd, .layout = layout};
     fl_rcu_online();
-    fl_vms_each(&engine->vms, compare, &search);
+    fl_vms_each(&engine->vms, compare_vm, &search);
     fl_rcu_offline();
     return search.found;
 }

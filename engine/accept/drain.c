@@ -9,7 +9,7 @@
 #include "engine/link/keeper_link.h"
 
 // Every change of the server's state.
-static bool move(struct fl_acceptor *acceptor, enum fl_service_state to)
+static bool move_service(struct fl_acceptor *acceptor, enum fl_service_state to)
 {
     if (!fl_states_check(&fl_service_states, acceptor->state, to))
         return false;
@@ -27,7 +27,7 @@ static enum fl_service_state state_of_mode(uint64_t mode)
 bool fl_drain_begin(struct fl_acceptor *acceptor, uint64_t mode)
 {
     bool cancelled = acceptor->state == FL_SERVICE_CANCELLED;
-    return move(acceptor, cancelled ? FL_SERVICE_STOPPING : state_of_mode(mode));
+    return move_service(acceptor, cancelled ? FL_SERVICE_STOPPING : state_of_mode(mode));
 }
 
 void fl_drain(struct fl_acceptor *acceptor, enum fl_service_state to)
@@ -41,7 +41,7 @@ void fl_drain(struct fl_acceptor *acceptor, enum fl_service_state to)
     if (release && !engine->options.populate)
         acceptor->ends_before = engine->ends;
     if (from < to)
-        move(acceptor, to);
+        move_service(acceptor, to);
     fl_drain_keep_mode(acceptor);
     fl_listeners_close(acceptor);
     FL_CRASH_POINT("draining");
@@ -51,7 +51,7 @@ void fl_drain_end(struct fl_acceptor *acceptor)
 {
     bool begun = fl_service_has_begun(acceptor->state);
     if (!fl_service_ends(acceptor->state))
-        move(acceptor, begun ? FL_SERVICE_STOPPING : FL_SERVICE_CANCELLED);
+        move_service(acceptor, begun ? FL_SERVICE_STOPPING : FL_SERVICE_CANCELLED);
 }
 
 void fl_drain_keep_mode(const struct fl_acceptor *acceptor)

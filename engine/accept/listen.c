@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. A listener is in the acceptor's list from its first attempt to listen until
+// close_listener() frees it; one of an image of the store may be there without a socket
+// (listening.fd -1) until there is room for one. It is watched while the server serves and
+// accepting is not paused. The keeper has the same socket with a description, before the first
+// client connects: a connection refers to that record. The path goes before the queue: who has
+// connected is served.
 #include "engine/accept/listen.h"
 
 #include <errno.h>
@@ -32,7 +39,7 @@ static void free_listener(struct fl_listener *listener)
     free(listener);
 }
 
-static bool watched(const struct fl_listener *listener)
+static bool listener_is_watched(const struct fl_listener *listener)
 {
     // Not before we serve: the keeper may still be telling us what there is.
     return listener->listening.fd >= 0 && !listener->acceptor->accept_again_ns &&
@@ -42,13 +49,14 @@ static bool watched(const struct fl_listener *listener)
 int fl_listener_watch(struct fl_listener *listener)
 {
     listener->source = (struct fl_source){.fd = listener->listening.fd, .ready = fl_accept_ready};
-    return watched(listener) ? fl_loop_watch(listener->acceptor->loop, &listener->source, EPOLLIN)
-                             : 0;
+    return listener_is_watched(listener)
+               ? fl_loop_watch(listener->acceptor->loop, &listener->source, EPOLLIN)
+               : 0;
 }
 
 void fl_listener_unwatch(struct fl_listener *listener)
 {
-    if (watched(listener))
+    if (listener_is_watched(listener))
         fl_loop_unwatch(listener->acceptor->loop, &listener->source);
 }
 
@@ -131,7 +139,7 @@ static struct fl_listener *new_listener(struct fl_acceptor *acceptor, const char
     return NULL;
 }
 
-static int describe(struct fl_listener *listener)
+static int describe_listener(struct fl_listener *listener)
 {
     struct fl_endpoint endpoint = {.magic = FL_ENDPOINT_MAGIC,
                                    .version = FL_ENDPOINT_VERSION,
@@ -153,7 +161,7 @@ static int describe(struct fl_listener *listener)
 static int put_record(struct fl_listener *listener)
 {
     struct fl_keeper_link *keeper_link = listener->acceptor->engine->keeper_link;
-    int endpoint = fl_keeper_link_any(keeper_link) ? describe(listener) : -1;
+    int endpoint = fl_keeper_link_any(keeper_link) ? describe_listener(listener) : -1;
     if (endpoint >= 0)
         fl_keeper_link_put_listener(keeper_link, listener->id, listener->listening.fd, endpoint);
     if (endpoint >= 0)
@@ -162,7 +170,7 @@ static int put_record(struct fl_listener *listener)
 }
 
 // Before the first connection: one that is accepted refers to the record.
-static int keep(struct fl_listener *listener)
+static int keep_listener(struct fl_listener *listener)
 {
     listener->id = fl_keeper_link_new_id(listener->acceptor->engine->keeper_link);
     return put_record(listener);
@@ -186,15 +194,15 @@ int fl_listener_open(struct fl_listener *listener)
     int error =
         fl_socket_listen(listener->path, SOCK_STREAM, &listener->access, &listener->listening);
     if (!error)
-        error = keep(listener);
+        error = keep_listener(listener);
     if (!error)
         error = fl_listener_watch(listener);
     return error;
 }
 
 // Takes the listener. One of an image of the store stays without a socket until there can be one.
-static int begin(struct fl_listener *listener, const struct fl_socket_access *access,
-                 const char **ret_reason)
+static int begin_listener(struct fl_listener *listener, const struct fl_socket_access *access,
+                          const char **ret_reason)
 {
     listener->access = *access;
     listener->seen = true;
@@ -221,7 +229,7 @@ int fl_listener_add(struct fl_acceptor *acceptor, const char *image, const char 
     }
     listener->automatic = automatic;
     listener->policy = policy;
-    return begin(listener, access, ret_reason);
+    return begin_listener(listener, access, ret_reason);
 }
 
 int fl_listener_add_template(struct fl_acceptor *acceptor, const char *image, const char *path,
@@ -233,7 +241,7 @@ int fl_listener_add_template(struct fl_acceptor *acceptor, const char *image, co
         return -ENOMEM;
     }
     listener->purpose = FL_PURPOSE_TEMPLATE;
-    return begin(listener, access, ret_reason);
+    return begin_listener(listener, access, ret_reason);
 }
 
 void fl_listener_adopt(struct fl_acceptor *acceptor, uint64_t id, int fds[FL_CHANNEL_FDS])
@@ -295,7 +303,7 @@ void fl_listeners_close(struct fl_acceptor *acceptor)
 }
 
 // Marks the listeners of the image; true if one of them is automatic.
-static bool mark(struct fl_acceptor *acceptor, const char *image)
+static bool mark_listeners(struct fl_acceptor *acceptor, const char *image)
 {
     bool automatic = false;
     struct fl_listener *listener;
@@ -331,7 +339,7 @@ void fl_listeners_follow(struct fl_acceptor *acceptor, char *const *images, unsi
     struct fl_listener *next;
     cds_list_for_each_entry(listener, &acceptor->listeners, link) listener->seen = false;
     for (unsigned i = 0; i < count; i++) {
-        if (!mark(acceptor, images[i]))
+        if (!mark_listeners(acceptor, images[i]))
             add_automatic(acceptor, images[i]);
     }
     cds_list_for_each_entry_safe(listener, next, &acceptor->listeners, link)

@@ -16,7 +16,7 @@
 #include "engine/worker/engine.h"
 
 // The one at the path is new, and whoever has connected to the old one is not forgotten.
-static int renew(struct fl_listener *listener)
+static int renew_listener(struct fl_listener *listener)
 {
     struct fl_listening new;
     if (listener->listening.fd < 0)
@@ -37,7 +37,7 @@ static int renew(struct fl_listener *listener)
 }
 
 // 0: it is there. Or why not. `full`: there is no room for a socket more.
-static int look_at(struct fl_listener *listener, bool full)
+static int look_at_listener(struct fl_listener *listener, bool full)
 {
     bool bound = listener->listening.fd >= 0;
     if (bound && fl_socket_is_at(listener->path, &listener->listening)) {
@@ -46,7 +46,7 @@ static int look_at(struct fl_listener *listener, bool full)
     }
     // What waits in its queue must be accepted first.
     bool later = bound ? listener->acceptor->accept_again_ns != 0 : listener->automatic && full;
-    int error = later ? -EMFILE : renew(listener);
+    int error = later ? -EMFILE : renew_listener(listener);
     if (!error)
         fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"its socket was %s\"",
                listener->image, listener->word, bound ? "gone" : "not to be had before");
@@ -84,7 +84,7 @@ void fl_listeners_look(struct fl_acceptor *acceptor)
     {
         // A place that somebody asked for goes with its owner's directory, as jails do.
         bool own = listener->automatic || listener->purpose == FL_PURPOSE_TEMPLATE;
-        int error = look_at(listener, full > 0);
+        int error = look_at_listener(listener, full > 0);
         full += error == -EMFILE && own;
         away += error && error != -EMFILE && own;
         first = first == 0 && error != -EMFILE ? error : first;

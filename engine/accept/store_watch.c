@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. One look at a time: a reader has the watch from run_look() until
+// store_looked_at(), and then it alone touches what stands under "The reader's" in the struct. An
+// event that comes meanwhile is noted (`changed`), and one more look follows.
 #include "engine/accept/store_watch.h"
 
 #include <errno.h>
@@ -65,7 +69,7 @@ static int add_name(void *arg, const char *name)
     return 0;
 }
 
-static void look(struct fl_store_watch *watch, bool wanted);
+static void look_at_store(struct fl_store_watch *watch, bool wanted);
 
 // --- in a reader thread ---
 
@@ -84,7 +88,7 @@ static int watch_images(const struct fl_store_watch *watch)
 }
 
 // The watch comes first: what changes after the list was made is an event.
-static void look_at_store(struct fl_store_watch *watch)
+static void read_store(struct fl_store_watch *watch)
 {
     struct fl_reader *reader = NULL;
     watch->listed = false;
@@ -133,7 +137,7 @@ static void say_how_it_is(struct fl_store_watch *watch)
         fl_has(engine, FL_LACK_INOTIFY);
 }
 
-static void apply(struct fl_store_watch *watch)
+static void apply_look(struct fl_store_watch *watch)
 {
     say_how_it_is(watch);
     if (watch->listed && !fl_service_refuses(watch->acceptor->state))
@@ -141,44 +145,44 @@ static void apply(struct fl_store_watch *watch)
     free_names(&watch->names);
 }
 
-static void looked(void *control, struct fl_mail *mail)
+static void store_looked_at(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_store_watch *watch = caa_container_of(mail, struct fl_store_watch, mail);
     watch->looking = false;
-    apply(watch);
+    apply_look(watch);
     if (watch->changed)
-        look(watch, true);
+        look_at_store(watch, true);
 }
 
 // A directory on a slow disk must not hold up handshakes.
-static uint64_t run(struct fl_io_job *job)
+static uint64_t run_look(struct fl_io_job *job)
 {
     struct fl_store_watch *watch = caa_container_of(job, struct fl_store_watch, job);
-    look_at_store(watch);
-    watch->mail.deliver = looked;
+    read_store(watch);
+    watch->mail.deliver = store_looked_at;
     fl_mailbox_post(&watch->acceptor->engine->control, &watch->mail);
     return 0;
 }
 
-static void look(struct fl_store_watch *watch, bool wanted)
+static void look_at_store(struct fl_store_watch *watch, bool wanted)
 {
     watch->changed = wanted && watch->looking;
     if (watch->looking)
         return;
     watch->looking = true;
     watch->wanted = watch->wanted || wanted;
-    watch->job.run = run;
+    watch->job.run = run_look;
     fl_io_pool_submit(watch->acceptor->engine->io_pool, &watch->job);
 }
 
-static void ready(struct fl_source *source, uint32_t events)
+static void inotify_ready(struct fl_source *source, uint32_t events)
 {
     (void)events;
     char buf[4096] __attribute__((aligned(8)));
     while (read(source->fd, buf, sizeof(buf)) > 0) {
     }
-    look(caa_container_of(source, struct fl_store_watch, source), true);
+    look_at_store(caa_container_of(source, struct fl_store_watch, source), true);
 }
 
 // A predecessor's, or a new one that a successor goes on with.
@@ -190,7 +194,7 @@ static void open_inotify(struct fl_store_watch *watch)
     if (new)
         inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     watch->open_error = inotify < 0 ? -errno : 0;
-    watch->source = (struct fl_source){.fd = inotify, .ready = ready};
+    watch->source = (struct fl_source){.fd = inotify, .ready = inotify_ready};
     if (inotify < 0)
         return;
     if (new)
@@ -204,7 +208,7 @@ void fl_store_watch_look(struct fl_store_watch *watch)
         return;
     if (watch->source.fd < 0 && !watch->looking)
         open_inotify(watch);
-    look(watch, false);
+    look_at_store(watch, false);
 }
 
 int fl_store_watch_start(struct fl_acceptor *acceptor, bool first,
@@ -217,12 +221,12 @@ int fl_store_watch_start(struct fl_acceptor *acceptor, bool first,
     open_inotify(watch);
     *ret_follow = watch;
     if (!first) {
-        look(watch, true);
+        look_at_store(watch, true);
         return 0;
     }
-    look_at_store(watch);
+    read_store(watch);
     if (!watch->error)
-        apply(watch);
+        apply_look(watch);
     return watch->error;
 }
 

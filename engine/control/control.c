@@ -76,7 +76,7 @@ static enum MHD_Result get_metrics(struct fl_acceptor *acceptor, struct MHD_Conn
         fl_status_prometheus(acceptor->engine, fl_service_refuses(acceptor->state)));
 }
 
-static bool upgrading(const struct fl_acceptor *acceptor)
+static bool upgrade_is_under_way(const struct fl_acceptor *acceptor)
 {
     const char *state = NULL;
     json_t *news =
@@ -101,7 +101,7 @@ static enum MHD_Result post_upgrade(struct fl_acceptor *acceptor, struct MHD_Con
         result = fl_control_send_error(
             client, MHD_HTTP_BAD_REQUEST,
             "the body must be {\"engine\": ABSOLUTE PATH, \"keeper\": BOOLEAN}");
-    } else if (upgrading(acceptor)) {
+    } else if (upgrade_is_under_way(acceptor)) {
         result = fl_control_send_error(client, MHD_HTTP_CONFLICT, "an upgrade is under way");
     } else {
         int error = fl_keeper_link_upgrade(acceptor->engine->keeper_link, engine, keeper != 0);
@@ -143,7 +143,7 @@ static const struct route routes[] = {
 };
 
 // libmicrohttpd leaves the body out of the answer to HEAD.
-static bool takes(const struct route *route, const char *method)
+static bool route_takes(const struct route *route, const char *method)
 {
     return strcmp(method, route->method) == 0 || (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0 &&
                                                   strcmp(route->method, MHD_HTTP_METHOD_GET) == 0);
@@ -157,14 +157,15 @@ static void add_allowed(char *allowed, size_t size, const char *method)
         add_allowed(allowed, size, MHD_HTTP_METHOD_HEAD);
 }
 
-static enum MHD_Result answer(struct fl_acceptor *acceptor, struct MHD_Connection *client,
-                              const char *url, const char *method, const struct fl_request *request)
+static enum MHD_Result answer_request(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+                                      const char *url, const char *method,
+                                      const struct fl_request *request)
 {
     char allowed[64] = "";
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         if (strcmp(url, routes[i].path) != 0)
             continue;
-        if (takes(&routes[i], method))
+        if (route_takes(&routes[i], method))
             return routes[i].answer(acceptor, client, request);
         add_allowed(allowed, sizeof(allowed), routes[i].method);
     }
@@ -209,7 +210,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
         *size = 0;
         return MHD_YES;
     }
-    return answer(control->acceptor, client, url, method, request);
+    return answer_request(control->acceptor, client, url, method, request);
 }
 
 static void on_completed(void *arg, struct MHD_Connection *client, void **state,

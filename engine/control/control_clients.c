@@ -18,7 +18,7 @@ void fl_control_clients_init(struct fl_control_clients *clients)
     clients->count = 0;
 }
 
-static void forget(struct fl_control_clients *clients, struct client *client)
+static void forget_client(struct fl_control_clients *clients, struct client *client)
 {
     cds_list_del_init(&client->link);
     clients->count--;
@@ -29,11 +29,11 @@ static void make_way(struct fl_control_clients *clients)
 {
     struct client *oldest = cds_list_first_entry(&clients->list, struct client, link);
     shutdown(oldest->fd, SHUT_RDWR);
-    forget(clients, oldest);
+    forget_client(clients, oldest);
 }
 
-static void begin(struct fl_control_clients *clients, struct MHD_Connection *connection,
-                  void **context)
+static void begin_client(struct fl_control_clients *clients, struct MHD_Connection *connection,
+                         void **context)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -53,11 +53,11 @@ void fl_control_clients_notify(void *arg, struct MHD_Connection *connection, voi
     struct fl_control_clients *clients = arg;
     struct client *client = *context;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        begin(clients, connection, context);
+        begin_client(clients, connection, context);
         return;
     }
     if (client && !cds_list_empty(&client->link))
-        forget(clients, client);
+        forget_client(clients, client);
     free(client);
     *context = NULL;
 }

@@ -59,7 +59,7 @@ static const char *read_order(const json_t *body, const struct fl_socket_access 
     return NULL;
 }
 
-static json_t *describe(const struct fl_listener *listener)
+static json_t *describe_listener(const struct fl_listener *listener)
 {
     return json_pack("{s:s, s:s, s:b, s:b, s:b}", "image", listener->image, "socket",
                      listener->path, "automatic", listener->automatic, "template",
@@ -67,8 +67,8 @@ static json_t *describe(const struct fl_listener *listener)
 }
 
 // We listen there already: for the same image it is what was asked for, but for its access.
-static enum MHD_Result keep(struct MHD_Connection *client, struct fl_listener *listener,
-                            const struct order *order)
+static enum MHD_Result keep_listener(struct MHD_Connection *client, struct fl_listener *listener,
+                                     const struct order *order)
 {
     if (strcmp(listener->image, order->image) != 0)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
@@ -87,11 +87,11 @@ static enum MHD_Result keep(struct MHD_Connection *client, struct fl_listener *l
         return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                      "the access to %s cannot be set: %s", order->socket,
                                      strerror(-error));
-    return fl_control_send_json(client, MHD_HTTP_OK, describe(listener));
+    return fl_control_send_json(client, MHD_HTTP_OK, describe_listener(listener));
 }
 
-static enum MHD_Result add(struct fl_acceptor *acceptor, struct MHD_Connection *client,
-                           const struct order *order)
+static enum MHD_Result add_listener(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+                                    const struct order *order)
 {
     const char *reason = NULL;
     enum MHD_Result result = MHD_NO;
@@ -100,7 +100,7 @@ static enum MHD_Result add(struct fl_acceptor *acceptor, struct MHD_Connection *
         return result;
     struct fl_listener *there = fl_listener_find(acceptor, order->socket);
     if (there && fl_socket_is_at(order->socket, &there->listening))
-        return keep(client, there, order);
+        return keep_listener(client, there, order);
     int error = fl_listener_add(acceptor, order->image, order->socket, &order->access,
                                 order->policy, false, &reason);
     if (error)
@@ -110,7 +110,7 @@ static enum MHD_Result add(struct fl_acceptor *acceptor, struct MHD_Connection *
     if (there && !there->automatic) // somebody has deleted its socket: nobody can reach it
         fl_listener_remove(there);
     return fl_control_send_json(client, MHD_HTTP_CREATED,
-                                describe(fl_listener_find(acceptor, order->socket)));
+                                describe_listener(fl_listener_find(acceptor, order->socket)));
 }
 
 enum MHD_Result fl_control_post_listener(struct fl_acceptor *acceptor,
@@ -124,7 +124,7 @@ enum MHD_Result fl_control_post_listener(struct fl_acceptor *acceptor,
         return result;
     const char *reason = read_order(body, &acceptor->access, &order);
     result = reason ? fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", reason)
-                    : add(acceptor, client, &order);
+                    : add_listener(acceptor, client, &order);
     json_decref(body);
     return result;
 }
@@ -145,7 +145,7 @@ static enum MHD_Result take_away(struct fl_acceptor *acceptor, struct MHD_Connec
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
                                      "%s is the own socket of image '%s', and goes with it", socket,
                                      listener->image);
-    json_t *answer = describe(listener);
+    json_t *answer = describe_listener(listener);
     fl_listener_remove(listener);
     return fl_control_send_json(client, MHD_HTTP_OK, answer);
 }
@@ -176,6 +176,6 @@ enum MHD_Result fl_control_get_listeners(struct fl_acceptor *acceptor,
     struct fl_listener *listener;
     json_t *list = json_array();
     cds_list_for_each_entry(listener, &acceptor->listeners, link)
-        json_array_append_new(list, describe(listener));
+        json_array_append_new(list, describe_listener(listener));
     return fl_control_send_json(client, MHD_HTTP_OK, json_pack("{s:o}", "listeners", list));
 }

@@ -15,7 +15,7 @@
 
 enum { PAGES_AT_ONCE = 65536, DEFAULT_WINDOW_MS = 30000, DEFAULT_SHARE = 50 };
 
-static void hex(const uint8_t *bytes, char *ret_hex)
+static void hex_of(const uint8_t *bytes, char *ret_hex)
 {
     for (unsigned i = 0; i < 32; i++)
         snprintf(ret_hex + (size_t)2 * i, 3, "%02x", bytes[i]);
@@ -24,13 +24,13 @@ static void hex(const uint8_t *bytes, char *ret_hex)
 static json_t *describe_run(const struct fl_vm_recording *touches)
 {
     char content_id[65];
-    hex(touches->content_id, content_id);
+    hex_of(touches->content_id, content_id);
     return json_pack("{s:I, s:b, s:I, s:s}", "vm", (json_int_t)touches->vm_id, "complete",
                      touches->ended, "pages", (json_int_t)fl_counter_get(&touches->count),
                      "content_id", content_id);
 }
 
-static json_t *describe(const struct fl_order *order)
+static json_t *describe_recording(const struct fl_order *order)
 {
     struct fl_vm_recording *touches;
     json_t *runs = json_array();
@@ -70,7 +70,7 @@ static const char *read_order(json_t *body, struct fl_order *order, const char *
 }
 
 // Who does not name its order itself gets a name that no engine gives twice.
-static void name(struct fl_order *order)
+static void name_recording(struct fl_order *order)
 {
     struct timespec now;
     if (order->id[0] != '\0')
@@ -79,8 +79,8 @@ static void name(struct fl_order *order)
     snprintf(order->id, sizeof(order->id), "%lld.%09ld", (long long)now.tv_sec, now.tv_nsec);
 }
 
-static enum MHD_Result add(struct fl_acceptor *acceptor, struct MHD_Connection *client,
-                           struct fl_order *wanted)
+static enum MHD_Result add_recording(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+                                     struct fl_order *wanted)
 {
     struct fl_recording_orders *recordings = &acceptor->engine->recordings;
     enum MHD_Result result = MHD_NO;
@@ -88,13 +88,13 @@ static enum MHD_Result add(struct fl_acceptor *acceptor, struct MHD_Connection *
         return result;
     const struct fl_order *there = fl_recording_orders_find(recordings, wanted->image);
     if (there && strcmp(there->id, wanted->id) == 0)
-        return fl_control_send_json(client, MHD_HTTP_OK, describe(there));
+        return fl_control_send_json(client, MHD_HTTP_OK, describe_recording(there));
     if (there)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
                                      "somebody else has ordered recordings of image '%s': wait for "
                                      "them, or 'faultline record --cancel %s'",
                                      there->image, there->image);
-    name(wanted);
+    name_recording(wanted);
     const struct fl_order *order = fl_recording_orders_add(recordings, wanted);
     if (!order)
         return fl_control_send_error(
@@ -104,7 +104,7 @@ static enum MHD_Result add(struct fl_acceptor *acceptor, struct MHD_Connection *
             wanted->image);
     fl_log(FL_LOG_INFO, "event=record image=%s runs=%u window_ms=%" PRIu64 " share=%u",
            order->image, order->runs, order->window_ms, order->share);
-    return fl_control_send_json(client, MHD_HTTP_CREATED, describe(order));
+    return fl_control_send_json(client, MHD_HTTP_CREATED, describe_recording(order));
 }
 
 enum MHD_Result fl_control_post_recording(struct fl_acceptor *acceptor,
@@ -121,7 +121,7 @@ enum MHD_Result fl_control_post_recording(struct fl_acceptor *acceptor,
     if (reason)
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", reason);
     else if (fl_control_check_name(client, image, &result))
-        result = add(acceptor, client, &order);
+        result = add_recording(acceptor, client, &order);
     json_decref(body);
     return result;
 }
@@ -133,7 +133,7 @@ static enum MHD_Result send_all(struct fl_acceptor *acceptor, struct MHD_Connect
     struct fl_order *order;
     json_t *list = json_array();
     cds_list_for_each_entry(order, &acceptor->engine->recordings.orders, link)
-        json_array_append_new(list, describe(order));
+        json_array_append_new(list, describe_recording(order));
     return fl_control_send_json(client, MHD_HTTP_OK, json_pack("{s:o}", "orders", list));
 }
 
@@ -163,7 +163,7 @@ static enum MHD_Result send_pages(struct MHD_Connection *client,
     FILE *out = open_memstream(&text, &size);
     if (!out)
         return MHD_NO;
-    hex(touches->content_id, content_id);
+    hex_of(touches->content_id, content_id);
     fprintf(out,
             "{\"vm\":%" PRIu64 ",\"content_id\":\"%s\",\"from\":%" PRIu64 ",\"total\":%" PRIu64
             ",\"pages\":[",
@@ -221,19 +221,19 @@ enum MHD_Result fl_control_get_recordings(struct fl_acceptor *acceptor,
         return send_none(client, image);
     if (MHD_lookup_connection_value(client, MHD_GET_ARGUMENT_KIND, "run"))
         return send_run(client, order);
-    return fl_control_send_json(client, MHD_HTTP_OK, describe(order));
+    return fl_control_send_json(client, MHD_HTTP_OK, describe_recording(order));
 }
 
 // --- DELETE ---
 
-static enum MHD_Result drop(struct fl_acceptor *acceptor, struct MHD_Connection *client,
-                            const char *image)
+static enum MHD_Result drop_recording(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+                                      const char *image)
 {
     struct fl_recording_orders *recordings = &acceptor->engine->recordings;
     struct fl_order *order = fl_recording_orders_find(recordings, image);
     if (!order)
         return send_none(client, image);
-    json_t *answer = describe(order);
+    json_t *answer = describe_recording(order);
     fl_recording_orders_remove(recordings, order);
     return fl_control_send_json(client, MHD_HTTP_OK, answer);
 }
@@ -246,7 +246,7 @@ enum MHD_Result fl_control_delete_recording(struct fl_acceptor *acceptor,
     enum MHD_Result result = MHD_NO;
     json_t *body = fl_control_read_image(client, request, &image, &result);
     if (body)
-        result = drop(acceptor, client, image);
+        result = drop_recording(acceptor, client, image);
     json_decref(body);
     return result;
 }

@@ -15,8 +15,8 @@ enum MHD_Result fl_control_get_templates(struct fl_acceptor *acceptor,
                                 fl_templates_json(acceptor->engine->templates));
 }
 
-static enum MHD_Result ask(struct fl_acceptor *acceptor, struct MHD_Connection *client,
-                           const char *image, bool complete)
+static enum MHD_Result ask_template(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+                                    const char *image, bool complete)
 {
     enum MHD_Result result = MHD_NO;
     if (!fl_control_check_name(client, image, &result) ||
@@ -43,13 +43,13 @@ enum MHD_Result fl_control_post_template(struct fl_acceptor *acceptor,
         result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
                                        "the body must be {\"image\": NAME, \"complete\": BOOLEAN}");
     else
-        result = ask(acceptor, client, image, complete != 0);
+        result = ask_template(acceptor, client, image, complete != 0);
     json_decref(body);
     return result;
 }
 
-static enum MHD_Result drop(struct fl_acceptor *acceptor, struct MHD_Connection *client,
-                            const char *image)
+static enum MHD_Result drop_template(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+                                     const char *image)
 {
     if (!fl_templates_unpin(acceptor->engine->templates, image))
         return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
@@ -66,7 +66,7 @@ enum MHD_Result fl_control_delete_template(struct fl_acceptor *acceptor,
     enum MHD_Result result = MHD_NO;
     json_t *body = fl_control_read_image(client, request, &image, &result);
     if (body)
-        result = drop(acceptor, client, image);
+        result = drop_template(acceptor, client, image);
     json_decref(body);
     return result;
 }

@@ -152,7 +152,7 @@ static void wait_and_dispatch(struct fl_serving *run)
         source->ready(source, events);
 }
 
-static bool ended(const struct fl_serving *run)
+static bool server_has_ended(const struct fl_serving *run)
 {
     const struct fl_server *server = &run->server;
     return run->failed ||
@@ -221,11 +221,11 @@ static void act_on_loss(struct fl_serving *run)
                server->engine->vms.count);
 }
 
-static void loop(struct fl_serving *run)
+static void run_loop(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
     act_on_loss(run);
-    while (!ended(run)) {
+    while (!server_has_ended(run)) {
         wait_and_dispatch(run);
         fl_mailbox_drain(&server->engine->control, server->engine);
         uint64_t now = fl_now();
@@ -275,7 +275,7 @@ static void begin_alone(struct fl_serving *run)
 }
 
 // VMs were to be completed and let go. What became of those that were not.
-static int incomplete(const struct fl_server *server, char *ret_reason, size_t size)
+static int check_complete(const struct fl_server *server, char *ret_reason, size_t size)
 {
     const struct fl_ends *before = &server->acceptor.ends_before;
     const struct fl_ends *ends = &server->engine->ends;
@@ -319,11 +319,11 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
     if (!error && options->channel < 0)
         begin_alone(&run);
     if (!error)
-        loop(&run);
+        run_loop(&run);
     if (!error && !run.failed && fl_service_has_begun(run.server.acceptor.state)) {
         fl_keeper_link_ended(run.server.engine->keeper_link);
         fl_log(FL_LOG_INFO, "event=stopped");
-        result = incomplete(&run.server, ret_reason, size);
+        result = check_complete(&run.server, ret_reason, size);
     }
     fl_server_end(&run);
     return run.failed ? -EIO : error ? error : result;

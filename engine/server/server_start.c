@@ -76,7 +76,7 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
     return error;
 }
 
-static int watch(struct fl_serving *run, bool first, char *reason, size_t size)
+static int watch_store(struct fl_serving *run, bool first, char *reason, size_t size)
 {
     struct fl_server *server = &run->server;
     int error = fl_store_watch_start(&server->acceptor, first, &run->watch);
@@ -116,7 +116,7 @@ int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_
     if (error)
         return error;
     fl_templates_serve(server->engine->templates);
-    error = watch(run, first, reason, size);
+    error = watch_store(run, first, reason, size);
     if (error && first)
         return error;
     fl_upkeep_run(run, fl_now());

@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. One question of the keeper sends a beat to every worker and lane. A beat is
+// a piece of mail that belongs to the thread it is with: it is `outstanding` from ask_worker()
+// until beat_came_back(), and is not sent again before. The keeper is answered when none is
+// outstanding but with threads that the kernel holds up in a call for a VM. The control thread owns
+// the rest.
 #include "engine/takeover/heartbeat.h"
 
 #include <stdbool.h>
@@ -50,14 +56,14 @@ static bool all_well(const struct fl_heartbeat *heartbeat)
     return true;
 }
 
-static void answer(struct fl_heartbeat *heartbeat)
+static void answer_keeper(struct fl_heartbeat *heartbeat)
 {
     heartbeat->engine->oldest_wait_ns = heartbeat->oldest_ns;
     fl_keeper_link_pong(heartbeat->engine->keeper_link, heartbeat->oldest_ns);
     heartbeat->asked = false;
 }
 
-static void came_back(void *control, struct fl_mail *mail)
+static void beat_came_back(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct beat *beat = caa_container_of(mail, struct beat, mail);
@@ -66,25 +72,25 @@ static void came_back(void *control, struct fl_mail *mail)
     if (beat->oldest_ns > heartbeat->oldest_ns)
         heartbeat->oldest_ns = beat->oldest_ns;
     if (heartbeat->asked && all_well(heartbeat))
-        answer(heartbeat);
+        answer_keeper(heartbeat);
 }
 
-static void at_worker(void *owner, struct fl_mail *mail)
+static void beat_at_worker(void *owner, struct fl_mail *mail)
 {
     struct beat *beat = caa_container_of(mail, struct beat, mail);
     beat->oldest_ns = fl_worker_oldest_wait(fl_worker_of(owner));
-    beat->mail.deliver = came_back;
+    beat->mail.deliver = beat_came_back;
     fl_mailbox_post(beat->worker->shard.control, &beat->mail);
 }
 
-static void ask(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
+static void ask_worker(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
 {
     if (beat->outstanding)
         return;
     beat->heartbeat = heartbeat;
     beat->worker = worker;
     beat->outstanding = true;
-    beat->mail.deliver = at_worker;
+    beat->mail.deliver = beat_at_worker;
     fl_mailbox_post(&worker->shard.mailbox, &beat->mail);
 }
 
@@ -111,7 +117,7 @@ void fl_heartbeat_take(struct fl_heartbeat *heartbeat)
     heartbeat->look_ns = fl_now() + LOOK_EVERY;
     heartbeat->count = fl_engine_workers(heartbeat->engine);
     for (unsigned i = 0; i < heartbeat->count; i++)
-        ask(heartbeat, &heartbeat->beat[i], fl_engine_worker(heartbeat->engine, i));
+        ask_worker(heartbeat, &heartbeat->beat[i], fl_engine_worker(heartbeat->engine, i));
 }
 
 void fl_heartbeat_run(struct fl_heartbeat *heartbeat, uint64_t now)
@@ -120,7 +126,7 @@ void fl_heartbeat_run(struct fl_heartbeat *heartbeat, uint64_t now)
         return;
     heartbeat->look_ns = now + LOOK_EVERY;
     if (all_well(heartbeat))
-        answer(heartbeat);
+        answer_keeper(heartbeat);
 }
 
 uint64_t fl_heartbeat_next_due(const struct fl_heartbeat *heartbeat)

@@ -1,4 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. For each image there is one `struct incoming`: it collects the descriptors
+// of the keeper's record (or has a name only), a reader opens it, and from then on it hands the
+// image to every VM that waits for it. The control thread owns all of them; while `job` is with a
+// reader, the reader alone touches `image`, `error` and `fd`, and its mail (image_opened) brings
+// them back.
+//
+// An incoming image holds one reference of its image (fl_images_put) until it is freed; each VM
+// gets one of its own. It lives while it is `wanted` (records may still come that need it), is
+// being opened, or VMs wait. A VM that waits is in no worker: it is linked by `in_worker`.
 #include "engine/takeover/inherited_images.h"
 
 #include <errno.h>
@@ -77,7 +87,7 @@ static void free_incoming(struct incoming *incoming)
 }
 
 // At the server's end: the keeper's records stay.
-static void forget(struct incoming *incoming)
+static void forget_incoming(struct incoming *incoming)
 {
     cds_list_del(&incoming->link);
     if (incoming->answer && !incoming->opened)
@@ -218,7 +228,7 @@ static uint64_t open_image(struct fl_io_job *job)
 
 static void drop_incoming(struct fl_mail *mail)
 {
-    forget(caa_container_of(mail, struct incoming, mail));
+    forget_incoming(caa_container_of(mail, struct incoming, mail));
 }
 
 static void open_later(struct incoming *incoming)
@@ -348,6 +358,6 @@ void fl_inherited_images_stop(struct fl_inherited_images *inherited)
     cds_list_for_each_entry_safe(incoming, next, &inherited->list, link)
     {
         if (incoming->opened || !incoming->job.run)
-            forget(incoming);
+            forget_incoming(incoming);
     }
 }

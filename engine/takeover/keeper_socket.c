@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. Each client of the socket is a `struct visitor`, which says one thing.
+// HELLO: it is a new keeper, and its socket becomes the channel. ADOPT and MAY_ADOPT: it is watched
+// no more, and answer_visitor(), which is called once at any time later, frees it. Anything else:
+// it is cut off.
 #include "engine/takeover/keeper_socket.h"
 
 #include <errno.h>
@@ -31,7 +36,7 @@ struct visitor {
     struct fl_takeover *takeover;
 };
 
-static void leave(struct visitor *visitor)
+static void visitor_leave(struct visitor *visitor)
 {
     fl_loop_unwatch(visitor->takeover->acceptor->loop, &visitor->source);
     close(visitor->source.fd);
@@ -39,7 +44,7 @@ static void leave(struct visitor *visitor)
 }
 
 // Whoever asked may have left meanwhile.
-static void answer(void *arg, int error, const char *text)
+static void answer_visitor(void *arg, int error, const char *text)
 {
     struct visitor *visitor = arg;
     struct fl_message message = {.type = FL_MESSAGE_ANSWER, .error = error};
@@ -55,7 +60,8 @@ static void new_keeper(struct visitor *visitor, int log)
     fl_loop_unwatch(acceptor->loop, &visitor->source);
     int error = fl_keeper_link_change_keeper(acceptor->engine->keeper_link, visitor->source.fd);
     if (error) {
-        answer(visitor, error, error == -EBUSY ? "the engine has a keeper" : strerror(-error));
+        answer_visitor(visitor, error,
+                       error == -EBUSY ? "the engine has a keeper" : strerror(-error));
         return;
     }
     if (log >= 0)
@@ -65,7 +71,7 @@ static void new_keeper(struct visitor *visitor, int log)
     free(visitor);
 }
 
-static void ready(struct fl_source *source, uint32_t events)
+static void visitor_ready(struct fl_source *source, uint32_t events)
 {
     (void)events;
     struct visitor *visitor = caa_container_of(source, struct visitor, source);
@@ -78,19 +84,19 @@ static void ready(struct fl_source *source, uint32_t events)
         new_keeper(visitor, fds[0]);
     } else if (got == 1 && message.type == FL_MESSAGE_ADOPT) {
         fl_loop_unwatch(visitor->takeover->acceptor->loop, source); // one order each
-        fl_takeover_orphan(visitor->takeover, fds, message.value, answer, visitor);
+        fl_takeover_orphan(visitor->takeover, fds, message.value, answer_visitor, visitor);
     } else if (got == 1 && message.type == FL_MESSAGE_MAY_ADOPT) {
         fl_loop_unwatch(visitor->takeover->acceptor->loop, source);
-        fl_takeover_check(visitor->takeover, fds, answer, visitor);
+        fl_takeover_check(visitor->takeover, fds, answer_visitor, visitor);
     } else {
-        leave(visitor);
+        visitor_leave(visitor);
     }
     if (got == 1)
         fl_channel_close_fds(fds);
 }
 
 // The mode of the file is not looked at in every case (a path below a mount, a handed-on socket).
-static bool may_enter(int fd)
+static bool visitor_may_enter(int fd)
 {
     struct ucred peer = {0};
     socklen_t size = sizeof(peer);
@@ -98,20 +104,20 @@ static bool may_enter(int fd)
            (peer.uid == 0 || peer.uid == geteuid());
 }
 
-static void visited(struct fl_source *source, uint32_t events)
+static void visitor_came(struct fl_source *source, uint32_t events)
 {
     (void)events;
     struct fl_keeper_socket *socket = caa_container_of(source, struct fl_keeper_socket, source);
     int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
         return;
-    struct visitor *visitor = may_enter(fd) ? calloc(1, sizeof(*visitor)) : NULL;
+    struct visitor *visitor = visitor_may_enter(fd) ? calloc(1, sizeof(*visitor)) : NULL;
     if (!visitor) {
         close(fd);
         return;
     }
     visitor->takeover = socket->takeover;
-    visitor->source = (struct fl_source){.fd = fd, .ready = ready};
+    visitor->source = (struct fl_source){.fd = fd, .ready = visitor_ready};
     if (fl_loop_watch(socket->takeover->acceptor->loop, &visitor->source, EPOLLIN) != 0) {
         close(fd);
         free(visitor);
@@ -133,7 +139,7 @@ int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
                                           socket->path, SOCK_SEQPACKET, &access, &socket->listening)
             : -ENAMETOOLONG;
     if (!error) {
-        socket->source = (struct fl_source){.fd = socket->listening.fd, .ready = visited};
+        socket->source = (struct fl_source){.fd = socket->listening.fd, .ready = visitor_came};
         error = fl_loop_watch(takeover->acceptor->loop, &socket->source, EPOLLIN);
         if (error)
             fl_socket_close(socket->path, &socket->listening);

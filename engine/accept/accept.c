@@ -3,10 +3,10 @@
 // Where there is not room for all, first comes what VMs need that are served, then new VMs, then
 // sockets of images.
 //
-// While there is no room for another VM the paths of all sockets are taken away: whoever connects
-// then is told at once, and has not handed over a userfaultfd that nobody can receive. Those that
-// had connected before are refused, with the reason, for as long as there is room for that; else
-// they wait in the queue until a VM has ended.
+// While there is no room for another VM the paths of all sockets are taken away: a client that
+// connects then is told at once, and has not handed over a userfaultfd that the server cannot
+// receive. Clients that had connected before are refused, with the reason, for as long as there is
+// room for that; else they wait in the queue until a VM has ended.
 #include "engine/accept/accept.h"
 
 #include <errno.h>
@@ -41,7 +41,7 @@ enum {
 };
 #define ACCEPT_PAUSE (100 * FL_NS_PER_MS)
 
-// In our table, and in that of the keeper, who holds the same and the listeners' descriptions.
+// In our table, and in that of the keeper, which holds the same and the listeners' descriptions.
 static bool has_room(const struct fl_acceptor *acceptor, unsigned reserve, unsigned more)
 {
     return fl_keeper_link_room(acceptor->engine->keeper_link) >= more &&

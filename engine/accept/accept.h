@@ -17,7 +17,7 @@ void fl_accept_ready(struct fl_source *source, uint32_t events);
 // True if there are descriptors for so many more VMs; for another socket of an image.
 bool fl_accept_has_room(const struct fl_acceptor *acceptor, unsigned vms);
 bool fl_accept_has_room_to_listen(const struct fl_acceptor *acceptor);
-// For want of descriptors: whoever connects from now on is told so by the kernel.
+// For want of descriptors: the kernel tells clients that connect from now on.
 void fl_listeners_shut(struct fl_acceptor *acceptor);
 // Whether that is to begin or to end, once in a while.
 void fl_listeners_look_for_room(struct fl_acceptor *acceptor);

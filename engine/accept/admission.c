@@ -190,6 +190,6 @@ void fl_admission_attached(struct fl_engine *engine, struct fl_vm *vm)
     count->layout = vm->state->layout;
     count->warn = !vm->inherited;
     count->job.run = count_need;
-    // It may read all of a large map: behind what somebody waits for.
+    // It may read all of a large map: behind what a fault waits for.
     fl_io_pool_submit_later(engine->io_pool, &count->job);
 }

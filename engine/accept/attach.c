@@ -138,7 +138,7 @@ static void log_end(const struct fl_vm *vm)
            fl_counter_get(&counters->poisoned), fl_counter_get(&counters->removed));
 }
 
-// `filled`: it was to have all of its memory, whoever ended it.
+// `filled`: it was to have all of its memory, whatever ended it.
 static void count_end(struct fl_ends *ends, const struct fl_vm *vm, bool filled)
 {
     uint64_t poisoned = fl_counter_get(&vm->state->counters.poisoned);
@@ -219,7 +219,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     return 0;
 }
 
-// --- from somebody else ---
+// --- from another process ---
 
 static void serve_vm(struct fl_engine *engine, struct fl_vm *vm)
 {

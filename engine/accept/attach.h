@@ -22,7 +22,7 @@ struct fl_vm_state;
 int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
               const struct fl_layout *layout);
 
-// A VM that somebody else served: made of its state memfd, in the table, but with no worker yet.
+// A VM that another process served: made of its state memfd, in the table, but with no worker yet.
 // `record`: it is the keeper's already, and keeps its number. Takes the state and the descriptors;
 // NULL (and takes nothing) without memory.
 struct fl_vm *fl_attach_state(struct fl_engine *engine, struct fl_peer *peer, int state_fd,
@@ -35,7 +35,7 @@ struct fl_vm *fl_attach_find(struct fl_engine *engine, int uffd);
 void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_image *image);
 // It was held, and may be served from now on.
 void fl_attach_freed(struct fl_engine *engine, struct fl_vm *vm);
-// Instead: forgets it, as somebody else still has its descriptors. It is in no list any more.
+// Instead: forgets it, as another process still has its descriptors. It is in no list any more.
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm);
 
 // A VM that has no image, so that its faults are poisoned, under this number and with these flags

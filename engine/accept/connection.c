@@ -99,8 +99,8 @@ void fl_connection_unwatch(struct fl_connection *connection)
     connection->source.fd = -1;
 }
 
-// What somebody may wait on is kept, whatever else came with it: the first userfaultfd as the
-// peer's, any other among those that are refused.
+// A process may wait on each userfaultfd that came: the first is the peer's, any other is kept
+// among those that are refused.
 void fl_connection_choose_uffd(struct fl_connection *connection)
 {
     struct fl_uffd_info info;

@@ -54,7 +54,7 @@ struct fl_connection {
     struct fl_image *counting; // of which it is counted what it will need of the pool
     int open_error;
     const char *untrue; // why its handshake cannot be served; NULL: it can
-    int64_t peer_pid;   // of who connected
+    int64_t peer_pid;   // of the process that connected
     bool sought;        // whose memory it is
     int owner_error;    // why it is not known whose memory it is; 0: it is
     struct fl_memory_owner owner;

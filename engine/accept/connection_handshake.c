@@ -19,8 +19,8 @@
 
 enum { TO_RECEIVE = 4 };
 
-// Events beyond REMOVE would make the engine read descriptors or chase mappings that nobody tells
-// it of.
+// Events beyond REMOVE would make the engine read descriptors or chase mappings that it is not
+// told of.
 static const char *check_features(uint64_t features)
 {
     if (features & (UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP))
@@ -80,7 +80,7 @@ static void start_over(struct fl_connection *connection)
 // After more text: true if the connection is settled, one way or the other.
 static bool look_at_text(struct fl_connection *connection)
 {
-    // At once: nobody may have the engine hold more of them while it waits for the rest.
+    // At once: no client may have the engine hold more of them while it waits for the rest.
     if (connection->fds.count > 1 || connection->fds.lost) {
         fl_connection_refuse(
             connection, "more than one file descriptor came with it (guest_memfd handshakes are "

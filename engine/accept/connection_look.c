@@ -87,7 +87,7 @@ static bool is_touched(const struct fl_memory_owner *owner, const struct fl_layo
     return present > 0;
 }
 
-// Pages of memory that is not registered with the userfaultfd would be zeros, and nobody asked.
+// Pages of memory that is not registered with the userfaultfd would be zeros, and raise no fault.
 static const char *check_registered(const struct fl_connection *connection)
 {
     if (!connection->owner.complete)
@@ -99,7 +99,7 @@ static const char *check_registered(const struct fl_connection *connection)
 
 static const char *check_untouched(const struct fl_connection *connection)
 {
-    // A template's pages are rightly there before anybody asks.
+    // A template's pages are rightly there before the first fault.
     if (!connection->template && is_touched(&connection->owner, &connection->layout))
         return "some of its memory was there before the handshake, and would stay as it is: it "
                "must not be mapped under mlockall(MCL_FUTURE) or with MAP_POPULATE, or be touched "
@@ -107,7 +107,8 @@ static const char *check_untouched(const struct fl_connection *connection)
     return NULL;
 }
 
-// Who connected need not be the one whose memory it is, and then it is nobody to watch or to kill.
+// The process that connected need not be the one that has the memory, and then it must be neither
+// watched nor killed.
 static void find_owner(struct fl_connection *connection)
 {
     struct fl_peer *peer = &connection->peer;
@@ -145,7 +146,7 @@ static void use_owner(struct fl_connection *connection)
     peer->pidfd = owner->pidfd;
     peer->pid = owner->pid;
     peer->owner = true;
-    // A hole that is punched into a file tells those who map it nothing.
+    // A hole that is punched into a file is not told to processes that map it.
     peer->told = owner->complete && !owner->shared && fl_uffd_tells_removes(peer->uffd);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A handshake that is complete: who is behind it, and what it says of memory, is it true? Control
+// A handshake that is complete: which process is behind it, and is it true what it says of
+// memory? Control
 // thread; a reader does the looking.
 #ifndef FAULTLINE_ACCEPT_CONNECTION_LOOK_H
 #define FAULTLINE_ACCEPT_CONNECTION_LOOK_H

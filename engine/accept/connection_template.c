@@ -31,8 +31,8 @@ static int greet_client(struct fl_connection *connection)
     return error;
 }
 
-// Who has sent nothing yet is told at once. Whatever else was sent must be received, as there may
-// be a userfaultfd with it.
+// A client that has sent nothing yet is told at once. What another has sent must be received, as
+// there may be a userfaultfd with it.
 void fl_connection_turn_away(struct fl_connection *connection, const char *reason)
 {
     connection->doomed = reason;

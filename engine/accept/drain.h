@@ -18,7 +18,7 @@ bool fl_drain_begin(struct fl_acceptor *acceptor, uint64_t mode);
 // No new VM from now on: all listening sockets go. `to`: REFUSING or more; nothing is taken back if
 // the server is there already. To let go of VMs (fl_release_all()) is the caller's.
 void fl_drain(struct fl_acceptor *acceptor, enum fl_service_state to);
-// There is neither VM nor connection, nor anybody to wait for: the server ends.
+// There is neither VM nor connection, and no keeper: the server ends.
 void fl_drain_end(struct fl_acceptor *acceptor);
 // Has a new keeper know of it.
 void fl_drain_keep_mode(const struct fl_acceptor *acceptor);

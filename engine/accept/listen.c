@@ -4,8 +4,8 @@
 // close_listener() frees it; one of an image of the store may be there without a socket
 // (listening.fd -1) until there is room for one. It is watched while the server serves and
 // accepting is not paused. The keeper has the same socket with a description, before the first
-// client connects: a connection refers to that record. The path goes before the queue: who has
-// connected is served.
+// client connects: a connection refers to that record. The path goes before the queue: a
+// client that has connected is served.
 #include "engine/accept/listen.h"
 
 #include <errno.h>
@@ -60,8 +60,8 @@ void fl_listener_unwatch(struct fl_listener *listener)
         fl_loop_unwatch(listener->acceptor->loop, &listener->source);
 }
 
-// Who has connected already has perhaps handed its userfaultfd over: closing the queue would lose
-// it, and leave the VM waiting. So the path goes first, then the queue is emptied.
+// A client that has connected already has perhaps handed its userfaultfd over: closing the queue
+// would lose it, and leave the VM waiting. So the path goes first, then the queue is emptied.
 static void close_listener(struct fl_listener *listener)
 {
     if (listener->listening.fd >= 0) {

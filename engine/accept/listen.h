@@ -14,7 +14,7 @@
 bool fl_listener_image_exists(const struct fl_acceptor *acceptor, const char *image);
 // The listener that the path leads to, however it is spelt, or that had it; NULL: none.
 struct fl_listener *fl_listener_find(struct fl_acceptor *acceptor, const char *path);
-// Ends one; who has connected already is still served.
+// Ends one; a client that has connected already is still served.
 void fl_listener_remove(struct fl_listener *listener);
 
 // 0, or -errno with a constant sentence.
@@ -31,7 +31,7 @@ void fl_listeners_keep(struct fl_acceptor *acceptor);
 void fl_listeners_close(struct fl_acceptor *acceptor);
 // Gives the socket another owner or mode. -ESTALE: the path does not lead to it.
 int fl_listener_set_access(struct fl_listener *listener, const struct fl_socket_access *access);
-// Makes those again that somebody has removed, once in a while.
+// Makes those again whose files were removed, once in a while.
 void fl_listeners_look(struct fl_acceptor *acceptor);
 
 // --- for listen_look.c ---

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sockets that somebody has removed, or that could not be had: made again, with whoever waits in
-// the queue of the old one.
+// Sockets whose files were removed, or that could not be had, are made again. Clients that wait in
+// the queue of the old one are accepted first.
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,7 +15,7 @@
 #include "engine/link/degraded.h"
 #include "engine/worker/engine.h"
 
-// The one at the path is new, and whoever has connected to the old one is not forgotten.
+// The one at the path is new; clients that have connected to the old one are accepted.
 static int renew_listener(struct fl_listener *listener)
 {
     struct fl_listening new;
@@ -82,7 +82,7 @@ void fl_listeners_look(struct fl_acceptor *acceptor)
     mkdir(acceptor->directory, 0755); // it is there, as a rule
     cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
-        // A place that somebody asked for goes with its owner's directory, as jails do.
+        // A place that was asked for goes with its owner's directory, as jails do.
         bool own = listener->automatic || listener->purpose == FL_PURPOSE_TEMPLATE;
         int error = look_at_listener(listener, full > 0);
         full += error == -EMFILE && own;

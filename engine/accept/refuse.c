@@ -21,10 +21,10 @@ static bool holds_waiters(const struct fl_peer *peer)
     return error ? error != -EINVAL : info.ready;
 }
 
-// False if nobody can wait on it: then it is closed.
+// False if no process can wait on it: then it is closed.
 static bool keep_as(struct fl_engine *engine, uint64_t id, struct fl_peer *peer, uint64_t flags)
 {
-    // One that is served keeps its owner, whoever sends it once more.
+    // One that is served keeps its owner, also if another client sends it once more.
     if (!holds_waiters(peer) || fl_attach_find(engine, peer->uffd)) {
         fl_peer_close(peer);
         return false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who is not served, and may wait all the same. Control thread.
+// Clients that are not served, and whose faults may wait all the same. Control thread.
 #ifndef FAULTLINE_ACCEPT_REFUSE_H
 #define FAULTLINE_ACCEPT_REFUSE_H
 
@@ -9,7 +9,7 @@
 struct fl_engine;
 struct fl_peer;
 
-// Refuses the peer with one log line. If it brought a userfaultfd, somebody may wait on it, and
+// Refuses the peer with one log line. If it brought a userfaultfd, a process may wait on it, and
 // closing it could hand out zeros: it is kept, and every fault on it is poisoned, until the peer is
 // gone. Takes the peer's descriptors.
 void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,

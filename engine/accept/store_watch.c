@@ -107,7 +107,7 @@ static void read_store(struct fl_store_watch *watch)
 
 // --- in the control thread ---
 
-// Whose limit it is that was met, by name: the user's instances and watches, or our descriptors.
+// The limit that was met, by name: the user's instances and watches, or our descriptors.
 static const char *inotify_trouble(int error)
 {
     if (error == -ENOSPC)

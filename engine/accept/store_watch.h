@@ -11,7 +11,7 @@
 
 struct fl_store_watch;
 
-// From now on it looks when something changes in the store. `first`: nobody depends on the server
+// From now on it looks when something changes in the store. `first`: no VM depends on the server
 // yet, so it looks once before it returns, and -errno says that there is no store. Else a reader
 // does that: storage that hangs must not hold up VMs that wait. *ret_follow is to be stopped in
 // either case, unless it is -ENOMEM.

@@ -278,10 +278,10 @@ static int start_daemon(struct fl_control *control)
     return fl_loop_watch(control->acceptor->loop, &control->source, EPOLLIN);
 }
 
-// Who can reach it can have the engine listen anywhere: its owner alone.
+// A client that can reach it can have the engine listen anywhere: so its owner alone can.
 static const struct fl_socket_access access_of_owner = {0600, (uid_t)-1, (gid_t)-1};
 
-// A predecessor's socket, to which somebody may have connected already, or one of our own.
+// A predecessor's socket, to which clients may have connected already, or one of our own.
 static int get_socket(struct fl_control *control)
 {
     return fl_inherited_sockets_listen(control->acceptor->sockets, FL_SOCKET_CONTROL, control->path,

@@ -2,14 +2,15 @@
 //
 // The control API: HTTP and JSON on a unix socket, for curl and for the verbs. Control thread only.
 //
-//   GET  /v1/status     what the engine does, with all VMs (docs/control-api.md)
-//   GET, POST, DELETE /v1/listeners  where it listens for which image (docs/control-api.md)
-//   GET, POST, DELETE /v1/recordings  of which images the next VMs are recorded, and what came of
-//   it GET, POST, DELETE /v1/templates  which images are in memory for VMs to share POST /v1/drain
-//   {"populate": BOOLEAN}: no new VM from now on; fill and let go those there POST /v1/upgrade
-//   {"engine": PATH, "keeper": BOOLEAN}: another engine takes over GET  /metrics       Prometheus
-//   text
+//   GET               /v1/status      what the engine does, with all VMs
+//   GET, POST, DELETE /v1/listeners   where it listens for which image
+//   GET, POST, DELETE /v1/recordings  of which images the next VMs are recorded, and the results
+//   GET, POST, DELETE /v1/templates   which images are in memory for VMs to share
+//   POST              /v1/drain       no new VM; {"populate": true}: VMs are filled and let go
+//   POST              /v1/upgrade     another engine takes over
+//   GET               /metrics        for Prometheus
 //
+// docs/control-api.md says what each takes and answers.
 // An error is {"error": "one sentence"} with a fitting HTTP status.
 #ifndef FAULTLINE_CONTROL_CONTROL_H
 #define FAULTLINE_CONTROL_CONTROL_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The connections of the control API, those that have said nothing whole for longest first: when
-// there are many, these make way, so that slow and silent clients keep nobody out. Control thread
+// there are many, these make way, so that slow and silent clients keep no other out. Control thread
 // only.
 #ifndef FAULTLINE_CONTROL_CONTROL_CLIENTS_H
 #define FAULTLINE_CONTROL_CONTROL_CLIENTS_H

@@ -107,7 +107,7 @@ static enum MHD_Result add_listener(struct fl_acceptor *acceptor, struct MHD_Con
         return fl_control_send_error(
             client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST,
             "the server cannot listen at %s: %s", order->socket, reason);
-    if (there && !there->automatic) // somebody has deleted its socket: nobody can reach it
+    if (there && !there->automatic) // its socket was deleted: no client can reach it
         fl_listener_remove(there);
     return fl_control_send_json(client, MHD_HTTP_CREATED,
                                 describe_listener(fl_listener_find(acceptor, order->socket)));

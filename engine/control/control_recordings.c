@@ -69,7 +69,7 @@ static const char *read_order(json_t *body, struct fl_order *order, const char *
     return NULL;
 }
 
-// Who does not name its order itself gets a name that no engine gives twice.
+// An order that comes without a name gets one that no engine gives twice.
 static void name_recording(struct fl_order *order)
 {
     struct timespec now;

@@ -87,7 +87,7 @@ void fl_server_yield(struct fl_server *server)
     _exit(0);
 }
 
-// An engine that nobody looks after, and that nobody needs, must not stay for ever.
+// An engine that has no keeper, and that no VM needs, must not stay for ever.
 static uint64_t when_lonely(struct fl_serving *run, uint64_t now)
 {
     const struct fl_server *server = &run->server;
@@ -170,7 +170,7 @@ static int begin_to_serve(struct fl_serving *run, bool first)
     return fl_server_open_doors(run, first, run->reason, run->reason_size);
 }
 
-// Nobody depends on what was never served.
+// No VM and no client depends on a store that was never served.
 static bool is_first(struct fl_server *server, uint64_t generation)
 {
     return generation <= 1 && server->engine->vms.count == 0 &&
@@ -191,7 +191,7 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
     fl_keeper_link_serving(server->engine->keeper_link);
 }
 
-// A standby is of no use to anybody; but one that has been sent VMs is all that they have.
+// A standby is of no use without a keeper; but one that has been sent VMs is all that they have.
 static void go_on_alone(struct fl_serving *run)
 {
     struct fl_server *server = &run->server;
@@ -250,7 +250,7 @@ static void run_loop(struct fl_serving *run)
 
 void fl_server_keeper_lost(struct fl_server *server, bool outside)
 {
-    // Going on alone, until the service manager kills us too, we would take VMs that nobody has.
+    // Going on alone, until the service manager kills us too, we would take VMs that no keeper has.
     if (outside) {
         fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"the service manager has them\"",
                server->engine->vms.count);

@@ -34,7 +34,7 @@ struct fl_serving {
 
 // All but what makes it be found by others; -errno with the sentence that says why not.
 int fl_server_start(struct fl_serving *run, char *reason, size_t size);
-// What a standby does not do yet: be found by others. `first`: nobody depends on it, and what it
+// What a standby does not do yet: be found by others. `first`: no VM depends on it, and what it
 // cannot have is an error. Else it does without, for as long as it must (degraded.h).
 int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_t size);
 

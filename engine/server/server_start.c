@@ -54,7 +54,7 @@ static int watch_signals(struct fl_serving *run)
     return fl_loop_watch(&run->server.loop, &run->signals, EPOLLIN);
 }
 
-// The store itself is not looked at before somebody may depend on it: a standby must not wait for
+// The store itself is not looked at before a VM may depend on it: a standby must not wait for
 // storage that hangs.
 static int start_store(struct fl_serving *run, char *reason, size_t size)
 {

@@ -25,7 +25,7 @@
 struct fl_heartbeat {
     struct fl_engine *engine;
     bool asked;       // and not answered yet
-    uint64_t look_ns; // when it is looked who is held up
+    uint64_t look_ns; // when to look which threads are held up
     uint64_t oldest_ns;
     unsigned count;
     struct beat {

@@ -149,7 +149,7 @@ static void serve_waiting(struct incoming *incoming)
     }
 }
 
-// The regions of an orphan are somebody's word.
+// The regions of an orphan are the word of another process.
 static bool holds_all(const struct incoming *incoming)
 {
     uint64_t page = 1ULL << incoming->page_shift;
@@ -169,7 +169,7 @@ static void image_opened(void *control, struct fl_mail *mail)
                          incoming->error == -ERANGE ? "its regions do not fit the image"
                          : incoming->error          ? fl_image_strerror(incoming->error)
                                                     : "");
-        if (incoming->error) { // who asked still has the VM
+        if (incoming->error) { // the client that asked still has the VM
             while (!cds_list_empty(&incoming->waiting)) {
                 struct fl_vm *vm =
                     cds_list_first_entry(&incoming->waiting, struct fl_vm, in_worker);

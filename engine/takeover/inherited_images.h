@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Images that are being opened for VMs that somebody else served before, and the VMs that wait for
-// them: those of the keeper's records from descriptors, others by name. Control thread.
+// Images that are being opened for VMs that another process served before, and the VMs that wait
+// for them: those of the keeper's records from descriptors, others by name. Control thread.
 #ifndef FAULTLINE_TAKEOVER_INHERITED_IMAGES_H
 #define FAULTLINE_TAKEOVER_INHERITED_IMAGES_H
 
@@ -29,7 +29,7 @@ void fl_inherited_images_add_template(struct fl_inherited_images *inherited,
                                       const struct fl_message *message, int fds[FL_CHANNEL_FDS]);
 // Gives the VM, which is in no list, its image as soon as that is open.
 void fl_inherited_images_wait(struct fl_inherited_images *inherited, struct fl_vm *vm);
-// The same for one that nobody keeps, whose image must fit it: else answer() is called with an
+// The same for one that no keeper has, whose image must fit it: else answer() is called with an
 // error and a sentence, and the VM is forgotten. -ENOMEM, and then it is not called.
 int fl_inherited_images_orphan(struct fl_inherited_images *inherited, struct fl_vm *vm,
                                void (*answer)(void *arg, int error, const char *text), void *arg);
@@ -38,7 +38,7 @@ int fl_inherited_images_orphan(struct fl_inherited_images *inherited, struct fl_
 int fl_inherited_images_check(struct fl_inherited_images *inherited, const char *image,
                               const struct fl_layout *layout,
                               void (*answer)(void *arg, int error, const char *text), void *arg);
-// There are no more records: images that nobody has asked for go.
+// There are no more records: images that no VM needs go.
 void fl_inherited_images_end(struct fl_inherited_images *inherited);
 // When the server ends, before its engine: no VM waits any more. Templates and the keeper's records
 // stay as they are.

@@ -43,7 +43,7 @@ static void visitor_leave(struct visitor *visitor)
     free(visitor);
 }
 
-// Whoever asked may have left meanwhile.
+// The visitor may have left meanwhile.
 static void answer_visitor(void *arg, int error, const char *text)
 {
     struct visitor *visitor = arg;
@@ -65,7 +65,7 @@ static void new_keeper(struct visitor *visitor, int log)
         return;
     }
     if (log >= 0)
-        dup2(log, STDERR_FILENO); // whoever reads the keeper's log reads ours there, too
+        dup2(log, STDERR_FILENO); // the reader of the keeper's log reads ours there, too
     fl_log(FL_LOG_INFO, "event=ready pid=%d vms=%u reason=\"a new keeper has come\"", (int)getpid(),
            acceptor->engine->vms.count);
     free(visitor);

@@ -105,7 +105,7 @@ static void adopt_vm(struct fl_takeover *takeover, const struct fl_message *mess
     struct fl_peer peer = peer_of(fds);
     fl_log(FL_LOG_ERROR, "event=adopt_failed vm=%" PRIu64 " reason=\"%s\"", message->id,
            strerror(-error));
-    // Somebody may wait there all the same: told so, by poison.
+    // A process may wait there all the same: it is told so, by poison.
     fl_keep_unreadable(takeover->acceptor->engine, &peer, message->id);
 }
 

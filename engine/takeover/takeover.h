@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Taking over what another process had: the records of an engine that served before, from the
-// keeper; and VMs that somebody else left behind, from `faultline rescue`. Control thread.
+// keeper; and VMs that another handler left behind, from `faultline rescue`. Control thread.
 #ifndef FAULTLINE_TAKEOVER_TAKEOVER_H
 #define FAULTLINE_TAKEOVER_TAKEOVER_H
 

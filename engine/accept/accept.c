@@ -158,7 +158,7 @@ void fl_listeners_shut(struct fl_acceptor *acceptor)
             fl_socket_unlink(listener->path, &listener->listening);
         listener->away = true;
     }
-    fl_lacks(acceptor->engine, FL_LACK_DESCRIPTORS,
+    fl_lacks(&acceptor->engine->degraded, FL_LACK_DESCRIPTORS,
              "the limit of open files, %u, is reached: no new VM is taken until others have ended",
              fl_descriptors_limit());
 }

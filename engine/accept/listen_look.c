@@ -60,17 +60,17 @@ static int look_at_listener(struct fl_listener *listener, bool full)
 static void say_what_is_away(struct fl_acceptor *acceptor, unsigned away, int error, unsigned full)
 {
     if (away > 0)
-        fl_lacks(acceptor->engine, FL_LACK_SOCKETS,
+        fl_lacks(&acceptor->engine->degraded, FL_LACK_SOCKETS,
                  "images cannot be reached in the directory of sockets %s: %s", acceptor->directory,
                  fl_listener_why(error));
     else
-        fl_has(acceptor->engine, FL_LACK_SOCKETS);
+        fl_has(&acceptor->engine->degraded, FL_LACK_SOCKETS);
     if (full > 0)
-        fl_lacks(acceptor->engine, FL_LACK_DESCRIPTORS,
+        fl_lacks(&acceptor->engine->degraded, FL_LACK_DESCRIPTORS,
                  "the limit of open files, %u, leaves no room for the sockets of %u image%s",
                  fl_descriptors_limit(), full, full == 1 ? "" : "s");
     else
-        fl_has(acceptor->engine, FL_LACK_DESCRIPTORS);
+        fl_has(&acceptor->engine->degraded, FL_LACK_DESCRIPTORS);
 }
 
 void fl_listeners_look(struct fl_acceptor *acceptor)

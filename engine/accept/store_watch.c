@@ -123,18 +123,19 @@ static void say_how_it_is(struct fl_store_watch *watch)
     char why[FL_LACK_REASON];
     fl_store_place_why(watch->acceptor->place, why, sizeof(why));
     if (watch->error == FL_NO_STORE_NOW)
-        fl_lacks(engine, FL_LACK_STORE, "%s", why);
+        fl_lacks(&engine->degraded, FL_LACK_STORE, "%s", why);
     else if (watch->error)
-        fl_lacks(engine, FL_LACK_STORE, "the images of the store %s cannot be listed: %s",
-                 watch->acceptor->store, strerror(-watch->error));
+        fl_lacks(&engine->degraded, FL_LACK_STORE,
+                 "the images of the store %s cannot be listed: %s", watch->acceptor->store,
+                 strerror(-watch->error));
     else
-        fl_has(engine, FL_LACK_STORE);
+        fl_has(&engine->degraded, FL_LACK_STORE);
     if (watch->watch_error)
-        fl_lacks(engine, FL_LACK_INOTIFY,
+        fl_lacks(&engine->degraded, FL_LACK_INOTIFY,
                  "the store %s cannot be watched, and is looked at once a second instead: %s",
                  watch->acceptor->store, inotify_trouble(watch->watch_error));
     else
-        fl_has(engine, FL_LACK_INOTIFY);
+        fl_has(&engine->degraded, FL_LACK_INOTIFY);
 }
 
 static void apply_look(struct fl_store_watch *watch)

@@ -173,7 +173,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
         if (fl_counter_rows[i].json)
             add_row(status, &fl_counter_rows[i], stats);
     }
-    json_object_set_new(status, "degraded", fl_degraded_json(engine));
+    json_object_set_new(status, "degraded", fl_degraded_json(&engine->degraded));
     json_object_set_new(status, "vm_list", vm_list(engine));
     return status;
 }

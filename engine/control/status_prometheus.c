@@ -53,7 +53,7 @@ char *fl_status_prometheus(struct fl_engine *engine, bool draining)
         if (fl_counter_rows[i].metric)
             write_row(out, &fl_counter_rows[i], stats);
     }
-    fl_degraded_metrics(engine, out);
+    fl_degraded_metrics(&engine->degraded, out);
     write_latency(out, stats);
     free(stats);
     if (fclose(out) != 0) {

@@ -6,7 +6,6 @@
 
 #include "engine/base/log.h"
 #include "engine/link/keeper_link.h"
-#include "engine/worker/engine.h"
 
 static const char *const names[FL_LACKS] = {
     [FL_LACK_STORE] = "store",     [FL_LACK_SOCKETS] = "sockets",
@@ -14,22 +13,22 @@ static const char *const names[FL_LACKS] = {
     [FL_LACK_INOTIFY] = "inotify", [FL_LACK_DESCRIPTORS] = "descriptors",
 };
 
-void fl_degraded_tell(struct fl_engine *engine)
+void fl_degraded_tell(const struct fl_degraded *degraded)
 {
     char all[FL_LACKS * (FL_LACK_REASON + 2)] = "";
     size_t used = 0;
     for (int lack = 0; lack < FL_LACKS; lack++) {
-        const char *reason = engine->degraded.reason[lack];
+        const char *reason = degraded->reason[lack];
         if (*reason)
             used +=
                 (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", used ? "; " : "", reason);
     }
-    fl_keeper_link_degraded(engine->keeper_link, all);
+    fl_keeper_link_degraded(degraded->keeper_link, all);
 }
 
-void fl_lacks(struct fl_engine *engine, enum fl_lack lack, const char *format, ...)
+void fl_lacks(struct fl_degraded *degraded, enum fl_lack lack, const char *format, ...)
 {
-    char *reason = engine->degraded.reason[lack];
+    char *reason = degraded->reason[lack];
     char text[FL_LACK_REASON];
     char clean[FL_LACK_REASON];
     va_list args;
@@ -43,17 +42,17 @@ void fl_lacks(struct fl_engine *engine, enum fl_lack lack, const char *format, .
         return;
     memcpy(reason, clean, sizeof(clean));
     fl_log(FL_LOG_ERROR, "event=degraded what=%s reason=\"%s\"", names[lack], reason);
-    fl_degraded_tell(engine);
+    fl_degraded_tell(degraded);
 }
 
-void fl_has(struct fl_engine *engine, enum fl_lack lack)
+void fl_has(struct fl_degraded *degraded, enum fl_lack lack)
 {
-    char *reason = engine->degraded.reason[lack];
+    char *reason = degraded->reason[lack];
     if (!*reason)
         return;
     *reason = '\0';
     fl_log(FL_LOG_INFO, "event=restored what=%s", names[lack]);
-    fl_degraded_tell(engine);
+    fl_degraded_tell(degraded);
 }
 
 static void add(json_t *list, const char *what, const char *reason)
@@ -62,25 +61,25 @@ static void add(json_t *list, const char *what, const char *reason)
         json_array_append_new(list, json_pack("{s:s, s:s}", "what", what, "reason", reason));
 }
 
-json_t *fl_degraded_json(const struct fl_engine *engine)
+json_t *fl_degraded_json(const struct fl_degraded *degraded)
 {
     const char *trouble = "";
     json_t *list = json_array();
-    json_t *news = json_loads(fl_keeper_link_news(engine->keeper_link), JSON_DECODE_ANY, NULL);
+    json_t *news = json_loads(fl_keeper_link_news(degraded->keeper_link), JSON_DECODE_ANY, NULL);
     for (int lack = 0; lack < FL_LACKS; lack++)
-        add(list, names[lack], engine->degraded.reason[lack]);
+        add(list, names[lack], degraded->reason[lack]);
     json_unpack(news, "{s:s}", "trouble", &trouble);
     add(list, "standby", trouble);
     json_decref(news);
     return list;
 }
 
-void fl_degraded_metrics(const struct fl_engine *engine, FILE *out)
+void fl_degraded_metrics(const struct fl_degraded *degraded, FILE *out)
 {
     fputs("# HELP faultline_degraded 1 if the server lacks this, and serves all the same.\n"
           "# TYPE faultline_degraded gauge\n",
           out);
     for (int lack = 0; lack < FL_LACKS; lack++)
         fprintf(out, "faultline_degraded{what=\"%s\"} %d\n", names[lack],
-                *engine->degraded.reason[lack] != '\0');
+                *degraded->reason[lack] != '\0');
 }

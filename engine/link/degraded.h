@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-struct fl_engine;
+struct fl_keeper_link;
 
 enum fl_lack {
     FL_LACK_STORE,       // no new VM can have its image
@@ -25,21 +25,23 @@ enum fl_lack {
 
 enum { FL_LACK_REASON = 256 };
 
+// Zeroed at first. The link is set once there is one; until then the keeper is not told.
 struct fl_degraded {
+    struct fl_keeper_link *keeper_link;
     char reason[FL_LACKS][FL_LACK_REASON]; // "": it does not lack this
 };
 
 // Says so, unless it has been said in the same words.
-void fl_lacks(struct fl_engine *engine, enum fl_lack lack, const char *format, ...)
+void fl_lacks(struct fl_degraded *degraded, enum fl_lack lack, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 // It is there.
-void fl_has(struct fl_engine *engine, enum fl_lack lack);
+void fl_has(struct fl_degraded *degraded, enum fl_lack lack);
 // Tells the keeper all of it, "" if there is nothing.
-void fl_degraded_tell(struct fl_engine *engine);
+void fl_degraded_tell(const struct fl_degraded *degraded);
 
 // For the status: [{"what": NAME, "reason": TEXT}...], the keeper's own troubles among them; a
 // metric of each kind.
-json_t *fl_degraded_json(const struct fl_engine *engine);
-void fl_degraded_metrics(const struct fl_engine *engine, FILE *out);
+json_t *fl_degraded_json(const struct fl_degraded *degraded);
+void fl_degraded_metrics(const struct fl_degraded *degraded, FILE *out);
 
 #endif

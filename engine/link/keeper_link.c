@@ -343,6 +343,6 @@ int fl_keeper_link_change_keeper(struct fl_keeper_link *keeper_link, int channel
     }
     put_everything(keeper_link);
     fl_keeper_link_serving(keeper_link);
-    fl_degraded_tell(server->engine);
+    fl_degraded_tell(&server->engine->degraded);
     return 0;
 }

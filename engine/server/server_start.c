@@ -66,6 +66,7 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
     if (!error)
         error = fl_keeper_link_start(server, options->channel, &server->engine->keeper_link);
     server->sockets.keeper_link = server->engine->keeper_link;
+    server->engine->degraded.keeper_link = server->engine->keeper_link;
     if (!error)
         error = fl_images_new(server->acceptor.place, server->engine->keeper_link,
                               &server->engine->images);

@@ -23,9 +23,10 @@ static void look_at_control(struct fl_server *server)
                                 : fl_control_start(&server->acceptor, path, &server->control,
                                                    reason, sizeof(reason));
     if (error)
-        fl_lacks(server->engine, FL_LACK_CONTROL, "the control API cannot be reached: %s", reason);
+        fl_lacks(&server->engine->degraded, FL_LACK_CONTROL,
+                 "the control API cannot be reached: %s", reason);
     else
-        fl_has(server->engine, FL_LACK_CONTROL);
+        fl_has(&server->engine->degraded, FL_LACK_CONTROL);
 }
 
 static void look_at_keeper_socket(struct fl_server *server)
@@ -41,10 +42,10 @@ static void look_at_keeper_socket(struct fl_server *server)
         error = fl_keeper_socket_start(&server->takeover, server->options->control,
                                        &server->keeper_socket, reason, sizeof(reason));
     if (error)
-        fl_lacks(server->engine, FL_LACK_KEEPER, "a new keeper would not find the engine: %s",
-                 reason);
+        fl_lacks(&server->engine->degraded, FL_LACK_KEEPER,
+                 "a new keeper would not find the engine: %s", reason);
     else
-        fl_has(server->engine, FL_LACK_KEEPER);
+        fl_has(&server->engine->degraded, FL_LACK_KEEPER);
 }
 
 void fl_upkeep_run(struct fl_serving *run, uint64_t now)

@@ -20,6 +20,7 @@
 #include "engine/vm/vms.h"
 
 struct fl_cache;
+struct fl_engine;
 struct fl_images;
 struct fl_io_pool;
 struct fl_keeper_link;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/link/keeper_link_internal.h"
+#include "engine/link/keeper_link.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,20 +15,9 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/connections.h"
-#include "engine/accept/drain.h"
-#include "engine/accept/listen.h"
 #include "engine/base/log.h"
-#include "engine/image/images.h"
-#include "engine/link/degraded.h"
-#include "engine/server/server.h"
-#include "engine/takeover/heartbeat.h"
-#include "engine/takeover/takeover.h"
-#include "engine/template/templates.h"
-#include "engine/vm/vm.h"
-#include "engine/vm/vms.h"
-#include "engine/worker/engine.h"
-#include "snapshot/read.h"
+#include "engine/base/moves.h"
+#include "engine/link/keeper_link_internal.h"
 
 // What came while an answer was waited for.
 struct later {
@@ -39,15 +28,28 @@ struct later {
 
 // --- the channel ---
 
+static void move(struct fl_keeper_link *keeper_link, enum fl_keeper_link_state to)
+{
+    static const bool may[][FL_KEEPER_LINK_STATES] = {
+        [FL_KEEPER_LINK_NONE] = {[FL_KEEPER_LINK_STANDBY] = true, [FL_KEEPER_LINK_SERVING] = true},
+        [FL_KEEPER_LINK_STANDBY] = {[FL_KEEPER_LINK_SERVING] = true, [FL_KEEPER_LINK_NONE] = true},
+        [FL_KEEPER_LINK_SERVING] = {[FL_KEEPER_LINK_NONE] = true},
+    };
+    fl_moves_check(may[keeper_link->state][to], "keeper_link", (int)keeper_link->state, (int)to);
+    keeper_link->state = to;
+}
+
 void fl_keeper_link_lost(struct fl_keeper_link *keeper_link)
 {
-    if (keeper_link->source.fd < 0)
+    const struct fl_keeper_link_options *with = &keeper_link->options;
+    if (keeper_link->state == FL_KEEPER_LINK_NONE)
         return;
-    fl_loop_unwatch(&keeper_link->server->loop, &keeper_link->source);
+    fl_loop_unwatch(with->loop, &keeper_link->source);
     close(keeper_link->source.fd);
     keeper_link->source.fd = -1;
+    move(keeper_link, FL_KEEPER_LINK_NONE);
     snprintf(keeper_link->news, sizeof(keeper_link->news), "null");
-    fl_server_keeper_lost(keeper_link->server, keeper_link->outside);
+    with->ops->lost(with->arg, keeper_link->outside);
 }
 
 void fl_keeper_link_send(struct fl_keeper_link *keeper_link, const struct fl_message *message,
@@ -70,55 +72,40 @@ static void send_type(struct fl_keeper_link *keeper_link, enum fl_message_type t
 static void send_life(struct fl_keeper_link *keeper_link, enum fl_message_type type, uint64_t value)
 {
     struct fl_message message = {.type = type, .value = value, .slots = 1, .mask = 1};
-    fl_keeper_link_send(keeper_link, &message, &keeper_link->server->engine->life_fd);
-}
-
-static void put_vm(void *arg, const struct fl_vm *vm)
-{
-    fl_keeper_link_put_vm(arg, vm, 0);
-}
-
-// All that a keeper is to hold: it is new, or has not got all of it.
-static void put_everything(struct fl_keeper_link *keeper_link)
-{
-    struct fl_server *server = keeper_link->server;
-    fl_drain_keep_mode(&server->acceptor);
-    fl_images_keep_all(server->engine->images);
-    fl_templates_keep_all(server->engine->templates);
-    fl_vms_each(&server->engine->vms, put_vm, keeper_link);
-    fl_listeners_keep(&server->acceptor);
-    fl_connections_keep(&server->acceptor);
-    fl_inherited_sockets_keep(&server->sockets);
+    fl_keeper_link_send(keeper_link, &message, &keeper_link->options.life_fd);
 }
 
 static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *message,
                    int fds[FL_CHANNEL_FDS])
 {
+    const struct fl_keeper_link_ops *ops = keeper_link->options.ops;
+    void *arg = keeper_link->options.arg;
     switch (message->type) {
     case FL_MESSAGE_RECORD:
-        fl_takeover_record(&keeper_link->server->takeover, message, fds);
+        ops->record(arg, message, fds);
         break;
     case FL_MESSAGE_FREED:
-        fl_takeover_freed(&keeper_link->server->takeover, message->id);
+        ops->freed(arg, message->id);
         break;
     case FL_MESSAGE_SERVE:
         keeper_link->outside = message->other != 0;
         fl_keeper_link_learn_room(keeper_link, message->id);
-        fl_server_serve(keeper_link->server, message->value);
+        if (keeper_link->state == FL_KEEPER_LINK_STANDBY)
+            move(keeper_link, FL_KEEPER_LINK_SERVING);
+        ops->serve(arg, message->value);
         break;
     case FL_MESSAGE_AGAIN:
-        put_everything(keeper_link);
-        fl_log(FL_LOG_INFO, "event=kept_again vms=%u", keeper_link->server->engine->vms.count);
+        fl_log(FL_LOG_INFO, "event=kept_again vms=%u", ops->put_all(arg));
         break;
     case FL_MESSAGE_PING:
         fl_keeper_link_learn_room(keeper_link, message->value);
-        fl_heartbeat_take(keeper_link->server->heartbeat);
+        ops->ping(arg);
         break;
     case FL_MESSAGE_STOP:
-        fl_server_stop(keeper_link->server, message->value);
+        ops->stop(arg, message->value);
         break;
     case FL_MESSAGE_YIELD:
-        fl_server_yield(keeper_link->server);
+        ops->yield(arg);
         break;
     case FL_MESSAGE_NEWS:
         snprintf(keeper_link->news, sizeof(keeper_link->news), "%s", message->text);
@@ -146,9 +133,9 @@ static void ready(struct fl_source *source, uint32_t events)
     int fds[FL_CHANNEL_FDS];
     int got = 1;
     fl_keeper_link_run(keeper_link);
-    while (got == 1 && keeper_link->source.fd >= 0) {
+    while (got == 1 && keeper_link->state != FL_KEEPER_LINK_NONE) {
         got = fl_channel_receive(keeper_link->source.fd, &keeper_link->received, fds, false);
-        if (got == -EMFILE && fl_service_has_begun(keeper_link->server->acceptor.state))
+        if (got == -EMFILE && keeper_link->state == FL_KEEPER_LINK_SERVING)
             got = 1; // that of an answer which nobody waits for any more
         if (got == 1) {
             handle(keeper_link, &keeper_link->received, fds);
@@ -156,7 +143,7 @@ static void ready(struct fl_source *source, uint32_t events)
             fl_keeper_link_run(keeper_link);
         }
     }
-    if (got < 0 && got != -EAGAIN && !fl_service_has_begun(keeper_link->server->acceptor.state)) {
+    if (got < 0 && got != -EAGAIN && keeper_link->state == FL_KEEPER_LINK_STANDBY) {
         // The keeper is there, and sends another engine what we could not have.
         fl_log(FL_LOG_ERROR, "event=receive_failed reason=\"%s\"", strerror(-got));
         _exit(1);
@@ -168,28 +155,32 @@ static void ready(struct fl_source *source, uint32_t events)
 static int watch(struct fl_keeper_link *keeper_link, int channel)
 {
     keeper_link->source = (struct fl_source){.fd = channel, .ready = ready};
-    return fl_loop_watch(&keeper_link->server->loop, &keeper_link->source, EPOLLIN);
+    return fl_loop_watch(keeper_link->options.loop, &keeper_link->source, EPOLLIN);
 }
 
-int fl_keeper_link_start(struct fl_server *server, int channel, struct fl_keeper_link **ret_kept)
+int fl_keeper_link_start(const struct fl_keeper_link_options *options,
+                         struct fl_keeper_link **ret_link)
 {
     struct fl_keeper_link *keeper_link = calloc(1, sizeof(*keeper_link));
     if (!keeper_link)
         return -ENOMEM;
-    keeper_link->server = server;
+    keeper_link->options = *options;
     keeper_link->next_id = 1;
     keeper_link->room = UINT_MAX;
     keeper_link->source.fd = -1;
     snprintf(keeper_link->news, sizeof(keeper_link->news), "null");
     CDS_INIT_LIST_HEAD(&keeper_link->later);
-    *ret_kept = keeper_link;
+    *ret_link = keeper_link;
+    int channel = options->channel;
     if (channel < 0)
         return 0;
     fcntl(channel, F_SETFD, FD_CLOEXEC);
     int error = watch(keeper_link, channel);
-    if (!error)
-        send_life(keeper_link, FL_MESSAGE_READY, (uint64_t)getpid());
-    return error;
+    if (error)
+        return error;
+    move(keeper_link, FL_KEEPER_LINK_STANDBY);
+    send_life(keeper_link, FL_MESSAGE_READY, (uint64_t)getpid());
+    return 0;
 }
 
 void fl_keeper_link_stop(struct fl_keeper_link *keeper_link)
@@ -203,7 +194,7 @@ void fl_keeper_link_stop(struct fl_keeper_link *keeper_link)
 
 bool fl_keeper_link_any(const struct fl_keeper_link *keeper_link)
 {
-    return keeper_link && keeper_link->source.fd >= 0;
+    return keeper_link && keeper_link->state != FL_KEEPER_LINK_NONE;
 }
 
 const char *fl_keeper_link_news(const struct fl_keeper_link *keeper_link)
@@ -300,9 +291,9 @@ int fl_keeper_link_upgrade(struct fl_keeper_link *keeper_link, const char *path,
     return 0;
 }
 
-void fl_keeper_link_serving(struct fl_keeper_link *keeper_link)
+void fl_keeper_link_serving(struct fl_keeper_link *keeper_link, unsigned vms)
 {
-    send_life(keeper_link, FL_MESSAGE_SERVING, keeper_link->server->engine->vms.count);
+    send_life(keeper_link, FL_MESSAGE_SERVING, vms);
 }
 
 void fl_keeper_link_pong(struct fl_keeper_link *keeper_link, uint64_t oldest_ns)
@@ -332,7 +323,7 @@ void fl_keeper_link_ended(struct fl_keeper_link *keeper_link)
 
 int fl_keeper_link_change_keeper(struct fl_keeper_link *keeper_link, int channel)
 {
-    struct fl_server *server = keeper_link->server;
+    const struct fl_keeper_link_options *with = &keeper_link->options;
     if (fl_keeper_link_any(keeper_link))
         return -EBUSY;
     fcntl(channel, F_SETFL, 0); // answers are waited for
@@ -341,8 +332,7 @@ int fl_keeper_link_change_keeper(struct fl_keeper_link *keeper_link, int channel
         keeper_link->source.fd = -1;
         return error;
     }
-    put_everything(keeper_link);
-    fl_keeper_link_serving(keeper_link);
-    fl_degraded_tell(&server->engine->degraded);
+    move(keeper_link, FL_KEEPER_LINK_SERVING);
+    fl_keeper_link_serving(keeper_link, with->ops->put_all(with->arg));
     return 0;
 }

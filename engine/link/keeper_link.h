@@ -10,14 +10,15 @@
 #include <stdint.h>
 
 #include "engine/link/channel.h"
+#include "engine/link/keeper_link_ops.h"
 
 struct fl_image;
 struct fl_keeper_link;
-struct fl_server;
 struct fl_vm;
 
-// channel: -1 without a keeper. Tells it that we are ready.
-int fl_keeper_link_start(struct fl_server *server, int channel, struct fl_keeper_link **ret_kept);
+// Tells the keeper, if there is one, that this engine is ready to be sent records.
+int fl_keeper_link_start(const struct fl_keeper_link_options *options,
+                         struct fl_keeper_link **ret_link);
 void fl_keeper_link_stop(struct fl_keeper_link *keeper_link);
 
 // Acts on what was told while an answer was waited for. Once a round.
@@ -65,8 +66,8 @@ int fl_keeper_link_accept(struct fl_keeper_link *keeper_link, uint64_t listener,
 unsigned fl_keeper_link_room(const struct fl_keeper_link *keeper_link);
 // -ENOTCONN without a keeper.
 int fl_keeper_link_upgrade(struct fl_keeper_link *keeper_link, const char *path, bool keeper_too);
-// We serve: all that was sent has been taken over.
-void fl_keeper_link_serving(struct fl_keeper_link *keeper_link);
+// We serve so many VMs: all that was sent has been taken over.
+void fl_keeper_link_serving(struct fl_keeper_link *keeper_link, unsigned vms);
 // Every thread of ours has answered.
 void fl_keeper_link_pong(struct fl_keeper_link *keeper_link, uint64_t oldest_ns);
 void fl_keeper_link_yielded(struct fl_keeper_link *keeper_link);
@@ -76,7 +77,7 @@ void fl_keeper_link_degraded(struct fl_keeper_link *keeper_link, const char *tex
 void fl_keeper_link_ended(struct fl_keeper_link *keeper_link);
 
 // A keeper has come to an engine that had none: takes the channel, and has all kept by it.
-// -EBUSY if there is a keeper.
+// The caller tells it what the server lacks (fl_degraded_tell()). -EBUSY if there is a keeper.
 int fl_keeper_link_change_keeper(struct fl_keeper_link *keeper_link, int channel);
 
 #endif

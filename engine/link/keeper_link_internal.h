@@ -9,12 +9,23 @@
 
 #include <urcu/list.h>
 
-#include "engine/link/keeper_link.h"
-#include "engine/server/server.h"
+#include "engine/base/loop.h"
+#include "engine/link/channel.h"
+#include "engine/link/keeper_link_ops.h"
+
+// Moves: NONE > STANDBY (started with a channel), STANDBY > SERVING (the keeper has sent every
+// record), STANDBY or SERVING > NONE (the keeper is lost), NONE > SERVING (a new keeper has come).
+enum fl_keeper_link_state {
+    FL_KEEPER_LINK_NONE,    // there is no keeper; source.fd is -1
+    FL_KEEPER_LINK_STANDBY, // it sends the records of a predecessor, until it says SERVE
+    FL_KEEPER_LINK_SERVING, // it holds what this engine puts
+    FL_KEEPER_LINK_STATES,
+};
 
 struct fl_keeper_link {
-    struct fl_source source; // .fd -1: no keeper
-    struct fl_server *server;
+    struct fl_keeper_link_options options;
+    enum fl_keeper_link_state state;
+    struct fl_source source;
     struct cds_list_head later;
     struct fl_message received;
     uint64_t next_id;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
+#include "engine/link/keeper_link.h"
 #include "engine/link/keeper_link_internal.h"
 #include "engine/vm/vm.h"
 #include "snapshot/read.h"

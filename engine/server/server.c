@@ -188,7 +188,7 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u generation=%" PRIu64, (int)getpid(),
            server->engine->worker_count, generation);
     FL_CRASH_POINT("doors_open");
-    fl_keeper_link_serving(server->engine->keeper_link);
+    fl_keeper_link_serving(server->engine->keeper_link, server->engine->vms.count);
 }
 
 // A standby is of no use without a keeper; but one that has been sent VMs is all that they have.

@@ -38,7 +38,8 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size);
 // cannot have is an error. Else it does without, for as long as it must (degraded.h).
 int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_t size);
 
-// upcalls.c: the engine's templates, which call back.
+// upcalls.c: the engine's link to its keeper, and its templates, which call back.
+int fl_server_start_keeper_link(struct fl_server *server);
 int fl_server_start_templates(struct fl_server *server);
 
 // upkeep.c: once a second, whether what a server needs to be found is still there.

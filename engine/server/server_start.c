@@ -64,7 +64,7 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
     int error =
         server->heartbeat ? fl_store_place_new(options->store, &server->acceptor.place) : -ENOMEM;
     if (!error)
-        error = fl_keeper_link_start(server, options->channel, &server->engine->keeper_link);
+        error = fl_server_start_keeper_link(server);
     server->sockets.keeper_link = server->engine->keeper_link;
     server->engine->degraded.keeper_link = server->engine->keeper_link;
     if (!error)

@@ -2,9 +2,97 @@
 //
 // What lower rooms ask of upper ones: their tables of callbacks, filled in. Control thread only.
 #include "engine/accept/connections.h"
+#include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
+#include "engine/image/images.h"
+#include "engine/link/keeper_link.h"
 #include "engine/server/server_internal.h"
+#include "engine/takeover/heartbeat.h"
+#include "engine/takeover/takeover.h"
 #include "engine/template/templates.h"
+#include "engine/vm/vms.h"
+
+// --- of the link to the keeper ---
+
+static void take_record(void *arg, const struct fl_message *message, int fds[FL_CHANNEL_FDS])
+{
+    struct fl_server *server = arg;
+    fl_takeover_record(&server->takeover, message, fds);
+}
+
+static void free_held_vm(void *arg, uint64_t id)
+{
+    struct fl_server *server = arg;
+    fl_takeover_freed(&server->takeover, id);
+}
+
+static void serve(void *arg, uint64_t generation)
+{
+    fl_server_serve(arg, generation);
+}
+
+static void put_vm(void *arg, const struct fl_vm *vm)
+{
+    fl_keeper_link_put_vm(arg, vm, 0);
+}
+
+// Images before what is of them.
+static unsigned put_all_records(void *arg)
+{
+    struct fl_server *server = arg;
+    struct fl_engine *engine = server->engine;
+    fl_drain_keep_mode(&server->acceptor);
+    fl_images_keep_all(engine->images);
+    fl_templates_keep_all(engine->templates);
+    fl_vms_each(&engine->vms, put_vm, engine->keeper_link);
+    fl_listeners_keep(&server->acceptor);
+    fl_connections_keep(&server->acceptor);
+    fl_inherited_sockets_keep(&server->sockets);
+    return engine->vms.count;
+}
+
+static void take_heartbeat(void *arg)
+{
+    struct fl_server *server = arg;
+    fl_heartbeat_take(server->heartbeat);
+}
+
+static void stop_server(void *arg, uint64_t timeout_ms)
+{
+    fl_server_stop(arg, timeout_ms);
+}
+
+static void yield_server(void *arg)
+{
+    fl_server_yield(arg);
+}
+
+static void note_keeper_lost(void *arg, bool outside)
+{
+    fl_server_keeper_lost(arg, outside);
+}
+
+int fl_server_start_keeper_link(struct fl_server *server)
+{
+    static const struct fl_keeper_link_ops ops = {
+        .record = take_record,
+        .freed = free_held_vm,
+        .serve = serve,
+        .put_all = put_all_records,
+        .ping = take_heartbeat,
+        .stop = stop_server,
+        .yield = yield_server,
+        .lost = note_keeper_lost,
+    };
+    const struct fl_keeper_link_options options = {
+        .loop = &server->loop,
+        .channel = server->options->channel,
+        .life_fd = server->engine->life_fd,
+        .ops = &ops,
+        .arg = server,
+    };
+    return fl_keeper_link_start(&options, &server->engine->keeper_link);
+}
 
 // --- of templates ---
 

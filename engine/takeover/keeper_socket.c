@@ -20,6 +20,7 @@
 #include "engine/accept/acceptor.h"
 #include "engine/base/log.h"
 #include "engine/base/loop.h"
+#include "engine/link/degraded.h"
 #include "engine/link/inherited_sockets.h"
 #include "engine/link/keeper_link.h"
 #include "engine/takeover/takeover.h"
@@ -64,6 +65,7 @@ static void new_keeper(struct visitor *visitor, int log)
                        error == -EBUSY ? "the engine has a keeper" : strerror(-error));
         return;
     }
+    fl_degraded_tell(&acceptor->engine->degraded);
     if (log >= 0)
         dup2(log, STDERR_FILENO); // the reader of the keeper's log reads ours there, too
     fl_log(FL_LOG_INFO, "event=ready pid=%d vms=%u reason=\"a new keeper has come\"", (int)getpid(),

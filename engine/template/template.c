@@ -300,7 +300,7 @@ void fl_template_free(struct fl_template *template)
         close(template->readable);
     if (template->state_fd >= 0)
         close(template->state_fd);
-    free(template->frame);
+    fl_dontdump_unmap(template->frame, FL_TEMPLATE_FRAME_BYTES); // its reader ended halfway
     free(template);
 }
 

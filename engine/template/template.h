@@ -34,6 +34,8 @@ struct fl_template_shared {
     _Atomic bool ending;        // readers that go through a template end soon
 };
 
+#define FL_TEMPLATE_FRAME_BYTES ((size_t)FL_FRAME_PAGES_MAX << FL_PAGE_SHIFT)
+
 // What a reader goes through it for.
 enum fl_template_goal {
     FL_TEMPLATE_CHECK, // pages that are there and that we have not filled
@@ -73,8 +75,8 @@ struct fl_template {
     bool passing;
     _Atomic bool cancel;
     enum fl_template_goal goal;
-    uint64_t next; // page
-    uint8_t *frame;
+    uint64_t next;  // page
+    uint8_t *frame; // FL_TEMPLATE_FRAME_BYTES of fl_dontdump_map(); NULL: none
     struct fl_frame_id frame_id;
     bool frame_read;
     unsigned attempts;

@@ -13,7 +13,6 @@
 #include "engine/template/template.h"
 
 enum { SLICE_PAGES = 512, ATTEMPTS = 5, SEAL_ATTEMPTS = 12, SEAL_PAUSE_DOUBLED = 5 };
-#define FRAME_BYTES ((size_t)FL_FRAME_PAGES_MAX << FL_PAGE_SHIFT)
 #define READ_PAUSE (50 * FL_NS_PER_MS)
 #define SEAL_PAUSE (20 * FL_NS_PER_MS)
 
@@ -49,7 +48,7 @@ static int read_frame(struct fl_template *template, struct fl_frame_id id)
         return 0;
     template->frame_read = false;
     if (!template->frame)
-        template->frame = fl_dontdump_map(FRAME_BYTES);
+        template->frame = fl_dontdump_map(FL_TEMPLATE_FRAME_BYTES);
     if (!template->frame)
         return -ENOMEM;
     int error = fl_frame_read(template->image, id, template->frame);
@@ -100,7 +99,7 @@ static bool ended(const struct fl_template *template)
 
 static uint64_t finish(struct fl_template *template)
 {
-    fl_dontdump_unmap(template->frame, FRAME_BYTES);
+    fl_dontdump_unmap(template->frame, FL_TEMPLATE_FRAME_BYTES);
     template->frame = NULL;
     template->frame_read = false;
     fl_mailbox_post(template->shared->control, &template->mail);

@@ -2,10 +2,13 @@
 //
 // Who fills a page of a template at the moment when it is sealed must hit nothing else.
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/dontdump.h"
 #include "engine/host/uffd.h"
 #include "engine/template/template.h"
 
@@ -38,5 +41,25 @@ Test(template_window, of_a_sealed_one_is_never_anothers)
     cr_assert_eq(status.st_blocks, 0, "the other template has bytes of the sealed one");
     fl_template_free(sealed);
     fl_template_free(other);
+    close(uffd);
+}
+
+// As at the end of a server, when the pool of its reader stops between two slices.
+Test(template_window, of_one_whose_reader_ended_halfway_is_freed_with_its_frame)
+{
+    struct fl_template_shared shared = {0};
+    struct fl_template *template = NULL;
+    unsigned char there;
+    int uffd = fl_uffd_new();
+    if (uffd < 0)
+        cr_skip_test("userfaultfd is not to be had here");
+    fl_template_budget_init(&shared.budget, UINT64_C(1) << 30);
+    cr_assert_eq(fl_template_new(&shared, 1, "a", PAGES, &template), 0);
+    uint8_t *frame = fl_dontdump_map(FL_TEMPLATE_FRAME_BYTES);
+    cr_assert_not_null(frame);
+    template->frame = frame;
+    fl_template_free(template);
+    cr_assert_eq(mincore(frame, FL_PAGE_SIZE, &there), -1, "the frame is still mapped");
+    cr_assert_eq(errno, ENOMEM);
     close(uffd);
 }

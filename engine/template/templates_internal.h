@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the parts of templates.h share: the table (templates.c), the path of one (template_link.c),
-// what is said of them (templates_json.c). Control thread, but for the atomics.
+// What the parts of templates.h share: the table (templates.c), the life of one (template_life.c),
+// what is asked for (template_order.c), the path of one (template_link.c), what is said of them
+// (templates_json.c). Control thread, but for the atomics.
 #ifndef FAULTLINE_TEMPLATE_TEMPLATES_INTERNAL_H
 #define FAULTLINE_TEMPLATE_TEMPLATES_INTERNAL_H
 
@@ -48,8 +49,27 @@ static inline struct fl_templates *fl_template_table(const struct fl_template *t
     return caa_container_of(template->shared, struct fl_templates, shared);
 }
 
-// Where something of its image is, beside the images' sockets; false if that is too long.
+// --- template_life.c ---
+
+// Somebody asked for it: it stays without clones. Not a second time.
+void fl_template_pin(struct fl_template *template);
+// Its socket and its path go, and so does the template when nobody needs it: the caller must not
+// use it after this.
+void fl_template_unpin(struct fl_template *template);
+// Opens the socket of a pinned one; 0 or -errno with a sentence that is constant.
+int fl_template_open_door(struct fl_template *template, const char **ret_reason);
+// Has all of it filled, now or behind what a reader does with it.
+void fl_template_want_complete(struct fl_template *template);
+// What fl_template_ready() has promised.
+void fl_template_tell_ready(struct fl_template *template, int error);
+
+// --- templates_json.c ---
+
 const char *fl_template_strerror(int error);
+
+// --- template_link.c ---
+
+// Where something of its image is, beside the images' sockets; false if that is too long.
 bool fl_template_path(const struct fl_template *template, const char *suffix, char path[PATH_MAX]);
 // The path for those who map the file themselves: leads to us from now on, or not any more.
 void fl_template_link(struct fl_template *template);

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The life of one template: who needs it, what readers are sent through it for, how it ends.
+#include <errno.h>
+#include <inttypes.h>
+
+#include "engine/base/crash_point.h"
+#include "engine/base/log.h"
+#include "engine/image/images.h"
+#include "engine/link/keeper_link.h"
+#include "engine/template/templates.h"
+#include "engine/template/templates_internal.h"
+
+// --- the end of one ---
+
+// Reader thread: what is closed for good takes its time.
+static uint64_t free_later(struct fl_io_job *job)
+{
+    struct fl_template *template = caa_container_of(job, struct fl_template, job);
+    FL_CRASH_POINT("template_reaped");
+    fl_template_budget_release(&template->shared->budget, template->state->filled);
+    fl_template_free(template);
+    return 0;
+}
+
+static void reap(struct fl_template *template)
+{
+    const struct fl_templates_options *with = &fl_template_table(template)->options;
+    if (template->clones > 0 || template->holds > 0)
+        return;
+    if (template->passing) {
+        atomic_store(&template->cancel, true);
+        return;
+    }
+    fl_log(FL_LOG_INFO, "event=template_gone image=%s clones=%" PRIu64 " filled=%" PRIu64,
+           template->state->image, template->clones_all, template->state->filled);
+    cds_list_del(&template->link);
+    fl_keeper_link_drop(with->keeper_link, FL_RECORD_TEMPLATE, template->id);
+    if (template->image)
+        fl_images_put(with->images, template->image);
+    template->job.run = free_later;
+    fl_io_pool_submit(with->io_pool, &template->job);
+}
+
+void fl_template_hold(struct fl_template *template)
+{
+    template->holds++;
+}
+
+void fl_template_unhold(struct fl_template *template)
+{
+    template->holds--;
+    reap(template);
+}
+
+void fl_template_clone(struct fl_template *template)
+{
+    template->clones++;
+    template->clones_all++;
+}
+
+void fl_template_unclone(struct fl_template *template)
+{
+    template->clones--;
+    reap(template);
+}
+
+int fl_template_open_door(struct fl_template *template, const char **ret_reason)
+{
+    char path[PATH_MAX];
+    const struct fl_templates_options *with = &fl_template_table(template)->options;
+    if (!fl_template_path(template, ".template", path)) {
+        *ret_reason = "its path is too long";
+        return -ENAMETOOLONG;
+    }
+    return with->ops->open_door(with->arg, template->state->image, path, ret_reason);
+}
+
+void fl_template_pin(struct fl_template *template)
+{
+    atomic_store(&template->cancel, false);
+    if (!(atomic_fetch_or(&template->state->flags, FL_TEMPLATE_PINNED) & FL_TEMPLATE_PINNED))
+        fl_template_hold(template);
+}
+
+void fl_template_unpin(struct fl_template *template)
+{
+    char path[PATH_MAX];
+    const struct fl_templates_options *with = &fl_template_table(template)->options;
+    if (fl_template_path(template, ".template", path))
+        with->ops->close_door(with->arg, path);
+    fl_template_unlink(template);
+    atomic_fetch_and(&template->state->flags, ~(uint64_t)FL_TEMPLATE_PINNED);
+    fl_template_unhold(template);
+}
+
+// --- filling and checking ---
+
+static void start_pass(struct fl_template *template);
+
+// It was given up, and asked for again before its reader had ended.
+static bool revived(const struct fl_template *template)
+{
+    return template->pass_error == -ECANCELED && !atomic_load(&template->shared->ending) &&
+           template->clones + template->holds > 0;
+}
+
+void fl_template_tell_ready(struct fl_template *template, int error)
+{
+    const struct fl_templates_options *with = &fl_template_table(template)->options;
+    with->ops->ready(with->arg, template, error);
+}
+
+static void passed(void *control, struct fl_mail *mail)
+{
+    (void)control;
+    struct fl_template *template = caa_container_of(mail, struct fl_template, mail);
+    bool filled = template->goal == FL_TEMPLATE_FILL;
+    if (revived(template)) {
+        fl_template_pass(template, template->goal, passed);
+        return;
+    }
+    template->passing = false;
+    if (filled)
+        template->error = template->pass_error;
+    if (filled && template->pass_error && template->pass_error != -ECANCELED)
+        fl_log(FL_LOG_ERROR, "event=template_failed image=%s filled=%" PRIu64 " reason=\"%s\"",
+               template->state->image, template->state->filled,
+               fl_template_strerror(template->pass_error));
+    if (filled && fl_template_sealed(template)) {
+        fl_log(FL_LOG_INFO, "event=template_complete image=%s pages=%" PRIu64,
+               template->state->image, template->state->pages);
+        fl_template_link(template);
+    }
+    fl_template_hold(template); // whoever waits may be the last to need it
+    fl_template_tell_ready(template, filled ? 0 : template->pass_error);
+    if (template->again)
+        start_pass(template);
+    fl_template_unhold(template);
+}
+
+// A pass that fills everything looks at everything, too.
+static void start_pass(struct fl_template *template)
+{
+    template->again = false;
+    if (!fl_template_sealed(template))
+        fl_template_pass(template, FL_TEMPLATE_FILL, passed);
+}
+
+void fl_template_want_complete(struct fl_template *template)
+{
+    atomic_fetch_or(&template->state->flags, FL_TEMPLATE_COMPLETE);
+    if (!template->image || fl_template_sealed(template))
+        return;
+    template->error = 0; // that of an attempt before: who asks anew is not to be told of it
+    if (template->passing)
+        template->again = template->goal == FL_TEMPLATE_CHECK;
+    else
+        start_pass(template);
+}
+
+bool fl_template_ready(struct fl_template *template)
+{
+    if (!template->image || template->passing || !fl_template_suspect(template))
+        return template->image && !(template->passing && template->goal == FL_TEMPLATE_CHECK);
+    fl_template_pass(template, FL_TEMPLATE_CHECK, passed);
+    return false;
+}

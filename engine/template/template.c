@@ -155,7 +155,6 @@ static int open_window(struct fl_template *template)
     if (window == MAP_FAILED)
         return -errno;
     template->window = (uintptr_t)window;
-    template->open = true;
     fl_dontdump(window, bytes);
     madvise(window, bytes, MADV_DONTFORK);
     template->uffd = fl_uffd_new();
@@ -174,7 +173,7 @@ static void *window_of(const struct fl_template *template)
 static int close_window(struct fl_template *template)
 {
     size_t bytes = (size_t) template->state->pages << FL_PAGE_SHIFT;
-    if (!template->open)
+    if (!template->window)
         return 0;
     void *nothing = mmap(window_of(template), bytes, PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -183,9 +182,8 @@ static int close_window(struct fl_template *template)
 
 static void free_window(struct fl_template *template)
 {
-    if (template->open)
+    if (template->window)
         munmap(window_of(template), (size_t) template->state->pages << FL_PAGE_SHIFT);
-    template->open = false;
 }
 
 static int open_readable(struct fl_template *template)
@@ -300,7 +298,7 @@ void fl_template_free(struct fl_template *template)
         close(template->readable);
     if (template->state_fd >= 0)
         close(template->state_fd);
-    fl_dontdump_unmap(template->frame, FL_TEMPLATE_FRAME_BYTES); // its reader ended halfway
+    fl_dontdump_unmap(template->pass.frame, FL_TEMPLATE_FRAME_BYTES); // its reader ended halfway
     free(template);
 }
 

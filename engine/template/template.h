@@ -10,6 +10,28 @@
 // cannot be had in this way (the bound on memory, no memory) is copied into the VM alone: templates
 // save memory, and nothing depends on them.
 //
+// Theory of operation.
+//
+// Three things say what is true of a template. Its memfd and its bits (template_state.h) outlive
+// the engine: a bit is set after its page is there, so a page without a bit may be there, and is
+// compared before it is trusted. The flags beside them say what was asked for (PINNED, COMPLETE)
+// and that it is SEALED, after which neither memfd nor bits change. The stage (template_stage.h) is
+// of this process: what a reader thread does with it now.
+//
+// Threads: the control thread owns the template and its place in the table. Workers fill pages of
+// VMs that map it, a reader fills or compares pages (template_pass.c); these touch what is
+// constant, the state's atomics, and the reader its own struct fl_template_pass. Two threads that
+// fill one page are told apart by the kernel: UFFDIO_COPY makes it once, and the other one gets
+// -EEXIST.
+//
+// References, all counted in the control thread, which alone takes them and gives them up:
+// `clones`, one for each VM that maps it, from its attaching until fl_vm_dispose(), so that a
+// worker may use it for as long as it has the VM; `holds`, one for being pinned, one for each
+// connection that waits for it or was sent it, one while a predecessor's VMs are still to come. The
+// reader that goes through it has none: a template that is not RESTING stays until that reader's
+// mail is back. With no reference and no reader it leaves the table, and a reader frees it
+// (template_life.c).
+//
 // Control thread, unless a function says otherwise.
 #ifndef FAULTLINE_TEMPLATE_TEMPLATE_H
 #define FAULTLINE_TEMPLATE_TEMPLATE_H
@@ -23,6 +45,7 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
 #include "engine/template/budget.h"
+#include "engine/template/template_stage.h"
 #include "engine/template/template_state.h"
 #include "snapshot/read.h"
 
@@ -42,12 +65,21 @@ enum fl_template_goal {
     FL_TEMPLATE_FILL,  // all of it, and then to seal it
 };
 
-// References, all counted in the control thread, which alone takes them and gives them up:
-// `clones`, one a VM that maps it, from its attaching until fl_vm_dispose(), so that a worker may
-// use it for as long as it has the VM; `holds`, one for being pinned, one for each connection that
-// waits for it or was sent it, one while a predecessor's VMs are still to come. The reader that
-// goes through it has none: `passing` keeps the template until that reader's mail is back. When
-// there is none of the three it leaves the table, and a reader frees it.
+// What a reader that goes through a template works with. The reader's from fl_template_pass() until
+// its mail is delivered, else the control thread's; but for `cancel`.
+struct fl_template_pass {
+    enum fl_template_goal goal;
+    _Atomic bool cancel; // nobody needs the template: the reader ends soon
+    uint64_t next;       // page
+    uint8_t *frame;      // FL_TEMPLATE_FRAME_BYTES of fl_dontdump_map(); NULL: none
+    struct fl_frame_id frame_id;
+    bool frame_read; // the frame has the bytes of frame_id
+    unsigned attempts;
+    int error; // 0; -ECANCELED: it ended before it was through
+    struct fl_io_job job;
+    struct fl_mail mail;
+};
+
 struct fl_template {
     // Constant.
     uint64_t id; // the keeper's record, and that of its image
@@ -56,33 +88,22 @@ struct fl_template {
     int readable; // one that cannot write, for clients
     int state_fd;
     int uffd;        // by which it is filled; -1: it was sealed when we got it
-    uint64_t window; // where it is mapped for that, or was
-    bool open;       // its addresses are ours, until it is freed
+    uint64_t window; // where it is mapped for that, or was: its addresses are ours until it is
+                     // freed; 0: it was never mapped
     struct fl_template_state *state;
     _Atomic uint64_t *filled;
 
     // Control thread.
     struct cds_list_head link;
+    enum fl_template_stage stage;
     struct fl_image *image; // NULL until a predecessor's was opened
     unsigned clones;
-    unsigned holds;      // of whoever else needs it
+    unsigned holds;      // of all others that need it
     uint64_t clones_all; // ever
     bool linked;         // its path is there
-    bool again;          // go through it once more, to fill it
     int error;           // why it could not be filled as was asked
 
-    // Of the reader that goes through it; `passing`: there is one.
-    bool passing;
-    _Atomic bool cancel;
-    enum fl_template_goal goal;
-    uint64_t next;  // page
-    uint8_t *frame; // FL_TEMPLATE_FRAME_BYTES of fl_dontdump_map(); NULL: none
-    struct fl_frame_id frame_id;
-    bool frame_read;
-    unsigned attempts;
-    int pass_error;
-    struct fl_io_job job;
-    struct fl_mail mail;
+    struct fl_template_pass pass;
 };
 
 // --- pages: any thread ---
@@ -120,11 +141,5 @@ int fl_template_open(struct fl_template_shared *shared, uint64_t id, int memory,
 void fl_template_free(struct fl_template *template);
 // No more filling; then nobody can write to it any more. -EBUSY: somebody else still could.
 int fl_template_seal(struct fl_template *template);
-
-// --- going through it (template_pass.c) ---
-
-// Has a reader do that; done() is called in the control thread.
-void fl_template_pass(struct fl_template *template, enum fl_template_goal goal,
-                      void (*done)(void *control, struct fl_mail *mail));
 
 #endif

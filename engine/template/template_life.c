@@ -6,17 +6,26 @@
 
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
+#include "engine/base/moves.h"
 #include "engine/image/images.h"
 #include "engine/link/keeper_link.h"
+#include "engine/template/template_pass.h"
 #include "engine/template/templates.h"
 #include "engine/template/templates_internal.h"
 
-// --- the end of one ---
+static void move(struct fl_template *template, enum fl_template_stage to)
+{
+    fl_moves_check(fl_template_may_move(template->stage, to), "template", (int)template->stage,
+                   (int)to);
+    template->stage = to;
+}
+
+// --- who needs it, and its end ---
 
 // Reader thread: what is closed for good takes its time.
 static uint64_t free_later(struct fl_io_job *job)
 {
-    struct fl_template *template = caa_container_of(job, struct fl_template, job);
+    struct fl_template *template = caa_container_of(job, struct fl_template, pass.job);
     FL_CRASH_POINT("template_reaped");
     fl_template_budget_release(&template->shared->budget, template->state->filled);
     fl_template_free(template);
@@ -28,18 +37,19 @@ static void reap(struct fl_template *template)
     const struct fl_templates_options *with = &fl_template_table(template)->options;
     if (template->clones > 0 || template->holds > 0)
         return;
-    if (template->passing) {
-        atomic_store(&template->cancel, true);
+    if (template->stage != FL_TEMPLATE_RESTING) {
+        atomic_store(&template->pass.cancel, true);
         return;
     }
+    move(template, FL_TEMPLATE_GONE);
     fl_log(FL_LOG_INFO, "event=template_gone image=%s clones=%" PRIu64 " filled=%" PRIu64,
            template->state->image, template->clones_all, template->state->filled);
     cds_list_del(&template->link);
     fl_keeper_link_drop(with->keeper_link, FL_RECORD_TEMPLATE, template->id);
     if (template->image)
         fl_images_put(with->images, template->image);
-    template->job.run = free_later;
-    fl_io_pool_submit(with->io_pool, &template->job);
+    template->pass.job.run = free_later;
+    fl_io_pool_submit(with->io_pool, &template->pass.job);
 }
 
 void fl_template_hold(struct fl_template *template)
@@ -78,7 +88,7 @@ int fl_template_open_door(struct fl_template *template, const char **ret_reason)
 
 void fl_template_pin(struct fl_template *template)
 {
-    atomic_store(&template->cancel, false);
+    atomic_store(&template->pass.cancel, false);
     if (!(atomic_fetch_or(&template->state->flags, FL_TEMPLATE_PINNED) & FL_TEMPLATE_PINNED))
         fl_template_hold(template);
 }
@@ -96,12 +106,10 @@ void fl_template_unpin(struct fl_template *template)
 
 // --- filling and checking ---
 
-static void start_pass(struct fl_template *template);
-
-// It was given up, and asked for again before its reader had ended.
+// The reader was told to end, and somebody needed the template again before it had.
 static bool revived(const struct fl_template *template)
 {
-    return template->pass_error == -ECANCELED && !atomic_load(&template->shared->ending) &&
+    return template->pass.error == -ECANCELED && !atomic_load(&template->shared->ending) &&
            template->clones + template->holds > 0;
 }
 
@@ -111,40 +119,47 @@ void fl_template_tell_ready(struct fl_template *template, int error)
     with->ops->ready(with->arg, template, error);
 }
 
-static void passed(void *control, struct fl_mail *mail)
+static void say_filled(struct fl_template *template)
 {
-    (void)control;
-    struct fl_template *template = caa_container_of(mail, struct fl_template, mail);
-    bool filled = template->goal == FL_TEMPLATE_FILL;
-    if (revived(template)) {
-        fl_template_pass(template, template->goal, passed);
-        return;
-    }
-    template->passing = false;
-    if (filled)
-        template->error = template->pass_error;
-    if (filled && template->pass_error && template->pass_error != -ECANCELED)
+    int error = template->pass.error;
+    template->error = error;
+    if (error && error != -ECANCELED)
         fl_log(FL_LOG_ERROR, "event=template_failed image=%s filled=%" PRIu64 " reason=\"%s\"",
-               template->state->image, template->state->filled,
-               fl_template_strerror(template->pass_error));
-    if (filled && fl_template_sealed(template)) {
+               template->state->image, template->state->filled, fl_template_strerror(error));
+    if (fl_template_sealed(template)) {
         fl_log(FL_LOG_INFO, "event=template_complete image=%s pages=%" PRIu64,
                template->state->image, template->state->pages);
         fl_template_link(template);
     }
-    fl_template_hold(template); // whoever waits may be the last to need it
-    fl_template_tell_ready(template, filled ? 0 : template->pass_error);
-    if (template->again)
-        start_pass(template);
+}
+
+static void start_fill(struct fl_template *template);
+
+// The reader's mail.
+static void passed(void *control, struct fl_mail *mail)
+{
+    (void)control;
+    struct fl_template *template = caa_container_of(mail, struct fl_template, pass.mail);
+    enum fl_template_stage stage = template->stage;
+    if (revived(template)) {
+        fl_template_pass_start(template, template->pass.goal, passed);
+        return;
+    }
+    move(template, FL_TEMPLATE_RESTING);
+    if (stage == FL_TEMPLATE_FILLING)
+        say_filled(template);
+    fl_template_hold(template); // a connection that waits may be the last to need it
+    fl_template_tell_ready(template, stage == FL_TEMPLATE_FILLING ? 0 : template->pass.error);
+    if (stage == FL_TEMPLATE_CHECKING_FIRST)
+        start_fill(template);
     fl_template_unhold(template);
 }
 
-// A pass that fills everything looks at everything, too.
-static void start_pass(struct fl_template *template)
+// A reader that fills everything looks at everything, too.
+static void start_fill(struct fl_template *template)
 {
-    template->again = false;
-    if (!fl_template_sealed(template))
-        fl_template_pass(template, FL_TEMPLATE_FILL, passed);
+    move(template, FL_TEMPLATE_FILLING);
+    fl_template_pass_start(template, FL_TEMPLATE_FILL, passed);
 }
 
 void fl_template_want_complete(struct fl_template *template)
@@ -153,16 +168,19 @@ void fl_template_want_complete(struct fl_template *template)
     if (!template->image || fl_template_sealed(template))
         return;
     template->error = 0; // that of an attempt before: who asks anew is not to be told of it
-    if (template->passing)
-        template->again = template->goal == FL_TEMPLATE_CHECK;
-    else
-        start_pass(template);
+    if (template->stage == FL_TEMPLATE_CHECKING)
+        move(template, FL_TEMPLATE_CHECKING_FIRST);
+    else if (template->stage == FL_TEMPLATE_RESTING)
+        start_fill(template);
 }
 
 bool fl_template_ready(struct fl_template *template)
 {
-    if (!template->image || template->passing || !fl_template_suspect(template))
-        return template->image && !(template->passing && template->goal == FL_TEMPLATE_CHECK);
-    fl_template_pass(template, FL_TEMPLATE_CHECK, passed);
-    return false;
+    if (!template->image)
+        return false;
+    if (template->stage == FL_TEMPLATE_RESTING && fl_template_suspect(template)) {
+        move(template, FL_TEMPLATE_CHECKING);
+        fl_template_pass_start(template, FL_TEMPLATE_CHECK, passed);
+    }
+    return template->stage != FL_TEMPLATE_CHECKING && template->stage != FL_TEMPLATE_CHECKING_FIRST;
 }

@@ -20,7 +20,7 @@ static struct fl_template_order *find_order(struct fl_templates *templates, cons
     struct fl_template_order *order;
     cds_list_for_each_entry(order, &templates->orders, link)
     {
-        if (strcmp(order->image, image) == 0 && !order->cancelled)
+        if (strcmp(order->image, image) == 0 && order->state != FL_TEMPLATE_ORDER_CANCELLED)
             return order;
     }
     return NULL;
@@ -63,6 +63,7 @@ static void make_way(struct fl_templates *templates, const char *image)
 
 static void fail(struct fl_template_order *order, const char *reason)
 {
+    order->state = FL_TEMPLATE_ORDER_FAILED;
     snprintf(order->reason, sizeof(order->reason), "%s", reason);
     fl_log(FL_LOG_ERROR, "event=template_failed image=%s reason=\"%s\"", order->image, reason);
 }
@@ -104,16 +105,16 @@ static void opened(void *control, struct fl_mail *mail)
     (void)control;
     struct fl_template_order *order = caa_container_of(mail, struct fl_template_order, mail);
     const struct fl_templates_options *with = &order->templates->options;
-    order->opening = false;
-    if (order->error && !order->cancelled) {
-        fail(order, fl_image_strerror(order->error));
-    } else if (!order->error && (order->cancelled || with->ops->refusing(with->arg))) {
+    bool unwanted = order->state == FL_TEMPLATE_ORDER_CANCELLED;
+    if (!order->error && (unwanted || with->ops->refusing(with->arg))) {
         fl_images_put(with->images, order->opened);
-        order->cancelled = true;
+        unwanted = true;
     }
-    if (order->cancelled) {
+    if (unwanted) {
         free_order(order);
-    } else if (!order->error) {
+    } else if (order->error) {
+        fail(order, fl_image_strerror(order->error));
+    } else {
         FL_CRASH_POINT("template_opened");
         fulfil(order);
     }
@@ -132,7 +133,7 @@ static uint64_t open_image(struct fl_io_job *job)
 int fl_templates_ask(struct fl_templates *templates, const char *image, bool complete)
 {
     struct fl_template_order *order = find_order(templates, image);
-    if (order && order->opening) {
+    if (order && order->state == FL_TEMPLATE_ORDER_OPENING) {
         order->complete = order->complete || complete;
         return 0;
     }
@@ -143,7 +144,7 @@ int fl_templates_ask(struct fl_templates *templates, const char *image, bool com
         return -ENOMEM;
     order->templates = templates;
     order->complete = complete;
-    order->opening = true;
+    order->state = FL_TEMPLATE_ORDER_OPENING;
     snprintf(order->image, sizeof(order->image), "%s", image);
     cds_list_add_tail(&order->link, &templates->orders);
     order->job.run = open_image;
@@ -156,8 +157,8 @@ bool fl_templates_unpin(struct fl_templates *templates, const char *image)
     struct fl_template_order *order = find_order(templates, image);
     struct fl_template *template = fl_templates_find(templates, image);
     bool found = order || template;
-    if (order && order->opening)
-        order->cancelled = true;
+    if (order && order->state == FL_TEMPLATE_ORDER_OPENING)
+        order->state = FL_TEMPLATE_ORDER_CANCELLED;
     else if (order)
         free_order(order);
     if (template)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// Going through a template in a reader thread, a slice at a time, behind whatever else there is to
-// read: to fill what is missing and seal it, or to look at pages that somebody else has made.
+#include "engine/template/template_pass.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,7 +9,6 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/dontdump.h"
-#include "engine/template/template.h"
 
 enum { SLICE_PAGES = 512, ATTEMPTS = 5, SEAL_ATTEMPTS = 12, SEAL_PAUSE_DOUBLED = 5 };
 #define READ_PAUSE (50 * FL_NS_PER_MS)
@@ -37,23 +35,24 @@ static uint64_t next_foreign(const struct fl_template *template, uint64_t page)
 
 static uint64_t next_page(const struct fl_template *template)
 {
-    return template->goal == FL_TEMPLATE_CHECK ? next_foreign(template, template->next)
-                                               : fl_template_next_hole(template, template->next);
+    return template->pass.goal == FL_TEMPLATE_CHECK
+               ? next_foreign(template, template->pass.next)
+               : fl_template_next_hole(template, template->pass.next);
 }
 
 static int read_frame(struct fl_template *template, struct fl_frame_id id)
 {
-    if (template->frame_read && template->frame_id.pack == id.pack &&
-        template->frame_id.frame == id.frame)
+    if (template->pass.frame_read && template->pass.frame_id.pack == id.pack &&
+        template->pass.frame_id.frame == id.frame)
         return 0;
-    template->frame_read = false;
-    if (!template->frame)
-        template->frame = fl_dontdump_map(FL_TEMPLATE_FRAME_BYTES);
-    if (!template->frame)
+    template->pass.frame_read = false;
+    if (!template->pass.frame)
+        template->pass.frame = fl_dontdump_map(FL_TEMPLATE_FRAME_BYTES);
+    if (!template->pass.frame)
         return -ENOMEM;
-    int error = fl_frame_read(template->image, id, template->frame);
-    template->frame_read = !error;
-    template->frame_id = id;
+    int error = fl_frame_read(template->image, id, template->pass.frame);
+    template->pass.frame_read = !error;
+    template->pass.frame_id = id;
     return error;
 }
 
@@ -68,41 +67,41 @@ static int why_not(const struct fl_template *template)
 // How many pages are done; 0: why not in pass_error.
 static uint64_t fill_run(struct fl_template *template, uint64_t page)
 {
-    bool check = template->goal == FL_TEMPLATE_CHECK;
-    template->pass_error = fl_image_read_map(template->image, page, check ? 1 : SLICE_PAGES);
-    if (template->pass_error)
+    bool check = template->pass.goal == FL_TEMPLATE_CHECK;
+    template->pass.error = fl_image_read_map(template->image, page, check ? 1 : SLICE_PAGES);
+    if (template->pass.error)
         return 0;
     struct fl_run run = fl_image_run(template->image, page, check ? 1 : SLICE_PAGES);
     uint64_t end = page + 1; // somebody may have filled it since
     while (end < page + run.pages && !fl_template_has(template, end))
         end++;
     const uint8_t *from = NULL;
-    template->pass_error = run.zero ? 0 : read_frame(template, run.id);
-    if (template->pass_error)
+    template->pass.error = run.zero ? 0 : read_frame(template, run.id);
+    if (template->pass.error)
         return 0;
     if (!run.zero)
-        from = template->frame + ((size_t)run.slot << FL_PAGE_SHIFT);
+        from = template->pass.frame + ((size_t)run.slot << FL_PAGE_SHIFT);
     uint64_t done = 0;
     if (check)
         done = fl_template_check(template, page, from);
     else
         done = fl_template_fill(template, page, from, end - page);
     if (done == 0)
-        template->pass_error = check ? -EIO : why_not(template);
+        template->pass.error = check ? -EIO : why_not(template);
     return done;
 }
 
 static bool ended(const struct fl_template *template)
 {
-    return atomic_load(&template->cancel) || atomic_load(&template->shared->ending);
+    return atomic_load(&template->pass.cancel) || atomic_load(&template->shared->ending);
 }
 
 static uint64_t finish(struct fl_template *template)
 {
-    fl_dontdump_unmap(template->frame, FL_TEMPLATE_FRAME_BYTES);
-    template->frame = NULL;
-    template->frame_read = false;
-    fl_mailbox_post(template->shared->control, &template->mail);
+    fl_dontdump_unmap(template->pass.frame, FL_TEMPLATE_FRAME_BYTES);
+    template->pass.frame = NULL;
+    template->pass.frame_read = false;
+    fl_mailbox_post(template->shared->control, &template->pass.mail);
     return 0;
 }
 
@@ -113,52 +112,52 @@ static uint64_t seal(struct fl_template *template)
 {
     int error = fl_template_sealed(template) ? 0 : fl_template_seal(template);
     bool given_up = ended(template); // it may be asked for again at any moment
-    if (error == -EBUSY && !given_up && template->attempts < SEAL_ATTEMPTS) {
-        unsigned doubled = template->attempts++;
+    if (error == -EBUSY && !given_up && template->pass.attempts < SEAL_ATTEMPTS) {
+        unsigned doubled = template->pass.attempts++;
         return fl_now() +
                (SEAL_PAUSE << (doubled < SEAL_PAUSE_DOUBLED ? doubled : SEAL_PAUSE_DOUBLED));
     }
     if (error == -EBUSY && given_up)
         error = -ECANCELED;
-    template->pass_error = error;
+    template->pass.error = error;
     return finish(template);
 }
 
 static uint64_t go_on(struct fl_io_job *job)
 {
-    struct fl_template *template = caa_container_of(job, struct fl_template, job);
+    struct fl_template *template = caa_container_of(job, struct fl_template, pass.job);
     uint64_t pages = template->state->pages;
     uint64_t left = SLICE_PAGES;
-    template->next = next_page(template);
-    while (left > 0 && template->next < pages && !ended(template)) {
-        uint64_t done = fill_run(template, template->next);
-        if (done == 0 && template->pass_error != -ENOSPC && ++template->attempts < ATTEMPTS)
+    template->pass.next = next_page(template);
+    while (left > 0 && template->pass.next < pages && !ended(template)) {
+        uint64_t done = fill_run(template, template->pass.next);
+        if (done == 0 && template->pass.error != -ENOSPC && ++template->pass.attempts < ATTEMPTS)
             return fl_now() + READ_PAUSE;
         if (done == 0)
             return finish(template);
-        template->attempts = 0;
+        template->pass.attempts = 0;
         left -= done < left ? done : left;
-        template->next = next_page(template); // from this one on: it has its bit now
+        template->pass.next = next_page(template); // from this one on: it has its bit now
     }
-    template->pass_error = ended(template) ? -ECANCELED : 0;
-    if (template->pass_error)
+    template->pass.error = ended(template) ? -ECANCELED : 0;
+    if (template->pass.error)
         return finish(template);
-    if (template->next < pages) {
+    if (template->pass.next < pages) {
         fl_io_pool_submit(template->shared->io_pool, job);
         return 0;
     }
-    return template->goal == FL_TEMPLATE_FILL ? seal(template) : finish(template);
+    return template->pass.goal == FL_TEMPLATE_FILL ? seal(template) : finish(template);
 }
 
-void fl_template_pass(struct fl_template *template, enum fl_template_goal goal,
-                      void (*done)(void *control, struct fl_mail *mail))
+void fl_template_pass_start(struct fl_template *template, enum fl_template_goal goal,
+                            void (*done)(void *control, struct fl_mail *mail))
 {
-    template->passing = true;
-    template->goal = goal;
-    template->next = 0;
-    template->attempts = 0;
-    template->pass_error = 0;
-    template->mail.deliver = done;
-    template->job.run = go_on;
-    fl_io_pool_submit(template->shared->io_pool, &template->job);
+    atomic_store(&template->pass.cancel, false);
+    template->pass.goal = goal;
+    template->pass.next = 0;
+    template->pass.attempts = 0;
+    template->pass.error = 0;
+    template->pass.mail.deliver = done;
+    template->pass.job.run = go_on;
+    fl_io_pool_submit(template->shared->io_pool, &template->pass.job);
 }

@@ -29,14 +29,22 @@ struct fl_templates {
     struct cds_list_head orders;
 };
 
-// Somebody asked for a template, and its image is being opened, or could not be.
+// Moves: OPENING > CANCELLED, OPENING > FAILED. An order that is fulfilled is freed, and so is a
+// cancelled one when its reader's mail is back, and a failed one when it is asked for anew or not
+// wanted any more.
+enum fl_template_order_state {
+    FL_TEMPLATE_ORDER_OPENING,   // a reader opens the image
+    FL_TEMPLATE_ORDER_CANCELLED, // the same, and nobody wants the template any more
+    FL_TEMPLATE_ORDER_FAILED,    // `reason` says why, for the status
+};
+
+// A template was asked for, and is not there yet.
 struct fl_template_order {
     struct cds_list_head link;
     struct fl_templates *templates;
     char image[FL_NAME_MAX + 1];
     bool complete;
-    bool opening;
-    bool cancelled;
+    enum fl_template_order_state state;
     char reason[FL_TEMPLATE_REASON_BYTES]; // why it failed
     struct fl_image *opened;
     int error;

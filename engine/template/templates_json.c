@@ -57,9 +57,10 @@ static json_t *describe(const struct fl_template *template)
 
 static json_t *describe_order(const struct fl_template_order *order)
 {
-    json_t *object = json_pack("{s:s, s:s}", "image", order->image, "state",
-                               order->opening ? "opening" : "failed");
-    if (object && !order->opening)
+    bool opening = order->state == FL_TEMPLATE_ORDER_OPENING;
+    json_t *object =
+        json_pack("{s:s, s:s}", "image", order->image, "state", opening ? "opening" : "failed");
+    if (object && !opening)
         json_object_set_new(object, "error", json_string(order->reason));
     return object;
 }
@@ -75,7 +76,7 @@ struct json_t *fl_templates_json(const struct fl_templates *templates)
         json_array_append_new(list, describe(template));
     cds_list_for_each_entry(order, &templates->orders, link)
     {
-        if (!order->cancelled)
+        if (order->state != FL_TEMPLATE_ORDER_CANCELLED)
             json_array_append_new(list, describe_order(order));
     }
     return json_pack("{s:I, s:I, s:o}", "bytes", bytes(templates->shared.budget.used), "limit",

@@ -57,7 +57,7 @@ Test(template_window, of_one_whose_reader_ended_halfway_is_freed_with_its_frame)
     cr_assert_eq(fl_template_new(&shared, 1, "a", PAGES, &template), 0);
     uint8_t *frame = fl_dontdump_map(FL_TEMPLATE_FRAME_BYTES);
     cr_assert_not_null(frame);
-    template->frame = frame;
+    template->pass.frame = frame;
     fl_template_free(template);
     cr_assert_eq(mincore(frame, FL_PAGE_SIZE, &there), -1, "the frame is still mapped");
     cr_assert_eq(errno, ENOMEM);

@@ -48,7 +48,8 @@ static void free_entry(struct entry *entry)
 }
 
 // With the lock held.
-static struct fl_image *use(struct fl_images *images, const struct stat *file, const char *name)
+static struct fl_image *use_entry(struct fl_images *images, const struct stat *file,
+                                  const char *name)
 {
     struct entry *entry;
     cds_list_for_each_entry(entry, &images->open, link)
@@ -61,23 +62,24 @@ static struct fl_image *use(struct fl_images *images, const struct stat *file, c
     return NULL;
 }
 
-static struct fl_image *find(struct fl_images *images, const struct stat *file, const char *name)
+static struct fl_image *find_open(struct fl_images *images, const struct stat *file,
+                                  const char *name)
 {
     pthread_mutex_lock(&images->lock);
-    struct fl_image *image = use(images, file, name);
+    struct fl_image *image = use_entry(images, file, name);
     pthread_mutex_unlock(&images->lock);
     return image;
 }
 
 // Somebody may have opened the same image meanwhile: theirs is taken, then.
-static int add(struct fl_images *images, const struct stat *file, uint64_t record,
-               struct fl_image *image, struct fl_image **ret_image)
+static int add_entry(struct fl_images *images, const struct stat *file, uint64_t record,
+                     struct fl_image *image, struct fl_image **ret_image)
 {
     struct entry *entry = calloc(1, sizeof(*entry));
     if (!entry)
         return -ENOMEM;
     pthread_mutex_lock(&images->lock);
-    struct fl_image *there = record ? NULL : use(images, file, fl_image_name(image));
+    struct fl_image *there = record ? NULL : use_entry(images, file, fl_image_name(image));
     if (!there) {
         entry->file = *file;
         entry->image = fl_image_ref(image);
@@ -92,8 +94,8 @@ static int add(struct fl_images *images, const struct stat *file, uint64_t recor
     return 0;
 }
 
-static int get(struct fl_images *images, struct fl_reader *reader, const char *name,
-               struct fl_image **ret_image)
+static int get_image(struct fl_images *images, struct fl_reader *reader, const char *name,
+                     struct fl_image **ret_image)
 {
     char path[PATH_MAX];
     struct stat file;
@@ -105,14 +107,14 @@ static int get(struct fl_images *images, struct fl_reader *reader, const char *n
         return -ENAMETOOLONG;
     if (stat(path, &file) != 0)
         return -errno;
-    *ret_image = find(images, &file, name);
+    *ret_image = find_open(images, &file, name);
     if (*ret_image)
         return 0;
     struct fl_image *image = NULL;
     int error = fl_image_open_lazy(reader, name, &image);
     if (error)
         return error;
-    error = add(images, &file, 0, image, ret_image);
+    error = add_entry(images, &file, 0, image, ret_image);
     fl_image_unref(image);
     return error;
 }
@@ -122,13 +124,13 @@ int fl_images_get(struct fl_images *images, const char *name, struct fl_image **
     struct fl_reader *reader = NULL;
     int error = fl_store_place_get(images->place, &reader);
     if (!error)
-        error = get(images, reader, name, ret_image);
+        error = get_image(images, reader, name, ret_image);
     fl_reader_close(reader);
     return error;
 }
 
 // The image takes the descriptors that it is opened from: it gets some of its own.
-static int duplicate(const int *fds, uint32_t count, int *ret_fds)
+static int duplicate_fds(const int *fds, uint32_t count, int *ret_fds)
 {
     for (uint32_t i = 0; i < count; i++) {
         ret_fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
@@ -150,14 +152,14 @@ int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, u
     int *own = fds && count > 0 ? malloc(count * sizeof(*own)) : NULL;
     if (!own)
         return fds && count > 0 ? -ENOMEM : -EINVAL;
-    int error = fstat(fds[0], &file) == 0 ? duplicate(fds, count, own) : -errno;
+    int error = fstat(fds[0], &file) == 0 ? duplicate_fds(fds, count, own) : -errno;
     if (!error)
         error = fl_image_open_files(own, count, &image);
     free(own);
     if (error)
         return error;
     FL_CRASH_POINT("image_inherited");
-    error = add(images, &file, id, image, ret_image);
+    error = add_entry(images, &file, id, image, ret_image);
     fl_image_unref(image);
     return error;
 }

@@ -60,7 +60,7 @@ static bool same_run(const struct item *a, const struct item *b)
 }
 
 // The items are sorted by place.
-static void group(struct fl_plan *plan, const struct item *item, uint64_t count)
+static void group_items(struct fl_plan *plan, const struct item *item, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++) {
         if (i == 0 || !same_step(&item[i - 1], &item[i]))
@@ -95,7 +95,7 @@ static void add_up(struct fl_plan *plan, const struct fl_image *image)
 }
 
 // What was not needed of the arrays is given back.
-static void shrink(struct fl_plan *plan)
+static void shrink_plan(struct fl_plan *plan)
 {
     struct fl_plan_step *step = realloc(plan->step, plan->steps * sizeof(*step));
     struct fl_plan_run *run = realloc(plan->run, plan->runs * sizeof(*run));
@@ -103,7 +103,7 @@ static void shrink(struct fl_plan *plan)
     plan->run = run ? run : plan->run;
 }
 
-static int build(struct fl_plan *plan, const struct fl_image *image)
+static int build_plan(struct fl_plan *plan, const struct fl_image *image)
 {
     uint64_t count = fl_trace_count(plan->trace);
     const struct fl_trace_entry *entry = fl_trace_entries(plan->trace);
@@ -128,11 +128,11 @@ static int build(struct fl_plan *plan, const struct fl_image *image)
         return -EBADMSG;
     }
     qsort(item, count, sizeof(*item), compare_places);
-    group(plan, item, count);
+    group_items(plan, item, count);
     free(item);
     qsort(plan->step, plan->steps, sizeof(*plan->step), compare_steps);
     add_up(plan, image);
-    shrink(plan);
+    shrink_plan(plan);
     return 0;
 }
 
@@ -144,7 +144,7 @@ int fl_plan_new(const struct fl_image *image, struct fl_trace *trace, struct fl_
     atomic_init(&plan->refs, 1);
     plan->trace = fl_trace_ref(trace);
     plan->image_pages = fl_image_pages(image);
-    int error = build(plan, image);
+    int error = build_plan(plan, image);
     if (error) {
         fl_plan_unref(plan);
         return error;

@@ -16,7 +16,7 @@ void fl_plan_cache_init(struct fl_plan_cache *plans)
     plans->bytes = 0;
 }
 
-static struct fl_plan *remove_one(struct fl_plan_cache *plans, struct shelved *shelved)
+static struct fl_plan *remove_plan(struct fl_plan_cache *plans, struct shelved *shelved)
 {
     struct fl_plan *plan = shelved->plan;
     cds_list_del(&shelved->link);
@@ -25,15 +25,15 @@ static struct fl_plan *remove_one(struct fl_plan_cache *plans, struct shelved *s
     return plan;
 }
 
-static void shrink(struct fl_plan_cache *plans, uint64_t bytes)
+static void shrink_cache(struct fl_plan_cache *plans, uint64_t bytes)
 {
     while (plans->bytes > bytes)
-        fl_plan_unref(remove_one(plans, cds_list_entry(plans->plans.prev, struct shelved, link)));
+        fl_plan_unref(remove_plan(plans, cds_list_entry(plans->plans.prev, struct shelved, link)));
 }
 
 void fl_plan_cache_fini(struct fl_plan_cache *plans)
 {
-    shrink(plans, 0);
+    shrink_cache(plans, 0);
 }
 
 void fl_plan_cache_put(struct fl_plan_cache *plans, const struct stat *image,
@@ -47,7 +47,7 @@ void fl_plan_cache_put(struct fl_plan_cache *plans, const struct stat *image,
     *shelved = (struct shelved){.image = *image, .trace = *trace, .plan = plan};
     cds_list_add(&shelved->link, &plans->plans);
     plans->bytes += fl_plan_bytes(plan);
-    shrink(plans, FL_PLAN_CACHE_BYTES);
+    shrink_cache(plans, FL_PLAN_CACHE_BYTES);
 }
 
 struct fl_plan *fl_plan_cache_take(struct fl_plan_cache *plans, const struct stat *image,
@@ -57,7 +57,7 @@ struct fl_plan *fl_plan_cache_take(struct fl_plan_cache *plans, const struct sta
     cds_list_for_each_entry(shelved, &plans->plans, link)
     {
         if (fl_same_file(&shelved->image, image) && fl_same_file(&shelved->trace, trace))
-            return remove_one(plans, shelved);
+            return remove_plan(plans, shelved);
     }
     return NULL;
 }

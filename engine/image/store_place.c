@@ -46,7 +46,7 @@ const char *fl_store_images_dir(const struct fl_store_place *place)
     return place->images_dir;
 }
 
-static struct fl_reader *last(struct fl_store_place *place)
+static struct fl_reader *last_reader(struct fl_store_place *place)
 {
     pthread_mutex_lock(&place->lock);
     struct fl_reader *reader = place->reader ? fl_reader_ref(place->reader) : NULL;
@@ -55,7 +55,7 @@ static struct fl_reader *last(struct fl_store_place *place)
 }
 
 // Another thread may have opened it as well meanwhile: both are good.
-static void remember(struct fl_store_place *place, struct fl_reader *reader, int error)
+static void remember_reader(struct fl_store_place *place, struct fl_reader *reader, int error)
 {
     pthread_mutex_lock(&place->lock);
     struct fl_reader *before = place->reader;
@@ -72,7 +72,7 @@ static bool is_shortage(int error)
 
 int fl_store_place_get(struct fl_store_place *place, struct fl_reader **ret_reader)
 {
-    struct fl_reader *reader = last(place);
+    struct fl_reader *reader = last_reader(place);
     if (reader && fl_reader_still_there(reader)) {
         *ret_reader = reader;
         return 0;
@@ -80,7 +80,7 @@ int fl_store_place_get(struct fl_store_place *place, struct fl_reader **ret_read
     fl_reader_close(reader);
     reader = NULL;
     int error = fl_reader_open(place->store, &reader);
-    remember(place, reader, error);
+    remember_reader(place, reader, error);
     *ret_reader = reader;
     return error && !is_shortage(error) ? FL_NO_STORE_NOW : error;
 }

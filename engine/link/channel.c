@@ -16,7 +16,7 @@ union fd_space {
 };
 
 // The descriptors of the mask, side by side.
-static unsigned gather(const struct fl_message *message, const int *fds, int *ret_fds)
+static unsigned gather_fds(const struct fl_message *message, const int *fds, int *ret_fds)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < FL_CHANNEL_FDS; i++) {
@@ -50,7 +50,7 @@ int fl_channel_send(int channel, const struct fl_message *message, const int *fd
     size_t text = strnlen(message->text, sizeof(message->text) - 1);
     struct iovec iov = {.iov_base = (void *)message, .iov_len = HEAD + text + 1};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
-    unsigned count = gather(message, fds, list);
+    unsigned count = gather_fds(message, fds, list);
     if (count > 0) {
         header.msg_control = space.bytes;
         header.msg_controllen = CMSG_SPACE(count * sizeof(int));
@@ -79,8 +79,8 @@ static unsigned received_fds(struct msghdr *header, int *ret_fds)
 
 // From side by side to their slots. -EPROTO or -EMFILE (all closed) if they are not what the mask
 // says.
-static int scatter(const struct fl_message *message, const int *list, unsigned count, bool lost,
-                   int *ret_fds)
+static int scatter_fds(const struct fl_message *message, const int *list, unsigned count, bool lost,
+                       int *ret_fds)
 {
     unsigned used = 0;
     for (unsigned i = 0; i < FL_CHANNEL_FDS; i++) {
@@ -132,7 +132,7 @@ int fl_channel_receive(int channel, struct fl_message *ret_message, int ret_fds[
                  ((const char *)ret_message)[got - 1] == '\0';
     if (!whole)
         ret_message->mask = 0;
-    int error = scatter(ret_message, list, count, header.msg_flags & MSG_CTRUNC, ret_fds);
+    int error = scatter_fds(ret_message, list, count, header.msg_flags & MSG_CTRUNC, ret_fds);
     if (whole)
         return error ? error : 1;
     return -EPROTO;
@@ -147,7 +147,7 @@ void fl_channel_close_fds(int fds[FL_CHANNEL_FDS])
     }
 }
 
-static uint32_t mask_of(const struct fl_record_view *record, uint32_t from)
+static uint32_t record_mask(const struct fl_record_view *record, uint32_t from)
 {
     uint32_t mask = 0;
     for (uint32_t i = 0; i < FL_CHANNEL_FDS && from + i < record->slots; i++)
@@ -167,7 +167,7 @@ int fl_channel_send_record(int channel, enum fl_message_type type,
                                  .slots = record->slots};
     do {
         message.first = *from;
-        message.mask = mask_of(record, *from);
+        message.mask = record_mask(record, *from);
         int error = fl_channel_send(channel, &message, record->fd + *from, wait);
         if (error)
             return error;

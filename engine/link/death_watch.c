@@ -36,7 +36,7 @@ struct fl_death_watch {
     atomic_bool ended[FL_LIFE_TABLE_THREADS]; // written by the thread that waits
 };
 
-static struct fl_life_table *map(int fd)
+static struct fl_life_table *map_life(int fd)
 {
     struct fl_life_table *life =
         mmap(NULL, sizeof(*life), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -45,7 +45,7 @@ static struct fl_life_table *map(int fd)
 
 // --- the engine's side ---
 
-static void prepare(struct fl_life_table *life)
+static void prepare_mutexes(struct fl_life_table *life)
 {
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
@@ -61,13 +61,13 @@ int fl_life_table_new(int *ret_fd, struct fl_life_table **ret_life)
     int fd = memfd_create("faultline-life", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    struct fl_life_table *life = ftruncate(fd, sizeof(*life)) == 0 ? map(fd) : NULL;
+    struct fl_life_table *life = ftruncate(fd, sizeof(*life)) == 0 ? map_life(fd) : NULL;
     if (!life) {
         int error = -errno;
         close(fd);
         return error;
     }
-    prepare(life);
+    prepare_mutexes(life);
     *ret_fd = fd;
     *ret_life = life;
     return 0;
@@ -88,7 +88,7 @@ _Atomic uint64_t *fl_life_table_call(struct fl_life_table *life, unsigned thread
 
 // True if it has given its mutex up. ThreadSanitizer knows what EOWNERDEAD means here, and not of
 // the calls that wait for some time only.
-static bool has_ended(struct fl_death_watch *watch, unsigned thread)
+static bool thread_has_ended(struct fl_death_watch *watch, unsigned thread)
 {
     if (pthread_mutex_trylock(&watch->life->slot[thread].mutex) == EBUSY)
         return false;
@@ -96,7 +96,7 @@ static bool has_ended(struct fl_death_watch *watch, unsigned thread)
     return true;
 }
 
-static bool is_left(const struct fl_death_watch *watch, unsigned thread)
+static bool thread_is_left(const struct fl_death_watch *watch, unsigned thread)
 {
     return atomic_load(&watch->life->slot[thread].begun) && !atomic_load(&watch->ended[thread]);
 }
@@ -104,11 +104,11 @@ static bool is_left(const struct fl_death_watch *watch, unsigned thread)
 enum left { NONE_LEFT, HELD_UP, SOME_LEFT };
 
 // Those that have not ended: all of them may be within calls.
-static enum left look(const struct fl_death_watch *watch)
+static enum left threads_left(const struct fl_death_watch *watch)
 {
     enum left left = NONE_LEFT;
     for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++) {
-        if (is_left(watch, i))
+        if (thread_is_left(watch, i))
             left = left != SOME_LEFT && atomic_load(&watch->life->slot[i].vm) ? HELD_UP : SOME_LEFT;
     }
     return left;
@@ -116,11 +116,11 @@ static enum left look(const struct fl_death_watch *watch)
 
 // True if any has ended since the last time. No thread can begin once another was killed with the
 // process.
-static bool look_again(struct fl_death_watch *watch)
+static bool note_ended(struct fl_death_watch *watch)
 {
     bool any = false;
     for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++)
-        any |= is_left(watch, i) && has_ended(watch, i);
+        any |= thread_is_left(watch, i) && thread_has_ended(watch, i);
     return any;
 }
 
@@ -130,7 +130,7 @@ static void pause_for(uint64_t ns)
     nanosleep(&time, NULL);
 }
 
-static void put(struct fl_death_watch *watch)
+static void put_watch(struct fl_death_watch *watch)
 {
     if (atomic_fetch_sub(&watch->users, 1) > 1)
         return;
@@ -145,13 +145,13 @@ static void *watch_main(void *arg)
     pthread_mutex_lock(&watch->life->slot[0].mutex); // until the engine is dying
     atomic_store(&watch->ended[0], true);
     uint64_t grace = fl_now() + GRACE;
-    look_again(watch);
-    for (enum left left = look(watch); left != NONE_LEFT; left = look(watch)) {
+    note_ended(watch);
+    for (enum left left = threads_left(watch); left != NONE_LEFT; left = threads_left(watch)) {
         bool late = fl_now() > grace;
         if (late && left == HELD_UP && !atomic_exchange(&watch->over, true))
             eventfd_write(watch->event_fd, 1);
         pause_for(late ? LATE_PAUSE : PAUSE);
-        if (look_again(watch) && atomic_load(&watch->over))
+        if (note_ended(watch) && atomic_load(&watch->over))
             eventfd_write(watch->event_fd, 1);
     }
     atomic_store(&watch->over, true);
@@ -161,11 +161,11 @@ static void *watch_main(void *arg)
         if (atomic_load(&watch->ended[i]))
             pthread_mutex_unlock(&watch->life->slot[i].mutex);
     }
-    put(watch);
+    put_watch(watch);
     return NULL;
 }
 
-static int start(struct fl_death_watch *watch)
+static int start_watching(struct fl_death_watch *watch)
 {
     pthread_t thread;
     pthread_attr_t attributes;
@@ -188,11 +188,11 @@ int fl_death_watch_start(int fd, struct fl_death_watch **ret_watch)
     // Of an engine of another version it may be something else, and reading beyond it would kill
     // us.
     bool ours = fstat(fd, &status) == 0 && status.st_size == (off_t)sizeof(*watch->life);
-    watch->life = ours ? map(fd) : NULL;
+    watch->life = ours ? map_life(fd) : NULL;
     if (watch->event_fd < 0 || !watch->life)
         error = ours ? -errno : -EPROTONOSUPPORT;
     if (!error)
-        error = start(watch);
+        error = start_watching(watch);
     if (!error) {
         *ret_watch = watch;
         return 0;
@@ -207,7 +207,7 @@ int fl_death_watch_start(int fd, struct fl_death_watch **ret_watch)
 
 void fl_death_watch_stop(struct fl_death_watch *watch)
 {
-    put(watch);
+    put_watch(watch);
 }
 
 int fl_death_watch_event_fd(const struct fl_death_watch *watch)
@@ -223,7 +223,7 @@ bool fl_death_watch_is_over(const struct fl_death_watch *watch)
 bool fl_death_watch_holds(const struct fl_death_watch *watch, uint64_t vm)
 {
     for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++) {
-        if (is_left(watch, i) && atomic_load(&watch->life->slot[i].vm) == vm)
+        if (thread_is_left(watch, i) && atomic_load(&watch->life->slot[i].vm) == vm)
             return true;
     }
     return false;

@@ -55,7 +55,7 @@ void fl_has(struct fl_degraded *degraded, enum fl_lack lack)
     fl_degraded_tell(degraded);
 }
 
-static void add(json_t *list, const char *what, const char *reason)
+static void add_lack(json_t *list, const char *what, const char *reason)
 {
     if (*reason)
         json_array_append_new(list, json_pack("{s:s, s:s}", "what", what, "reason", reason));
@@ -67,9 +67,9 @@ json_t *fl_degraded_json(const struct fl_degraded *degraded)
     json_t *list = json_array();
     json_t *news = json_loads(fl_keeper_link_news(degraded->keeper_link), JSON_DECODE_ANY, NULL);
     for (int lack = 0; lack < FL_LACKS; lack++)
-        add(list, names[lack], degraded->reason[lack]);
+        add_lack(list, names[lack], degraded->reason[lack]);
     json_unpack(news, "{s:s}", "trouble", &trouble);
-    add(list, "standby", trouble);
+    add_lack(list, "standby", trouble);
     json_decref(news);
     return list;
 }

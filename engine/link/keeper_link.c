@@ -28,7 +28,7 @@ struct later {
 
 // --- the channel ---
 
-static void move(struct fl_keeper_link *keeper_link, enum fl_keeper_link_state to)
+static void move_link(struct fl_keeper_link *keeper_link, enum fl_keeper_link_state to)
 {
     static const bool may[][FL_KEEPER_LINK_STATES] = {
         [FL_KEEPER_LINK_NONE] = {[FL_KEEPER_LINK_STANDBY] = true, [FL_KEEPER_LINK_SERVING] = true},
@@ -47,7 +47,7 @@ void fl_keeper_link_lost(struct fl_keeper_link *keeper_link)
     fl_loop_unwatch(with->loop, &keeper_link->source);
     close(keeper_link->source.fd);
     keeper_link->source.fd = -1;
-    move(keeper_link, FL_KEEPER_LINK_NONE);
+    move_link(keeper_link, FL_KEEPER_LINK_NONE);
     snprintf(keeper_link->news, sizeof(keeper_link->news), "null");
     with->ops->lost(with->arg, keeper_link->outside);
 }
@@ -75,8 +75,8 @@ static void send_life(struct fl_keeper_link *keeper_link, enum fl_message_type t
     fl_keeper_link_send(keeper_link, &message, &keeper_link->options.life_fd);
 }
 
-static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *message,
-                   int fds[FL_CHANNEL_FDS])
+static void act_on_message(struct fl_keeper_link *keeper_link, const struct fl_message *message,
+                           int fds[FL_CHANNEL_FDS])
 {
     const struct fl_keeper_link_ops *ops = keeper_link->options.ops;
     void *arg = keeper_link->options.arg;
@@ -91,7 +91,7 @@ static void handle(struct fl_keeper_link *keeper_link, const struct fl_message *
         keeper_link->outside = message->other != 0;
         fl_keeper_link_learn_room(keeper_link, message->id);
         if (keeper_link->state == FL_KEEPER_LINK_STANDBY)
-            move(keeper_link, FL_KEEPER_LINK_SERVING);
+            move_link(keeper_link, FL_KEEPER_LINK_SERVING);
         ops->serve(arg, message->value);
         break;
     case FL_MESSAGE_AGAIN:
@@ -120,13 +120,13 @@ void fl_keeper_link_run(struct fl_keeper_link *keeper_link)
     while (keeper_link && !cds_list_empty(&keeper_link->later)) {
         struct later *later = cds_list_first_entry(&keeper_link->later, struct later, link);
         cds_list_del(&later->link);
-        handle(keeper_link, &later->message, later->fds);
+        act_on_message(keeper_link, &later->message, later->fds);
         fl_channel_close_fds(later->fds);
         free(later);
     }
 }
 
-static void ready(struct fl_source *source, uint32_t events)
+static void channel_ready(struct fl_source *source, uint32_t events)
 {
     (void)events;
     struct fl_keeper_link *keeper_link = caa_container_of(source, struct fl_keeper_link, source);
@@ -138,7 +138,7 @@ static void ready(struct fl_source *source, uint32_t events)
         if (got == -EMFILE && keeper_link->state == FL_KEEPER_LINK_SERVING)
             got = 1; // that of an answer which nobody waits for any more
         if (got == 1) {
-            handle(keeper_link, &keeper_link->received, fds);
+            act_on_message(keeper_link, &keeper_link->received, fds);
             fl_channel_close_fds(fds);
             fl_keeper_link_run(keeper_link);
         }
@@ -152,9 +152,9 @@ static void ready(struct fl_source *source, uint32_t events)
         fl_keeper_link_lost(keeper_link);
 }
 
-static int watch(struct fl_keeper_link *keeper_link, int channel)
+static int watch_channel(struct fl_keeper_link *keeper_link, int channel)
 {
-    keeper_link->source = (struct fl_source){.fd = channel, .ready = ready};
+    keeper_link->source = (struct fl_source){.fd = channel, .ready = channel_ready};
     return fl_loop_watch(keeper_link->options.loop, &keeper_link->source, EPOLLIN);
 }
 
@@ -175,10 +175,10 @@ int fl_keeper_link_start(const struct fl_keeper_link_options *options,
     if (channel < 0)
         return 0;
     fcntl(channel, F_SETFD, FD_CLOEXEC);
-    int error = watch(keeper_link, channel);
+    int error = watch_channel(keeper_link, channel);
     if (error)
         return error;
-    move(keeper_link, FL_KEEPER_LINK_STANDBY);
+    move_link(keeper_link, FL_KEEPER_LINK_STANDBY);
     send_life(keeper_link, FL_MESSAGE_READY, (uint64_t)getpid());
     return 0;
 }
@@ -327,12 +327,12 @@ int fl_keeper_link_change_keeper(struct fl_keeper_link *keeper_link, int channel
     if (fl_keeper_link_any(keeper_link))
         return -EBUSY;
     fcntl(channel, F_SETFL, 0); // answers are waited for
-    int error = watch(keeper_link, channel);
+    int error = watch_channel(keeper_link, channel);
     if (error) {
         keeper_link->source.fd = -1;
         return error;
     }
-    move(keeper_link, FL_KEEPER_LINK_SERVING);
+    move_link(keeper_link, FL_KEEPER_LINK_SERVING);
     fl_keeper_link_serving(keeper_link, with->ops->put_all(with->arg));
     return 0;
 }

@@ -17,8 +17,8 @@
 
 // In the place of a connection's record it is safe before the handshake is taken out of its socket,
 // and the VM's first fault is read.
-static void put(struct fl_keeper_link *keeper_link, const struct fl_record_view *record,
-                uint64_t connection)
+static void put_record(struct fl_keeper_link *keeper_link, const struct fl_record_view *record,
+                       uint64_t connection)
 {
     uint32_t from = 0;
     int none = -1;
@@ -46,8 +46,8 @@ void fl_keeper_link_put_vm(struct fl_keeper_link *keeper_link, const struct fl_v
                            // By which the keeper kills: not that of who did the handshake.
                            [FL_VM_PIDFD] = vm->state->flags & FL_VM_STATE_OWNER ? vm->pidfd : -1,
                            [FL_VM_SOCKET] = vm->socket};
-    put(keeper_link, &(struct fl_record_view){FL_RECORD_VM, vm->id, 0, FL_VM_SLOTS, fd},
-        connection);
+    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_VM, vm->id, 0, FL_VM_SLOTS, fd},
+               connection);
 }
 
 void fl_keeper_link_put_vm_slot(struct fl_keeper_link *keeper_link, uint64_t vm,
@@ -55,12 +55,13 @@ void fl_keeper_link_put_vm_slot(struct fl_keeper_link *keeper_link, uint64_t vm,
 {
     int fds[FL_VM_SLOTS] = {-1, -1, -1, -1};
     fds[slot] = fd;
-    put(keeper_link, &(struct fl_record_view){FL_RECORD_VM, vm, 0, FL_VM_SLOTS, fds}, connection);
+    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_VM, vm, 0, FL_VM_SLOTS, fds},
+               connection);
 }
 
 // Through descriptions of their own, as images share packs, and the keeper's own store outside
 // keeps each description once; but rather so than not at all.
-static void reopen(int *fd, bool *own, uint32_t count)
+static void reopen_files(int *fd, bool *own, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         char path[40];
@@ -81,8 +82,8 @@ void fl_keeper_link_put_image(struct fl_keeper_link *keeper_link, uint64_t id,
         return;
     bool *own = (bool *)(fd + room);
     fl_image_files(image, fd, count);
-    reopen(fd, own, count);
-    put(keeper_link, &(struct fl_record_view){FL_RECORD_IMAGE, id, 0, count, fd}, 0);
+    reopen_files(fd, own, count);
+    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_IMAGE, id, 0, count, fd}, 0);
     for (uint32_t i = 0; i < count; i++) {
         if (own[i])
             close(fd[i]);
@@ -93,14 +94,14 @@ void fl_keeper_link_put_image(struct fl_keeper_link *keeper_link, uint64_t id,
 void fl_keeper_link_put_socket(struct fl_keeper_link *keeper_link, enum fl_inherited_socket id,
                                int fd)
 {
-    put(keeper_link, &(struct fl_record_view){FL_RECORD_SOCKET, id, 0, 1, &fd}, 0);
+    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_SOCKET, id, 0, 1, &fd}, 0);
 }
 
 static void put_described(struct fl_keeper_link *keeper_link, enum fl_record_kind kind, uint64_t id,
                           int fd, int description)
 {
     int fds[2] = {fd, description};
-    put(keeper_link, &(struct fl_record_view){kind, id, 0, 2, fds}, 0);
+    put_record(keeper_link, &(struct fl_record_view){kind, id, 0, 2, fds}, 0);
 }
 
 void fl_keeper_link_put_listener(struct fl_keeper_link *keeper_link, uint64_t id, int fd,
@@ -119,13 +120,14 @@ void fl_keeper_link_put_template(struct fl_keeper_link *keeper_link, uint64_t id
                                  int state)
 {
     int fd[FL_TEMPLATE_SLOTS] = {[FL_TEMPLATE_MEMORY] = memory, [FL_TEMPLATE_STATE] = state};
-    put(keeper_link, &(struct fl_record_view){FL_RECORD_TEMPLATE, id, 0, FL_TEMPLATE_SLOTS, fd}, 0);
+    put_record(keeper_link,
+               &(struct fl_record_view){FL_RECORD_TEMPLATE, id, 0, FL_TEMPLATE_SLOTS, fd}, 0);
 }
 
 void fl_keeper_link_put_mode(struct fl_keeper_link *keeper_link, uint64_t mode)
 {
     int none = -1;
-    put(keeper_link, &(struct fl_record_view){FL_RECORD_MODE, 1, mode, 1, &none}, 0);
+    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_MODE, 1, mode, 1, &none}, 0);
 }
 
 void fl_keeper_link_drop(struct fl_keeper_link *keeper_link, enum fl_record_kind kind, uint64_t id)

@@ -44,7 +44,7 @@ uint64_t fl_template_there(const struct fl_template *template, uint64_t page, ui
 }
 
 // True if we were the first to say so.
-static bool mark(struct fl_template *template, uint64_t page)
+static bool mark_page(struct fl_template *template, uint64_t page)
 {
     uint64_t bit = 1ULL << (page % 64);
     uint64_t before =
@@ -54,11 +54,11 @@ static bool mark(struct fl_template *template, uint64_t page)
     return !(before & bit);
 }
 
-static uint64_t mark_all(struct fl_template *template, uint64_t page, uint64_t count)
+static uint64_t mark_pages(struct fl_template *template, uint64_t page, uint64_t count)
 {
     uint64_t new = 0;
     for (uint64_t i = 0; i < count; i++)
-        new += mark(template, page + i);
+        new += mark_page(template, page + i);
     return new;
 }
 
@@ -76,7 +76,7 @@ bool fl_template_suspect(const struct fl_template *template)
 
 // --- filling ---
 
-static bool is_right(const struct fl_template *template, uint64_t page, const void *from)
+static bool page_is_right(const struct fl_template *template, uint64_t page, const void *from)
 {
     static const uint8_t zeros[FL_PAGE_SIZE];
     uint8_t bytes[FL_PAGE_SIZE];
@@ -86,7 +86,7 @@ static bool is_right(const struct fl_template *template, uint64_t page, const vo
 }
 
 // A client has read a hole that nobody watched. Others may have seen it, too.
-static bool repair(struct fl_template *template, uint64_t page, const void *from)
+static bool repair_page(struct fl_template *template, uint64_t page, const void *from)
 {
     static const uint8_t zeros[FL_PAGE_SIZE];
     bool right = false;
@@ -94,7 +94,7 @@ static bool repair(struct fl_template *template, uint64_t page, const void *from
         if (pwrite(template->memory, from ? from : zeros, FL_PAGE_SIZE,
                    (off_t)(page << FL_PAGE_SHIFT)) < 0)
             break;
-        right = is_right(template, page, from);
+        right = page_is_right(template, page, from);
     }
     if (atomic_fetch_add(&template->state->repaired, 1) == 0)
         fl_log(FL_LOG_ERROR,
@@ -106,16 +106,16 @@ static bool repair(struct fl_template *template, uint64_t page, const void *from
 
 // It is there without our doing: somebody else has just filled it, or was killed before he could
 // say so, or it is not what it should be.
-static bool settle(struct fl_template *template, uint64_t page, const void *from)
+static bool settle_page(struct fl_template *template, uint64_t page, const void *from)
 {
-    return fl_template_has(template, page) || is_right(template, page, from) ||
-           repair(template, page, from);
+    return fl_template_has(template, page) || page_is_right(template, page, from) ||
+           repair_page(template, page, from);
 }
 
 bool fl_template_check(struct fl_template *template, uint64_t page, const void *from)
 {
-    bool right = settle(template, page, from);
-    if (right && mark(template, page))
+    bool right = settle_page(template, page, from);
+    if (right && mark_page(template, page))
         fl_template_budget_take(&template->shared->budget, 1);
     return right;
 }
@@ -136,9 +136,9 @@ uint64_t fl_template_fill(struct fl_template *template, uint64_t page, const voi
                      : fl_uffd_zero(template->uffd, to, bytes, true, &done);
     FL_CRASH_POINT("template_filled");
     done >>= FL_PAGE_SHIFT;
-    if (done == 0 && error == -EEXIST && settle(template, page, from))
+    if (done == 0 && error == -EEXIST && settle_page(template, page, from))
         done = 1;
-    uint64_t new = mark_all(template, page, done);
+    uint64_t new = mark_pages(template, page, done);
     FL_CRASH_POINT("template_marked");
     fl_template_budget_release(&template->shared->budget, count - new);
     // Sealed a moment ago, it needs no filling.
@@ -210,7 +210,7 @@ static int new_memory(const char *image, uint64_t pages)
     return error;
 }
 
-static struct fl_template *allocate(struct fl_template_shared *shared, uint64_t id)
+static struct fl_template *allocate_template(struct fl_template_shared *shared, uint64_t id)
 {
     struct fl_template *template = calloc(1, sizeof(*template));
     if (!template)
@@ -225,7 +225,7 @@ static struct fl_template *allocate(struct fl_template_shared *shared, uint64_t 
 int fl_template_new(struct fl_template_shared *shared, uint64_t id, const char *image,
                     uint64_t pages, struct fl_template **ret_template)
 {
-    struct fl_template *template = allocate(shared, id);
+    struct fl_template *template = allocate_template(shared, id);
     if (!template)
         return -ENOMEM;
     int error = fl_template_state_create(image, pages, &template->state_fd, &template->state);
@@ -261,7 +261,7 @@ static int check_memory(const struct fl_template *template)
 int fl_template_open(struct fl_template_shared *shared, uint64_t id, int memory, int state_fd,
                      struct fl_template **ret_template)
 {
-    struct fl_template *template = allocate(shared, id);
+    struct fl_template *template = allocate_template(shared, id);
     if (!template)
         return -ENOMEM;
     int error = fl_template_state_open(state_fd, &template->state);

@@ -13,7 +13,7 @@
 #include "engine/template/templates.h"
 #include "engine/template/templates_internal.h"
 
-static void move(struct fl_template *template, enum fl_template_stage to)
+static void move_template(struct fl_template *template, enum fl_template_stage to)
 {
     fl_moves_check(fl_template_may_move(template->stage, to), "template", (int)template->stage,
                    (int)to);
@@ -32,7 +32,7 @@ static uint64_t free_later(struct fl_io_job *job)
     return 0;
 }
 
-static void reap(struct fl_template *template)
+static void reap_template(struct fl_template *template)
 {
     const struct fl_templates_options *with = &fl_template_table(template)->options;
     if (template->clones > 0 || template->holds > 0)
@@ -41,7 +41,7 @@ static void reap(struct fl_template *template)
         atomic_store(&template->pass.cancel, true);
         return;
     }
-    move(template, FL_TEMPLATE_GONE);
+    move_template(template, FL_TEMPLATE_GONE);
     fl_log(FL_LOG_INFO, "event=template_gone image=%s clones=%" PRIu64 " filled=%" PRIu64,
            template->state->image, template->clones_all, template->state->filled);
     cds_list_del(&template->link);
@@ -60,7 +60,7 @@ void fl_template_hold(struct fl_template *template)
 void fl_template_unhold(struct fl_template *template)
 {
     template->holds--;
-    reap(template);
+    reap_template(template);
 }
 
 void fl_template_clone(struct fl_template *template)
@@ -72,7 +72,7 @@ void fl_template_clone(struct fl_template *template)
 void fl_template_unclone(struct fl_template *template)
 {
     template->clones--;
-    reap(template);
+    reap_template(template);
 }
 
 int fl_template_open_door(struct fl_template *template, const char **ret_reason)
@@ -107,7 +107,7 @@ void fl_template_unpin(struct fl_template *template)
 // --- filling and checking ---
 
 // The reader was told to end, and somebody needed the template again before it had.
-static bool revived(const struct fl_template *template)
+static bool pass_is_revived(const struct fl_template *template)
 {
     return template->pass.error == -ECANCELED && !atomic_load(&template->shared->ending) &&
            template->clones + template->holds > 0;
@@ -136,16 +136,16 @@ static void say_filled(struct fl_template *template)
 static void start_fill(struct fl_template *template);
 
 // The reader's mail.
-static void passed(void *control, struct fl_mail *mail)
+static void pass_ended(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_template *template = caa_container_of(mail, struct fl_template, pass.mail);
     enum fl_template_stage stage = template->stage;
-    if (revived(template)) {
-        fl_template_pass_start(template, template->pass.goal, passed);
+    if (pass_is_revived(template)) {
+        fl_template_pass_start(template, template->pass.goal, pass_ended);
         return;
     }
-    move(template, FL_TEMPLATE_RESTING);
+    move_template(template, FL_TEMPLATE_RESTING);
     if (stage == FL_TEMPLATE_FILLING)
         say_filled(template);
     fl_template_hold(template); // a connection that waits may be the last to need it
@@ -158,8 +158,8 @@ static void passed(void *control, struct fl_mail *mail)
 // A reader that fills everything looks at everything, too.
 static void start_fill(struct fl_template *template)
 {
-    move(template, FL_TEMPLATE_FILLING);
-    fl_template_pass_start(template, FL_TEMPLATE_FILL, passed);
+    move_template(template, FL_TEMPLATE_FILLING);
+    fl_template_pass_start(template, FL_TEMPLATE_FILL, pass_ended);
 }
 
 void fl_template_want_complete(struct fl_template *template)
@@ -169,7 +169,7 @@ void fl_template_want_complete(struct fl_template *template)
         return;
     template->error = 0; // that of an attempt before: who asks anew is not to be told of it
     if (template->stage == FL_TEMPLATE_CHECKING)
-        move(template, FL_TEMPLATE_CHECKING_FIRST);
+        move_template(template, FL_TEMPLATE_CHECKING_FIRST);
     else if (template->stage == FL_TEMPLATE_RESTING)
         start_fill(template);
 }
@@ -179,8 +179,8 @@ bool fl_template_ready(struct fl_template *template)
     if (!template->image)
         return false;
     if (template->stage == FL_TEMPLATE_RESTING && fl_template_suspect(template)) {
-        move(template, FL_TEMPLATE_CHECKING);
-        fl_template_pass_start(template, FL_TEMPLATE_CHECK, passed);
+        move_template(template, FL_TEMPLATE_CHECKING);
+        fl_template_pass_start(template, FL_TEMPLATE_CHECK, pass_ended);
     }
     return template->stage != FL_TEMPLATE_CHECKING && template->stage != FL_TEMPLATE_CHECKING_FIRST;
 }

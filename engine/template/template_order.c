@@ -33,8 +33,8 @@ static void free_order(struct fl_template_order *order)
 }
 
 // Takes the hold on the image, if there is no error.
-static int make(struct fl_templates *templates, struct fl_image *image,
-                struct fl_template **ret_template)
+static int make_template(struct fl_templates *templates, struct fl_image *image,
+                         struct fl_template **ret_template)
 {
     uint64_t id = fl_images_keep(templates->options.images, image);
     struct fl_template *template = NULL;
@@ -61,7 +61,7 @@ static void make_way(struct fl_templates *templates, const char *image)
         fl_template_unpin(template);
 }
 
-static void fail(struct fl_template_order *order, const char *reason)
+static void fail_order(struct fl_template_order *order, const char *reason)
 {
     order->state = FL_TEMPLATE_ORDER_FAILED;
     snprintf(order->reason, sizeof(order->reason), "%s", reason);
@@ -69,7 +69,7 @@ static void fail(struct fl_template_order *order, const char *reason)
 }
 
 // An unpinned one of the same image may still be there, for its clones.
-static void fulfil(struct fl_template_order *order)
+static void fulfil_order(struct fl_template_order *order)
 {
     struct fl_templates *templates = order->templates;
     struct fl_images *images = templates->options.images;
@@ -77,19 +77,19 @@ static void fulfil(struct fl_template_order *order)
     struct fl_template *template = fl_templates_of_record(templates, fl_images_keep(images, image));
     const char *reason = NULL;
     bool there = template != NULL;
-    int error = there ? 0 : make(templates, image, &template);
+    int error = there ? 0 : make_template(templates, image, &template);
     order->opened = NULL;
     if (error || there) // it has its own
         fl_images_put(images, image);
     if (error) {
-        fail(order, strerror(-error));
+        fail_order(order, strerror(-error));
         return;
     }
     if (!(template->state->flags & FL_TEMPLATE_PINNED)) {
         make_way(templates, order->image);
         fl_template_pin(template);
         if (fl_template_open_door(template, &reason) != 0) {
-            fail(order, reason);
+            fail_order(order, reason);
             fl_template_unpin(template);
             return;
         }
@@ -100,7 +100,7 @@ static void fulfil(struct fl_template_order *order)
     free_order(order);
 }
 
-static void opened(void *control, struct fl_mail *mail)
+static void image_opened(void *control, struct fl_mail *mail)
 {
     (void)control;
     struct fl_template_order *order = caa_container_of(mail, struct fl_template_order, mail);
@@ -113,10 +113,10 @@ static void opened(void *control, struct fl_mail *mail)
     if (unwanted) {
         free_order(order);
     } else if (order->error) {
-        fail(order, fl_image_strerror(order->error));
+        fail_order(order, fl_image_strerror(order->error));
     } else {
         FL_CRASH_POINT("template_opened");
-        fulfil(order);
+        fulfil_order(order);
     }
 }
 
@@ -125,7 +125,7 @@ static uint64_t open_image(struct fl_io_job *job)
     struct fl_template_order *order = caa_container_of(job, struct fl_template_order, job);
     const struct fl_templates_options *with = &order->templates->options;
     order->error = fl_images_get(with->images, order->image, &order->opened);
-    order->mail.deliver = opened;
+    order->mail.deliver = image_opened;
     fl_mailbox_post(with->control, &order->mail);
     return 0;
 }

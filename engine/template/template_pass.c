@@ -91,12 +91,12 @@ static uint64_t fill_run(struct fl_template *template, uint64_t page)
     return done;
 }
 
-static bool ended(const struct fl_template *template)
+static bool pass_is_over(const struct fl_template *template)
 {
     return atomic_load(&template->pass.cancel) || atomic_load(&template->shared->ending);
 }
 
-static uint64_t finish(struct fl_template *template)
+static uint64_t finish_pass(struct fl_template *template)
 {
     fl_dontdump_unmap(template->pass.frame, FL_TEMPLATE_FRAME_BYTES);
     template->pass.frame = NULL;
@@ -108,10 +108,10 @@ static uint64_t finish(struct fl_template *template)
 // A predecessor that is still on its way out has it mapped, or somebody holds a page of it: later.
 // A client can hold one for ever (in a pipe), and each attempt then keeps a reader for a third of a
 // second.
-static uint64_t seal(struct fl_template *template)
+static uint64_t seal_template(struct fl_template *template)
 {
     int error = fl_template_sealed(template) ? 0 : fl_template_seal(template);
-    bool given_up = ended(template); // it may be asked for again at any moment
+    bool given_up = pass_is_over(template); // it may be asked for again at any moment
     if (error == -EBUSY && !given_up && template->pass.attempts < SEAL_ATTEMPTS) {
         unsigned doubled = template->pass.attempts++;
         return fl_now() +
@@ -120,33 +120,34 @@ static uint64_t seal(struct fl_template *template)
     if (error == -EBUSY && given_up)
         error = -ECANCELED;
     template->pass.error = error;
-    return finish(template);
+    return finish_pass(template);
 }
 
-static uint64_t go_on(struct fl_io_job *job)
+static uint64_t pass_slice(struct fl_io_job *job)
 {
     struct fl_template *template = caa_container_of(job, struct fl_template, pass.job);
     uint64_t pages = template->state->pages;
     uint64_t left = SLICE_PAGES;
     template->pass.next = next_page(template);
-    while (left > 0 && template->pass.next < pages && !ended(template)) {
+    while (left > 0 && template->pass.next < pages && !pass_is_over(template)) {
         uint64_t done = fill_run(template, template->pass.next);
         if (done == 0 && template->pass.error != -ENOSPC && ++template->pass.attempts < ATTEMPTS)
             return fl_now() + READ_PAUSE;
         if (done == 0)
-            return finish(template);
+            return finish_pass(template);
         template->pass.attempts = 0;
         left -= done < left ? done : left;
         template->pass.next = next_page(template); // from this one on: it has its bit now
     }
-    template->pass.error = ended(template) ? -ECANCELED : 0;
+    template->pass.error = pass_is_over(template) ? -ECANCELED : 0;
     if (template->pass.error)
-        return finish(template);
+        return finish_pass(template);
     if (template->pass.next < pages) {
         fl_io_pool_submit(template->shared->io_pool, job);
         return 0;
     }
-    return template->pass.goal == FL_TEMPLATE_FILL ? seal(template) : finish(template);
+    return template->pass.goal == FL_TEMPLATE_FILL ? seal_template(template)
+                                                   : finish_pass(template);
 }
 
 void fl_template_pass_start(struct fl_template *template, enum fl_template_goal goal,
@@ -158,6 +159,6 @@ void fl_template_pass_start(struct fl_template *template, enum fl_template_goal 
     template->pass.attempts = 0;
     template->pass.error = 0;
     template->pass.mail.deliver = done;
-    template->pass.job.run = go_on;
+    template->pass.job.run = pass_slice;
     fl_io_pool_submit(template->shared->io_pool, &template->pass.job);
 }

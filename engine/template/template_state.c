@@ -56,7 +56,7 @@ int fl_template_state_create(const char *image, uint64_t pages, int *ret_fd,
     return 0;
 }
 
-static int check(const struct fl_template_state *state, uint64_t bytes)
+static int check_state(const struct fl_template_state *state, uint64_t bytes)
 {
     if (state->magic != FL_TEMPLATE_STATE_MAGIC)
         return -EINVAL;
@@ -81,7 +81,7 @@ int fl_template_state_open(int fd, struct fl_template_state **ret_state)
     struct fl_template_state *state = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (state == MAP_FAILED)
         return -errno;
-    int error = check(state, bytes);
+    int error = check_state(state, bytes);
     if (error) {
         munmap(state, bytes);
         return error;

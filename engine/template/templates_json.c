@@ -29,19 +29,19 @@ const char *fl_template_strerror(int error)
     }
 }
 
-static json_int_t bytes(uint64_t pages)
+static json_int_t bytes_of(uint64_t pages)
 {
     return (json_int_t)(pages * FL_PAGE_SIZE);
 }
 
-static json_t *describe(const struct fl_template *template)
+static json_t *describe_template(const struct fl_template *template)
 {
     char path[PATH_MAX] = "";
     const struct fl_template_state *state = template->state;
     json_t *object = json_pack(
         "{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "image", state->image, "state",
         state_name(template), "pinned", (state->flags & FL_TEMPLATE_PINNED) != 0, "bytes",
-        bytes(state->pages), "filled", bytes(state->filled), "clones",
+        bytes_of(state->pages), "filled", bytes_of(state->filled), "clones",
         (json_int_t) template->clones, "clones_total", (json_int_t) template->clones_all,
         "repaired_pages", (json_int_t)state->repaired, "private_pages", (json_int_t)state->refused);
     if (!object)
@@ -73,14 +73,14 @@ struct json_t *fl_templates_json(const struct fl_templates *templates)
     if (!templates)
         return json_pack("{s:i, s:i, s:o}", "bytes", 0, "limit", 0, "list", list);
     cds_list_for_each_entry(template, &templates->list, link)
-        json_array_append_new(list, describe(template));
+        json_array_append_new(list, describe_template(template));
     cds_list_for_each_entry(order, &templates->orders, link)
     {
         if (order->state != FL_TEMPLATE_ORDER_CANCELLED)
             json_array_append_new(list, describe_order(order));
     }
-    return json_pack("{s:I, s:I, s:o}", "bytes", bytes(templates->shared.budget.used), "limit",
-                     bytes(templates->shared.budget.limit), "list", list);
+    return json_pack("{s:I, s:I, s:o}", "bytes", bytes_of(templates->shared.budget.used), "limit",
+                     bytes_of(templates->shared.budget.limit), "list", list);
 }
 
 struct fl_templates_stats fl_templates_stats(const struct fl_templates *templates)

@@ -12,35 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <urcu/list.h>
-
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/image/plan_cache.h"
+#include "engine/image/images_internal.h"
 #include "engine/image/store_place.h"
 #include "engine/link/keeper_link.h"
 
-struct entry {
-    struct cds_list_head link;
-    struct stat file; // identity of the image file
-    struct fl_image *image;
-    unsigned users;
-    uint64_t record; // the keeper's, 0: none. Control thread, but when it is new
-    // Its trace, as of that file (of inode 0: it has not been looked for, or there was none):
-    struct stat trace_file;
-    struct fl_plan *plan; // NULL: there is none that can be used
-    bool planning;        // by a reader
-};
-
-struct fl_images {
-    struct fl_store_place *place;
-    struct fl_keeper_link *keeper_link;
-    pthread_mutex_t lock; // the list and the entries; never held over I/O
-    struct cds_list_head open;
-    struct fl_plan_cache shelf;
-};
-
-static void free_entry(struct entry *entry)
+static void free_entry(struct fl_image_entry *entry)
 {
     fl_image_unref(entry->image);
     fl_plan_unref(entry->plan);
@@ -51,7 +29,7 @@ static void free_entry(struct entry *entry)
 static struct fl_image *use_entry(struct fl_images *images, const struct stat *file,
                                   const char *name)
 {
-    struct entry *entry;
+    struct fl_image_entry *entry;
     cds_list_for_each_entry(entry, &images->open, link)
     {
         if (fl_same_file(&entry->file, file) && strcmp(fl_image_name(entry->image), name) == 0) {
@@ -75,7 +53,7 @@ static struct fl_image *find_open(struct fl_images *images, const struct stat *f
 static int add_entry(struct fl_images *images, const struct stat *file, uint64_t record,
                      struct fl_image *image, struct fl_image **ret_image)
 {
-    struct entry *entry = calloc(1, sizeof(*entry));
+    struct fl_image_entry *entry = calloc(1, sizeof(*entry));
     if (!entry)
         return -ENOMEM;
     pthread_mutex_lock(&images->lock);
@@ -164,10 +142,9 @@ int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, u
     return error;
 }
 
-// NULL if it is not from here.
-static struct entry *entry_of(struct fl_images *images, const struct fl_image *image)
+struct fl_image_entry *fl_images_entry(struct fl_images *images, const struct fl_image *image)
 {
-    struct entry *entry;
+    struct fl_image_entry *entry;
     cds_list_for_each_entry(entry, &images->open, link)
     {
         if (entry->image == image)
@@ -179,7 +156,7 @@ static struct entry *entry_of(struct fl_images *images, const struct fl_image *i
 struct fl_image *fl_images_use(struct fl_images *images, struct fl_image *image)
 {
     pthread_mutex_lock(&images->lock);
-    entry_of(images, image)->users++;
+    fl_images_entry(images, image)->users++;
     pthread_mutex_unlock(&images->lock);
     return fl_image_ref(image);
 }
@@ -189,7 +166,7 @@ bool fl_images_is_current(struct fl_images *images, const struct fl_image *image
     char path[PATH_MAX];
     struct stat file;
     pthread_mutex_lock(&images->lock);
-    const struct entry *entry = entry_of(images, image);
+    const struct fl_image_entry *entry = fl_images_entry(images, image);
     pthread_mutex_unlock(&images->lock);
     int length = snprintf(path, sizeof(path), "%s/%s.img", fl_store_images_dir(images->place),
                           fl_image_name(image));
@@ -202,7 +179,7 @@ uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image)
     if (!images)
         return 0;
     pthread_mutex_lock(&images->lock);
-    struct entry *entry = entry_of(images, image);
+    struct fl_image_entry *entry = fl_images_entry(images, image);
     pthread_mutex_unlock(&images->lock);
     if (!entry)
         return 0;
@@ -215,7 +192,7 @@ uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image)
 
 void fl_images_keep_all(struct fl_images *images)
 {
-    struct entry *entry;
+    struct fl_image_entry *entry;
     if (!images)
         return;
     pthread_mutex_lock(&images->lock);
@@ -227,126 +204,19 @@ void fl_images_keep_all(struct fl_images *images)
     pthread_mutex_unlock(&images->lock);
 }
 
-// --- traces ---
-
-static const char *trace_trouble(int error)
-{
-    switch (error) {
-    case -ESTALE:
-        return "it was recorded of other content: the image was replaced since";
-    case -EBADMSG:
-        return "its file is damaged";
-    case -EPROTONOSUPPORT:
-        return "it is of a version that this program does not know";
-    default:
-        return strerror(-error);
-    }
-}
-
-static struct fl_plan *open_plan(struct fl_images *images, const struct fl_image *image)
-{
-    struct fl_trace *trace = NULL;
-    struct fl_plan *plan = NULL;
-    struct fl_reader *reader = NULL;
-    int error = fl_store_place_get(images->place, &reader);
-    if (!error)
-        error = fl_trace_open(reader, image, &trace);
-    fl_reader_close(reader);
-    if (!error)
-        error = fl_plan_new(image, trace, &plan);
-    if (error && error != -ENOENT)
-        fl_log(FL_LOG_WARNING, "event=trace_failed image=%s reason=\"%s\"", fl_image_name(image),
-               trace_trouble(error));
-    if (!error)
-        fl_log(FL_LOG_INFO, "event=trace image=%s pages=%" PRIu64 " recordings=%" PRIu32,
-               fl_image_name(image), fl_trace_count(trace), fl_trace_runs(trace));
-    fl_trace_unref(trace);
-    return plan;
-}
-
-// The file of its trace; all zero if there is none.
-static struct stat look_at_trace(const struct fl_images *images, const struct fl_image *image)
-{
-    char path[PATH_MAX];
-    struct stat file;
-    int length = snprintf(path, sizeof(path), "%s/../traces/%s.trace",
-                          fl_store_images_dir(images->place), fl_image_name(image));
-    if (length >= (int)sizeof(path) || stat(path, &file) != 0)
-        memset(&file, 0, sizeof(file));
-    return file;
-}
-
-// With the lock held. 1: *ret_plan is what the file says; 0: the caller is to find out, and has
-// *ret_plan from the shelf perhaps; or -EBUSY.
-static int known_plan(struct fl_images *images, struct entry *entry, const struct stat *file,
-                      struct fl_plan **ret_plan)
-{
-    *ret_plan = NULL;
-    if (entry && entry->planning)
-        return -EBUSY;
-    if (entry && !entry->plan)
-        *ret_plan = fl_plan_cache_take(&images->shelf, &entry->file, file);
-    if (*ret_plan) {
-        entry->planning = true;
-        return 0;
-    }
-    if (entry && !fl_same_file(&entry->trace_file, file)) {
-        entry->planning = true;
-        return 0;
-    }
-    *ret_plan = entry && entry->plan ? fl_plan_ref(entry->plan) : NULL;
-    return 1;
-}
-
-// The one from the shelf, if what it needs of the image can be read, or a new one.
-static struct fl_plan *find_plan(struct fl_images *images, const struct fl_image *image,
-                                 const struct stat *file, struct fl_plan *shelved)
-{
-    if (shelved && fl_plan_know(shelved, image) == 0)
-        return shelved;
-    fl_plan_unref(shelved);
-    return file->st_ino ? open_plan(images, image) : NULL;
-}
-
-int fl_images_plan(struct fl_images *images, const struct fl_image *image,
-                   struct fl_plan **ret_plan)
-{
-    struct stat file = look_at_trace(images, image);
-    struct fl_plan *found = NULL;
-    pthread_mutex_lock(&images->lock);
-    int known = known_plan(images, entry_of(images, image), &file, &found);
-    pthread_mutex_unlock(&images->lock);
-    if (known == 1)
-        *ret_plan = found;
-    if (known != 0)
-        return known < 0 ? known : 0;
-    struct fl_plan *plan = find_plan(images, image, &file, found);
-    FL_CRASH_POINT("plan_made");
-    pthread_mutex_lock(&images->lock);
-    struct entry *entry = entry_of(images, image);
-    struct fl_plan *before = entry ? entry->plan : NULL;
-    if (entry) { // else its last user has gone meanwhile
-        entry->trace_file = file;
-        entry->plan = plan ? fl_plan_ref(plan) : NULL;
-        entry->planning = false;
-    }
-    pthread_mutex_unlock(&images->lock);
-    fl_plan_unref(before);
-    *ret_plan = plan;
-    return 0;
-}
+// --- the end ---
 
 void fl_images_put(struct fl_images *images, struct fl_image *image)
 {
-    struct entry *last = NULL;
+    struct fl_image_entry *last = NULL;
     if (images) {
         pthread_mutex_lock(&images->lock);
-        struct entry *entry = entry_of(images, image);
+        struct fl_image_entry *entry = fl_images_entry(images, image);
         if (entry && --entry->users == 0) {
             last = entry;
             cds_list_del(&last->link);
             if (last->plan)
-                fl_plan_cache_put(&images->shelf, &last->file, &last->trace_file, last->plan);
+                fl_plan_cache_put(&images->plans, &last->file, &last->trace_file, last->plan);
             last->plan = NULL;
         }
         pthread_mutex_unlock(&images->lock);
@@ -370,7 +240,7 @@ int fl_images_new(struct fl_store_place *place, struct fl_keeper_link *keeper_li
     images->keeper_link = keeper_link;
     pthread_mutex_init(&images->lock, NULL);
     CDS_INIT_LIST_HEAD(&images->open);
-    fl_plan_cache_init(&images->shelf);
+    fl_plan_cache_init(&images->plans);
     *ret_images = images;
     return 0;
 }
@@ -379,13 +249,13 @@ void fl_images_free(struct fl_images *images)
 {
     if (!images)
         return;
-    struct entry *entry;
-    struct entry *next;
+    struct fl_image_entry *entry;
+    struct fl_image_entry *next;
     cds_list_for_each_entry_safe(entry, next, &images->open, link)
     {
         free_entry(entry);
     }
-    fl_plan_cache_fini(&images->shelf);
+    fl_plan_cache_fini(&images->plans);
     pthread_mutex_destroy(&images->lock);
     free(images);
 }

@@ -1,4 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. An entry is one open image: the file that it was opened from, and how many
+// use it. A user is a VM, a template, or one of them that is still being made; each has a reference
+// to the image, and gives both up by fl_images_put(). The last user takes the entry out of the list
+// and drops the keeper's record; the image itself is freed with its last reference, which may be
+// later.
+//
+// Readers add entries and users, as only they may block on storage; the control thread adds users
+// of an image that is in use, and takes them away, so an entry that the control thread has found
+// stays while it does not put. The lock covers the list, the entries and the cache of plans, and is
+// never held over I/O; `record` alone is the control thread's, but when the entry is new.
 #include "engine/image/images.h"
 
 #include <errno.h>
@@ -49,7 +60,7 @@ static struct fl_image *find_open(struct fl_images *images, const struct stat *f
     return image;
 }
 
-// Somebody may have opened the same image meanwhile: theirs is taken, then.
+// Another reader may have opened the same image meanwhile: that one is taken, then.
 static int add_entry(struct fl_images *images, const struct stat *file, uint64_t record,
                      struct fl_image *image, struct fl_image **ret_image)
 {

@@ -14,12 +14,12 @@ struct fl_images;
 struct fl_keeper_link;
 struct fl_store_place;
 
-// Takes no ownership of the place and of what is kept, which must outlive it.
+// The place and the link must outlive it.
 int fl_images_new(struct fl_store_place *place, struct fl_keeper_link *keeper_link,
                   struct fl_images **ret_images);
-void fl_images_free(struct fl_images *images); // NULL is allowed
+void fl_images_free(struct fl_images *images); // NULL is a no-op
 
-// Reader threads: blocks on storage. A user more, and a reference for the caller. FL_NO_STORE_NOW
+// Reader threads: blocks on storage. Adds a user; returns a reference to the image. FL_NO_STORE_NOW
 // (store_place.h) while there is no store.
 int fl_images_get(struct fl_images *images, const char *name, struct fl_image **ret_image);
 // The same from the files of the keeper's record `id`. The caller keeps the descriptors.
@@ -31,7 +31,7 @@ int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, u
 // image that has a user.
 int fl_images_plan(struct fl_images *images, const struct fl_image *image,
                    struct fl_plan **ret_plan);
-// Control thread. A user more of one that is in use, and a reference.
+// Control thread. Adds a user of an image that is in use; returns a new reference.
 struct fl_image *fl_images_use(struct fl_images *images, struct fl_image *image);
 // Control thread. True if the store has this very one under its name.
 bool fl_images_is_current(struct fl_images *images, const struct fl_image *image);
@@ -40,8 +40,8 @@ bool fl_images_is_current(struct fl_images *images, const struct fl_image *image
 uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image);
 // Control thread. Again, for a new keeper.
 void fl_images_keep_all(struct fl_images *images);
-// Control thread. A user less, and the caller's reference: the last user closes it. Also for images
-// that are not from here (or images being NULL): then only the reference goes.
+// Control thread. Takes a user away and the caller's reference; the last user closes the image. For
+// an image that is not from here, or with `images` NULL, only the reference goes.
 void fl_images_put(struct fl_images *images, struct fl_image *image);
 
 #endif

@@ -63,7 +63,7 @@ static struct stat look_at_trace(const struct fl_images *images, const struct fl
 }
 
 // With the lock held. 1: *ret_plan is what the file says; 0: the caller is to find out, and has
-// *ret_plan from the shelf perhaps; or -EBUSY.
+// *ret_plan from the cache perhaps; or -EBUSY.
 static int known_plan(struct fl_images *images, struct fl_image_entry *entry,
                       const struct stat *file, struct fl_plan **ret_plan)
 {
@@ -84,7 +84,7 @@ static int known_plan(struct fl_images *images, struct fl_image_entry *entry,
     return 1;
 }
 
-// The one from the shelf, if what it needs of the image can be read, or a new one.
+// The one from the cache, if what it needs of the image can be read, or a new one.
 static struct fl_plan *find_plan(struct fl_images *images, const struct fl_image *image,
                                  const struct stat *file, struct fl_plan *shelved)
 {

@@ -30,9 +30,10 @@ struct fl_plan_step {
     uint64_t frames_before; // pages of the frames of these steps
 };
 
-// References: one is the entry's of its image (images.c) or the shelf's, under the images' lock;
-// one is taken for each replay, by the reader that looks for its plan, goes with the order's mail
-// to the VM's worker, and is given up by that worker when the replay ends or never begins.
+// References: one is the entry's of its image (images.c) or the cache's (plan_cache.h), under the
+// images' lock; one is taken for each replay, by the reader that looks for its plan, goes with the
+// order's mail to the VM's worker, and is given up by that worker when the replay ends or never
+// begins.
 struct fl_plan {
     atomic_uint refs;
     struct fl_trace *trace; // a reference
@@ -51,7 +52,7 @@ int fl_plan_new(const struct fl_image *image, struct fl_trace *trace, struct fl_
 // then. Blocks on storage itself. Errors of reading.
 int fl_plan_know(const struct fl_plan *plan, const struct fl_image *image);
 struct fl_plan *fl_plan_ref(struct fl_plan *plan);
-void fl_plan_unref(struct fl_plan *plan); // NULL is allowed
+void fl_plan_unref(struct fl_plan *plan); // NULL is a no-op
 
 // Of memory that it takes, about.
 uint64_t fl_plan_bytes(const struct fl_plan *plan);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Plans of images that nobody has open, for the next VM of theirs: making one of a large trace
-// takes tens of milliseconds. No more than 64 MiB of them, the last ones. Its user sees to it that
-// one thread at a time calls these.
+// Plans of images that are not open, for the next VM of theirs: to make one of a large trace takes
+// tens of milliseconds. It holds 64 MiB of them at most, the ones that were put last, with a
+// reference to each. One thread at a time may call these: images.h does so under its lock.
 #ifndef FAULTLINE_IMAGE_PLAN_CACHE_H
 #define FAULTLINE_IMAGE_PLAN_CACHE_H
 
@@ -23,14 +23,14 @@ struct fl_plan_cache {
 
 void fl_plan_cache_init(struct fl_plan_cache *plans);
 void fl_plan_cache_fini(struct fl_plan_cache *plans);
-// The plan of these files of an image and its trace. Takes the reference.
+// Puts the plan of these files of an image and its trace. Takes the reference.
 void fl_plan_cache_put(struct fl_plan_cache *plans, const struct stat *image,
                        const struct stat *trace, struct fl_plan *plan);
-// With the reference; NULL if there is none.
+// Takes the plan of these files out, with its reference; NULL if there is none.
 struct fl_plan *fl_plan_cache_take(struct fl_plan_cache *plans, const struct stat *image,
                                    const struct stat *trace);
 
-// True if it is one file, and nobody has changed it in between.
+// True if it is one file, and it was not changed in between.
 static inline bool fl_same_file(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The store, as it is at its path now. It may be moved away, unmounted, or replaced by another
-// under the same path at any time: who needs it asks here each time, and says so if there is none.
+// under the same path at any time: a caller that needs it asks here each time, and can do without.
 #ifndef FAULTLINE_IMAGE_STORE_PLACE_H
 #define FAULTLINE_IMAGE_STORE_PLACE_H
 
@@ -17,7 +17,7 @@ struct fl_store_place;
 
 // Opens nothing. Takes no ownership of the path.
 int fl_store_place_new(const char *store, struct fl_store_place **ret_place);
-void fl_store_place_free(struct fl_store_place *place); // NULL is allowed
+void fl_store_place_free(struct fl_store_place *place); // NULL is a no-op
 
 // Any thread. The path of the directory with the images; the place's own.
 const char *fl_store_images_dir(const struct fl_store_place *place);

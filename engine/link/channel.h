@@ -34,8 +34,8 @@ enum fl_record_kind {
 
 enum fl_template_slot { FL_TEMPLATE_MEMORY, FL_TEMPLATE_STATE, FL_TEMPLATE_SLOTS };
 enum fl_vm_slot { FL_VM_STATE, FL_VM_UFFD, FL_VM_PIDFD, FL_VM_SOCKET, FL_VM_SLOTS };
-// The last is none: whoever closes an inotify instance for good waits for the kernel, 5 to 20 ms,
-// and an engine that dies must not: its VMs wait for its end.
+// The last is no socket. To close an inotify instance for good takes the kernel 5 to 20 ms, and the
+// VMs of an engine that dies would wait for that: so the keeper holds the instance, too.
 enum fl_inherited_socket { FL_SOCKET_CONTROL = 1, FL_SOCKET_KEEPER, FL_SOCKET_INOTIFY };
 enum { FL_MODE_REFUSING = 1, FL_MODE_RELEASING = 2, FL_MODE_STOPPING = 4 };
 
@@ -63,11 +63,11 @@ enum fl_message_type {
     FL_MESSAGE_PING,        // likewise
     FL_MESSAGE_STOP,        // SIGTERM has come. value: ms left for VMs to be filled
     FL_MESSAGE_YIELD,
-    FL_MESSAGE_NEWS,  // for the status: text is JSON of the keeper's
-    FL_MESSAGE_KEPT,  // the record `id` is safe, whoever dies now; or error. value: as ACCEPTED
-    FL_MESSAGE_FREED, // the VM `id`, which was HELD, may be served
+    FL_MESSAGE_NEWS,       // for the status: text is JSON of the keeper's
+    FL_MESSAGE_KEPT,       // the record `id` outlives this engine; or error. value: as ACCEPTED
+    FL_MESSAGE_FREED,      // the VM `id`, which was HELD, may be served
     FL_MESSAGE_AGAIN = 48, // not all could be kept: put all of it once more
-    // Whoever connects to CONTROL.keeper to the engine.
+    // A process that has connected to CONTROL.keeper to the engine.
     FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone
     FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_RESCUE_*
     FL_MESSAGE_ANSWER,     // error, text

@@ -12,6 +12,10 @@
 // A thread that is killed within a call of the kernel ends when that call does, which the VM it is
 // for may hold up (vm_call.h). So each thread also says for which VM it is within a call: that VM
 // must wait, as the call may still fill a page; the others need not.
+//
+// The table is the engine's, in a memfd: each thread writes its own slot, the keeper reads them
+// all. A watch is the keeper's: its loop and the thread that waits have a reference each, and the
+// last one frees it. It is over once, and never again not over.
 #ifndef FAULTLINE_LINK_DEATH_WATCH_H
 #define FAULTLINE_LINK_DEATH_WATCH_H
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a server lacks that serves all the same: VMs that it has are not to suffer from it. Each
-// kind of lack has one reason at a time; each change is a line of the log, and is told to the
-// keeper, who tells the service manager. Control thread only.
+// What a server lacks that serves all the same: its VMs do not suffer from it. Each kind of lack
+// has one reason at a time; each change is a line of the log, and is told to the keeper, which
+// tells the service manager. Control thread only.
 #ifndef FAULTLINE_LINK_DEGRADED_H
 #define FAULTLINE_LINK_DEGRADED_H
 
@@ -31,10 +31,10 @@ struct fl_degraded {
     char reason[FL_LACKS][FL_LACK_REASON]; // "": it does not lack this
 };
 
-// Says so, unless it has been said in the same words.
+// Notes that it lacks this, and says so unless the reason was said in the same words before.
 void fl_lacks(struct fl_degraded *degraded, enum fl_lack lack, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-// It is there.
+// Notes that it has this, and says so if it lacked it before.
 void fl_has(struct fl_degraded *degraded, enum fl_lack lack);
 // Tells the keeper all of it, "" if there is nothing.
 void fl_degraded_tell(const struct fl_degraded *degraded);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sockets of its own that an engine leaves to its successor: who has connected to them already
-// is not lost, and who connects finds one of them at any time. The keeper holds the same. Control
-// thread.
+// The sockets of its own that an engine leaves to its successor: a client that has connected
+// already is not lost, and one that connects finds a socket at any time. The keeper holds the same.
+// Control thread.
 #ifndef FAULTLINE_LINK_INHERITED_SOCKETS_H
 #define FAULTLINE_LINK_INHERITED_SOCKETS_H
 

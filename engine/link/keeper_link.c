@@ -1,4 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. The link is a channel of datagrams that blocks: a put is sent before the
+// engine goes on, and what must be safe first (a VM that takes the place of its connection, an
+// accepted socket) is also answered before it goes on. While an answer is waited for, everything
+// else that the keeper says is put aside (`later`) and acted on in the next round, in its order, so
+// that no callback runs within another.
+//
+// When the channel ends or fails, wherever that is found, the link has no keeper from then on: puts
+// do nothing, connections are accepted here, and lost() is called, once. What was put aside is
+// acted on all the same: the keeper's last word may have been to serve. Then only a new keeper
+// changes anything (fl_keeper_link_change_keeper()), which is sent all records again.
+//
+// The link owns its channel and what was put aside with its descriptors. Records belong to the
+// parts that put them; the link only hands out their numbers. All of it is the control thread's.
 #include "engine/link/keeper_link.h"
 
 #include <errno.h>
@@ -136,7 +150,7 @@ static void channel_ready(struct fl_source *source, uint32_t events)
     while (got == 1 && keeper_link->state != FL_KEEPER_LINK_NONE) {
         got = fl_channel_receive(keeper_link->source.fd, &keeper_link->received, fds, false);
         if (got == -EMFILE && keeper_link->state == FL_KEEPER_LINK_SERVING)
-            got = 1; // that of an answer which nobody waits for any more
+            got = 1; // the descriptor of an answer that is not waited for any more
         if (got == 1) {
             act_on_message(keeper_link, &keeper_link->received, fds);
             fl_channel_close_fds(fds);

@@ -24,7 +24,7 @@ void fl_keeper_link_stop(struct fl_keeper_link *keeper_link);
 // Acts on what was told while an answer was waited for. Once a round.
 void fl_keeper_link_run(struct fl_keeper_link *keeper_link);
 
-// There is a keeper, or there may be one again. (A NULL kept has none.)
+// There is a keeper. (A NULL link has none.)
 bool fl_keeper_link_any(const struct fl_keeper_link *keeper_link);
 // JSON of the keeper's own about itself; "null" if there is none.
 const char *fl_keeper_link_news(const struct fl_keeper_link *keeper_link);
@@ -33,7 +33,7 @@ uint64_t fl_keeper_link_new_id(struct fl_keeper_link *keeper_link);
 // A predecessor's: not to be used again.
 void fl_keeper_link_seen_id(struct fl_keeper_link *keeper_link, uint64_t id);
 
-// --- keeping; all do nothing without a keeper, and for a NULL kept ---
+// --- keeping; all of these do nothing without a keeper, and for a NULL link ---
 
 // `connection`: the record of the handshake that the VM comes from, 0 if none; it goes in the same
 // step.

@@ -15,6 +15,7 @@
 
 // Moves: NONE > STANDBY (started with a channel), STANDBY > SERVING (the keeper has sent every
 // record), STANDBY or SERVING > NONE (the keeper is lost), NONE > SERVING (a new keeper has come).
+// SERVE may be acted on after the keeper is lost: then it changes nothing here.
 enum fl_keeper_link_state {
     FL_KEEPER_LINK_NONE,    // there is no keeper; source.fd is -1
     FL_KEEPER_LINK_STANDBY, // it sends the records of a predecessor, until it says SERVE

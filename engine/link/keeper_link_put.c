@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the keeper is given to hold.
+// What the keeper is given to hold. The descriptors stay the caller's: the keeper gets copies.
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -43,7 +43,7 @@ void fl_keeper_link_put_vm(struct fl_keeper_link *keeper_link, const struct fl_v
 {
     int fd[FL_VM_SLOTS] = {[FL_VM_STATE] = vm->state_fd,
                            [FL_VM_UFFD] = vm->uffd,
-                           // By which the keeper kills: not that of who did the handshake.
+                           // By which the keeper kills: of the process whose memory it is only.
                            [FL_VM_PIDFD] = vm->state->flags & FL_VM_STATE_OWNER ? vm->pidfd : -1,
                            [FL_VM_SOCKET] = vm->socket};
     put_record(keeper_link, &(struct fl_record_view){FL_RECORD_VM, vm->id, 0, FL_VM_SLOTS, fd},

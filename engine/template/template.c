@@ -85,7 +85,8 @@ static bool page_is_right(const struct fl_template *template, uint64_t page, con
            memcmp(bytes, from ? from : zeros, sizeof(bytes)) == 0;
 }
 
-// A client has read a hole that nobody watched. Others may have seen it, too.
+// A client has read a hole of a mapping that it did not have watched: the hole is zeros now, which
+// other clients may have seen, too.
 static bool repair_page(struct fl_template *template, uint64_t page, const void *from)
 {
     static const uint8_t zeros[FL_PAGE_SIZE];
@@ -104,8 +105,8 @@ static bool repair_page(struct fl_template *template, uint64_t page, const void 
     return right;
 }
 
-// It is there without our doing: somebody else has just filled it, or was killed before he could
-// say so, or it is not what it should be.
+// The page is there without our doing: another thread has just filled it, an engine was killed
+// before it could set the bit, or it is not what it should be.
 static bool settle_page(struct fl_template *template, uint64_t page, const void *from)
 {
     return fl_template_has(template, page) || page_is_right(template, page, from) ||
@@ -147,7 +148,7 @@ uint64_t fl_template_fill(struct fl_template *template, uint64_t page, const voi
 
 // --- making one ---
 
-// Our window on it: nobody touches it, so that no fault of our own is ever waited for.
+// Our window on it: no thread touches it, so that no fault of our own is ever waited for.
 static int open_window(struct fl_template *template)
 {
     size_t bytes = (size_t) template->state->pages << FL_PAGE_SHIFT;
@@ -167,7 +168,7 @@ static void *window_of(const struct fl_template *template)
     return (void *)(uintptr_t) template->window; // NOLINT(performance-no-int-to-ptr)
 }
 
-// Its addresses stay ours as long as anybody may be about to fill a page there: the kernel takes a
+// Its addresses stay ours as long as a thread may be about to fill a page there: the kernel takes a
 // copy for any memory that is watched, through whatever descriptor, and another template's window
 // in this place would get our bytes.
 static int close_window(struct fl_template *template)
@@ -194,7 +195,7 @@ static int open_readable(struct fl_template *template)
     return template->readable < 0 ? -errno : 0;
 }
 
-// Its owner alone may write, and as the mode says not even he, but that he is root.
+// Its owner alone may write, and only as root: the mode denies it.
 static int new_memory(const char *image, uint64_t pages)
 {
     char name[64];
@@ -302,8 +303,8 @@ void fl_template_free(struct fl_template *template)
     free(template);
 }
 
-// Whoever is about to fill a page of it, not knowing that it is there already, is told that there
-// is no such memory (-ENOENT), and looks again.
+// A thread that is about to fill a page of it, not knowing that it is there already, is told that
+// there is no such memory (-ENOENT), and looks again.
 int fl_template_seal(struct fl_template *template)
 {
     int error = close_window(template);

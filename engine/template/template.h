@@ -5,10 +5,10 @@
 //
 // A VM's fault on a hole is answered by filling the memfd and waking the VM. It is filled by
 // UFFDIO_COPY into a mapping of our own, which makes a page appear whole or not at all, once,
-// whoever else fills it; a write() does not (it shows zeros for a moment when the source is not in
-// memory, and makes larger folios than was asked for where the host allows them). A page that
-// cannot be had in this way (the bound on memory, no memory) is copied into the VM alone: templates
-// save memory, and nothing depends on them.
+// however many threads fill it; a write() does not (it shows zeros for a moment when the source is
+// not in memory, and makes larger folios than was asked for where the host allows them). A page
+// that cannot be had in this way (the bound on memory, no memory) is copied into the VM alone:
+// templates save memory, and nothing depends on them.
 //
 // Theory of operation.
 //
@@ -69,7 +69,7 @@ enum fl_template_goal {
 // its mail is delivered, else the control thread's; but for `cancel`.
 struct fl_template_pass {
     enum fl_template_goal goal;
-    _Atomic bool cancel; // nobody needs the template: the reader ends soon
+    _Atomic bool cancel; // the template is not needed: the reader ends soon
     uint64_t next;       // page
     uint8_t *frame;      // FL_TEMPLATE_FRAME_BYTES of fl_dontdump_map(); NULL: none
     struct fl_frame_id frame_id;
@@ -137,9 +137,9 @@ int fl_template_new(struct fl_template_shared *shared, uint64_t id, const char *
 // Of a predecessor's descriptors, which it takes only if there is no error.
 int fl_template_open(struct fl_template_shared *shared, uint64_t id, int memory, int state_fd,
                      struct fl_template **ret_template);
-// Any thread: nobody uses it any more. Unmapping takes its time.
+// Any thread, when no other uses it any more. Unmapping takes its time.
 void fl_template_free(struct fl_template *template);
-// No more filling; then nobody can write to it any more. -EBUSY: somebody else still could.
+// Ends the filling; after that no process can write to it. -EBUSY: another one still could.
 int fl_template_seal(struct fl_template *template);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The life of one template: who needs it, what readers are sent through it for, how it ends.
+// The life of one template: what needs it, what readers are sent through it for, how it ends. The
+// stages and their moves are in template_stage.h, the references in template.h.
 #include <errno.h>
 #include <inttypes.h>
 
@@ -20,7 +21,7 @@ static void move_template(struct fl_template *template, enum fl_template_stage t
     template->stage = to;
 }
 
-// --- who needs it, and its end ---
+// --- what needs it, and its end ---
 
 // Reader thread: what is closed for good takes its time.
 static uint64_t free_later(struct fl_io_job *job)
@@ -106,7 +107,7 @@ void fl_template_unpin(struct fl_template *template)
 
 // --- filling and checking ---
 
-// The reader was told to end, and somebody needed the template again before it had.
+// The reader was told to end, and the template was needed again before it had.
 static bool pass_is_revived(const struct fl_template *template)
 {
     return template->pass.error == -ECANCELED && !atomic_load(&template->shared->ending) &&
@@ -167,7 +168,7 @@ void fl_template_want_complete(struct fl_template *template)
     atomic_fetch_or(&template->state->flags, FL_TEMPLATE_COMPLETE);
     if (!template->image || fl_template_sealed(template))
         return;
-    template->error = 0; // that of an attempt before: who asks anew is not to be told of it
+    template->error = 0; // that of an attempt before
     if (template->stage == FL_TEMPLATE_CHECKING)
         move_template(template, FL_TEMPLATE_CHECKING_FIRST);
     else if (template->stage == FL_TEMPLATE_RESTING)

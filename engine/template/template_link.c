@@ -20,7 +20,7 @@ static void link_target(const struct fl_template *template, char target[64])
     snprintf(target, 64, "/proc/%d/fd/%d", (int)getpid(), template->memory);
 }
 
-// In one step, as somebody may just be opening it: a predecessor's gives way to ours.
+// In one step, as a process may just be opening it: a predecessor's gives way to ours.
 void fl_template_link(struct fl_template *template)
 {
     char path[PATH_MAX];

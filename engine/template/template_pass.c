@@ -15,7 +15,7 @@ enum { SLICE_PAGES = 512, ATTEMPTS = 5, SEAL_ATTEMPTS = 12, SEAL_PAUSE_DOUBLED =
 #define SEAL_PAUSE (20 * FL_NS_PER_MS)
 
 // The next page of a check: one that is in the file without our having said so. The offset of the
-// open file is nobody's.
+// open file is used by nothing else.
 static uint64_t next_foreign(const struct fl_template *template, uint64_t page)
 {
     uint64_t pages = template->state->pages;
@@ -72,7 +72,7 @@ static uint64_t fill_run(struct fl_template *template, uint64_t page)
     if (template->pass.error)
         return 0;
     struct fl_run run = fl_image_run(template->image, page, check ? 1 : SLICE_PAGES);
-    uint64_t end = page + 1; // somebody may have filled it since
+    uint64_t end = page + 1; // another thread may have filled it since
     while (end < page + run.pages && !fl_template_has(template, end))
         end++;
     const uint8_t *from = NULL;
@@ -105,7 +105,7 @@ static uint64_t finish_pass(struct fl_template *template)
     return 0;
 }
 
-// A predecessor that is still on its way out has it mapped, or somebody holds a page of it: later.
+// A predecessor that is still on its way out has it mapped, or a client holds a page of it: later.
 // A client can hold one for ever (in a pipe), and each attempt then keeps a reader for a third of a
 // second.
 static uint64_t seal_template(struct fl_template *template)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Going through a template in a reader thread, a slice at a time, behind whatever else there is to
-// read: to fill what is missing and seal it, or to look at pages that somebody else has made.
+// read: to fill what is missing and seal it, or to look at pages that a client may have made.
 #ifndef FAULTLINE_TEMPLATE_TEMPLATE_PASS_H
 #define FAULTLINE_TEMPLATE_TEMPLATE_PASS_H
 

@@ -9,15 +9,17 @@
 
 // The moves:
 //
-//   RESTING > CHECKING                            a client may have made pages, and one is to map
-//   it RESTING > FILLING                             all of it was asked for CHECKING >
-//   CHECKING_FIRST                     all of it was asked for meanwhile CHECKING, CHECKING_FIRST,
-//   FILLING > RESTING   the reader's mail is back RESTING > GONE nobody needs it: it leaves the
-//   table
+//   RESTING         > CHECKING         a client may have made pages, and a VM is to map it
+//   RESTING         > FILLING          all of it was asked for
+//   CHECKING        > CHECKING_FIRST   all of it was asked for meanwhile
+//   CHECKING        > RESTING          the reader's mail is back
+//   CHECKING_FIRST  > RESTING          likewise; FILLING follows at once
+//   FILLING         > RESTING          likewise
+//   RESTING         > GONE             nothing needs it: it leaves the table
 //
-// A reader is told to end when nobody needs the template any more; that changes nothing here. If
-// somebody needs it again before that reader's mail is back, another reader goes through it, in the
-// same stage.
+// A reader is told to end when nothing needs the template any more; that changes nothing here. If
+// the template is needed again before that reader's mail is back, a reader goes through it anew, in
+// the same stage.
 enum fl_template_stage {
     FL_TEMPLATE_RESTING,        // no reader goes through it
     FL_TEMPLATE_CHECKING,       // a reader looks at pages that a client may have made

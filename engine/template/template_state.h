@@ -19,9 +19,9 @@ enum { FL_TEMPLATE_STATE_VERSION = 1 };
 
 // Flags.
 enum {
-    FL_TEMPLATE_PINNED = 1,   // somebody asked for it: it stays without clones
+    FL_TEMPLATE_PINNED = 1,   // it was asked for: it stays without clones
     FL_TEMPLATE_COMPLETE = 2, // ... and to have all of it filled
-    FL_TEMPLATE_SEALED = 4,   // all is there, and nobody can write any more
+    FL_TEMPLATE_SEALED = 4,   // all is there, and no process can write any more
 };
 
 struct fl_template_state {

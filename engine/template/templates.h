@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The templates of a server: which there are, who asked for them, what they may cost together.
+// The templates of a server: which there are, which were asked for, what they may cost together.
 // Control thread, unless a function says otherwise.
 #ifndef FAULTLINE_TEMPLATE_TEMPLATES_H
 #define FAULTLINE_TEMPLATE_TEMPLATES_H
@@ -37,7 +37,7 @@ void fl_templates_free(struct fl_templates *templates);
 // fl_templates_unpin() or the end of the image; `complete`: has all of it filled. It may take a
 // while: what becomes of it is in fl_templates_json(). -ENOMEM.
 int fl_templates_ask(struct fl_templates *templates, const char *image, bool complete);
-// False if nobody asked for one of that image.
+// Takes that back; false if none of that image was asked for.
 bool fl_templates_unpin(struct fl_templates *templates, const char *image);
 // Lets go of those whose images were removed from the store or replaced.
 void fl_templates_follow(struct fl_templates *templates);
@@ -47,14 +47,14 @@ struct fl_templates_stats fl_templates_stats(const struct fl_templates *template
 
 // --- clones ---
 
-// The one that whoever connects for the image gets; NULL: none.
+// The pinned one of the image, which a client that connects for it gets; NULL: none.
 struct fl_template *fl_templates_find(struct fl_templates *templates, const char *image);
 // That of the keeper's record; NULL: none (any more). `templates` may be NULL.
 struct fl_template *fl_templates_of_record(struct fl_templates *templates, uint64_t record);
-// It stays while somebody holds it.
+// Adds a hold: it stays while there is one. Takes it away: the template may be gone after that.
 void fl_template_hold(struct fl_template *template);
 void fl_template_unhold(struct fl_template *template);
-// A VM more, a VM less.
+// The same for a VM that maps it.
 void fl_template_clone(struct fl_template *template);
 void fl_template_unclone(struct fl_template *template);
 // False while pages of it are looked at that a client may have made, or its image is still to be
@@ -72,7 +72,7 @@ void fl_templates_image_opened(struct fl_templates *templates, uint64_t id, stru
 void fl_templates_settle(struct fl_templates *templates, uint64_t id);
 // We serve from now on: their paths lead to us.
 void fl_templates_serve(struct fl_templates *templates);
-// Paths that somebody has removed come back. NULL is a no-op.
+// Paths that were removed come back. NULL is a no-op.
 void fl_templates_look(struct fl_templates *templates);
 // Has a new keeper hold them all.
 void fl_templates_keep_all(struct fl_templates *templates);

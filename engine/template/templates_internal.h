@@ -34,7 +34,7 @@ struct fl_templates {
 // wanted any more.
 enum fl_template_order_state {
     FL_TEMPLATE_ORDER_OPENING,   // a reader opens the image
-    FL_TEMPLATE_ORDER_CANCELLED, // the same, and nobody wants the template any more
+    FL_TEMPLATE_ORDER_CANCELLED, // the same, and the template is not wanted any more
     FL_TEMPLATE_ORDER_FAILED,    // `reason` says why, for the status
 };
 
@@ -59,9 +59,9 @@ static inline struct fl_templates *fl_template_table(const struct fl_template *t
 
 // --- template_life.c ---
 
-// Somebody asked for it: it stays without clones. Not a second time.
+// It was asked for: it stays without clones. A second call does nothing.
 void fl_template_pin(struct fl_template *template);
-// Its socket and its path go, and so does the template when nobody needs it: the caller must not
+// Its socket and its path go, and so does the template if nothing needs it: the caller must not
 // use it after this.
 void fl_template_unpin(struct fl_template *template);
 // Opens the socket of a pinned one; 0 or -errno with a sentence that is constant.
@@ -79,7 +79,7 @@ const char *fl_template_strerror(int error);
 
 // Where something of its image is, beside the images' sockets; false if that is too long.
 bool fl_template_path(const struct fl_template *template, const char *suffix, char path[PATH_MAX]);
-// The path for those who map the file themselves: leads to us from now on, or not any more.
+// The path for processes that map the file themselves: leads to us from now on, or not any more.
 void fl_template_link(struct fl_template *template);
 // Again if it is gone, or leads nowhere.
 void fl_template_link_look(struct fl_template *template);

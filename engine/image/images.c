@@ -12,6 +12,7 @@
 // never held over I/O; `record` alone is the control thread's, but when the entry is new.
 #include "engine/image/images.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,10 +25,13 @@
 #include <unistd.h>
 
 #include "engine/base/crash_point.h"
+#include "engine/base/image_name.h"
 #include "engine/base/log.h"
 #include "engine/image/images_internal.h"
 #include "engine/image/store_place.h"
 #include "engine/link/keeper_link.h"
+
+static_assert(FL_IMAGE_NAME_BYTES > FL_NAME_MAX, "the name of every image fits");
 
 static void free_entry(struct fl_image_entry *entry)
 {

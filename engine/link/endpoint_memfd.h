@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/base/image_name.h"
 #include "engine/vm/policy.h"
-#include "engine/vm/vm_state.h"
 
 #define FL_ENDPOINT_MAGIC 0x7473696c746c6166ULL // "faltlist"
 enum { FL_ENDPOINT_VERSION = 1 };

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "engine/vm/vm_state.h"
+#include "engine/base/image_name.h"
 
 #define FL_TEMPLATE_STATE_MAGIC 0x74616c706d65746cULL // "ltemplat"
 enum { FL_TEMPLATE_STATE_VERSION = 1 };

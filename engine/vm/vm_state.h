@@ -23,10 +23,11 @@
 #include <linux/userfaultfd.h>
 
 #include "engine/base/counter.h"
+#include "engine/base/image_name.h"
 #include "engine/host/region.h"
 
 #define FL_VM_STATE_MAGIC 0x656e696c746c6166ULL // "faultlin", little-endian
-enum { FL_VM_STATE_VERSION = 2, FL_INBOX = 64, FL_IMAGE_NAME_BYTES = 136 };
+enum { FL_VM_STATE_VERSION = 2, FL_INBOX = 64 };
 
 // Flags.
 enum {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the server has done so far and how it stands, in numbers: one look, for the status and the
-// metrics. counters.h has a row for each number. Control thread.
+// metrics. collect.h fills it; counters.h has a row for each number.
 #ifndef FAULTLINE_CONTROL_STATS_H
 #define FAULTLINE_CONTROL_STATS_H
 
@@ -52,8 +52,5 @@ struct fl_stats {
         uint64_t deaths;
     } keeper;
 };
-
-// Large: not for the stack.
-void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *ret_stats);
 
 #endif

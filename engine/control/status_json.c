@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/control/collect.h"
 #include "engine/control/counters.h"
 #include "engine/control/stats.h"
 #include "engine/control/status_lanes.h"

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "engine/base/clock.h"
+#include "engine/control/collect.h"
 #include "engine/control/counters.h"
 #include "engine/control/stats.h"
 #include "engine/link/degraded.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/control/stats.h"
+#include "engine/control/collect.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include "engine/accept/admission.h"
 #include "engine/base/descriptors.h"
 #include "engine/control/counters.h"
+#include "engine/control/stats.h"
 #include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"

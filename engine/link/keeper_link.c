@@ -30,7 +30,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/log.h"
-#include "engine/base/moves.h"
+#include "engine/base/states.h"
 #include "engine/link/keeper_link_internal.h"
 
 // What came while an answer was waited for.
@@ -42,15 +42,27 @@ struct later {
 
 // --- the channel ---
 
+static const char *const state_name[FL_KEEPER_LINK_STATES] = {
+    [FL_KEEPER_LINK_NONE] = "none",
+    [FL_KEEPER_LINK_STANDBY] = "standby",
+    [FL_KEEPER_LINK_SERVING] = "serving",
+};
+
+static const uint32_t state_follow[FL_KEEPER_LINK_STATES] = {
+    [FL_KEEPER_LINK_NONE] = FL_TO(FL_KEEPER_LINK_STANDBY) | FL_TO(FL_KEEPER_LINK_SERVING),
+    [FL_KEEPER_LINK_STANDBY] = FL_TO(FL_KEEPER_LINK_SERVING) | FL_TO(FL_KEEPER_LINK_NONE),
+    [FL_KEEPER_LINK_SERVING] = FL_TO(FL_KEEPER_LINK_NONE),
+};
+
+static const struct fl_states states = {.object = "keeper_link",
+                                        .name = state_name,
+                                        .follow = state_follow,
+                                        .count = FL_KEEPER_LINK_STATES};
+
 static void move_link(struct fl_keeper_link *keeper_link, enum fl_keeper_link_state to)
 {
-    static const bool may[][FL_KEEPER_LINK_STATES] = {
-        [FL_KEEPER_LINK_NONE] = {[FL_KEEPER_LINK_STANDBY] = true, [FL_KEEPER_LINK_SERVING] = true},
-        [FL_KEEPER_LINK_STANDBY] = {[FL_KEEPER_LINK_SERVING] = true, [FL_KEEPER_LINK_NONE] = true},
-        [FL_KEEPER_LINK_SERVING] = {[FL_KEEPER_LINK_NONE] = true},
-    };
-    fl_moves_check(may[keeper_link->state][to], "keeper_link", (int)keeper_link->state, (int)to);
-    keeper_link->state = to;
+    if (fl_states_check(&states, keeper_link->state, to))
+        keeper_link->state = to;
 }
 
 void fl_keeper_link_lost(struct fl_keeper_link *keeper_link)

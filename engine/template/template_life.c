@@ -7,7 +7,6 @@
 
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
-#include "engine/base/moves.h"
 #include "engine/image/images.h"
 #include "engine/link/keeper_link.h"
 #include "engine/template/template_pass.h"
@@ -16,9 +15,8 @@
 
 static void move_template(struct fl_template *template, enum fl_template_stage to)
 {
-    fl_moves_check(fl_template_may_move(template->stage, to), "template", (int)template->stage,
-                   (int)to);
-    template->stage = to;
+    if (fl_states_check(&fl_template_stages, template->stage, to))
+        template->stage = to;
 }
 
 // --- what needs it, and its end ---

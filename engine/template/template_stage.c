@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/template/template_stage.h"
 
-bool fl_template_may_move(enum fl_template_stage from, enum fl_template_stage to)
-{
-    static const bool may[FL_TEMPLATE_STAGES][FL_TEMPLATE_STAGES] = {
-        [FL_TEMPLATE_RESTING] = {[FL_TEMPLATE_CHECKING] = true,
-                                 [FL_TEMPLATE_FILLING] = true,
-                                 [FL_TEMPLATE_GONE] = true},
-        [FL_TEMPLATE_CHECKING] =
-            {[FL_TEMPLATE_CHECKING_FIRST] = true, [FL_TEMPLATE_RESTING] = true},
-        [FL_TEMPLATE_CHECKING_FIRST] = {[FL_TEMPLATE_RESTING] = true},
-        [FL_TEMPLATE_FILLING] = {[FL_TEMPLATE_RESTING] = true},
-    };
-    return may[from][to];
-}
+static const char *const name[FL_TEMPLATE_STAGES] = {
+    [FL_TEMPLATE_RESTING] = "resting",
+    [FL_TEMPLATE_CHECKING] = "checking",
+    [FL_TEMPLATE_CHECKING_FIRST] = "checking_first",
+    [FL_TEMPLATE_FILLING] = "filling",
+    [FL_TEMPLATE_GONE] = "gone",
+};
+
+static const uint32_t follow[FL_TEMPLATE_STAGES] = {
+    [FL_TEMPLATE_RESTING] =
+        FL_TO(FL_TEMPLATE_CHECKING) | FL_TO(FL_TEMPLATE_FILLING) | FL_TO(FL_TEMPLATE_GONE),
+    [FL_TEMPLATE_CHECKING] = FL_TO(FL_TEMPLATE_CHECKING_FIRST) | FL_TO(FL_TEMPLATE_RESTING),
+    [FL_TEMPLATE_CHECKING_FIRST] = FL_TO(FL_TEMPLATE_RESTING),
+    [FL_TEMPLATE_FILLING] = FL_TO(FL_TEMPLATE_RESTING),
+    [FL_TEMPLATE_GONE] = 0,
+};
+
+const struct fl_states fl_template_stages = {
+    .object = "template", .name = name, .follow = follow, .count = FL_TEMPLATE_STAGES};

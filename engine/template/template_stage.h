@@ -5,7 +5,7 @@
 #ifndef FAULTLINE_TEMPLATE_TEMPLATE_STAGE_H
 #define FAULTLINE_TEMPLATE_TEMPLATE_STAGE_H
 
-#include <stdbool.h>
+#include "engine/base/states.h"
 
 // The moves:
 //
@@ -29,7 +29,6 @@ enum fl_template_stage {
     FL_TEMPLATE_STAGES,
 };
 
-// Whether the table above has that move. Any thread.
-bool fl_template_may_move(enum fl_template_stage from, enum fl_template_stage to);
+extern const struct fl_states fl_template_stages;
 
 #endif

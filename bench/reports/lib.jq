@@ -14,7 +14,7 @@ def mib: if . == null then null else . / 1048576 end;
 def row: "| " + join(" | ") + " |";
 def unordered_keys(f): reduce (.[] | f) as $key ([]; if index([$key]) then . else . + [$key] end);
 
-def names: {serve: "`faultline serve`", handler: "`faultline handler`",
+def names: {serve: "`faultline serve`", before: "the build before", handler: "`faultline handler`",
             bare: "bare, blocks", spin: "bare, spins 50 us", example: "example handler",
             replay: "`faultline serve`, replay", lazy: "`faultline serve`, no trace",
             cache: "page cache, private mapping"};

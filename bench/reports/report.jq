@@ -19,13 +19,21 @@ def faults_row($all):
      ([.[].server_cpu_us_per_touch] | median | digits(1)),
      ([.[] | .faults / .touches] | median | digits(2))] | row;
 
+# This build to the one before, round by round.
+def before_line:
+    . as $all | [$all[] | select(.server == "serve")]
+    | select(any($all[]; .server == "before"))
+    | "\nThis build to the one before: touches a second \(ratio("touches_per_s"; $all; "before") | digits(2)), "
+        + "CPU a touch \(ratio("server_cpu_us_per_touch"; $all; "before") | digits(2)).";
+
 def faults_table:
     . as $all | "\n### \($all[0].scenario)\n",
     "\($all[0].vms) VM x \($all[0].threads) threads, \($all[0].memory | mib) MiB each, "
         + "\($all[0].page_size / 1024) KiB pages, \($all[0].order) order\n",
     "| server | runs | k pages/s | GB/s | to bare | to spinning | p50 us | p99 us | p99.9 us | CPU us/page | faults/page |",
     "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
-    (unordered_keys(.server)[] as $server | [$all[] | select(.server == $server)] | faults_row($all));
+    (unordered_keys(.server)[] as $server | [$all[] | select(.server == $server)] | faults_row($all)),
+    before_line;
 
 # Throughput of one scenario to another's, of one server.
 def throughput($all; $server): [$all[] | select(.server == $server)] | undisturbed
@@ -36,7 +44,7 @@ def many_to_few:
     | "\nThe throughput of 500x1, as a ratio to that of 32x2: " + ([$many | unordered_keys(.server)[] as $server
         | "\(names[$server]) \(throughput($many; $server) / throughput($few; $server) | digits(2))"] | join(", ")) + ".";
 
-def sort_servers: sort_by({serve: 0, handler: 1, bare: 2, spin: 3}[.server]);
+def sort_servers: sort_by({serve: 0, before: 0.5, handler: 1, bare: 2, spin: 3}[.server]);
 
 def memory_table:
     "\n### Memory of the server\n",

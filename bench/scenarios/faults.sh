@@ -3,11 +3,13 @@
 # The fault path: every scenario against every server, in rounds in which the servers take turns. If the machine becomes
 # slower or faster meanwhile, it does so for all of them.
 
+# `before` is another build of faultline (--before).
 servers=(serve handler bare spin)
+[ -z "$before" ] || servers+=(before)
 
 fault_socket() {
     case $1 in
-    serve) echo "$work/serve.sockets/bench.sock" ;;
+    serve | before) echo "$work/$1.sockets/bench.sock" ;;
     *) echo "$work/$1.sock" ;;
     esac
 }
@@ -16,6 +18,10 @@ start_fault_servers() {
     "$memfile" "$image_size" "$work/memory"
     pack_image "$work/store" bench "$work/memory"
     start_serve serve "$work/store"
+    if [ -n "$before" ]; then
+        faultline=$before pack_image "$work/store.before" bench "$work/memory"
+        faultline=$before start_serve before "$work/store.before"
+    fi
     start_server handler "$faultline" handler "$work/handler.sock" "$work/memory"
     start_server bare "$bare_handler" "$work/bare.sock" "$work/memory"
     start_server spin "$bare_handler" --spin 50 "$work/spin.sock" "$work/memory"

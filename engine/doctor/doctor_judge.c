@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// What follows from one walk's findings: whose tasks are whose, and who has waited too long.
+#include "engine/doctor/doctor_judge.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/doctor/doctor.h"
-#include "engine/doctor/doctor_walk.h"
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
-
-static uint64_t faults(const struct fl_uffd_case *uffd)
-{
-    return uffd->pending + uffd->unresolved;
-}
 
 // --- whose task it is ---
 
@@ -28,20 +21,11 @@ static pid_t pid_in_name(const char *name)
     return (pid_t)strtol(name + at, NULL, 10);
 }
 
-bool fl_doctor_may_wait(const struct fl_waiting_task *task, const struct fl_uffd_case *uffd)
-{
-    if (task->vm != 0)
-        return task->vm == uffd->vm;
-    if (task->kernel && strstr(task->stack, "async_pf_execute") && uffd->vm != 0 && !uffd->kvm)
-        return false; // it works for a KVM guest
-    return faults(uffd) > uffd->answered + uffd->still;
-}
-
 static bool has_userfaultfd(const struct fl_diagnosis *found, pid_t pid, bool with_faults)
 {
     for (size_t i = 0; i < found->cases; i++) {
         const struct fl_uffd_case *uffd = &found->uffd[i];
-        if (uffd->vm == pid && (!with_faults || faults(uffd) > 0))
+        if (uffd->vm == pid && (!with_faults || fl_uffd_case_faults(uffd) > 0))
             return true;
     }
     return false;
@@ -72,7 +56,7 @@ static void count_tasks(const struct fl_diagnosis *found, struct fl_uffd_case *u
     uffd->tasks = 0;
     uffd->still = 0;
     for (size_t i = 0; i < found->tasks; i++) {
-        bool own = faults(uffd) > 0 && uffd->vm != 0 && found->task[i].vm == uffd->vm;
+        bool own = fl_uffd_case_faults(uffd) > 0 && uffd->vm != 0 && found->task[i].vm == uffd->vm;
         uffd->tasks += own;
         uffd->still += own && !found->task[i].moved;
     }
@@ -96,7 +80,7 @@ static struct fl_uffd_case *only_unknown(struct fl_diagnosis *found)
 {
     struct fl_uffd_case *only = NULL;
     for (size_t i = 0; i < found->cases; i++) {
-        if (found->uffd[i].vm != 0 || faults(&found->uffd[i]) == 0)
+        if (found->uffd[i].vm != 0 || fl_uffd_case_faults(&found->uffd[i]) == 0)
             continue;
         if (only)
             return NULL;
@@ -128,7 +112,7 @@ static pid_t only_absent(const struct fl_diagnosis *found, uint64_t limit)
 static void find_absent_vm(struct fl_diagnosis *found)
 {
     struct fl_uffd_case *uffd = only_unknown(found);
-    pid_t vm = uffd ? only_absent(found, faults(uffd)) : 0;
+    pid_t vm = uffd ? only_absent(found, fl_uffd_case_faults(uffd)) : 0;
     if (vm == 0)
         return;
     uffd->vm = vm;
@@ -174,20 +158,6 @@ static void attribute(struct fl_diagnosis *found)
 
 // --- judgement ---
 
-bool fl_doctor_is_served(const struct fl_uffd_case *uffd)
-{
-    for (size_t i = 0; i < uffd->holders; i++) {
-        if (uffd->holder[i].pid != uffd->vm)
-            return true;
-    }
-    return false;
-}
-
-bool fl_doctor_is_stopped(const struct fl_uffd_case *uffd, const struct fl_uffd_holder *holder)
-{
-    return holder->stopped && uffd->vm != 0 && holder->pid != uffd->vm;
-}
-
 static bool too_long(int64_t waiting_ms, int64_t patience_ms)
 {
     return waiting_ms < 0 || waiting_ms >= patience_ms;
@@ -200,7 +170,7 @@ static size_t candidates_of(const struct fl_diagnosis *found, const struct fl_wa
     size_t count = 0;
     *ret_orphan = false;
     for (size_t i = 0; i < found->cases; i++) {
-        if (faults(&found->uffd[i]) == 0 || !fl_doctor_may_wait(task, &found->uffd[i]))
+        if (fl_uffd_case_faults(&found->uffd[i]) == 0 || !fl_doctor_may_wait(task, &found->uffd[i]))
             continue;
         *ret_orphan = *ret_orphan || !fl_doctor_is_served(&found->uffd[i]);
         count++;
@@ -228,7 +198,7 @@ static void judge(const struct fl_diagnosis *found, int64_t patience_ms, struct 
 {
     uffd->waiting_ms = -1;
     uffd->verdict = FL_VERDICT_OK;
-    for (size_t i = 0; i < found->tasks && faults(uffd) > 0; i++) {
+    for (size_t i = 0; i < found->tasks && fl_uffd_case_faults(uffd) > 0; i++) {
         const struct fl_waiting_task *task = &found->task[i];
         if (task->moved || !fl_doctor_may_wait(task, uffd))
             continue;

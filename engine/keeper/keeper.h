@@ -10,19 +10,8 @@
 #define FAULTLINE_KEEPER_KEEPER_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
-struct fl_keeper_options {
-    char *const *argv;        // of `faultline serve`, NULL-terminated: engines get the same options
-    const char *control;      // path of the control API
-    uint64_t stop_timeout_ms; // for VMs to be filled at the end
-    uint64_t hang_timeout_ms; // after which an engine that does not answer is killed
-    uint64_t fault_timeout_ms; // after which an engine resolves every fault, one way or the other
-    uint64_t trial_ms;         // for which an upgraded engine must live
-};
-
-// The variable that names the descriptor of a list of what a keeper hands to itself over an exec.
-#define FL_KEEPER_ENVIRONMENT "FAULTLINE_KEEPER"
+#include "engine/keeper/keeper_options.h"
 
 // True if something is handed to this process that VMs may depend on.
 bool fl_keeper_is_successor(void);

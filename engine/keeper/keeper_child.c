@@ -15,7 +15,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
-#include "engine/keeper/keeper.h"
+#include "engine/keeper/keeper_options.h"
 #include "engine/link/channel.h"
 #include "engine/link/death_watch.h"
 

@@ -19,6 +19,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/unix_socket.h"
+#include "engine/keeper/keeper.h"
 #include "engine/keeper/service_manager.h"
 #include "engine/link/channel.h"
 

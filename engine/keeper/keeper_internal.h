@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 #include "engine/base/clock.h"
-#include "engine/keeper/keeper.h"
 #include "engine/keeper/keeper_child.h"
+#include "engine/keeper/keeper_options.h"
 #include "engine/keeper/keeper_records.h"
 
 enum fl_upgrade_state {

@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A VM whose fault handler is gone, seen from outside: what can be learned of it from /proc and
-// from its own userfaultfd, without its help, so that somebody can serve it again. Needs the right
-// to trace the VMM (root). Any thread.
-//
-// What is needed is its userfaultfd (taken out of the VMM), the memory that is registered with it
-// (smaps), and what each piece of it is in the image (the layout). If a Faultline served it and
-// something still holds the state that was kept of it (vm_state.h), the layout, the image's name
-// and what the guest has given back come from there. Else somebody says the layout, or it is found
-// by what the memory has in it (placement.h).
+// A VM whose fault handler is gone: what is known of it, and what follows from that. orphan_look.h
+// finds it out. Any thread, one at a time for one orphan.
 #ifndef FAULTLINE_RESCUE_ORPHAN_H
 #define FAULTLINE_RESCUE_ORPHAN_H
 
@@ -59,17 +52,15 @@ struct fl_orphan {
     enum fl_layout_from layout_from;
 };
 
-// `fd`: which of its userfaultfds; -1: the one it has, or the one with faults waiting. 0, or -errno
-// with a sentence in `reason`: -ESRCH there is no such process, or it is dying and its descriptors
-// are gone; -ENXIO it has no (such) userfaultfd; -ENOTUNIQ it has several; -EXDEV
-// /proc shows another PID namespace; -EPERM ...
-int fl_orphan_look(pid_t pid, int fd, struct fl_orphan *ret_orphan, char *reason, size_t size);
+// Closes and frees what it owns, and leaves it empty.
 void fl_orphan_close(struct fl_orphan *orphan);
 
 // Takes the layout from the text of a handshake. -EINVAL with a sentence: it makes no sense, or
 // memory is registered that it does not speak of.
 int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reason, size_t size);
 
+// True if each range lies in regions of the layout, and is of its page size.
+bool fl_orphan_covered(const struct fl_orphan *orphan, const struct fl_layout *layout);
 // Bytes that are registered, in all ranges.
 uint64_t fl_orphan_bytes(const struct fl_orphan *orphan);
 // The layout in which the one range is the image from its beginning. False if there are more

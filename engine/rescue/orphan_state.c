@@ -18,32 +18,6 @@ struct search {
     size_t size;
 };
 
-// --- whether a layout is that of this memory ---
-
-static bool covered(const struct fl_layout *layout, const struct fl_proc_range *range)
-{
-    uint64_t at = range->start;
-    uint64_t page = 0;
-    if (range->page_bytes != 1ULL << layout->page_shift)
-        return false;
-    while (at < range->start + range->bytes) {
-        if (!fl_layout_page(layout, at, &page))
-            return false;
-        const struct fl_region *region = fl_layout_region(layout, page);
-        at = region->base + region->bytes;
-    }
-    return true;
-}
-
-bool fl_orphan_covered(const struct fl_orphan *orphan, const struct fl_layout *layout)
-{
-    for (size_t i = 0; i < orphan->ranges; i++) {
-        if (!covered(layout, &orphan->range[i]))
-            return false;
-    }
-    return orphan->ranges > 0;
-}
-
 // --- whose word it is ---
 
 // Anybody can make a memfd of that name, write a lie about somebody else's VM into it, and have a

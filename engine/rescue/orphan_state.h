@@ -18,7 +18,4 @@ int fl_orphan_find_state(struct fl_orphan *orphan, char *reason, size_t size);
 bool fl_orphan_state_head(const struct fl_proc_fd *fd, pid_t *ret_pid,
                           char ret_image[FL_IMAGE_NAME_BYTES]);
 
-// True if each range lies in regions of the layout, and is of its page size.
-bool fl_orphan_covered(const struct fl_orphan *orphan, const struct fl_layout *layout);
-
 #endif

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/rescue/placement_internal.h"
+#include "engine/rescue/placement_solve.h"
 
 // So many samples must agree on a shift for it to count: a guest copies pages, a few at a time.
 enum { VOTES = 8 };

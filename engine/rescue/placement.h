@@ -12,21 +12,8 @@
 #ifndef FAULTLINE_RESCUE_PLACEMENT_H
 #define FAULTLINE_RESCUE_PLACEMENT_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#include "engine/host/procfs.h"
 #include "engine/host/region.h"
-#include "engine/rescue/memory_samples.h"
-#include "engine/rescue/sample_matches.h"
-
-struct fl_placement_of {
-    const struct fl_proc_range *range; // in order, all of one page size
-    size_t ranges;
-    const struct fl_samples *samples;
-    const struct fl_match *match;
-    uint64_t image_bytes; // as a multiple of the page size
-};
+#include "engine/rescue/placement_problem.h"
 
 // -ENOENT: nothing tells, or what tells is at odds with itself; -ENOTUNIQ: more than one layout
 // would do; -E2BIG: it would need too many regions; -EINVAL: pages that are neither 4 KiB nor

@@ -8,10 +8,10 @@
 //    tried at every place.
 // What comes out is taken if every length is positive and holds the samples that told of it, and
 // nothing else comes out of another trial.
+#include "engine/rescue/placement_solve.h"
+
 #include <errno.h>
 #include <string.h>
-
-#include "engine/rescue/placement_internal.h"
 
 enum { ROWS = 2 * FL_PIECES_MAX, BLANKS_MAX = 2 };
 

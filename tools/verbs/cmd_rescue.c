@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "engine/host/answer_without_image.h"
-#include "engine/rescue/orphan.h"
+#include "engine/rescue/orphan_look.h"
 #include "engine/rescue/rescue_client.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"

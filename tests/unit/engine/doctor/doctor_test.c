@@ -21,6 +21,8 @@
 #include <linux/userfaultfd.h>
 
 #include "engine/doctor/doctor.h"
+#include "engine/doctor/doctor_compare.h"
+#include "engine/doctor/doctor_judge.h"
 #include "engine/doctor/doctor_walk.h"
 
 enum { BYTES = 1 << 20, DEADLINE_POLLS = 6000, POLL_MS = 5 };

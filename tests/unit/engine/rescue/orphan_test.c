@@ -20,7 +20,7 @@
 
 #include <linux/userfaultfd.h>
 
-#include "engine/rescue/orphan.h"
+#include "engine/rescue/orphan_look.h"
 
 enum { PAGE = 4096, HUGE = 2 << 20, BYTES = 1 << 20, POLLS = 2000, POLL_MS = 5, REASON = 1024 };
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Inside of finding a layout: pieces of memory, made of samples (placement.c), and their lengths
-// (placement_solve.c).
-#ifndef FAULTLINE_RESCUE_PLACEMENT_INTERNAL_H
-#define FAULTLINE_RESCUE_PLACEMENT_INTERNAL_H
+// Finds the lengths of the pieces of memory that placement.c has made of samples. Pure functions.
+#ifndef FAULTLINE_RESCUE_PLACEMENT_SOLVE_H
+#define FAULTLINE_RESCUE_PLACEMENT_SOLVE_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-#include "engine/rescue/placement.h"
+#include "engine/host/region.h"
+#include "engine/rescue/placement_problem.h"
 
 // Memory, within one range, that is one part of the image.
 struct fl_piece {

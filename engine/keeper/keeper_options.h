@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a keeper is started with, and the variable by which one keeper names itself to the next.
+#ifndef FAULTLINE_KEEPER_KEEPER_OPTIONS_H
+#define FAULTLINE_KEEPER_KEEPER_OPTIONS_H
+
+#include <stdint.h>
+
+struct fl_keeper_options {
+    char *const *argv;        // of `faultline serve`, NULL-terminated: engines get the same options
+    const char *control;      // path of the control API
+    uint64_t stop_timeout_ms; // for VMs to be filled at the end
+    uint64_t hang_timeout_ms; // after which an engine that does not answer is killed
+    uint64_t fault_timeout_ms; // after which an engine resolves every fault, one way or the other
+    uint64_t trial_ms;         // for which an upgraded engine must live
+};
+
+// The variable that names the descriptor of a list of what a keeper hands to itself over an exec.
+#define FL_KEEPER_ENVIRONMENT "FAULTLINE_KEEPER"
+
+#endif

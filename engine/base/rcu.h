@@ -22,8 +22,7 @@ void __tsan_release(void *addr);
 #define __tsan_release(addr) ((void)(addr))
 #endif
 
-extern char
-    fl_rcu_edge; // stands for "the grace period" in the edges above; defined in frame_cache.c
+extern char fl_rcu_edge; // stands for "the grace period" in the edges above
 
 static inline void fl_rcu_quiescent(void)
 {

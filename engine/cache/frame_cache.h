@@ -17,31 +17,13 @@
 #ifndef FAULTLINE_CACHE_FRAME_CACHE_H
 #define FAULTLINE_CACHE_FRAME_CACHE_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "engine/base/io_pool.h"
-#include "engine/base/mailbox.h"
+#include "engine/cache/frame.h"
 #include "snapshot/read.h"
 
 struct fl_cache;
-struct fl_frame;
-
-// Left with a LOADING frame; comes back as mail. Embedded in what waits.
-//
-// References: from fl_cache_want() or fl_cache_await() returning 0 until its delivery it belongs to
-// the frame, and what it is embedded in must stay; each is delivered exactly once, by the thread
-// that ends the loading, into `box`, which that thread may still look at for a moment after the
-// delivery. On delivery `frame` brings a pin, which the receiver gives up by fl_frame_unpin().
-struct fl_waiter {
-    struct fl_mail mail;    // .deliver is set by who waits
-    struct fl_mailbox *box; // where to deliver
-    void *user;             // of who waits
-    struct fl_waiter *next;
-    struct fl_frame *frame; // on delivery: pinned for the receiver, or NULL on error
-    int error;              // on delivery: why the frame could not be read
-};
 
 struct fl_cache_stats {
     uint64_t bytes;
@@ -78,9 +60,6 @@ void fl_cache_free(struct fl_cache *cache);
 const struct fl_frame *fl_cache_lookup(struct fl_cache *cache, struct fl_frame_id id);
 const struct fl_frame *fl_cache_lookup_huge(struct fl_cache *cache, const struct fl_image *image,
                                             uint64_t first_page);
-const uint8_t *fl_frame_data(const struct fl_frame *frame);
-struct fl_frame_id fl_frame_id(const struct fl_frame *frame); // not of a page of 2 MiB
-bool fl_frame_is_huge(const struct fl_frame *frame);          // a page of 2 MiB
 
 // RCU reader, never blocks. Starts the read if nobody did, ahead of all that is not wanted yet. 1:
 // the frame is READY and *ret_frame pinned for the caller; 0: the waiter will be delivered; or
@@ -107,11 +86,6 @@ uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
                         const struct fl_frame_id *ids, uint32_t count);
 uint32_t fl_cache_ahead_huge(struct fl_cache *cache, struct fl_image *image,
                              const uint64_t *first_pages, uint32_t count);
-// RCU reader: false if it was evicted. A READY frame with no pin may be.
-bool fl_frame_pin(struct fl_frame *frame);
-// Any thread.
-void fl_frame_unpin(struct fl_frame *frame);
-
 // Any thread.
 struct fl_cache_stats fl_cache_stats(struct fl_cache *cache);
 

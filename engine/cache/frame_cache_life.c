@@ -6,22 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <urcu/compiler.h>
-
-#include "engine/cache/frame_cache_internal.h"
+#include "engine/cache/frame_clock.h"
 #include "engine/cache/read_ahead.h"
 
-enum { FRAMES_AT_START = 1024, FRAMES_AT_MOST = 1 << 24 };
 // What was asked for ahead may be this part of the bound, and this much, until it is used.
 enum { AHEAD_SHARE = 4 };
 #define AHEAD_MOST (UINT64_C(1) << 30)
-
-static int start(struct fl_cache *cache)
-{
-    cache->table =
-        cds_lfht_new(FRAMES_AT_START, FRAMES_AT_START, FRAMES_AT_MOST, CDS_LFHT_AUTO_RESIZE, NULL);
-    return cache->table ? fl_read_ahead_start(cache, &cache->read_ahead) : -ENOMEM;
-}
 
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
                  struct fl_cache **ret_cache)
@@ -37,7 +27,9 @@ int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool
     cache->pool = pool;
     fl_cache_clock_init(cache);
     fl_frame_memory_init(&cache->memory);
-    int error = start(cache);
+    int error = fl_frame_table_init(cache);
+    if (!error)
+        error = fl_read_ahead_start(cache, &cache->read_ahead);
     if (error) {
         fl_cache_free(cache);
         return error;
@@ -61,12 +53,11 @@ void fl_cache_free(struct fl_cache *cache)
     rcu_barrier(); // frames on their way out
     cds_list_for_each_entry_safe(frame, next, &cache->clock, clock)
     {
-        cds_lfht_del(cache->table, &frame->node);
+        fl_frame_table_remove(cache, frame);
         fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);
     }
     rcu_barrier();
-    if (cache->table)
-        cds_lfht_destroy(cache->table, NULL);
+    fl_frame_table_fini(cache);
     fl_frame_memory_fini(&cache->memory);
     pthread_mutex_destroy(&cache->lock);
     free(cache);

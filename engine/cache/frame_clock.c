@@ -1,43 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// What stays in the cache and what goes: pins, use, and the clock.
+#include "engine/cache/frame_clock.h"
+
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
-#include "engine/cache/frame_cache_internal.h"
 
 // How long what came ahead counts as on its way to its use, and how often that is looked at.
 #define AHEAD_KEPT (5 * FL_NS_PER_S)
 #define AGE_EVERY (100 * FL_NS_PER_MS)
-
-enum { DEAD = -1 };
-
-void fl_frame_set_use(struct fl_frame *frame, enum fl_frame_use use)
-{
-    if (atomic_exchange(&frame->use, use) == FL_FRAME_AHEAD)
-        atomic_fetch_sub(&frame->cache->ahead, fl_frame_bytes(frame));
-}
-
-// Pins: a READY frame with none may be evicted, which makes it DEAD.
-bool fl_frame_pin(struct fl_frame *frame)
-{
-    int pins = atomic_load(&frame->pins);
-    while (pins != DEAD && !atomic_compare_exchange_weak(&frame->pins, &pins, pins + 1)) {
-    }
-    return pins != DEAD;
-}
-
-void fl_frame_unpin(struct fl_frame *frame)
-{
-    atomic_fetch_sub(&frame->pins, 1);
-}
-
-static bool kill_unpinned(struct fl_frame *frame)
-{
-    int none = 0;
-    return atomic_compare_exchange_strong(&frame->pins, &none, DEAD);
-}
 
 // What was asked for ahead stays until it is used or has aged: there is little of it.
 static bool spared(struct fl_frame *frame)
@@ -54,13 +25,13 @@ static void evict(struct fl_cache *cache)
     while (atomic_load(&cache->bytes) > cache->limit && turns-- > 0) {
         struct fl_frame *frame = cds_list_first_entry(&cache->clock, struct fl_frame, clock);
         cds_list_del(&frame->clock);
-        if (spared(frame) || !kill_unpinned(frame)) {
+        if (spared(frame) || !fl_frame_kill_unpinned(frame)) {
             cds_list_add_tail(&frame->clock, &cache->clock);
             continue;
         }
         cds_list_del(&frame->in_ahead);
         FL_CRASH_POINT("frame_evicted");
-        cds_lfht_del(cache->table, &frame->node);
+        fl_frame_table_remove(cache, frame);
         atomic_fetch_sub(&cache->bytes, fl_frame_bytes(frame));
         atomic_fetch_sub(&cache->frames, 1);
         atomic_fetch_add(&cache->evictions, 1);

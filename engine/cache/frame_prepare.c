@@ -8,7 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
-#include "engine/cache/frame_cache_internal.h"
+#include "engine/cache/frame_table.h"
 #include "engine/host/host_memory.h"
 
 enum { PREPARE_LOOK = 16 }; // looks at the host's memory every 32 MiB

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// Those who wait for a frame, and the end of its loading, at which they get it.
-#include <stdlib.h>
-
-#include <urcu/compiler.h>
+#include "engine/cache/frame_wait.h"
 
 #include "engine/base/crash_point.h"
-#include "engine/cache/frame_cache_internal.h"
+#include "engine/cache/frame_clock.h"
 
 // The list of waiters is closed with this mark once the frame is READY or FAILED.
 #define CLOSED ((struct fl_waiter *)1)
@@ -20,18 +16,6 @@ bool fl_frame_leave_waiter(struct fl_frame *frame, struct fl_waiter *waiter)
         waiter->next = head;
     } while (!atomic_compare_exchange_weak(&frame->waiters, &head, waiter));
     return true;
-}
-
-static void free_frame(struct fl_frame *frame)
-{
-    fl_frame_memory_put(&frame->cache->memory, frame->data, frame->pages);
-    free(frame);
-}
-
-void fl_frame_free_rcu(struct rcu_head *head)
-{
-    fl_rcu_freeing();
-    free_frame(caa_container_of(head, struct fl_frame, rcu));
 }
 
 static void deliver(struct fl_frame *frame, struct fl_waiter *waiter, int error)
@@ -56,7 +40,7 @@ void fl_frame_finish(struct fl_frame *frame, int error)
     struct fl_cache *cache = frame->cache;
     fl_rcu_online();
     if (error) {
-        cds_lfht_del(cache->table, &frame->node);
+        fl_frame_table_remove(cache, frame);
         atomic_fetch_add(&cache->failed, 1); // before a waiter hears of it, and looks
     }
     atomic_store_explicit(&frame->state, error ? FL_FRAME_FAILED : FL_FRAME_READY,

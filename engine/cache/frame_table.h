@@ -1,27 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the files behind frame_cache.h share.
-//
-//   frame_cache.c  the table: looking up, and having what is not there brought
-//   frame_wait.c   those who wait for a frame, and the end of its loading
-//   frame_clock.c  pins, use, and what is evicted
-//   frame_load.c   bringing one frame, or the parts of a page of 2 MiB
-//   frame_part.c   the bytes of one part into their place
-//   read_ahead.c   what nobody waits for yet: large reads, far ahead
-//   extent.c       which frames one read brings
-//   uring.c         io_uring
-//   frame_cache_life.c  the cache as a whole
-#ifndef FAULTLINE_CACHE_FRAME_CACHE_INTERNAL_H
-#define FAULTLINE_CACHE_FRAME_CACHE_INTERNAL_H
+// The table of frames: what one frame is, what the cache is, looking up and inserting. Every other
+// file of the cache stands on this one; it knows none of them.
+#ifndef FAULTLINE_CACHE_FRAME_TABLE_H
+#define FAULTLINE_CACHE_FRAME_TABLE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <urcu/list.h>
 
+#include "engine/base/io_pool.h"
 #include "engine/base/rcu.h"
-#include "engine/cache/frame_cache.h"
+#include "engine/cache/frame.h"
 #include "engine/cache/frame_memory.h"
 
 enum { FL_HUGE_PAGES = 512 };
@@ -48,9 +41,10 @@ enum fl_frame_use {
     FL_FRAME_AHEAD, // asked for ahead of use and not used yet: its bytes count as `ahead`
 };
 
-// References. The table has one from cds_lfht_add_unique() to cds_lfht_del(), which whoever evicts
-// it (kill_unpinned() first: with a pin it stays) or fails it calls, and then frees it by RCU: so a
-// reader that found it may look at it until its next quiescent state, and no longer without a pin.
+// References. The table has one from fl_frame_table_add() to fl_frame_table_remove(), which the
+// thread calls that evicts it (fl_frame_kill_unpinned() first: with a pin it stays) or that ends
+// its loading with an error; it then frees it by RCU. So a reader that found it may look at it
+// until its next quiescent state, and no longer without a pin.
 // Pins: one is the loading's, given up by fl_frame_finish() when all waiters have theirs; one is
 // taken for each waiter before its delivery; others are taken by fl_frame_pin(), which fails for
 // one that was evicted. Any thread gives them up. `load` is not referenced: it may be looked at by
@@ -127,20 +121,26 @@ static inline void fl_frame_touch(struct fl_frame *frame)
         fl_frame_set_use(frame, FL_FRAME_HOT);
 }
 
-// The end of a frame that was published.
+// An empty table: -ENOMEM. fini: when no frame is in it any more; a table that never was is none.
+int fl_frame_table_init(struct fl_cache *cache);
+void fl_frame_table_fini(struct fl_cache *cache);
+
+struct fl_key fl_frame_key(struct fl_frame_id id);
+struct fl_key fl_huge_key(const struct fl_image *image, uint64_t first_page);
+
+// The next three: RCU reader, never block.
+// The frame of this key, in whatever state; NULL if there is none.
+struct fl_frame *fl_frame_table_find(struct fl_cache *cache, struct fl_key key);
+// Puts the frame in, unless the table has one of its key: returns the one that is in the table now.
+struct fl_frame *fl_frame_table_add(struct fl_cache *cache, struct fl_frame *frame);
+// Takes it out; one that is out already is left so.
+void fl_frame_table_remove(struct fl_cache *cache, struct fl_frame *frame);
+// Pool or read-ahead thread, RCU offline: the frame if it is READY, pinned, else NULL.
+struct fl_frame *fl_frame_table_pin(struct fl_cache *cache, struct fl_frame_id id);
+
+// Any thread: evicts a frame that has no pin, so that it gets none any more. False: it has one.
+bool fl_frame_kill_unpinned(struct fl_frame *frame);
+// Given to fl_rcu_defer(): the end of a frame that was in the table.
 void fl_frame_free_rcu(struct rcu_head *head);
-
-void fl_cache_clock_init(struct fl_cache *cache);
-// Pool or read-ahead thread, RCU online: a READY frame takes its place, and others go for it.
-void fl_cache_admit(struct fl_cache *cache, struct fl_frame *frame);
-// Any thread: looks, now and then, whether what was asked for ahead is still to be used.
-void fl_cache_age_soon(struct fl_cache *cache);
-
-// RCU reader: false if the frame is READY or FAILED already. Else the waiter will be delivered.
-bool fl_frame_leave_waiter(struct fl_frame *frame, struct fl_waiter *waiter);
-// Pool or read-ahead thread, RCU offline: the end of a LOADING frame. Delivers to all who wait.
-void fl_frame_finish(struct fl_frame *frame, int error);
-// The same threads: the frame if it is READY, pinned, else NULL.
-struct fl_frame *fl_cache_pin(struct fl_cache *cache, struct fl_frame_id id);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,29 +21,6 @@ enum { DIR_MODE = 0750, FILE_MODE = 0640 };
 
 static const char *const parts[] = {"packs", "images", "index", "tmp"};
 enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
-
-int fl_fail_plain(struct fl_error *ret_error, int error, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    if (ret_error)
-        vsnprintf(ret_error->text, sizeof(ret_error->text), format, args);
-    va_end(args);
-    return error;
-}
-
-int fl_fail(struct fl_error *ret_error, int error, const char *format, ...)
-{
-    char text[400];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    if (error == -EBADMSG)
-        return fl_fail_plain(ret_error, error, "%s: it is damaged (a checksum or a bound is wrong)",
-                             text);
-    return fl_fail_plain(ret_error, error, "%s: %s", text, strerror(-error));
-}
 
 int fl_progress_call(const struct fl_progress *progress, uint64_t done, uint64_t total)
 {

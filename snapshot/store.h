@@ -18,13 +18,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "snapshot/error.h"
 #include "snapshot/read.h"
 
 struct fl_store;
-
-struct fl_error {
-    char text[512];
-};
 
 // Called from the operation's own thread about ten times a second and once at the end. A result
 // other than 0 stops the operation with -ECANCELED. Units are the operation's: bytes or objects.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the operations share: the open store, its lock, and how an error becomes a sentence.
+// What the operations share: the open store, its lock, and which pack is to blame for an image.
 #ifndef FAULTLINE_SNAPSHOT_STORE_DIR_H
 #define FAULTLINE_SNAPSHOT_STORE_DIR_H
 
+#include "snapshot/error.h"
 #include "snapshot/reader.h"
 #include "snapshot/store.h"
 
@@ -15,14 +16,6 @@ struct fl_store {
     int lock_fd;
     struct fl_reader *reader;
 };
-
-// Writes the sentence and ": REASON" of error, and returns error (negative errno). ret_error may be
-// NULL.
-__attribute__((format(printf, 3, 4))) int fl_fail(struct fl_error *ret_error, int error,
-                                                  const char *format, ...);
-// The same without a reason: the sentence says all.
-__attribute__((format(printf, 3, 4))) int fl_fail_plain(struct fl_error *ret_error, int error,
-                                                        const char *format, ...);
 
 struct fl_blame {
     char text[160];

@@ -2,7 +2,6 @@
 #include "engine/rescue/orphan.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,22 +66,19 @@ bool fl_orphan_one_region(const struct fl_orphan *orphan, uint64_t image_bytes,
            range_layout(&orphan->range[0], ret_layout) == 0;
 }
 
-int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reason, size_t size)
+int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, struct fl_error *ret_error)
 {
     struct fl_layout layout;
     const char *why = NULL;
     int error = fl_handshake_parse(text, strlen(text), &layout, NULL, &why);
-    if (error) {
-        snprintf(reason, size, "the regions do not make sense: %s", why);
-        return error;
-    }
-    if (!fl_orphan_covered(orphan, &layout)) {
-        snprintf(reason, size,
-                 "the regions leave out memory of pid %d that is registered, or have another page "
-                 "size",
-                 (int)orphan->pid);
-        return -EINVAL;
-    }
+    if (error)
+        return fl_fail_plain(ret_error, error, "the regions do not make sense: %s", why);
+    if (!fl_orphan_covered(orphan, &layout))
+        return fl_fail_plain(
+            ret_error, -EINVAL,
+            "the regions leave out memory of pid %d that is registered, or have another page "
+            "size",
+            (int)orphan->pid);
     orphan->layout = layout;
     orphan->layout_from = FL_LAYOUT_GIVEN;
     return 0;

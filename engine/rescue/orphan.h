@@ -13,6 +13,7 @@
 #include "engine/host/procfs.h"
 #include "engine/host/region.h"
 #include "engine/vm/vm_state.h"
+#include "snapshot/error.h"
 
 enum { FL_ORPHAN_NAME = 20 };
 
@@ -57,7 +58,7 @@ void fl_orphan_close(struct fl_orphan *orphan);
 
 // Takes the layout from the text of a handshake. -EINVAL with a sentence: it makes no sense, or
 // memory is registered that it does not speak of.
-int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, char *reason, size_t size);
+int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, struct fl_error *ret_error);
 
 // True if each range lies in regions of the layout, and is of its page size.
 bool fl_orphan_covered(const struct fl_orphan *orphan, const struct fl_layout *layout);

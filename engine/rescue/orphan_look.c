@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,24 +26,13 @@ struct candidate {
 struct look {
     struct fl_orphan *orphan;
     pid_t tid; // of the VMM, through which its descriptors are to be had
-    char *reason;
-    size_t size;
+    struct fl_error *error;
     size_t uffds;        // of the VMM, each counted once
     size_t with_waiting; // those on which somebody waits
     uint64_t seen[SEEN]; // their identities
     char list[256];      // in words
     struct candidate asked, first, waiting, chosen;
 };
-
-__attribute__((format(printf, 3, 4))) static int fail(const struct look *look, int error,
-                                                      const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(look->reason, look->size, format, args);
-    va_end(args);
-    return error;
-}
 
 // --- which userfaultfd ---
 
@@ -90,17 +78,20 @@ static int choose(struct look *look)
     int pid = (int)orphan->pid;
     int result = fl_proc_each_fd(orphan->pid, count_uffd, look);
     if (result < 0)
-        return fail(look, result, "the descriptors of pid %d cannot be read: %s", pid,
-                    strerror(-result));
+        return fl_fail_plain(look->error, result, "the descriptors of pid %d cannot be read: %s",
+                             pid, strerror(-result));
     if (look->uffds == 0)
-        return fail(look, -ENXIO, "%s (pid %d) has no userfaultfd", orphan->name, pid);
+        return fl_fail_plain(look->error, -ENXIO, "%s (pid %d) has no userfaultfd", orphan->name,
+                             pid);
     if (orphan->fd >= 0 && !look->asked.any)
-        return fail(look, -ENXIO, "descriptor %d of %s (pid %d) is no userfaultfd; these are: %s",
-                    orphan->fd, orphan->name, pid, look->list);
+        return fl_fail_plain(look->error, -ENXIO,
+                             "descriptor %d of %s (pid %d) is no userfaultfd; these are: %s",
+                             orphan->fd, orphan->name, pid, look->list);
     if (orphan->fd < 0 && look->uffds > 1 && look->with_waiting != 1)
-        return fail(look, -ENOTUNIQ,
-                    "%s (pid %d) has %zu userfaultfds, as descriptors %s: choose one with --fd",
-                    orphan->name, pid, look->uffds, look->list);
+        return fl_fail_plain(
+            look->error, -ENOTUNIQ,
+            "%s (pid %d) has %zu userfaultfds, as descriptors %s: choose one with --fd",
+            orphan->name, pid, look->uffds, look->list);
     look->chosen = orphan->fd >= 0 ? look->asked : look->uffds == 1 ? look->first : look->waiting;
     return 0;
 }
@@ -110,19 +101,21 @@ static int take(struct look *look)
     struct fl_orphan *orphan = look->orphan;
     int fd = fl_proc_take_fd(orphan->pid, look->tid, look->chosen.fd);
     if (fd < 0)
-        return fail(look, fd, "descriptor %d of %s (pid %d) cannot be had: %s", look->chosen.fd,
-                    orphan->name, (int)orphan->pid, strerror(-fd));
+        return fl_fail_plain(look->error, fd, "descriptor %d of %s (pid %d) cannot be had: %s",
+                             look->chosen.fd, orphan->name, (int)orphan->pid, strerror(-fd));
     orphan->uffd = fd;
     // It may have become another since it was looked at.
     struct fl_proc_fd ours = {
         .pid = getpid(), .tid = getpid(), .fd = fd, .target = "anon_inode:[userfaultfd]"};
     struct fl_proc_uffd again;
     if (!fl_proc_uffd(&ours, &again) || again.inode != look->chosen.uffd.inode)
-        return fail(look, -EAGAIN, "descriptor %d of %s (pid %d) changes while it is looked at",
-                    look->chosen.fd, orphan->name, (int)orphan->pid);
+        return fl_fail_plain(look->error, -EAGAIN,
+                             "descriptor %d of %s (pid %d) changes while it is looked at",
+                             look->chosen.fd, orphan->name, (int)orphan->pid);
     if (!again.ready)
-        return fail(look, -ENXIO, "the userfaultfd of %s (pid %d) is not in use yet", orphan->name,
-                    (int)orphan->pid);
+        return fl_fail_plain(look->error, -ENXIO,
+                             "the userfaultfd of %s (pid %d) is not in use yet", orphan->name,
+                             (int)orphan->pid);
     orphan->fd = look->chosen.fd;
     orphan->inode = again.inode;
     orphan->features = again.features;
@@ -156,8 +149,8 @@ static int find_ranges(struct look *look)
 {
     int result = fl_proc_each_registered(look->orphan->pid, add_range, look->orphan);
     if (result < 0)
-        return fail(look, result, "the memory of %s (pid %d) cannot be read: %s",
-                    look->orphan->name, (int)look->orphan->pid, strerror(-result));
+        return fl_fail_plain(look->error, result, "the memory of %s (pid %d) cannot be read: %s",
+                             look->orphan->name, (int)look->orphan->pid, strerror(-result));
     return 0;
 }
 
@@ -185,9 +178,10 @@ static int find_holders(struct look *look)
     bool complete = true;
     int result = fl_proc_each_fd_of_all(add_holder, look->orphan, &complete);
     if (result < 0)
-        return fail(look, result, "/proc cannot be read: %s", strerror(-result));
+        return fl_fail_plain(look->error, result, "/proc cannot be read: %s", strerror(-result));
     if (!complete)
-        return fail(look, -EPERM, "not all processes can be looked at: run it as root");
+        return fl_fail_plain(look->error, -EPERM,
+                             "not all processes can be looked at: run it as root");
     return 0;
 }
 
@@ -196,7 +190,7 @@ static int find_holders(struct look *look)
 static int find_layout(struct look *look)
 {
     struct fl_orphan *orphan = look->orphan;
-    int error = fl_orphan_find_state(orphan, look->reason, look->size);
+    int error = fl_orphan_find_state(orphan, look->error);
     if (error)
         return error;
     if (orphan->state) { // else it stays unknown
@@ -213,17 +207,20 @@ static int look_at_process(struct look *look)
     struct fl_orphan *orphan = look->orphan;
     int pid = (int)orphan->pid;
     if (fl_proc_view() == FL_PROC_OTHER)
-        return fail(look, -EXDEV,
-                    "/proc is that of another PID namespace: what it says of a process %d is of "
-                    "another one",
-                    pid);
+        return fl_fail_plain(
+            look->error, -EXDEV,
+            "/proc is that of another PID namespace: what it says of a process %d is of "
+            "another one",
+            pid);
     orphan->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (orphan->pidfd < 0)
-        return fail(look, -errno, "there is no process %d: %s", pid, strerror(errno));
+        return fl_fail_plain(look->error, -errno, "there is no process %d: %s", pid,
+                             strerror(errno));
     fl_proc_name(orphan->pid, orphan->name, sizeof(orphan->name));
     if (fl_proc_live_task(orphan->pid, &look->tid) != 0)
-        return fail(look, -ESRCH, "%s (pid %d) is dying, and its descriptors are gone already",
-                    orphan->name, pid);
+        return fl_fail_plain(look->error, -ESRCH,
+                             "%s (pid %d) is dying, and its descriptors are gone already",
+                             orphan->name, pid);
     return 0;
 }
 
@@ -237,11 +234,11 @@ static int look_all(struct look *look)
     return error;
 }
 
-int fl_orphan_look(pid_t pid, int fd, struct fl_orphan *ret_orphan, char *reason, size_t size)
+int fl_orphan_look(pid_t pid, int fd, struct fl_orphan *ret_orphan, struct fl_error *ret_error)
 {
     struct fl_orphan orphan = {.pid = pid, .pidfd = -1, .uffd = -1, .fd = fd, .state_fd = -1};
-    struct look work = {.orphan = &orphan, .reason = reason, .size = size};
-    snprintf(reason, size, "there is no memory");
+    struct look work = {.orphan = &orphan, .error = ret_error};
+    fl_fail_plain(ret_error, -ENOMEM, "there is no memory");
     int error = look_all(&work);
     if (error)
         fl_orphan_close(&orphan);

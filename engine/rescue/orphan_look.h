@@ -12,15 +12,14 @@
 #ifndef FAULTLINE_RESCUE_ORPHAN_LOOK_H
 #define FAULTLINE_RESCUE_ORPHAN_LOOK_H
 
-#include <stddef.h>
 #include <sys/types.h>
 
 #include "engine/rescue/orphan.h"
 
 // `fd`: which of its userfaultfds; -1: the one it has, or the one with faults waiting. 0, or -errno
-// with a sentence in `reason`: -ESRCH there is no such process, or it is dying and its descriptors
+// with a sentence: -ESRCH there is no such process, or it is dying and its descriptors
 // are gone; -ENXIO it has no (such) userfaultfd; -ENOTUNIQ it has several; -EXDEV
 // /proc shows another PID namespace; -EPERM ...
-int fl_orphan_look(pid_t pid, int fd, struct fl_orphan *ret_orphan, char *reason, size_t size);
+int fl_orphan_look(pid_t pid, int fd, struct fl_orphan *ret_orphan, struct fl_error *ret_error);
 
 #endif

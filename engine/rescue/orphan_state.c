@@ -14,8 +14,7 @@
 struct search {
     struct fl_orphan *orphan;
     ino_t inode; // of the one that was found
-    char *reason;
-    size_t size;
+    struct fl_error *error;
 };
 
 // --- whose word it is ---
@@ -104,12 +103,12 @@ static int take_state(struct search *search, const struct fl_proc_fd *found, int
     }
     if (orphan->state) {
         fl_vm_state_unmap(state);
-        snprintf(search->reason, search->size,
-                 "more than one kept state fits pid %d: that of %s (pid %d, fd %d) and that of %s "
-                 "(pid %d, fd %d)",
-                 (int)orphan->pid, orphan->state_holder.name, (int)orphan->state_holder.pid,
-                 orphan->state_holder.fd, holder.name, (int)holder.pid, holder.fd);
-        return -ENOTUNIQ;
+        return fl_fail_plain(
+            search->error, -ENOTUNIQ,
+            "more than one kept state fits pid %d: that of %s (pid %d, fd %d) and that of %s "
+            "(pid %d, fd %d)",
+            (int)orphan->pid, orphan->state_holder.name, (int)orphan->state_holder.pid,
+            orphan->state_holder.fd, holder.name, (int)holder.pid, holder.fd);
     }
     orphan->state = state;
     orphan->state_fd = fd;
@@ -137,10 +136,10 @@ static int look_at(void *arg, const struct fl_proc_fd *found)
     return result;
 }
 
-int fl_orphan_find_state(struct fl_orphan *orphan, char *reason, size_t size)
+int fl_orphan_find_state(struct fl_orphan *orphan, struct fl_error *ret_error)
 {
     bool complete = true;
-    struct search search = {.orphan = orphan, .reason = reason, .size = size};
+    struct search search = {.orphan = orphan, .error = ret_error};
     int result = fl_proc_each_fd_of_all(look_at, &search, &complete);
     if (orphan->state)
         orphan->state_unreadable = false;

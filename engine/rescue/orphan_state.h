@@ -4,14 +4,15 @@
 #ifndef FAULTLINE_RESCUE_ORPHAN_STATE_H
 #define FAULTLINE_RESCUE_ORPHAN_STATE_H
 
-#include <stddef.h>
+#include <stdbool.h>
 
 #include "engine/host/proc_fd.h"
 #include "engine/rescue/orphan.h"
+#include "snapshot/error.h"
 
 // Fills in state_fd, state, state_holder, state_unreadable. 0 also if there is none. -ENOTUNIQ with
 // a sentence if there are several; -ENOMEM.
-int fl_orphan_find_state(struct fl_orphan *orphan, char *reason, size_t size);
+int fl_orphan_find_state(struct fl_orphan *orphan, struct fl_error *ret_error);
 
 // If the descriptor is such a state: of which process it is, and which image it names. Reads /proc
 // only, and looks at no more than that.

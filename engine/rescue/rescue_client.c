@@ -14,29 +14,25 @@
 
 enum { PATIENCE_MS = 60000 }; // an image may have to be opened on a slow disk
 
-static int wait_for_answer(int channel, char *ret_reason, size_t size)
+static int wait_for_answer(int channel, struct fl_error *ret_error)
 {
     struct fl_message answer;
     int fds[FL_CHANNEL_FDS];
     struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
-    if (poll(&poll_fd, 1, PATIENCE_MS) != 1) {
-        snprintf(ret_reason, size, "the server does not answer");
-        return -ETIMEDOUT;
-    }
+    if (poll(&poll_fd, 1, PATIENCE_MS) != 1)
+        return fl_fail_plain(ret_error, -ETIMEDOUT, "the server does not answer");
     int got = fl_channel_receive(channel, &answer, fds, false);
     if (got == 1)
         fl_channel_close_fds(fds);
-    if (got != 1 || answer.type != FL_MESSAGE_ANSWER) {
-        snprintf(ret_reason, size, "the server has hung up");
-        return -ECONNRESET;
-    }
+    if (got != 1 || answer.type != FL_MESSAGE_ANSWER)
+        return fl_fail_plain(ret_error, -ECONNRESET, "the server has hung up");
     if (answer.error)
-        snprintf(ret_reason, size, "%s", answer.text);
+        fl_fail_plain(ret_error, answer.error, "%s", answer.text);
     return answer.error;
 }
 
 static int ask(const char *control_path, enum fl_message_type type,
-               const struct fl_rescue_request *request, char *ret_reason, size_t size)
+               const struct fl_rescue_request *request, struct fl_error *ret_error)
 {
     char path[PATH_MAX];
     int fds[FL_CHANNEL_FDS] = {[FL_VM_STATE] = request->state_fd,
@@ -52,27 +48,26 @@ static int ask(const char *control_path, enum fl_message_type type,
     int length = snprintf(path, sizeof(path), "%s" FL_KEEPER_SUFFIX, control_path);
     int channel =
         length < (int)sizeof(path) ? fl_socket_connect(path, SOCK_SEQPACKET) : -ENAMETOOLONG;
-    if (channel < 0) {
-        snprintf(ret_reason, size, "no server listens at %s: %s", control_path, strerror(-channel));
-        return -ENOTCONN;
-    }
+    if (channel < 0)
+        return fl_fail_plain(ret_error, -ENOTCONN, "no server listens at %s: %s", control_path,
+                             strerror(-channel));
     int error = fl_channel_send(channel, &message, fds, false);
     if (error)
-        snprintf(ret_reason, size, "the server cannot be told: %s", strerror(-error));
+        fl_fail(ret_error, error, "the server cannot be told");
     else
-        error = wait_for_answer(channel, ret_reason, size);
+        error = wait_for_answer(channel, ret_error);
     close(channel);
     return error;
 }
 
 int fl_rescue_send(const char *control_path, const struct fl_rescue_request *request,
-                   char *ret_reason, size_t size)
+                   struct fl_error *ret_error)
 {
-    return ask(control_path, FL_MESSAGE_ADOPT, request, ret_reason, size);
+    return ask(control_path, FL_MESSAGE_ADOPT, request, ret_error);
 }
 
 int fl_rescue_ask(const char *control_path, const struct fl_rescue_request *request,
-                  char *ret_reason, size_t size)
+                  struct fl_error *ret_error)
 {
-    return ask(control_path, FL_MESSAGE_MAY_ADOPT, request, ret_reason, size);
+    return ask(control_path, FL_MESSAGE_MAY_ADOPT, request, ret_error);
 }

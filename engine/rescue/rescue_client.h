@@ -6,7 +6,8 @@
 #define FAULTLINE_RESCUE_RESCUE_CLIENT_H
 
 #include <stdbool.h>
-#include <stddef.h>
+
+#include "snapshot/error.h"
 
 struct fl_rescue_request {
     int state_fd; // vm_state.h; an empty image name: every fault is poisoned
@@ -18,11 +19,11 @@ struct fl_rescue_request {
 // Asks whether fl_rescue_send() would be refused, and hands nothing over. As that; also -ECONNRESET
 // by a server of a version that cannot be asked.
 int fl_rescue_ask(const char *control_path, const struct fl_rescue_request *request,
-                  char *ret_reason, size_t size);
+                  struct fl_error *ret_error);
 
 // Waits until the server serves it. The caller keeps its descriptors. -ENOTCONN if no server
 // listens there, -ETIMEDOUT, or what the server says; with a sentence.
 int fl_rescue_send(const char *control_path, const struct fl_rescue_request *request,
-                   char *ret_reason, size_t size);
+                   struct fl_error *ret_error);
 
 #endif

@@ -19,7 +19,7 @@
 #include "tools/verbs/rescue.h"
 #include "tools/verbs/verbs.h"
 
-enum { REASON = 1024, LOOKS = 10, LOOK_MS = 50 };
+enum { LOOKS = 10, LOOK_MS = 50 };
 
 static const char help[] =
     "usage: faultline rescue [OPTION...] PID\n"
@@ -77,24 +77,20 @@ static int make_state(const struct rescue *rescue, const struct fl_orphan *orpha
 }
 
 typedef int adopt_function(const char *control_path, const struct fl_rescue_request *request,
-                           char *ret_reason, size_t size);
+                           struct fl_error *ret_error);
 
 // Returns 0, or -errno with a reason.
 static int bring_to_server(adopt_function *bring, const struct rescue *rescue,
-                           const struct fl_orphan *orphan, char *reason, size_t size)
+                           const struct fl_orphan *orphan, struct fl_error *ret_error)
 {
     struct fl_rescue_request request = {
         .uffd = orphan->uffd, .pidfd = orphan->pidfd, .kill = rescue->action == RESCUE_KILL};
-    if (orphan->ranges == 0) {
-        snprintf(reason, size, "it has no memory of its own");
-        return -EINVAL;
-    }
+    if (orphan->ranges == 0)
+        return fl_fail_plain(ret_error, -EINVAL, "it has no memory of its own");
     int error = make_state(rescue, orphan, &request.state_fd);
-    if (error) {
-        snprintf(reason, size, "its state cannot be written: %s", strerror(-error));
-        return error;
-    }
-    error = bring(rescue->control, &request, reason, size);
+    if (error)
+        return fl_fail(ret_error, error, "its state cannot be written");
+    error = bring(rescue->control, &request, ret_error);
     if (request.state_fd != orphan->state_fd)
         close(request.state_fd);
     return error;
@@ -153,14 +149,14 @@ static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
 
 static int act_on_orphan(const struct rescue *rescue, struct fl_orphan *orphan)
 {
-    char reason[REASON];
-    int error = bring_to_server(fl_rescue_send, rescue, orphan, reason, sizeof(reason));
+    struct fl_error reason;
+    int error = bring_to_server(fl_rescue_send, rescue, orphan, &reason);
     if (error == 0) {
         rescue_report_served(rescue, orphan);
         return EXIT_DONE;
     }
     if (rescue->action == RESCUE_SERVE)
-        return refuse_server(orphan, reason);
+        return refuse_server(orphan, reason.text);
     rescue_say_here(rescue, orphan);
     return condemn_here(rescue, orphan);
 }
@@ -168,10 +164,10 @@ static int act_on_orphan(const struct rescue *rescue, struct fl_orphan *orphan)
 // Prints what would be done, and refuses what act_on_orphan() would refuse.
 static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
 {
-    char reason[REASON];
-    int error = bring_to_server(fl_rescue_ask, rescue, orphan, reason, sizeof(reason));
+    struct fl_error reason;
+    int error = bring_to_server(fl_rescue_ask, rescue, orphan, &reason);
     if (error && rescue->action == RESCUE_SERVE)
-        return refuse_server(orphan, reason);
+        return refuse_server(orphan, reason.text);
     if (error && rescue->action == RESCUE_POISON && !fl_answer_can_poison(orphan->uffd))
         return refuse_poison();
     rescue_report_plan(rescue, orphan);
@@ -181,11 +177,11 @@ static int only_say(const struct rescue *rescue, const struct fl_orphan *orphan)
 // A server that has just refused the VM closes its copies of the descriptors a moment after its
 // answer. So a Faultline counts as a holder only if it still holds the userfaultfd after some
 // looks.
-static int look_at_process(const struct rescue *rescue, struct fl_orphan *orphan, char *reason,
-                           size_t size)
+static int look_at_process(const struct rescue *rescue, struct fl_orphan *orphan,
+                           struct fl_error *ret_error)
 {
     for (unsigned i = 0;; i++) {
-        int error = fl_orphan_look(rescue->pid, rescue->fd, orphan, reason, size);
+        int error = fl_orphan_look(rescue->pid, rescue->fd, orphan, ret_error);
         bool closing = !error && orphan->holders > 0 && !rescue->force &&
                        strcmp(orphan->holder[0].name, "faultline") == 0;
         if (!closing || i == LOOKS)
@@ -198,12 +194,12 @@ static int look_at_process(const struct rescue *rescue, struct fl_orphan *orphan
 static int run_rescue(struct rescue *rescue)
 {
     struct fl_orphan orphan;
-    char reason[REASON];
-    int error = look_at_process(rescue, &orphan, reason, sizeof(reason));
+    struct fl_error reason;
+    int error = look_at_process(rescue, &orphan, &reason);
     if (error == -ESRCH)
-        return rescue_fail_gone(rescue->pid, reason);
+        return rescue_fail_gone(rescue->pid, reason.text);
     if (error)
-        return cli_fail("rescue", "%s", reason);
+        return cli_fail("rescue", "%s", reason.text);
     if (fl_proc_view() == FL_PROC_PART)
         cli_warn("rescue", "only the processes of this PID namespace can be seen, "
                            "and it is not the host's: a process outside may serve the VM");

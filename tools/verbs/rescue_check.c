@@ -7,8 +7,6 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
 
-enum { REASON = 1024 };
-
 static int refuse_holders(const struct fl_orphan *orphan)
 {
     const struct fl_orphan_holder *holder = &orphan->holder[0];
@@ -87,7 +85,7 @@ static bool has_one_page_size(const struct fl_orphan *orphan)
 
 static int check_serve(struct rescue *rescue, struct fl_orphan *orphan)
 {
-    char reason[REASON];
+    struct fl_error reason;
     if (orphan->state)
         return check_kept(rescue, orphan);
     if (!has_one_page_size(orphan))
@@ -95,9 +93,8 @@ static int check_serve(struct rescue *rescue, struct fl_orphan *orphan)
                         "the memory of %s (pid %d) has pages that are neither 4 KiB nor 2 MiB, or "
                         "pages of two sizes: use --poison or --kill",
                         orphan->name, (int)orphan->pid);
-    if (rescue->regions &&
-        fl_orphan_set_regions(orphan, rescue->regions, reason, sizeof(reason)) != 0) {
-        cli_fail("rescue", "%s", reason);
+    if (rescue->regions && fl_orphan_set_regions(orphan, rescue->regions, &reason) != 0) {
+        cli_fail("rescue", "%s", reason.text);
         rescue_say_ranges(stderr, orphan);
         return EXIT_FAILED;
     }

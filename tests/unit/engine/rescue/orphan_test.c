@@ -118,16 +118,16 @@ TestSuite(orphan, .init = need_userfaultfd, .fini = stop_child, .timeout = 60);
 
 static void look(struct fl_orphan *orphan, pid_t pid, int fd)
 {
-    char reason[REASON];
-    cr_assert_eq(fl_orphan_look(pid, fd, orphan, reason, sizeof(reason)), 0, "%s", reason);
+    struct fl_error reason;
+    cr_assert_eq(fl_orphan_look(pid, fd, orphan, &reason), 0, "%s", reason.text);
 }
 
 static void look_fails(pid_t pid, int fd, int error, const char *text)
 {
     struct fl_orphan orphan;
-    char reason[REASON];
-    cr_assert_eq(fl_orphan_look(pid, fd, &orphan, reason, sizeof(reason)), error, "%s", reason);
-    cr_assert(strstr(reason, text), "%s", reason);
+    struct fl_error reason;
+    cr_assert_eq(fl_orphan_look(pid, fd, &orphan, &reason), error, "%s", reason.text);
+    cr_assert(strstr(reason.text, text), "%s", reason.text);
 }
 
 static void expect_range(const struct fl_orphan *orphan, size_t i, const char *start, size_t bytes,
@@ -219,7 +219,7 @@ static void look_at_two(struct fl_orphan *orphan)
 Test(orphan, several_ranges_are_to_be_told)
 {
     struct fl_orphan orphan;
-    char reason[REASON];
+    struct fl_error reason;
     char text[REASON];
     look_at_two(&orphan);
     cr_expect_eq(orphan.layout.regions, 0);
@@ -227,7 +227,7 @@ Test(orphan, several_ranges_are_to_be_told)
              "[{\"base_host_virt_addr\":%ld,\"size\":%d,\"offset\":%d,\"page_size\":4096},"
              "{\"base_host_virt_addr\":%ld,\"size\":%d,\"offset\":0,\"page_size\":4096}]",
              (long)shared->memory[0], BYTES, 2 * BYTES, (long)shared->memory[1], 2 * BYTES);
-    cr_assert_eq(fl_orphan_set_regions(&orphan, text, reason, sizeof(reason)), 0, "%s", reason);
+    cr_assert_eq(fl_orphan_set_regions(&orphan, text, &reason), 0, "%s", reason.text);
     cr_assert_eq(orphan.layout.regions, 2);
     cr_expect_eq(orphan.layout.region[0].offset, 2 * BYTES);
     cr_expect_eq(orphan.layout.region[1].first_page, BYTES / PAGE);
@@ -237,16 +237,16 @@ Test(orphan, several_ranges_are_to_be_told)
 Test(orphan, regions_must_hold_all_that_is_registered)
 {
     struct fl_orphan orphan;
-    char reason[REASON];
+    struct fl_error reason;
     char text[REASON];
     look_at_two(&orphan);
     snprintf(text, sizeof(text),
              "[{\"base_host_virt_addr\":%ld,\"size\":%d,\"offset\":0,\"page_size\":4096}]",
              (long)shared->memory[1], 2 * BYTES);
-    cr_assert_eq(fl_orphan_set_regions(&orphan, text, reason, sizeof(reason)), -EINVAL);
-    cr_expect(strstr(reason, "leave out memory"), "%s", reason);
-    cr_assert_eq(fl_orphan_set_regions(&orphan, "[{]", reason, sizeof(reason)), -EINVAL);
-    cr_expect(strstr(reason, "do not make sense"), "%s", reason);
+    cr_assert_eq(fl_orphan_set_regions(&orphan, text, &reason), -EINVAL);
+    cr_expect(strstr(reason.text, "leave out memory"), "%s", reason.text);
+    cr_assert_eq(fl_orphan_set_regions(&orphan, "[{]", &reason), -EINVAL);
+    cr_expect(strstr(reason.text, "do not make sense"), "%s", reason.text);
     cr_expect_eq(orphan.layout.regions, 0);
     fl_orphan_close(&orphan);
 }

@@ -16,7 +16,7 @@
 #define SO_PEERPIDFD 77
 #endif
 
-static void take(struct fl_fds *fds, const struct cmsghdr *header)
+static void take_fds(struct fl_fds *fds, const struct cmsghdr *header)
 {
     size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; i++) {
@@ -50,7 +50,7 @@ ssize_t fl_recv_fds(int socket, void *buf, size_t size, int flags, struct fl_fds
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header;
          header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-            take(fds, header);
+            take_fds(fds, header);
     }
     return got;
 }

@@ -49,7 +49,7 @@ static void wake_one(struct fl_io_pool *pool)
     }
 }
 
-static void append(struct fl_io_pool *pool, struct queue *queue, struct fl_io_job *job)
+static void append_job(struct fl_io_pool *pool, struct queue *queue, struct fl_io_job *job)
 {
     cds_wfcq_node_init(&job->node);
     __tsan_release(job);
@@ -61,23 +61,23 @@ static void append(struct fl_io_pool *pool, struct queue *queue, struct fl_io_jo
 void fl_io_pool_submit(struct fl_io_pool *pool, struct fl_io_job *job)
 {
     job->later = false;
-    append(pool, &pool->now, job);
+    append_job(pool, &pool->now, job);
 }
 
 void fl_io_pool_submit_later(struct fl_io_pool *pool, struct fl_io_job *job)
 {
     job->later = true;
-    append(pool, &pool->later, job);
+    append_job(pool, &pool->later, job);
 }
 
-static bool empty(struct queue *queue)
+static bool queue_is_empty(struct queue *queue)
 {
     return cds_wfcq_empty(&queue->head, &queue->tail);
 }
 
 bool fl_io_pool_hurries(struct fl_io_pool *pool)
 {
-    return !empty(&pool->now);
+    return !queue_is_empty(&pool->now);
 }
 
 static struct fl_io_job *take_queued(struct queue *queue)
@@ -120,7 +120,7 @@ static struct fl_io_job *take_delayed(struct fl_io_pool *pool, uint64_t *ret_due
     return first;
 }
 
-static struct fl_io_job *take(struct fl_io_pool *pool, uint64_t *ret_due)
+static struct fl_io_job *take_job(struct fl_io_pool *pool, uint64_t *ret_due)
 {
     pthread_mutex_lock(&pool->lock);
     struct fl_io_job *job = take_delayed(pool, ret_due);
@@ -145,7 +145,7 @@ void fl_io_pool_submit_at(struct fl_io_pool *pool, struct fl_io_job *job, uint64
 }
 
 // The job may be freed, or be another reader's, as soon as it has run.
-static void run(struct fl_io_pool *pool, struct fl_io_job *job)
+static void run_job(struct fl_io_pool *pool, struct fl_io_job *job)
 {
     bool later = job->later;
     uint64_t again = job->run(job);
@@ -156,7 +156,7 @@ static void run(struct fl_io_pool *pool, struct fl_io_job *job)
         pthread_mutex_unlock(&pool->lock);
     }
     if (again == FL_IO_YIELD)
-        append(pool, later ? &pool->later : &pool->now, job);
+        append_job(pool, later ? &pool->later : &pool->now, job);
     else if (again)
         fl_io_pool_submit_at(pool, job, again);
 }
@@ -167,9 +167,9 @@ static void wait_for_work(struct fl_io_pool *pool, uint64_t due)
 {
     struct pollfd poll_fd = {.fd = pool->event_fd, .events = POLLIN};
     struct timespec left = fl_until(fl_now(), due);
-    atomic_fetch_add(&pool->asleep, 1); // pairs with append()
+    atomic_fetch_add(&pool->asleep, 1); // pairs with append_job()
     FL_CRASH_POINT("reader_asleep");
-    if (empty(&pool->now) && (empty(&pool->later) || later_is_full(pool)))
+    if (queue_is_empty(&pool->now) && (queue_is_empty(&pool->later) || later_is_full(pool)))
         ppoll(&poll_fd, 1, due == FL_NEVER ? NULL : &left, NULL);
     atomic_fetch_sub(&pool->asleep, 1);
     uint64_t count;
@@ -185,9 +185,9 @@ static void *reader_main(void *argument)
     fl_rcu_offline();
     for (;;) {
         uint64_t due = FL_NEVER;
-        struct fl_io_job *job = take(pool, &due);
+        struct fl_io_job *job = take_job(pool, &due);
         if (job) {
-            run(pool, job);
+            run_job(pool, job);
         } else if (atomic_load(&pool->stopping) && due == FL_NEVER) {
             break;
         } else {

@@ -15,7 +15,7 @@ enum { LINE_MAX_BYTES = 1024 };
 
 // A log that nobody reads must not stop a worker: a line that would have to wait is dropped, and
 // counted. One thread at a time, so that the room that poll() saw is still there for the write.
-static void put(const char *line, size_t length)
+static void put_line(const char *line, size_t length)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static unsigned long dropped;
@@ -53,7 +53,7 @@ void fl_log(enum fl_log_level level, const char *format, ...)
         line[i] = (char)(c < 0x20 || c == 0x7f ? '?' : c);
     }
     line[used++] = '\n';
-    put(line, used);
+    put_line(line, used);
 }
 
 char *fl_log_new_word(const char *text)

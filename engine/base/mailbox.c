@@ -20,7 +20,7 @@ int fl_mailbox_init(struct fl_mailbox *box)
     return box->event_fd < 0 ? -errno : 0;
 }
 
-static struct fl_mail *take(struct fl_mailbox *box)
+static struct fl_mail *take_mail(struct fl_mailbox *box)
 {
     struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&box->head, &box->tail);
     if (!node)
@@ -33,7 +33,7 @@ static struct fl_mail *take(struct fl_mailbox *box)
 void fl_mailbox_fini(struct fl_mailbox *box)
 {
     struct fl_mail *mail;
-    while ((mail = take(box)) != NULL) {
+    while ((mail = take_mail(box)) != NULL) {
         if (mail->drop)
             mail->drop(mail);
     }
@@ -60,7 +60,7 @@ bool fl_mailbox_drain(struct fl_mailbox *box, void *owner)
 {
     bool any = false;
     struct fl_mail *mail;
-    while ((mail = take(box)) != NULL) {
+    while ((mail = take_mail(box)) != NULL) {
         mail->deliver(owner, mail);
         any = true;
     }

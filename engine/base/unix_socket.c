@@ -188,8 +188,8 @@ static int bind_to(int fd, const struct sockaddr_un *address)
 
 // The mode comes last: a client that it lets in must find a socket that listens, and no client may
 // get in by the rights of an owner or a group that change at once.
-static int begin(int fd, int directory, const char *base, const struct fl_socket_access *access,
-                 struct fl_listening *listening)
+static int begin_listening(int fd, int directory, const char *base,
+                           const struct fl_socket_access *access, struct fl_listening *listening)
 {
     struct stat status = {0};
     int error = listen(fd, SOMAXCONN) != 0 ? -errno : 0;
@@ -209,7 +209,7 @@ static int bind_in_place(int fd, int directory, const char *path, const char *ba
     int error = bind_to(fd, &address);
     if (error)
         return error;
-    error = begin(fd, directory, base, access, listening);
+    error = begin_listening(fd, directory, base, access, listening);
     if (error)
         unlinkat(directory, base, 0);
     return error;
@@ -225,7 +225,7 @@ static int bind_and_rename(int fd, int directory, const char *base,
     set_address(&address, NULL, directory, temporary);
     int error = bind_to(fd, &address);
     if (!error)
-        error = begin(fd, directory, temporary, access, listening);
+        error = begin_listening(fd, directory, temporary, access, listening);
     if (!error && renameat(directory, temporary, directory, base) != 0)
         error = -errno;
     if (error)

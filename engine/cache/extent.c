@@ -22,7 +22,7 @@ static int by_order(const void *a, const void *b)
     return left->order < right->order ? -1 : left->order > right->order;
 }
 
-static struct fl_extent begin(const struct fl_extent_item *item, unsigned at)
+static struct fl_extent begin_extent(const struct fl_extent_item *item, unsigned at)
 {
     return (struct fl_extent){.fd = item->place.fd,
                               .bytes = item->place.stored,
@@ -32,7 +32,7 @@ static struct fl_extent begin(const struct fl_extent_item *item, unsigned at)
                               .order = item->order};
 }
 
-static bool join(struct fl_extent *extent, const struct fl_extent_item *item)
+static bool join_extent(struct fl_extent *extent, const struct fl_extent_item *item)
 {
     uint64_t end = extent->offset + extent->bytes;
     uint64_t item_end = item->place.offset + item->place.stored;
@@ -52,8 +52,8 @@ unsigned fl_extents_plan(struct fl_extent_item *item, unsigned count, struct fl_
     unsigned extents = 0;
     qsort(item, count, sizeof(*item), by_place);
     for (unsigned i = 0; i < count; i++) {
-        if (extents == 0 || !join(&ret_extent[extents - 1], &item[i]))
-            ret_extent[extents++] = begin(&item[i], i);
+        if (extents == 0 || !join_extent(&ret_extent[extents - 1], &item[i]))
+            ret_extent[extents++] = begin_extent(&item[i], i);
     }
     qsort(ret_extent, extents, sizeof(*ret_extent), by_order);
     return extents;

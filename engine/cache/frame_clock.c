@@ -11,7 +11,7 @@
 #define AGE_EVERY (100 * FL_NS_PER_MS)
 
 // What was asked for ahead stays until it is used or has aged: there is little of it.
-static bool spared(struct fl_frame *frame)
+static bool frame_is_spared(struct fl_frame *frame)
 {
     int use = FL_FRAME_HOT;
     return atomic_compare_exchange_strong(&frame->use, &use, FL_FRAME_COLD) ||
@@ -19,13 +19,13 @@ static bool spared(struct fl_frame *frame)
 }
 
 // With the lock held. Turns the hand until the frames fit, at most twice round: pinned ones stay.
-static void evict(struct fl_cache *cache)
+static void evict_frames(struct fl_cache *cache)
 {
     uint64_t turns = 2 * atomic_load(&cache->frames);
     while (atomic_load(&cache->bytes) > cache->limit && turns-- > 0) {
         struct fl_frame *frame = cds_list_first_entry(&cache->clock, struct fl_frame, clock);
         cds_list_del(&frame->clock);
-        if (spared(frame) || !fl_frame_kill_unpinned(frame)) {
+        if (frame_is_spared(frame) || !fl_frame_kill_unpinned(frame)) {
             cds_list_add_tail(&frame->clock, &cache->clock);
             continue;
         }
@@ -41,7 +41,7 @@ static void evict(struct fl_cache *cache)
 
 // With the lock held. Frames that came ahead and were used meanwhile leave the list; those that
 // were not for long are like any other.
-static void age(struct fl_cache *cache, uint64_t now)
+static void age_unused(struct fl_cache *cache, uint64_t now)
 {
     while (!cds_list_empty(&cache->unused)) {
         struct fl_frame *frame = cds_list_first_entry(&cache->unused, struct fl_frame, in_ahead);
@@ -65,10 +65,10 @@ void fl_cache_admit(struct fl_cache *cache, struct fl_frame *frame)
         frame->came_ns = now;
         cds_list_add_tail(&frame->in_ahead, &cache->unused);
     }
-    age(cache, now); // that what nobody has come for keeps no place from what somebody has
+    age_unused(cache, now); // that what nobody has come for keeps no place from what somebody has
     atomic_fetch_add(&cache->bytes, fl_frame_bytes(frame));
     atomic_fetch_add(&cache->frames, 1);
-    evict(cache);
+    evict_frames(cache);
     pthread_mutex_unlock(&cache->lock);
 }
 
@@ -77,7 +77,7 @@ static uint64_t run_age(struct fl_io_job *job)
     struct fl_cache *cache = caa_container_of(job, struct fl_cache, age_job);
     pthread_mutex_lock(&cache->lock);
     uint64_t now = fl_now(); // not before: what came while we waited for the lock is not old
-    age(cache, now);
+    age_unused(cache, now);
     pthread_mutex_unlock(&cache->lock);
     atomic_store(&cache->aged_ns, now);
     atomic_store(&cache->aging, false);

@@ -203,7 +203,7 @@ static struct fl_buffer get_slot(struct fl_frame_memory *memory)
 }
 
 // With the lock held: the chunk, which nobody uses any more, is out of the lists.
-static bool retire(struct fl_frame_memory *memory, struct fl_chunk *chunk)
+static bool retire_chunk(struct fl_frame_memory *memory, struct fl_chunk *chunk)
 {
     if (chunk->free != ALL_SLOTS)
         return false;
@@ -227,7 +227,7 @@ static void put_slot(struct fl_frame_memory *memory, struct fl_buffer buffer)
     chunk->free |= bit;
     chunk->given |= give ? bit : 0;
     memory->free_slots += !give;
-    bool unused = retire(memory, chunk);
+    bool unused = retire_chunk(memory, chunk);
     pthread_mutex_unlock(&memory->lock);
     if (unused) {
         put_huge(memory, chunk->base);

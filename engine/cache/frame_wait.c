@@ -18,7 +18,7 @@ bool fl_frame_leave_waiter(struct fl_frame *frame, struct fl_waiter *waiter)
     return true;
 }
 
-static void deliver(struct fl_frame *frame, struct fl_waiter *waiter, int error)
+static void deliver_waiters(struct fl_frame *frame, struct fl_waiter *waiter, int error)
 {
     while (waiter) {
         struct fl_waiter *next = waiter->next;
@@ -46,7 +46,7 @@ void fl_frame_finish(struct fl_frame *frame, int error)
     atomic_store_explicit(&frame->state, error ? FL_FRAME_FAILED : FL_FRAME_READY,
                           memory_order_release);
     FL_CRASH_POINT("frame_finished");
-    deliver(frame, atomic_exchange(&frame->waiters, CLOSED), error);
+    deliver_waiters(frame, atomic_exchange(&frame->waiters, CLOSED), error);
     FL_CRASH_POINT("frame_delivered");
     if (error) {
         fl_frame_set_use(frame, FL_FRAME_COLD);

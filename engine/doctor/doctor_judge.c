@@ -194,7 +194,8 @@ static enum fl_verdict verdict_for(const struct fl_diagnosis *found,
 }
 
 // The worst of what its tasks, and those that may be its own, tell.
-static void judge(const struct fl_diagnosis *found, int64_t patience_ms, struct fl_uffd_case *uffd)
+static void judge_case(const struct fl_diagnosis *found, int64_t patience_ms,
+                       struct fl_uffd_case *uffd)
 {
     uffd->waiting_ms = -1;
     uffd->verdict = FL_VERDICT_OK;
@@ -230,7 +231,7 @@ void fl_doctor_judge(struct fl_diagnosis *found, int64_t patience_ms)
 {
     attribute(found);
     for (size_t i = 0; i < found->cases; i++)
-        judge(found, patience_ms, &found->uffd[i]);
+        judge_case(found, patience_ms, &found->uffd[i]);
     for (size_t i = 0; i < found->tasks; i++) {
         struct fl_waiting_task *task = &found->task[i];
         task->unexplained =

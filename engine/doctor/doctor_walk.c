@@ -21,7 +21,7 @@ struct memory {
 };
 
 // What a Faultline has kept of a process.
-struct keeper_link {
+struct kept_state {
     pid_t pid;
     char image[FL_IMAGE_NAME_BYTES];
 };
@@ -32,7 +32,7 @@ struct walk {
     size_t guests; // processes that have a KVM guest
     pid_t *guest;
     size_t states;
-    struct keeper_link *keeper_link;
+    struct kept_state *kept;
     size_t memories;
     struct memory *memory;
     pid_t pid;     // being looked at
@@ -99,12 +99,12 @@ static int take_guest(struct walk *walk, pid_t pid)
     return 0;
 }
 
-static int take_kept(struct walk *walk, const struct keeper_link *keeper_link)
+static int take_kept(struct walk *walk, const struct kept_state *kept)
 {
-    struct keeper_link *more = one_more(&walk->keeper_link, &walk->states, sizeof(*more));
+    struct kept_state *more = one_more(&walk->kept, &walk->states, sizeof(*more));
     if (!more)
         return -ENOMEM;
-    *more = *keeper_link;
+    *more = *kept;
     return 0;
 }
 
@@ -112,14 +112,12 @@ static int look_at_descriptor(void *arg, const struct fl_proc_fd *fd)
 {
     struct walk *walk = arg;
     struct fl_proc_uffd info;
-    struct keeper_link keeper_link;
+    struct kept_state kept;
     if (fl_proc_uffd(fd, &info))
         return take_userfaultfd(walk, fd, &info);
     if (strcmp(fd->target, "anon_inode:kvm-vm") == 0)
         return take_guest(walk, fd->pid);
-    return fl_orphan_state_head(fd, &keeper_link.pid, keeper_link.image)
-               ? take_kept(walk, &keeper_link)
-               : 0;
+    return fl_orphan_state_head(fd, &kept.pid, kept.image) ? take_kept(walk, &kept) : 0;
 }
 
 // --- tasks ---
@@ -164,8 +162,8 @@ static double last_ran_ms(const char *task_path)
     return strtod(at + strspn(at, " \t:"), NULL);
 }
 
-static void describe(const struct walk *walk, pid_t tid, const char *task_path,
-                     struct fl_waiting_task *task)
+static void describe_task(const struct walk *walk, pid_t tid, const char *task_path,
+                          struct fl_waiting_task *task)
 {
     struct fl_proc_task now = {.state = '?'};
     fl_proc_task(task_path, &now);
@@ -193,7 +191,7 @@ static int look_if_dying(struct walk *walk, pid_t tid, const char *task_path)
     struct fl_waiting_task *task = one_more(&walk->found.dying, &walk->found.dyings, sizeof(*task));
     if (!task)
         return -ENOMEM;
-    describe(walk, tid, task_path, task);
+    describe_task(walk, tid, task_path, task);
     return 0;
 }
 
@@ -210,7 +208,7 @@ static int look_at_task(void *arg, int tid)
     struct fl_waiting_task *task = one_more(&walk->found.task, &walk->found.tasks, sizeof(*task));
     if (!task)
         return -ENOMEM;
-    describe(walk, tid, task_path, task);
+    describe_task(walk, tid, task_path, task);
     walk->found.kernel_tasks += task->kernel;
     return 0;
 }
@@ -263,8 +261,8 @@ static void find_vm(struct walk *walk, struct fl_uffd_case *uffd)
     for (size_t i = 0; i < walk->guests; i++)
         uffd->kvm = uffd->kvm || walk->guest[i] == vm->pid;
     for (size_t i = 0; i < walk->states; i++) {
-        if (walk->keeper_link[i].pid == vm->pid)
-            memcpy(uffd->image, walk->keeper_link[i].image, sizeof(uffd->image));
+        if (walk->kept[i].pid == vm->pid)
+            memcpy(uffd->image, walk->kept[i].image, sizeof(uffd->image));
     }
 }
 
@@ -279,7 +277,7 @@ int fl_doctor_walk(struct fl_diagnosis *ret_found)
     for (size_t i = 0; result >= 0 && i < walk.found.cases; i++)
         find_vm(&walk, &walk.found.uffd[i]);
     free(walk.guest);
-    free(walk.keeper_link);
+    free(walk.kept);
     free(walk.memory);
     if (result < 0) {
         fl_diagnosis_free(&walk.found);

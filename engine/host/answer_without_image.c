@@ -22,7 +22,7 @@ struct condemned {
     uint64_t page_bytes;
     bool dying;
     bool again; // something could not be answered yet
-    struct fl_answer_without_imageed done;
+    struct fl_answered done;
 };
 
 static int add_watch(struct condemned *all, int uffd)
@@ -36,7 +36,7 @@ static int add_watch(struct condemned *all, int uffd)
 }
 
 // Zeros by ZEROPAGE, which huge pages do not have: there, by a copy.
-static int zero(int uffd, uint64_t to, uint64_t bytes)
+static int zero_page(int uffd, uint64_t to, uint64_t bytes)
 {
     uint64_t done = 0;
     int error = fl_uffd_zero(uffd, to, bytes, true, &done);
@@ -60,14 +60,14 @@ static int answer_page(struct condemned *all, int uffd, const struct uffd_msg *m
     if (error == 0)
         all->done.poisoned++;
     if (error == -ENOSYS && all->dying) {
-        error = zero(uffd, page, bytes);
+        error = zero_page(uffd, page, bytes);
         all->done.zeroed += error == 0;
     }
     return error;
 }
 
 // Whom no answer reached is woken: he looks again, and asks again if he must.
-static void answer(struct condemned *all, int uffd, const struct uffd_msg *message)
+static void answer_fault(struct condemned *all, int uffd, const struct uffd_msg *message)
 {
     int error = -EINVAL;
     all->done.faults++;
@@ -87,14 +87,14 @@ static int read_one(struct condemned *all, int uffd)
     int error = 0;
     for (ssize_t i = 0; i * (ssize_t)sizeof(*message) < got && !error; i++) {
         if (message[i].event == UFFD_EVENT_PAGEFAULT)
-            answer(all, uffd, &message[i]);
+            answer_fault(all, uffd, &message[i]);
         else if (message[i].event == UFFD_EVENT_FORK)
             error = add_watch(all, (int)message[i].arg.fork.ufd);
     }
     return error;
 }
 
-static void drop(struct condemned *all, size_t index)
+static void drop_uffd(struct condemned *all, size_t index)
 {
     close(all->watch[index].fd);
     all->watch[index] = all->watch[--all->watches];
@@ -106,7 +106,7 @@ static void look_at_all(struct condemned *all, int *error)
     for (size_t i = all->watches; i-- > 0 && !*error;) {
         *error = read_one(all, all->watch[i].fd);
         if (!*error && !fl_uffd_alive(all->watch[i].fd))
-            drop(all, i);
+            drop_uffd(all, i);
     }
 }
 
@@ -126,7 +126,7 @@ bool fl_answer_can_poison(int uffd)
 }
 
 // A reference of our own, non-blocking, with what others have read of it asked for again.
-static int take(struct condemned *all, int uffd)
+static int take_uffd(struct condemned *all, int uffd)
 {
     struct fl_uffd_info info;
     int error = fl_uffd_examine(uffd, &info);
@@ -146,20 +146,20 @@ static int take(struct condemned *all, int uffd)
 static void drop_all(struct condemned *all)
 {
     while (all->watches > 0)
-        drop(all, all->watches - 1);
+        drop_uffd(all, all->watches - 1);
     free(all->watch);
 }
 
 int fl_answer_without_image(int uffd, uint64_t page_bytes, bool dying,
-                            struct fl_answer_without_imageed *ret_condemned)
+                            struct fl_answered *ret_answered)
 {
     struct condemned all = {.page_bytes = page_bytes, .dying = dying};
-    int error = take(&all, uffd);
+    int error = take_uffd(&all, uffd);
     if (!error)
         error = serve_all(&all, NULL, NULL);
     drop_all(&all);
     if (!error)
-        *ret_condemned = all.done;
+        *ret_answered = all.done;
     return error;
 }
 
@@ -168,7 +168,7 @@ int fl_answer_without_image_all(const int *uffds, size_t count, bool (*go_on)(vo
     struct condemned all = {.page_bytes = 0};
     int error = 0;
     for (size_t i = 0; i < count && error != -ENOSYS; i++)
-        error = uffds[i] < 0 ? error : take(&all, uffds[i]);
+        error = uffds[i] < 0 ? error : take_uffd(&all, uffds[i]);
     int served = serve_all(&all, go_on, arg);
     drop_all(&all);
     return served ? served : error;

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct fl_answer_without_imageed {
+struct fl_answered {
     uint64_t faults;   // that were read
     uint64_t poisoned; // pages; who touches them gets SIGBUS
     uint64_t zeroed;   // pages of a dying process, where the kernel cannot poison
@@ -20,7 +20,7 @@ struct fl_answer_without_imageed {
 // `page_bytes`: of its memory, 0 if not known. `dying`: its process was killed, so zeros will do;
 // without that -ENOSYS where the kernel cannot poison (before 6.6). -ENOMEM.
 int fl_answer_without_image(int uffd, uint64_t page_bytes, bool dying,
-                            struct fl_answer_without_imageed *ret_condemned);
+                            struct fl_answered *ret_answered);
 // Whether the kernel can poison (Linux 6.6). Changes nothing.
 bool fl_answer_can_poison(int uffd);
 

@@ -10,7 +10,7 @@
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 #define WANTED_FOR FL_NS_PER_S // before whoever wants it shows itself
 
-static bool below(uint64_t available, uint64_t total, unsigned percent)
+static bool is_below(uint64_t available, uint64_t total, unsigned percent)
 {
     return total > 0 && available < total / 100 * percent;
 }
@@ -28,7 +28,7 @@ bool fl_host_memory_is_scarce(unsigned reserve)
             sscanf(line, "MemAvailable: %" SCNu64, &available); // NOLINT(cert-err34-c)
     }
     fclose(file);
-    return below(available, total, reserve);
+    return is_below(available, total, reserve);
 }
 
 static uint64_t read_huge(const char *name)
@@ -45,7 +45,7 @@ static uint64_t read_huge(const char *name)
     return number;
 }
 
-static void note(_Atomic bool *scarce, bool is, const char *what)
+static void note_scarcity(_Atomic bool *scarce, bool is, const char *what)
 {
     if (*scarce == is)
         return;
@@ -54,20 +54,20 @@ static void note(_Atomic bool *scarce, bool is, const char *what)
     *scarce = is;
 }
 
-static void look(struct fl_host_memory *memory, uint64_t now)
+static void look_at_memory(struct fl_host_memory *memory, uint64_t now)
 {
     memory->looked_ns = now;
     // Pages of 2 MiB may be few: the share is rounded up.
     uint64_t kept = (read_huge("nr_hugepages") * memory->reserve + 99) / 100;
-    note(&memory->scarce, fl_host_memory_is_scarce(memory->reserve), "pages of 4 KiB");
-    note(&memory->huge_scarce, read_huge("free_hugepages") < kept, "pages of 2 MiB");
+    note_scarcity(&memory->scarce, fl_host_memory_is_scarce(memory->reserve), "pages of 4 KiB");
+    note_scarcity(&memory->huge_scarce, read_huge("free_hugepages") < kept, "pages of 2 MiB");
 }
 
 void fl_host_memory_wanted(struct fl_host_memory *memory, uint64_t now)
 {
     memory->wanted_ns = now;
     if (now - memory->looked_ns >= LOOK_EVERY)
-        look(memory, now);
+        look_at_memory(memory, now);
 }
 
 static bool still_wanted(const struct fl_host_memory *memory, bool wanted, uint64_t now)
@@ -78,7 +78,7 @@ static bool still_wanted(const struct fl_host_memory *memory, bool wanted, uint6
 void fl_host_memory_run(struct fl_host_memory *memory, bool wanted, uint64_t now)
 {
     if (still_wanted(memory, wanted, now) && now - memory->looked_ns >= LOOK_EVERY)
-        look(memory, now);
+        look_at_memory(memory, now);
 }
 
 uint64_t fl_host_memory_next_due(const struct fl_host_memory *memory, bool wanted, uint64_t now)

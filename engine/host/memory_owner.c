@@ -41,8 +41,8 @@ static uint64_t page_bytes(const struct search *search)
     return search->layout->regions > 0 ? 1ULL << search->layout->page_shift : 4096;
 }
 
-static uint64_t overlap(const struct fl_proc_range *range, const struct fl_region *region,
-                        uint64_t *ret_start)
+static uint64_t range_overlap(const struct fl_proc_range *range, const struct fl_region *region,
+                              uint64_t *ret_start)
 {
     uint64_t start = range->start > region->base ? range->start : region->base;
     uint64_t range_end = range->start + range->bytes;
@@ -61,7 +61,7 @@ static int add_range(void *arg, const struct fl_proc_range *range)
         cover->any = fl_uffd_registered(cover->search->uffd, range->start, range->page_bytes);
     for (uint32_t i = 0; i < layout->regions; i++) {
         uint64_t start = 0;
-        uint64_t bytes = overlap(range, &layout->region[i], &start);
+        uint64_t bytes = range_overlap(range, &layout->region[i], &start);
         cover->bytes += bytes;
         cover->shared = cover->shared || (bytes > 0 && range->shared);
         if (bytes > 0 && !cover->any)
@@ -86,7 +86,7 @@ bool fl_memory_owner_same_memory(pid_t a, pid_t b)
     return a == b || syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0) == 0;
 }
 
-static bool lives(int pidfd)
+static bool process_lives(int pidfd)
 {
     struct pollfd ended = {.fd = pidfd, .events = POLLIN};
     return poll(&ended, 1, 0) == 0;
@@ -128,7 +128,7 @@ static enum verdict proof(const struct search *search, pid_t pid, int pidfd)
     return verdict;
 }
 
-static enum verdict judge(struct search *search, pid_t pid, int pidfd, bool complete)
+static enum verdict judge_process(struct search *search, pid_t pid, int pidfd, bool complete)
 {
     enum verdict verdict = proof(search, pid, pidfd);
     if (verdict == PERHAPS && fl_proc_each_fd(pid, is_it, search) == 1)
@@ -143,10 +143,10 @@ static int consider(struct search *search, pid_t pid, bool complete, bool shared
 {
     struct fl_memory_owner *found = &search->found;
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    enum verdict verdict = pidfd < 0 ? NOT_IT : judge(search, pid, pidfd, complete);
+    enum verdict verdict = pidfd < 0 ? NOT_IT : judge_process(search, pid, pidfd, complete);
     // It may have ended, and its number may be another's: then that was looked at, or a part of
     // each.
-    if (verdict != NOT_IT && !lives(pidfd))
+    if (verdict != NOT_IT && !process_lives(pidfd))
         verdict = NOT_IT;
     if (verdict == PERHAPS && search->likes > 0 && fl_memory_owner_same_memory(pid, found->pid))
         verdict = NOT_IT;

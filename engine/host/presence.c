@@ -99,7 +99,7 @@ struct runs {
 };
 
 // False if there is no room for it.
-static bool add(struct runs *runs, uint64_t start, uint64_t end)
+static bool add_run(struct runs *runs, uint64_t start, uint64_t end)
 {
     if (runs->count > 0 && runs->run[runs->count - 1].end == start) {
         runs->run[runs->count - 1].end = end;
@@ -126,7 +126,8 @@ static bool is_there(uint64_t categories)
            ((categories & SCAN_SWAPPED) && (categories & SCAN_WRITTEN));
 }
 
-static int scan(int pagemap, uint64_t start, uint64_t end, struct runs *runs, uint64_t *ret_looked)
+static int scan_pages(int pagemap, uint64_t start, uint64_t end, struct runs *runs,
+                      uint64_t *ret_looked)
 {
     struct scan_region region[REGIONS];
     uint64_t at = start;
@@ -143,7 +144,7 @@ static int scan(int pagemap, uint64_t start, uint64_t end, struct runs *runs, ui
         if (count < 0 && errno != EINTR)
             return -errno;
         for (int i = 0; i < count; i++) {
-            if (is_there(region[i].categories) && !add(runs, region[i].start, region[i].end)) {
+            if (is_there(region[i].categories) && !add_run(runs, region[i].start, region[i].end)) {
                 *ret_looked = region[i].start;
                 return 0;
             }
@@ -174,7 +175,7 @@ static int read_entries(int pagemap, uint64_t start, uint64_t end, struct runs *
         if (got < (ssize_t)sizeof(entry[0]))
             return got < 0 ? -errno : -ESRCH;
         for (size_t i = 0; i < (size_t)got / sizeof(entry[0]); i++, at += PAGE_BYTES) {
-            if (entry_is_there(entry[i]) && !add(runs, at, at + PAGE_BYTES)) {
+            if (entry_is_there(entry[i]) && !add_run(runs, at, at + PAGE_BYTES)) {
                 *ret_looked = at;
                 return 0;
             }
@@ -186,13 +187,13 @@ static int read_entries(int pagemap, uint64_t start, uint64_t end, struct runs *
     return 0;
 }
 
-static int look(const struct fl_presence *presence, uint64_t start, uint64_t end, struct runs *runs,
-                uint64_t *ret_looked)
+static int look_at_range(const struct fl_presence *presence, uint64_t start, uint64_t end,
+                         struct runs *runs, uint64_t *ret_looked)
 {
     if (presence->pagemap < 0)
         return -EBADF;
     int error = presence->by_read ? read_entries(presence->pagemap, start, end, runs, ret_looked)
-                                  : scan(presence->pagemap, start, end, runs, ret_looked);
+                                  : scan_pages(presence->pagemap, start, end, runs, ret_looked);
     if (!error)
         error = check_alive(presence->pagemap, start);
     return error ? error : (int)runs->count;
@@ -202,7 +203,7 @@ int fl_presence_runs(const struct fl_presence *presence, uint64_t start, uint64_
                      struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked)
 {
     struct runs runs = {.run = ret_runs, .room = room};
-    return look(presence, start, end, &runs, ret_looked);
+    return look_at_range(presence, start, end, &runs, ret_looked);
 }
 
 int fl_presence_first_present(const struct fl_presence *presence, uint64_t start, uint64_t end,
@@ -211,7 +212,7 @@ int fl_presence_first_present(const struct fl_presence *presence, uint64_t start
     struct fl_presence_run run;
     uint64_t looked = 0;
     struct runs runs = {.run = &run, .room = 1, .first_only = true};
-    int count = look(presence, start, end, &runs, &looked);
+    int count = look_at_range(presence, start, end, &runs, &looked);
     if (count > 0)
         *ret_address = run.start;
     return count;

@@ -26,7 +26,7 @@ static const char *check_region(const struct fl_region *region, uint64_t page_by
     return NULL;
 }
 
-static bool overlap(uint64_t a, uint64_t b, uint64_t a_bytes, uint64_t b_bytes)
+static bool bytes_overlap(uint64_t a, uint64_t b, uint64_t a_bytes, uint64_t b_bytes)
 {
     return a < b + b_bytes && b < a + a_bytes;
 }
@@ -36,9 +36,9 @@ static const char *check_against(const struct fl_layout *layout, uint32_t index)
     const struct fl_region *region = &layout->region[index];
     for (uint32_t i = 0; i < index; i++) {
         const struct fl_region *other = &layout->region[i];
-        if (overlap(region->base, other->base, region->bytes, other->bytes))
+        if (bytes_overlap(region->base, other->base, region->bytes, other->bytes))
             return "two regions overlap in memory";
-        if (overlap(region->offset, other->offset, region->bytes, other->bytes))
+        if (bytes_overlap(region->offset, other->offset, region->bytes, other->bytes))
             return "two regions overlap in the memory file";
     }
     return NULL;

@@ -191,7 +191,7 @@ int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes)
 
 // A fill of a page that nobody registers (the lowest mappable one): -EAGAIN and -ESRCH come before
 // the kernel looks for the mapping.
-static int probe(int fd)
+static int probe_uffd(int fd)
 {
     uint64_t done = 0;
     return fl_uffd_zero(fd, 1U << 16, 4096, true, &done);
@@ -199,12 +199,12 @@ static int probe(int fd)
 
 bool fl_uffd_alive(int fd)
 {
-    return probe(fd) != -ESRCH;
+    return probe_uffd(fd) != -ESRCH;
 }
 
 bool fl_uffd_removing(int fd)
 {
-    return probe(fd) == -EAGAIN;
+    return probe_uffd(fd) == -EAGAIN;
 }
 
 bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes)

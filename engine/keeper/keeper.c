@@ -23,7 +23,7 @@ enum { EVENTS = 16, BARRIER_MS = 5000 };
 // --- signals ---
 
 // Filled, unregistered and let go, or killed when the time is up: the engine does it.
-static void stop(struct fl_keeper *keeper)
+static void stop_serving(struct fl_keeper *keeper)
 {
     uint64_t now = fl_now();
     keeper->stop_ns =
@@ -60,7 +60,7 @@ static bool can_leave(const struct fl_keeper *keeper)
 
 // Everything stays as it is, for the keeper that comes next: in the service manager's store, or
 // with the engine, which goes on alone.
-static void leave(struct fl_keeper *keeper)
+static void leave_vms(struct fl_keeper *keeper)
 {
     keeper->leaving = !can_leave(keeper);
     if (keeper->leaving)
@@ -86,9 +86,9 @@ static void on_signal(struct fl_keeper *keeper)
     struct signalfd_siginfo info;
     while (read(keeper->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         if (info.ssi_signo == SIGUSR1)
-            leave(keeper);
+            leave_vms(keeper);
         else
-            stop(keeper);
+            stop_serving(keeper);
     }
 }
 
@@ -164,7 +164,7 @@ static bool is_child(const struct fl_keeper *keeper, const void *pointer)
     return false;
 }
 
-static void loop(struct fl_keeper *keeper)
+static void run_loop(struct fl_keeper *keeper)
 {
     while (!keeper->done) {
         struct epoll_event event[EVENTS];
@@ -178,7 +178,7 @@ static void loop(struct fl_keeper *keeper)
                 on_child(keeper, event[i].data.ptr);
         }
         if (keeper->leaving)
-            leave(keeper);
+            leave_vms(keeper);
         if (count < EVENTS)
             run_due(keeper);
     }
@@ -200,7 +200,7 @@ static int find_executable(struct fl_keeper *keeper)
     return 0;
 }
 
-static int start(struct fl_keeper *keeper)
+static int start_keeper(struct fl_keeper *keeper)
 {
     fl_descriptors_raise();
     keeper->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -210,7 +210,7 @@ static int start(struct fl_keeper *keeper)
     return error ? error : watch_signals(keeper);
 }
 
-static void end(struct fl_keeper *keeper)
+static void end_keeper(struct fl_keeper *keeper)
 {
     struct fl_child *child;
     struct fl_child *next;
@@ -240,7 +240,7 @@ int fl_keeper_run(const struct fl_keeper_options *options)
                                 .watchdog_ns = fl_sm_watchdog_ms() ? 0 : FL_NEVER};
     CDS_INIT_LIST_HEAD(&keeper.children);
     fl_records_init(&keeper.records, fl_sm_keeps());
-    int error = start(&keeper);
+    int error = start_keeper(&keeper);
     if (error) {
         fprintf(stderr, "faultline serve: it cannot start: %s\n", strerror(-error));
         return 1;
@@ -257,8 +257,8 @@ int fl_keeper_run(const struct fl_keeper_options *options)
                 options->control, strerror(-error));
         keeper.exit_status = 1;
     } else {
-        loop(&keeper);
+        run_loop(&keeper);
     }
-    end(&keeper);
+    end_keeper(&keeper);
     return keeper.exit_status;
 }

@@ -23,7 +23,7 @@ enum { ARGS_MAX = 256 };
 
 // In the new process. Its own process group: a ^C at the terminal is for the keeper alone, which
 // tells the engine.
-static void become(int executable, int channel, char *const *argv)
+static void become_engine(int executable, int channel, char *const *argv)
 {
     enum { OF_AN_ENGINE = 96 };
     const char *args[ARGS_MAX] = {"faultline", "engine"};
@@ -63,7 +63,7 @@ int fl_child_start(int executable, char *const *argv, struct fl_child **ret_chil
     }
     pid_t pid = fork();
     if (pid == 0)
-        become(executable, pair[1], argv);
+        become_engine(executable, pair[1], argv);
     int error = pid < 0 ? -errno : 0;
     close(pair[1]);
     if (!error) {

@@ -107,7 +107,7 @@ static void pause_before_next(struct fl_keeper *keeper)
     keeper->start_after_ns = fl_now() + pause * FL_NS_PER_MS;
 }
 
-static void failed(struct fl_keeper *keeper)
+static void engine_failed(struct fl_keeper *keeper)
 {
     keeper->failures++;
     pause_before_next(keeper);
@@ -152,7 +152,7 @@ static void could_not_start(struct fl_keeper *keeper, int error)
     else if (shortage && now - keeper->short_since_ns < SHORTAGE_MOST)
         keeper->start_after_ns = now + AGAIN_MS * FL_NS_PER_MS;
     else
-        failed(keeper);
+        engine_failed(keeper);
 }
 
 void fl_keeper_start_standby(struct fl_keeper *keeper)
@@ -248,7 +248,7 @@ static void serving_ended(struct fl_keeper *keeper, struct fl_child *child,
         keeper->failures = 0;
         pause_before_next(keeper); // none: VMs wait, whatever became of the last standby
     } else {
-        failed(keeper);
+        engine_failed(keeper);
     }
     if (keeper->upgrade.state == FL_UPGRADE_STARTING && !keeper->done)
         fl_keeper_upgrade_called_off(keeper);
@@ -266,7 +266,7 @@ static void standby_ended(struct fl_keeper *keeper, const char *words)
         keeper->start_after_ns = fl_now() + LONGEST_PAUSE_MS * FL_NS_PER_MS;
         return;
     }
-    failed(keeper);
+    engine_failed(keeper);
 }
 
 static void log_end(const struct fl_keeper *keeper, const struct fl_child *child, const char *words)

@@ -23,7 +23,7 @@ static bool is_held(const struct fl_keeper *keeper, const struct fl_record *reco
     return false;
 }
 
-static void hold(const struct fl_keeper *keeper, struct fl_record *record)
+static void hold_if_busy(const struct fl_keeper *keeper, struct fl_record *record)
 {
     record->held = is_held(keeper, record);
     if (record->held)
@@ -55,7 +55,7 @@ static int send_records(struct fl_keeper *keeper, struct fl_child *child)
     while (child->next) {
         struct fl_record_view view = fl_record_view(child->next);
         if (view.kind == FL_RECORD_VM && child->next_slot == 0)
-            hold(keeper, child->next);
+            hold_if_busy(keeper, child->next);
         uint64_t held = view.kind == FL_RECORD_VM && child->next->held ? FL_VM_HELD : 0;
         int error = fl_channel_send_record(child->channel, FL_MESSAGE_RECORD, &view, held,
                                            &child->next_slot, false);

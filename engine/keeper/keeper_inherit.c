@@ -27,7 +27,7 @@ enum { NUMBER = 24, ANSWER_MS = 5000 };
 
 // --- named descriptors ---
 
-static void take(struct fl_keeper *keeper, const char *name, uint64_t value, int fd)
+static void take_descriptor(struct fl_keeper *keeper, const char *name, uint64_t value, int fd)
 {
     struct fl_message put = {0};
     int fds[FL_CHANNEL_FDS];
@@ -46,7 +46,7 @@ static void take(struct fl_keeper *keeper, const char *name, uint64_t value, int
 
 static void from_manager(void *arg, const char *name, int fd)
 {
-    take(arg, name, 0, fd);
+    take_descriptor(arg, name, 0, fd);
 }
 
 // --- from itself, before an exec ---
@@ -87,7 +87,7 @@ static void take_line(struct fl_keeper *keeper, const char *line)
         // NOLINTEND(cert-err34-c)
         if (fd >= 0)
             fcntl(fd, F_SETFD, FD_CLOEXEC);
-        take(keeper, name, value, fd);
+        take_descriptor(keeper, name, value, fd);
     }
 }
 
@@ -161,7 +161,7 @@ static void end_others(struct fl_keeper *keeper)
     keeper->standby = NULL;
 }
 
-static void become(const struct fl_keeper *keeper, int executable)
+static void become_successor(const struct fl_keeper *keeper, int executable)
 {
     enum { ARGS_MAX = 256 };
     const char *args[ARGS_MAX] = {"faultline"};
@@ -183,7 +183,7 @@ int fl_keeper_exec(struct fl_keeper *keeper, int executable)
     if (!error) {
         snprintf(number, sizeof(number), "%d", fd);
         setenv(FL_KEEPER_ENVIRONMENT, number, 1);
-        become(keeper, executable);
+        become_successor(keeper, executable);
         error = -errno;
         unsetenv(FL_KEEPER_ENVIRONMENT);
     }
@@ -237,7 +237,7 @@ static int take_all(struct fl_keeper *keeper, int channel, int pidfd, int *ret_l
     }
 }
 
-static bool lives(int pidfd)
+static bool process_lives(int pidfd)
 {
     struct pollfd ended = {.fd = pidfd, .events = POLLIN};
     return pidfd >= 0 && poll(&ended, 1, 0) == 0;
@@ -268,7 +268,7 @@ static int from_engine(struct fl_keeper *keeper)
         error = -errno;
     if (!error)
         error = take_all(keeper, channel, pidfd, &life);
-    bool alone = keeper->records.store || !lives(pidfd);
+    bool alone = keeper->records.store || !process_lives(pidfd);
     if (pidfd >= 0)
         close(pidfd);
     if (error) {

@@ -38,7 +38,7 @@ void fl_records_init(struct fl_records *records, bool store)
         CDS_INIT_LIST_HEAD(&records->bucket[i]);
 }
 
-static struct cds_list_head *bucket(struct fl_records *records, uint32_t kind, uint64_t id)
+static struct cds_list_head *bucket_of(struct fl_records *records, uint32_t kind, uint64_t id)
 {
     return &records->bucket[(id * FL_RECORD_KINDS + kind) % FL_RECORD_BUCKETS];
 }
@@ -46,7 +46,7 @@ static struct cds_list_head *bucket(struct fl_records *records, uint32_t kind, u
 struct fl_record *fl_records_find(struct fl_records *records, uint32_t kind, uint64_t id)
 {
     struct fl_record *record;
-    cds_list_for_each_entry(record, bucket(records, kind, id), in_bucket)
+    cds_list_for_each_entry(record, bucket_of(records, kind, id), in_bucket)
     {
         if (record->kind == kind && record->id == id)
             return record;
@@ -161,7 +161,7 @@ static struct fl_record *new_record(struct fl_records *records, const struct fl_
     for (size_t i = 0; i < slots; i++)
         record->fd[i] = -1;
     cds_list_add_tail(&record->in_kind, &records->kind[record->kind]);
-    cds_list_add_tail(&record->in_bucket, bucket(records, record->kind, record->id));
+    cds_list_add_tail(&record->in_bucket, bucket_of(records, record->kind, record->id));
     records->vms += record->kind == FL_RECORD_VM;
     records->connections += record->kind == FL_RECORD_CONNECTION;
     return record;

@@ -16,7 +16,7 @@ enum { LEAST_ROOM = 8 }; // for a connection and the VM that it becomes
 
 // The same file through a description of its own: the service manager keeps each description
 // under one name only. Without /proc the record has the same one: nothing of it is lost here.
-static int reopen(int fd)
+static int reopen_socket(int fd)
 {
     char path[40];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -41,7 +41,7 @@ static int accept_for(struct fl_keeper *keeper, const struct fl_message *request
     if (fl_keeper_room(keeper) <= LEAST_ROOM)
         return -EMFILE;
     // First: a connection that was taken, and of which nobody knows what for, would be lost.
-    int description = reopen(listener->fd[1]);
+    int description = reopen_socket(listener->fd[1]);
     if (description < 0)
         return -errno;
     int socket = accept4(listener->fd[0], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -74,7 +74,8 @@ static void accept_request(struct fl_keeper *keeper, struct fl_child *child,
         fl_child_kill(child); // the rest follows from its end
 }
 
-static int put(struct fl_keeper *keeper, const struct fl_message *message, int fds[FL_CHANNEL_FDS])
+static int put_record(struct fl_keeper *keeper, const struct fl_message *message,
+                      int fds[FL_CHANNEL_FDS])
 {
     int error = fl_records_put(&keeper->records, message, fds);
     if (error)
@@ -92,11 +93,11 @@ static void put_vm(struct fl_keeper *keeper, struct fl_child *child,
     struct fl_message kept = {.type = FL_MESSAGE_KEPT, .id = message->id};
     int socket = fds[FL_VM_SOCKET];
     fds[FL_VM_SOCKET] = -1;
-    kept.error = put(keeper, message, fds);
+    kept.error = put_record(keeper, message, fds);
     fl_records_drop(&keeper->records, FL_RECORD_CONNECTION, message->other);
     if (socket >= 0 && !kept.error) {
         fds[FL_VM_SOCKET] = socket;
-        put(keeper, message, fds);
+        put_record(keeper, message, fds);
     } else if (socket >= 0) {
         close(socket);
     }
@@ -115,7 +116,7 @@ static void watch_life(struct fl_keeper *keeper, struct fl_child *child, int fds
                strerror(-error));
 }
 
-static void ready(struct fl_keeper *keeper, struct fl_child *child, int fds[FL_CHANNEL_FDS])
+static void child_ready(struct fl_keeper *keeper, struct fl_child *child, int fds[FL_CHANNEL_FDS])
 {
     if (child->phase != FL_CHILD_STARTING)
         return;
@@ -142,7 +143,7 @@ static void from_serving(struct fl_keeper *keeper, struct fl_child *child,
         if (message->other)
             put_vm(keeper, child, message, fds);
         else
-            put(keeper, message, fds);
+            put_record(keeper, message, fds);
         break;
     case FL_MESSAGE_DROP:
         fl_records_drop(&keeper->records, message->kind, message->id);
@@ -189,7 +190,7 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
         if (got != 1 && got != -EMFILE) // others mean the same without what they brought
             break;
         if (message.type == FL_MESSAGE_READY)
-            ready(keeper, child, fds);
+            child_ready(keeper, child, fds);
         else if (keeper->serving == child)
             from_serving(keeper, child, &message, fds);
         fl_channel_close_fds(fds);

@@ -37,7 +37,7 @@ static void set_state(struct fl_keeper *keeper, enum fl_upgrade_state state, con
 }
 
 // Not `set_state(FAILED)`: that is about an upgrade that was begun.
-static void refuse(struct fl_keeper *keeper, const char *reason)
+static void refuse_upgrade(struct fl_keeper *keeper, const char *reason)
 {
     set_state(keeper, FL_UPGRADE_FAILED, reason);
 }
@@ -50,7 +50,7 @@ void fl_keeper_upgrade(struct fl_keeper *keeper, const char *path, uint64_t flag
         return; // the engine has not heard of it yet, or the client would have
     keeper->upgrade.count++;
     if (keeper->stopping) {
-        refuse(keeper, "the server is stopping");
+        refuse_upgrade(keeper, "the server is stopping");
         return;
     }
     if (path[0] == '\0') // what an installation has put in our place meanwhile
@@ -60,7 +60,7 @@ void fl_keeper_upgrade(struct fl_keeper *keeper, const char *path, uint64_t flag
         snprintf(reason, sizeof(reason), "%.100s cannot be run: %s", path, strerror(errno));
         if (executable >= 0)
             close(executable);
-        refuse(keeper, reason);
+        refuse_upgrade(keeper, reason);
         return;
     }
     keeper->upgrade.executable = executable;
@@ -113,7 +113,7 @@ void fl_keeper_upgrade_called_off(struct fl_keeper *keeper)
 }
 
 // The new executable is the one from now on.
-static void settle(struct fl_keeper *keeper)
+static void settle_upgrade(struct fl_keeper *keeper)
 {
     struct fl_upgrade *upgrade = &keeper->upgrade;
     close(keeper->executable);
@@ -146,7 +146,7 @@ void fl_keeper_upgrade_due(struct fl_keeper *keeper, uint64_t now)
             fl_keeper_retire(keeper, keeper->standby);
         fl_keeper_upgrade_failed(keeper, "its time was up");
     } else if (keeper->serving && keeper->serving->phase == FL_CHILD_SERVING) {
-        settle(keeper);
+        settle_upgrade(keeper);
     } else {
         upgrade->until_ns = now + READY_MS * FL_NS_PER_MS;
         unstuck(keeper);

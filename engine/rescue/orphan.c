@@ -12,7 +12,7 @@
 
 // --- whether a layout is that of this memory ---
 
-static bool covered(const struct fl_layout *layout, const struct fl_proc_range *range)
+static bool range_is_covered(const struct fl_layout *layout, const struct fl_proc_range *range)
 {
     uint64_t at = range->start;
     uint64_t page = 0;
@@ -30,7 +30,7 @@ static bool covered(const struct fl_layout *layout, const struct fl_proc_range *
 bool fl_orphan_covered(const struct fl_orphan *orphan, const struct fl_layout *layout)
 {
     for (size_t i = 0; i < orphan->ranges; i++) {
-        if (!covered(layout, &orphan->range[i]))
+        if (!range_is_covered(layout, &orphan->range[i]))
             return false;
     }
     return orphan->ranges > 0;

@@ -72,7 +72,7 @@ static int count_uffd(void *arg, const struct fl_proc_fd *fd)
     return 0;
 }
 
-static int choose(struct look *look)
+static int choose_uffd(struct look *look)
 {
     struct fl_orphan *orphan = look->orphan;
     int pid = (int)orphan->pid;
@@ -96,7 +96,7 @@ static int choose(struct look *look)
     return 0;
 }
 
-static int take(struct look *look)
+static int take_uffd(struct look *look)
 {
     struct fl_orphan *orphan = look->orphan;
     int fd = fl_proc_take_fd(orphan->pid, look->tid, look->chosen.fd);
@@ -226,7 +226,7 @@ static int look_at_process(struct look *look)
 
 static int look_all(struct look *look)
 {
-    static int (*const steps[])(struct look *) = {look_at_process, choose,       take,
+    static int (*const steps[])(struct look *) = {look_at_process, choose_uffd,  take_uffd,
                                                   find_ranges,     find_holders, find_layout};
     int error = 0;
     for (size_t i = 0; !error && i < sizeof(steps) / sizeof(*steps); i++)

@@ -31,8 +31,8 @@ static int wait_for_answer(int channel, struct fl_error *ret_error)
     return answer.error;
 }
 
-static int ask(const char *control_path, enum fl_message_type type,
-               const struct fl_rescue_request *request, struct fl_error *ret_error)
+static int ask_server(const char *control_path, enum fl_message_type type,
+                      const struct fl_rescue_request *request, struct fl_error *ret_error)
 {
     char path[PATH_MAX];
     int fds[FL_CHANNEL_FDS] = {[FL_VM_STATE] = request->state_fd,
@@ -63,11 +63,11 @@ static int ask(const char *control_path, enum fl_message_type type,
 int fl_rescue_send(const char *control_path, const struct fl_rescue_request *request,
                    struct fl_error *ret_error)
 {
-    return ask(control_path, FL_MESSAGE_ADOPT, request, ret_error);
+    return ask_server(control_path, FL_MESSAGE_ADOPT, request, ret_error);
 }
 
 int fl_rescue_ask(const char *control_path, const struct fl_rescue_request *request,
                   struct fl_error *ret_error)
 {
-    return ask(control_path, FL_MESSAGE_MAY_ADOPT, request, ret_error);
+    return ask_server(control_path, FL_MESSAGE_MAY_ADOPT, request, ret_error);
 }

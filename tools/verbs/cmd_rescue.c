@@ -129,7 +129,7 @@ static uint64_t page_bytes(const struct fl_orphan *orphan)
 
 static int condemn_here(const struct rescue *rescue, struct fl_orphan *orphan)
 {
-    struct fl_answer_without_imageed done;
+    struct fl_answered done;
     bool kill = rescue->action == RESCUE_KILL;
     if (kill && syscall(SYS_pidfd_send_signal, orphan->pidfd, SIGKILL, NULL, 0) != 0 &&
         errno != ESRCH)

@@ -51,7 +51,7 @@ void rescue_say_ranges(FILE *to, const struct fl_orphan *orphan);
 void rescue_report_plan(const struct rescue *rescue, const struct fl_orphan *orphan);
 void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *orphan);
 void rescue_report_condemned(const struct rescue *rescue, const struct fl_orphan *orphan,
-                             const struct fl_answer_without_imageed *done);
+                             const struct fl_answered *done);
 // Prints on stderr that this process answers the faults from now on.
 void rescue_say_here(const struct rescue *rescue, const struct fl_orphan *orphan);
 // Prints the reason, and what can be done about userfaultfds that a dying process may have left

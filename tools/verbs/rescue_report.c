@@ -217,7 +217,7 @@ void rescue_report_served(const struct rescue *rescue, const struct fl_orphan *o
 }
 
 void rescue_report_condemned(const struct rescue *rescue, const struct fl_orphan *orphan,
-                             const struct fl_answer_without_imageed *done)
+                             const struct fl_answered *done)
 {
     report_orphan(rescue, orphan, rescue->action == RESCUE_KILL ? "killed" : "ended");
     if (rescue->json)

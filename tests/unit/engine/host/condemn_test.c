@@ -163,7 +163,7 @@ static void expect_good(void (*run)(void), uint64_t page_bytes, uint64_t pages)
 {
     int uffd = -1;
     int status = 0;
-    struct fl_answer_without_imageed done;
+    struct fl_answered done;
     pid_t pid = start(run, &uffd);
     shared->go = 2;
     cr_assert_eq(fl_answer_without_image(uffd, page_bytes, false, &done), 0);
@@ -222,7 +222,7 @@ Test(condemn, ends_with_a_process_that_was_killed)
 {
     int uffd = -1;
     struct uffd_msg message;
-    struct fl_answer_without_imageed done;
+    struct fl_answered done;
     pid_t pid = start(touch_one, &uffd);
     struct pollfd poll_fd = {.fd = uffd, .events = POLLIN};
     cr_assert_eq(poll(&poll_fd, 1, POLLS * POLL_MS), 1);

@@ -3,8 +3,7 @@
 // Named points in the engine's work, in builds with FAULTLINE_POINTS only (not in releases). What
 // happens at them is said by the environment, as it is when the process comes to the first one:
 //
-//   FAULTLINE_KILL_AT=NAME[:N]   The process sends itself SIGKILL when it comes to the point for
-//   the
+//   FAULTLINE_KILL_AT=NAME[:N]   The process sends itself SIGKILL when it comes to the point the
 //                                Nth time; with FAULTLINE_KILL_TOKEN only the one that can remove
 //                                the file of that name, so that its successors live.
 //   FAULTLINE_DELAYS=SEED[:US]   Threads sleep at points, for a random time of at most US (1000)

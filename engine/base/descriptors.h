@@ -10,8 +10,8 @@
 // Has as many as the hard limit allows, and files of any size: memory that is a file is held to the
 // limit of files, too.
 void fl_descriptors_raise(void);
-// If somebody has lowered the limit below what is open: so much and `more`, beyond the hard limit
-// if it must be and may be.
+// If the limit was lowered (prlimit) below what is open: raises it to that and `more`, beyond the
+// hard limit if it must be and may be.
 void fl_descriptors_fit(unsigned more);
 // RLIMIT_NOFILE as it is now.
 unsigned fl_descriptors_limit(void);

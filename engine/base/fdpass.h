@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Receiving bytes with file descriptors, and knowing who sent them. Any thread.
+// Receiving bytes with file descriptors, and knowing which process sent them. Any thread.
 #ifndef FAULTLINE_BASE_FDPASS_H
 #define FAULTLINE_BASE_FDPASS_H
 
@@ -23,8 +23,8 @@ struct fl_fds {
 // Like recv() without waiting, with its flags: bytes, 0 at the end, or -errno. Descriptors that
 // came along are added to fds, close-on-exec.
 ssize_t fl_recv_fds(int socket, void *buf, size_t size, int flags, struct fl_fds *fds);
-// What whoever maps a template is told first: a line of JSON, with the descriptor. Or why not. 0,
-// or -errno; never waits.
+// What a client that maps a template is told first: a line of JSON, with the descriptor; or why
+// not. 0, or -errno; never waits.
 int fl_send_greeting(int socket, const char *image, uint64_t bytes, int fd);
 int fl_send_refusal(int socket, const char *reason);
 void fl_fds_close(struct fl_fds *fds);

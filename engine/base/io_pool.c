@@ -1,4 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. A job is in one place at a time: in a queue (`now` or `later`), in the list
+// of delayed ones, or with the reader thread that runs it; between two runs it belongs to the
+// thread that submits it. Submitters append to a queue without a lock; readers take from the
+// queues, and touch the list, under the lock. run() may free its job, so a reader looks at it no
+// more after that, unless it returned a time or FL_IO_YIELD.
+//
+// Sleep and wake: a reader counts itself asleep, then looks at the queues once more, and only then
+// polls; a submitter appends, then looks at the count. With full barriers between, either the
+// reader sees the job or the submitter sees the sleeper and adds one to the eventfd, which is a
+// semaphore.
 #include "engine/base/io_pool.h"
 
 #include <errno.h>

@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. A mail is the sender's until fl_mailbox_post(), the queue's until its
+// delivery, and the receiver's from then on; it is in one queue at a time. The queue is urcu's
+// wfcqueue: any number of senders, one receiver, no lock.
+//
+// Sleep and wake: the owner sets `asleep`, then looks whether the queue is empty, and only then
+// blocks on the eventfd; a sender enqueues (a full barrier), then exchanges `asleep` for 0. So
+// either the owner sees the mail, or the one sender that got the 1 writes to the eventfd.
 #include "engine/base/mailbox.h"
 
 #include <errno.h>

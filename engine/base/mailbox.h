@@ -15,7 +15,7 @@ struct fl_mail {
     struct cds_wfcq_node node;
     void (*deliver)(void *owner, struct fl_mail *mail); // called in the owner's thread
     // Called instead if the mailbox ends first: frees what no other thread or list knows of, and
-    // begins nothing. NULL: what it is embedded in is in a list of somebody's, who frees it.
+    // begins nothing. NULL: what it is embedded in is in a list, and is freed with that.
     void (*drop)(struct fl_mail *mail);
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every signal does to a process that VMs depend on. A signal that somebody sends by mistake,
+// What every signal does to a process that VMs depend on. A signal that is sent by mistake,
 // or that the kernel sends over a limit, must not end it or stop it.
 //
 // | signals | keeper | engine and standby of a keeper | handler |

@@ -1,4 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. A path is taken under the lock of its directory, in this order: look whether
+// a live socket is there (connect() answers; then it stays), move a dead one aside, bind with
+// mode 0, listen, set owner and mode, remove the dead one. The new inode is there before the old
+// one goes, so that no two sockets have the same inode number: by that number struct fl_listening
+// knows its own, and no function removes or changes what another process has put at the path since.
+//
+// A path that is too long for an address is reached through an open descriptor of its directory
+// (/proc/self/fd/N/NAME); a name that is too long even for that is bound under a short one and
+// renamed.
 #include "engine/base/unix_socket.h"
 
 #include <errno.h>

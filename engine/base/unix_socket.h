@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Listening at a path: whatever its length, with its owner and mode right from the first moment in
-// which somebody can connect (before that, for a moment, the mode is 0), in place of a socket that
-// a dead process left, never in place of a live one (which another server may be making just now:
-// directories are locked, flock()). Any thread.
+// Listening at a path of any length. Its owner and mode are right from the first moment in which a
+// client can connect (before that, for a moment, the mode is 0). A socket that a dead process left
+// is replaced, a live one never (another server may be making it just now: the directory is locked
+// with flock()). Any thread; waits for the file system, and for the lock for 20 ms at most. Source:
+// unix(7).
 #ifndef FAULTLINE_BASE_UNIX_SOCKET_H
 #define FAULTLINE_BASE_UNIX_SOCKET_H
 
@@ -11,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-// What fits an address, without its NUL: who connects by the path, and not as we do, takes no more.
+// The longest path that fits an address, without its NUL: other programs connect to no longer one.
 #define FL_SOCKET_PATH_MAX 107
 
 struct fl_socket_access {
@@ -26,8 +27,8 @@ struct fl_listening {
     ino_t ino;
 };
 
-// type: SOCK_STREAM or SOCK_SEQPACKET. -EADDRINUSE: somebody listens there. -EEXIST: there is
-// something that is no socket. -EBUSY: somebody holds the directory's lock.
+// type: SOCK_STREAM or SOCK_SEQPACKET. -EADDRINUSE: a process listens there. -EEXIST: there is
+// something that is no socket. -EBUSY: another process holds the directory's lock.
 int fl_socket_listen(const char *path, int type, const struct fl_socket_access *access,
                      struct fl_listening *ret_listening);
 // The file that a socket was bound to, wherever that is now. -EPERM without CAP_NET_ADMIN.
@@ -38,7 +39,7 @@ bool fl_socket_is_at(const char *path, const struct fl_listening *listening);
 // changes, what both modes allow is in force.
 int fl_socket_set_access(const char *path, const struct fl_listening *listening,
                          const struct fl_socket_access *access);
-// Removes the path if it is still ours: nobody can connect any more.
+// Removes the path if it is still ours: no client can connect any more.
 void fl_socket_unlink(const char *path, const struct fl_listening *listening);
 // The same, and closes it.
 void fl_socket_close(const char *path, struct fl_listening *listening);

@@ -20,9 +20,9 @@ struct fl_frame;
 // that ends the loading, into `box`, which that thread may still look at for a moment after the
 // delivery. On delivery `frame` brings a pin, which the receiver gives up by fl_frame_unpin().
 struct fl_waiter {
-    struct fl_mail mail;    // .deliver is set by who waits
+    struct fl_mail mail;    // .deliver is set by the thread that waits
     struct fl_mailbox *box; // where to deliver
-    void *user;             // of who waits
+    void *user;             // of the thread that waits
     struct fl_waiter *next;
     struct fl_frame *frame; // on delivery: pinned for the receiver, or NULL on error
     int error;              // on delivery: why the frame could not be read

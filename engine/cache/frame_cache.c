@@ -1,4 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. This file is the top of the cache: it finds a frame in the table, or puts
+// one there LOADING and has it brought. Below it, and knowing nothing of it: frame_table (frames,
+// pins and the references to them), frame_wait (the waiters of a frame, and the end of its
+// loading), frame_clock (what is evicted), frame_load (bringing it), read_ahead (bringing it in
+// large pieces).
+//
+// From the moment on in which a frame is in the table, any thread may find it, hurry it and end its
+// load. So the thread that has put it there touches the frame as any RCU reader does, and the load
+// only by a reference that it took before.
 #include "engine/cache/frame_cache.h"
 
 #include <errno.h>

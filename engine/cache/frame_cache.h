@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Decompressed frames, shared by all VMs: a lock-free hash with a byte bound.
+// Decompressed frames, shared by all VMs: a lock-free hash with a byte bound. Any number of
+// threads.
 //
-// A frame is LOADING (a reader works on it; whoever wants it leaves a waiter), then READY or FAILED
-// for ever. There is one read per frame however many wait. Lookup takes no lock: a frame that was
-// looked up stays valid until the thread's next quiescent state, even if it is evicted meanwhile.
-// Who needs it for longer holds a pin. Eviction is by CLOCK, done by the reader threads when they
-// add a frame.
+// A frame is LOADING (a reader thread works on it; a thread that wants it leaves a waiter), then
+// READY or FAILED for ever. There is one read per frame however many threads wait. Lookup takes no
+// lock: a frame that was looked up stays valid until the thread's next quiescent state, even if it
+// is evicted meanwhile. To keep it for longer, a thread takes a pin. Eviction is by CLOCK, done by
+// the reader threads when they add a frame.
 //
 // A page of 2 MiB put together from an image's frames is an object of the cache as a frame is, and
 // all of this is true of it too: the functions that end in _huge name it by the image and its first
 // page there. So every VM after the first copies it in one piece.
 //
 // What is wanted is read at once. What is asked for ahead is read in large pieces behind it, and
-// hurried when somebody comes to want it.
+// hurried when a thread comes to want it.
 #ifndef FAULTLINE_CACHE_FRAME_CACHE_H
 #define FAULTLINE_CACHE_FRAME_CACHE_H
 
@@ -46,12 +47,13 @@ struct fl_cache_stats {
 // `retries` further attempts, with growing pauses, follow a read that fails.
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
                  struct fl_cache **ret_cache);
-// Takes memory for so many bytes of frames now, in the readers' spare time, and keeps it: whoever
-// needs it then need not wait until the kernel has cleared it. Waits while less than `reserve`
-// percent of the host's memory are available: that of a predecessor is being freed. Once. -ENOMEM:
-// nothing is done.
+// Takes memory for so many bytes of frames now, in the readers' spare time, and keeps it: a
+// load that needs it then need not wait until the kernel has cleared it. Waits while less than
+// `reserve` percent of the host's memory are available: that of a predecessor is being freed. Once.
+// -ENOMEM: nothing is done.
 int fl_cache_prepare(struct fl_cache *cache, uint64_t bytes, unsigned reserve);
-// Ends the read-ahead, before the readers are stopped; what nobody waits for is not read any more.
+// Ends the read-ahead, before the readers are stopped; what no thread waits for is not read any
+// more.
 void fl_cache_stop(struct fl_cache *cache);
 // After the readers were stopped and all VMs are gone.
 void fl_cache_free(struct fl_cache *cache);
@@ -61,19 +63,19 @@ const struct fl_frame *fl_cache_lookup(struct fl_cache *cache, struct fl_frame_i
 const struct fl_frame *fl_cache_lookup_huge(struct fl_cache *cache, const struct fl_image *image,
                                             uint64_t first_page);
 
-// RCU reader, never blocks. Starts the read if nobody did, ahead of all that is not wanted yet. 1:
-// the frame is READY and *ret_frame pinned for the caller; 0: the waiter will be delivered; or
-// -ENOMEM.
+// RCU reader, never blocks. Starts the read unless it was started, ahead of all that is not wanted
+// yet. 1: the frame is READY and *ret_frame pinned for the caller; 0: the waiter will be delivered;
+// or -ENOMEM.
 int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
                   struct fl_waiter *waiter, struct fl_frame **ret_frame);
 int fl_cache_want_huge(struct fl_cache *cache, struct fl_image *image, uint64_t first_page,
                        struct fl_waiter *waiter, struct fl_frame **ret_frame);
-// The same for who can wait: it comes when what is wanted leaves time for it.
+// The same for a thread that can wait: it comes when what is wanted leaves time for it.
 int fl_cache_await(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
                    struct fl_waiter *waiter, struct fl_frame **ret_frame);
 int fl_cache_await_huge(struct fl_cache *cache, struct fl_image *image, uint64_t first_page,
                         struct fl_waiter *waiter, struct fl_frame **ret_frame);
-// RCU reader, never blocks. What somebody can wait for has become what somebody wants.
+// RCU reader, never blocks. A frame that a thread could wait for is wanted now.
 void fl_cache_hurry(struct fl_cache *cache, struct fl_frame_id id);
 void fl_cache_hurry_huge(struct fl_cache *cache, const struct fl_image *image, uint64_t first_page);
 

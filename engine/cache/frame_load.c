@@ -1,4 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation.
+//
+// States. A load is made with its frame, which is LOADING. Its plan says whether its parts are
+// known: of a frame they are at once; of a page of 2 MiB they are found by one thread (NONE -> BUSY
+// -> DONE), the read-ahead's or a reader. A part is free, then taken (`taken` is exchanged: one
+// thread gets it), then ended, with or without an error; a part whose read failed waits in the pool
+// for another attempt and stays taken. `left` counts the parts that have not ended, and the
+// planning as one: the thread that brings it to 0 finishes the frame with the load's first error.
+//
+// References are listed in frame_part.h; the frame's are in frame_table.h. No lock is held anywhere
+// here: who may touch what follows from `taken`, `plan` and the references.
 #include "engine/cache/frame_load.h"
 
 #include <errno.h>

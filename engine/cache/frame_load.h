@@ -3,9 +3,9 @@
 // Bringing a frame, or a page of 2 MiB, into memory.
 //
 // A load has parts: a frame is one, a page of 2 MiB has one for each frame that it takes bytes
-// from. Each part is brought by whoever takes it first, once: by the reader threads when somebody
-// waits for it, or by the read-ahead when its extent has come. So what is asked for ahead can be
-// hurried at any time. The last part that is brought ends the load.
+// from. Each part is brought once, by the thread that takes it first: by a reader thread when a VM
+// waits for it, or by a helper of the read-ahead when its extent has come. So what was asked for
+// ahead can be hurried at any time. The thread that ends the last part ends the load.
 //
 // A frame outlives its load's last part.
 #ifndef FAULTLINE_CACHE_FRAME_LOAD_H
@@ -29,17 +29,17 @@ bool fl_load_ref(struct fl_load *load);
 // Pool or read-ahead thread, RCU offline.
 void fl_load_unref(struct fl_load *load);
 
-// RCU reader, never blocks: has what is not yet taken read at once, ahead of all that nobody waits
-// for. True if this call did it.
+// RCU reader, never blocks: has what is not yet taken read at once, ahead of all that no thread
+// waits for. True if this call did it.
 bool fl_load_hurry(struct fl_load *load);
 
-// The read-ahead. Finds the parts; false if somebody else does, or there is no memory: then they
+// The read-ahead. Finds the parts; false if another thread does, or there is no memory: then they
 // are the reader threads' now.
 bool fl_load_plan(struct fl_load *load);
-// Pool thread. Brings the part if nobody did or does: from its stored bytes, or NULL: reads it.
+// Pool thread. Brings the part unless it was taken: from its stored bytes, or NULL: reads it.
 // True if this call did it.
 bool fl_part_bring(struct fl_part *part, const void *stored);
-// The read-ahead ends: fails the part if nobody brings it.
+// The read-ahead ends: fails the part unless it was taken.
 void fl_part_cancel(struct fl_part *part);
 
 #endif

@@ -4,8 +4,9 @@
 //
 // Touching 64 KiB for the first time, page by page, costs as much as decompressing a frame into it.
 // So frames are slots of chunks of 2 MiB, which the kernel gives in one large page where it has
-// one, and what a full cache evicts is what the next frame is put into. What nobody uses goes back
-// to the kernel: whole chunks, and single slots if too many are free; but for what is to be kept.
+// one, and what a full cache evicts is what the next frame is put into. What is not in use goes
+// back to the kernel: whole chunks, and single slots if too many are free; but for what is to be
+// kept.
 //
 // Any thread but workers: it takes a lock, and the kernel may take its time.
 #ifndef FAULTLINE_CACHE_FRAME_MEMORY_H
@@ -34,7 +35,7 @@ struct fl_frame_memory {
     uint64_t huge_pages;         // of 2 MiB: all that there are, in use or not
     uint64_t kept;               // so many of them stay
     uint64_t spares;
-    void **spare; // pages of 2 MiB that nobody uses; room for `kept` more than `few`
+    void **spare; // pages of 2 MiB that are not in use; room for `kept` more than `few`
     void *few[FL_SPARE_HUGE_PAGES];
 };
 
@@ -53,7 +54,7 @@ int fl_frame_memory_keep(struct fl_frame_memory *memory, uint64_t bytes);
 int fl_frame_memory_prepare(struct fl_frame_memory *memory);
 uint64_t fl_frame_memory_bytes(struct fl_frame_memory *memory); // in chunks, in use or not
 
-// None is allowed.
+// A buffer without bytes is a no-op.
 void fl_frame_memory_put(struct fl_frame_memory *memory, struct fl_buffer buffer, uint32_t pages);
 
 #endif

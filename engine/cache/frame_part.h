@@ -22,7 +22,7 @@ struct fl_part {
     struct fl_load *load;
     struct fl_frame_id id;
     _Atomic bool taken;
-    unsigned attempts;           // of who took it
+    unsigned attempts;           // of the thread that took it
     uint16_t first_piece;        // of a page of 2 MiB
     struct fl_part *next;        // the read-ahead's queue
     struct fl_frame_place place; // likewise

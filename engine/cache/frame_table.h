@@ -28,7 +28,7 @@ struct fl_key {
 #define FL_KEY_HUGE (UINT64_C(1) << 63)
 
 enum fl_frame_state {
-    FL_FRAME_LOADING, // -> READY or FAILED, by who brings the last part of it
+    FL_FRAME_LOADING, // -> READY or FAILED, by the thread that ends the last part
     FL_FRAME_READY,
     FL_FRAME_FAILED,
 };
@@ -60,7 +60,7 @@ struct fl_frame {
     _Atomic int use;                     // enum fl_frame_use
     _Atomic int pins;                    // DEAD once evicted
     _Atomic(struct fl_waiter *) waiters; // a stack, then CLOSED
-    struct fl_buffer data;               // set by who loads it
+    struct fl_buffer data;               // set by its load
     struct fl_load *load;                // to be looked at while LOADING only
     // Under the cache's lock:
     struct cds_list_head clock;

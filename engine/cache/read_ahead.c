@@ -1,4 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. The thread goes round: mail, plan, issue, reads that have ended; it sleeps
+// when a round had nothing to do. Mail brings loads that were asked for, extents that are done, and
+// the order to stop.
+//
+// A part is waiting (`first`, in order of use), then in an extent that is planned, then in one that
+// is in flight. Parts are planned only when every planned extent is on its way, so that a part that
+// is hurried meanwhile need not be read twice: it is dropped at the next of these steps. The thread
+// holds a reference to the load of each part that waits or is planned; with the extent it goes to
+// the helper that brings the part. All state here is the thread's own, but the mailbox.
+//
+// At the stop, what waits or is planned is cancelled; what is in flight is waited for.
 #include "engine/cache/read_ahead.h"
 
 #include <errno.h>

@@ -3,10 +3,10 @@
 // What will be wanted and is not yet: read far ahead, in large pieces, many at once.
 //
 // One thread owns it. It is sent loads in the order in which they will be used, joins parts that
-// are neighbours on disk to extents, and has many of these on their way: by io_uring, or, where
-// that is not allowed, by the reader threads. When an extent has come, reader threads verify and
-// decompress what is in it, several at once, behind all that somebody wants. If it does not come,
-// its frames are read one by one: a bad sector is the trouble of those that lie on it.
+// are neighbours on disk to extents, and has many of these on their way (extent_reads.h). When an
+// extent has come, reader threads verify and decompress what is in it, several at once, behind
+// every read that a VM waits for. If it does not come, its frames are read one by one: a bad sector
+// is the trouble of the frames that lie on it.
 #ifndef FAULTLINE_CACHE_READ_AHEAD_H
 #define FAULTLINE_CACHE_READ_AHEAD_H
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// io_uring, as the read-ahead uses it: reads, and a descriptor that wakes who waits for them. One
-// thread.
+// io_uring, as the read-ahead uses it: reads, and a descriptor that ends a wait for them. One
+// thread. Source: io_uring(7).
 #ifndef FAULTLINE_CACHE_URING_H
 #define FAULTLINE_CACHE_URING_H
 

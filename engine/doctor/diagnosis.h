@@ -28,7 +28,7 @@ struct fl_waiting_task {
     int64_t waiting_ms; // since it last ran, or was first seen so; -1 if that is not known
     char stack[FL_DOCTOR_STACK]; // innermost first, "a < b < c"; empty without root
     pid_t vm;                    // for whose memory it waits; 0: for one of several
-    bool unexplained; // no userfaultfd that a process holds has its fault: nobody can answer it
+    bool unexplained; // no userfaultfd that a process holds has its fault: no process can answer it
 };
 
 struct fl_uffd_holder {
@@ -44,13 +44,13 @@ struct fl_uffd_holder {
 enum fl_verdict {
     FL_VERDICT_OK,      // there is none
     FL_VERDICT_STUCK,   // though another process holds it to serve it
-    FL_VERDICT_ORPHAN,  // and nobody but the VM itself holds it: the fault handler is gone
+    FL_VERDICT_ORPHAN,  // and only the VM itself holds it: the fault handler is gone
     FL_VERDICT_UNKNOWN, // it cannot be said whose memory it is, or for which of several it waits
 };
 
 struct fl_uffd_case {
     uint64_t inode;      // identity on this host
-    uint64_t pending;    // faults that nobody has read
+    uint64_t pending;    // faults that no process has read
     uint64_t unresolved; // faults that were read, and are not resolved
     uint64_t answered;   // of those, so many are not always there: the handler works
     bool removes;        // the VM tells what its guest gives back (EVENT_REMOVE)
@@ -78,7 +78,7 @@ struct fl_diagnosis {
     // each the task that does not, and where it sleeps.
     size_t dyings;
     struct fl_waiting_task *dying;
-    size_t stopped; // holders that are stopped, though nobody waits yet
+    size_t stopped; // holders that are stopped, though no task waits yet
     enum fl_proc_view view;
     bool complete; // false: not all processes could be read (not root), or /proc does not show all
     bool healthy;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is wrong with the userfaultfds of this host: who holds each, whose memory it is, who waits
-// on it, and since when. Reads /proc only, so that it works on a host on which everything else
-// hangs, and whoever the handler is. Needs root for other users' processes. Any thread; takes as
-// long as the host has processes.
+// What is wrong with the userfaultfds of this host: which process holds each, whose memory it is,
+// which tasks wait on it, and since when. Reads /proc only, so that it works on a host on which
+// everything else hangs, and whatever the handler is. Needs root for other users' processes. Any
+// thread; the more processes the host has, the longer it takes.
 #ifndef FAULTLINE_DOCTOR_DOCTOR_H
 #define FAULTLINE_DOCTOR_DOCTOR_H
 

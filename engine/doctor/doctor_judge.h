@@ -8,7 +8,8 @@
 
 #include "engine/doctor/diagnosis.h"
 
-// Says of one walk's findings whose tasks are whose, and who has waited too long. An unknown wait
+// Says of one walk's findings whose tasks are whose, and which have waited too long. An unknown
+// wait
 // (-1) is too long.
 void fl_doctor_judge(struct fl_diagnosis *found, int64_t patience_ms);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Answering every fault of a userfaultfd without the bytes, until its memory is gone: for memory
-// that nobody can serve any more, and for what is left of a process that was killed. Blocks; any
-// thread.
+// that no process can serve any more, and for what is left of a process that was killed. Blocks;
+// any thread.
 #ifndef FAULTLINE_HOST_ANSWER_WITHOUT_IMAGE_H
 #define FAULTLINE_HOST_ANSWER_WITHOUT_IMAGE_H
 
@@ -12,7 +12,7 @@
 
 struct fl_answered {
     uint64_t faults;   // that were read
-    uint64_t poisoned; // pages; who touches them gets SIGBUS
+    uint64_t poisoned; // pages; a thread that touches one gets SIGBUS
     uint64_t zeroed;   // pages of a dying process, where the kernel cannot poison
 };
 

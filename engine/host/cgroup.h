@@ -3,8 +3,8 @@
 // Limits of cgroups, of version 1 and 2. A limit may lie in the process's own cgroup or in any
 // above it. Any thread; reads /proc and the cgroup file systems.
 //
-// Who is charged (Linux 6.18): a page of 4 KiB that is filled, the cgroup of the VM's process; a
-// page of 2 MiB, and page tables, that of the process that fills them.
+// Which cgroup is charged (Linux 6.18): for a page of 4 KiB that is filled, the cgroup of the VM's
+// process; for a page of 2 MiB, and for page tables, that of the process that fills them.
 #ifndef FAULTLINE_HOST_CGROUP_H
 #define FAULTLINE_HOST_CGROUP_H
 

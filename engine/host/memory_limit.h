@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The memory limit that a process is under: that of its memory cgroup, or of one above it,
-// whichever leaves the least. Pages that are filled for a VM are charged to its cgroup, and whoever
-// fills them makes room there: at the limit that takes as long as the swap is slow
+// whichever leaves the least. Pages that are filled for a VM are charged to its cgroup, and the
+// thread that fills them makes room there: at the limit that takes as long as the swap is slow
 // (mm/memcontrol.c).
 //
 // Both versions of cgroups: memory.max, memory.current and the "max" of memory.events of version 2;
 // memory.limit_in_bytes, usage_in_bytes and failcnt of version 1
 // (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst). Any thread; reads /proc and the
-// cgroups' files, which may take a lock of the kernel's: not for who serves VMs.
+// cgroups' files, which may take a lock of the kernel's: not for a thread that serves VMs.
 #ifndef FAULTLINE_HOST_MEMORY_LIMIT_H
 #define FAULTLINE_HOST_MEMORY_LIMIT_H
 

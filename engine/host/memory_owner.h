@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whose memory is behind a userfaultfd. Who hands it over need not be the one: an orchestrator may
-// do the handshake for its VMM. The kernel has no call that says it; what it shows is
+// Whose memory is behind a userfaultfd. The process that hands it over need not be the one: an
+// orchestrator may do the handshake for its VMM. The kernel has no call that says it; what it shows
+// is
 //  - which memory of a process is registered with some userfaultfd (smaps, "um"), and that memory
 //  at
 //    these addresses is registered in the address space behind this one (fl_uffd_registered);

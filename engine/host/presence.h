@@ -13,9 +13,9 @@
 //  - a page that was write-protected before it was there (UFFD_FEATURE_WP_UNPOPULATED) looks as if
 //    it were in swap; it counts as absent, and so does one that is in swap and write-protected.
 //
-// Both hold the process's mmap lock for reading, so they wait for who holds it for writing. Any
-// thread; costs 2 to 4 ms for each GiB of 4 KiB pages that is there, next to nothing for what is
-// not and for huge pages.
+// Both hold the process's mmap lock for reading, so they wait for a thread that holds it for
+// writing. Any thread; costs 2 to 4 ms for each GiB of 4 KiB pages that is there, next to nothing
+// for what is not and for huge pages.
 //
 // Errors, of all: -ESRCH the process, or the address space, is gone; -EACCES, -EPERM it is not ours
 // to see (CAP_SYS_PTRACE); -ENOENT it is in no PID namespace of ours, or /proc hides it; -EBADF it

@@ -26,7 +26,7 @@ int fl_proc_each_fd_of_all(int (*fn)(void *arg, const struct fl_proc_fd *fd), vo
 // What fdinfo says of a userfaultfd.
 struct fl_proc_uffd {
     uint64_t inode;    // identity on this host
-    uint64_t pending;  // faults that nobody has read
+    uint64_t pending;  // faults that no process has read
     uint64_t total;    // those and the ones that were read and are not resolved
     uint64_t features; // that were asked for
     bool ready;        // UFFDIO_API was done

@@ -60,7 +60,7 @@ struct fl_proc_range {
     uint64_t start;
     uint64_t bytes;
     uint64_t page_bytes;
-    bool shared; // with whoever else maps it
+    bool shared; // with other processes that map it
 };
 // Calls fn with each; stops at its first non-zero result and returns it. -errno if they cannot be
 // read.

@@ -43,19 +43,19 @@ int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, bool wak
 int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, bool wake, uint64_t *ret_done);
 // -ENOSYS where the kernel cannot poison (before 6.6).
 int fl_uffd_poison(int fd, uint64_t to, uint64_t bytes);
-// The same, and leaves who waits for it asleep.
+// The same, and leaves the threads asleep that wait for it.
 int fl_uffd_poison_quietly(int fd, uint64_t to, uint64_t bytes);
 bool fl_uffd_can_poison(int fd);
 int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes);
-// Wakes whoever waits on it, wherever: each looks again, and asks again if it must.
+// Wakes the threads that wait on it, wherever: each looks again, and faults again if it must.
 void fl_uffd_wake_all(int fd);
 int fl_uffd_unregister(int fd, uint64_t start, uint64_t bytes);
 // Resolve faults of a kind the engine never asked for but a client can arrange for.
 int fl_uffd_unprotect(int fd, uint64_t start, uint64_t bytes);
 int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes);
 
-// One of our own, for memory of ours that nobody touches: by it pages of shared memory are filled
-// as a whole. Faults of the kernel's on it fail rather than wait. The descriptor, or -errno.
+// One of our own, for memory of ours that no thread touches: by it pages of shared memory are
+// filled as a whole. Faults of the kernel's on it fail rather than wait. The descriptor, or -errno.
 int fl_uffd_new(void);
 int fl_uffd_register(int fd, uint64_t start, uint64_t bytes);
 

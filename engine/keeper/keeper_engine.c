@@ -1,6 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which engine serves: starting them, promoting the standby, and what their ends mean.
+//
+// Theory of operation. Everything here is the keeper's one thread's. The list `children` owns every
+// engine process until its end was collected; `serving` and `standby` point to two of them, or to
+// none. The phases of an engine move downwards only (keeper_child.h):
+//
+//   STARTING -> READY           it says so; it is the standby
+//   READY -> TAKING_OVER        no engine serves: it is sent the records, and SERVE after the last
+//   TAKING_OVER -> SERVING      it says that it serves
+//   SERVING -> YIELDING         it was told to touch nothing any more: a newer one takes over
+//   any -> DYING                it is killed, or no longer the keeper's to keep
+//
+// An engine ends twice: it is over when none of its threads runs any more (the VMs need wait no
+// longer), and ended when its process can be collected. After either of the two the standby is
+// promoted, once. A new standby is started when the one before serves, after a pause that grows
+// with failures in a row; when there are too many of them, the VMs are given up (keeper_fail.c).
 #include "engine/base/descriptors.h"
 #include "engine/keeper/keeper_internal.h"
 

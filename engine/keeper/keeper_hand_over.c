@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What an engine is told when it takes over: each record that the keeper has, and then to serve.
+//
+// Theory of operation. The child that takes over has a cursor (`next`, `next_slot`); each call
+// sends until the channel is full, and the loop calls again when it has room. Records stay the
+// keeper's: a message carries copies of their descriptors. After SERVE, `pinged_ns` is set, and
+// nothing is sent any more. A VM for which a thread of another engine is still in the kernel is
+// sent as held: the new engine serves it only when that thread has come out (fl_keeper_free_held).
 #include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>

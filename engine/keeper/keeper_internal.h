@@ -61,7 +61,7 @@ struct fl_keeper {
     bool stopping;           // no VM may be left, then end
     uint64_t stop_ns;        // when VMs that are left are killed
     bool engine_ended;       // it said that nothing depends on it
-    uint64_t fail_until_ns;  // failing closed: when to look who lives on; FL_NEVER
+    uint64_t fail_until_ns;  // failing closed: when to look which VMs live on; FL_NEVER
     bool done;               // leave the loop
     unsigned at_start;       // descriptors that there were when it started
     bool incomplete;         // there was no room for something that the engine wanted to be kept

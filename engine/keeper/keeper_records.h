@@ -24,7 +24,7 @@ struct fl_record {
     uint64_t value;
     // Of a VM: how much had been read of it when a message was seen waiting, and since when.
     uint64_t read_seen;
-    uint64_t waiting_since_ns; // 0: nobody waits
+    uint64_t waiting_since_ns; // 0: none waits
     bool held;                 // was sent as FL_VM_HELD, and not freed yet
     bool unstored;             // the service manager did not take all of it
     int fd[];                  // [slots], -1 where there is none

@@ -9,7 +9,7 @@
 // wait as long as the manager sleeps, and every VM with it. Here a message waits at most
 // FL_SM_WAIT_MS for room. When that was in vain, the next ones do not wait at all until one has got
 // through: a manager that is stuck costs its wait once, not once a message. Such a message is not
-// sent: the answer is -EAGAIN, and whoever wanted it says it again later.
+// sent: the answer is -EAGAIN, and the caller says it again later.
 #ifndef FAULTLINE_KEEPER_SERVICE_MANAGER_H
 #define FAULTLINE_KEEPER_SERVICE_MANAGER_H
 

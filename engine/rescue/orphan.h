@@ -43,7 +43,7 @@ struct fl_orphan {
     uint64_t waiting; // faults, read or not
     size_t ranges;    // of the VMM's memory that are registered with it, neighbours as one
     struct fl_proc_range *range;
-    size_t holders; // others than the VMM who have it open, and are not about to end
+    size_t holders; // processes other than the VMM that have it open, and are not about to end
     struct fl_orphan_holder *holder;
     int state_fd; // -1: none was kept
     struct fl_vm_state *state;
@@ -71,7 +71,7 @@ bool fl_orphan_one_region(const struct fl_orphan *orphan, uint64_t image_bytes,
                           struct fl_layout *ret_layout);
 
 // True if pages that look as if they were never filled may be ones that the guest gave back, so
-// that the image's bytes would be wrong and nobody knows where.
+// that the image's bytes would be wrong at unknown places.
 bool fl_orphan_unknowable(const struct fl_orphan *orphan);
 
 #endif

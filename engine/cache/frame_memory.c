@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "engine/base/dontdump.h"
+#include "engine/host/region.h"
 #include "snapshot/read.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -16,9 +17,8 @@
 #define ASAN_UNPOISON_MEMORY_REGION(bytes, size) ((void)(bytes), (void)(size))
 #endif
 
-enum { HUGE_PAGES = 512, SLOTS = HUGE_PAGES / FL_FRAME_PAGES, FREE_SLOTS_MOST = 256 };
+enum { SLOTS = FL_HUGE_PAGES / FL_FRAME_PAGES, FREE_SLOTS_MOST = 256 };
 #define SLOT_BYTES ((size_t)FL_FRAME_PAGES * FL_PAGE_SIZE)
-#define HUGE_BYTES ((size_t)HUGE_PAGES * FL_PAGE_SIZE)
 #define ALL_SLOTS UINT32_MAX
 
 struct fl_chunk {
@@ -40,21 +40,21 @@ void fl_frame_memory_init(struct fl_frame_memory *memory)
 
 static void *map_huge(void)
 {
-    uint8_t *map = fl_dontdump_map(2 * HUGE_BYTES);
+    uint8_t *map = fl_dontdump_map(2 * FL_HUGE_BYTES);
     if (!map)
         return NULL;
-    size_t before = (HUGE_BYTES - (uintptr_t)map % HUGE_BYTES) % HUGE_BYTES;
+    size_t before = (FL_HUGE_BYTES - (uintptr_t)map % FL_HUGE_BYTES) % FL_HUGE_BYTES;
     if (before > 0)
         munmap(map, before);
-    munmap(map + before + HUGE_BYTES, HUGE_BYTES - before);
-    madvise(map + before, HUGE_BYTES, MADV_HUGEPAGE);
+    munmap(map + before + FL_HUGE_BYTES, FL_HUGE_BYTES - before);
+    madvise(map + before, FL_HUGE_BYTES, MADV_HUGEPAGE);
     return map + before;
 }
 
 static void unmap_huge(void *bytes)
 {
-    ASAN_UNPOISON_MEMORY_REGION(bytes, HUGE_BYTES); // the addresses may be somebody else's next
-    munmap(bytes, HUGE_BYTES);
+    ASAN_UNPOISON_MEMORY_REGION(bytes, FL_HUGE_BYTES); // the addresses may be somebody else's next
+    munmap(bytes, FL_HUGE_BYTES);
 }
 
 // With the lock held.
@@ -63,7 +63,7 @@ static void *take_spare(struct fl_frame_memory *memory)
     if (memory->spares == 0)
         return NULL;
     void *bytes = memory->spare[--memory->spares];
-    ASAN_UNPOISON_MEMORY_REGION(bytes, HUGE_BYTES);
+    ASAN_UNPOISON_MEMORY_REGION(bytes, FL_HUGE_BYTES);
     return bytes;
 }
 
@@ -74,7 +74,7 @@ static bool keep_spare(struct fl_frame_memory *memory, void *bytes)
         memory->huge_pages--;
         return false;
     }
-    ASAN_POISON_MEMORY_REGION(bytes, HUGE_BYTES); // who still uses it is found
+    ASAN_POISON_MEMORY_REGION(bytes, FL_HUGE_BYTES); // who still uses it is found
     memory->spare[memory->spares++] = bytes;
     return true;
 }
@@ -110,7 +110,7 @@ static void put_huge(struct fl_frame_memory *memory, void *bytes)
 
 int fl_frame_memory_keep(struct fl_frame_memory *memory, uint64_t bytes)
 {
-    uint64_t kept = bytes / HUGE_BYTES;
+    uint64_t kept = bytes / FL_HUGE_BYTES;
     void **spare = calloc(kept + FL_SPARE_HUGE_PAGES, sizeof(*spare));
     if (!spare)
         return -ENOMEM;
@@ -132,7 +132,7 @@ int fl_frame_memory_prepare(struct fl_frame_memory *memory)
     if (!wanted)
         return 0;
     void *bytes = map_huge();
-    if (bytes && madvise(bytes, HUGE_BYTES, MADV_POPULATE_WRITE) == 0) {
+    if (bytes && madvise(bytes, FL_HUGE_BYTES, MADV_POPULATE_WRITE) == 0) {
         put_huge(memory, bytes);
         return 1;
     }
@@ -145,7 +145,7 @@ int fl_frame_memory_prepare(struct fl_frame_memory *memory)
 uint64_t fl_frame_memory_bytes(struct fl_frame_memory *memory)
 {
     pthread_mutex_lock(&memory->lock);
-    uint64_t bytes = memory->huge_pages * HUGE_BYTES;
+    uint64_t bytes = memory->huge_pages * FL_HUGE_BYTES;
     pthread_mutex_unlock(&memory->lock);
     return bytes;
 }
@@ -180,7 +180,7 @@ static struct fl_chunk *new_chunk(struct fl_frame_memory *memory)
         return NULL;
     }
     *chunk = (struct fl_chunk){.base = huge.bytes, .free = ALL_SLOTS};
-    ASAN_POISON_MEMORY_REGION(chunk->base, HUGE_BYTES);
+    ASAN_POISON_MEMORY_REGION(chunk->base, FL_HUGE_BYTES);
     return chunk;
 }
 
@@ -248,7 +248,7 @@ struct fl_buffer fl_frame_memory_get(struct fl_frame_memory *memory, uint32_t pa
     struct fl_buffer buffer;
     if (is_slot(pages))
         buffer = get_slot(memory);
-    else if (pages == HUGE_PAGES)
+    else if (pages == FL_HUGE_PAGES)
         buffer = get_huge(memory, &zero);
     else
         buffer = (struct fl_buffer){.bytes = fl_dontdump_alloc((size_t)pages * FL_PAGE_SIZE)};
@@ -263,7 +263,7 @@ void fl_frame_memory_put(struct fl_frame_memory *memory, struct fl_buffer buffer
         return;
     if (buffer.chunk)
         put_slot(memory, buffer);
-    else if (pages == HUGE_PAGES)
+    else if (pages == FL_HUGE_PAGES)
         put_huge(memory, buffer.bytes);
     else
         fl_dontdump_free(buffer.bytes);

@@ -16,8 +16,7 @@
 #include "engine/base/rcu.h"
 #include "engine/cache/frame.h"
 #include "engine/cache/frame_memory.h"
-
-enum { FL_HUGE_PAGES = 512 };
+#include "engine/host/region.h"
 
 // A frame: its pack's id and 0, its number. A page of 2 MiB: the image's id, its first page with
 // the top bit set, which no frame's number has.

@@ -13,7 +13,7 @@
 #include "engine/host/procfs.h"
 #include "engine/vm/vm_state.h"
 
-enum { FL_DOCTOR_NAME = 20, FL_DOCTOR_STACK = 256 };
+enum { FL_DOCTOR_STACK = 256 };
 
 // A task that sleeps in handle_userfault, or one that cannot end (struct fl_diagnosis, dying).
 struct fl_waiting_task {
@@ -21,7 +21,7 @@ struct fl_waiting_task {
     pid_t tid;
     bool kernel; // a kernel worker (KVM's asynchronous page faults): no signal can end its wait
     char state;  // as in /proc/PID/stat: S (killable), D (not)
-    char name[FL_DOCTOR_NAME];
+    char name[FL_PROC_NAME];
     uint64_t started;   // with its tid, its identity
     uint64_t switches;  // how often it has left a processor: unchanged, it is the same wait
     bool moved;         // it was not seen to wait through two looks
@@ -35,7 +35,7 @@ struct fl_uffd_holder {
     pid_t pid;
     pid_t parent;
     int fd;
-    char name[FL_DOCTOR_NAME];
+    char name[FL_PROC_NAME];
     bool stopped; // by a signal or a debugger
     pid_t tracer; // the debugger, 0: none
 };
@@ -59,7 +59,7 @@ struct fl_uffd_case {
     pid_t vm;  // the process whose memory it is; 0: unknown
     int vm_fd; // its number there, -1 if it does not hold it (any more)
     bool kvm;  // it has a KVM guest
-    char vm_name[FL_DOCTOR_NAME];
+    char vm_name[FL_PROC_NAME];
     char image[FL_IMAGE_NAME_BYTES]; // that a Faultline kept of it; empty: none
     size_t tasks;                    // of the VM that wait
     size_t still;                    // those of them that have not moved

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "engine/base/clock.h"
 #include "engine/doctor/doctor_compare.h"
 #include "engine/doctor/doctor_judge.h"
 #include "engine/doctor/doctor_walk.h"
@@ -15,9 +15,7 @@ enum { BETWEEN_LOOKS_MS = 250, GLANCES = 20, BETWEEN_GLANCES_MS = 10 };
 
 static int64_t now_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)(fl_now() / FL_NS_PER_MS);
 }
 
 // --- whose handler works ---
@@ -42,7 +40,7 @@ static void glance(struct fl_uffd_case *uffd, uint64_t *least)
         struct fl_proc_fd fd = {.pid = uffd->holder[i].pid,
                                 .tid = tid,
                                 .fd = uffd->holder[i].fd,
-                                .target = "anon_inode:[userfaultfd]"};
+                                .target = FL_PROC_UFFD_TARGET};
         if (!fl_proc_uffd(&fd, &now) || now.inode != uffd->inode)
             continue;
         if (now.total < *least)

@@ -11,14 +11,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum { FL_CGROUP_PATH = 256 };
+
 enum fl_cgroup_resource {
     FL_CGROUP_MEMORY,
     FL_CGROUP_HUGE_PAGES, // of 2 MiB
 };
 
 struct fl_cgroup_limit {
-    char path[256]; // as mounted here
-    uint64_t limit; // bytes
+    char path[FL_CGROUP_PATH]; // as mounted here
+    uint64_t limit;            // bytes
     uint64_t used;
 };
 

@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { FL_CGROUP_PATH = 256 };
+#include "engine/host/cgroup.h"
 
 struct fl_memory_limit {
     char cgroup[FL_CGROUP_PATH]; // its path below the mount; "" and a limit of 0: there is none

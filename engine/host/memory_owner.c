@@ -16,6 +16,7 @@
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
 #include "engine/host/uffd.h"
+#include "snapshot/read.h"
 
 struct search {
     int uffd;
@@ -38,7 +39,7 @@ struct cover {
 
 static uint64_t page_bytes(const struct search *search)
 {
-    return search->layout->regions > 0 ? 1ULL << search->layout->page_shift : 4096;
+    return search->layout->regions > 0 ? 1ULL << search->layout->page_shift : FL_PAGE_SIZE;
 }
 
 static uint64_t range_overlap(const struct fl_proc_range *range, const struct fl_region *region,
@@ -113,7 +114,8 @@ static enum verdict prove(const struct search *search, const struct fl_presence 
         return PERHAPS;
     if (fl_presence_first_present(presence, absent, absent + page, &present) == 1)
         return CERTAIN;
-    return presence->by_read && page > 4096 ? PERHAPS : NOT_IT; // Linux 6.6 does not show it there
+    return presence->by_read && page > FL_PAGE_SIZE ? PERHAPS
+                                                    : NOT_IT; // Linux 6.6 does not show it there
 }
 
 static enum verdict proof(const struct search *search, pid_t pid, int pidfd)

@@ -11,9 +11,10 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/host/procfs.h"
+#include "snapshot/read.h"
 
 // FEW: pages that are looked at after the first one that is there, when no more is wanted.
-enum { PAGE_SHIFT = 12, PAGE_BYTES = 1 << PAGE_SHIFT, REGIONS = 256, ENTRIES = 4096, FEW = 512 };
+enum { REGIONS = 256, ENTRIES = 4096, FEW = 512 };
 
 // include/uapi/linux/fs.h of Linux 6.7; Debian 12 has the headers of 6.1.
 struct scan_region {
@@ -115,7 +116,7 @@ static bool add_run(struct runs *runs, uint64_t start, uint64_t end)
 static int check_alive(int pagemap, uint64_t address)
 {
     uint64_t entry = 0;
-    off_t at = (off_t)(address >> PAGE_SHIFT) * (off_t)sizeof(entry);
+    off_t at = (off_t)(address >> FL_PAGE_SHIFT) * (off_t)sizeof(entry);
     ssize_t got = pread(pagemap, &entry, sizeof(entry), at);
     return got < 0 ? -errno : got == 0 ? -ESRCH : 0;
 }
@@ -169,13 +170,14 @@ static int read_entries(int pagemap, uint64_t start, uint64_t end, struct runs *
     uint64_t entry[ENTRIES];
     uint64_t at = start;
     while (at < end) {
-        uint64_t pages = (end - at) >> PAGE_SHIFT;
+        uint64_t pages = (end - at) >> FL_PAGE_SHIFT;
         size_t bytes = (pages < ENTRIES ? pages : ENTRIES) * sizeof(entry[0]);
-        ssize_t got = pread(pagemap, entry, bytes, (off_t)((at >> PAGE_SHIFT) * sizeof(entry[0])));
+        ssize_t got =
+            pread(pagemap, entry, bytes, (off_t)((at >> FL_PAGE_SHIFT) * sizeof(entry[0])));
         if (got < (ssize_t)sizeof(entry[0]))
             return got < 0 ? -errno : -ESRCH;
-        for (size_t i = 0; i < (size_t)got / sizeof(entry[0]); i++, at += PAGE_BYTES) {
-            if (entry_is_there(entry[i]) && !add_run(runs, at, at + PAGE_BYTES)) {
+        for (size_t i = 0; i < (size_t)got / sizeof(entry[0]); i++, at += FL_PAGE_SIZE) {
+            if (entry_is_there(entry[i]) && !add_run(runs, at, at + FL_PAGE_SIZE)) {
                 *ret_looked = at;
                 return 0;
             }

@@ -79,7 +79,7 @@ bool fl_proc_uffd(const struct fl_proc_fd *fd, struct fl_proc_uffd *ret_uffd)
     char text[TEXT];
     unsigned long long features = 0;
     struct fl_proc_uffd found = {0};
-    if (strcmp(fd->target, "anon_inode:[userfaultfd]") != 0)
+    if (strcmp(fd->target, FL_PROC_UFFD_TARGET) != 0)
         return false;
     snprintf(path, sizeof(path), "/proc/%d/task/%d/fdinfo/%d", (int)fd->pid, (int)fd->tid, fd->fd);
     if (fl_proc_read(path, text, sizeof(text)) <= 0 ||

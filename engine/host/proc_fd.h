@@ -23,6 +23,9 @@ int fl_proc_each_fd(pid_t pid, int (*fn)(void *arg, const struct fl_proc_fd *fd)
 int fl_proc_each_fd_of_all(int (*fn)(void *arg, const struct fl_proc_fd *fd), void *arg,
                            bool *ret_complete);
 
+// The target of a userfaultfd's link.
+#define FL_PROC_UFFD_TARGET "anon_inode:[userfaultfd]"
+
 // What fdinfo says of a userfaultfd.
 struct fl_proc_uffd {
     uint64_t inode;    // identity on this host

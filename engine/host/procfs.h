@@ -24,7 +24,8 @@ int fl_proc_link(const char *path, char *buf, size_t size);
 // The number after the first "KEY" in text, in base 10 or 16 by its form; false if there is none.
 bool fl_proc_number(const char *text, const char *key, uint64_t *ret_number);
 
-// The process's name as the kernel has it; "?" if it is gone.
+// The process's name as the kernel has it; "?" if it is gone. FL_PROC_NAME bytes hold each.
+enum { FL_PROC_NAME = 20 };
 void fl_proc_name(pid_t pid, char *buf, size_t size);
 
 // What a task is doing, by its directory ("/proc/7", "/proc/7/task/8").

@@ -9,6 +9,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "snapshot/read.h"
+
+// A page of 2 MiB; one of 4 KiB is FL_PAGE_SHIFT and FL_PAGE_SIZE. There are no others.
+#define FL_HUGE_SHIFT 21
+#define FL_HUGE_BYTES (UINT64_C(1) << FL_HUGE_SHIFT)
+#define FL_HUGE_PAGES (1u << (FL_HUGE_SHIFT - FL_PAGE_SHIFT)) // pages of 4 KiB in it
+
+// The shift of a page size in bytes; 0 if it is neither of the two.
+static inline uint32_t fl_page_shift(uint64_t page_bytes)
+{
+    return page_bytes == FL_PAGE_SIZE    ? FL_PAGE_SHIFT
+           : page_bytes == FL_HUGE_BYTES ? FL_HUGE_SHIFT
+                                         : 0;
+}
+
 // Firecracker sends at most 4 on x86-64; memory hotplug adds some.
 enum { FL_REGIONS_MAX = 64 };
 

@@ -11,6 +11,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "engine/host/proc_fd.h"
+#include "snapshot/read.h"
+
 #include <linux/kcmp.h>
 
 // include/uapi/linux/userfaultfd.h of Linux 6.6; Debian 12 has the headers of 6.1.
@@ -44,9 +47,9 @@ static bool is_userfaultfd(int fd)
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     ssize_t length = readlink(path, target, sizeof(target) - 1);
     if (length < 0) // no /proc here: one that knows the ioctl says 0, or EINVAL if it is not ready
-        return errno == ENOENT && fl_uffd_wake(fd, 1U << 20, 4096) != -ENOTTY;
+        return errno == ENOENT && fl_uffd_wake(fd, 1U << 20, FL_PAGE_SIZE) != -ENOTTY;
     target[length] = '\0';
-    return strcmp(target, "anon_inode:[userfaultfd]") == 0;
+    return strcmp(target, FL_PROC_UFFD_TARGET) == 0;
 }
 
 // The kernel tells in fdinfo, as "API: API:FEATURES:KNOWN" in hexadecimal, what the client asked
@@ -88,7 +91,7 @@ int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info)
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return -errno;
     // Before UFFDIO_API every other ioctl is refused; waking an empty range is harmless.
-    info.ready = fl_uffd_wake(fd, 1U << 20, 4096) == 0;
+    info.ready = fl_uffd_wake(fd, 1U << 20, FL_PAGE_SIZE) == 0;
     *ret_info = info;
     return 0;
 }
@@ -152,7 +155,7 @@ int fl_uffd_poison_quietly(int fd, uint64_t to, uint64_t bytes)
 // At the lowest mappable page, which nobody registers: refused in any case.
 bool fl_uffd_can_poison(int fd)
 {
-    return fl_uffd_poison(fd, 1U << 16, 4096) != -ENOSYS;
+    return fl_uffd_poison(fd, 1U << 16, FL_PAGE_SIZE) != -ENOSYS;
 }
 
 int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes)
@@ -194,7 +197,7 @@ int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes)
 static int probe_uffd(int fd)
 {
     uint64_t done = 0;
-    return fl_uffd_zero(fd, 1U << 16, 4096, true, &done);
+    return fl_uffd_zero(fd, 1U << 16, FL_PAGE_SIZE, true, &done);
 }
 
 bool fl_uffd_alive(int fd)

@@ -41,8 +41,8 @@ bool fl_orphan_covered(const struct fl_orphan *orphan, const struct fl_layout *l
 static int range_layout(const struct fl_proc_range *range, struct fl_layout *ret_layout)
 {
     const char *reason = NULL;
-    struct fl_layout layout = {.page_shift = range->page_bytes == 4096 ? 12 : 21, .regions = 1};
-    if (range->page_bytes != 1ULL << layout.page_shift)
+    struct fl_layout layout = {.page_shift = fl_page_shift(range->page_bytes), .regions = 1};
+    if (layout.page_shift == 0)
         return -EINVAL;
     layout.region[0] = (struct fl_region){.base = range->start, .bytes = range->bytes};
     int error = fl_layout_finish(&layout, &reason);

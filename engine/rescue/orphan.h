@@ -15,8 +15,6 @@
 #include "engine/vm/vm_state.h"
 #include "snapshot/error.h"
 
-enum { FL_ORPHAN_NAME = 20 };
-
 enum fl_layout_from {
     FL_LAYOUT_UNKNOWN,
     FL_LAYOUT_KEPT,    // by a Faultline that served it
@@ -29,12 +27,12 @@ struct fl_orphan_holder {
     pid_t pid;
     pid_t tid;
     int fd;
-    char name[FL_ORPHAN_NAME];
+    char name[FL_PROC_NAME];
 };
 
 struct fl_orphan {
     pid_t pid;
-    char name[FL_ORPHAN_NAME];
+    char name[FL_PROC_NAME];
     int pidfd;
     int uffd; // ours, of the VMM's `fd`
     int fd;

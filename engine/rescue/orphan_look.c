@@ -106,7 +106,7 @@ static int take_uffd(struct look *look)
     orphan->uffd = fd;
     // It may have become another since it was looked at.
     struct fl_proc_fd ours = {
-        .pid = getpid(), .tid = getpid(), .fd = fd, .target = "anon_inode:[userfaultfd]"};
+        .pid = getpid(), .tid = getpid(), .fd = fd, .target = FL_PROC_UFFD_TARGET};
     struct fl_proc_uffd again;
     if (!fl_proc_uffd(&ours, &again) || again.inode != look->chosen.uffd.inode)
         return fl_fail_plain(look->error, -EAGAIN,

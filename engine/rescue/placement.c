@@ -146,7 +146,7 @@ int fl_placement_layout(const struct fl_placement_of *of, const struct fl_piece 
                         size_t pieces, bool over_holes, struct fl_layout *ret_layout)
 {
     const char *reason = NULL;
-    struct fl_layout layout = {.page_shift = of->range[0].page_bytes == 4096 ? 12 : 21};
+    struct fl_layout layout = {.page_shift = fl_page_shift(of->range[0].page_bytes)};
     struct fl_region *last = NULL;
     for (size_t i = 0; i < pieces; i++) {
         uint64_t offset = piece[i].start + piece[i].shift;
@@ -229,7 +229,7 @@ static bool has_one_page_size(const struct fl_placement_of *of)
         if (of->range[i].page_bytes != bytes)
             return false;
     }
-    return bytes == 4096 || bytes == 2097152;
+    return fl_page_shift(bytes) != 0;
 }
 
 int fl_placement_find(const struct fl_placement_of *of, struct fl_layout *ret_layout)

@@ -9,13 +9,12 @@
 #include "engine/host/cgroup.h"
 #include "engine/host/huge_pool.h"
 #include "engine/host/procfs.h"
-
-enum { HUGE_BYTES = 2 << 20 };
+#include "engine/host/region.h"
 
 static int add_pages(void *arg, const struct fl_proc_range *range)
 {
-    if (range->page_bytes == HUGE_BYTES)
-        *(uint64_t *)arg += range->bytes / HUGE_BYTES;
+    if (range->page_bytes == FL_HUGE_BYTES)
+        *(uint64_t *)arg += range->bytes / FL_HUGE_BYTES;
     return 0;
 }
 
@@ -31,7 +30,7 @@ enum doctor_lack doctor_lack(pid_t vm, pid_t handler)
     struct fl_cgroup_limit limit;
     if (vm <= 0 || huge_pages_of(vm) == 0)
         return DOCTOR_LACKS_NOTHING;
-    if (handler > 0 && fl_cgroup_full(handler, FL_CGROUP_HUGE_PAGES, HUGE_BYTES, &limit) == 1)
+    if (handler > 0 && fl_cgroup_full(handler, FL_CGROUP_HUGE_PAGES, FL_HUGE_BYTES, &limit) == 1)
         return DOCTOR_LACKS_ROOM;
     struct fl_huge_pool pool = fl_huge_pool_read();
     return fl_huge_pool_available(&pool) == 0 ? DOCTOR_LACKS_PAGES : DOCTOR_LACKS_NOTHING;
@@ -48,7 +47,7 @@ static void mend_cgroup(pid_t handler, char *buf, size_t size)
 {
     struct fl_cgroup_limit limit;
     char path[sizeof(limit.path) + 32];
-    if (fl_cgroup_full(handler, FL_CGROUP_HUGE_PAGES, HUGE_BYTES, &limit) != 1)
+    if (fl_cgroup_full(handler, FL_CGROUP_HUGE_PAGES, FL_HUGE_BYTES, &limit) != 1)
         return;
     snprintf(path, sizeof(path), "%s/hugetlb.2MB.max", limit.path);
     if (access(path, F_OK) == 0)

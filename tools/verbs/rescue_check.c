@@ -80,7 +80,7 @@ static bool has_one_page_size(const struct fl_orphan *orphan)
         if (orphan->range[i].page_bytes != orphan->range[0].page_bytes)
             return false;
     }
-    return orphan->range[0].page_bytes == 4096 || orphan->range[0].page_bytes == 2097152;
+    return fl_page_shift(orphan->range[0].page_bytes) != 0;
 }
 
 static int check_serve(struct rescue *rescue, struct fl_orphan *orphan)

@@ -10,14 +10,14 @@ static uint64_t page_of_sample(const struct fl_region *region, const struct fl_s
     return (region->offset + (sample->address - region->base)) >> FL_PAGE_SHIFT;
 }
 
-// -1: no region holds it.
-static int region_of_sample(const struct fl_layout *layout, const struct fl_sample *sample)
+// The number of the region that holds it; the count of regions if none does.
+static uint32_t region_of_sample(const struct fl_layout *layout, const struct fl_sample *sample)
 {
     for (uint32_t i = 0; i < layout->regions; i++) {
         if (sample->address - layout->region[i].base < layout->region[i].bytes)
-            return (int)i;
+            return i;
     }
-    return -1;
+    return layout->regions;
 }
 
 // Beyond its end an image is zero: its last page may be a part of one of 2 MiB.
@@ -103,8 +103,8 @@ void fl_image_match(const struct fl_samples *samples, const struct fl_match *mat
     struct fl_image_match found = {.regions = layout->regions};
     for (size_t i = 0; i < samples->count; i++) {
         const struct fl_sample *sample = &samples->sample[i];
-        int region = region_of_sample(layout, sample);
-        if (region >= 0)
+        uint32_t region = region_of_sample(layout, sample);
+        if (region < layout->regions)
             count_sample(&found.region[region], sample, &match[i], image,
                          page_of_sample(&layout->region[region], sample));
     }
@@ -126,8 +126,9 @@ static bool is_same_place(const struct fl_run *one, const struct fl_run *other)
                           one->slot == other->slot));
 }
 
-static int is_page_of(struct fl_page_reader *reader, const struct fl_run *run,
-                      const struct fl_sample *sample, bool *ret_is)
+// 0 and whether the page is the one that was sampled, or an error of reading.
+static int compare_page(struct fl_page_reader *reader, const struct fl_run *run,
+                        const struct fl_sample *sample, bool *ret_is)
 {
     const uint8_t *page = NULL;
     int error = run->zero ? 0 : fl_page_reader_get(reader, run, &page);
@@ -148,9 +149,9 @@ static int compare_sample(struct fl_page_reader *one, struct fl_page_reader *oth
     struct fl_run other_run = fl_image_run(other->image, page, 1);
     if (is_same_place(&run, &other_run))
         return 0;
-    int error = is_page_of(one, &run, sample, &is_one);
+    int error = compare_page(one, &run, sample, &is_one);
     if (!error)
-        error = is_page_of(other, &other_run, sample, &is_other);
+        error = compare_page(other, &other_run, sample, &is_other);
     rivals->image += is_one && !is_other;
     rivals->other += is_other && !is_one;
     return error;
@@ -166,8 +167,8 @@ int fl_image_match_compare(const struct fl_samples *samples, const struct fl_lay
     if (!error)
         error = fl_page_reader_open(&readers[1], other);
     for (size_t i = 0; i < samples->count && !error; i++) {
-        int region = region_of_sample(layout, &samples->sample[i]);
-        if (region >= 0)
+        uint32_t region = region_of_sample(layout, &samples->sample[i]);
+        if (region < layout->regions)
             error = compare_sample(&readers[0], &readers[1], &samples->sample[i],
                                    page_of_sample(&layout->region[region], &samples->sample[i]),
                                    &rivals);

@@ -14,7 +14,7 @@
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
-enum { HUGE_UNITS = 512, HUGE_AT_ONCE = 4, LOOK_AT_ONCE = 2048 };
+enum { HUGE_AT_ONCE = 4, LOOK_AT_ONCE = 2048 };
 
 int fl_replay_begin_huge(struct fl_shard *shard, struct fl_vm *vm)
 {
@@ -30,7 +30,7 @@ int fl_replay_begin_huge(struct fl_shard *shard, struct fl_vm *vm)
 static uint64_t huge_most(const struct fl_shard *shard)
 {
     uint64_t bytes = shard->options->replay_bytes;
-    uint64_t huge = (uint64_t)HUGE_UNITS << FL_PAGE_SHIFT;
+    uint64_t huge = FL_HUGE_BYTES;
     return bytes > 0 ? (bytes + huge - 1) / huge : UINT64_MAX;
 }
 
@@ -63,7 +63,7 @@ static bool huge_ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
     struct fl_replay *replay = &vm->replay;
     unsigned looks = LOOK_AT_ONCE;
     uint64_t page = 0;
-    uint64_t distance = fl_replay_distance(shard) / HUGE_UNITS + 1;
+    uint64_t distance = fl_replay_distance(shard) / FL_HUGE_PAGES + 1;
     if (replay->asked_count >= replay->tried_count + distance ||
         replay->asked_count >= huge_most(shard) ||
         !trace_next_new(vm, &replay->ahead, replay->asked, &looks, &page))

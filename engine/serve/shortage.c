@@ -12,7 +12,7 @@
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
-enum { HUGE_BYTES = 2 << 20, CHARGED_AT_ONCE = 256 << 10, REASON = 512 };
+enum { CHARGED_AT_ONCE = 256 << 10, REASON = 512 };
 
 // The first, second, fourth, eighth ...: a VM whose pool comes and goes must not flood the log.
 static bool is_told(uint64_t times)
@@ -56,7 +56,7 @@ bool fl_shortage_of_huge_pages(void)
     struct fl_cgroup_limit limit;
     struct fl_huge_pool pool = fl_huge_pool_read();
     return fl_huge_pool_available(&pool) == 0 ||
-           fl_cgroup_full(0, FL_CGROUP_HUGE_PAGES, HUGE_BYTES, &limit) == 1;
+           fl_cgroup_full(0, FL_CGROUP_HUGE_PAGES, FL_HUGE_BYTES, &limit) == 1;
 }
 
 // Pages of 2 MiB are charged to the process that fills them: to us.
@@ -64,7 +64,7 @@ static void say_huge(char *buf, size_t size)
 {
     struct fl_cgroup_limit limit;
     struct fl_huge_pool pool = fl_huge_pool_read();
-    if (fl_cgroup_full(0, FL_CGROUP_HUGE_PAGES, HUGE_BYTES, &limit) == 1)
+    if (fl_cgroup_full(0, FL_CGROUP_HUGE_PAGES, FL_HUGE_BYTES, &limit) == 1)
         snprintf(buf, size,
                  "the engine's hugetlb cgroup is full: limit %" PRIu64 " MiB (%s); %" PRIu64
                  " of %" PRIu64 " pages of 2 MiB in the pool are free",

@@ -43,7 +43,7 @@ static const char *get_number(const json_t *object, const char *key, uint64_t *r
 // Both keys mean bytes. 1.12 and later send both, 1.7 to 1.11 only the second, before 1.7 neither.
 static const char *get_page_size(const json_t *object, uint64_t *ret_bytes)
 {
-    *ret_bytes = 4096;
+    *ret_bytes = FL_PAGE_SIZE;
     if (json_object_get(object, "page_size"))
         return get_number(object, "page_size", ret_bytes);
     if (json_object_get(object, "page_size_kib"))
@@ -66,7 +66,7 @@ static const char *parse_region(const json_t *object, struct fl_layout *layout)
         reason = get_page_size(object, &page_bytes);
     if (reason)
         return reason;
-    uint32_t shift = page_bytes == 4096 ? 12 : page_bytes == 2097152 ? 21 : 0;
+    uint32_t shift = fl_page_shift(page_bytes);
     if (layout->regions > 0 && shift != layout->page_shift)
         return "the regions have different page sizes";
     layout->page_shift = shift;

@@ -21,7 +21,7 @@
 #include "engine/worker/spin.h"
 #include "engine/worker/worker.h"
 
-enum { HUGE_BYTES = 2 << 20, EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
+enum { EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
 #define UNWATCHED_EVERY FL_NS_PER_MS
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 
@@ -47,7 +47,7 @@ static void process_exited(struct fl_worker *worker, struct fl_vm *vm)
 // Asks the userfaultfd itself at every 2 MiB of the region, and at its end.
 static bool region_unregistered(struct fl_vm *vm, const struct fl_region *region)
 {
-    for (uint64_t at = 0; at < region->bytes; at += HUGE_BYTES) {
+    for (uint64_t at = 0; at < region->bytes; at += FL_HUGE_BYTES) {
         if (fl_vm_registered(vm, region->base + at))
             return false;
     }

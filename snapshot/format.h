@@ -23,6 +23,13 @@
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "the structures are read in place, so the host has to be little-endian");
 
+// The directories of a store. The last is made with the first trace.
+#define FL_PACKS_DIR "packs"
+#define FL_IMAGES_DIR "images"
+#define FL_INDEX_DIR "index"
+#define FL_TMP_DIR "tmp"
+#define FL_TRACE_DIR "traces"
+
 // Of the store as a whole, in the marker file; and of each kind of file, in its header. Files of
 // version 1 are read as well: their tables are checked as a whole when they are opened.
 #define FL_PACK_VERSION 2u

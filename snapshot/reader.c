@@ -58,10 +58,10 @@ static int open_parts(struct fl_reader *reader, const char *store_dir)
     int r = check_marker(reader->dir_fd);
     if (r < 0)
         return r;
-    reader->images_fd = open_dir(reader->dir_fd, "images");
+    reader->images_fd = open_dir(reader->dir_fd, FL_IMAGES_DIR);
     if (reader->images_fd < 0)
         return reader->images_fd;
-    int packs_fd = open_dir(reader->dir_fd, "packs");
+    int packs_fd = open_dir(reader->dir_fd, FL_PACKS_DIR);
     if (packs_fd < 0)
         return packs_fd;
     r = note(reader, FL_PART_STORE, reader->dir_fd);

@@ -19,7 +19,7 @@
 // A guest's memory is nobody else's business.
 enum { DIR_MODE = 0750, FILE_MODE = 0640 };
 
-static const char *const parts[] = {"packs", "images", "index", "tmp"};
+static const char *const parts[] = {FL_PACKS_DIR, FL_IMAGES_DIR, FL_INDEX_DIR, FL_TMP_DIR};
 enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
 
 int fl_progress_call(const struct fl_progress *progress, uint64_t done, uint64_t total)
@@ -58,7 +58,7 @@ static int check_part(void *arg, const char *name)
 static int write_marker(int dir_fd)
 {
     struct fl_temp temp;
-    FL_AUTO_CLOSE int tmp_fd = openat(dir_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    FL_AUTO_CLOSE int tmp_fd = openat(dir_fd, FL_TMP_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (tmp_fd < 0)
         return -errno;
     int r = fl_temp_create(tmp_fd, ".marker", &temp);
@@ -119,7 +119,7 @@ static int open_all(struct fl_store *store, const char *dir)
     store->dir = strdup(dir);
     if (!store->dir)
         return -ENOMEM;
-    if (asprintf(&store->index_dir, "%s/index", dir) < 0) {
+    if (asprintf(&store->index_dir, "%s/" FL_INDEX_DIR, dir) < 0) {
         store->index_dir = NULL;
         return -ENOMEM;
     }
@@ -127,10 +127,10 @@ static int open_all(struct fl_store *store, const char *dir)
     if (r < 0)
         return r;
     int at = store->reader->dir_fd;
-    store->packs_fd = openat(at, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    mkdirat(at, "tmp",
+    store->packs_fd = openat(at, FL_PACKS_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    mkdirat(at, FL_TMP_DIR,
             DIR_MODE); // it holds nothing that has to last: who removed it has done no harm
-    store->tmp_fd = openat(at, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    store->tmp_fd = openat(at, FL_TMP_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (store->packs_fd < 0 || store->tmp_fd < 0)
         return -errno;
     store->lock_fd = openat(at, "lock", O_RDWR | O_CREAT | O_CLOEXEC, FILE_MODE);

@@ -9,7 +9,6 @@
 
 #include "snapshot/format.h"
 
-#define FL_TRACE_DIR "traces"
 #define FL_TRACE_SUFFIX ".trace"
 #define FL_TRACE_NAME_BYTES (FL_NAME_MAX + sizeof(FL_TRACE_SUFFIX))
 // Sums of so many recordings fit their fields with room to spare.

@@ -18,13 +18,12 @@
 #include "engine/vm/vms.h"
 #include "engine/worker/engine.h"
 
-enum { REASON = 256, HUGE_SHIFT = 21, HUGE_UNITS = 1 << (HUGE_SHIFT - FL_PAGE_SHIFT) };
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)
 
 bool fl_admission_asks(const struct fl_engine *engine, const struct fl_layout *layout)
 {
     return engine->options.admission != FL_ADMISSION_OFF && layout->pages > 0 &&
-           layout->page_shift == HUGE_SHIFT;
+           layout->page_shift == FL_HUGE_SHIFT;
 }
 
 // --- what a VM needs ---
@@ -51,7 +50,7 @@ static int count_trace(const struct fl_plan *plan, const struct fl_layout *layou
 static bool is_zero(const struct fl_image *image, uint64_t page)
 {
     uint64_t end =
-        page + HUGE_UNITS < fl_image_pages(image) ? page + HUGE_UNITS : fl_image_pages(image);
+        page + FL_HUGE_PAGES < fl_image_pages(image) ? page + FL_HUGE_PAGES : fl_image_pages(image);
     while (page < end) {
         struct fl_run run = fl_image_run(image, page, (uint32_t)(end - page));
         if (!run.zero)
@@ -92,7 +91,7 @@ static uint64_t still_needs(const struct fl_vm *vm)
     const struct fl_vm_counters *counters = &vm->state->counters;
     uint64_t has = (fl_counter_get(&counters->installed) + fl_counter_get(&counters->zeroed) +
                     fl_counter_get(&counters->poisoned)) /
-                   HUGE_UNITS;
+                   FL_HUGE_PAGES;
     return vm->huge_need > has ? vm->huge_need - has : 0;
 }
 
@@ -108,22 +107,22 @@ uint64_t fl_admission_promised(struct fl_engine *engine)
     return promised;
 }
 
-static bool pool_holds(uint64_t need, uint64_t others, char *ret_reason, size_t size)
+static bool pool_holds(uint64_t need, uint64_t others, struct fl_error *ret_error)
 {
     struct fl_huge_pool pool = fl_huge_pool_read();
     uint64_t available = fl_huge_pool_available(&pool);
     if (need + others <= available)
         return true;
-    snprintf(ret_reason, size,
-             "the pool of 2 MiB pages cannot hold what it will need: %" PRIu64 ", but %" PRIu64
-             " of %" PRIu64 " are free, of which other VMs still need %" PRIu64,
-             need, available, pool.total, others);
+    fl_fail_plain(ret_error, -ENOSPC,
+                  "the pool of 2 MiB pages cannot hold what it will need: %" PRIu64 ", but %" PRIu64
+                  " of %" PRIu64 " are free, of which other VMs still need %" PRIu64,
+                  need, available, pool.total, others);
     return false;
 }
 
-bool fl_admission_holds(struct fl_engine *engine, uint64_t need, char *ret_reason, size_t size)
+bool fl_admission_holds(struct fl_engine *engine, uint64_t need, struct fl_error *ret_error)
 {
-    return pool_holds(need, fl_admission_promised(engine), ret_reason, size);
+    return pool_holds(need, fl_admission_promised(engine), ret_error);
 }
 
 // --- after it was attached ---
@@ -142,11 +141,11 @@ struct count {
 // It may have some of its pages by now.
 static void warn_of_shortage(struct fl_engine *engine, const struct fl_vm *vm)
 {
-    char reason[REASON];
+    struct fl_error reason;
     uint64_t need = still_needs(vm);
-    if (!pool_holds(need, fl_admission_promised(engine) - need, reason, sizeof(reason)))
+    if (!pool_holds(need, fl_admission_promised(engine) - need, &reason))
         fl_log(FL_LOG_WARNING, "event=huge_pages_short vm=%" PRIu64 " image=%s reason=\"%s\"",
-               vm->id, fl_vm_image_name(vm), reason);
+               vm->id, fl_vm_image_name(vm), reason.text);
 }
 
 static void need_counted(void *control, struct fl_mail *mail)

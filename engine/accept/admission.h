@@ -10,10 +10,10 @@
 #define FAULTLINE_ACCEPT_ADMISSION_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "engine/host/region.h"
+#include "snapshot/error.h"
 #include "snapshot/read.h"
 
 struct fl_engine;
@@ -26,7 +26,7 @@ bool fl_admission_asks(const struct fl_engine *engine, const struct fl_layout *l
 int fl_admission_count(struct fl_engine *engine, const struct fl_image *image,
                        const struct fl_layout *layout, uint64_t *ret_need);
 // Control thread. False, with a sentence, if the pool cannot hold so many more.
-bool fl_admission_holds(struct fl_engine *engine, uint64_t need, char *ret_reason, size_t size);
+bool fl_admission_holds(struct fl_engine *engine, uint64_t need, struct fl_error *ret_error);
 // Control thread. Pages of 2 MiB that VMs still need.
 uint64_t fl_admission_promised(struct fl_engine *engine);
 

@@ -95,17 +95,17 @@ static void attach_connection(struct fl_connection *connection, struct fl_image 
 
 static void need_counted(void *control, struct fl_mail *mail)
 {
-    char reason[REASON_BYTES];
+    struct fl_error reason;
     struct fl_engine *engine = control;
     struct fl_connection *connection = caa_container_of(mail, struct fl_connection, mail);
     struct fl_image *image = connection->counting;
     fl_connection_move(connection, FL_CONNECTION_DECIDING);
     connection->counting = NULL;
-    const char *why =
-        connection->doomed                                ? connection->doomed
-        : fl_service_refuses(connection->acceptor->state) ? fl_no_new_vm
-        : fl_admission_holds(engine, connection->peer.huge_need, reason, sizeof(reason)) ? NULL
-                                                                                         : reason;
+    const char *why = connection->doomed                                ? connection->doomed
+                      : fl_service_refuses(connection->acceptor->state) ? fl_no_new_vm
+                      : fl_admission_holds(engine, connection->peer.huge_need, &reason)
+                          ? NULL
+                          : reason.text;
     if (!why) {
         attach_connection(connection, image);
         return;
@@ -146,15 +146,15 @@ static void admit_connection(struct fl_connection *connection, struct fl_image *
 
 static void say_why_unopened(const struct fl_connection *connection, char reason[REASON_BYTES])
 {
-    char why[REASON_BYTES];
+    struct fl_error why;
     int error = connection->open_error;
     if (error == FL_NO_STORE_NOW)
-        fl_store_place_why(connection->acceptor->place, why, sizeof(why));
+        fl_store_place_why(connection->acceptor->place, &why);
     else if (error == -EMFILE || error == -ENFILE)
-        snprintf(why, sizeof(why), "%s", fl_no_descriptors);
+        fl_fail_plain(&why, error, "%s", fl_no_descriptors);
     else
-        snprintf(why, sizeof(why), "%s", fl_image_strerror(error));
-    snprintf(reason, REASON_BYTES, "the image cannot be opened: %.*s", REASON_BYTES - 40, why);
+        fl_fail_plain(&why, error, "%s", fl_image_strerror(error));
+    snprintf(reason, REASON_BYTES, "the image cannot be opened: %.*s", REASON_BYTES - 40, why.text);
 }
 
 void fl_connection_refuse_opened(struct fl_connection *connection, const char *reason)

@@ -120,10 +120,10 @@ static const char *inotify_trouble(int error)
 static void say_how_it_is(struct fl_store_watch *watch)
 {
     struct fl_engine *engine = watch->acceptor->engine;
-    char why[FL_LACK_REASON];
-    fl_store_place_why(watch->acceptor->place, why, sizeof(why));
+    struct fl_error why;
+    fl_store_place_why(watch->acceptor->place, &why);
     if (watch->error == FL_NO_STORE_NOW)
-        fl_lacks(&engine->degraded, FL_LACK_STORE, "%s", why);
+        fl_lacks(&engine->degraded, FL_LACK_STORE, "%s", why.text);
     else if (watch->error)
         fl_lacks(&engine->degraded, FL_LACK_STORE,
                  "the images of the store %s cannot be listed: %s", watch->acceptor->store,

@@ -288,12 +288,12 @@ static int get_socket(struct fl_control *control)
                                        SOCK_STREAM, &access_of_owner, &control->listening);
 }
 
-static void say_why(const struct fl_control *control, int error, char *ret_reason, size_t size)
+static void say_why(const struct fl_control *control, int error, struct fl_error *ret_error)
 {
     if (error == -EADDRINUSE)
-        snprintf(ret_reason, size, "another server listens at %s", control->path);
+        fl_fail_plain(ret_error, error, "another server listens at %s", control->path);
     else
-        snprintf(ret_reason, size, "it cannot listen at %s: %s", control->path, strerror(-error));
+        fl_fail(ret_error, error, "it cannot listen at %s", control->path);
 }
 
 // The listening socket is ours again.
@@ -307,24 +307,21 @@ static void stop_daemon(struct fl_control *control)
     control->daemon = NULL;
 }
 
-static int start_anew(struct fl_control *control, char *ret_reason, size_t size)
+static int start_anew(struct fl_control *control, struct fl_error *ret_error)
 {
     int error = start_daemon(control);
-    if (error)
-        snprintf(ret_reason, size, "the control API cannot start at %s: %s", control->path,
-                 strerror(-error));
-    return error;
+    return error ? fl_fail(ret_error, error, "the control API cannot start at %s", control->path)
+                 : 0;
 }
 
 int fl_control_start(struct fl_acceptor *acceptor, const char *path,
-                     struct fl_control **ret_control, char *ret_reason, size_t size)
+                     struct fl_control **ret_control, struct fl_error *ret_error)
 {
     struct fl_control *control = calloc(1, sizeof(*control));
     char *copy = control ? strdup(path) : NULL;
     if (!copy) {
         free(control);
-        snprintf(ret_reason, size, "the host is out of memory");
-        return -ENOMEM;
+        return fl_fail_plain(ret_error, -ENOMEM, "the host is out of memory");
     }
     control->acceptor = acceptor;
     control->listening.fd = -1;
@@ -332,9 +329,9 @@ int fl_control_start(struct fl_acceptor *acceptor, const char *path,
     fl_control_clients_init(&control->clients);
     int error = get_socket(control);
     if (error)
-        say_why(control, error, ret_reason, size);
+        say_why(control, error, ret_error);
     else
-        error = start_anew(control, ret_reason, size);
+        error = start_anew(control, ret_error);
     if (error) {
         if (control->listening.fd >= 0)
             fl_inherited_sockets_forget(acceptor->sockets, FL_SOCKET_CONTROL); // it is closed here
@@ -346,21 +343,21 @@ int fl_control_start(struct fl_acceptor *acceptor, const char *path,
 }
 
 // The new one is there before the old one is given up.
-int fl_control_look(struct fl_control *control, char *ret_reason, size_t size)
+int fl_control_look(struct fl_control *control, struct fl_error *ret_error)
 {
     struct fl_listening new;
     if (fl_socket_is_at(control->path, &control->listening))
-        return control->daemon ? 0 : start_anew(control, ret_reason, size);
+        return control->daemon ? 0 : start_anew(control, ret_error);
     int error = fl_socket_listen(control->path, SOCK_STREAM, &access_of_owner, &new);
     if (error) {
-        say_why(control, error, ret_reason, size);
+        say_why(control, error, ret_error);
         return error;
     }
     stop_daemon(control);
     fl_inherited_sockets_replace(control->acceptor->sockets, FL_SOCKET_CONTROL,
                                  new.fd); // closes the old one
     control->listening = new;
-    return start_anew(control, ret_reason, size);
+    return start_anew(control, ret_error);
 }
 
 void fl_control_stop(struct fl_control *control)

@@ -15,17 +15,18 @@
 #ifndef FAULTLINE_CONTROL_CONTROL_H
 #define FAULTLINE_CONTROL_CONTROL_H
 
-#include <stddef.h>
 #include <stdint.h>
+
+#include "snapshot/error.h"
 
 struct fl_control;
 struct fl_acceptor;
 
 int fl_control_start(struct fl_acceptor *acceptor, const char *path,
-                     struct fl_control **ret_control, char *ret_reason, size_t size);
+                     struct fl_control **ret_control, struct fl_error *ret_error);
 // Listens anew if its path does not lead to it any more: 0, or -errno with a sentence. Clients that
 // are connected are cut off when it does.
-int fl_control_look(struct fl_control *control, char *ret_reason, size_t size);
+int fl_control_look(struct fl_control *control, struct fl_error *ret_error);
 void fl_control_stop(struct fl_control *control); // NULL is allowed, here and below
 
 // Does what is to be done without waiting.

@@ -85,7 +85,7 @@ int fl_store_place_get(struct fl_store_place *place, struct fl_reader **ret_read
     return error && !is_shortage(error) ? FL_NO_STORE_NOW : error;
 }
 
-void fl_store_place_why(struct fl_store_place *place, char *ret_reason, size_t size)
+void fl_store_place_why(struct fl_store_place *place, struct fl_error *ret_error)
 {
     pthread_mutex_lock(&place->lock);
     int error = place->error;
@@ -95,7 +95,7 @@ void fl_store_place_why(struct fl_store_place *place, char *ret_reason, size_t s
                       : error == -EBADMSG ? "its marker faultline-store is damaged"
                                           : strerror(-error);
     if (error == -ENOENT)
-        snprintf(ret_reason, size, FL_NO_STORE, place->store);
+        fl_fail_plain(ret_error, error, FL_NO_STORE, place->store);
     else
-        snprintf(ret_reason, size, "the store %s cannot be opened: %s", place->store, why);
+        fl_fail_plain(ret_error, error, "the store %s cannot be opened: %s", place->store, why);
 }

@@ -6,8 +6,8 @@
 #define FAULTLINE_IMAGE_STORE_PLACE_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
+#include "snapshot/error.h"
 #include "snapshot/read.h"
 
 struct fl_store_place;
@@ -25,6 +25,6 @@ const char *fl_store_images_dir(const struct fl_store_place *place);
 // (-EMFILE, -ENFILE, -ENOMEM).
 int fl_store_place_get(struct fl_store_place *place, struct fl_reader **ret_reader);
 // Any thread. Why there was none when it was asked for last, as a sentence.
-void fl_store_place_why(struct fl_store_place *place, char *ret_reason, size_t size);
+void fl_store_place_why(struct fl_store_place *place, struct fl_error *ret_error);
 
 #endif

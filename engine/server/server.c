@@ -167,7 +167,7 @@ static int begin_to_serve(struct fl_serving *run, bool first)
     if (!fl_drain_begin(&server->acceptor, server->takeover.mode))
         return 0;
     fl_engine_serves(server->engine);
-    return fl_server_open_doors(run, first, run->reason, run->reason_size);
+    return fl_server_open_doors(run, first, run->error);
 }
 
 // No VM and no client depends on a store that was never served.
@@ -200,7 +200,7 @@ static void go_on_alone(struct fl_serving *run)
         return;
     }
     if (begin_to_serve(run, false) != 0)
-        fl_log(FL_LOG_ERROR, "event=open_failed reason=\"%s\"", run->reason);
+        fl_log(FL_LOG_ERROR, "event=open_failed reason=\"%s\"", run->error->text);
     fl_listeners_resume(&server->acceptor);
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
            server->engine->worker_count);
@@ -267,7 +267,7 @@ static void begin_alone(struct fl_serving *run)
     fl_drain_begin(&run->server.acceptor, 0);
     fl_engine_serves(run->server.engine);
     if (run->server.options->store)
-        run->failed = fl_server_open_doors(run, true, run->reason, run->reason_size) != 0;
+        run->failed = fl_server_open_doors(run, true, run->error) != 0;
     fl_listeners_resume(&run->server.acceptor);
     if (!run->failed)
         fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
@@ -275,7 +275,7 @@ static void begin_alone(struct fl_serving *run)
 }
 
 // VMs were to be completed and let go. What became of those that were not.
-static int check_complete(const struct fl_server *server, char *ret_reason, size_t size)
+static int check_complete(const struct fl_server *server, struct fl_error *ret_error)
 {
     const struct fl_ends *before = &server->acceptor.ends_before;
     const struct fl_ends *ends = &server->engine->ends;
@@ -283,11 +283,10 @@ static int check_complete(const struct fl_server *server, char *ret_reason, size
     uint64_t killed = ends->killed - before->killed;
     if (poisoned == 0 && killed == 0)
         return 0;
-    snprintf(ret_reason, size,
-             "not every VM was completed: %" PRIu64 " let go with %" PRIu64
-             " pages poisoned, %" PRIu64 " killed; the log says why",
-             poisoned, ends->poisoned_pages - before->poisoned_pages, killed);
-    return FL_SERVER_INCOMPLETE;
+    return fl_fail_plain(ret_error, FL_SERVER_INCOMPLETE,
+                         "not every VM was completed: %" PRIu64 " let go with %" PRIu64
+                         " pages poisoned, %" PRIu64 " killed; the log says why",
+                         poisoned, ends->poisoned_pages - before->poisoned_pages, killed);
 }
 
 static void init_acceptor(struct fl_server *server)
@@ -302,19 +301,18 @@ static void init_acceptor(struct fl_server *server)
     CDS_INIT_LIST_HEAD(&server->acceptor.connections);
 }
 
-int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size)
+int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_error)
 {
     struct fl_serving run = {.server = {.options = options, .loop = {-1}},
                              .signals = {.fd = -1, .ready = on_signal},
                              .mail = {.fd = -1, .ready = on_mail},
                              .stop.kill_ns = FL_NEVER,
                              .lonely_ns = FL_NEVER,
-                             .reason = ret_reason,
-                             .reason_size = size};
+                             .error = ret_error};
     fl_inherited_sockets_init(&run.server.sockets);
     init_acceptor(&run.server);
     int result = 0;
-    int error = fl_server_start(&run, ret_reason, size);
+    int error = fl_server_start(&run, ret_error);
     // A standby begins to serve when the keeper says so.
     if (!error && options->channel < 0)
         begin_alone(&run);
@@ -323,7 +321,7 @@ int fl_server_run(const struct fl_server_options *options, char *ret_reason, siz
     if (!error && !run.failed && fl_service_has_begun(run.server.acceptor.state)) {
         fl_keeper_link_ended(run.server.engine->keeper_link);
         fl_log(FL_LOG_INFO, "event=stopped");
-        result = check_complete(&run.server, ret_reason, size);
+        result = check_complete(&run.server, ret_error);
     }
     fl_server_end(&run);
     return run.failed ? -EIO : error ? error : result;

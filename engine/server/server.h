@@ -16,6 +16,7 @@
 #include "engine/link/inherited_sockets.h"
 #include "engine/takeover/takeover.h"
 #include "engine/worker/engine.h"
+#include "snapshot/error.h"
 
 struct fl_control;
 struct fl_keeper_socket;
@@ -41,7 +42,7 @@ enum { FL_SERVER_INCOMPLETE = 1 };
 // Serves until SIGTERM, SIGINT or SIGHUP, then until no VM needs it any more. 0;
 // FL_SERVER_INCOMPLETE with the sentence that says what VMs miss; -errno with the one that says why
 // it could not start.
-int fl_server_run(const struct fl_server_options *options, char *ret_reason, size_t size);
+int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_error);
 
 // --- for the parts of the control thread ---
 

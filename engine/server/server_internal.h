@@ -25,18 +25,17 @@ struct fl_serving {
     struct fl_source mail;
     struct fl_store_watch *watch;
     struct fl_stop stop;
-    uint64_t lonely_ns; // with neither keeper nor VM: when to end; FL_NEVER
-    bool keeper_lost;   // and nothing was done about it yet
-    bool failed;        // could not begin to serve
-    char *reason;       // why it cannot start
-    size_t reason_size;
+    uint64_t lonely_ns;     // with neither keeper nor VM: when to end; FL_NEVER
+    bool keeper_lost;       // and nothing was done about it yet
+    bool failed;            // could not begin to serve
+    struct fl_error *error; // why it cannot start
 };
 
 // All but what makes it be found by others; -errno with the sentence that says why not.
-int fl_server_start(struct fl_serving *run, char *reason, size_t size);
+int fl_server_start(struct fl_serving *run, struct fl_error *ret_error);
 // What a standby does not do yet: be found by others. `first`: no VM depends on it, and what it
 // cannot have is an error. Else it does without, for as long as it must (degraded.h).
-int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_t size);
+int fl_server_open_doors(struct fl_serving *run, bool first, struct fl_error *ret_error);
 
 // upcalls.c: the engine's link to its keeper, and its templates, which call back.
 int fl_server_start_keeper_link(struct fl_server *server);

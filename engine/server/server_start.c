@@ -56,7 +56,7 @@ static int watch_signals(struct fl_serving *run)
 
 // The store itself is not looked at before a VM may depend on it: a standby must not wait for
 // storage that hangs.
-static int start_store(struct fl_serving *run, char *reason, size_t size)
+static int start_store(struct fl_serving *run, struct fl_error *ret_error)
 {
     struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
@@ -72,78 +72,75 @@ static int start_store(struct fl_serving *run, char *reason, size_t size)
                               &server->engine->images);
     if (!error)
         error = fl_server_start_templates(server);
-    if (error)
-        snprintf(reason, size, "%s", strerror(-error));
-    return error;
+    return error ? fl_fail_plain(ret_error, error, "%s", strerror(-error)) : 0;
 }
 
-static int watch_store(struct fl_serving *run, bool first, char *reason, size_t size)
+static int watch_store(struct fl_serving *run, bool first, struct fl_error *ret_error)
 {
     struct fl_server *server = &run->server;
     int error = fl_store_watch_start(&server->acceptor, first, &run->watch);
     if (error == FL_NO_STORE_NOW)
-        fl_store_place_why(server->acceptor.place, reason, size);
+        fl_store_place_why(server->acceptor.place, ret_error);
     else if (error)
-        snprintf(reason, size, "the store %s cannot be followed: %s", server->options->store,
-                 strerror(-error));
+        fl_fail(ret_error, error, "the store %s cannot be followed", server->options->store);
     return error;
 }
 
 // With all that the engine needs for itself, and before the sockets of images, which share what is
 // left: a server that could take no VM would say that it waits for others to end.
-static int check_room(struct fl_server *server, char *reason, size_t size)
+static int check_room(struct fl_server *server, struct fl_error *ret_error)
 {
     if (fl_accept_has_room(&server->acceptor, 1) && fl_accept_has_room_to_listen(&server->acceptor))
         return 0;
-    snprintf(reason, size, "the limit of open files, %u, leaves no room for a single VM",
-             fl_descriptors_limit());
-    return -EMFILE;
+    return fl_fail_plain(ret_error, -EMFILE,
+                         "the limit of open files, %u, leaves no room for a single VM",
+                         fl_descriptors_limit());
 }
 
 // A successor serves what it has whatever it lacks: it looks for the rest at once, and again.
-int fl_server_open_doors(struct fl_serving *run, bool first, char *reason, size_t size)
+int fl_server_open_doors(struct fl_serving *run, bool first, struct fl_error *ret_error)
 {
     struct fl_server *server = &run->server;
     const char *control = server->options->control;
     int error = 0;
     if (first) {
-        error = fl_control_start(&server->acceptor, control, &server->control, reason, size);
+        error = fl_control_start(&server->acceptor, control, &server->control, ret_error);
         if (!error)
             error = fl_keeper_socket_start(&server->takeover, control, &server->keeper_socket,
-                                           reason, size);
+                                           ret_error);
     }
     if (first && !error)
-        error = check_room(server, reason, size);
+        error = check_room(server, ret_error);
     if (error)
         return error;
     fl_templates_serve(server->engine->templates);
-    error = watch_store(run, first, reason, size);
+    error = watch_store(run, first, ret_error);
     if (error && first)
         return error;
     fl_upkeep_run(run, fl_now());
     return 0;
 }
 
-static int start_raw(struct fl_serving *run, char *reason, size_t size)
+static int start_raw(struct fl_serving *run, struct fl_error *ret_error)
 {
     struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
     const char *why = NULL;
     int error = fl_image_open_raw(options->raw_file, &server->acceptor.raw);
     if (error == -EINVAL)
-        snprintf(reason, size, "the memory file %s is not a regular file", options->raw_file);
+        fl_fail_plain(ret_error, error, "the memory file %s is not a regular file",
+                      options->raw_file);
     else if (error == -ENODATA)
-        snprintf(reason, size, "the memory file %s is empty", options->raw_file);
+        fl_fail_plain(ret_error, error, "the memory file %s is empty", options->raw_file);
     else if (error)
-        snprintf(reason, size, "the memory file %s cannot be opened: %s", options->raw_file,
-                 strerror(-error));
+        fl_fail(ret_error, error, "the memory file %s cannot be opened", options->raw_file);
     if (error)
         return error;
     error = fl_listener_add(&server->acceptor, fl_image_name(server->acceptor.raw),
                             options->raw_socket, &options->access, FL_POLICY_DEFAULT, false, &why);
-    if (error)
-        snprintf(reason, size, "it cannot listen at %s: %s", options->raw_socket, why);
-    return error;
+    return error ? fl_fail_plain(ret_error, error, "it cannot listen at %s: %s",
+                                 options->raw_socket, why)
+                 : 0;
 }
 
 static const struct fl_engine_ops engine_ops = {
@@ -151,7 +148,7 @@ static const struct fl_engine_ops engine_ops = {
     .refuse_child = fl_refuse_child,
 };
 
-int fl_server_start(struct fl_serving *run, char *reason, size_t size)
+int fl_server_start(struct fl_serving *run, struct fl_error *ret_error)
 {
     struct fl_server *server = &run->server;
     int error = fl_loop_open(&server->loop);
@@ -159,24 +156,19 @@ int fl_server_start(struct fl_serving *run, char *reason, size_t size)
         error = watch_signals(run);
     if (!error)
         error = fl_engine_start(&server->options->engine, &engine_ops, &server->engine);
-    if (error == -EMFILE) {
-        snprintf(reason, size, "the engine cannot start: the limit of open files, %u, is too low",
-                 fl_descriptors_limit());
-        return error;
-    }
-    if (error) {
-        snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
-        return error;
-    }
+    if (error == -EMFILE)
+        return fl_fail_plain(ret_error, error,
+                             "the engine cannot start: the limit of open files, %u, is too low",
+                             fl_descriptors_limit());
+    if (error)
+        return fl_fail(ret_error, error, "the engine cannot start");
     server->acceptor.engine = server->engine;
     fl_takeover_init(&server->takeover, &server->acceptor);
     run->mail.fd = server->engine->control.event_fd;
     error = fl_loop_watch(&server->loop, &run->mail, EPOLLIN);
-    if (error) {
-        snprintf(reason, size, "the engine cannot start: %s", strerror(-error));
-        return error;
-    }
-    return server->options->store ? start_store(run, reason, size) : start_raw(run, reason, size);
+    if (error)
+        return fl_fail(ret_error, error, "the engine cannot start");
+    return server->options->store ? start_store(run, ret_error) : start_raw(run, ret_error);
 }
 
 void fl_server_end(struct fl_serving *run)

@@ -17,21 +17,21 @@
 
 static void look_at_control(struct fl_server *server)
 {
-    char reason[FL_LACK_REASON] = "";
+    struct fl_error reason = {""};
     const char *path = server->options->control;
-    int error = server->control ? fl_control_look(server->control, reason, sizeof(reason))
-                                : fl_control_start(&server->acceptor, path, &server->control,
-                                                   reason, sizeof(reason));
+    int error = server->control
+                    ? fl_control_look(server->control, &reason)
+                    : fl_control_start(&server->acceptor, path, &server->control, &reason);
     if (error)
         fl_lacks(&server->engine->degraded, FL_LACK_CONTROL,
-                 "the control API cannot be reached: %s", reason);
+                 "the control API cannot be reached: %s", reason.text);
     else
         fl_has(&server->engine->degraded, FL_LACK_CONTROL);
 }
 
 static void look_at_keeper_socket(struct fl_server *server)
 {
-    char reason[FL_LACK_REASON] = "";
+    struct fl_error reason = {""};
     int error = 0;
     if (server->keeper_socket && !fl_keeper_socket_is_there(server->keeper_socket)) {
         fl_keeper_socket_stop(server->keeper_socket); // closes it
@@ -40,10 +40,10 @@ static void look_at_keeper_socket(struct fl_server *server)
     }
     if (!server->keeper_socket)
         error = fl_keeper_socket_start(&server->takeover, server->options->control,
-                                       &server->keeper_socket, reason, sizeof(reason));
+                                       &server->keeper_socket, &reason);
     if (error)
         fl_lacks(&server->engine->degraded, FL_LACK_KEEPER,
-                 "a new keeper would not find the engine: %s", reason);
+                 "a new keeper would not find the engine: %s", reason.text);
     else
         fl_has(&server->engine->degraded, FL_LACK_KEEPER);
 }

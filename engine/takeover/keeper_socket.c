@@ -127,12 +127,12 @@ static void visitor_came(struct fl_source *source, uint32_t events)
 }
 
 int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
-                           struct fl_keeper_socket **ret_socket, char *ret_reason, size_t size)
+                           struct fl_keeper_socket **ret_socket, struct fl_error *ret_error)
 {
     static const struct fl_socket_access access = {0600, (uid_t)-1, (gid_t)-1};
     struct fl_keeper_socket *socket = calloc(1, sizeof(*socket));
     if (!socket)
-        return -ENOMEM;
+        return fl_fail_plain(ret_error, -ENOMEM, "the host is out of memory");
     socket->takeover = takeover;
     int length = snprintf(socket->path, sizeof(socket->path), "%s" FL_KEEPER_SUFFIX, control);
     int error =
@@ -147,10 +147,8 @@ int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
             fl_socket_close(socket->path, &socket->listening);
     }
     if (error) {
-        snprintf(ret_reason, size, "it cannot listen at %s" FL_KEEPER_SUFFIX ": %s", control,
-                 strerror(-error));
         free(socket);
-        return error;
+        return fl_fail(ret_error, error, "it cannot listen at %s" FL_KEEPER_SUFFIX, control);
     }
     *ret_socket = socket;
     return 0;

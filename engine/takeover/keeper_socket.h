@@ -7,13 +7,14 @@
 #define FAULTLINE_TAKEOVER_KEEPER_SOCKET_H
 
 #include <stdbool.h>
-#include <stddef.h>
+
+#include "snapshot/error.h"
 
 struct fl_keeper_socket;
 struct fl_takeover;
 
 int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
-                           struct fl_keeper_socket **ret_socket, char *ret_reason, size_t size);
+                           struct fl_keeper_socket **ret_socket, struct fl_error *ret_error);
 // False if its path does not lead to it any more.
 bool fl_keeper_socket_is_there(const struct fl_keeper_socket *socket);
 void fl_keeper_socket_stop(struct fl_keeper_socket *socket); // NULL is allowed

@@ -35,7 +35,7 @@ static void print_filled(uint64_t vm_id, uint64_t ns)
 int cmd_handler(int argc, char **argv)
 {
     struct fl_server_options server;
-    char reason[512];
+    struct fl_error reason;
     serve_options_init(&server);
     const struct cli_option options[] = {
         CLI_FLAG("populate", &server.engine.populate),
@@ -53,8 +53,8 @@ int cmd_handler(int argc, char **argv)
         return EXIT_FAILED;
     server.raw_socket = argv[optind];
     server.raw_file = argv[optind + 1];
-    int result = fl_server_run(&server, reason, sizeof(reason));
+    int result = fl_server_run(&server, &reason);
     if (result != 0)
-        cli_fail("handler", "%s", reason);
+        cli_fail("handler", "%s", reason.text);
     return result == 0 ? EXIT_DONE : result < 0 ? EXIT_FAILED : EXIT_INCOMPLETE;
 }

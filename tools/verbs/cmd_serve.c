@@ -162,7 +162,7 @@ static bool has_channel(void)
 int cmd_engine(int argc, char **argv)
 {
     struct serve serve;
-    char reason[512];
+    struct fl_error reason;
     bool run = false;
     if (!has_channel())
         return cli_fail("engine", "only 'faultline serve' starts an engine");
@@ -170,8 +170,8 @@ int cmd_engine(int argc, char **argv)
     if (!run)
         return result;
     serve.server.channel = FL_ENGINE_CHANNEL;
-    result = fl_server_run(&serve.server, reason, sizeof(reason));
+    result = fl_server_run(&serve.server, &reason);
     if (result != 0)
-        cli_fail("serve", "%s", reason);
+        cli_fail("serve", "%s", reason.text);
     return result == 0 ? EXIT_DONE : result < 0 ? EXIT_FAILED : EXIT_INCOMPLETE;
 }

@@ -65,8 +65,8 @@ enum fl_template_goal {
     FL_TEMPLATE_FILL,  // all of it, and then to seal it
 };
 
-// What a reader that goes through a template works with. The reader's from fl_template_pass() until
-// its mail is delivered, else the control thread's; but for `cancel`.
+// What a reader that goes through a template works with. The reader's from fl_template_pass_start()
+// until its mail is delivered, else the control thread's; but for `cancel`.
 struct fl_template_pass {
     enum fl_template_goal goal;
     _Atomic bool cancel; // the template is not needed: the reader ends soon

@@ -66,9 +66,9 @@ void fl_template_pin(struct fl_template *template);
 void fl_template_unpin(struct fl_template *template);
 // Opens the socket of a pinned one; 0 or -errno with a sentence that is constant.
 int fl_template_open_door(struct fl_template *template, const char **ret_reason);
-// Has all of it filled, now or behind what a reader does with it.
+// Has all of it filled, now or when the reader that looks at it is through.
 void fl_template_want_complete(struct fl_template *template);
-// What fl_template_ready() has promised.
+// Calls back ready(), which fl_template_ready() has promised.
 void fl_template_tell_ready(struct fl_template *template, int error);
 
 // --- templates_json.c ---

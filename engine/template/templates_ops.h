@@ -20,14 +20,13 @@ struct fl_templates_ops {
     // Opens a socket at `path` for VMs that map the image's template, and keeps it open until
     // close_door(). 0, or -errno with a sentence that is constant.
     int (*open_door)(void *arg, const char *image, const char *path, const char **ret_reason);
-    // That socket goes; it may be gone already. VMs that connected before are still served.
+    // Closes that socket, which may be gone already. VMs that have connected are still served.
     void (*close_door)(void *arg, const char *path);
-    // What was looked at since fl_template_ready() was false: the template may be sent to clients
-    // that wait for it, or, with an error, must not be. -ECANCELED: it may be sent. The template is
-    // held meanwhile. May call fl_template_unhold() and fl_template_clone(), may not ask for other
-    // templates.
+    // Follows when fl_template_ready() was false. With 0 or -ECANCELED the template may be sent to
+    // the clients that wait for it, with another error it must not be: it cannot be read. It is
+    // held during the call, which may hold, clone and give up templates, and may not ask for any.
     void (*ready)(void *arg, struct fl_template *template, int error);
-    // True while no new VM is taken: then no template is made any more.
+    // True while no new VM is taken: a template that was asked for is not made then.
     bool (*refusing)(void *arg);
 };
 

@@ -66,6 +66,7 @@ static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
     stats->engine.vms = engine->vms.count;
     stats->engine.attached = engine->attached;
     stats->engine.refused = engine->refused;
+    stats->engine.unowned = engine->unowned;
     stats->engine.oldest_wait_ns = engine->oldest_wait_ns;
     stats->engine.unproven = atomic_load(&engine->prefetch_unproven);
     stats->engine.promised = fl_admission_promised(engine);

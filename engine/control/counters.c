@@ -31,6 +31,8 @@ const struct fl_counter_row fl_counter_rows[] = {
     GAUGE(engine.vms, "vms", "vms", "VMs attached now."),
     COUNTER(engine.attached, "vms_attached_total", "attached", "VMs attached since the engine began."),
     COUNTER(engine.refused, "handshakes_refused_total", "refused", "Handshakes refused."),
+    COUNTER(engine.unowned, "handshakes_unowned_total", "unowned",
+            "Handshakes for memory of no process that is known: such a VM cannot be killed, only poisoned."),
     COUNTER(ends.released, "vms_released_total", "ended.released", "VMs whose memory was completed and let go."),
     COUNTER(ends.poisoned, "vms_released_poisoned_total", "ended.poisoned", "Released VMs that had poisoned pages."),
     COUNTER(ends.poisoned_pages, "vms_released_poisoned_pages_total", "ended.poisoned_pages",

@@ -35,6 +35,7 @@ struct fl_stats {
         bool huge_scarce;
         uint64_t attached;
         uint64_t refused;
+        uint64_t unowned; // handshakes for memory of no process that is known
         uint64_t
             oldest_wait_ns; // of a fault for storage, at the last heartbeat; 0 without a keeper
         uint64_t unproven;  // pages of 4 KiB

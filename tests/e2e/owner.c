@@ -84,6 +84,7 @@ Test(owner, is_killed_and_not_who_did_the_handshake)
     begin(&play, false);
     expect_log("owner", &play.doll);
     expect_log("attach vm=1", &play.doll);
+    cr_assert_eq(world_status(world, "", "unowned"), 0);
     spoil();
     client_tell(&play.doll, 't');
     cr_assert_eq(client_wait(&play.doll), SIGKILL_STATUS);
@@ -261,6 +262,7 @@ Test(owner, is_poisoned_where_it_cannot_be_found)
     serve_blindly(kill_it);
     begin(&play, false);
     cr_assert(server_wait_log(&world->server, "event=owner_unknown image=image", 1));
+    cr_assert_eq(world_status(world, "", "unowned"), 1);
     spoil();
     client_tell(&play.doll, 't');
     cr_assert_eq(client_wait(&play.doll), SIGBUS_STATUS);

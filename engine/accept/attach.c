@@ -173,6 +173,29 @@ void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm)
     fl_rcu_defer(&vm->rcu, free_vm);
 }
 
+// `connection`: the record that the VM's takes the place of; 0: none.
+static void keep_vm(struct fl_engine *engine, const struct fl_vm *vm, uint64_t connection)
+{
+    const int fds[FL_VM_SLOTS] = {
+        [FL_VM_STATE] = vm->state_fd,
+        [FL_VM_UFFD] = vm->uffd,
+        // By which the keeper kills: of the process whose memory it is only.
+        [FL_VM_PIDFD] = vm->state->flags & FL_VM_STATE_OWNER ? vm->pidfd : -1,
+        [FL_VM_SOCKET] = vm->socket,
+    };
+    fl_keeper_link_put_vm(engine->keeper_link, vm->id, fds, connection);
+}
+
+static void keep_again(void *arg, const struct fl_vm *vm)
+{
+    keep_vm(arg, vm, 0);
+}
+
+void fl_attach_keep_all(struct fl_engine *engine)
+{
+    fl_vms_each(&engine->vms, keep_again, engine);
+}
+
 // Its memory is that of a template: NULL if that is lost, and then its pages come privately.
 static void share_template(struct fl_vm *vm, struct fl_template *template)
 {
@@ -205,7 +228,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     engine->attached++;
     fl_vms_add(&engine->vms, vm);
     // Before the first fault is read: from here on a successor can go on.
-    fl_keeper_link_put_vm(engine->keeper_link, vm, connection);
+    keep_vm(engine, vm, connection);
     FL_CRASH_POINT("vm_kept");
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
@@ -290,7 +313,7 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
     if ((vm->state->flags & FL_VM_STATE_TEMPLATE) && before == vm->state->image_record)
         share_template(vm, fl_templates_of_record(engine->templates, vm->state->image_record));
     if (before == 0 || before != vm->state->image_record) // else the keeper has all of it
-        fl_keeper_link_put_vm(engine->keeper_link, vm, 0);
+        keep_vm(engine, vm, 0);
     if (!fl_vm_refused(vm))
         fl_log(FL_LOG_INFO, "event=adopt vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64,
                vm->id, fl_vm_image_name(vm), vm->state->pid,
@@ -329,7 +352,7 @@ int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *p
     vm->state->connection = connection;
     vm->state->flags |= flags;
     fl_vms_add(&engine->vms, vm);
-    fl_keeper_link_put_vm(engine->keeper_link, vm, connection);
+    keep_vm(engine, vm, connection);
     if (!(vm->state->flags & FL_VM_STATE_OWNER))
         fl_kill_find(&engine->killer, vm);
     fl_worker_attach(fl_worker_fewest(engine), vm);

@@ -43,6 +43,9 @@ void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm);
 int fl_attach_imageless(struct fl_engine *engine, uint64_t id, struct fl_peer *peer,
                         uint64_t flags);
 
+// Has a new keeper hold all VMs.
+void fl_attach_keep_all(struct fl_engine *engine);
+
 // A worker has mailed that the VM is gone: frees it.
 void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm);
 

@@ -14,7 +14,6 @@
 
 struct fl_image;
 struct fl_keeper_link;
-struct fl_vm;
 
 // Tells the keeper, if there is one, that this engine is ready to be sent records.
 int fl_keeper_link_start(const struct fl_keeper_link_options *options,
@@ -37,8 +36,8 @@ void fl_keeper_link_seen_id(struct fl_keeper_link *keeper_link, uint64_t id);
 
 // `connection`: the record of the handshake that the VM comes from, 0 if none; it goes in the same
 // step.
-void fl_keeper_link_put_vm(struct fl_keeper_link *keeper_link, const struct fl_vm *vm,
-                           uint64_t connection);
+void fl_keeper_link_put_vm(struct fl_keeper_link *keeper_link, uint64_t vm,
+                           const int fds[FL_VM_SLOTS], uint64_t connection);
 // The same for one of its descriptors, which has become another.
 void fl_keeper_link_put_vm_slot(struct fl_keeper_link *keeper_link, uint64_t vm,
                                 enum fl_vm_slot slot, int fd, uint64_t connection);

@@ -12,7 +12,6 @@
 #include "engine/base/log.h"
 #include "engine/link/keeper_link.h"
 #include "engine/link/keeper_link_internal.h"
-#include "engine/vm/vm.h"
 #include "snapshot/read.h"
 
 // In the place of a connection's record it is safe before the handshake is taken out of its socket,
@@ -38,15 +37,10 @@ static void put_record(struct fl_keeper_link *keeper_link, const struct fl_recor
                strerror(-error));
 }
 
-void fl_keeper_link_put_vm(struct fl_keeper_link *keeper_link, const struct fl_vm *vm,
-                           uint64_t connection)
+void fl_keeper_link_put_vm(struct fl_keeper_link *keeper_link, uint64_t vm,
+                           const int fds[FL_VM_SLOTS], uint64_t connection)
 {
-    int fd[FL_VM_SLOTS] = {[FL_VM_STATE] = vm->state_fd,
-                           [FL_VM_UFFD] = vm->uffd,
-                           // By which the keeper kills: of the process whose memory it is only.
-                           [FL_VM_PIDFD] = vm->state->flags & FL_VM_STATE_OWNER ? vm->pidfd : -1,
-                           [FL_VM_SOCKET] = vm->socket};
-    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_VM, vm->id, 0, FL_VM_SLOTS, fd},
+    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_VM, vm, 0, FL_VM_SLOTS, fds},
                connection);
 }
 
@@ -55,8 +49,7 @@ void fl_keeper_link_put_vm_slot(struct fl_keeper_link *keeper_link, uint64_t vm,
 {
     int fds[FL_VM_SLOTS] = {-1, -1, -1, -1};
     fds[slot] = fd;
-    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_VM, vm, 0, FL_VM_SLOTS, fds},
-               connection);
+    fl_keeper_link_put_vm(keeper_link, vm, fds, connection);
 }
 
 // Through descriptions of their own, as images share packs, and the keeper's own store outside

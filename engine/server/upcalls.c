@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What lower rooms ask of upper ones: their tables of callbacks, filled in. Control thread only.
+#include "engine/accept/attach.h"
 #include "engine/accept/connections.h"
 #include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
@@ -10,7 +11,6 @@
 #include "engine/takeover/heartbeat.h"
 #include "engine/takeover/takeover.h"
 #include "engine/template/templates.h"
-#include "engine/vm/vms.h"
 
 // --- of the link to the keeper ---
 
@@ -31,11 +31,6 @@ static void serve(void *arg, uint64_t generation)
     fl_server_serve(arg, generation);
 }
 
-static void put_vm(void *arg, const struct fl_vm *vm)
-{
-    fl_keeper_link_put_vm(arg, vm, 0);
-}
-
 // Images before what is of them.
 static unsigned put_all_records(void *arg)
 {
@@ -44,7 +39,7 @@ static unsigned put_all_records(void *arg)
     fl_drain_keep_mode(&server->acceptor);
     fl_images_keep_all(engine->images);
     fl_templates_keep_all(engine->templates);
-    fl_vms_each(&engine->vms, put_vm, engine->keeper_link);
+    fl_attach_keep_all(engine);
     fl_listeners_keep(&server->acceptor);
     fl_connections_keep(&server->acceptor);
     fl_inherited_sockets_keep(&server->sockets);

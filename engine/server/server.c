@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/server/server_internal.h"
+#include "engine/server/server.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 #include "engine/base/log.h"
 #include "engine/control/control.h"
 #include "engine/link/keeper_link.h"
+#include "engine/server/server_internal.h"
 #include "engine/takeover/heartbeat.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limit_watch.h"

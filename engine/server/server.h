@@ -5,22 +5,9 @@
 #ifndef FAULTLINE_SERVER_SERVER_H
 #define FAULTLINE_SERVER_SERVER_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include <urcu/list.h>
-
-#include "engine/accept/acceptor.h"
-#include "engine/base/loop.h"
 #include "engine/base/unix_socket.h"
-#include "engine/link/inherited_sockets.h"
-#include "engine/takeover/takeover.h"
 #include "engine/worker/engine.h"
 #include "snapshot/error.h"
-
-struct fl_control;
-struct fl_keeper_socket;
-struct fl_heartbeat;
 
 struct fl_server_options {
     struct fl_engine_options engine;
@@ -43,27 +30,5 @@ enum { FL_SERVER_INCOMPLETE = 1 };
 // FL_SERVER_INCOMPLETE with the sentence that says what VMs miss; -errno with the one that says why
 // it could not start.
 int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_error);
-
-// --- for the parts of the control thread ---
-
-struct fl_server {
-    const struct fl_server_options *options;
-    struct fl_engine *engine;
-    struct fl_loop loop;
-    struct fl_acceptor acceptor;
-    struct fl_control *control;
-    struct fl_takeover takeover;
-    struct fl_keeper_socket *keeper_socket;
-    struct fl_heartbeat *heartbeat;
-    struct fl_inherited_sockets sockets;
-    uint64_t look_ns; // of upkeep.c: when to look next
-};
-
-// What the keeper says (channel.h).
-void fl_server_serve(struct fl_server *server, uint64_t generation);
-void fl_server_stop(struct fl_server *server, uint64_t timeout_ms);
-void fl_server_yield(struct fl_server *server);
-// `outside`: a service manager has all that the keeper had, and starts the service again.
-void fl_server_keeper_lost(struct fl_server *server, bool outside);
 
 #endif

@@ -8,9 +8,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/server/server.h"
+#include "engine/accept/acceptor.h"
+#include "engine/base/loop.h"
+#include "engine/link/inherited_sockets.h"
+#include "engine/takeover/takeover.h"
 
+struct fl_control;
+struct fl_error;
+struct fl_heartbeat;
+struct fl_keeper_socket;
+struct fl_server_options;
 struct fl_store_watch;
+
+struct fl_server {
+    const struct fl_server_options *options;
+    struct fl_engine *engine;
+    struct fl_loop loop;
+    struct fl_acceptor acceptor;
+    struct fl_control *control;
+    struct fl_takeover takeover;
+    struct fl_keeper_socket *keeper_socket;
+    struct fl_heartbeat *heartbeat;
+    struct fl_inherited_sockets sockets;
+    uint64_t look_ns; // of upkeep.c: when to look next
+};
 
 // The end: VMs are filled and let go; those that this takes too long for are killed.
 struct fl_stop {
@@ -46,5 +67,12 @@ void fl_upkeep_run(struct fl_serving *run, uint64_t now);
 uint64_t fl_upkeep_next_due(const struct fl_server *server);
 // All that was started.
 void fl_server_end(struct fl_serving *run);
+
+// What the keeper says (channel.h).
+void fl_server_serve(struct fl_server *server, uint64_t generation);
+void fl_server_stop(struct fl_server *server, uint64_t timeout_ms);
+void fl_server_yield(struct fl_server *server);
+// `outside`: a service manager has all that the keeper had, and starts the service again.
+void fl_server_keeper_lost(struct fl_server *server, bool outside);
 
 #endif

@@ -22,6 +22,7 @@
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/link/keeper_link.h"
+#include "engine/server/server.h"
 #include "engine/server/server_internal.h"
 #include "engine/takeover/heartbeat.h"
 #include "engine/takeover/keeper_socket.h"

@@ -7,6 +7,7 @@
 #include "engine/accept/listen.h"
 #include "engine/image/images.h"
 #include "engine/link/keeper_link.h"
+#include "engine/server/server.h"
 #include "engine/server/server_internal.h"
 #include "engine/takeover/heartbeat.h"
 #include "engine/takeover/takeover.h"

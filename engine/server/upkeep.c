@@ -9,6 +9,7 @@
 #include "engine/base/clock.h"
 #include "engine/control/control.h"
 #include "engine/link/degraded.h"
+#include "engine/server/server.h"
 #include "engine/server/server_internal.h"
 #include "engine/takeover/keeper_socket.h"
 #include "engine/template/templates.h"

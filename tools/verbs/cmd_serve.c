@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "engine/keeper/keeper.h"
+#include "engine/link/channel.h"
 #include "engine/server/server.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"

@@ -172,8 +172,8 @@ static void run_job(struct fl_io_pool *pool, struct fl_io_job *job)
         fl_io_pool_submit_at(pool, job, again);
 }
 
-// Waits for a job in a queue or until a delayed one is due. Who runs a job for later looks for the
-// next one when it is done, so those that may not run yet keep nobody awake.
+// Waits for a job in a queue or until a delayed one is due. A reader that has run a job for later
+// looks for the next one, so jobs that may not run yet keep no reader awake.
 static void wait_for_work(struct fl_io_pool *pool, uint64_t due)
 {
     struct pollfd poll_fd = {.fd = pool->event_fd, .events = POLLIN};

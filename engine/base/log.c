@@ -13,8 +13,8 @@
 
 enum { LINE_MAX_BYTES = 1024 };
 
-// A log that nobody reads must not stop a worker: a line that would have to wait is dropped, and
-// counted. One thread at a time, so that the room that poll() saw is still there for the write.
+// A log that no process reads must not stop a worker: a line that would have to wait is dropped,
+// and counted. One thread at a time, so that the room that poll() saw is still there for the write.
 static void put_line(const char *line, size_t length)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

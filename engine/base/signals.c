@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <stddef.h>
 
-// TTOU and TTIN would stop who is in the background of a terminal that is set to `tostop` at the
+// TTOU and TTIN would stop a process in the background of a terminal that is set to `tostop` at the
 // first line of its log. XFSZ and XCPU come of limits: the call that met one fails instead.
 static const int ignored[] = {
     SIGPIPE,   SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO,    SIGPWR,

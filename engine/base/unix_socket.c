@@ -42,8 +42,8 @@ enum {
 };
 
 // The address of what is in the directory. The path itself where that fits: the kernel then tells
-// others by that path that the socket lives (/proc/net/unix), which who clears directories out goes
-// by. A path to an open descriptor always fits.
+// others by that path that the socket lives (/proc/net/unix), which programs that clear directories
+// out go by. A path to an open descriptor always fits.
 static void set_address(struct sockaddr_un *address, const char *path, int directory,
                         const char *base)
 {
@@ -74,7 +74,7 @@ int fl_socket_connect(const char *path, int type)
     return error ? error : fd;
 }
 
-// 0: nothing is there; 1: the socket of somebody dead.
+// 0: nothing is there; 1: the socket of a process that is dead.
 static int check_place(const char *path, int type)
 {
     struct stat status;
@@ -109,8 +109,8 @@ static int open_directory(const char *path, const char **ret_base)
     return fd < 0 ? -errno : fd;
 }
 
-// Who finds a dead socket removes it, and must not remove what another server has put there since:
-// one at a time in a directory. It may be somebody else's, who holds the lock for ever: then it is
+// A server that finds a dead socket removes it, and must not remove what another has put there
+// since: one at a time in a directory. Another process may hold the lock for ever: then it is
 // not waited for. -EBUSY.
 static int lock_directory(int directory)
 {
@@ -157,7 +157,7 @@ static int change_access(int place, int directory, const char *name, mode_t now,
     return set_mode(place, directory, name, access->mode);
 }
 
-// The directory may be somebody else's, who puts a link to something of ours in the socket's place:
+// The directory may be another user's, who puts a link to something of ours in the socket's place:
 // so what is changed is what was looked at.
 static int set_access(int directory, const char *path, const struct stat *expected,
                       const struct fl_socket_access *access)

@@ -47,7 +47,7 @@ static void extent_returned(void *owner, struct fl_mail *mail)
 
 // --- in flight ---
 
-// A frame at a time, so that what somebody wants has to wait for no more than that.
+// A frame at a time, so that a frame that a VM waits for has to wait for no more than that.
 static uint64_t run_helper(struct fl_io_job *job)
 {
     struct fl_extent_read *extent = caa_container_of(job, struct fl_extent_job, job)->extent;

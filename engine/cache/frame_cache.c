@@ -113,13 +113,13 @@ static struct fl_frame *find_or_add(struct fl_cache *cache, struct fl_image *ima
     return frame;
 }
 
-// Has a frame that somebody waits for read at once. True if this call did it.
+// Has a frame that a thread waits for read at once. True if this call did it.
 static bool hurry_frame(struct fl_frame *frame)
 {
     return atomic_load(&frame->state) == FL_FRAME_LOADING && fl_load_hurry(frame->load);
 }
 
-// Somebody waits for it.
+// The caller waits for it.
 static struct fl_frame *find_or_hurry(struct fl_cache *cache, struct fl_image *image,
                                       const struct wanted *wanted)
 {
@@ -130,7 +130,7 @@ static struct fl_frame *find_or_hurry(struct fl_cache *cache, struct fl_image *i
     return frame;
 }
 
-// Nobody waits for it, or not yet: if it is new, *ret_load is for the read-ahead, with a reference,
+// No thread waits for it yet: if it is new, *ret_load is for the read-ahead, with a reference,
 // else NULL. Counted before it is seen, as it may be used at once.
 static struct fl_frame *find_or_ask(struct fl_cache *cache, struct fl_image *image,
                                     const struct wanted *wanted, struct fl_load **ret_load)
@@ -231,7 +231,7 @@ static bool has_room(struct fl_cache *cache, uint64_t bytes)
 {
     if (atomic_load(&cache->ahead) + bytes <= cache->ahead_limit)
         return true;
-    fl_cache_age_soon(cache); // perhaps nobody will come for what is there
+    fl_cache_age_soon(cache); // perhaps no VM will come for what is there
     return false;
 }
 

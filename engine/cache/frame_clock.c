@@ -65,7 +65,7 @@ void fl_cache_admit(struct fl_cache *cache, struct fl_frame *frame)
         frame->came_ns = now;
         cds_list_add_tail(&frame->in_ahead, &cache->unused);
     }
-    age_unused(cache, now); // that what nobody has come for keeps no place from what somebody has
+    age_unused(cache, now); // what was not come for must keep no place from what was
     atomic_fetch_add(&cache->bytes, fl_frame_bytes(frame));
     atomic_fetch_add(&cache->frames, 1);
     evict_frames(cache);

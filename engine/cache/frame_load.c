@@ -10,7 +10,7 @@
 // planning as one: the thread that brings it to 0 finishes the frame with the load's first error.
 //
 // References are listed in frame_part.h; the frame's are in frame_table.h. No lock is held anywhere
-// here: who may touch what follows from `taken`, `plan` and the references.
+// here: which thread may touch what follows from `taken`, `plan` and the references.
 #include "engine/cache/frame_load.h"
 
 #include <errno.h>
@@ -128,7 +128,7 @@ bool fl_part_bring(struct fl_part *part, const void *stored)
     if (!take_part(part))
         return false;
     FL_CRASH_POINT("part_taken");
-    if (atomic_load(&load->error)) { // of another part: nobody will see this one
+    if (atomic_load(&load->error)) { // of another part: no VM will see this one
         end_part(load, 0);
         return true;
     }
@@ -153,7 +153,7 @@ void fl_part_cancel(struct fl_part *part)
 
 // --- the plan of a page of 2 MiB ---
 
-// -EBUSY: somebody else is at it. When it returns 0 and has made the plan itself, *ret_mine.
+// -EBUSY: another thread is at it. When it returns 0 and has made the plan itself, *ret_mine.
 static int try_load_plan(struct fl_load *load, bool may_read, bool *ret_mine)
 {
     int none = FL_PLAN_NONE;

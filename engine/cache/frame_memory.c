@@ -53,7 +53,8 @@ static void *map_huge(void)
 
 static void unmap_huge(void *bytes)
 {
-    ASAN_UNPOISON_MEMORY_REGION(bytes, FL_HUGE_BYTES); // the addresses may be somebody else's next
+    // The addresses may be another mapping's next.
+    ASAN_UNPOISON_MEMORY_REGION(bytes, FL_HUGE_BYTES);
     munmap(bytes, FL_HUGE_BYTES);
 }
 
@@ -74,7 +75,7 @@ static bool keep_spare(struct fl_frame_memory *memory, void *bytes)
         memory->huge_pages--;
         return false;
     }
-    ASAN_POISON_MEMORY_REGION(bytes, FL_HUGE_BYTES); // who still uses it is found
+    ASAN_POISON_MEMORY_REGION(bytes, FL_HUGE_BYTES); // a use of it is found
     memory->spare[memory->spares++] = bytes;
     return true;
 }
@@ -122,7 +123,7 @@ int fl_frame_memory_keep(struct fl_frame_memory *memory, uint64_t bytes)
     return 0;
 }
 
-// Counted before it is there: nobody takes more meanwhile.
+// Counted before it is there: no thread takes more meanwhile.
 int fl_frame_memory_prepare(struct fl_frame_memory *memory)
 {
     pthread_mutex_lock(&memory->lock);
@@ -202,7 +203,7 @@ static struct fl_buffer get_slot(struct fl_frame_memory *memory)
     return buffer;
 }
 
-// With the lock held: the chunk, which nobody uses any more, is out of the lists.
+// With the lock held: the chunk, which is not used any more, is out of the lists.
 static bool retire_chunk(struct fl_frame_memory *memory, struct fl_chunk *chunk)
 {
     if (chunk->free != ALL_SLOTS)
@@ -212,7 +213,7 @@ static bool retire_chunk(struct fl_frame_memory *memory, struct fl_chunk *chunk)
     return true;
 }
 
-// The kernel gets back what would be too much to keep, before anybody can have it again.
+// The kernel gets back what would be too much to keep, before a thread can have it again.
 static void put_slot(struct fl_frame_memory *memory, struct fl_buffer buffer)
 {
     struct fl_chunk *chunk = buffer.chunk;

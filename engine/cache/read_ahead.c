@@ -47,7 +47,7 @@ static struct fl_extent_read *first_planned(struct fl_read_ahead *ahead)
     return cds_list_first_entry(&ahead->planned, struct fl_extent_read, link);
 }
 
-// What somebody has come to want meanwhile is being read already.
+// A part that was hurried meanwhile is being read already.
 static void drop_taken(struct fl_extent_read *extent)
 {
     unsigned kept = 0;

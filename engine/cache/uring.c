@@ -18,8 +18,8 @@ void fl_uring_close(struct fl_uring *ring)
     free(ring);
 }
 
-// Where a filter allows a ring to be made, but not to be used, whoever waits for a read would wait
-// for ever.
+// Where a filter allows a ring to be made, but not to be used, a thread that waits for a read would
+// wait for ever.
 static int try_out(struct io_uring *uring)
 {
     struct io_uring_cqe *cqe = NULL;

@@ -20,7 +20,7 @@ static int64_t now_ms(void)
 
 // --- whose handler works ---
 
-// A task that has waited all the time, and of which it follows from faults alone for whom.
+// A task that has waited all the time, and whose VM follows from faults alone.
 static bool has_doubtful_task(const struct fl_diagnosis *found)
 {
     for (size_t i = 0; i < found->tasks; i++) {

@@ -119,7 +119,7 @@ static void find_absent_vm(struct fl_diagnosis *found)
     fl_proc_name(vm, uffd->vm_name, sizeof(uffd->vm_name));
 }
 
-// Those whom nothing else tells whose they are: by what is left.
+// Tasks whose VM nothing else tells: by what is left.
 static void attribute_others(struct fl_diagnosis *found)
 {
     for (size_t i = 0; i < found->tasks; i++) {
@@ -163,7 +163,7 @@ static bool too_long(int64_t waiting_ms, int64_t patience_ms)
     return waiting_ms < 0 || waiting_ms >= patience_ms;
 }
 
-// How many may have the task's fault, and whether nobody serves one of them: that one's, then.
+// How many may have the task's fault, and whether one of them is not served: that one's, then.
 static size_t candidates_of(const struct fl_diagnosis *found, const struct fl_waiting_task *task,
                             bool *ret_orphan)
 {

@@ -66,7 +66,7 @@ static int answer_page(struct condemned *all, int uffd, const struct uffd_msg *m
     return error;
 }
 
-// Whom no answer reached is woken: he looks again, and asks again if he must.
+// A thread that no answer reached is woken: it looks again, and faults again if it must.
 static void answer_fault(struct condemned *all, int uffd, const struct uffd_msg *message)
 {
     int error = -EINVAL;

@@ -8,7 +8,7 @@
 #include "engine/base/log.h"
 
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
-#define WANTED_FOR FL_NS_PER_S // before whoever wants it shows itself
+#define WANTED_FOR FL_NS_PER_S // before the worker that wants it shows itself
 
 static bool is_below(uint64_t available, uint64_t total, unsigned percent)
 {

@@ -102,7 +102,7 @@ bool fl_uffd_tells_removes(int fd)
     return read_features(fd, &info) == 0 && (info.features & UFFD_FEATURE_EVENT_REMOVE);
 }
 
-// O_NONBLOCK is a flag of the description that we share with the VMM, who may clear it at any
+// O_NONBLOCK is a flag of the description that we share with the VMM, which may clear it at any
 // moment: RWF_NOWAIT is ours alone. Kernels that do not know it for a userfaultfd leave us with the
 // flag.
 ssize_t fl_uffd_read(int fd, struct uffd_msg *messages, size_t count)
@@ -152,7 +152,7 @@ int fl_uffd_poison_quietly(int fd, uint64_t to, uint64_t bytes)
     return poison(fd, to, bytes, UFFDIO_POISON_MODE_DONTWAKE);
 }
 
-// At the lowest mappable page, which nobody registers: refused in any case.
+// At the lowest mappable page, which no process registers: refused in any case.
 bool fl_uffd_can_poison(int fd)
 {
     return fl_uffd_poison(fd, 1U << 16, FL_PAGE_SIZE) != -ENOSYS;
@@ -192,8 +192,8 @@ int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes)
     return call(fd, UFFDIO_CONTINUE, &resume);
 }
 
-// A fill of a page that nobody registers (the lowest mappable one): -EAGAIN and -ESRCH come before
-// the kernel looks for the mapping.
+// A fill of a page that no process registers (the lowest mappable one): -EAGAIN and -ESRCH come
+// before the kernel looks for the mapping.
 static int probe_uffd(int fd)
 {
     uint64_t done = 0;
@@ -243,8 +243,8 @@ bool fl_uffd_owns(int fd, uint64_t start, uint64_t bytes)
     return fl_uffd_register(fd, start, bytes) == 0;
 }
 
-// For the faults of user space alone anybody may have one; containers that forbid the call often
-// have the device.
+// For the faults of user space alone any process may have one; containers that forbid the call
+// often have the device.
 int fl_uffd_new(void)
 {
     struct uffdio_api api = {.api = UFFD_API};

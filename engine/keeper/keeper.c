@@ -52,7 +52,7 @@ static void end_engines(struct fl_keeper *keeper)
     }
 }
 
-// What nobody else has, an engine that serves has.
+// What the keeper alone has is lost if it leaves, unless an engine that serves has it too.
 static bool can_leave(const struct fl_keeper *keeper)
 {
     return keeper->records.store || (keeper->serving && keeper->serving->phase == FL_CHILD_SERVING);
@@ -170,7 +170,7 @@ static void run_loop(struct fl_keeper *keeper)
         struct epoll_event event[EVENTS];
         struct timespec left = fl_until(fl_now(), next_due(keeper));
         int count = epoll_pwait2(keeper->epoll_fd, event, EVENTS, &left, NULL);
-        // Nobody's end is a death to who has left: it has ended them itself.
+        // After leave() no end of an engine is a death: the keeper has ended them itself.
         for (int i = 0; i < count && !keeper->done; i++) {
             if (!event[i].data.ptr)
                 on_signal(keeper);

@@ -145,7 +145,7 @@ static void set_trouble(struct fl_keeper *keeper, const char *trouble)
     fl_keeper_tell_manager(keeper);
 }
 
-// The host is short of processes, descriptors or memory: that passes, and costs nobody anything
+// The host is short of processes, descriptors or memory: that passes, and costs no VM anything
 // while an engine serves. It is no engine that did not live.
 static void could_not_start(struct fl_keeper *keeper, int error)
 {
@@ -156,7 +156,7 @@ static void could_not_start(struct fl_keeper *keeper, int error)
     snprintf(trouble, sizeof(trouble), "no engine can be started to stand by: %s",
              strerror(-error));
     set_trouble(keeper, trouble);
-    if (error == -EMFILE) // somebody has lowered the limit below what is held already
+    if (error == -EMFILE) // the limit was lowered below what is held already
         fl_descriptors_fit(2 * FL_KEEPER_RESERVE);
     if (keeper->upgrade.state == FL_UPGRADE_STARTING)
         fl_keeper_upgrade_failed(keeper, "it cannot be started");
@@ -277,7 +277,7 @@ static void standby_ended(struct fl_keeper *keeper, const char *words)
         fl_keeper_upgrade_failed(keeper, words);
         return;
     }
-    if (keeper->serving) { // nobody waits: no haste, and no reason to give up
+    if (keeper->serving) { // no VM waits: no haste, and no reason to give up
         keeper->start_after_ns = fl_now() + LONGEST_PAUSE_MS * FL_NS_PER_MS;
         return;
     }
@@ -316,7 +316,7 @@ void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child)
         return;
     fl_keeper_receive(keeper, child); // its last words
     cds_list_del(&child->link);
-    // An error of the operator's, of which it has spoken itself, and nobody depends on us.
+    // An error of the operator's, of which it has spoken itself, and no VM depends on us.
     if (keeper->generation == 0 && status > 0 && keeper->records.vms == 0) {
         keeper->exit_status = status;
         keeper->done = true;

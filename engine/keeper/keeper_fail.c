@@ -60,8 +60,8 @@ static unsigned living(const int *uffds, size_t count)
     return lives;
 }
 
-// Who cannot be killed, or does not die, is told by poison: as long as it lives, and it may wait in
-// the kernel for just that. The last descriptors go when nobody can wait any more.
+// A VM that cannot be killed, or does not die, is told by poison: as long as it lives, and it may
+// wait in the kernel for just that. The last descriptors go when no VM can wait any more.
 static void poison_the_rest(struct fl_keeper *keeper)
 {
     struct fl_record *record;

@@ -40,7 +40,7 @@ static int accept_for(struct fl_keeper *keeper, const struct fl_message *request
     // Not more than can become VMs.
     if (fl_keeper_room(keeper) <= LEAST_ROOM)
         return -EMFILE;
-    // First: a connection that was taken, and of which nobody knows what for, would be lost.
+    // First: a connection that was taken without a record of what for would be lost.
     int description = reopen_socket(listener->fd[1]);
     if (description < 0)
         return -errno;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Is the engine alive? It is asked once a second, and answers when each of its threads has; and
-// the userfaultfds themselves tell of faults that nobody reads.
+// the userfaultfds themselves tell of faults that no thread reads.
 #include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>
@@ -57,7 +57,7 @@ static bool waits_for_itself(const struct fl_keeper *keeper, const struct fl_rec
     return record->held || fl_child_holds(keeper->serving, record->id);
 }
 
-// The id of a VM whose faults nobody reads; 0 if there is none.
+// The id of a VM whose faults no thread reads; 0 if there is none.
 static uint64_t find_unread(struct fl_keeper *keeper, uint64_t now, uint64_t limit)
 {
     struct fl_record *record;

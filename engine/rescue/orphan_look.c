@@ -28,7 +28,7 @@ struct look {
     pid_t tid; // of the VMM, through which its descriptors are to be had
     struct fl_error *error;
     size_t uffds;        // of the VMM, each counted once
-    size_t with_waiting; // those on which somebody waits
+    size_t with_waiting; // those on which a thread waits
     uint64_t seen[SEEN]; // their identities
     char list[256];      // in words
     struct candidate asked, first, waiting, chosen;
@@ -154,7 +154,7 @@ static int find_ranges(struct look *look)
     return 0;
 }
 
-// --- who else has it ---
+// --- which other processes have it ---
 
 static int add_holder(void *arg, const struct fl_proc_fd *fd)
 {

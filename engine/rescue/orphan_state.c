@@ -19,14 +19,14 @@ struct search {
 
 // --- whose word it is ---
 
-// Anybody can make a memfd of that name, write a lie about somebody else's VM into it, and have a
-// program of root's inherit it: only what root has made is believed, or who asks.
+// Any user can make a memfd of that name, write a lie about another user's VM into it, and have a
+// program of root's inherit it: only what root or the caller's own user has made is believed.
 static bool is_trusted(const struct stat *status)
 {
     return S_ISREG(status->st_mode) && (status->st_uid == 0 || status->st_uid == geteuid());
 }
 
-// Nobody can take memory away from under us while we look.
+// No process can take memory away from under us while we look.
 static bool is_sealed(int fd)
 {
     int seals = fcntl(fd, F_GET_SEALS);

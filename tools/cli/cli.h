@@ -84,6 +84,9 @@ enum { CLI_HELPED = -1 }; // a verb returns it as it is; see verb_run()
 
 // --- numbers ---
 
+// The largest values of options that are times.
+enum { HOUR_MS = 3600 * 1000, DAY_S = 24 * 3600 };
+
 // Reads "512", "64K", "2M" or "3G" (binary units) as bytes. Returns 0, -EINVAL or -ERANGE.
 int cli_parse_size(const char *text, uint64_t *ret_bytes);
 // Reads a whole number from low to high. Returns 0, -EINVAL or -ERANGE.

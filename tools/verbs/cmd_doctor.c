@@ -12,7 +12,7 @@
 #include "tools/verbs/doctor_pool.h"
 #include "tools/verbs/verbs.h"
 
-enum { DEFAULT_PATIENCE_MS = 1000, HOUR_MS = 3600 * 1000, POOL = 160 };
+enum { DEFAULT_PATIENCE_MS = 1000, POOL = 160 };
 
 static const char help[] =
     "usage: faultline doctor [OPTION...]\n"

@@ -4,16 +4,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "engine/base/clock.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/verbs.h"
 
-enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600 };
+enum { LOOK_EVERY_MS = 200 };
 
 static const char help[] =
     "usage: faultline drain [OPTION...]\n"
@@ -52,9 +52,7 @@ struct drain {
 
 static int64_t now_ms(void)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+    return (int64_t)(fl_now() / FL_NS_PER_MS);
 }
 
 static void show_drain(const json_t *status, long long vms)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/ahead/recording_orders.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/exit_status.h"
@@ -17,7 +18,7 @@
 #include "tools/verbs/recorder.h"
 #include "tools/verbs/verbs.h"
 
-enum { LOOK_EVERY_MS = 200, DAY_S = 24 * 3600, WINDOW_MOST_MS = 3600 * 1000, WHAT_BYTES = 96 };
+enum { LOOK_EVERY_MS = 200, WHAT_BYTES = 96 };
 
 static const char help[] =
     "usage: faultline record [OPTION...] IMAGE\n"
@@ -62,7 +63,8 @@ static const char *take_window(void *arg, const char *text)
         return "is not a time such as 30s or 500ms";
     memcpy(number, text, digits);
     number[digits] = '\0';
-    if (cli_parse_number(number, 1, whole ? WINDOW_MOST_MS / 1000 : WINDOW_MOST_MS, ms) != 0)
+    if (cli_parse_number(number, 1,
+                         whole ? FL_ORDER_WINDOW_MOST_MS / 1000 : FL_ORDER_WINDOW_MOST_MS, ms) != 0)
         return "is not from 1ms to 3600s";
     *ms *= whole ? 1000 : 1;
     return NULL;

@@ -13,7 +13,6 @@ enum {
     SERVE_RETRIES_MAX = 8,
     SERVE_PREFETCH_MAX = 512
 };
-enum { HOUR_MS = 3600 * 1000 };
 
 // Read the value of a CLI_OTHER option (see `take` in struct cli_option). The first argument is a
 // uint64_t for --cache, an int for --nice, a struct fl_engine_options for --on-error, an enum

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Time in nanoseconds, from a clock that never goes back. Any thread.
 #ifndef FAULTLINE_BASE_CLOCK_H
 #define FAULTLINE_BASE_CLOCK_H
 
@@ -8,7 +10,7 @@
 #define FL_NS_PER_US UINT64_C(1000)
 #define FL_NS_PER_MS UINT64_C(1000000)
 #define FL_NS_PER_S UINT64_C(1000000000)
-#define FL_NEVER UINT64_MAX
+#define FL_NEVER UINT64_MAX // a time that does not come
 
 // CLOCK_MONOTONIC in nanoseconds.
 static inline uint64_t fl_now(void)

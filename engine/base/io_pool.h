@@ -30,6 +30,7 @@ struct fl_io_job {
     bool later; // the queue it was last in
 };
 
+// 0, or -errno with no reader left running. The caller stops the pool, which frees it.
 int fl_io_pool_start(unsigned threads, struct fl_io_pool **ret_pool);
 // Runs the jobs that are not yet begun to their end, delayed ones at once: no thread waits for a
 // job in vain.

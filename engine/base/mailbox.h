@@ -26,6 +26,7 @@ struct fl_mailbox {
     int asleep;   // set by the owner before it blocks
 };
 
+// 0 or -errno.
 int fl_mailbox_init(struct fl_mailbox *box);
 // When no thread posts any more, and before what mail without drop() is embedded in is freed.
 void fl_mailbox_fini(struct fl_mailbox *box);

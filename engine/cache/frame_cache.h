@@ -44,7 +44,8 @@ struct fl_cache_stats {
     uint64_t promoted;      // asked for ahead, then wanted before they were there
 };
 
-// `retries` further attempts, with growing pauses, follow a read that fails.
+// `retries` further attempts, with growing pauses, follow a read that fails. 0, or -errno. The pool
+// stays the caller's, and outlives the cache's work (fl_cache_stop).
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
                  struct fl_cache **ret_cache);
 // Takes memory for so many bytes of frames now, in the readers' spare time, and keeps it: a

@@ -14,6 +14,7 @@ struct fl_cache;
 struct fl_load;
 struct fl_read_ahead;
 
+// Starts the thread. 0 or -errno.
 int fl_read_ahead_start(struct fl_cache *cache, struct fl_read_ahead **ret_ahead);
 // What is not yet being read fails with -ECANCELED; waits for the rest. Before the readers stop.
 void fl_read_ahead_stop(struct fl_read_ahead *ahead);

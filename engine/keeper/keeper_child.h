@@ -42,11 +42,13 @@ struct fl_child {
 };
 
 // Runs the executable as `faultline engine OPTIONS...` with one end of a channel.
-// `argv` is that of `faultline serve`.
+// `argv` is that of `faultline serve`. 0, or -errno with no process left. The caller frees the
+// child.
 int fl_child_start(int executable, char *const *argv, struct fl_child **ret_child);
-// One that runs already, at the other end of the channel. Takes the channel.
+// One that runs already, at the other end of the channel. Takes the channel in every case. 0 or
+// -errno.
 int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child);
-// Takes the descriptor. Its end will be seen before its memory is freed.
+// Takes the descriptor in every case. Its end will be seen before its memory is freed. 0 or -errno.
 int fl_child_watch_life(struct fl_child *child, int life);
 // True from the moment on when none of its threads runs any more, but within calls for single VMs,
 // or when its end has come.

@@ -72,7 +72,7 @@ struct fl_keeper {
     int exit_status;
 };
 
-// keeper_engine.c
+// keeper_engine.c: both 0 or -errno.
 int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child);
 int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int life);
 void fl_keeper_start_standby(struct fl_keeper *keeper);

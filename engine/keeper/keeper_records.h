@@ -2,7 +2,8 @@
 //
 // What the keeper holds: records, each with the descriptors in its slots (channel.h). Each record
 // is also in the service manager's store of descriptors, if there is one, so that it outlives the
-// keeper. The keeper's one thread only.
+// keeper. The keeper's one thread only; it waits for the service manager no longer than
+// service_manager.h says.
 #ifndef FAULTLINE_KEEPER_KEEPER_RECORDS_H
 #define FAULTLINE_KEEPER_KEEPER_RECORDS_H
 

@@ -285,6 +285,9 @@ static void leave_to_the_other(const char *memfd, off_t at)
     set_version(fd, at, version);
     close(fd);
     cr_assert(server_wait_log(&world->server, "event=ready pid=", 2));
+    // Each that was of another version has died, and the first; the keeper may say so later.
+    unsigned others = server_count_log(&world->server, "of another version of faultline");
+    cr_assert(server_wait_log(&world->server, "event=engine_died", others + 1));
     world->server.deaths = server_count_log(&world->server, "event=engine_died");
     touches_all(&vm[0]);
     touches_all(&vm[1]);

@@ -1,4 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. An engine is one loop of the control thread: an event at a time, then the
+// mail of workers and readers, then whatever is due. Its state (service_state.h) is moved by
+// orders: of the keeper (serve, stop, yield, through upcalls.c), of SIGTERM, and of the control API
+// (drain.h).
+//
+// With a keeper it starts as a standby, takes what it is sent, and opens its doors when it is told
+// to serve; without one it opens them at once. When the keeper is gone it goes on alone. Nothing
+// acts on that loss where it is found, which may be in the middle of a take-over: act_on_loss()
+// does, once a round. The loop ends when the server is to end and has neither VM nor connection.
 #include "engine/server/server.h"
 
 #include <errno.h>
@@ -30,34 +40,28 @@
 
 // --- draining and stopping ---
 
-static struct fl_serving *run_of(struct fl_server *server)
-{
-    return caa_container_of(server, struct fl_serving, server);
-}
-
 void fl_server_stop(struct fl_server *server, uint64_t timeout_ms)
 {
-    struct fl_serving *run = run_of(server);
     uint64_t now = fl_now();
     if (fl_service_ends(server->acceptor.state)) { // asked again: no more patience
-        run->stop.kill_ns = now;
+        server->stop.kill_ns = now;
         return;
     }
-    run->stop.kill_ns = now + timeout_ms * FL_NS_PER_MS;
+    server->stop.kill_ns = now + timeout_ms * FL_NS_PER_MS;
     fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vms.count);
     fl_drain(&server->acceptor, fl_service_has_begun(server->acceptor.state)
                                     ? FL_SERVICE_STOPPING
                                     : FL_SERVICE_CANCELLED);
 }
 
-static void go_on_releasing(struct fl_serving *run, uint64_t now)
+static void go_on_releasing(struct fl_server *server, uint64_t now)
 {
-    struct fl_engine *engine = run->server.engine;
-    if (now < run->stop.again_ns && !(now >= run->stop.kill_ns && !run->stop.killing))
+    struct fl_engine *engine = server->engine;
+    if (now < server->stop.again_ns && !(now >= server->stop.kill_ns && !server->stop.killing))
         return;
-    run->stop.again_ns = now + RELEASE_EVERY;
-    run->stop.killing = now >= run->stop.kill_ns;
-    if (run->stop.killing)
+    server->stop.again_ns = now + RELEASE_EVERY;
+    server->stop.killing = now >= server->stop.kill_ns;
+    if (server->stop.killing)
         fl_kill_all(engine, "the engine ends and its memory could not be completed in time");
     else
         fl_release_all(engine);
@@ -66,10 +70,10 @@ static void go_on_releasing(struct fl_serving *run, uint64_t now)
 static void on_signal(struct fl_source *source, uint32_t events)
 {
     (void)events;
-    struct fl_serving *run = caa_container_of(source, struct fl_serving, signals);
+    struct fl_server *server = caa_container_of(source, struct fl_server, signals);
     struct signalfd_siginfo info;
     while (read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
-        fl_server_stop(&run->server, run->server.engine->options.stop_timeout_ms);
+        fl_server_stop(server, server->engine->options.stop_timeout_ms);
 }
 
 // --- with a keeper ---
@@ -89,17 +93,16 @@ void fl_server_yield(struct fl_server *server)
 }
 
 // An engine that has no keeper, and that no VM needs, must not stay for ever.
-static uint64_t when_lonely(struct fl_serving *run, uint64_t now)
+static uint64_t when_lonely(struct fl_server *server, uint64_t now)
 {
-    const struct fl_server *server = &run->server;
     bool lonely = server->options->channel >= 0 && fl_service_has_begun(server->acceptor.state) &&
                   !fl_keeper_link_any(server->engine->keeper_link) &&
                   server->engine->vms.count == 0 && server->acceptor.connection_count == 0;
     if (!lonely)
-        run->lonely_ns = FL_NEVER;
-    else if (run->lonely_ns == FL_NEVER)
-        run->lonely_ns = now + LONELY;
-    return run->lonely_ns;
+        server->lonely_ns = FL_NEVER;
+    else if (server->lonely_ns == FL_NEVER)
+        server->lonely_ns = now + LONELY;
+    return server->lonely_ns;
 }
 
 // --- the loop ---
@@ -111,9 +114,8 @@ static void on_mail(struct fl_source *source, uint32_t events)
     (void)events;
 }
 
-static uint64_t next_due(struct fl_serving *run)
+static uint64_t next_due(struct fl_server *server)
 {
-    struct fl_server *server = &run->server;
     uint64_t due = fl_connections_next_due(&server->acceptor);
     uint64_t control = fl_control_next_due(server->control);
     due = control < due ? control : due;
@@ -122,23 +124,22 @@ static uint64_t next_due(struct fl_serving *run)
     if (server->acceptor.accept_again_ns && server->acceptor.accept_again_ns < due)
         due = server->acceptor.accept_again_ns;
     if (fl_service_releases(server->acceptor.state) && server->engine->vms.count > 0 &&
-        run->stop.again_ns < due)
-        due = run->stop.again_ns;
+        server->stop.again_ns < due)
+        due = server->stop.again_ns;
     uint64_t now = fl_now();
     uint64_t memory =
         fl_host_memory_next_due(&server->engine->memory, fl_engine_replays(server->engine), now);
     due = memory < due ? memory : due;
     uint64_t upkeep = fl_upkeep_next_due(server);
     due = upkeep < due ? upkeep : due;
-    uint64_t lonely = when_lonely(run, now);
+    uint64_t lonely = when_lonely(server, now);
     return lonely < due ? lonely : due;
 }
 
-static void wait_and_dispatch(struct fl_serving *run)
+static void wait_and_dispatch(struct fl_server *server)
 {
-    struct fl_server *server = &run->server;
     uint32_t events = 0;
-    uint64_t due = next_due(run);
+    uint64_t due = next_due(server);
     struct timespec left = fl_until(fl_now(), due);
     bool block = fl_mailbox_sleep(&server->engine->control);
     if (!block)
@@ -153,22 +154,20 @@ static void wait_and_dispatch(struct fl_serving *run)
         source->ready(source, events);
 }
 
-static bool server_has_ended(const struct fl_serving *run)
+static bool server_has_ended(const struct fl_server *server)
 {
-    const struct fl_server *server = &run->server;
-    return run->failed ||
+    return server->failed ||
            (fl_service_ends(server->acceptor.state) && server->engine->vms.count == 0 &&
             server->acceptor.connection_count == 0);
 }
 
-static int begin_to_serve(struct fl_serving *run, bool first)
+static int begin_to_serve(struct fl_server *server, bool first)
 {
-    struct fl_server *server = &run->server;
     fl_takeover_complete(&server->takeover);
     if (!fl_drain_begin(&server->acceptor, server->takeover.mode))
         return 0;
     fl_engine_serves(server->engine);
-    return fl_server_open_doors(run, first, run->error);
+    return fl_server_open_doors(server, first, server->error);
 }
 
 // No VM and no client depends on a store that was never served.
@@ -180,9 +179,8 @@ static bool is_first(struct fl_server *server, uint64_t generation)
 
 void fl_server_serve(struct fl_server *server, uint64_t generation)
 {
-    struct fl_serving *run = run_of(server);
-    if (begin_to_serve(run, is_first(server, generation)) != 0) {
-        run->failed = true;
+    if (begin_to_serve(server, is_first(server, generation)) != 0) {
+        server->failed = true;
         return;
     }
     fl_listeners_resume(&server->acceptor); // those of a predecessor
@@ -193,15 +191,14 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
 }
 
 // A standby is of no use without a keeper; but one that has been sent VMs is all that they have.
-static void go_on_alone(struct fl_serving *run)
+static void go_on_alone(struct fl_server *server)
 {
-    struct fl_server *server = &run->server;
     if (server->engine->vms.count == 0 && server->acceptor.connection_count == 0) {
         fl_drain_end(&server->acceptor);
         return;
     }
-    if (begin_to_serve(run, false) != 0)
-        fl_log(FL_LOG_ERROR, "event=open_failed reason=\"%s\"", run->error->text);
+    if (begin_to_serve(server, false) != 0)
+        fl_log(FL_LOG_ERROR, "event=open_failed reason=\"%s\"", server->error->text);
     fl_listeners_resume(&server->acceptor);
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
            server->engine->worker_count);
@@ -209,42 +206,40 @@ static void go_on_alone(struct fl_serving *run)
 
 // Not in the middle of what has found that the keeper is gone: that may be the taking over of
 // something, or the beginning to serve, which the keeper may have asked for with its last word.
-static void act_on_loss(struct fl_serving *run)
+static void act_on_loss(struct fl_server *server)
 {
-    struct fl_server *server = &run->server;
-    if (!run->keeper_lost)
+    if (!server->keeper_lost)
         return;
-    run->keeper_lost = false;
+    server->keeper_lost = false;
     if (!fl_service_has_begun(server->acceptor.state))
-        go_on_alone(run);
+        go_on_alone(server);
     if (fl_service_has_begun(server->acceptor.state))
         fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
                server->engine->vms.count);
 }
 
-static void run_loop(struct fl_serving *run)
+static void run_loop(struct fl_server *server)
 {
-    struct fl_server *server = &run->server;
-    act_on_loss(run);
-    while (!server_has_ended(run)) {
-        wait_and_dispatch(run);
+    act_on_loss(server);
+    while (!server_has_ended(server)) {
+        wait_and_dispatch(server);
         fl_mailbox_drain(&server->engine->control, server->engine);
         uint64_t now = fl_now();
         fl_control_run(server->control);
         fl_connections_expire(&server->acceptor, now);
         fl_heartbeat_run(server->heartbeat, now);
-        fl_upkeep_run(run, now);
+        fl_upkeep_run(server, now);
         fl_host_memory_run(&server->engine->memory, fl_engine_replays(server->engine), now);
         if (server->acceptor.accept_again_ns && server->acceptor.accept_again_ns <= now)
             fl_listeners_resume(&server->acceptor);
         if (fl_service_releases(server->acceptor.state) && server->engine->vms.count > 0)
-            go_on_releasing(run, now);
-        if (when_lonely(run, now) <= now) {
+            go_on_releasing(server, now);
+        if (when_lonely(server, now) <= now) {
             fl_log(FL_LOG_INFO, "event=ending reason=\"there is neither a keeper nor a VM\"");
             fl_drain_end(&server->acceptor);
         }
         fl_keeper_link_run(server->engine->keeper_link);
-        act_on_loss(run);
+        act_on_loss(server);
         fl_rcu_quiescent();
     }
 }
@@ -257,22 +252,22 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
                server->engine->vms.count);
         _exit(1);
     }
-    run_of(server)->keeper_lost = true;
+    server->keeper_lost = true;
 }
 
 // --- all of it ---
 
 // Without a keeper.
-static void begin_alone(struct fl_serving *run)
+static void begin_alone(struct fl_server *server)
 {
-    fl_drain_begin(&run->server.acceptor, 0);
-    fl_engine_serves(run->server.engine);
-    if (run->server.options->store)
-        run->failed = fl_server_open_doors(run, true, run->error) != 0;
-    fl_listeners_resume(&run->server.acceptor);
-    if (!run->failed)
+    fl_drain_begin(&server->acceptor, 0);
+    fl_engine_serves(server->engine);
+    if (server->options->store)
+        server->failed = fl_server_open_doors(server, true, server->error) != 0;
+    fl_listeners_resume(&server->acceptor);
+    if (!server->failed)
         fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
-               run->server.engine->worker_count);
+               server->engine->worker_count);
 }
 
 // VMs were to be completed and let go. What became of those that were not.
@@ -304,26 +299,27 @@ static void init_acceptor(struct fl_server *server)
 
 int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_error)
 {
-    struct fl_serving run = {.server = {.options = options, .loop = {-1}},
-                             .signals = {.fd = -1, .ready = on_signal},
-                             .mail = {.fd = -1, .ready = on_mail},
-                             .stop.kill_ns = FL_NEVER,
-                             .lonely_ns = FL_NEVER,
-                             .error = ret_error};
-    fl_inherited_sockets_init(&run.server.sockets);
-    init_acceptor(&run.server);
+    struct fl_server server = {.options = options,
+                               .loop = {-1},
+                               .signals = {.fd = -1, .ready = on_signal},
+                               .mail = {.fd = -1, .ready = on_mail},
+                               .stop.kill_ns = FL_NEVER,
+                               .lonely_ns = FL_NEVER,
+                               .error = ret_error};
+    fl_inherited_sockets_init(&server.sockets);
+    init_acceptor(&server);
     int result = 0;
-    int error = fl_server_start(&run, ret_error);
+    int error = fl_server_start(&server, ret_error);
     // A standby begins to serve when the keeper says so.
     if (!error && options->channel < 0)
-        begin_alone(&run);
+        begin_alone(&server);
     if (!error)
-        run_loop(&run);
-    if (!error && !run.failed && fl_service_has_begun(run.server.acceptor.state)) {
-        fl_keeper_link_ended(run.server.engine->keeper_link);
+        run_loop(&server);
+    if (!error && !server.failed && fl_service_has_begun(server.acceptor.state)) {
+        fl_keeper_link_ended(server.engine->keeper_link);
         fl_log(FL_LOG_INFO, "event=stopped");
-        result = check_complete(&run.server, ret_error);
+        result = check_complete(&server, ret_error);
     }
-    fl_server_end(&run);
-    return run.failed ? -EIO : error ? error : result;
+    fl_server_end(&server);
+    return server.failed ? -EIO : error ? error : result;
 }

@@ -20,19 +20,6 @@ struct fl_keeper_socket;
 struct fl_server_options;
 struct fl_store_watch;
 
-struct fl_server {
-    const struct fl_server_options *options;
-    struct fl_engine *engine;
-    struct fl_loop loop;
-    struct fl_acceptor acceptor;
-    struct fl_control *control;
-    struct fl_takeover takeover;
-    struct fl_keeper_socket *keeper_socket;
-    struct fl_heartbeat *heartbeat;
-    struct fl_inherited_sockets sockets;
-    uint64_t look_ns; // of upkeep.c: when to look next
-};
-
 // The end: VMs are filled and let go; those that this takes too long for are killed.
 struct fl_stop {
     uint64_t kill_ns;  // FL_NEVER until asked to stop
@@ -40,12 +27,24 @@ struct fl_stop {
     bool killing;
 };
 
-struct fl_serving {
-    struct fl_server server;
+// The control thread owns all of it.
+struct fl_server {
+    const struct fl_server_options *options;
+    struct fl_engine *engine;
+    struct fl_loop loop;
+    struct fl_inherited_sockets sockets;
+    struct fl_acceptor acceptor; // with the state of the server (service_state.h)
+    struct fl_takeover takeover;
     struct fl_source signals;
-    struct fl_source mail;
+    struct fl_source mail; // to the control thread
+    // NULL until they have started:
+    struct fl_heartbeat *heartbeat;
+    struct fl_control *control;
+    struct fl_keeper_socket *keeper_socket;
     struct fl_store_watch *watch;
+
     struct fl_stop stop;
+    uint64_t look_ns;       // of upkeep.c: when to look next
     uint64_t lonely_ns;     // with neither keeper nor VM: when to end; FL_NEVER
     bool keeper_lost;       // and nothing was done about it yet
     bool failed;            // could not begin to serve
@@ -53,26 +52,30 @@ struct fl_serving {
 };
 
 // All but what makes it be found by others; -errno with the sentence that says why not.
-int fl_server_start(struct fl_serving *run, struct fl_error *ret_error);
+int fl_server_start(struct fl_server *server, struct fl_error *ret_error);
 // What a standby does not do yet: be found by others. `first`: no VM depends on it, and what it
 // cannot have is an error. Else it does without, for as long as it must (degraded.h).
-int fl_server_open_doors(struct fl_serving *run, bool first, struct fl_error *ret_error);
+int fl_server_open_doors(struct fl_server *server, bool first, struct fl_error *ret_error);
+
+// --- server.c: orders of the keeper ---
+
+// All records have come: it serves from now on.
+void fl_server_serve(struct fl_server *server, uint64_t generation);
+// No new VM; those that there are, are filled and let go, or killed after so long.
+void fl_server_stop(struct fl_server *server, uint64_t timeout_ms);
+// Another engine goes on. Does not return.
+void fl_server_yield(struct fl_server *server);
+// `outside`: a service manager has all that the keeper had, and starts the service again.
+void fl_server_keeper_lost(struct fl_server *server, bool outside);
 
 // upcalls.c: the engine's link to its keeper, and its templates, which call back.
 int fl_server_start_keeper_link(struct fl_server *server);
 int fl_server_start_templates(struct fl_server *server);
 
 // upkeep.c: once a second, whether what a server needs to be found is still there.
-void fl_upkeep_run(struct fl_serving *run, uint64_t now);
+void fl_upkeep_run(struct fl_server *server, uint64_t now);
 uint64_t fl_upkeep_next_due(const struct fl_server *server);
 // All that was started.
-void fl_server_end(struct fl_serving *run);
-
-// What the keeper says (channel.h).
-void fl_server_serve(struct fl_server *server, uint64_t generation);
-void fl_server_stop(struct fl_server *server, uint64_t timeout_ms);
-void fl_server_yield(struct fl_server *server);
-// `outside`: a service manager has all that the keeper had, and starts the service again.
-void fl_server_keeper_lost(struct fl_server *server, bool outside);
+void fl_server_end(struct fl_server *server);
 
 #endif

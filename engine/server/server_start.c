@@ -30,12 +30,12 @@
 #include "engine/worker/engine.h"
 #include "snapshot/read.h"
 
-static int watch_signals(struct fl_serving *run)
+static int watch_signals(struct fl_server *server)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
-    if (run->server.options->channel < 0) {
+    if (server->options->channel < 0) {
         sigaddset(&set, SIGINT);
         sigaddset(&set, SIGHUP); // a terminal that closes must not leave VMs behind
     } else {
@@ -49,17 +49,16 @@ static int watch_signals(struct fl_serving *run)
     fl_signals_ignore();
     // Blocked before the first thread is made, so that all threads inherit it.
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    run->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (run->signals.fd < 0)
+    server->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (server->signals.fd < 0)
         return -errno;
-    return fl_loop_watch(&run->server.loop, &run->signals, EPOLLIN);
+    return fl_loop_watch(&server->loop, &server->signals, EPOLLIN);
 }
 
 // The store itself is not looked at before a VM may depend on it: a standby must not wait for
 // storage that hangs.
-static int start_store(struct fl_serving *run, struct fl_error *ret_error)
+static int start_store(struct fl_server *server, struct fl_error *ret_error)
 {
-    struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
     server->heartbeat = fl_heartbeat_new(server->engine);
     int error =
@@ -76,10 +75,9 @@ static int start_store(struct fl_serving *run, struct fl_error *ret_error)
     return error ? fl_fail_plain(ret_error, error, "%s", strerror(-error)) : 0;
 }
 
-static int watch_store(struct fl_serving *run, bool first, struct fl_error *ret_error)
+static int watch_store(struct fl_server *server, bool first, struct fl_error *ret_error)
 {
-    struct fl_server *server = &run->server;
-    int error = fl_store_watch_start(&server->acceptor, first, &run->watch);
+    int error = fl_store_watch_start(&server->acceptor, first, &server->watch);
     if (error == FL_NO_STORE_NOW)
         fl_store_place_why(server->acceptor.place, ret_error);
     else if (error)
@@ -99,9 +97,8 @@ static int check_room(struct fl_server *server, struct fl_error *ret_error)
 }
 
 // A successor serves what it has whatever it lacks: it looks for the rest at once, and again.
-int fl_server_open_doors(struct fl_serving *run, bool first, struct fl_error *ret_error)
+int fl_server_open_doors(struct fl_server *server, bool first, struct fl_error *ret_error)
 {
-    struct fl_server *server = &run->server;
     const char *control = server->options->control;
     int error = 0;
     if (first) {
@@ -115,16 +112,15 @@ int fl_server_open_doors(struct fl_serving *run, bool first, struct fl_error *re
     if (error)
         return error;
     fl_templates_serve(server->engine->templates);
-    error = watch_store(run, first, ret_error);
+    error = watch_store(server, first, ret_error);
     if (error && first)
         return error;
-    fl_upkeep_run(run, fl_now());
+    fl_upkeep_run(server, fl_now());
     return 0;
 }
 
-static int start_raw(struct fl_serving *run, struct fl_error *ret_error)
+static int start_raw(struct fl_server *server, struct fl_error *ret_error)
 {
-    struct fl_server *server = &run->server;
     const struct fl_server_options *options = server->options;
     const char *why = NULL;
     int error = fl_image_open_raw(options->raw_file, &server->acceptor.raw);
@@ -149,12 +145,11 @@ static const struct fl_engine_ops engine_ops = {
     .refuse_child = fl_refuse_child,
 };
 
-int fl_server_start(struct fl_serving *run, struct fl_error *ret_error)
+int fl_server_start(struct fl_server *server, struct fl_error *ret_error)
 {
-    struct fl_server *server = &run->server;
     int error = fl_loop_open(&server->loop);
     if (!error)
-        error = watch_signals(run);
+        error = watch_signals(server);
     if (!error)
         error = fl_engine_start(&server->options->engine, &engine_ops, &server->engine);
     if (error == -EMFILE)
@@ -165,16 +160,15 @@ int fl_server_start(struct fl_serving *run, struct fl_error *ret_error)
         return fl_fail(ret_error, error, "the engine cannot start");
     server->acceptor.engine = server->engine;
     fl_takeover_init(&server->takeover, &server->acceptor);
-    run->mail.fd = server->engine->control.event_fd;
-    error = fl_loop_watch(&server->loop, &run->mail, EPOLLIN);
+    server->mail.fd = server->engine->control.event_fd;
+    error = fl_loop_watch(&server->loop, &server->mail, EPOLLIN);
     if (error)
         return fl_fail(ret_error, error, "the engine cannot start");
-    return server->options->store ? start_store(run, ret_error) : start_raw(run, ret_error);
+    return server->options->store ? start_store(server, ret_error) : start_raw(server, ret_error);
 }
 
-void fl_server_end(struct fl_serving *run)
+void fl_server_end(struct fl_server *server)
 {
-    struct fl_server *server = &run->server;
     fl_listeners_close(&server->acceptor);
     fl_control_stop(server->control);
     fl_keeper_socket_stop(server->keeper_socket);
@@ -191,10 +185,10 @@ void fl_server_end(struct fl_serving *run)
         fl_keeper_link_stop(keeper_link);
     }
     // Only now is no reader at it; its mail is read no more.
-    fl_store_watch_stop(run->watch);
+    fl_store_watch_stop(server->watch);
     fl_image_unref(server->acceptor.raw);
     fl_store_place_free(server->acceptor.place);
-    if (run->signals.fd >= 0)
-        close(run->signals.fd);
+    if (server->signals.fd >= 0)
+        close(server->signals.fd);
     fl_loop_close(&server->loop);
 }

@@ -49,15 +49,14 @@ static void look_at_keeper_socket(struct fl_server *server)
         fl_has(&server->engine->degraded, FL_LACK_KEEPER);
 }
 
-void fl_upkeep_run(struct fl_serving *run, uint64_t now)
+void fl_upkeep_run(struct fl_server *server, uint64_t now)
 {
-    struct fl_server *server = &run->server;
     if (now < fl_upkeep_next_due(server))
         return;
     server->look_ns = now + LOOK_EVERY;
     look_at_control(server);
     look_at_keeper_socket(server);
-    fl_store_watch_look(run->watch);
+    fl_store_watch_look(server->watch);
     if (fl_service_refuses(server->acceptor.state))
         return;
     fl_listeners_look_for_room(&server->acceptor);

@@ -44,7 +44,7 @@ bool fl_connection_move(struct fl_connection *connection, enum fl_connection_sta
 
 const char fl_no_new_vm[] = "the engine takes no new VM: it is draining or stopping";
 const char fl_no_descriptors[] =
-    "the server is out of file descriptors: it can be tried again when other VMs have ended";
+    "the server is out of file descriptors: try again when other VMs have ended";
 
 struct fl_connection *fl_connection_new(struct fl_acceptor *acceptor,
                                         const struct fl_endpoint *description, int socket,

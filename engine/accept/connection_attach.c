@@ -28,7 +28,7 @@ static int check_fit(const struct fl_connection *connection, const struct fl_ima
     uint64_t room = (fl_image_bytes(image) + page - 1) / page * page;
     uint64_t end = fl_layout_file_end(&connection->layout);
     if (connection->template && connection->layout.page_shift != FL_PAGE_SHIFT) {
-        snprintf(reason, REASON_BYTES, "its pages are of 2 MiB, but those of a template of 4 KiB");
+        snprintf(reason, REASON_BYTES, "its pages are of 2 MiB, but a template has pages of 4 KiB");
         return -EINVAL;
     }
     // Regions do not overlap in the file: those that are as large as it are all of it.
@@ -38,8 +38,8 @@ static int check_fit(const struct fl_connection *connection, const struct fl_ima
         return 0;
     if (end <= room)
         snprintf(reason, REASON_BYTES,
-                 "its regions have %llu bytes, but the image has %llu: is it of another VM? "
-                 "(--allow-part takes those that have a part)",
+                 "its regions have %llu bytes, but the image has %llu: is it another VM's image? "
+                 "(--allow-part takes VMs that map a part)",
                  (unsigned long long)all, (unsigned long long)fl_image_bytes(image));
     else
         snprintf(reason, REASON_BYTES,

@@ -33,7 +33,8 @@ static const char *check_uffd(struct fl_connection *connection)
     struct fl_uffd_info info;
     int error = fl_uffd_examine(connection->fds.fd[0], &info);
     if (error)
-        return error == -EINVAL   ? "the file descriptor that came with it is not a userfaultfd"
+        return error == -EINVAL
+                   ? "the file descriptor that came with the handshake is not a userfaultfd"
                : error == -EMFILE ? fl_no_descriptors
                                   : "the host is out of memory or descriptors";
     if (!info.ready)
@@ -83,17 +84,17 @@ static bool look_at_text(struct fl_connection *connection)
     // At once: no client may have the engine hold more of them while it waits for the rest.
     if (connection->fds.count > 1 || connection->fds.lost) {
         fl_connection_refuse(
-            connection, "more than one file descriptor came with it (guest_memfd handshakes are "
-                        "not served)");
+            connection,
+            "more than one file descriptor came with the handshake (guest_memfd is not served)");
         return true;
     }
     long length = fl_handshake_length(connection->text, connection->used);
     if (length < 0) {
-        fl_connection_refuse(connection, "what it sent is not a JSON array of regions");
+        fl_connection_refuse(connection, "what the client sent is not a JSON array of regions");
         return true;
     }
     if (connection->used >= FL_HANDSHAKE_MAX && (length == 0 || connection->fds.count == 0)) {
-        fl_connection_refuse(connection, "what it sent is longer than 65536 bytes");
+        fl_connection_refuse(connection, "what the client sent is longer than 65536 bytes");
         return true;
     }
     if (length == 0 || connection->fds.count == 0)
@@ -109,11 +110,11 @@ void fl_connection_ended(struct fl_connection *connection)
         fl_connection_drop(connection);
         return;
     }
-    fl_connection_refuse(connection,
-                         connection->fds.count == 0 && connection->used > 0 &&
-                                 fl_handshake_length(connection->text, connection->used) > 0
-                             ? "no userfaultfd came with it"
-                             : "it closed the connection before its handshake was complete");
+    fl_connection_refuse(
+        connection, connection->fds.count == 0 && connection->used > 0 &&
+                            fl_handshake_length(connection->text, connection->used) > 0
+                        ? "no userfaultfd came with the handshake"
+                        : "the client closed the connection before its handshake was complete");
 }
 
 bool fl_connection_receive(struct fl_connection *connection)

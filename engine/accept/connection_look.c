@@ -35,13 +35,13 @@ static void tell_owner(const struct fl_connection *connection, int64_t peer)
     engine->unowned += error != 0;
     if (!error || (engine->unowned & (engine->unowned - 1)) != 0)
         return;
-    fl_log(
-        FL_LOG_WARNING,
-        "event=owner_unknown image=%s peer=%" PRId64 " times=%" PRIu64
-        " reason=\"%s: it cannot be killed, only poisoned, nor can be seen what was there before\"",
-        connection->image, peer, engine->unowned,
-        error == -ENOTUNIQ ? "its memory may be any one's of several processes"
-                           : "no process that can be seen here has its memory");
+    fl_log(FL_LOG_WARNING,
+           "event=owner_unknown image=%s peer=%" PRId64 " times=%" PRIu64
+           " reason=\"%s: the VM can be poisoned but not killed, and it cannot be seen which of "
+           "its pages were there before\"",
+           connection->image, peer, engine->unowned,
+           error == -ENOTUNIQ ? "several processes may have its memory"
+                              : "no process that can be seen here has its memory");
 }
 
 static void connection_looked(void *control, struct fl_mail *mail)
@@ -101,9 +101,9 @@ static const char *check_untouched(const struct fl_connection *connection)
 {
     // A template's pages are rightly there before the first fault.
     if (!connection->template && is_touched(&connection->owner, &connection->layout))
-        return "some of its memory was there before the handshake, and would stay as it is: it "
-               "must not be mapped under mlockall(MCL_FUTURE) or with MAP_POPULATE, or be touched "
-               "before it is registered";
+        return "some of its pages were there before the handshake and would not be filled: do not "
+               "map the memory under mlockall(MCL_FUTURE) or with MAP_POPULATE, and do not touch "
+               "it before it is registered";
     return NULL;
 }
 

@@ -50,7 +50,9 @@ void fl_connections_adopt(struct fl_acceptor *acceptor, uint64_t record, int fds
 {
     struct fl_endpoint endpoint;
     if (fds[0] < 0 || fds[1] < 0 || fl_endpoint_read(fds[1], &endpoint) != 0) {
-        fl_log(FL_LOG_ERROR, "event=adopt_failed connection=%llu reason=\"it is not complete\"",
+        fl_log(FL_LOG_ERROR,
+               "event=adopt_failed connection=%llu reason=\"the record of the connection is not "
+               "complete\"",
                (unsigned long long)record);
         fl_keeper_link_drop(acceptor->engine->keeper_link, FL_RECORD_CONNECTION, record);
         return;
@@ -98,8 +100,8 @@ static const char *why_refused(const struct fl_connection *connection)
     if (connection->ungreeted)
         return "the template could not be checked in time";
     return connection->used > 0 && connection->fds.count == 0
-               ? "no userfaultfd came with it in time"
-               : "it did not say what it wants in time";
+               ? "no userfaultfd came with the handshake in time"
+               : "the client did not send its request in time";
 }
 
 // A userfaultfd that is still in the socket must be received to be answered.
@@ -144,7 +146,8 @@ bool fl_connections_drop_oldest(struct fl_acceptor *acceptor)
     {
         if (!fl_connection_has_deadline(connection->state))
             continue;
-        give_up_connection(connection, "it did not say what it wants while too many others wait");
+        give_up_connection(connection,
+                           "the client did not send its request while too many others wait");
         return true;
     }
     return false;

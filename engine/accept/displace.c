@@ -53,7 +53,7 @@ static void let_go_of_vm(struct fl_shard *shard, struct fl_vm *vm)
     }
     fl_log(FL_LOG_INFO,
            "event=displaced vm=%" PRIu64 " image=%s pid=%" PRId64
-           " reason=\"its process has other memory in its place, with another userfaultfd\"",
+           " reason=\"its process has mapped other memory there, with another userfaultfd\"",
            vm->id, fl_vm_image_name(vm), vm->state->pid);
     fl_shard_vm_gone(shard, vm);
 }

@@ -84,11 +84,11 @@ const char *fl_listener_why(int error)
     case -EEXIST:
         return "there is something that is not a socket";
     case -ENOENT:
-        return "its directory does not exist";
+        return "the directory of the socket does not exist";
     case -EMFILE:
         return "the limit of open files is reached";
     case -EBUSY:
-        return "another process holds the lock of its directory";
+        return "another process holds the lock of the socket's directory";
     default:
         return strerror(-error);
     }

@@ -48,8 +48,8 @@ static int look_at_listener(struct fl_listener *listener, bool full)
     bool later = bound ? listener->acceptor->accept_again_ns != 0 : listener->automatic && full;
     int error = later ? -EMFILE : renew_listener(listener);
     if (!error)
-        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"its socket was %s\"",
-               listener->image, listener->word, bound ? "gone" : "not to be had before");
+        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"the socket was %s\"",
+               listener->image, listener->word, bound ? "gone" : "not available before");
     else if (!listener->away && error != -EMFILE)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
                listener->image, listener->word, fl_listener_why(error));

@@ -284,7 +284,7 @@ static void warn_of_length(const char *path)
     char *word = length > FL_SOCKET_PATH_MAX ? fl_log_new_word(path) : NULL;
     if (word)
         fl_log(FL_LOG_WARNING,
-               "event=long_path socket=%s bytes=%zu reason=\"who connects by the path can give %d "
+               "event=long_path socket=%s bytes=%zu reason=\"a client can connect to a path of %d "
                "bytes at most: shorten the name or the directory\"",
                word, length, FL_SOCKET_PATH_MAX);
     free(word);

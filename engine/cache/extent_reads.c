@@ -177,8 +177,8 @@ static void open_ring(struct fl_extent_reads *reads)
     reads->cache->io = error ? "threads" : "io_uring";
     if (error)
         fl_log(FL_LOG_INFO,
-               "event=io_threads reason=\"io_uring is not to be had (%s): read-ahead "
-               "goes through the reader threads\"",
+               "event=io_threads reason=\"io_uring is not available (%s): the reader threads read "
+               "ahead\"",
                strerror(-error)); // NOLINT(concurrency-mt-unsafe)
 }
 

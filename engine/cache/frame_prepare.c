@@ -24,10 +24,11 @@ static uint64_t run_prepare(struct fl_io_job *job)
     cache->prepared++;
     int result = fl_frame_memory_prepare(&cache->memory);
     if (result < 0)
-        fl_log(FL_LOG_WARNING,
-               "event=prealloc_failed bytes=%" PRIu64
-               " reason=\"the host gives no more memory for the cache now: it is taken as needed\"",
-               fl_frame_memory_bytes(&cache->memory));
+        fl_log(
+            FL_LOG_WARNING,
+            "event=prealloc_failed bytes=%" PRIu64
+            " reason=\"the host has no more memory for the cache now: it is allocated as needed\"",
+            fl_frame_memory_bytes(&cache->memory));
     return result > 0 ? FL_IO_YIELD : 0;
 }
 

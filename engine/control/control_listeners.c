@@ -137,14 +137,14 @@ static enum MHD_Result take_away(struct fl_acceptor *acceptor, struct MHD_Connec
         return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
                                      "this server does not listen at %s", socket);
     if (listener->purpose == FL_PURPOSE_TEMPLATE)
-        return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "%s is the own socket of the template of image '%s', and goes "
-                                     "with it",
-                                     socket, listener->image);
+        return fl_control_send_error(
+            client, MHD_HTTP_CONFLICT,
+            "%s is the socket of the template of image '%s' and is removed with it", socket,
+            listener->image);
     if (listener->automatic)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "%s is the own socket of image '%s', and goes with it", socket,
-                                     listener->image);
+                                     "%s is the socket of image '%s' and is removed with it",
+                                     socket, listener->image);
     json_t *answer = describe_listener(listener);
     fl_listener_remove(listener);
     return fl_control_send_json(client, MHD_HTTP_OK, answer);

@@ -91,8 +91,8 @@ static enum MHD_Result add_recording(struct fl_acceptor *acceptor, struct MHD_Co
         return fl_control_send_json(client, MHD_HTTP_OK, describe_recording(there));
     if (there)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
-                                     "somebody else has ordered recordings of image '%s': wait for "
-                                     "them, or 'faultline record --cancel %s'",
+                                     "another client has ordered recordings of image '%s': wait "
+                                     "for them, or 'faultline record --cancel %s'",
                                      there->image, there->image);
     name_recording(wanted);
     const struct fl_order *order = fl_recording_orders_add(recordings, wanted);
@@ -184,7 +184,7 @@ static enum MHD_Result send_pages(struct MHD_Connection *client,
 static enum MHD_Result send_none(struct MHD_Connection *client, const char *image)
 {
     return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                 "nobody has ordered recordings of image '%s'", image);
+                                 "no recordings of image '%s' are ordered", image);
 }
 
 static enum MHD_Result send_run(struct MHD_Connection *client, const struct fl_order *order)
@@ -192,15 +192,16 @@ static enum MHD_Result send_run(struct MHD_Connection *client, const struct fl_o
     int64_t run = number_of(client, "run");
     int64_t from = number_of(client, "from");
     if (run < 0 || from < 0)
-        return fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
-                                     "%s is no number: a recording of image '%s' cannot be found",
-                                     run < 0 ? "run" : "from", order->image);
+        return fl_control_send_error(
+            client, MHD_HTTP_BAD_REQUEST,
+            "%s is not a number: a recording of image '%s' cannot be found",
+            run < 0 ? "run" : "from", order->image);
     const struct fl_vm_recording *touches =
         run < FL_ORDER_RUNS_MOST ? fl_order_run(order, (unsigned)run) : NULL;
     return touches
                ? send_pages(client, touches, (uint64_t)from)
                : fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                       "image '%s' has %u complete recordings, and none of number "
+                                       "image '%s' has %u complete recordings, and none has number "
                                        "%" PRId64,
                                        order->image, order->ended, run);
 }

@@ -53,7 +53,7 @@ static enum MHD_Result drop_template(struct fl_acceptor *acceptor, struct MHD_Co
 {
     if (!fl_templates_unpin(acceptor->engine->templates, image))
         return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                     "nobody has asked for a template of image '%s'", image);
+                                     "no template of image '%s' was asked for", image);
     return fl_control_send_json(client, MHD_HTTP_OK,
                                 fl_templates_json(acceptor->engine->templates));
 }

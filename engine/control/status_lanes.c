@@ -29,8 +29,8 @@ struct json_t *fl_lane_json(const struct fl_vm *vm)
     const struct fl_shard *owner = atomic_load(&vm->owner);
     if (vm->held)
         return json_pack("{s:s, s:I, s:I}", "reason",
-                         "the engine before is still in the kernel for it", "blocked_ms",
-                         (json_int_t)0, "times", (json_int_t)0);
+                         "a thread of the previous engine is still in the kernel for it",
+                         "blocked_ms", (json_int_t)0, "times", (json_int_t)0);
     if (!owner || !fl_worker_of(owner)->is_lane)
         return json_null();
     fl_lane_reason(vm, text, sizeof(text));

@@ -27,9 +27,10 @@ static void write_row(FILE *out, const struct fl_counter_row *row, const struct 
 static void write_latency(FILE *out, const struct fl_stats *stats)
 {
     static const double shares[] = {0.5, 0.9, 0.99, 0.999, 1};
-    fputs("# HELP faultline_fault_seconds From the reading of a fault to its page being there.\n"
-          "# TYPE faultline_fault_seconds summary\n",
-          out);
+    fputs(
+        "# HELP faultline_fault_seconds Time from the reading of a fault until its page is there.\n"
+        "# TYPE faultline_fault_seconds summary\n",
+        out);
     for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++)
         fprintf(out, "faultline_fault_seconds{quantile=\"%g\"} %.9f\n", shares[i],
                 (double)fl_histogram_quantile(&stats->workers.latency_ns, shares[i]) /

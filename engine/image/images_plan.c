@@ -19,11 +19,11 @@ static const char *trace_trouble(int error)
 {
     switch (error) {
     case -ESTALE:
-        return "it was recorded of other content: the image was replaced since";
+        return "it was recorded from other content: the image was replaced since";
     case -EBADMSG:
         return "its file is damaged";
     case -EPROTONOSUPPORT:
-        return "it is of a version that this program does not know";
+        return "this program does not know its version";
     default:
         return strerror(-error);
     }

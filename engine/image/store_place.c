@@ -90,10 +90,9 @@ void fl_store_place_why(struct fl_store_place *place, struct fl_error *ret_error
     pthread_mutex_lock(&place->lock);
     int error = place->error;
     pthread_mutex_unlock(&place->lock);
-    const char *why = error == -EPROTONOSUPPORT
-                          ? "it is of a version that this program does not know"
-                      : error == -EBADMSG ? "its marker faultline-store is damaged"
-                                          : strerror(-error);
+    const char *why = error == -EPROTONOSUPPORT ? "this program does not know its version"
+                      : error == -EBADMSG       ? "its marker faultline-store is damaged"
+                                                : strerror(-error);
     if (error == -ENOENT)
         fl_fail_plain(ret_error, error, FL_NO_STORE, place->store);
     else

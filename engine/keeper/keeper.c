@@ -68,8 +68,9 @@ static void leave_vms(struct fl_keeper *keeper)
     if (keeper->records.store)
         end_engines(keeper);
     if (!fl_records_store_again(&keeper->records)) {
-        fl_log(FL_LOG_ERROR, "event=leave_refused reason=\"the service manager does not take what "
-                             "VMs need\"");
+        fl_log(
+            FL_LOG_ERROR,
+            "event=leave_refused reason=\"the service manager refuses descriptors that VMs need\"");
         return;
     }
     int error = keeper->records.store ? fl_sm_barrier(BARRIER_MS) : 0;
@@ -242,7 +243,7 @@ int fl_keeper_run(const struct fl_keeper_options *options)
     fl_records_init(&keeper.records, fl_sm_keeps());
     int error = start_keeper(&keeper);
     if (error) {
-        fprintf(stderr, "faultline serve: it cannot start: %s\n", strerror(-error));
+        fprintf(stderr, "faultline serve: the keeper cannot start: %s\n", strerror(-error));
         return 1;
     }
     error = fl_keeper_inherit(&keeper);
@@ -253,7 +254,8 @@ int fl_keeper_run(const struct fl_keeper_options *options)
         fprintf(stderr, "faultline serve: another server listens at %s\n", options->control);
         keeper.exit_status = 1;
     } else if (error) {
-        fprintf(stderr, "faultline serve: the engine at %s serves, and cannot be taken over: %s\n",
+        fprintf(stderr,
+                "faultline serve: the engine at %s is serving, and cannot be taken over: %s\n",
                 options->control, strerror(-error));
         keeper.exit_status = 1;
     } else {

@@ -153,8 +153,7 @@ static void could_not_start(struct fl_keeper *keeper, int error)
     uint64_t now = fl_now();
     bool shortage = error == -EAGAIN || error == -ENOMEM || error == -EMFILE || error == -ENFILE ||
                     error == -ENOSPC;
-    snprintf(trouble, sizeof(trouble), "no engine can be started to stand by: %s",
-             strerror(-error));
+    snprintf(trouble, sizeof(trouble), "no standby engine can be started: %s", strerror(-error));
     set_trouble(keeper, trouble);
     if (error == -EMFILE) // the limit was lowered below what is held already
         fl_descriptors_fit(2 * FL_KEEPER_RESERVE);

@@ -76,7 +76,8 @@ static void poison_the_rest(struct fl_keeper *keeper)
     unsigned lives = living(uffds, count);
     if (lives > 0 && !error) {
         fl_log(FL_LOG_ERROR,
-               "event=kill_failed vms=%u reason=\"they live on: their pages are poisoned\"", lives);
+               "event=kill_failed vms=%u reason=\"the VMs live on, and their pages are poisoned\"",
+               lives);
         keeper->fail_until_ns = FL_NEVER;
         fl_answer_without_image_all(uffds, count, still, keeper);
     }

@@ -35,8 +35,8 @@ static void hold_if_busy(const struct fl_keeper *keeper, struct fl_record *recor
     if (record->held)
         fl_log(FL_LOG_WARNING,
                "event=held vm=%" PRIu64
-               " reason=\"a thread of the engine before is in the kernel for it: it is served when "
-               "that comes out\"",
+               " reason=\"a thread of the previous engine is in the kernel for it: the VM is "
+               "served when the thread comes out\"",
                record->id);
 }
 

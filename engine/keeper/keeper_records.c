@@ -27,7 +27,7 @@ static const uint32_t kind_order[] = {FL_RECORD_MODE,  FL_RECORD_IMAGE,      FL_
                                       FL_RECORD_VM,    FL_RECORD_CONNECTION, FL_RECORD_LISTENER,
                                       FL_RECORD_SOCKET};
 enum { KINDS = sizeof(kind_order) / sizeof(kind_order[0]) };
-static_assert(KINDS == FL_RECORD_KINDS - 1, "every kind has its place");
+static_assert(KINDS == FL_RECORD_KINDS - 1, "each kind has a place");
 
 void fl_records_init(struct fl_records *records, bool store)
 {

@@ -109,7 +109,7 @@ void fl_keeper_upgrade_called_off(struct fl_keeper *keeper)
 {
     if (keeper->standby)
         fl_keeper_retire(keeper, keeper->standby);
-    fl_keeper_upgrade_failed(keeper, "the old one died first");
+    fl_keeper_upgrade_failed(keeper, "the old engine died first");
 }
 
 // The new executable is the one from now on.
@@ -144,7 +144,7 @@ void fl_keeper_upgrade_due(struct fl_keeper *keeper, uint64_t now)
     if (upgrade->state == FL_UPGRADE_STARTING) {
         if (keeper->standby)
             fl_keeper_retire(keeper, keeper->standby);
-        fl_keeper_upgrade_failed(keeper, "its time was up");
+        fl_keeper_upgrade_failed(keeper, "it took too long");
     } else if (keeper->serving && keeper->serving->phase == FL_CHILD_SERVING) {
         settle_upgrade(keeper);
     } else {

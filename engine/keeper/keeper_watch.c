@@ -108,7 +108,7 @@ static void look_at_serving(struct fl_keeper *keeper, uint64_t now)
         return;
     // It would have poisoned the page by now, if all were well with it.
     if (child->oldest_ns > keeper->options->fault_timeout_ms * FL_NS_PER_MS + limit) {
-        hangs(keeper, "a fault that it has read waits for longer than it should", 0);
+        hangs(keeper, "a fault that it has read has waited too long", 0);
         return;
     }
     uint64_t vm = find_unread(keeper, now, limit);

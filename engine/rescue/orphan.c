@@ -72,7 +72,7 @@ int fl_orphan_set_regions(struct fl_orphan *orphan, const char *text, struct fl_
     const char *why = NULL;
     int error = fl_handshake_parse(text, strlen(text), &layout, NULL, &why);
     if (error)
-        return fl_fail_plain(ret_error, error, "the regions do not make sense: %s", why);
+        return fl_fail_plain(ret_error, error, "the regions are not valid: %s", why);
     if (!fl_orphan_covered(orphan, &layout))
         return fl_fail_plain(
             ret_error, -EINVAL,

@@ -81,11 +81,11 @@ static int choose_uffd(struct look *look)
         return fl_fail_plain(look->error, result, "the descriptors of pid %d cannot be read: %s",
                              pid, strerror(-result));
     if (look->uffds == 0)
-        return fl_fail_plain(look->error, -ENXIO, "%s (pid %d) has no userfaultfd", orphan->name,
+        return fl_fail_plain(look->error, -ENXIO, "%s (pid %d) holds no userfaultfd", orphan->name,
                              pid);
     if (orphan->fd >= 0 && !look->asked.any)
         return fl_fail_plain(look->error, -ENXIO,
-                             "descriptor %d of %s (pid %d) is no userfaultfd; these are: %s",
+                             "descriptor %d of %s (pid %d) is not a userfaultfd; these are: %s",
                              orphan->fd, orphan->name, pid, look->list);
     if (orphan->fd < 0 && look->uffds > 1 && look->with_waiting != 1)
         return fl_fail_plain(
@@ -101,7 +101,7 @@ static int take_uffd(struct look *look)
     struct fl_orphan *orphan = look->orphan;
     int fd = fl_proc_take_fd(orphan->pid, look->tid, look->chosen.fd);
     if (fd < 0)
-        return fl_fail_plain(look->error, fd, "descriptor %d of %s (pid %d) cannot be had: %s",
+        return fl_fail_plain(look->error, fd, "descriptor %d of %s (pid %d) cannot be copied: %s",
                              look->chosen.fd, orphan->name, (int)orphan->pid, strerror(-fd));
     orphan->uffd = fd;
     // It may have become another since it was looked at.
@@ -110,7 +110,7 @@ static int take_uffd(struct look *look)
     struct fl_proc_uffd again;
     if (!fl_proc_uffd(&ours, &again) || again.inode != look->chosen.uffd.inode)
         return fl_fail_plain(look->error, -EAGAIN,
-                             "descriptor %d of %s (pid %d) changes while it is looked at",
+                             "descriptor %d of %s (pid %d) changed while it was looked at",
                              look->chosen.fd, orphan->name, (int)orphan->pid);
     if (!again.ready)
         return fl_fail_plain(look->error, -ENXIO,
@@ -181,7 +181,7 @@ static int find_holders(struct look *look)
         return fl_fail_plain(look->error, result, "/proc cannot be read: %s", strerror(-result));
     if (!complete)
         return fl_fail_plain(look->error, -EPERM,
-                             "not all processes can be looked at: run it as root");
+                             "not all processes can be looked at: run this as root");
     return 0;
 }
 
@@ -209,9 +209,7 @@ static int look_at_process(struct look *look)
     if (fl_proc_view() == FL_PROC_OTHER)
         return fl_fail_plain(
             look->error, -EXDEV,
-            "/proc is that of another PID namespace: what it says of a process %d is of "
-            "another one",
-            pid);
+            "/proc belongs to another PID namespace: its process %d is a different one", pid);
     orphan->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (orphan->pidfd < 0)
         return fl_fail_plain(look->error, -errno, "there is no process %d: %s", pid,

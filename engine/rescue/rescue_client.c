@@ -25,7 +25,7 @@ static int wait_for_answer(int channel, struct fl_error *ret_error)
     if (got == 1)
         fl_channel_close_fds(fds);
     if (got != 1 || answer.type != FL_MESSAGE_ANSWER)
-        return fl_fail_plain(ret_error, -ECONNRESET, "the server has hung up");
+        return fl_fail_plain(ret_error, -ECONNRESET, "the server closed the connection");
     if (answer.error)
         fl_fail_plain(ret_error, answer.error, "%s", answer.text);
     return answer.error;

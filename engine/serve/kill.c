@@ -96,9 +96,9 @@ static void hunt_ended(struct fl_shard *shard, struct fl_vm *vm, struct hunt *hu
         hunt_take_owner(shard, vm, &hunt->found);
     if (vm->death != FL_DEATH_SOUGHT || (!hunt->error && !killed_before && kill_send(vm)))
         return;
-    kill_give_up(vm, killed_before ? "it was sent SIGKILL, and its memory is still there"
+    kill_give_up(vm, killed_before ? "its process got SIGKILL, and its memory is still there"
                      : hunt->error == -ENOTUNIQ
-                         ? "its memory may be any one's of several processes"
+                         ? "several processes may have its memory"
                          : "no process that can be seen here has its memory");
 }
 

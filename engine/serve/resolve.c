@@ -36,13 +36,12 @@ static void log_dropped(const struct fl_want *want)
     const struct fl_vm *vm = want->vm;
     uint64_t times = fl_counter_get(&want->shard->stats.dropped);
     if ((times & (times - 1)) == 0)
-        fl_log(
-            FL_LOG_INFO,
-            "event=dropped vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
-            " reason=\"memory of it was dropped and the kernel did not tell (a hole was punched?): "
-            "it is zeros now\"",
-            vm->id, fl_vm_image_name(vm), fl_layout_image_page(&vm->state->layout, want->page),
-            times);
+        fl_log(FL_LOG_INFO,
+               "event=dropped vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
+               " reason=\"the page was dropped without a remove event (was a hole punched?): it is "
+               "zeros now\"",
+               vm->id, fl_vm_image_name(vm), fl_layout_image_page(&vm->state->layout, want->page),
+               times);
 }
 
 // It was there. Memory that is dropped without an event (a hole punched into a file that the

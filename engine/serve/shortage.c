@@ -71,8 +71,8 @@ static void say_huge(char *buf, size_t size)
                  limit.limit >> 20, limit.path, pool.free, pool.total);
     else if (fl_huge_pool_available(&pool) > 0)
         snprintf(buf, size,
-                 "no 2 MiB page is to be had, though %" PRIu64 " of %" PRIu64
-                 " in the pool are free: a limit that is not seen here, or a policy for NUMA nodes",
+                 "no 2 MiB page can be allocated, though %" PRIu64 " of %" PRIu64
+                 " in the pool are free: a limit that the engine cannot see, or a NUMA policy",
                  pool.free, pool.total);
     else
         snprintf(buf, size,

@@ -198,6 +198,6 @@ void fl_vm_find_presence(struct fl_vm *vm)
         fl_log(FL_LOG_WARNING,
                "event=presence_unknown vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
                vm->id, fl_vm_image_name(vm), vm->state->pid,
-               error == -ENOENT ? "the process that has its memory is not known"
+               error == -ENOENT ? "it is not known which process has its memory"
                                 : strerror(-error));
 }

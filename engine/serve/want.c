@@ -61,14 +61,15 @@ static const char *failure_text(const struct fl_vm *vm, int error, char *buf, si
 {
     char lack[REASON - 64];
     if (error == -ENOSPC)
-        snprintf(buf, size, "there was no memory for it in time: %s",
+        snprintf(buf, size, "there was no memory for the page in time: %s",
                  fl_shortage_reason(vm, lack, sizeof(lack)));
     else if (error == -ENOMEM)
-        snprintf(buf, size, "the engine had no memory to read it in time");
+        snprintf(buf, size, "the engine had no memory to read the page in time");
     else if (error == -ETIMEDOUT)
-        snprintf(buf, size, "storage has not brought it in time (--read-timeout)");
+        snprintf(buf, size, "storage did not return the page in time (--read-timeout)");
     else if (error == -EINVAL)
-        snprintf(buf, size, "the kernel does not take it: is the memory what the handshake said?");
+        snprintf(buf, size,
+                 "the kernel refuses to install the page: is the memory what the handshake said?");
     else
         snprintf(buf, size, "its frame %s", fl_frame_strerror(error));
     return buf;

@@ -214,8 +214,10 @@ static void act_on_loss(struct fl_server *server)
     if (!fl_service_has_begun(server->acceptor.state))
         go_on_alone(server);
     if (fl_service_has_begun(server->acceptor.state))
-        fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"start 'faultline serve' again\"",
-               server->engine->vms.count);
+        fl_log(
+            FL_LOG_ERROR,
+            "event=keeper_lost vms=%u reason=\"the keeper is gone: start 'faultline serve' again\"",
+            server->engine->vms.count);
 }
 
 static void run_loop(struct fl_server *server)
@@ -248,7 +250,9 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
 {
     // Going on alone, until the service manager kills us too, we would take VMs that no keeper has.
     if (outside) {
-        fl_log(FL_LOG_ERROR, "event=keeper_lost vms=%u reason=\"the service manager has them\"",
+        fl_log(FL_LOG_ERROR,
+               "event=keeper_lost vms=%u reason=\"the keeper is gone; the service manager has what "
+               "the VMs need\"",
                server->engine->vms.count);
         _exit(1);
     }

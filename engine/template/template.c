@@ -100,7 +100,8 @@ static bool repair_page(struct fl_template *template, uint64_t page, const void 
     if (atomic_fetch_add(&template->state->repaired, 1) == 0)
         fl_log(FL_LOG_ERROR,
                "event=template_repaired image=%s image_page=%" PRIu64
-               " reason=\"a client read memory of it that it did not have watched\"",
+               " reason=\"a client read a page of the template that was not registered with its "
+               "userfaultfd\"",
                template->state->image, page);
     return right;
 }

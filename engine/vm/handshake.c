@@ -103,7 +103,7 @@ int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_la
     json_t *array = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_array(array)) {
         json_decref(array);
-        *ret_reason = "what it sent is not a JSON array of regions";
+        *ret_reason = "what the client sent is not a JSON array of regions";
         return -EINVAL;
     }
     const char *reason = parse_regions(array, &layout);

@@ -127,8 +127,8 @@ void fl_engine_serves(struct fl_engine *engine)
 {
     uint64_t bytes = engine->options.prealloc_bytes;
     if (bytes > 0 && fl_cache_prepare(engine->cache, bytes, engine->options.replay_reserve) != 0)
-        fl_log(FL_LOG_ERROR,
-               "event=prealloc_failed reason=\"out of memory: it is taken as needed\"");
+        fl_log(FL_LOG_ERROR, "event=prealloc_failed reason=\"the host is out of memory: the cache "
+                             "allocates it as needed\"");
 }
 
 // The read-ahead ends before the readers that it sends to, they before the workers whose mailboxes

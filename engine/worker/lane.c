@@ -48,7 +48,7 @@ void fl_lane_reason(const struct fl_vm *vm, char *text, size_t size)
     char limit[FL_LANE_REASON / 2 + FL_CGROUP_PATH];
     const struct fl_vm_limit *seen = &vm->limit;
     if (atomic_load(&seen->met) == 0 || !atomic_load(&seen->named)) {
-        snprintf(text, size, "the kernel makes who serves it wait");
+        snprintf(text, size, "the kernel blocks the thread that serves it");
         return;
     }
     struct fl_memory_limit now = {.limit = atomic_load(&seen->bytes),
@@ -56,7 +56,7 @@ void fl_lane_reason(const struct fl_vm *vm, char *text, size_t size)
                                   .version = seen->version};
     snprintf(now.cgroup, sizeof(now.cgroup), "%s", seen->cgroup);
     fl_memory_limit_text(&now, limit, sizeof(limit));
-    snprintf(text, size, "it waits on its own memory limit: %s", limit);
+    snprintf(text, size, "the VM is at its own memory limit: %s", limit);
 }
 
 // A line for the first, second, fourth ... time.

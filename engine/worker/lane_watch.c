@@ -79,7 +79,8 @@ static void thread_take_from(struct fl_lanes *lanes, struct fl_thread *thread, s
         if (!seen->told)
             fl_log(FL_LOG_ERROR,
                    "event=lanes_full lanes=%u vm=%" PRIu64
-                   " reason=\"the kernel makes a worker wait for it, and others with it\"",
+                   " reason=\"the kernel blocks a worker on this VM, and the worker's other VMs "
+                   "wait too\"",
                    atomic_load(&lanes->count), atomic_load(thread->call.shared));
         seen->told = true;
         atomic_fetch_add(&lanes->refused, 1);

@@ -186,7 +186,8 @@ static void thread_wait_for_end(struct fl_thread *thread, bool leave)
         if (leave && fl_now() > patience && call_hold(thread)) {
             fl_log(FL_LOG_WARNING,
                    "event=left vm=%" PRIu64
-                   " reason=\"the kernel makes who serves it wait; it is handed over later\"",
+                   " reason=\"the kernel blocks the thread that serves it: the VM is handed over "
+                   "when the thread comes out\"",
                    atomic_load(thread->call.shared));
             return;
         }

@@ -286,9 +286,10 @@ Test(huge_shortage, ends_in_poison_with_its_name)
     start(&client, &huge);
     cr_assert(client_obeys(&client, "P"));
     cr_assert(server_wait_log(&world->server, "event=poison vm=1", 1));
-    cr_expect_eq(server_count_log(&world->server,
-                                  "reason=\"there was no memory for it in time: no free 2 MiB"),
-                 1);
+    cr_expect_eq(
+        server_count_log(&world->server,
+                         "reason=\"there was no memory for the page in time: no free 2 MiB"),
+        1);
     cr_expect_eq(server_count_log(&world->server, "timed out"), 0);
     cr_expect_eq(world_vm_status(world, 1, "", "poisoned"), HUGE / PAGE);
     huge_pages_give_back();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A VM for which the kernel makes who serves it wait (its memory limit, a lock of its own, its end)
-// holds up nobody else, and is no reason to kill the engine: neither the worker that it shares, nor
-// the successor of an engine that is killed meanwhile.
+// A VM for which the kernel blocks the thread that serves it (its memory limit, a lock of its own,
+// its end) holds up nobody else, and is no reason to kill the engine: neither the worker that it
+// shares, nor the successor of an engine that is killed meanwhile.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>

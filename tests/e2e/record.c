@@ -306,7 +306,7 @@ Test(record, is_refused_where_it_makes_no_sense)
     cr_expect_eq(faultline_run(output, sizeof(output), window), 2);
     pid_t pid = record_start(world, NULL);
     cr_expect_eq(faultline_run(output, sizeof(output), again), 1);
-    cr_expect_not_null(strstr(output, "somebody else has ordered"), "%s", output);
+    cr_expect_not_null(strstr(output, "another client has ordered"), "%s", output);
     kill(pid, SIGKILL); // its order is left behind
     waitpid(pid, NULL, 0);
     cr_expect_eq(faultline_run(output, sizeof(output), cancel), 0, "%s", output);

@@ -173,8 +173,8 @@ Test(rescue, refusals)
     EXPECT_REFUSED("no server listens", "--image", "image", "--nothing-removed");
     cr_assert(server_serve(&orphan_world->server, &orphan_world->temp, orphan_world->store, NULL));
     EXPECT_REFUSED("still waits", "--image", "nobody", "--nothing-removed", "--force");
-    EXPECT_REFUSED("is no userfaultfd", "--image", "image", "--nothing-removed", "--fd", "0");
-    EXPECT_REFUSED("do not make sense", "--image", "image", "--regions", "[]");
+    EXPECT_REFUSED("is not a userfaultfd", "--image", "image", "--nothing-removed", "--fd", "0");
+    EXPECT_REFUSED("are not valid", "--image", "image", "--regions", "[]");
     snprintf(bad, sizeof(bad),
              "[{\"base_host_virt_addr\":%llu,\"size\":%d,\"offset\":0,\"page_size\":4096}]",
              (unsigned long long)(uintptr_t)orphan_told->first, ORPHAN_BYTES / 2);

@@ -78,28 +78,28 @@ static const struct {
      "the body must be {\"image\": NAME, \"complete\": BOOLEAN}"},
     {404, "POST", RECORDINGS, "{\"image\":\"other\"}", "the store has no image 'other'"},
     {404, "POST", TEMPLATES, "{\"image\":\"other\"}", "the store has no image 'other'"},
-    {404, "GET", RECORDINGS "?image=other", "", "nobody has ordered recordings of image 'other'"},
+    {404, "GET", RECORDINGS "?image=other", "", "no recordings of image 'other' are ordered"},
     {404, "DELETE", RECORDINGS, "{\"image\":\"other\"}",
-     "nobody has ordered recordings of image 'other'"},
-    {404, "DELETE", TEMPLATES, IMAGE, "nobody has asked for a template of image 'image'"},
+     "no recordings of image 'other' are ordered"},
+    {404, "DELETE", TEMPLATES, IMAGE, "no template of image 'image' was asked for"},
     {405, "PUT", RECORDINGS, "", RECORDINGS " does not take this method"},
     // Once there is an order:
     {201, "POST", RECORDINGS, IMAGE, NULL},
     {409, "POST", RECORDINGS, IMAGE,
-     "somebody else has ordered recordings of image 'image': wait for them, or 'faultline record "
+     "another client has ordered recordings of image 'image': wait for them, or 'faultline record "
      "--cancel image'"},
     {404, "GET", RECORDINGS "?image=image&run=0", "",
-     "image 'image' has 0 complete recordings, and none of number 0"},
+     "image 'image' has 0 complete recordings, and none has number 0"},
     {404, "GET", RECORDINGS "?image=image&run=999999999999999999", "",
-     "image 'image' has 0 complete recordings, and none of number 999999999999999999"},
+     "image 'image' has 0 complete recordings, and none has number 999999999999999999"},
     {400, "GET", RECORDINGS "?image=image&run=-1", "",
-     "run is no number: a recording of image 'image' cannot be found"},
+     "run is not a number: a recording of image 'image' cannot be found"},
     {400, "GET", RECORDINGS "?image=image&run=9999999999999999999", "",
-     "run is no number: a recording of image 'image' cannot be found"},
+     "run is not a number: a recording of image 'image' cannot be found"},
     {400, "GET", RECORDINGS "?image=image&run=0&from=1.5", "",
-     "from is no number: a recording of image 'image' cannot be found"},
+     "from is not a number: a recording of image 'image' cannot be found"},
     {200, "DELETE", RECORDINGS, IMAGE, NULL},
-    {404, "DELETE", RECORDINGS, IMAGE, "nobody has ordered recordings of image 'image'"},
+    {404, "DELETE", RECORDINGS, IMAGE, "no recordings of image 'image' are ordered"},
 };
 
 Test(control_orders, errors_name_what_they_are_about)
@@ -206,7 +206,7 @@ Test(control_orders, a_recording_outlives_its_image_and_vm)
     cr_assert_eq(ask("GET", RECORDINGS "?image=image&run=0&from=99999999999", ""), 200);
     cr_assert(number("from") == 20 && strstr(answer.body, "\"pages\":[]"), "%s", answer.text);
     cr_assert_eq(ask("GET", RECORDINGS "?image=image&run=1", ""), 404);
-    cr_assert(http_says(&answer, "image 'image' has 1 complete recordings, and none of number 1"));
+    cr_assert(http_says(&answer, "image 'image' has 1 complete recordings, and none has number 1"));
     cr_assert_eq(ask("DELETE", RECORDINGS, IMAGE), 200);
     cr_assert_eq(ask("DELETE", RECORDINGS, IMAGE), 404);
     world_stop(world);

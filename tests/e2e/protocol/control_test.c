@@ -204,7 +204,8 @@ Test(control, listeners_are_listed_and_taken_away)
     cr_assert_eq(remove_listener(output, sizeof(output), path), 1);
     cr_assert_not_null(strstr(output, "this server does not listen at"), "%s", output);
     cr_assert_eq(remove_listener(output, sizeof(output), world->socket), 1);
-    cr_assert_not_null(strstr(output, "is the own socket of image 'image'"), "%s", output);
+    cr_assert_not_null(strstr(output, "is the socket of image 'image' and is removed"), "%s",
+                       output);
     check_served(world->socket, &world->memory);
     // One whose socket somebody has deleted is replaced.
     cr_assert_eq(listen_at(output, sizeof(output), "image", path, NULL), 0, "%s", output);
@@ -252,7 +253,7 @@ Test(control, says_why_it_cannot_listen)
         {"image", "control.sock", "control.sock: another process listens there"},
         {"image", "memory", "there is something that is not a socket"},
         {"image", "sockets", "there is something that is not a socket"},
-        {"image", "no/such/x.sock", "its directory does not exist"},
+        {"image", "no/such/x.sock", "the directory of the socket does not exist"},
     };
     char output[1024];
     begin();

@@ -5,12 +5,13 @@
 #include <string.h>
 
 #define NUMBER "a region lacks a number that it must have, or it is not a whole number from 0 up"
-#define NO_ARRAY "what it sent is not a JSON array of regions"
-#define MANY_FDS "more than one file descriptor came with it"
-#define NO_UFFD "the file descriptor that came with it is not a userfaultfd"
+#define NO_ARRAY "what the client sent is not a JSON array of regions"
+#define MANY_FDS "more than one file descriptor came with the handshake"
+#define NO_UFFD "the file descriptor that came with the handshake is not a userfaultfd"
 
 const struct bad cases[] = {
-    {"no fd, half-close", GOOD, NOTHING, AT_ONCE, HALF_CLOSE, "no userfaultfd came with it"},
+    {"no fd, half-close", GOOD, NOTHING, AT_ONCE, HALF_CLOSE,
+     "no userfaultfd came with the handshake"},
     {"a pipe", GOOD, A_PIPE, AT_ONCE, STAY, NO_UFFD},
     {"a memfd", GOOD, A_MEMFD, AT_ONCE, STAY, NO_UFFD},
     {"an eventfd", GOOD, AN_EVENTFD, AT_ONCE, STAY, NO_UFFD},
@@ -25,7 +26,7 @@ const struct bad cases[] = {
     {"byte by byte", GOOD, UFFD, BYTE_BY_BYTE, STAY, NULL},
     {"half-close after it", GOOD, UFFD, IN_ONE_MESSAGE, HALF_CLOSE, NULL},
     {"half-close in the middle", "[{\"size\":", UFFD, AT_ONCE, HALF_CLOSE,
-     "it closed the connection before its handshake was complete"},
+     "the client closed the connection before its handshake was complete"},
     {"bad JSON", "[{\"base_host_virt_addr\":,}]", UFFD, AT_ONCE, STAY, NO_ARRAY},
     {"a comma too many", "[" REGION("@B", "@S", "0") ",]", UFFD, AT_ONCE, STAY, NO_ARRAY},
     {"brackets that do not match", "[{]}", UFFD, AT_ONCE, STAY, NO_ARRAY},
@@ -77,9 +78,10 @@ const struct bad cases[] = {
     {"an unknown page size",
      "[{\"base_host_virt_addr\":@B,\"size\":@S,\"offset\":0,\"page_size\":16384}]", UFFD, AT_ONCE,
      STAY, "the page size is neither 4096 nor 2097152"},
-    {"70,000 bytes", "[@L]", UFFD, AT_ONCE, STAY, "what it sent is longer than 65536 bytes"},
+    {"70,000 bytes", "[@L]", UFFD, AT_ONCE, STAY,
+     "what the client sent is longer than 65536 bytes"},
     {"70,000 bytes and no fd", "[@L]", NOTHING, AT_ONCE, STAY,
-     "what it sent is longer than 65536 bytes"},
+     "what the client sent is longer than 65536 bytes"},
     {"65 regions", "[@R]", UFFD, AT_ONCE, STAY, "there are more than 64 regions"},
 };
 

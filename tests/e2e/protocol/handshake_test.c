@@ -198,9 +198,9 @@ Test(handshake, each_bad_one_is_refused_with_one_line)
 // --- peers that say nothing, or not enough ---
 
 static const struct bad quiet[] = {
-    {"silence", "", NOTHING, AT_ONCE, STAY, "it did not say what it wants in time"},
-    {"no fd", GOOD, NOTHING, AT_ONCE, STAY, "no userfaultfd came with it in time"},
-    {"half a text", "[{", UFFD, AT_ONCE, STAY, "it did not say what it wants in time"},
+    {"silence", "", NOTHING, AT_ONCE, STAY, "the client did not send its request in time"},
+    {"no fd", GOOD, NOTHING, AT_ONCE, STAY, "no userfaultfd came with the handshake in time"},
+    {"half a text", "[{", UFFD, AT_ONCE, STAY, "the client did not send its request in time"},
 };
 
 Test(handshake, silence_ends_in_refusal)

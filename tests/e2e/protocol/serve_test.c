@@ -276,7 +276,7 @@ Test(serve, stores_it_cannot_use_are_named)
     check_failure(args, 1, "there is no store");
     args[2] = world->store;
     write_marker("faultline-store 2\n");
-    check_failure(args, 1, "it is of a version that this program does not know");
+    check_failure(args, 1, "this program does not know its version");
     write_marker("something else\n");
     check_failure(args, 1, world->store);
     cr_assert_eq(entries(args[4]), 0, "it left sockets");

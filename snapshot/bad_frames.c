@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-static int compare(const void *a, const void *b)
+static int compare_ids(const void *a, const void *b)
 {
     const struct fl_frame_id *left = a;
     const struct fl_frame_id *right = b;
@@ -16,7 +16,7 @@ static int compare(const void *a, const void *b)
 
 int fl_bad_frames_add(struct fl_bad_frames *bad, struct fl_frame_id id)
 {
-    if (bad->count > 0 && compare(&bad->ids[bad->count - 1], &id) == 0)
+    if (bad->count > 0 && compare_ids(&bad->ids[bad->count - 1], &id) == 0)
         return 0;
     if (bad->count == bad->room) {
         size_t room = bad->room ? bad->room * 2 : 16;
@@ -34,9 +34,9 @@ void fl_bad_frames_sort(struct fl_bad_frames *bad)
 {
     size_t kept = 0;
     if (bad->count > 1)
-        qsort(bad->ids, bad->count, sizeof(*bad->ids), compare);
+        qsort(bad->ids, bad->count, sizeof(*bad->ids), compare_ids);
     for (size_t i = 0; i < bad->count; i++) {
-        if (i == 0 || compare(&bad->ids[i], &bad->ids[kept - 1]) != 0)
+        if (i == 0 || compare_ids(&bad->ids[i], &bad->ids[kept - 1]) != 0)
             bad->ids[kept++] = bad->ids[i];
     }
     bad->count = kept;
@@ -46,7 +46,7 @@ const struct fl_frame_id *fl_bad_frames_find(const struct fl_bad_frames *bad, st
 {
     if (bad->count == 0)
         return NULL;
-    return bsearch(&id, bad->ids, bad->count, sizeof(*bad->ids), compare);
+    return bsearch(&id, bad->ids, bad->count, sizeof(*bad->ids), compare_ids);
 }
 
 uint64_t fl_bad_frames_pages(const struct fl_bad_frames *bad, const struct fl_image *image,

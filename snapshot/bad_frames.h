@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A set of frames that were found bad, and whom that hurts. One thread at a time.
+// A set of frames that were found bad, and which images and pages that hurts. One thread at a time.
 #ifndef FAULTLINE_SNAPSHOT_BAD_FRAMES_H
 #define FAULTLINE_SNAPSHOT_BAD_FRAMES_H
 
@@ -14,14 +14,14 @@ struct fl_bad_frames {
     size_t count, room;
 };
 
-// May come more than once. -ENOMEM.
+// Adds a frame; it may be added more than once. -ENOMEM.
 int fl_bad_frames_add(struct fl_bad_frames *bad, struct fl_frame_id id);
-// After the last one was added, before the first question.
+// Call it after the last fl_bad_frames_add and before the functions below.
 void fl_bad_frames_sort(struct fl_bad_frames *bad);
-// Sorted: NULL if it is not one of them.
+// Returns the frame in the sorted set; NULL if it is not in the set.
 const struct fl_frame_id *fl_bad_frames_find(const struct fl_bad_frames *bad,
                                              struct fl_frame_id id);
-// How many pages of the image are in bad frames, and the pack of the first of them.
+// Returns how many pages of the image are in bad frames, and in *ret_pack the pack of the first.
 uint64_t fl_bad_frames_pages(const struct fl_bad_frames *bad, const struct fl_image *image,
                              uint64_t *ret_pack);
 void fl_bad_frames_free(struct fl_bad_frames *bad);

@@ -30,7 +30,7 @@ static int append(struct list *list, struct fl_disk_bad_frame entry)
     return 0;
 }
 
-static int compare(const void *a, const void *b)
+static int compare_entries(const void *a, const void *b)
 {
     const struct fl_disk_bad_frame *left = a;
     const struct fl_disk_bad_frame *right = b;
@@ -57,8 +57,8 @@ static int read_list(int fd, struct list *list)
     return r;
 }
 
-// What cannot be read for what is in it counts as nothing.
-static int load(struct fl_store *store, struct list *ret_list)
+// A damaged list, or one of another version, counts as an empty one.
+static int load_list(struct fl_store *store, struct list *ret_list)
 {
     struct list list = {.entries = NULL};
     FL_AUTO_CLOSE int fd =
@@ -77,7 +77,7 @@ int fl_bad_list_load(struct fl_store *store, enum fl_bad_which which, struct fl_
 {
     struct list list;
     struct fl_bad_frames bad = {.ids = NULL};
-    int r = load(store, &list);
+    int r = load_list(store, &list);
     if (r < 0)
         return r;
     for (size_t i = 0; r == 0 && i < list.count; i++) {
@@ -139,7 +139,7 @@ static int append_all(struct list *list, const struct fl_bad_frames *bad, enum f
     return r;
 }
 
-// What stays of the old list, and what comes to it or changes its state.
+// Copies the entries that stay, then adds those that come or change their state.
 static int merge(const struct list *old, const struct fl_bad_change *change, struct list *merged)
 {
     int r = 0;
@@ -154,7 +154,7 @@ static int merge(const struct list *old, const struct fl_bad_change *change, str
     if (r == 0)
         r = append_all(merged, change->unused, FL_BAD_UNUSED);
     if (r == 0 && merged->count > 1)
-        qsort(merged->entries, merged->count, sizeof(*merged->entries), compare);
+        qsort(merged->entries, merged->count, sizeof(*merged->entries), compare_entries);
     return r;
 }
 
@@ -168,7 +168,7 @@ static int change_locked(struct fl_store *store, const struct fl_bad_change *cha
 {
     struct list old = {.entries = NULL};
     struct list merged = {.entries = NULL};
-    int r = load(store, &old);
+    int r = load_list(store, &old);
     if (r == 0)
         r = merge(&old, change, &merged);
     if (r == 0 && !same(&old, &merged))
@@ -178,7 +178,7 @@ static int change_locked(struct fl_store *store, const struct fl_bad_change *cha
     return r;
 }
 
-// The lock is that of packs/, through a descriptor of its own: locks belong to open files.
+// Takes the lock of packs/, through a descriptor of its own: locks belong to open files.
 int fl_bad_list_change(struct fl_store *store, const struct fl_bad_change *change)
 {
     FL_AUTO_CLOSE int fd = openat(store->packs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

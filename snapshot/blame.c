@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why an image cannot be opened: the sentences, and the pack that is to blame.
+// Says why an image cannot be opened, and finds the pack that is to blame.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -30,7 +30,7 @@ const char *fl_image_strerror(int error)
                               : strerror(-error);
 }
 
-// The first pack that cannot be opened. 0 with its id, or with 0 if there is none.
+// Finds the first pack that cannot be opened. Returns 0 with its id, or with id 0 if there is none.
 static int find_bad_pack(struct fl_store *store, const char *name, uint64_t *ret_id, int *ret_why)
 {
     char file_name[FL_IMAGE_NAME_BYTES];

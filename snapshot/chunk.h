@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the stages of packing hand on: 2 MiB of the memory file, or a longer hole.
+// A chunk is what the stages of packing hand on: 2 MiB of the memory file, or a longer hole.
 #ifndef FAULTLINE_SNAPSHOT_CHUNK_H
 #define FAULTLINE_SNAPSHOT_CHUNK_H
 
@@ -9,7 +9,7 @@
 #define FL_CHUNK_PAGES 512u // 2 MiB: the range over which fragmentation is bounded
 #define FL_CHUNK_BYTES ((size_t)FL_CHUNK_PAGES * FL_PAGE_SIZE)
 
-// One stage at a time owns it (pipeline.c hands it on).
+// One stage at a time owns a chunk; pipeline.c hands it on.
 struct fl_chunk {
     // Reading and hashing.
     uint64_t first_page;

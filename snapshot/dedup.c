@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Theory of operation. Pages that are known somewhere are hits. Hits of a chunk are grouped by the
-// frame they are in, the groups sorted by size, and the largest accepted up to
-// FL_FOREIGN_FRAMES_MAX; the pages of all other groups are declined, that is, stored again beside
-// their neighbours. A hit in a pack of earlier runs comes from the index, which is only a hint: it
-// counts once the frame was read (share_check.c) and the pack's own table has the same identity at
-// that place.
+// Theory of operation. A page that is stored somewhere already is a hit. The hits of a chunk are
+// grouped by the frame that they are in, and the groups are sorted by size. The largest groups are
+// accepted, up to FL_FOREIGN_FRAMES_MAX; the pages of all others are declined, that is, stored
+// again beside their neighbours. A hit in a pack of an earlier run comes from the index, which is
+// only a hint: it counts after the frame was read (share_check.c) and the pack's own table has the
+// same identity at that place.
 #include "snapshot/dedup.h"
 
 #include <errno.h>
@@ -32,13 +32,13 @@ struct fl_dedup {
     uint32_t table_count;
     uint32_t own_index; // in it; UNLISTED before the first use
 
-    // Every pack an entry of the index has named, so that none is opened twice. known_ids runs
-    // beside.
+    // Every pack that an entry of the index has named, so that none is opened twice. known_ids[i]
+    // is the id of known[i].
     struct known_pack *known;
     uint64_t *known_ids;
     uint32_t known_count, known_room;
 
-    // Of the chunk in work.
+    // The rest is about the present chunk.
     bool accepted[FL_CHUNK_PAGES];
     bool hit_page[FL_CHUNK_PAGES];
     struct fl_hit hits[FL_CHUNK_PAGES];
@@ -131,7 +131,7 @@ static int grow_known(struct fl_dedup *dedup)
     return 0;
 }
 
-// A pack that cannot be opened makes its entries misses, for whatever reason it cannot.
+// Entries of a pack that cannot be opened are misses, whatever the reason is.
 static int find_known(struct fl_dedup *dedup, uint64_t id, struct known_pack **ret_known)
 {
     for (uint32_t i = 0; i < dedup->known_count; i++) {
@@ -165,14 +165,14 @@ static uint32_t own_index(struct fl_dedup *dedup)
     return dedup->own_index;
 }
 
-// Room for one more foreign pack, with a place kept for the own one.
+// True if there is room for one more foreign pack, with a place kept for the own pack.
 static bool table_has_room(const struct fl_dedup *dedup)
 {
     uint32_t foreign = dedup->table_count - (dedup->own_index != UNLISTED ? 1 : 0);
     return foreign < FL_FOREIGN_PACKS_MAX;
 }
 
-// Accepts the group's pages that the pack really has; ret_used tells whether it was any.
+// Accepts the pages of the group that the pack really has; *ret_used says whether there was one.
 static int accept_foreign(struct fl_dedup *dedup, struct fl_chunk *chunk,
                           const struct fl_hit_group *group, bool *ret_used)
 {
@@ -246,7 +246,7 @@ static void store_page(struct fl_dedup *dedup, struct fl_chunk *chunk, uint32_t 
     uint32_t first_frame = dedup->next_frame;
     uint32_t frame;
     uint32_t slot;
-    // Twice in this chunk: the frame is one of the chunk's own, which costs no fragmentation.
+    // The page is twice in this chunk: its frame is the chunk's own, which costs no fragmentation.
     if (fl_seen_get(dedup->seen, &chunk->identity[page], &frame, &slot) && frame >= first_frame) {
         chunk->entry[page] = fl_entry(own_index(dedup), frame, slot);
         dedup->counts.duplicate++;

@@ -30,7 +30,7 @@ int fl_findings_add(struct fl_findings *findings, struct fl_frame_id id, const c
     return r;
 }
 
-static int compare(const void *a, const void *b)
+static int compare_findings(const void *a, const void *b)
 {
     const struct fl_finding *left = a;
     const struct fl_finding *right = b;
@@ -60,7 +60,7 @@ int fl_findings_settle(struct fl_findings *findings, struct fl_store *store, con
     if (r == 0 && heal)
         r = split(findings, heal, &needed, &unused);
     if (findings->count > 1)
-        qsort(findings->items, findings->count, sizeof(*findings->items), compare);
+        qsort(findings->items, findings->count, sizeof(*findings->items), compare_findings);
     for (size_t i = 0; r == 0 && i < findings->count; i++) {
         if (fl_bad_frames_find(&needed, findings->items[i].id))
             report(arg, &findings->items[i]);

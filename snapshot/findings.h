@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bad frames that a verification has found, kept until it is known whether an image needs them:
-// what repair has left behind in a pack that stays hurts no image, and is not damage to be told of.
+// Keeps the bad frames that a verification has found until it is known whether an image needs them.
+// A frame that repair has replaced may stay behind in a pack: it hurts no image and is not
+// reported.
 #ifndef FAULTLINE_SNAPSHOT_FINDINGS_H
 #define FAULTLINE_SNAPSHOT_FINDINGS_H
 
@@ -20,14 +21,14 @@ struct fl_findings {
     struct fl_bad_frames bad; // their frames
 };
 
-// -ENOMEM: it is not kept.
+// Adds a bad frame, with a sentence about it. -ENOMEM: it is not kept.
 __attribute__((format(printf, 3, 4))) int
 fl_findings_add(struct fl_findings *findings, struct fl_frame_id id, const char *format, ...);
 
-// After the last one: calls `report` for those that an image needs or may need, sorted, and has the
-// store remember all of them, instead of what it has known of these packs. *ret_unneeded: the
-// frames that no image needs. An error of writing the list, which does no harm: *ret_list_written
-// is false then. -ENOMEM, errors of listing images.
+// Call it after the last fl_findings_add. Calls `report` for the frames that an image needs or may
+// need, sorted. Writes all of them to the store's list of bad frames, in the place of its entries
+// for these packs. *ret_unneeded is the number of frames that no image needs. *ret_list_written is
+// false if the list could not be written, which does no harm. -ENOMEM, errors of listing images.
 int fl_findings_settle(struct fl_findings *findings, struct fl_store *store, const uint64_t *packs,
                        size_t packs_count, void (*report)(void *arg, const struct fl_finding *),
                        void *arg, uint64_t *ret_unneeded, bool *ret_list_written);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every structure of the store that is on disk. docs/store-format.md is the same in words.
+// Every structure of the store that is on disk. docs/store-format.md says the same in words.
 //
 //   STORE  := faultline-store  packs/ID.pack*  images/NAME.img*  traces/NAME.trace*  index/ (LMDB)
 //             bad-frames  tmp/  lock
@@ -9,8 +9,9 @@
 //   TRACE  := trace_header  trace_entry[count]
 //   bad-frames := bad_header  bad_frame[count]
 //
-// All integers are little-endian, all fields have fixed widths, and nothing here is trusted:
-// whoever reads one of these checks the checksum first and the bounds of every field next.
+// All integers are little-endian and all fields have fixed widths. No byte of a file is trusted:
+// code that reads one of these structures checks the checksum first and then the bounds of every
+// field. A field named `zero` is 0.
 #ifndef FAULTLINE_SNAPSHOT_FORMAT_H
 #define FAULTLINE_SNAPSHOT_FORMAT_H
 
@@ -30,8 +31,9 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 #define FL_TMP_DIR "tmp"
 #define FL_TRACE_DIR "traces"
 
-// Of the store as a whole, in the marker file; and of each kind of file, in its header. Files of
-// version 1 are read as well: their tables are checked as a whole when they are opened.
+// The newest version of each kind of file, which stands in its header. The version of the store as
+// a whole stands in the marker file. Packs and images of version 1 can be read as well; their
+// tables are checked as a whole when they are opened.
 #define FL_PACK_VERSION 2u
 #define FL_IMAGE_VERSION 2u
 #define FL_TRACE_VERSION 1u
@@ -73,18 +75,18 @@ struct fl_disk_frame {
 };
 static_assert(sizeof(struct fl_disk_frame) == 24, "layout");
 
-// What is said of FL_PIECE_FRAMES entries of the frame table (the last piece may be shorter), so
-// that they can be checked by themselves.
+// Describes one piece of the frame table, FL_PIECE_FRAMES entries (the last piece may be shorter),
+// so that a piece can be checked without the others.
 #define FL_PIECE_FRAMES 2048u
 struct fl_disk_frame_piece {
-    uint64_t first_page; // of its first frame among the pack's pages
+    uint64_t first_page; // number of its first frame's first page among the pack's pages
     uint64_t checksum;   // XXH3-64 of these entries
 };
 static_assert(sizeof(struct fl_disk_frame_piece) == 16, "layout");
 
-// The last bytes of a pack. The frame table starts at table_offset, the identities (in order of
-// frame and slot) follow it, then what is said of the table's pieces, then the footer. Version 1
-// has no pieces.
+// The last bytes of a pack. The frame table starts at table_offset. The identities (in the order of
+// frame and slot) follow it, then one fl_disk_frame_piece for each piece of the table, then the
+// footer. Version 1 has no pieces.
 struct fl_disk_pack_footer {
     uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_footer
     uint32_t version;
@@ -119,8 +121,8 @@ struct fl_disk_image_header {
 };
 static_assert(sizeof(struct fl_disk_image_header) == 272, "layout");
 
-// The map in pieces of FL_PIECE_ENTRIES pages (32 MiB of memory); the last one may be shorter. The
-// file has those that are not all zero, in order, and this of each.
+// The map is cut into pieces of FL_PIECE_ENTRIES pages (32 MiB of memory); the last one may be
+// shorter. The file has the pieces that are not all zero, in order, and this structure for each.
 #define FL_PIECE_ENTRIES 8192u
 struct fl_disk_map_piece {
     uint64_t number;   // first page / FL_PIECE_ENTRIES
@@ -128,20 +130,20 @@ struct fl_disk_map_piece {
 };
 static_assert(sizeof(struct fl_disk_map_piece) == 16, "layout");
 
-// A map entry: 0 is a zero page. Else bit 63 is set, and from the low end: slot (9 bits), frame
-// (32), index into the pack table (16), zero (6). Consecutive slots of a frame are consecutive
-// numbers.
+// A map entry is 0 for a zero page. Otherwise it has, from the low end: slot (9 bits), frame (32),
+// index into the pack table (16), six bits that are 0, and bit 63, which is set. Consecutive slots
+// of a frame are consecutive numbers.
 #define FL_ENTRY_SLOT_BITS 9u
 #define FL_ENTRY_PACK_SHIFT 41u
 #define FL_ENTRY_STORED (UINT64_C(1) << 63)
 #define FL_ENTRY_UNUSED (UINT64_C(0x3f) << 57)
 static_assert(FL_FRAME_PAGES_MAX == 1u << FL_ENTRY_SLOT_BITS, "a slot fits its bits");
 
-// What the format can hold.
+// The most that the format can hold.
 #define FL_IMAGE_PACKS_MAX 65536u
 #define FL_IMAGE_BYTES_MAX (UINT64_C(1) << 48)
-// Pack ids that are never on disk: those of raw files, and of the maps of open images, whose pieces
-// are frames.
+// These bits mark pack ids that are never on disk: those of raw files, and those of the maps of
+// open images, whose pieces are read as frames.
 #define FL_PACK_ID_RAW (UINT64_C(1) << 63)
 #define FL_PACK_ID_MAP (UINT64_C(3) << 62)
 
@@ -167,28 +169,30 @@ static inline uint32_t fl_entry_pack(uint64_t entry)
     return (uint32_t)(entry >> FL_ENTRY_PACK_SHIFT) & (FL_IMAGE_PACKS_MAX - 1);
 }
 
-// The entry without its slot: the same for all pages of a frame.
+// Returns the entry without its slot, which is the same for all pages of a frame.
 static inline uint64_t fl_entry_place(uint64_t entry)
 {
     return entry & ~(uint64_t)(FL_FRAME_PAGES_MAX - 1);
 }
 
-// The file of a trace: the pages that were touched after attach, merged from recordings.
+// The header of a trace's file. A trace has the pages that VMs touched after attach, merged from
+// recordings.
 struct fl_disk_trace_header {
     uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_trace
     uint32_t version;
     uint32_t runs;                 // recordings it was merged from, at least 1
     uint64_t pages;                // of the image
     uint64_t count;                // entries, 1 to pages
-    struct fl_identity content_id; // of the image; of another one the trace says nothing
+    struct fl_identity content_id; // of the image; the trace says nothing about other content
     uint64_t entries_checksum;     // XXH3-64 of the entries
     char name[FL_NAME_MAX + 8];    // of the image, padded with NUL
     uint64_t checksum;             // XXH3-64 of the bytes before
 };
 static_assert(sizeof(struct fl_disk_trace_header) == 216, "layout");
 
-// Sums and no means: whatever the order of merging, the result is the same to the bit. In the file
-// they come in the order of replay (fl_trace_compare), each page at most once.
+// A page of a trace. The fields are sums, not means, so that the result of merging does not depend
+// on its order. In the file the entries come in the order of replay (fl_trace_compare), each page
+// at most once.
 struct fl_disk_trace_entry {
     uint64_t page;      // below pages
     uint64_t positions; // the sum of its places in the recordings: index * 2^32 / pages recorded
@@ -198,7 +202,8 @@ struct fl_disk_trace_entry {
 };
 static_assert(sizeof(struct fl_disk_trace_entry) == 32, "layout");
 
-// The frames that somebody has found bad. A hint: without it they are found again.
+// The header of the list of frames that verify or pack has found bad. The list is a hint: without
+// it these frames are found again.
 struct fl_disk_bad_header {
     uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_bad
     uint32_t version;
@@ -209,7 +214,7 @@ struct fl_disk_bad_header {
 };
 static_assert(sizeof(struct fl_disk_bad_header) == 40, "layout");
 
-// Each frame at most once, sorted by pack and frame.
+// A bad frame. Each comes at most once; they are sorted by pack and frame.
 struct fl_disk_bad_frame {
     uint64_t pack_id;
     uint32_t frame;
@@ -220,7 +225,7 @@ static_assert(sizeof(struct fl_disk_bad_frame) == 16, "layout");
 // FL_BAD_UNUSED: no image refers to it any more, and none will.
 enum fl_bad_state { FL_BAD_NEEDED = 0, FL_BAD_UNUSED = 1 };
 
-// The value of the index: key is the identity.
+// A value of the index, whose key is the page's identity: where that page is stored.
 struct fl_disk_place {
     uint64_t pack_id;
     uint32_t frame;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One frame between its pages and its stored bytes, in memory. Any thread.
+// Turns the pages of one frame into its stored bytes and back, in memory. Any thread.
 #ifndef FAULTLINE_SNAPSHOT_FRAME_H
 #define FAULTLINE_SNAPSHOT_FRAME_H
 
@@ -9,7 +9,7 @@
 
 #include "snapshot/format.h"
 
-// Room that fl_frame_encode needs for `pages` pages.
+// Returns how many bytes of room fl_frame_encode needs for `pages` pages.
 size_t fl_frame_bound(uint32_t pages);
 
 // Compresses `pages` pages to out (of fl_frame_bound bytes), or copies them if that would save less
@@ -17,13 +17,13 @@ size_t fl_frame_bound(uint32_t pages);
 // ret_frame but the offset. Cannot fail.
 void fl_frame_encode(const void *bytes, uint32_t pages, void *out, struct fl_disk_frame *ret_frame);
 
-// True if the frame's fields can be true for a pack whose frames end at `end`.
+// Returns true if the frame's fields are possible in a pack whose frames end at `end`.
 bool fl_frame_valid(const struct fl_disk_frame *frame, uint64_t end);
 
 // Checks the checksum, then decompresses to buf, of frame->pages pages. stored may be buf for a raw
 // frame. -EBADMSG if the checksum or the decompressed size is not the frame's.
 int fl_frame_decode(const struct fl_disk_frame *frame, const void *stored, void *buf);
-// Decompresses to buf whatever the checksum says, as far as that goes. stored is not buf.
+// Decompresses as much as possible to buf, without a look at the checksum. stored must not be buf.
 void fl_frame_salvage(const struct fl_disk_frame *frame, const void *stored, void *buf);
 
 #endif

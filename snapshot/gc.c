@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Collecting. Images are the roots: every pack an image's table names stays, all others go, first
-// from the index and then from the disk. Alone in the store (the lock is exclusive), so what is in
-// tmp/ is nobody's. A kill in between leaves a pack without index entries or entries without a
-// pack: both are found the next time, and neither hurts meanwhile.
+// Theory of operation. Collecting removes what no image refers to. Images are the roots: every pack
+// that an image's table names stays, and all others are removed, first from the index and then from
+// the disk. gc holds the store's lock exclusively, so no process uses the files in tmp/ and they
+// are removed, too. A kill in between leaves a pack without index entries or entries without a
+// pack: the next run finds both, and neither does harm meanwhile.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@
 #include "snapshot/trace_file.h"
 #include "snapshot/trace_store.h"
 
-// A pack that stays, and which of its frames an image refers to.
+// A pack that stays, and the frames of it that an image refers to.
 struct live {
     uint64_t id;
     uint64_t *frames; // bitmap
@@ -91,7 +92,7 @@ static void mark_frames(const struct fl_image *image, uint64_t **bitmaps)
     }
 }
 
-// An image that cannot be read might need any pack: then nothing may go.
+// An image that cannot be read might need any pack: then no pack may be removed.
 static int mark_image(void *arg, const char *name)
 {
     struct gc *gc = arg;
@@ -114,7 +115,7 @@ static int mark_image(void *arg, const char *name)
     return r < 0 ? fl_fail(gc->error, r, "cannot collect the store %s", gc->store->dir) : 0;
 }
 
-// The first trouble with the index is what is told.
+// Keeps the first error of the index.
 static void index_result(struct gc *gc, int r)
 {
     if (r >= 0 || gc->result.index_not_updated)
@@ -129,7 +130,7 @@ static uint64_t file_bytes(int dir_fd, const char *name)
     return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-// An index that cannot be had, say for want of space, does not keep gc from making some.
+// If the index cannot be opened, for example for want of space, gc goes on: it makes space.
 static void open_index(struct gc *gc)
 {
     int r = gc->options->rebuild_index ? fl_index_clear(gc->store->index_dir) : 0;
@@ -152,7 +153,8 @@ static bool knows_pack(struct gc *gc, uint64_t id)
     return known == 1;
 }
 
-// Its entries go first. A pack that cannot be opened keeps them: they are misses once it is gone.
+// Removes the pack's entries first. A pack that cannot be opened keeps its entries: they are misses
+// once the pack is gone.
 static void forget_pack(struct gc *gc, uint64_t id)
 {
     struct fl_pack *pack;
@@ -182,8 +184,8 @@ static void keep_pack(struct gc *gc, const struct live *live)
 {
     struct fl_pack *pack;
     if (fl_pack_open(gc->store->reader->registry, live->id, &pack) < 0)
-        return; // marked a moment ago, so it is being damaged now: verify will tell
-    bool whole = fl_pack_know_all(pack) == 0; // else verify will tell, too
+        return; // it was open a moment ago, so it is being damaged now: verify will report it
+    bool whole = fl_pack_know_all(pack) == 0; // if not, verify will report it, too
     for (uint32_t frame = 0; whole && frame < fl_pack_frames(pack); frame++) {
         if (!(live->frames[frame / 64] >> frame % 64 & 1))
             gc->result.dead_bytes += fl_pack_frame_stored(pack, frame);
@@ -197,8 +199,8 @@ static void keep_pack(struct gc *gc, const struct live *live)
     fl_pack_unref(pack);
 }
 
-// What was known to be bad in them is of no use to anybody. A list that cannot be written is
-// corrected by verify.
+// Entries for removed packs in the list of bad frames have no use any more. If the list cannot be
+// written, verify corrects it.
 static void forget_bad(struct gc *gc, const struct fl_pack_ids *ids)
 {
     struct fl_pack_ids gone = {.ids = NULL};
@@ -245,8 +247,8 @@ static int sweep_temporary(void *arg, const char *name)
     return 0;
 }
 
-// A trace is of no use to anybody once its image is gone or has other content. One that cannot be
-// read stays: verify tells of it.
+// A trace has no use any more once its image is gone or has other content. A trace that cannot be
+// read stays: verify reports it.
 static bool trace_useless(struct gc *gc, const char *name)
 {
     char file_name[FL_IMAGE_NAME_BYTES];
@@ -271,7 +273,7 @@ static int sweep_trace(void *arg, const char *name)
     fl_trace_file_name(name, file_name + sizeof(FL_TRACE_DIR));
     uint64_t bytes = file_bytes(gc->store->reader->dir_fd, file_name);
     int r = gc->options->dry_run ? 0 : fl_trace_remove(gc->store, name);
-    if (r == -ENOENT) // by who removes the image, who needs no lock of the store
+    if (r == -ENOENT) // another process has removed the image, which needs no lock of the store
         return 0;
     if (r < 0)
         return fl_fail(gc->error, r, "cannot remove the trace of image '%s'", name);
@@ -280,7 +282,7 @@ static int sweep_trace(void *arg, const char *name)
     return 0;
 }
 
-// It turned out to be damaged on the way.
+// Builds the index again if it turned out to be damaged on the way.
 static void rebuild_index(struct gc *gc)
 {
     fl_index_close(gc->index);

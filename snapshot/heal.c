@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is wanted: the pages of bad frames that images refer to.
+// Finds what is wanted: the pages of bad frames that images refer to.
 #include "snapshot/heal.h"
 
 #include <errno.h>
@@ -11,14 +11,14 @@
 #include "snapshot/io.h"
 #include "snapshot/publish.h"
 
-// Which slots of a bad frame are referred to.
+// The slots of a bad frame that images refer to.
 struct slots {
     uint64_t word[FL_FRAME_PAGES_MAX / 64];
 };
 
 struct walk {
     struct fl_heal *heal;
-    struct slots *slots; // one a bad frame
+    struct slots *slots; // one for each bad frame
 };
 
 static int add_image(struct fl_heal *heal, const char *name, uint64_t bad_pages, int error)
@@ -37,7 +37,7 @@ static int add_image(struct fl_heal *heal, const char *name, uint64_t bad_pages,
     return 0;
 }
 
-static void mark(struct slots *slots, const struct fl_run *run)
+static void mark_slots(struct slots *slots, const struct fl_run *run)
 {
     for (uint32_t slot = run->slot; slot < run->slot + run->pages; slot++)
         slots->word[slot / 64] |= UINT64_C(1) << slot % 64;
@@ -58,7 +58,7 @@ static int walk_image(void *arg, const char *name)
         struct fl_run run = fl_image_run(image, page, FL_FRAME_PAGES_MAX);
         const struct fl_frame_id *id = run.zero ? NULL : fl_bad_frames_find(&heal->bad, run.id);
         if (id) {
-            mark(&walk->slots[id - heal->bad.ids], &run);
+            mark_slots(&walk->slots[id - heal->bad.ids], &run);
             bad_pages += run.pages;
         }
         page += run.pages;
@@ -77,7 +77,8 @@ static uint64_t count_slots(const struct slots *slots, size_t frames)
     return count;
 }
 
-// The pages of one bad frame. Without a good table of identities it is not known what they were.
+// Adds the wanted pages of one bad frame. If the table of identities is bad, too, it is not known
+// what these pages were.
 static void list_frame(struct fl_heal *heal, const struct slots *slots, uint32_t frame,
                        const struct fl_pack *pack)
 {

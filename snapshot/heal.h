@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Healing damaged frames. Packs are immutable, so nothing is mended in place: the pages that images
-// need of the bad frames are looked for elsewhere, stored in a new pack, and each image that needs
-// one gets a new map that points there. Every page is known by its SHA-256, so it does not matter
-// where it comes from: other packs of the store, another store, a memory file, or what is left of
-// the bad frame itself.
+// Heals damaged frames. Packs are immutable, so nothing is mended in place. The pages that images
+// need of the bad frames are looked for elsewhere and stored in a new pack, and each image that
+// needs one of them gets a new map that points there. Every page is known by its SHA-256, so a page
+// may come from anywhere: other packs of the store, another store, a memory file, or what is left
+// of the bad frame itself.
 //
-// fl_heal_new finds what is wanted; fl_heal_from_* look for it, in any order and until nothing is
-// missing; fl_heal_publish writes. A kill leaves an image as it was or healed, and at most a pack
-// that no image refers to. One thread; the store is locked by the caller, shared.
+// Order of calls: fl_heal_new finds which pages are wanted. fl_heal_from_* look for them, in any
+// order and until none is missing. fl_heal_publish writes. A kill leaves each image as it was or
+// healed, and at most a pack that no image refers to.
+//
+// One thread uses a fl_heal. The caller holds the store's lock, shared.
 #ifndef FAULTLINE_SNAPSHOT_HEAL_H
 #define FAULTLINE_SNAPSHOT_HEAL_H
 
@@ -29,8 +31,8 @@ struct fl_heal_page {
 struct fl_heal_image {
     char name[FL_NAME_MAX + 1];
     uint64_t bad_pages; // before
-    uint64_t left;      // after: what is not healed. All of them until fl_heal_publish
-    int error;          // it cannot be opened, or could not be written
+    uint64_t left;      // not healed: all bad_pages until fl_heal_publish
+    int error;          // why the image cannot be opened or written; 0: it can
 };
 
 struct fl_heal {
@@ -57,18 +59,19 @@ struct fl_heal {
 // Takes a copy of `bad`, which is sorted. Release with fl_heal_free. -ENOMEM, errors of listing.
 int fl_heal_new(struct fl_store *store, const struct fl_bad_frames *bad, bool dry_run,
                 const struct fl_progress *progress, struct fl_heal **ret_heal);
-void fl_heal_free(struct fl_heal *heal); // NULL is allowed
+void fl_heal_free(struct fl_heal *heal); // NULL is a no-op
 
-// A page that somebody has: taken if it is wanted. The identity is computed here.
+// Offers a page from any source. Computes its identity and keeps the page if it is wanted.
 int fl_heal_offer(struct fl_heal *heal, const void *page);
 
-// Pages of the bad frames that are right nevertheless.
+// Takes the pages of the bad frames that are right all the same.
 int fl_heal_from_frames(struct fl_heal *heal);
-// Of a pack, of this or of another store. One that cannot be read in part gives the rest.
+// Takes pages from a pack of this or of another store. If a part of it cannot be read, the rest is
+// used.
 int fl_heal_from_pack(struct fl_heal *heal, const struct fl_pack *pack);
-// Of all packs of a store.
+// Takes pages from all packs of a store.
 int fl_heal_from_packs(struct fl_heal *heal, struct fl_registry *registry, int packs_fd);
-// Of a memory file.
+// Takes pages from a memory file.
 int fl_heal_from_memory(struct fl_heal *heal, int fd);
 
 // Writes what was found and gives the images their new maps; the index learns the new places. In a
@@ -76,10 +79,10 @@ int fl_heal_from_memory(struct fl_heal *heal, int fd);
 // be written: images that were healed before stay healed.
 int fl_heal_publish(struct fl_heal *heal);
 
-// True if an image needs a page of bad.ids[frame] that is not healed, or may need one.
+// Returns true if an image needs, or may need, a page of bad.ids[frame] that is not healed.
 bool fl_heal_needs(const struct fl_heal *heal, size_t frame);
 
-// Has the store remember which of the bad frames are needed still.
+// Writes to the store's list of bad frames which of them are still needed.
 int fl_heal_note(struct fl_heal *heal);
 
 #endif

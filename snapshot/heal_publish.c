@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The new pack, then each image with a new map, then the index.
+// Publishes the new pack, then each image with a new map, then updates the index. A kill leaves
+// each image with its old map or its new one.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +16,9 @@
 #include "snapshot/pack_name.h"
 #include "snapshot/pack_writer.h"
 
-// Up to FL_FRAME_PAGES found pages from pages[*at] on into heal->room. Returns how many.
-static int gather(struct fl_heal *heal, uint64_t *at, uint64_t first_number,
-                  struct fl_identity *identities, uint32_t *ret_pages)
+// Copies up to FL_FRAME_PAGES found pages, from pages[*at] on, into heal->room. Returns how many.
+static int gather_frame(struct fl_heal *heal, uint64_t *at, uint64_t first_number,
+                        struct fl_identity *identities, uint32_t *ret_pages)
 {
     int r = 0;
     uint32_t pages = 0;
@@ -43,7 +44,7 @@ static int write_frames(struct fl_heal *heal, struct fl_pack_writer *writer)
     for (uint64_t at = 0; r == 0 && at < heal->count;) {
         struct fl_disk_frame frame;
         uint32_t pages = 0;
-        r = gather(heal, &at, number, identities, &pages);
+        r = gather_frame(heal, &at, number, identities, &pages);
         if (r < 0 || pages == 0)
             return r;
         fl_frame_encode(heal->room, pages, out, &frame);
@@ -145,7 +146,7 @@ static int heal_open_image(struct fl_heal *heal, const struct fl_image *image, u
     return r;
 }
 
-// One that was replaced meanwhile is looked at anew; one that was removed needs nothing.
+// If the image was replaced meanwhile it is looked at again; if it was removed it needs nothing.
 static int heal_image(struct fl_heal *heal, const char *name, uint64_t *ret_left)
 {
     int r;
@@ -162,7 +163,7 @@ static int heal_image(struct fl_heal *heal, const char *name, uint64_t *ret_left
     return r == -ENOENT ? 0 : r;
 }
 
-// Pages that were declined before are found at their new place from now on.
+// From now on the index has the new places of these pages.
 static void update_index(struct fl_heal *heal)
 {
     heal->index_error =

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where wanted pages may be. What is found goes to the scratch file; nothing is believed but its
-// SHA-256.
+// Looks for wanted pages in each kind of source. A page that is found goes to the scratch file.
+// Only its SHA-256 says that it is the right one, so the source need not be trusted.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "snapshot/io.h"
 #include "snapshot/pack_list.h"
 
-// The first wanted page of this identity, or NULL. Others of the same follow it.
+// Returns the first wanted page of this identity, or NULL. Others of the same identity follow it.
 static struct fl_heal_page **find(const struct fl_heal *heal, const struct fl_identity *identity)
 {
     uint64_t low = 0;
@@ -35,7 +35,7 @@ static bool wanted(const struct fl_heal *heal, const struct fl_identity *identit
     return page && !(*page)->found;
 }
 
-static int take(struct fl_heal *heal, struct fl_heal_page *page, const void *bytes)
+static int take_page(struct fl_heal *heal, struct fl_heal_page *page, const void *bytes)
 {
     uint64_t offset = (uint64_t)(page - heal->pages) * FL_PAGE_SIZE;
     int r =
@@ -56,19 +56,19 @@ int fl_heal_offer(struct fl_heal *heal, const void *bytes)
     while (r == 0 && page && page < end &&
            memcmp(&(*page)->identity, &identity, sizeof(identity)) == 0) {
         if (!(*page)->found)
-            r = take(heal, *page, bytes);
+            r = take_page(heal, *page, bytes);
         page++;
     }
     return r;
 }
 
-static int step(const struct fl_heal *heal, uint64_t done, uint64_t total)
+static int report_step(const struct fl_heal *heal, uint64_t done, uint64_t total)
 {
     return heal->progress ? fl_progress_call(heal->progress, done, total) : 0;
 }
 
-// A checksum that is wrong does not say which page it is: decoded all the same, as far as that is
-// possible, some pages may be right.
+// A wrong checksum does not say which page is damaged. The frame is decoded all the same, as far as
+// that is possible, because some pages may be right.
 static void decode_damaged(const struct fl_pack *pack, uint32_t frame, uint8_t *room)
 {
     size_t bytes = (size_t)fl_pack_frame_pages(pack, frame) * FL_PAGE_SIZE;
@@ -142,13 +142,13 @@ int fl_heal_from_packs(struct fl_heal *heal, struct fl_registry *registry, int p
             fl_pack_unref(pack);
         }
         if (r == 0)
-            r = step(heal, i + 1, ids.count);
+            r = report_step(heal, i + 1, ids.count);
     }
     free(ids.ids);
     return r;
 }
 
-// The last page may be partial: as an image has it, filled up with zeros.
+// A partial last page is filled up with zeros, as it is in an image.
 static int offer_range(struct fl_heal *heal, int fd, uint64_t at, uint64_t bytes)
 {
     size_t pages = (bytes + FL_PAGE_SIZE - 1) / FL_PAGE_SIZE;
@@ -180,7 +180,7 @@ int fl_heal_from_memory(struct fl_heal *heal, int fd)
         r = offer_range(heal, fd, at, length);
         at += length;
         if (r == 0)
-            r = step(heal, at, bytes);
+            r = report_step(heal, at, bytes);
     }
     return r;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pages of a chunk that are stored already, as far as is known, grouped by the frame that they are
-// in: an image that takes few pages from each of many frames is slow to read.
+// Groups the pages of a chunk that are stored already (the hits) by the frame that they are in: an
+// image that takes few pages from each of many frames is slow to read.
 #ifndef FAULTLINE_SNAPSHOT_HITS_H
 #define FAULTLINE_SNAPSHOT_HITS_H
 
@@ -20,8 +20,9 @@ struct fl_hit_group {
     uint16_t count;
 };
 
-// Sorts the hits by frame and page. `groups` has room for as many; the largest is the first, and
-// among equals the order is that of the hits, so that runs are repeatable. The number of groups.
+// Sorts the hits by frame and page. `groups` must have room for `count` groups; the largest comes
+// first, and groups of equal size keep the order of the hits, so that two runs give the same
+// result. Returns the number of groups.
 uint32_t fl_group_hits(struct fl_hit *hits, uint32_t count, struct fl_hit_group *groups);
 
 #endif

@@ -9,13 +9,13 @@
 
 #include "snapshot/format.h"
 
-// Of a page of zeros.
+// The identity of a page of zeros.
 extern const struct fl_identity fl_zero_identity;
 
 struct fl_hasher; // one thread at a time
 
 int fl_hasher_new(struct fl_hasher **ret_hasher);
-void fl_hasher_free(struct fl_hasher *hasher); // NULL is allowed
+void fl_hasher_free(struct fl_hasher *hasher); // NULL is a no-op
 int fl_hash_page(struct fl_hasher *hasher, const void *page, struct fl_identity *ret_identity);
 
 // A digest of many parts: start, then update, then finish.

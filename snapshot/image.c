@@ -8,7 +8,8 @@
 
 #include "snapshot/io.h"
 
-// The slots of the frame that an entry points to; -EBADMSG if it is no entry or points nowhere.
+// Returns the number of slots of the frame that an entry points to; -EBADMSG if it is not a valid
+// entry or there is no such frame.
 static int slots_at(const struct fl_image *image, uint64_t entry)
 {
     if (!(entry & FL_ENTRY_STORED) || entry & FL_ENTRY_UNUSED ||
@@ -19,8 +20,8 @@ static int slots_at(const struct fl_image *image, uint64_t entry)
     return r < 0 ? r : (int)fl_pack_frame_pages(pack, fl_entry_frame(entry));
 }
 
-// Every entry of a piece, once, so that fl_image_run can trust them all. Neighbours mostly share
-// their frame, so that it is looked up once a frame and not once a page.
+// Checks every entry of a piece, once, so that fl_image_run can trust them all. Neighbours mostly
+// share a frame, so the look-up is once for each frame and not for each page.
 static int check_entries(const struct fl_image *image, const uint64_t *entries, uint64_t count)
 {
     uint64_t place = 0;
@@ -161,7 +162,7 @@ static uint32_t find_piece(const struct fl_image *image, uint64_t number)
     return low;
 }
 
-// It is one that the file has.
+// The file must have this piece.
 static int read_piece(const struct fl_image *image, uint64_t number)
 {
     uint32_t at = find_piece(image, number);
@@ -220,15 +221,15 @@ uint64_t fl_image_skip_zero(const struct fl_image *image, uint64_t page)
 
 struct fl_image *fl_image_ref(struct fl_image *image)
 {
-    // Relaxed: who takes a reference already has one, so nothing is handed over here.
+    // Relaxed: the caller holds a reference already, so nothing is handed over here.
     atomic_fetch_add_explicit(&image->refs, 1, memory_order_relaxed);
     return image;
 }
 
 void fl_image_unref(struct fl_image *image)
 {
-    // Release pairs with the acquire of whoever drops the last one: all uses are over before the
-    // free.
+    // Release pairs with the acquire of the thread that drops the last reference: all uses are over
+    // before the free.
     if (image && atomic_fetch_sub_explicit(&image->refs, 1, memory_order_acq_rel) == 1)
         image_free(image);
 }
@@ -258,7 +259,7 @@ const uint8_t *fl_image_content_id(const struct fl_image *image)
     return image->fd < 0 ? NULL : image->header.content_id.bytes;
 }
 
-// As far as it is known.
+// Sees only what has been read of the map.
 static uint32_t zero_run(const struct fl_image *image, uint64_t page, uint32_t limit)
 {
     const uint64_t *entries = image->map.memory;
@@ -356,7 +357,7 @@ int fl_frame_know(const struct fl_image *image, struct fl_frame_id id)
     return pack ? fl_pack_know_frame(pack, id.frame) : -EINVAL;
 }
 
-// What is put there of a piece of the map says nothing: it is the image that has it then.
+// The bytes in buf are no page's if the frame is a piece of the map: the image keeps the piece.
 static int read_map_frame(const struct fl_image *image, struct fl_frame_id id, void *buf)
 {
     memset(buf, 0, FL_PAGE_SIZE);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An open image, for those in snapshot/ that need more of it than read.h gives.
+// An open image, for the files of snapshot/ that need more of it than read.h gives.
 #ifndef FAULTLINE_SNAPSHOT_IMAGE_H
 #define FAULTLINE_SNAPSHOT_IMAGE_H
 
@@ -24,20 +24,22 @@ struct fl_image {
     struct fl_lazy map;
 };
 
-// Takes the map (from fl_map_memory) and the references in packs (from malloc) over, also on error.
-// The image has no file of its own yet. -EBADMSG if an entry points to what its pack does not have.
+// Makes an image that has no file of its own yet. Takes over the map (from fl_map_memory), the
+// array packs (from malloc) and its references, also on an error. -EBADMSG: an entry points to a
+// page that its pack does not have.
 int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
                  struct fl_image **ret_image);
-// The same, of a map whose pieces (from malloc; header->pieces of them) are read from the image's
-// file when they are needed.
+// Makes an image whose map is read from its file piece by piece, when a piece is needed. Takes over
+// piece (from malloc; header->pieces of them) as well.
 int fl_image_new_lazy(const struct fl_disk_image_header *header, struct fl_disk_map_piece *piece,
                       struct fl_pack **packs, struct fl_image **ret_image);
 
-// For who has had the map read (fl_image_read_map): the entry of a page; and the first page from
-// `page` on whose piece of the map is not all zero, or header.pages.
+// Call these two only where the map was read (fl_image_read_map). fl_image_entry returns the entry
+// of a page; fl_image_skip_zero returns the first page from `page` on whose piece of the map is not
+// all zero, or header.pages.
 uint64_t fl_image_entry(const struct fl_image *image, uint64_t page);
 uint64_t fl_image_skip_zero(const struct fl_image *image, uint64_t page);
-// All entries, in memory of fl_map_memory that takes what the map holds; NULL without memory.
+// Returns a copy of all entries, in memory of fl_map_memory; NULL if there is no memory.
 uint64_t *fl_image_copy_map(const struct fl_image *image);
 
 #endif

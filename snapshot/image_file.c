@@ -51,7 +51,7 @@ static bool header_named(const struct fl_disk_image_header *header, const char *
     return memchr(header->name, '\0', sizeof(header->name)) && fl_name_valid(header->name);
 }
 
-// The list, the pack table and a piece of at least 8 bytes for each in the list.
+// The file must have the list, the pack table, and at least 8 bytes for each piece of the list.
 static bool fits(const struct fl_disk_image_header *header, uint64_t file_bytes)
 {
     uint64_t least = sizeof(*header) + (uint64_t)header->packs * 8 +
@@ -64,7 +64,7 @@ static bool header_valid(const struct fl_disk_image_header *header, const char *
 {
     if (!header_named(header, name))
         return false;
-    // Bound what there is by the file before anything is multiplied with it.
+    // Each number is bounded by the file's size before it is multiplied.
     if (header->bytes < 1 || header->bytes > FL_IMAGE_BYTES_MAX ||
         header->packs > FL_IMAGE_PACKS_MAX ||
         (header->version == 1 && header->pages > file_bytes / 8) ||
@@ -120,8 +120,8 @@ static int load_map(int fd, struct fl_image_file *file)
     return fl_checksum(file->map, bytes) == file->header.map_checksum ? 0 : -EBADMSG;
 }
 
-// Each number once, in order, of pieces that the image has; together they are as long as the file
-// says.
+// Each number must come once, in order, and be that of a piece of the image; together the pieces
+// must be as long as the file says.
 static bool list_valid(const struct fl_disk_image_header *header,
                        const struct fl_disk_map_piece *piece, uint64_t file_bytes)
 {

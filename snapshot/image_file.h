@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An image file read into private memory and checked, its map excepted, of which the list of pieces
-// is enough. Any thread; blocks on storage.
+// Reads an image file into private memory and checks it. Of a map of version 2 only the list of
+// pieces is read. Any thread; blocks on storage.
 #ifndef FAULTLINE_SNAPSHOT_IMAGE_FILE_H
 #define FAULTLINE_SNAPSHOT_IMAGE_FILE_H
 
@@ -17,21 +17,22 @@ struct fl_image_file {
     uint64_t *pack_ids;              // header.packs entries
 };
 
-// The file name of an image. -EINVAL if the name may not name an image.
+// Returns the file name of an image. -EINVAL: no image may have this name.
 int fl_image_file_name(const char *name, char ret_file[FL_IMAGE_NAME_BYTES]);
-// The image's name, if the file name is an image's and not, say, an editor's leftover. -EINVAL.
+// Returns the image's name. -EINVAL: the file name is not that of an image, but, say, an editor's
+// leftover.
 int fl_image_parse_file_name(const char *file, char ret_name[FL_NAME_MAX + 1]);
-// The same of a file whose name is an image's and this suffix.
+// Does the same for a file name that consists of an image's name and this suffix.
 int fl_parse_file_name(const char *file, const char *suffix, char ret_name[FL_NAME_MAX + 1]);
 
-// The header alone, verified against its checksum, the name and the file's size. name NULL: any
-// that may name an image.
+// Reads the header alone and verifies it against its checksum, the name and the file's size. If
+// name is NULL any valid name will do.
 int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *ret_header);
-// All of it but the pieces of the map. The checksum of a map of version 1 is verified here, entries
-// are by fl_image_new, which has the packs. -EBADMSG, -EPROTONOSUPPORT, -ENOMEM, errors of reading.
-// Release with fl_image_file_free.
+// Reads the whole file but the pieces of the map. Verifies the checksum of a map of version 1; its
+// entries are verified by fl_image_new, which has the packs. -EBADMSG, -EPROTONOSUPPORT, -ENOMEM,
+// errors of reading. Release it with fl_image_file_free.
 int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file);
-// The pack table alone, header.packs entries, verified; free it. Errors likewise.
+// Reads and verifies the pack table alone: header.packs entries, to be freed. Errors likewise.
 int fl_image_file_packs(int fd, const struct fl_disk_image_header *header, uint64_t **ret_ids);
 void fl_image_file_free(struct fl_image_file *file);
 

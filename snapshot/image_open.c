@@ -76,7 +76,7 @@ static int take_pack(void *arg, uint64_t id, struct fl_pack **ret_pack)
     return fl_pack_open_fd(files->fds[files->taken++], id, ret_pack);
 }
 
-// Before anything is read: reading a pipe could wait for ever.
+// Checks this before anything is read: reading a pipe could wait for ever.
 static int check_regular(const int *fds, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {

@@ -12,7 +12,7 @@ struct table {
     uint32_t packs;
 };
 
-// The old packs in the order of their first use, then the new one.
+// Lists the old packs in the order of their first use, then the new pack.
 static int renumber_packs(const struct fl_image *old, uint64_t *map, uint64_t new_pack_id,
                           struct table *table)
 {
@@ -77,11 +77,11 @@ int fl_image_rewrite(struct fl_store *store, const struct fl_image *old, uint64_
     return r;
 }
 
-// With the names locked: who removes or replaces the image does so before or after, never between
-// the look and the rename.
-static int publish(struct fl_store *store, const struct fl_image *old,
-                   struct fl_image_writer *writer, const struct fl_image *image,
-                   const uint64_t *pack_ids, uint64_t *ret_bytes)
+// Call it with the names locked: then another process removes or replaces the image before or after
+// this, never between the look and the rename.
+static int publish_in_place(struct fl_store *store, const struct fl_image *old,
+                            struct fl_image_writer *writer, const struct fl_image *image,
+                            const uint64_t *pack_ids, uint64_t *ret_bytes)
 {
     struct fl_disk_image_header header = image->header;
     int r = fl_store_lock_names(store);
@@ -96,7 +96,7 @@ static int publish(struct fl_store *store, const struct fl_image *old,
     return r;
 }
 
-// What is zero as a whole in the old map is so in the new one, which is all in memory.
+// A piece that is all zero in the old map is so in the new one, which is all in memory.
 static int append_map(struct fl_image_writer *writer, const struct fl_image *old,
                       const struct fl_image *image)
 {
@@ -128,7 +128,7 @@ int fl_image_replace(struct fl_store *store, const struct fl_image *old,
     if (r == 0)
         r = append_map(writer, old, image);
     if (r == 0)
-        r = publish(store, old, writer, image, pack_ids, ret_bytes);
+        r = publish_in_place(store, old, writer, image, pack_ids, ret_bytes);
     fl_image_writer_free(writer);
     return r;
 }

@@ -75,7 +75,7 @@ static int end_piece(struct fl_image_writer *writer, uint64_t count)
     return r;
 }
 
-// Room in the piece that is begun.
+// Returns how many entries the present piece has room for.
 static uint64_t room_in(const struct fl_image_writer *writer, uint64_t count)
 {
     uint64_t room = FL_PIECE_ENTRIES - writer->entries % FL_PIECE_ENTRIES;

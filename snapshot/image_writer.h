@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A new image file, written in order. One thread at a time.
+// Writes a new image file, in the order of its pages. One thread at a time.
 #ifndef FAULTLINE_SNAPSHOT_IMAGE_WRITER_H
 #define FAULTLINE_SNAPSHOT_IMAGE_WRITER_H
 
@@ -9,13 +9,14 @@
 struct fl_image_writer;
 
 int fl_image_writer_new(int tmp_fd, struct fl_image_writer **ret_writer);
-// Removes the temporary file unless it was published. NULL is allowed.
+// Removes the temporary file unless it was published. NULL is a no-op.
 void fl_image_writer_free(struct fl_image_writer *writer);
 
 int fl_image_writer_append(struct fl_image_writer *writer, const uint64_t *entries, uint64_t count);
 int fl_image_writer_append_zero(struct fl_image_writer *writer, uint64_t count);
-// Writes the pack table and the header, whose magic, version and checksums are filled in here, and
-// publishes the image under the header's name. -EEXIST without replace.
+// Writes the pack table and the header and publishes the image under the header's name. Fills in
+// the header's magic, version and checksums. -EEXIST: there is an image of this name (without
+// replace).
 int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
                             const uint64_t *pack_ids, int images_fd, bool replace,
                             uint64_t *ret_bytes);

@@ -18,7 +18,7 @@
 
 struct fl_index {
     char *dir;
-    int lock_fd; // of the directory, shared: who removes its files waits for nobody and needs it
+    int lock_fd; // of the directory, shared: fl_index_clear takes it exclusively and does not wait
     struct fl_index_link link;
 };
 
@@ -26,7 +26,7 @@ struct fl_index_view {
     struct fl_index_link link;
 };
 
-// Whoever removed the directory has done no harm.
+// Makes the directory if it is missing: an index may be removed at any time.
 static int lock_dir(const char *dir, int *ret_fd)
 {
     if (mkdir(dir, 0750) < 0 && errno != EEXIST && errno != EROFS)
@@ -132,7 +132,7 @@ static int compare_records(const void *a, const void *b)
     return memcmp(&left->identity, &right->identity, sizeof(left->identity));
 }
 
-// Whole frames from *frame on, as many as fit.
+// Takes as many whole frames as fit, from *frame on.
 static int read_batch(const struct fl_pack *pack, uint32_t *frame, struct fl_record *records,
                       uint32_t *ret_count)
 {
@@ -202,7 +202,7 @@ static int change_once(struct fl_index *index, const struct fl_pack *pack,
     int r = fl_index_link_send(&index->link, &begin, NULL, 0);
     if (r == 0)
         r = send_pack(index, pack, change);
-    // What was not sent in full is not committed: the next BEGIN takes it back.
+    // A change that was not sent in full is not committed: the next BEGIN takes it back.
     return r < 0 ? r : call(&index->link, &commit);
 }
 

@@ -84,8 +84,8 @@ static void serve(struct child *child, const struct fl_index_request *request)
     }
 }
 
-// No file of the other process but the socket, no signal that is meant for it, no core, no output:
-// how this process ends is said by that one.
+// The child keeps no file of its parent but the socket, and takes no signal that is meant for the
+// parent. It writes no core and no output: the parent reports how the child ended.
 static int prepare(int fd)
 {
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};

@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-// CPU time that a message may cost the process: 512 lookups take a millisecond, committing some
-// GiB of pages seconds. Waiting, for a disk or for another process's transaction, costs none.
+// The CPU time that a message may cost the child: 512 look-ups take a millisecond, and committing
+// some GiB of pages takes seconds. Waiting for a disk or another transaction costs none.
 enum { CPU_SECONDS = 5, CPU_SECONDS_COMMIT = 300, POLL_MS = 500, END_MS = 10000 };
 
 static double cpu_seconds(pid_t pid)
@@ -26,7 +26,7 @@ static double cpu_seconds(pid_t pid)
     return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
-// Kills it if it has not ended by itself.
+// Kills the child if it has not ended by itself.
 static void reap(struct fl_index_link *link, int patience_ms)
 {
     struct pollfd wait = {.fd = pidfd_open(link->pid, 0), .events = POLLIN};
@@ -40,7 +40,7 @@ static void reap(struct fl_index_link *link, int patience_ms)
         close(wait.fd);
 }
 
-static void end(struct fl_index_link *link, int patience_ms)
+static void end_child(struct fl_index_link *link, int patience_ms)
 {
     if (link->fd < 0)
         return;
@@ -51,16 +51,17 @@ static void end(struct fl_index_link *link, int patience_ms)
 
 void fl_index_link_end(struct fl_index_link *link)
 {
-    end(link, END_MS);
+    end_child(link, END_MS);
 }
 
 static int broken(struct fl_index_link *link)
 {
-    end(link, 0);
+    end_child(link, 0);
     return -EBADMSG;
 }
 
-// Until the link can be read or written. Who computes for too long is in a loop of the file's.
+// Waits until the link can be read or written. A child that computes for too long is in a loop that
+// a damaged file has made.
 static int wait_for(struct fl_index_link *link, short events, double most)
 {
     struct pollfd wait = {.fd = link->fd, .events = events};

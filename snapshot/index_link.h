@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A process that has the index open, and the messages to it: LMDB is never touched in the process
-// that packs or collects, so that nothing that LMDB's file does can end that one. What the process
-// says is a hint and is bounded; when it ends by a signal, or computes for longer than any honest
-// index takes, the index is damaged.
+// A link to a child process that has the index open, and the messages to that child. The process
+// that packs or collects never touches LMDB itself, so a damaged LMDB file cannot end it. An answer
+// of the child is a hint and is bounded. If the child ends by a signal, or computes for longer than
+// a sound index takes, the index counts as damaged.
 //
-// One thread at a time a link.
+// One thread at a time uses a link.
 #ifndef FAULTLINE_SNAPSHOT_INDEX_LINK_H
 #define FAULTLINE_SNAPSHOT_INDEX_LINK_H
 
@@ -26,7 +26,7 @@ enum fl_index_op {
 
 enum { FL_INDEX_GET_MAX = 512, FL_INDEX_RECORDS_MAX = 1024 };
 
-// A request: this, and what belongs to it. One message.
+// A request is one message: this structure, then the data of its operation.
 struct fl_index_request {
     uint32_t op; // enum fl_index_op
     uint32_t count;
@@ -48,18 +48,19 @@ struct fl_index_link {
     double most; // seconds of CPU time that the last request may take
 };
 
-// 0, or what the process has said of opening the index: -EBADMSG also if it has died of it.
+// Starts a child for the index. Returns the child's result of opening it; -EBADMSG also if the
+// child died of that.
 int fl_index_link_start(const char *dir, struct fl_index_link *ret_link);
-// Sends a request with `bytes` of `more`. -EBADMSG: the process has ended or was ended.
+// Sends a request with `bytes` bytes of `more`. -EBADMSG: the child has ended or was killed.
 int fl_index_link_send(struct fl_index_link *link, const struct fl_index_request *request,
                        const void *more, size_t bytes);
-// The answer: a number, and with GET `bytes` of `more`. -EBADMSG likewise.
+// Receives an answer: a number, and for GET `bytes` bytes of `more`. -EBADMSG likewise.
 int fl_index_link_receive(struct fl_index_link *link, int *ret_number, void *ret_more,
                           size_t bytes);
-// Harmless a second time.
+// Ends the child and the link. A second call is a no-op.
 void fl_index_link_end(struct fl_index_link *link);
 
-// The process itself: answers until the other end is closed.
+// The main function of the child: answers until the other end of fd is closed.
 _Noreturn void fl_index_child(const char *dir, int fd);
 
 #endif

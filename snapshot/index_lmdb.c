@@ -12,8 +12,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-// Address space, not disk: the file grows as it is filled. Some 100 bytes a page, so this is enough
-// for about 2.5 TiB of different pages before the map has to be grown.
+// This is address space, not disk: the file grows as it is filled. A page takes some 100 bytes, so
+// this is enough for about 2.5 TiB of different pages before the map has to be grown.
 #define MAP_BYTES ((size_t)64 << 30)
 #define MAX_VIEWS 1024u
 
@@ -22,7 +22,7 @@ struct fl_lmdb {
     MDB_dbi pages; // identity -> struct fl_disk_place
     MDB_dbi packs; // pack id -> pages: the packs that are in the index
     MDB_txn *view;
-    MDB_txn *txn; // that changes
+    MDB_txn *txn; // the transaction that changes the index
 };
 
 // The same mapping as LMDB makes for an index of the usual size.
@@ -72,7 +72,7 @@ static int check_length(MDB_env *env, const char *dir)
                : -EBADMSG;
 }
 
-static int begin(struct fl_lmdb *lmdb, unsigned flags, MDB_txn **ret_txn)
+static int begin_txn(struct fl_lmdb *lmdb, unsigned flags, MDB_txn **ret_txn)
 {
     int m = mdb_txn_begin(lmdb->env, NULL, flags, ret_txn);
     if (m == MDB_MAP_RESIZED) { // another process has grown it
@@ -85,7 +85,7 @@ static int begin(struct fl_lmdb *lmdb, unsigned flags, MDB_txn **ret_txn)
 static int open_tables(struct fl_lmdb *lmdb)
 {
     MDB_txn *txn;
-    int r = begin(lmdb, 0, &txn);
+    int r = begin_txn(lmdb, 0, &txn);
     if (r < 0)
         return r;
     int m = mdb_dbi_open(txn, "pages", MDB_CREATE, &lmdb->pages);
@@ -156,7 +156,7 @@ void fl_lmdb_close(struct fl_lmdb *lmdb)
 
 int fl_lmdb_view(struct fl_lmdb *lmdb)
 {
-    return lmdb->view ? 0 : begin(lmdb, MDB_RDONLY, &lmdb->view);
+    return lmdb->view ? 0 : begin_txn(lmdb, MDB_RDONLY, &lmdb->view);
 }
 
 static int get_place(MDB_txn *txn, MDB_dbi pages, const struct fl_identity *identity,
@@ -190,7 +190,7 @@ static bool pack_known(MDB_txn *txn, MDB_dbi packs, uint64_t id)
 int fl_lmdb_has_pack(struct fl_lmdb *lmdb, uint64_t pack_id)
 {
     MDB_txn *txn;
-    int r = begin(lmdb, MDB_RDONLY, &txn);
+    int r = begin_txn(lmdb, MDB_RDONLY, &txn);
     if (r < 0)
         return r;
     r = pack_known(txn, lmdb->packs, pack_id);
@@ -208,7 +208,7 @@ int fl_lmdb_begin(struct fl_lmdb *lmdb, bool grow)
         if (m != 0)
             return error_of(m);
     }
-    return begin(lmdb, 0, &lmdb->txn);
+    return begin_txn(lmdb, 0, &lmdb->txn);
 }
 
 static int put_record(struct fl_lmdb *lmdb, const struct fl_record *record)

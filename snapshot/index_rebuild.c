@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The index anew: its directory is emptied while no other process has it open, and filled from the
-// packs' own tables. A kill in between leaves an index that knows some packs only; gc adds those
-// that it does not know.
+// Builds the index again: its directory is emptied while no other process has it open, and filled
+// from the packs' own tables. A kill in between leaves an index that knows some packs only; gc adds
+// those that it does not know.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -20,8 +20,8 @@ static int remove_file(void *arg, const char *name)
     return unlinkat(*dir_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-// Another process that works on files which have lost their names does no harm; one that has the
-// old file of locks and the new file of pages would.
+// A process that works on the old files, without names now, would do no harm. One that has the old
+// file of locks and the new file of pages would: so no other process may have the index open.
 int fl_index_clear(const char *dir)
 {
     FL_AUTO_CLOSE int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

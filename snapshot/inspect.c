@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Looking at images: their headers, their names, what they are made of; and removing one.
+// Tells of images: their headers, their names, what they are made of. Removes an image.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 
 #define RANGE_PAGES 512u
 
-// Of the packs that the image names, how many the store has not.
+// Counts the packs that the image names and the store does not have.
 static int count_missing(struct fl_store *store, int fd, const struct fl_disk_image_header *header,
                          uint64_t *ret_missing)
 {
@@ -157,7 +157,7 @@ static uint64_t unique(uint64_t *places, uint64_t count)
     return kept;
 }
 
-// The frames of one range, appended to places.
+// Appends the frames of one range to places.
 static uint64_t range_places(const struct fl_image *image, uint64_t first, uint64_t *places)
 {
     uint64_t left = image->header.pages - first;
@@ -181,7 +181,7 @@ static void add_frames(const struct fl_image *image, const uint64_t *places,
     }
 }
 
-// A bound of how many pages are not zero.
+// Returns a bound on the number of pages that are not zero.
 static uint64_t stored_pages_most(const struct fl_image *image)
 {
     uint64_t pages = image->header.pages;
@@ -231,7 +231,8 @@ int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_d
     return 0;
 }
 
-// With the names locked, so that the trace that goes is not that of the next image of this name.
+// Call it with the names locked: otherwise the removed trace could be that of the next image of
+// this name.
 static int remove_locked(struct fl_store *store, const char *name, const char *file_name,
                          struct fl_error *ret_error)
 {
@@ -242,7 +243,7 @@ static int remove_locked(struct fl_store *store, const char *name, const char *f
     r = fl_sync_dir(store->reader->images_fd);
     if (r < 0)
         return fl_fail(ret_error, r, "cannot flush the removal of image '%s'", name);
-    // A kill before it leaves a trace without an image, which is the collector's.
+    // A kill before this leaves a trace without an image, which gc removes.
     r = fl_trace_remove(store, name);
     return r < 0 && r != -ENOENT
                ? fl_fail(ret_error, r, "cannot remove the trace of image '%s'", name)

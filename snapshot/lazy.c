@@ -9,13 +9,13 @@
 
 #include "snapshot/io.h"
 
-// Smaller ones are not worth a mapping of their own, of which a process may have some 65,000.
+// A smaller table is not worth a mapping of its own: a process may have some 65,000 mappings.
 #define MAPPED_FROM ((size_t)256 << 10)
 
-// Whoever copies a piece to where others find it: that takes microseconds.
+// A thread holds it while it copies a piece into any table, which takes microseconds.
 static pthread_mutex_t copying = PTHREAD_MUTEX_INITIALIZER;
 
-// Nothing of it is memory before a piece is put there.
+// Returns address space that takes memory only where a piece is put.
 static void *reserve(size_t bytes)
 {
     if (bytes < MAPPED_FROM)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A table of a file that is read and checked piece by piece, when a piece is first needed, and
-// stays then. So to open it costs the same whatever its size.
+// A table of a file that is read and checked piece by piece, when a piece is first needed. A piece
+// that was read stays. So the cost of opening the table does not depend on its size.
 //
-// Who reads a piece reads it into memory of its own, without a lock; the first one that has it
-// checked puts it here, and others find it. Pieces never change once they are there: looking at one
-// takes no lock.
+// Threads: a thread that needs a piece reads and checks it in memory of its own, without a lock,
+// and puts it here with fl_lazy_put, which ignores all but the first copy. A piece never changes
+// once it is there, so looking at one takes no lock.
 #ifndef FAULTLINE_SNAPSHOT_LAZY_H
 #define FAULTLINE_SNAPSHOT_LAZY_H
 
@@ -25,21 +25,22 @@ struct fl_lazy {
     atomic_uchar *state; // of each piece; NULL: all are there, from the beginning
 };
 
-// All pieces are in `state`. -ENOMEM.
+// Makes a table with all pieces in `state`. -ENOMEM.
 int fl_lazy_init(struct fl_lazy *lazy, size_t bytes, size_t piece_bytes, enum fl_piece_state state);
-// Takes over memory of fl_map_memory, with all that is in it.
+// Makes a table whose pieces are all there. Takes memory (from fl_map_memory) over.
 void fl_lazy_init_whole(struct fl_lazy *lazy, void *memory, size_t bytes);
-void fl_lazy_fini(struct fl_lazy *lazy); // also of one that is all zero
+void fl_lazy_fini(struct fl_lazy *lazy); // a structure of zero bytes is a no-op
 
 size_t fl_lazy_piece_bytes(const struct fl_lazy *lazy, uint64_t piece);
-// Before anybody else looks at it.
+// Call it only while no other thread can see the table.
 void fl_lazy_set_unread(struct fl_lazy *lazy, uint64_t piece);
-// Puts the checked bytes of a piece there, unless it is there already. Any thread.
+// Copies the checked bytes of a piece into the table, unless the piece is there already. Any
+// thread.
 void fl_lazy_put(const struct fl_lazy *lazy, uint64_t piece, const void *bytes);
 
 static inline enum fl_piece_state fl_lazy_state(const struct fl_lazy *lazy, uint64_t piece)
 {
-    // Acquire pairs with the release of fl_lazy_put: who sees THERE sees the bytes.
+    // Acquire pairs with the release of fl_lazy_put: a thread that sees THERE sees the bytes.
     return lazy->state ? (enum fl_piece_state)atomic_load_explicit(&lazy->state[piece],
                                                                    memory_order_acquire)
                        : FL_PIECE_THERE;

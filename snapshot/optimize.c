@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Laying an image out by its trace. The pages of the trace are read, each frame of theirs once,
-// and gathered in a nameless file in the order of the new pack; then encoded from there; then the
-// pack is published, and the image with a map that points to it. All other pages stay where they
-// are.
+// Theory of operation. To lay an image out by its trace, the pages of the trace are gathered in a
+// nameless file, in the order of the new pack; each of their frames is read once. Then they are
+// encoded from there. Then the pack is published, and after it the image with a map that points to
+// it. All other pages stay where they are. A kill leaves the image as it was or laid out.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,14 +31,14 @@ struct job {
     struct fl_image *image;
     struct fl_layout layout;
     int scratch_fd;                 // the hot pages, by number
-    struct fl_identity *identities; // of them, by number
+    struct fl_identity *identities; // of these pages, by number
     struct fl_hasher *hasher;
     struct fl_pack_writer *pack;
     uint64_t done; // pages gathered and pages written
     uint8_t pages[FL_FRAME_PAGES_MAX * FL_PAGE_SIZE];
 };
 
-static int step(struct job *job, uint64_t pages)
+static int report_pages(struct job *job, uint64_t pages)
 {
     job->done += pages;
     return fl_progress_call(&job->options->progress, job->done * FL_PAGE_SIZE,
@@ -58,8 +58,8 @@ static int compare_sources(const void *left, const void *right)
     return a->entry < b->entry ? -1 : a->entry > b->entry;
 }
 
-// One page of the frame that is in job->pages. Checked against its identity: what is published
-// under the content id of before has the content of before.
+// Writes one page of the frame that is in job->pages. Checks it against its identity, because the
+// new image has the content id of the old one.
 static int gather_page(struct job *job, const struct source *source,
                        const struct fl_identity *expected)
 {
@@ -73,7 +73,7 @@ static int gather_page(struct job *job, const struct source *source,
                : fl_pwrite_full(job->scratch_fd, page, FL_PAGE_SIZE, source->number * FL_PAGE_SIZE);
 }
 
-// The pages from `sources` on that are in one frame; sets how many there are.
+// Writes the pages from `sources` on that are in one frame; sets how many there are.
 static int gather_frame(struct job *job, const struct source *sources, uint64_t left,
                         uint64_t *ret_count)
 {
@@ -90,10 +90,10 @@ static int gather_frame(struct job *job, const struct source *sources, uint64_t 
         count++;
     }
     *ret_count = count;
-    return r < 0 ? r : step(job, count);
+    return r < 0 ? r : report_pages(job, count);
 }
 
-static int gather(struct job *job)
+static int gather_pages(struct job *job)
 {
     uint64_t count = job->layout.count;
     FL_AUTO_FREE struct source *sources = malloc(count * sizeof(*sources));
@@ -127,7 +127,7 @@ static int write_frames(struct job *job)
         fl_frame_encode(job->pages, pages, out, &frame);
         r = fl_pack_writer_append(job->pack, &frame, 1, out, frame.stored, &job->identities[first]);
         if (r == 0)
-            r = step(job, pages);
+            r = report_pages(job, pages);
     }
     return r;
 }
@@ -142,11 +142,11 @@ static int build_pack(struct job *job)
     if (r == 0)
         r = fl_pack_writer_new(job->store->tmp_fd, &job->pack);
     if (r == 0)
-        r = gather(job);
+        r = gather_pages(job);
     return r < 0 ? r : write_frames(job);
 }
 
-// The image with its hot pages in the new pack.
+// Makes the image with its hot pages in the new pack.
 static int plan_image(struct job *job, struct fl_image **ret_image)
 {
     uint64_t *map = fl_image_copy_map(job->image);
@@ -176,7 +176,7 @@ static void withdraw_pack(struct job *job)
     unlinkat(job->store->packs_fd, name, 0);
 }
 
-static int publish(struct job *job)
+static int publish_image(struct job *job)
 {
     int r = fl_pack_writer_publish(job->pack, job->store->packs_fd, &job->result.stored_bytes);
     if (r < 0)
@@ -189,7 +189,7 @@ static int publish(struct job *job)
     return r;
 }
 
-// Its pages keep the places that the index has of them: those are beside their neighbours.
+// The pages keep their places in the index, because these are beside their neighbours.
 static void update_index(struct job *job)
 {
     struct fl_optimize_result *result = &job->result;
@@ -198,7 +198,7 @@ static void update_index(struct job *job)
     result->index_not_updated = result->index_error < 0;
 }
 
-static int failed(struct job *job, int error)
+static int optimize_failed(struct job *job, int error)
 {
     const char *name = job->options->name;
     if (error == -ECANCELED)
@@ -235,7 +235,7 @@ static int open_layout(struct job *job)
     fl_trace_unref(trace);
     if (r == 0)
         r = fl_layout_cost(&job->layout, job->image, &job->result.before);
-    return r < 0 ? failed(job, r) : 0;
+    return r < 0 ? optimize_failed(job, r) : 0;
 }
 
 static int optimize_locked(struct job *job)
@@ -251,14 +251,14 @@ static int optimize_locked(struct job *job)
     }
     r = build_pack(job);
     if (r == 0)
-        r = publish(job);
+        r = publish_image(job);
     if (r < 0)
-        return failed(job, r);
+        return optimize_failed(job, r);
     update_index(job);
     return 0;
 }
 
-static void end(struct job *job)
+static void end_job(struct job *job)
 {
     fl_image_unref(job->image);
     fl_layout_free(&job->layout);
@@ -285,7 +285,7 @@ int fl_store_optimize(struct fl_store *store, const struct fl_optimize_options *
         job->result.seconds = fl_seconds_wall() - start;
         *ret_result = job->result;
     }
-    end(job); // under the lock: without it what is left in tmp/ is the collector's
+    end_job(job); // under the lock: without it gc may remove the files in tmp/
     if (locked)
         fl_store_unlock(store);
     return r;

@@ -11,7 +11,7 @@
 #include "snapshot/format.h"
 #include "snapshot/io.h"
 
-// The directory of the output, where the temporary file has to be to be renamed.
+// Opens the directory of the output: the temporary file has to be there to be renamed.
 static int open_parent(const char *path, const char **ret_base)
 {
     const char *slash = strrchr(path, '/');
@@ -23,7 +23,7 @@ static int open_parent(const char *path, const char **ret_base)
     return fd < 0 ? -errno : fd;
 }
 
-// A store has files in its directory and in those of it.
+// A store has files in its directory and in the directories below it.
 static bool within_store(int dir_fd)
 {
     return faccessat(dir_fd, FL_MARKER_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packing: open the input, run the stages, publish the pack, then the image, then the index.
+// Packs a memory file: opens the input, runs the stages (pack_run.c), publishes the pack and then
+// the image, and adds the pack to the index. A kill leaves at most a pack that no image refers to.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ struct job {
     struct stat input_stat;
     struct fl_pack_run run;
     struct fl_index *index;     // NULL: cannot be used
-    struct fl_bad_frames known; // bad when this run began
+    struct fl_bad_frames known; // frames that were known to be bad when this run began
     struct fl_pack_result result;
 };
 
@@ -110,7 +111,7 @@ static int open_workers(struct job *job)
     return r;
 }
 
-// All threads have a view or none: a page known to some only would be a matter of luck.
+// All threads have a view, or none has: otherwise it would be chance which pages are shared.
 static void open_index(struct job *job)
 {
     int r = fl_index_open_or_rebuild(job->store, &job->index, &job->result.index_rebuilt);
@@ -125,7 +126,7 @@ static void open_index(struct job *job)
     job->result.index_error = r;
 }
 
-static int begin(struct job *job)
+static int begin_writing(struct job *job)
 {
     struct fl_pack_run *run = &job->run;
     struct fl_store *store = job->store;
@@ -149,7 +150,7 @@ static int begin(struct job *job)
     return 0;
 }
 
-// A torn snapshot is of no use to anybody: a file that was written to meanwhile is refused.
+// A torn snapshot has no use: a file that was written to meanwhile is refused.
 static int check_unchanged(struct job *job)
 {
     struct stat now;
@@ -223,7 +224,7 @@ static int publish_image(struct job *job)
     return r < 0 ? fl_fail(job->error, r, "cannot write to the store %s", job->store->dir) : 0;
 }
 
-// Nobody can have referred to it yet: its pages are not in the index.
+// No image can refer to the pack yet: its pages are not in the index.
 static void withdraw_pack(struct job *job)
 {
     char name[FL_PACK_NAME_BYTES];
@@ -233,8 +234,8 @@ static void withdraw_pack(struct job *job)
     unlinkat(job->store->packs_fd, name, 0);
 }
 
-// First the pack, then what refers to it.
-static int publish(struct job *job)
+// Publishes the pack first, then the image, which refers to it.
+static int publish_pack_and_image(struct job *job)
 {
     double start = fl_seconds_wall();
     if (fl_pack_writer_frames(job->run.pack) > 0) {
@@ -268,8 +269,8 @@ static int add_to_index(struct job *job)
     return r;
 }
 
-// The image is published: from here on nothing is a failure any more. An index that turned out to
-// be damaged is made anew, with this pack.
+// The image is published: from here on no error is a failure of packing. An index that turned out
+// to be damaged is built again, with this pack.
 static void update_index(struct job *job)
 {
     double start = fl_seconds_wall();
@@ -289,7 +290,7 @@ static void update_index(struct job *job)
     job->result.index_seconds = fl_seconds_wall() - start;
 }
 
-static void end(struct job *job)
+static void end_job(struct job *job)
 {
     struct fl_pack_run *run = &job->run;
     if (run->workers)
@@ -329,8 +330,8 @@ static void fill_result(struct job *job, double start)
     result->seconds = fl_seconds_wall() - start;
 }
 
-// So that no later run shares them, whatever comes of this one, and repair knows them. The image
-// does not need them; without the list they are found again.
+// Lists the bad frames, so that no later run shares them, even if this one fails, and repair knows
+// them. The image does not need them; without the list they are found again.
 static void note_bad_frames(struct job *job)
 {
     const struct fl_bad_frames *found;
@@ -345,7 +346,7 @@ static int pack_locked(struct job *job)
 {
     int r = check_name(job);
     if (r == 0)
-        r = begin(job);
+        r = begin_writing(job);
     if (r < 0)
         return r;
     r = fl_pack_run(&job->run, &job->options->progress);
@@ -356,7 +357,7 @@ static int pack_locked(struct job *job)
         return run_failed(job, -ECANCELED);
     r = check_unchanged(job);
     if (r == 0)
-        r = publish(job);
+        r = publish_pack_and_image(job);
     if (r < 0)
         return r;
     update_index(job);
@@ -382,7 +383,7 @@ int fl_store_pack(struct fl_store *store, const struct fl_pack_options *options,
         fill_result(&job, start);
         *ret_result = job.result;
     }
-    end(&job); // under the lock: without it what is left in tmp/ is the collector's
+    end_job(&job); // under the lock: without it gc may remove the files in tmp/
     if (locked)
         fl_store_unlock(store);
     return r;

@@ -24,7 +24,7 @@ struct fl_pack {
     uint64_t file_bytes;
     struct fl_pack_table *table; // NULL: a raw file
 
-    struct fl_registry *registry; // NULL: it has one owner, as a raw file has
+    struct fl_registry *registry; // NULL: the pack has one owner, as a raw file has
     // The registry's lock covers these two; a pack of one owner needs none.
     unsigned refs;
     LIST_ENTRY(fl_pack) link;
@@ -37,7 +37,7 @@ struct fl_registry {
     int packs_fd;
     pthread_mutex_t lock;
     // lock covers these; it is never held across I/O.
-    unsigned refs; // the reader's and one for each pack
+    unsigned refs; // one of the reader, one of each pack
     struct pack_list buckets[BUCKETS];
 };
 
@@ -49,7 +49,7 @@ static void pack_free(struct fl_pack *pack)
     free(pack);
 }
 
-static int load(struct fl_pack *pack)
+static int load_pack(struct fl_pack *pack)
 {
     int r = fl_file_size(pack->fd, &pack->file_bytes);
     if (r == 0)
@@ -69,7 +69,7 @@ int fl_pack_open_fd(int fd, uint64_t id, struct fl_pack **ret_pack)
         return -ENOMEM;
     }
     *pack = (struct fl_pack){.id = id, .fd = fd, .refs = 1};
-    int r = load(pack);
+    int r = load_pack(pack);
     if (r < 0) {
         pack_free(pack);
         return r;
@@ -119,7 +119,7 @@ void fl_registry_unref(struct fl_registry *registry)
         registry_free(registry);
 }
 
-// Under the lock.
+// Call it under the registry's lock.
 static struct fl_pack *find_ref(struct fl_registry *registry, uint64_t id)
 {
     struct fl_pack *pack;
@@ -233,7 +233,7 @@ static uint32_t raw_frame_pages(const struct fl_pack *pack, uint32_t frame)
     return left < FL_FRAME_PAGES ? (uint32_t)left : FL_FRAME_PAGES;
 }
 
-// NULL with *ret_error (may be NULL), or without one if there is no such frame.
+// Returns NULL if there is no such frame, or sets *ret_error (may be NULL) if it is not known.
 static const struct fl_disk_frame *find_frame(const struct fl_pack *pack, uint32_t frame,
                                               int *ret_error)
 {
@@ -289,7 +289,7 @@ static void end_raw_frame(const struct fl_pack *pack, uint32_t frame, uint32_t s
     memset(buf + stored, 0, (size_t)raw_frame_pages(pack, frame) * FL_PAGE_SIZE - stored);
 }
 
-// A file that has become shorter than it was is an I/O error, not zeros.
+// If the file has become shorter since it was opened that is an I/O error, not zeros.
 static int read_raw_frame(const struct fl_pack *pack, uint32_t frame, char *buf)
 {
     struct fl_frame_place place = raw_frame_place(pack, frame);

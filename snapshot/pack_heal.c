@@ -6,7 +6,7 @@
 #include "snapshot/bad_list.h"
 #include "snapshot/heal.h"
 
-static int search(struct fl_heal *heal, const uint64_t *packs, uint32_t count)
+static int search_packs(struct fl_heal *heal, const uint64_t *packs, uint32_t count)
 {
     int r = fl_heal_from_frames(heal);
     for (uint32_t i = 0; r == 0 && heal->missing > 0 && i < count; i++) {
@@ -35,7 +35,7 @@ void fl_pack_heal(struct fl_store *store, const uint64_t *packs, uint32_t count,
     if (r == 0 && bad.count > 0)
         r = fl_heal_new(store, &bad, false, NULL, &heal);
     if (r == 0 && heal) {
-        r = search(heal, packs, count);
+        r = search_packs(heal, packs, count);
         if (r == 0)
             r = fl_heal_publish(heal);
         count_images(heal, result);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Theory of operation. next (ordered) cuts the file into chunks, holes apart; load (parallel)
-// reads, finds zero pages, hashes, asks the index and reads what is to be shared; place (ordered)
-// decides where each page goes and numbers the new frames; encode (parallel) compresses them; write
-// (ordered) appends frames, identities and map entries. So the files come out in the order of the
-// memory file, whatever the number of threads.
+// Theory of operation. Packing has five stages, and chunks pass through them (pipeline.h):
+// - next (ordered) cuts the file into chunks; holes are chunks of their own.
+// - load (parallel) reads, finds zero pages, hashes, asks the index and reads frames to be shared.
+// - place (ordered) decides where each page goes and numbers the new frames.
+// - encode (parallel) compresses the new frames.
+// - write (ordered) appends frames, identities and map entries.
+// So the files are in the order of the memory file, whatever the number of threads.
 #include "snapshot/pack_run.h"
 
 #include <errno.h>
@@ -27,7 +29,7 @@ static int fault(struct fl_pack_run *run, enum fl_pack_fault what, int error)
     return error;
 }
 
-// The first byte of data at or after `at`; the file's size if only a hole is left.
+// Returns the first byte of data at or after `at`; the file's size if only a hole is left.
 static int find_data(const struct fl_pack_run *run, uint64_t at, uint64_t *ret_data)
 {
     off_t data = lseek(run->input_fd, (off_t)at, SEEK_DATA);
@@ -38,7 +40,7 @@ static int find_data(const struct fl_pack_run *run, uint64_t at, uint64_t *ret_d
     return 0;
 }
 
-static int next(void *arg, void *item, unsigned thread)
+static int next_chunk(void *arg, void *item, unsigned thread)
 {
     (void)thread;
     struct fl_pack_run *run = arg;
@@ -122,8 +124,8 @@ static int hash_chunk(struct fl_chunk *chunk, struct fl_hasher *hasher)
     return 0;
 }
 
-// The index is a cache: what it cannot tell is not known. Asked once for all pages that are not
-// zero.
+// Asks the index once for all pages that are not zero. It is a cache: if it fails, these pages
+// count as not known.
 static void ask_index(struct fl_pack_run *run, struct fl_chunk *chunk, struct fl_index_view *view)
 {
     struct fl_identity asked[FL_CHUNK_PAGES];
@@ -153,7 +155,7 @@ static void check_shared(struct fl_pack_run *run, struct fl_chunk *chunk,
     chunk->check_seconds = fl_seconds_thread() - begin;
 }
 
-static int load(void *arg, void *item, unsigned thread)
+static int load_chunk(void *arg, void *item, unsigned thread)
 {
     struct fl_pack_run *run = arg;
     struct fl_chunk *chunk = item;
@@ -190,7 +192,7 @@ static int add_content(struct fl_pack_run *run, const struct fl_chunk *chunk)
     return r;
 }
 
-static int place(void *arg, void *item, unsigned thread)
+static int place_chunk(void *arg, void *item, unsigned thread)
 {
     (void)thread;
     struct fl_pack_run *run = arg;
@@ -199,7 +201,7 @@ static int place(void *arg, void *item, unsigned thread)
     return r < 0 ? r : fl_dedup_place(run->dedup, chunk);
 }
 
-// The frame's pages in one piece: where they are, or copied together to `gathered`.
+// Returns the frame's pages in one piece: where they are, or copied together to `gathered`.
 static const uint8_t *frame_input(const struct fl_chunk *chunk, uint32_t first, uint32_t pages,
                                   uint8_t *gathered)
 {
@@ -212,7 +214,7 @@ static const uint8_t *frame_input(const struct fl_chunk *chunk, uint32_t first, 
     return gathered;
 }
 
-static int encode(void *arg, void *item, unsigned thread)
+static int encode_chunk(void *arg, void *item, unsigned thread)
 {
     (void)arg;
     (void)thread;
@@ -303,7 +305,8 @@ static struct fl_chunk **make_chunks(unsigned count)
 int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress)
 {
     static const struct fl_stage stages[] = {
-        {next, true}, {load, false}, {place, true}, {encode, false}, {write_chunk, true},
+        {next_chunk, true},    {load_chunk, false}, {place_chunk, true},
+        {encode_chunk, false}, {write_chunk, true},
     };
     // Twice the threads, so that a slow chunk at the front does not stop those behind it at once.
     unsigned count = 2 * run->threads + 2;

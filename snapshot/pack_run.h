@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The stages of packing, from the memory file to a pack and an image that wait to be published.
+// Runs the stages of packing, from the memory file to a pack and an image that are not published
+// yet.
 #ifndef FAULTLINE_SNAPSHOT_PACK_RUN_H
 #define FAULTLINE_SNAPSHOT_PACK_RUN_H
 
@@ -20,7 +21,7 @@ struct fl_pack_worker {
     struct fl_share_room *room; // likewise
 };
 
-// What can go wrong with whom, for the sentence.
+// Which file an error is about, for the error's sentence.
 enum fl_pack_fault { FL_FAULT_NONE, FL_FAULT_INPUT, FL_FAULT_SHRANK, FL_FAULT_OUTPUT };
 
 struct fl_pack_run {
@@ -28,26 +29,26 @@ struct fl_pack_run {
     uint64_t input_bytes;
     uint64_t input_pages;
     unsigned threads;
-    struct fl_pack_worker *workers; // one a thread
-    struct fl_share_check *check;   // any thread's
+    struct fl_pack_worker *workers; // one for each thread
+    struct fl_share_check *check;   // any thread
     struct fl_pack_writer *pack;
     struct fl_image_writer *image;
 
-    uint64_t next_page; // the reading stage's
-    // The placing stage's: ordered, so one thread at a time.
+    uint64_t next_page; // used by the stage `next` only
+    // Used by the stage `place` only, which is ordered: one thread at a time.
     struct fl_dedup *dedup;
     struct fl_hasher *content;
     struct fl_identity zeros[FL_CHUNK_PAGES]; // of zero pages, for the content id of holes
-    // The writing stage's.
+    // Used by the stage `write` only.
     uint64_t data_bytes;
     double hash_seconds, check_seconds, compress_seconds, write_seconds;
 
     atomic_uint_fast64_t done; // bytes of input, for progress
-    atomic_int fault;          // the first that happened
-    atomic_bool index_broken;  // a view has found it damaged
+    atomic_int fault;          // enum fl_pack_fault: the first one
+    atomic_bool index_broken;  // a view has found the index damaged
 };
 
-// Runs all stages. The content id is in `content`, to be finished by the caller.
+// Runs all stages. The caller finishes `content`, the hash that becomes the content id.
 int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress);
 
 #endif

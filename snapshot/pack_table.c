@@ -73,8 +73,8 @@ static uint32_t piece_frames(const struct fl_pack_table *table, uint64_t piece)
     return left < FL_PIECE_FRAMES ? (uint32_t)left : FL_PIECE_FRAMES;
 }
 
-// Verifies every field of `count` entries, the first of whose pages is *page; *page is behind them
-// then.
+// Verifies every field of `count` entries. *page is the number of their first page, and on return
+// of the page after their last.
 static int to_entries(const struct fl_pack_table *table, const struct fl_disk_frame *disk,
                       uint32_t count, struct fl_frame_entry *ret_entries, uint64_t *page)
 {

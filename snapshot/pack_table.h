@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The frame table of a pack: where its frames are. Only what is said of its pieces is read when it
-// is opened; each piece is read and checked when one of its frames is first asked for.
+// The frame table of a pack says where its frames are. When it is opened only the list of its
+// pieces is read; a piece is read and checked when one of its frames is first asked for.
 #ifndef FAULTLINE_SNAPSHOT_PACK_TABLE_H
 #define FAULTLINE_SNAPSHOT_PACK_TABLE_H
 
@@ -24,18 +24,19 @@ struct fl_pack_table {
     struct fl_lazy entries;            // of struct fl_frame_entry
 };
 
-// Takes nothing over. -EBADMSG if it is not the pack of this id, -EPROTONOSUPPORT, -ENOMEM, errors
-// of reading. Any thread; blocks on storage.
+// Opens the table of a pack. The caller keeps fd, which must outlive the table. -EBADMSG: it is not
+// the pack of this id; -EPROTONOSUPPORT, -ENOMEM, errors of reading. Any thread; blocks on storage.
 int fl_pack_table_open(int fd, uint64_t id, uint64_t file_bytes, struct fl_pack_table **ret_table);
-void fl_pack_table_close(struct fl_pack_table *table); // NULL is allowed
+void fl_pack_table_close(struct fl_pack_table *table); // NULL is a no-op
 
-// NULL without *ret_error (may be NULL): there is no such frame. Any thread. Blocks on storage
-// where nobody has asked for a frame of its piece before, and only there.
+// Returns what the table says of a frame. NULL if there is no such frame, or if its piece cannot be
+// read: then *ret_error (ret_error may be NULL) is set. Any thread; blocks on storage only if the
+// piece was not read yet.
 const struct fl_frame_entry *fl_pack_table_find(const struct fl_pack_table *table, uint32_t frame,
                                                 int *ret_error);
 
-// Reads the identities of all pages: -EBADMSG if they are not the ones that were packed. Any
-// thread; blocks on storage.
+// Reads and verifies the identities of all pages. -EBADMSG: they are not those that were packed.
+// Any thread; blocks on storage.
 int fl_pack_table_check_identities(const struct fl_pack_table *table);
 
 #endif

@@ -14,15 +14,15 @@
 #include "snapshot/publish.h"
 #include "snapshot/stream.h"
 
-// How much is left to the kernel before it is asked to begin writing it out, so that the flush at
-// the end finds little to do.
+// After so many bytes the kernel is asked to begin writing them out, so that the flush at the end
+// finds little to do.
 #define WRITEBACK_STEP (UINT64_C(8) << 20)
 
 struct fl_pack_writer {
     uint64_t id;
     struct fl_temp temp;
     uint64_t offset;    // of the next frame
-    uint64_t writeback; // up to here the kernel has been asked
+    uint64_t writeback; // the kernel was asked to write out all bytes before this one
     uint32_t frames;
     uint64_t pages;
     // Both tables come after the frames: until then they are kept in files without a name.
@@ -31,7 +31,7 @@ struct fl_pack_writer {
     struct fl_stream *identities;
     struct fl_disk_frame_piece *piece; // of the table; the last one is begun
     uint32_t pieces, pieces_room;
-    struct fl_disk_frame begun[FL_PIECE_FRAMES]; // its entries so far
+    struct fl_disk_frame begun[FL_PIECE_FRAMES]; // the entries of the last piece so far
 };
 
 static int begin_tables(struct fl_pack_writer *writer, int tmp_fd)
@@ -103,7 +103,7 @@ static void begin_writeback(struct fl_pack_writer *writer)
 {
     if (writer->offset - writer->writeback < WRITEBACK_STEP)
         return;
-    // A hint: where it does not work the flush at the end does it all.
+    // This is a hint: where it does not work the flush at the end writes everything.
     sync_file_range(writer->temp.fd, (off_t)writer->writeback,
                     (off_t)(writer->offset - writer->writeback), SYNC_FILE_RANGE_WRITE);
     writer->writeback = writer->offset;

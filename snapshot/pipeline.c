@@ -27,7 +27,7 @@ struct run {
     uint64_t tail;                // the next item to be read
     uint64_t next[FL_STAGES_MAX]; // of an ordered stage: the item that comes next
     bool stage_busy[FL_STAGES_MAX];
-    bool ended; // the first stage has said so
+    bool ended; // the first stage has reached the end of the input
     unsigned started;
     unsigned running; // threads
     int error;
@@ -82,7 +82,7 @@ static bool pick(struct run *run, struct task *ret_task)
 
 // The first stage's item counts as read before it runs, so that no other thread reads into its
 // slot; it is taken back if the input was at its end.
-static void take(struct run *run, const struct task *task)
+static void take_task(struct run *run, const struct task *task)
 {
     slot_of(run, task->item)->busy = true;
     if (run->pipeline->stages[task->stage].ordered)
@@ -131,7 +131,7 @@ static void *work(void *arg)
             pthread_cond_wait(&run->changed, &run->lock);
             continue;
         }
-        take(run, &task);
+        take_task(run, &task);
         pthread_mutex_unlock(&run->lock);
         int r = pipeline->stages[task.stage].fn(
             pipeline->arg, pipeline->items[task.item % pipeline->items_count], thread);
@@ -144,7 +144,7 @@ static void *work(void *arg)
     return NULL;
 }
 
-// Signals are for the thread that reports progress.
+// The new threads block all signals: the thread that reports progress handles them.
 static int start_thread(pthread_t *ret_thread, void *(*fn)(void *), void *arg)
 {
     sigset_t all;
@@ -168,7 +168,7 @@ static void wait_a_moment(struct run *run)
     pthread_cond_timedwait(&run->changed, &run->lock, &until);
 }
 
-// In the calling thread, until the others are through. Progress is not called under the lock.
+// Runs in the calling thread until the other threads have ended. Calls progress without the lock.
 static void watch(struct run *run)
 {
     const struct fl_pipeline *pipeline = run->pipeline;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Work that passes through stages, on a fixed number of items. Some stages take one item at a time
-// in order, others any number at once; a thread does whatever is ready, the latest stage first, so
-// that nobody waits for a slow item as long as there is other work and a free item.
+// A pipeline passes a fixed number of items through stages. An ordered stage takes one item at a
+// time, in the order of the input; other stages take any number at once. A thread does whatever
+// work is ready, the latest stage first, so no thread waits for a slow item while there is other
+// work and a free item.
 #ifndef FAULTLINE_SNAPSHOT_PIPELINE_H
 #define FAULTLINE_SNAPSHOT_PIPELINE_H
 
@@ -13,8 +14,8 @@
 #define FL_THREADS_MAX 256u
 #define FL_STAGES_MAX 8u
 
-// Negative errno stops everything. The first stage returns 1 for "filled in", 0 for the input's
-// end.
+// Runs in any thread of the pipeline; `thread` is its number, from 0. The first stage returns 1 if
+// it has filled the item in, 0 at the end of the input. Negative errno stops the pipeline.
 typedef int (*fl_stage_fn)(void *arg, void *item, unsigned thread);
 
 struct fl_stage {
@@ -29,17 +30,18 @@ struct fl_pipeline {
     unsigned items_count;
     unsigned threads;
     void *arg;
-    // Progress is reported from the calling thread, with what `done` says then.
+    // done is called in the thread that called fl_pipeline_run, to report progress; it may be
+    // called while stages run.
     uint64_t (*done)(void *arg);
     uint64_t total;
     const struct fl_progress *progress;
 };
 
-// Runs to the end on `threads` new threads. Returns the first error.
+// Runs the pipeline to its end on `threads` new threads. Returns 0 or the first error.
 int fl_pipeline_run(const struct fl_pipeline *pipeline);
 
-// The number of threads an operation shall use: what was asked for, or one for each core it may
-// use.
+// Returns the number of threads for an operation: `asked`, or if that is 0 one for each core that
+// the process may use.
 unsigned fl_threads(unsigned asked);
 
 #endif

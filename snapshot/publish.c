@@ -54,7 +54,8 @@ static int rename_new(const struct fl_temp *temp, int to_dir_fd, const char *to_
     return linkat(temp->dir_fd, temp->name, to_dir_fd, to_name, 0) < 0 ? -errno : 1;
 }
 
-// What came there between the look and the exchange is put back if it is no regular file.
+// If something that is not a regular file came there between the look and the exchange, puts it
+// back.
 static int keep_if_special(const struct fl_temp *temp, int to_dir_fd, const char *to_name)
 {
     struct stat st;
@@ -64,8 +65,8 @@ static int keep_if_special(const struct fl_temp *temp, int to_dir_fd, const char
     return -EMEDIUMTYPE;
 }
 
-// 1: the two files have changed places, so that it can be undone; 0: there was none of that name.
-// A file system that cannot exchange renames over the old one.
+// Returns 1 if the two files have changed places, so that this can be undone. Returns 0 if there
+// was no file of that name, or if the file system cannot exchange files and the old one is gone.
 static int rename_over(const struct fl_temp *temp, int to_dir_fd, const char *to_name)
 {
     struct stat st;
@@ -93,8 +94,8 @@ int fl_temp_publish(struct fl_temp *temp, int to_dir_fd, const char *to_name, bo
         replace ? rename_over(temp, to_dir_fd, to_name) : rename_new(temp, to_dir_fd, to_name);
     if (named < 0)
         return named;
-    // Else there is something under the temporary name, to be removed by discarding: the same file,
-    // or the one that was replaced.
+    // If not, the temporary name still leads to a file, which fl_temp_discard removes: the same
+    // file, or the one that was replaced.
     if (named == 0)
         temp->name[0] = '\0';
     int r = fl_sync_dir(to_dir_fd);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A raw memory file as an image: the map of a stored one, with the file itself as its only pack.
+// Opens a raw memory file as an image: it has a map as a stored image has, and the file itself is
+// its only pack.
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,7 @@ static void map_data(uint64_t *map, uint64_t first, uint64_t end)
             fl_entry(0, (uint32_t)(page / FL_FRAME_PAGES), (uint32_t)(page % FL_FRAME_PAGES));
 }
 
-// Leaves holes zero. A page that is a hole only in part is data.
+// Makes the map. Holes are zero. A page that is a hole only in part is data.
 static int map_extents(int fd, uint64_t bytes, uint64_t *map)
 {
     off_t size = (off_t)bytes;

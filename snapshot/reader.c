@@ -17,7 +17,7 @@
 #include "snapshot/io.h"
 #include "snapshot/pack_list.h"
 
-// The marker's text is fixed; a longer number is another version, anything else is no store.
+// The marker's text is fixed. With another number it is another version; any other text is damage.
 static int check_marker(int dir_fd)
 {
     static const char stem[] = "faultline-store ";
@@ -39,7 +39,7 @@ static int open_dir(int at, const char *name)
     return fd < 0 ? -errno : fd;
 }
 
-// Of the directory itself, whatever path led to it.
+// Looks at the directory itself, whatever path led to it.
 static int note(struct fl_reader *reader, enum fl_store_part part, int fd)
 {
     struct stat st;
@@ -176,9 +176,9 @@ bool fl_image_still_published(const struct fl_reader *reader, const struct fl_im
            fl_file_still_published(reader, file_name, image->fd);
 }
 
-// A pack may vanish between the image's opening and its own because the image was removed or
-// replaced and the store collected. Then the name decides anew; a missing pack of a published image
-// is damage.
+// A pack may vanish after its image was opened and before the pack is, because the image was
+// removed or replaced and gc ran. Then the name is looked up again. If a published image lacks a
+// pack, that is damage.
 int fl_image_open_lazy(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
 {
     char file_name[FL_IMAGE_NAME_BYTES];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A store opened for reading, for those in snapshot/ that need more of it than read.h gives.
+// A store opened for reading, for the files of snapshot/ that need more of it than read.h gives.
 #ifndef FAULTLINE_SNAPSHOT_READER_H
 #define FAULTLINE_SNAPSHOT_READER_H
 
@@ -25,9 +25,9 @@ struct fl_reader {
     struct fl_registry *registry;
 };
 
-// True if the open file is still what the name in images/ stands for.
+// Returns true if the name in images/ still leads to the open file.
 bool fl_file_still_published(const struct fl_reader *reader, const char *file_name, int fd);
-// The same of an image's file and its name.
+// Returns true if the image's name still leads to its file.
 bool fl_image_still_published(const struct fl_reader *reader, const struct fl_image *image);
 
 #endif

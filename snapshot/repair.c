@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Repairing: which of the frames that the store knows to be bad are so still, then healing them
-// from every source there is (heal.h).
+// Repairs a store: finds which of the listed bad frames are bad still, then heals images from every
+// source there is (heal.h).
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -42,7 +42,7 @@ static int open_sources(struct job *job)
     return 0;
 }
 
-// True unless its bytes and the identities of its pages are right.
+// Returns false if the frame's bytes and the identities of its pages are right.
 static bool frame_is_bad(const struct fl_pack *pack, uint32_t frame, struct fl_hasher *hasher,
                          uint8_t *room)
 {
@@ -91,7 +91,7 @@ static int check_frames(struct job *job, const struct fl_bad_frames *listed,
     return r;
 }
 
-// The frames that are bad still. The list forgets what is good now, or gone.
+// Finds the frames that are bad still, and removes from the list those that are good now or gone.
 static int load_bad(struct job *job)
 {
     struct fl_bad_frames listed = {.ids = NULL};
@@ -110,8 +110,8 @@ static int load_bad(struct job *job)
     return r;
 }
 
-// The nearest source first.
-static int search(struct job *job)
+// Looks in the nearest source first.
+static int search_sources(struct job *job)
 {
     struct fl_heal *heal = job->heal;
     int r = fl_heal_from_frames(heal);
@@ -148,7 +148,7 @@ static int heal(struct job *job)
     int r = fl_heal_new(job->store, &job->bad, job->options->dry_run, &job->options->progress,
                         &job->heal);
     if (r == 0)
-        r = search(job);
+        r = search_sources(job);
     if (r == 0)
         r = fl_heal_publish(job->heal);
     if (!job->heal)
@@ -167,7 +167,7 @@ static int heal(struct job *job)
     return r;
 }
 
-static int failed(struct job *job, int error)
+static int repair_failed(struct job *job, int error)
 {
     uint64_t healed = job->heal ? job->heal->images_healed : 0;
     if (error == -ECANCELED)
@@ -181,7 +181,7 @@ static int repair_locked(struct job *job)
     int r = load_bad(job);
     if (r == 0)
         r = heal(job);
-    return r < 0 ? failed(job, r) : 0;
+    return r < 0 ? repair_failed(job, r) : 0;
 }
 
 int fl_store_repair(struct fl_store *store, const struct fl_repair_options *options,
@@ -199,7 +199,7 @@ int fl_store_repair(struct fl_store *store, const struct fl_repair_options *opti
         job.result.seconds = fl_seconds_wall() - start;
         *ret_result = job.result;
     }
-    fl_heal_free(job.heal); // under the lock: without it what is left in tmp/ is the collector's
+    fl_heal_free(job.heal); // under the lock: without it gc may remove the files in tmp/
     if (locked)
         fl_store_unlock(store);
     fl_bad_frames_free(&job.bad);

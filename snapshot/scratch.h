@@ -6,8 +6,9 @@
 
 #include <stddef.h>
 
-// The calling thread's own, until it asks again or ends; NULL without memory. These are a guest's
-// bytes, so it is left out of core dumps, which what malloc() gives is not.
+// Returns memory that belongs to the calling thread until its next call or its end; NULL if there
+// is no memory. It holds a guest's bytes, so it is left out of core dumps, unlike memory of
+// malloc().
 void *fl_thread_scratch(size_t bytes);
 
 #endif

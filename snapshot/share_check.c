@@ -84,7 +84,7 @@ static void note_bad(struct fl_share_check *check, struct fl_frame_id id)
     pthread_mutex_unlock(&check->lock);
 }
 
-// Under the lock.
+// Call it under the lock.
 static struct open_pack *remember(struct fl_share_check *check, uint64_t id, struct fl_pack *pack)
 {
     if (check->packs_count == check->packs_room) {
@@ -100,7 +100,7 @@ static struct open_pack *remember(struct fl_share_check *check, uint64_t id, str
     return entry;
 }
 
-// NULL: its hints are of no use. The pack stays open as long as the checker.
+// Returns the pack, which stays open as long as the check lives; NULL if it cannot be opened.
 static struct fl_pack *find_pack(struct fl_share_check *check, uint64_t id)
 {
     struct fl_pack *pack = NULL;
@@ -120,9 +120,9 @@ static struct fl_pack *find_pack(struct fl_share_check *check, uint64_t id)
     return pack;
 }
 
-// The pages of the group are where the hints say, byte by byte. A hint that points to another page
-// of a good frame is a wrong hint and says nothing about the frame; one that the pack's own table
-// of identities confirms says that the frame is not what was packed.
+// Compares the pages of the group with the places of their hints, byte by byte. If they differ, the
+// pack's own table of identities decides: if it confirms the hint, the frame is not what was
+// packed; if not, the hint is wrong and says nothing about the frame.
 static bool pages_match(struct fl_chunk *chunk, const struct fl_hit *hits, uint32_t count,
                         const struct fl_pack *pack, const uint8_t *frame)
 {
@@ -146,7 +146,7 @@ static bool pages_match(struct fl_chunk *chunk, const struct fl_hit *hits, uint3
     return right;
 }
 
-// False: no page of it may be shared.
+// Returns false if no page of the frame may be shared.
 static bool check_frame(struct fl_share_check *check, struct fl_chunk *chunk,
                         const struct fl_hit *hits, uint32_t count, struct fl_share_room *room)
 {

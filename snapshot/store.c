@@ -16,7 +16,7 @@
 #include "snapshot/pack_list.h"
 #include "snapshot/publish.h"
 
-// A guest's memory is nobody else's business.
+// Other users must not read a guest's memory.
 enum { DIR_MODE = 0750, FILE_MODE = 0640 };
 
 static const char *const parts[] = {FL_PACKS_DIR, FL_IMAGES_DIR, FL_INDEX_DIR, FL_TMP_DIR};
@@ -88,7 +88,7 @@ static int find_marker(int dir_fd)
     return faccessat(dir_fd, FL_MARKER_NAME, F_OK, 0) < 0 ? -errno : 0;
 }
 
-// Of several who do it at a time one does, and the others find it done.
+// If several processes do this at a time, one makes the store and the others find it there.
 static int create_once(int dir_fd)
 {
     if (flock(dir_fd, LOCK_EX) < 0) // closing it unlocks
@@ -99,7 +99,7 @@ static int create_once(int dir_fd)
 
 static int create(const char *dir, struct fl_error *ret_error)
 {
-    if (mkdir(dir, DIR_MODE) < 0 && errno != EEXIST) // who may not look knows not if there is one
+    if (mkdir(dir, DIR_MODE) < 0 && errno != EEXIST) // with EACCES a store may be there or not
         return fl_fail(ret_error, -errno, "cannot %screate the store %s",
                        errno == EACCES ? "open or " : "", dir);
     FL_AUTO_CLOSE int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -129,7 +129,7 @@ static int open_all(struct fl_store *store, const char *dir)
     int at = store->reader->dir_fd;
     store->packs_fd = openat(at, FL_PACKS_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     mkdirat(at, FL_TMP_DIR,
-            DIR_MODE); // it holds nothing that has to last: who removed it has done no harm
+            DIR_MODE); // no file in it has to last, so it may have been removed
     store->tmp_fd = openat(at, FL_TMP_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (store->packs_fd < 0 || store->tmp_fd < 0)
         return -errno;

@@ -20,26 +20,27 @@ struct fl_store {
 struct fl_blame {
     char text[160];
 };
-// What follows "image NAME: " where it could not be opened; if a pack is to blame, which. In
-// ret_blame or constant.
+// Returns what to say after "image NAME: " if the image could not be opened; it names the pack that
+// is to blame, if there is one. The text is in ret_blame or constant.
 const char *fl_image_blame(struct fl_store *store, const char *name, int error,
                            struct fl_blame *ret_blame);
-// The whole sentence about it. Returns error.
+// Writes the whole sentence about an image that could not be opened. Returns error.
 int fl_image_failed(struct fl_store *store, const char *name, int error,
                     struct fl_error *ret_error);
 
 enum fl_lock { FL_LOCK_SHARED, FL_LOCK_EXCLUSIVE };
-// Waits for the lock; a signal handled without SA_RESTART ends the wait with -EINTR. It is given
-// back by fl_store_unlock, and by the kernel when the process dies.
+// Waits for the store's lock. A signal that is handled without SA_RESTART ends the wait with
+// -EINTR. fl_store_unlock releases the lock, and so does the kernel when the process dies.
 int fl_store_lock(struct fl_store *store, enum fl_lock lock, struct fl_error *ret_error);
 void fl_store_unlock(struct fl_store *store);
 
-// Who takes an image's name away or puts another file under it holds this lock, so that it can look
-// first; it is held for the time of a rename. -errno.
+// Locks the names of images. An operation that removes an image's name, or gives it to another
+// file, holds this lock for the time of the rename, so that it can look at the old file first.
+// -errno.
 int fl_store_lock_names(struct fl_store *store);
 void fl_store_unlock_names(struct fl_store *store);
 
-// 0, or -ECANCELED if the caller wants to stop.
+// Reports progress. Returns 0, or -ECANCELED if the callback wants to stop.
 int fl_progress_call(const struct fl_progress *progress, uint64_t done, uint64_t total);
 
 double fl_seconds_wall(void);

@@ -88,7 +88,7 @@ uint64_t fl_stream_checksum(const struct fl_stream *stream)
 int fl_stream_copy(struct fl_stream *stream, int out_fd, uint64_t out_offset)
 {
     uint64_t total = fl_stream_bytes(stream);
-    // Most are small and have never left the buffer.
+    // Most streams are small and have never left the buffer.
     if (stream->flushed == 0)
         return fl_pwrite_full(out_fd, stream->buffer, stream->fill, out_offset);
     int r = fl_stream_flush(stream);

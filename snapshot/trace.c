@@ -82,15 +82,15 @@ int fl_trace_open(struct fl_reader *reader, const struct fl_image *image,
 
 struct fl_trace *fl_trace_ref(struct fl_trace *trace)
 {
-    // Relaxed: who takes a reference already has one, so nothing is handed over here.
+    // Relaxed: the caller holds a reference already, so nothing is handed over here.
     atomic_fetch_add_explicit(&trace->refs, 1, memory_order_relaxed);
     return trace;
 }
 
 void fl_trace_unref(struct fl_trace *trace)
 {
-    // Release pairs with the acquire of whoever drops the last one: all uses are over before the
-    // free.
+    // Release pairs with the acquire of the thread that drops the last reference: all uses are over
+    // before the free.
     if (trace && atomic_fetch_sub_explicit(&trace->refs, 1, memory_order_acq_rel) == 1)
         free(trace);
 }

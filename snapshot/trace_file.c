@@ -64,7 +64,7 @@ static bool header_valid(const struct fl_disk_trace_header *header, const char *
                          uint64_t file_bytes)
 {
     uint64_t room = (file_bytes - sizeof(*header)) / sizeof(struct fl_disk_trace_entry);
-    // Bound count by the file before it is multiplied.
+    // The count is bounded by the file's size before it is multiplied.
     return strncmp(header->name, name, sizeof(header->name)) == 0 && header->runs >= 1 &&
            header->runs <= FL_TRACE_RUNS_MAX && header->count >= 1 &&
            header->count <= header->pages && header->count <= room &&
@@ -107,7 +107,8 @@ static int compare_pages(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
-// By sorting, so that a header that claims a huge image costs no more memory than its file is long.
+// Sorts the pages to find those that come twice: so a header that claims a huge image costs no more
+// memory than its file is long.
 static int check_once(const struct fl_trace_file *file)
 {
     uint64_t count = file->header.count;
@@ -178,7 +179,7 @@ int fl_trace_compare(const void *left, const void *right)
     const struct fl_disk_trace_entry *b = right;
     if (a->seen != b->seen)
         return a->seen > b->seen ? -1 : 1;
-    // Of as many recordings: the sums compare as the means do.
+    // Both pages are in as many recordings, so the sums compare as the means do.
     if (a->positions != b->positions)
         return a->positions < b->positions ? -1 : 1;
     return a->page < b->page ? -1 : a->page > b->page;

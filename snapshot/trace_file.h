@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A trace's file read into private memory and checked, and a new one published. Any thread; blocks
-// on storage. Errors are negative errno.
+// Reads a trace's file into private memory and checks it, or publishes a new one. Any thread;
+// blocks on storage. Errors are negative errno.
 #ifndef FAULTLINE_SNAPSHOT_TRACE_FILE_H
 #define FAULTLINE_SNAPSHOT_TRACE_FILE_H
 
@@ -11,7 +11,7 @@
 
 #define FL_TRACE_SUFFIX ".trace"
 #define FL_TRACE_NAME_BYTES (FL_NAME_MAX + sizeof(FL_TRACE_SUFFIX))
-// Sums of so many recordings fit their fields with room to spare.
+// The sums of so many recordings fit into their fields with room to spare.
 #define FL_TRACE_RUNS_MAX (1u << 24)
 
 struct fl_trace_file {
@@ -19,26 +19,28 @@ struct fl_trace_file {
     struct fl_disk_trace_entry *entries; // header.count, from malloc
 };
 
-// The file name of an image's trace. -EINVAL if the name may not name an image.
+// Returns the file name of an image's trace. -EINVAL: no image may have this name.
 int fl_trace_file_name(const char *name, char ret_file[FL_TRACE_NAME_BYTES]);
-// Opens traces/ of the store. -ENOENT: no trace was ever made, unless create is set.
+// Opens traces/ of the store, and makes it with create. -ENOENT: no trace was ever made (without
+// create).
 int fl_trace_dir_open(int store_fd, bool create, int *ret_fd);
-// Waits for the lock of who changes or removes traces, until the descriptor is closed. Who holds it
-// waits for no other lock. -EINTR, -errno.
+// Waits for the lock that a process holds while it changes or removes traces. Closing the
+// descriptor releases it. A process that holds it waits for no other lock. -EINTR, -errno.
 int fl_trace_dir_lock(int traces_fd);
 
-// The header alone, verified against its checksum, the name and the file's size. -ENOENT, -EINVAL
-// (name), -EBADMSG, -EPROTONOSUPPORT, errors of reading.
+// Reads the header alone and verifies it against its checksum, the name and the file's size.
+// -ENOENT, -EINVAL (bad name), -EBADMSG, -EPROTONOSUPPORT, errors of reading.
 int fl_trace_file_header(int store_fd, const char *name, struct fl_disk_trace_header *ret_header);
-// All of it, every entry verified. Also -ENOMEM. Release with fl_trace_file_free.
+// Reads the whole file and verifies every entry. Errors likewise, and -ENOMEM. Release it with
+// fl_trace_file_free.
 int fl_trace_file_load(int store_fd, const char *name, struct fl_trace_file *ret_file);
 void fl_trace_file_free(struct fl_trace_file *file);
 
-// qsort's, of entries: the order of replay. What more recordings have comes first, then what has
-// the lower mean position, then the lower page.
+// Compares two entries for qsort: the order of replay. A page that more recordings have comes
+// first, then the one with the lower mean position, then the lower page number.
 int fl_trace_compare(const void *left, const void *right);
-// Publishes it under the header's name, in the place of any other. Magic, version and checksums of
-// the header are filled in here.
+// Publishes the trace under the header's name and replaces an older one. Fills in magic, version
+// and checksums of the header.
 int fl_trace_file_publish(struct fl_trace_file *file, int tmp_fd, int traces_fd);
 
 #endif

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Merging recordings into a trace.
-//
-// A page's place in a recording counts as a share of the recording, index * 2^32 / pages: so a
-// recording of a longer window, or of a busier VM, moves the others' pages no more than any other
-// does. Sums are kept, not means: any order of merging gives the same file.
+// Theory of operation. Recordings are merged into a trace. A page's place in a recording counts as
+// a share of the recording, index * 2^32 / pages: so a recording of a longer window, or of a busier
+// VM, weighs no more than any other. The file has sums, not means, so any order of merging gives
+// the same file. A lock on traces/ keeps two processes that merge from losing each other's
+// recordings.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -21,8 +21,8 @@ struct merge {
     struct fl_store *store;
     struct fl_disk_image_header image;
     struct fl_trace_file trace;
-    uint64_t *numbers; // of each image page: 1 + its index in the entries, or 0
-    uint64_t *marks;   // bitmap: pages that this recording has had
+    uint64_t *numbers; // for each image page: 1 + its index in the entries, or 0
+    uint64_t *marks;   // bitmap: pages that came before in this recording
 };
 
 static int read_image(struct merge *merge, const char *name)
@@ -36,7 +36,7 @@ static int read_image(struct merge *merge, const char *name)
     return fd < 0 ? -errno : fl_image_file_header(fd, name, &merge->image);
 }
 
-// The trace to go on with: none in the place of a missing or stale one.
+// Reads the trace to merge into. A missing or stale trace counts as an empty one.
 static int read_trace(struct merge *merge)
 {
     struct fl_disk_trace_header header;
@@ -46,7 +46,7 @@ static int read_trace(struct merge *merge)
     return r == -ENOENT || r == -ESTALE ? 0 : r;
 }
 
-// The arrays by page are as large as the image's map, and only what is used of them takes memory.
+// The arrays by page are as large as the image's map; only the parts that are used take memory.
 static int make_room(struct merge *merge, const struct fl_recording *recordings, unsigned count)
 {
     uint64_t pages = merge->image.pages;
@@ -67,8 +67,8 @@ static int make_room(struct merge *merge, const struct fl_recording *recordings,
     return 0;
 }
 
-// True the first time.
-static bool mark(struct merge *merge, uint64_t page)
+// Returns true the first time that the page comes in this recording.
+static bool mark_page(struct merge *merge, uint64_t page)
 {
     uint64_t bit = UINT64_C(1) << page % 64;
     bool first = !(merge->marks[page / 64] & bit);
@@ -97,7 +97,7 @@ static uint64_t count_first(struct merge *merge, const struct fl_recording *reco
 {
     uint64_t first = 0;
     for (uint64_t i = 0; i < recording->count; i++)
-        first += mark(merge, recording->entries[i].page);
+        first += mark_page(merge, recording->entries[i].page);
     unmark_all(merge, recording);
     return first;
 }
@@ -114,7 +114,7 @@ static void add_recording(struct merge *merge, const struct fl_recording *record
     uint64_t index = 0;
     for (uint64_t i = 0; i < recording->count; i++) {
         const struct fl_trace_entry *touch = &recording->entries[i];
-        if (!mark(merge, touch->page))
+        if (!mark_page(merge, touch->page))
             continue;
         struct fl_disk_trace_entry *entry = entry_of(merge, touch->page);
         entry->positions += share(index++, of);
@@ -151,7 +151,7 @@ static int check_recordings(const struct merge *merge, const struct fl_recording
     return runs == 0 ? -ENODATA : runs > FL_TRACE_RUNS_MAX ? -EOVERFLOW : 0;
 }
 
-static int publish(struct merge *merge, int traces_fd)
+static int publish_trace(struct merge *merge, int traces_fd)
 {
     struct fl_disk_trace_header *header = &merge->trace.header;
     header->pages = merge->image.pages;
@@ -161,7 +161,7 @@ static int publish(struct merge *merge, int traces_fd)
     return fl_trace_file_publish(&merge->trace, merge->store->tmp_fd, traces_fd);
 }
 
-// With traces/ locked, so that of two who read, add and write neither undoes the other's.
+// Call it with traces/ locked, so that two processes that merge do not undo each other's work.
 static int merge_locked(struct merge *merge, const struct fl_recording *recordings, unsigned count,
                         bool replace, int traces_fd)
 {
@@ -174,11 +174,11 @@ static int merge_locked(struct merge *merge, const struct fl_recording *recordin
         if (recordings[i].count > 0)
             add_recording(merge, &recordings[i]);
     }
-    return r < 0 ? r : publish(merge, traces_fd);
+    return r < 0 ? r : publish_trace(merge, traces_fd);
 }
 
-// While the lock was waited for the image may have been replaced, and a trace of the new one been
-// published: ours would take its place.
+// While this process waited for the lock the image may have been replaced, and a trace of the new
+// image may have been published, which must not be replaced by this one.
 static int check_image(struct merge *merge)
 {
     const struct fl_disk_image_header before = merge->image;
@@ -203,8 +203,8 @@ static int lock_and_merge(struct merge *merge, const struct fl_recording *record
     return r < 0 ? r : merge_locked(merge, recordings, count, replace, traces_fd);
 }
 
-static int failed(const struct merge *merge, const char *name, int error,
-                  struct fl_error *ret_error)
+static int merge_failed(const struct merge *merge, const char *name, int error,
+                        struct fl_error *ret_error)
 {
     if (error == -ENODATA)
         return fl_fail_plain(ret_error, error,
@@ -247,5 +247,5 @@ int fl_store_trace_merge(struct fl_store *store, const char *name,
     fl_trace_file_free(&merge.trace);
     free(merge.numbers);
     free(merge.marks);
-    return r < 0 ? failed(&merge, name, r, ret_error) : 0;
+    return r < 0 ? merge_failed(&merge, name, r, ret_error) : 0;
 }

@@ -7,8 +7,8 @@
 #include "snapshot/format.h"
 #include "snapshot/store_dir.h"
 
-// 0: there is one, and it is of this image; -ENOENT, -ESTALE, -EBADMSG and so on as fl_trace_open.
-// Reads the header alone.
+// Returns 0 if the store has a trace of this image, by a look at the header alone. -ENOENT,
+// -ESTALE, -EBADMSG and so on are those of fl_trace_open.
 int fl_trace_check(struct fl_store *store, const struct fl_disk_image_header *image,
                    struct fl_disk_trace_header *ret_header);
 struct fl_trace_info fl_trace_info(struct fl_store *store,
@@ -17,7 +17,7 @@ struct fl_trace_info fl_trace_info(struct fl_store *store,
 int fl_trace_remove(struct fl_store *store, const char *name);
 // Calls fn with the image name of each trace; stops at its first non-zero result and returns it.
 int fl_trace_each(struct fl_store *store, int (*fn)(void *arg, const char *name), void *arg);
-// What to say of an error of reading a trace. Constant or strerror()'s.
+// Returns what to say of an error of reading a trace. The text is constant or strerror()'s.
 const char *fl_trace_strerror(int error);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Unpacking: ranges of 2 MiB in parallel into a sparse file beside its final name.
+// Unpacks an image: writes ranges of 2 MiB in parallel into a sparse file beside its final name.
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "snapshot/store_dir.h"
 
 #define RANGE_PAGES 512u
-// Frames that a thread keeps, because pages of one frame need not be neighbours in the image. A
+// A thread keeps so many frames, because pages of one frame need not be neighbours in the image. A
 // range seldom refers to more.
 #define KEPT 64u
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Verifying: each pack's tables, each frame's checksum, each page's identity; then each image's map
-// and content id. Frames are checked in parallel, the rest is small.
+// Theory of operation. Verifying checks each pack's tables, each frame's checksum and each page's
+// identity; then each image's map and content id; then each trace. Frames are checked in parallel,
+// the rest in the calling thread. Bad frames are reported last, once it is known that an image
+// needs them (findings.h).
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -22,7 +24,7 @@
 #include "snapshot/trace_store.h"
 #include "snapshot/verify_packs.h"
 
-// Frames that a thread takes at a time.
+// A thread takes so many frames at a time.
 #define STEP 64u
 
 struct worker {
@@ -36,10 +38,10 @@ struct verify {
     const struct fl_verify_options *options;
     struct fl_verify_result result;
     unsigned threads;
-    struct worker **workers; // one a thread
+    struct worker **workers; // one for each thread
     atomic_uint_fast64_t done;
     uint64_t total;
-    pthread_mutex_t lock; // of result.bad, the callback and findings
+    pthread_mutex_t lock; // covers result.bad, the callback and findings
     struct fl_findings findings;
 
     // The pack in work.
@@ -79,7 +81,7 @@ static int next_step(void *arg, void *item, unsigned thread)
     return 1;
 }
 
-// Told of later, once it is known which images need it.
+// Keeps a bad frame, which is reported once it is known whether an image needs it.
 static void note_frame(struct verify *verify, uint32_t frame, int slot, const char *problem)
 {
     char where[24] = "";
@@ -90,14 +92,14 @@ static void note_frame(struct verify *verify, uint32_t frame, int slot, const ch
     int r =
         fl_findings_add(&verify->findings, id, "frame %" PRIu32 "%s: %s", frame, where, problem);
     pthread_mutex_unlock(&verify->lock);
-    if (r < 0) { // short of memory: images that need it will not be told of
+    if (r < 0) { // short of memory: it is not known later which images need this frame
         char object[32];
         pack_object(id.pack, object);
         report(verify, object, "frame %" PRIu32 "%s: %s", frame, where, problem);
     }
 }
 
-// What cannot be read is reported and not an error: the rest is to be checked as well.
+// An object that cannot be read is reported and is not an error: the rest is checked as well.
 static void verify_frame(struct verify *verify, struct worker *worker, uint32_t frame)
 {
     struct fl_identity identity;
@@ -169,7 +171,7 @@ static int verify_pack(struct verify *verify, uint64_t id)
     struct fl_pack *pack;
     pack_object(id, object);
     int r = fl_pack_open(verify->store->reader->registry, id, &pack);
-    if (r == -ENOENT) // taken back by who could not publish its image; images that need it tell
+    if (r == -ENOENT) // withdrawn by a pack that failed; an image that needs it is reported
         return 0;
     verify->result.packs++;
     if (r == 0) {
@@ -253,7 +255,7 @@ static void verify_image(struct verify *verify, const char *name)
     fl_image_unref(image);
 }
 
-// Of an image or not: one without is the collector's, but may be damaged as well.
+// A trace without an image is checked as well; gc removes it.
 static int verify_trace(void *arg, const char *name)
 {
     struct verify *verify = arg;

@@ -12,7 +12,7 @@ static bool contains(const uint64_t *ids, size_t count, uint64_t id)
     return false;
 }
 
-// The packs of the named images. An image that cannot be opened is reported with the images.
+// Adds the packs of the named images. An image that cannot be opened is reported with the images.
 static int packs_of(struct fl_store *store, const char *name, struct fl_pack_ids *ids)
 {
     struct fl_image *image;

@@ -81,7 +81,7 @@ static int choose_uffd(struct look *look)
         return fl_fail_plain(look->error, result, "the descriptors of pid %d cannot be read: %s",
                              pid, strerror(-result));
     if (look->uffds == 0)
-        return fl_fail_plain(look->error, -ENXIO, "%s (pid %d) holds no userfaultfd", orphan->name,
+        return fl_fail_plain(look->error, -ENXIO, "%s (pid %d) has no userfaultfd", orphan->name,
                              pid);
     if (orphan->fd >= 0 && !look->asked.any)
         return fl_fail_plain(look->error, -ENXIO,

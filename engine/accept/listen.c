@@ -322,7 +322,7 @@ static void add_automatic(struct fl_acceptor *acceptor, const char *image)
     char path[PATH_MAX];
     const char *reason = NULL;
     int error = 0;
-    int length = snprintf(path, sizeof(path), "%s/%s.sock", acceptor->directory, image);
+    int length = snprintf(path, sizeof(path), "%s/%s" FL_SOCKET_SUFFIX, acceptor->directory, image);
     if (length >= (int)sizeof(path))
         reason = "its path is too long";
     else

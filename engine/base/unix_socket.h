@@ -15,6 +15,9 @@
 // The longest path that fits an address, without its NUL: other programs connect to no longer one.
 #define FL_SOCKET_PATH_MAX 107
 
+// What follows the name of an image in the name of its socket.
+#define FL_SOCKET_SUFFIX ".sock"
+
 struct fl_socket_access {
     mode_t mode;
     uid_t uid; // (uid_t)-1: leave it

@@ -3,9 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
+#include "engine/base/unix_socket.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/paths.h"
@@ -194,14 +193,13 @@ static int lay_out(struct fl_store *store, const struct arguments *args,
 // Warns if the image's socket in the default directory has a longer path than a socket can have.
 static void warn_of_name(const char *name)
 {
-    enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 };
-    size_t length = strlen(DEFAULT_SOCKETS "/.sock") + strlen(name);
-    if (length > SOCKET_PATH_MAX)
+    size_t length = strlen(DEFAULT_SOCKETS "/" FL_SOCKET_SUFFIX) + strlen(name);
+    if (length > FL_SOCKET_PATH_MAX)
         cli_warn("pack",
-                 "the path of the image's socket, %s/%s.sock, has %zu bytes, but a "
+                 "the path of the image's socket, %s/%s" FL_SOCKET_SUFFIX ", has %zu bytes, but a "
                  "VMM can connect to a path of at most %d: choose a shorter name, or serve "
                  "--sockets with a shorter directory",
-                 DEFAULT_SOCKETS, name, length, SOCKET_PATH_MAX);
+                 DEFAULT_SOCKETS, name, length, FL_SOCKET_PATH_MAX);
 }
 
 // Reads the trace first, because it may be that of the image which is replaced.

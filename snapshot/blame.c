@@ -18,7 +18,7 @@ const char *fl_frame_strerror(int error)
     return error == -EBADMSG           ? "does not match its checksum"
            : error == -EPROTONOSUPPORT ? "has a format version that is not known"
            : error == -ENOENT          ? "is missing"
-           : error == -ENODATA         ? "is cut short: its file ends before it does"
+           : error == -ENODATA         ? "is cut short: its file ends within it"
                                        : strerror(-error);
 }
 

@@ -226,7 +226,7 @@ static int sweep_packs(struct gc *gc)
         else
             r = remove_pack(gc, ids.ids[i]);
         if (r == 0 && fl_progress_call(&gc->options->progress, i + 1, ids.count) < 0)
-            r = fl_fail_plain(gc->error, -ECANCELED, "interrupted; the rest is for the next time");
+            r = fl_fail_plain(gc->error, -ECANCELED, "interrupted; run it again for the rest");
     }
     if (r == 0 && !gc->options->dry_run)
         forget_bad(gc, &ids);

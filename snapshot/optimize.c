@@ -215,9 +215,8 @@ static int trace_failed(struct job *job, int error)
 {
     const char *name = job->options->name;
     if (error == -ENOENT)
-        return fl_fail_plain(job->error, error,
-                             "image '%s' has no trace to be laid out by: record one first", name);
-    return fl_fail_plain(job->error, error, "the trace of image '%s' is of no use: %s", name,
+        return fl_fail_plain(job->error, error, "image '%s' has no trace: record one first", name);
+    return fl_fail_plain(job->error, error, "the trace of image '%s' cannot be used: %s", name,
                          fl_trace_strerror(error));
 }
 

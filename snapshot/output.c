@@ -71,7 +71,7 @@ void fl_output_close(struct fl_output *output)
 
 const char *fl_output_strerror(int error)
 {
-    return error == FL_OUTPUT_KIND    ? "it is not a regular file, and stays what it is"
+    return error == FL_OUTPUT_KIND    ? "it is not a regular file and is not replaced"
            : error == FL_OUTPUT_STORE ? "it is within a store"
            : error == -EEXIST         ? "it exists already"
                                       : strerror(-error);

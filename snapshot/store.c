@@ -110,7 +110,7 @@ static int create(const char *dir, struct fl_error *ret_error)
         return fl_fail(ret_error, r, "cannot open the store %s", dir);
     r = create_once(dir_fd);
     if (r == -ENOTEMPTY)
-        return fl_fail_plain(ret_error, r, "%s is not a store and not empty", dir);
+        return fl_fail_plain(ret_error, r, "%s is neither a store nor empty", dir);
     return r < 0 ? fl_fail(ret_error, r, "cannot create the store %s", dir) : 0;
 }
 

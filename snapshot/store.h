@@ -148,7 +148,7 @@ void fl_store_free_names(char **names, size_t count);
 enum fl_trace_state {
     FL_TRACE_NONE,
     FL_TRACE_GOOD,
-    FL_TRACE_STALE, // recorded of other content: the image was replaced
+    FL_TRACE_STALE, // recorded from other content: the image was replaced
     FL_TRACE_BAD,   // damaged, or of a version that is not known
 };
 

@@ -211,9 +211,10 @@ static int merge_failed(const struct merge *merge, const char *name, int error,
                              "no page was recorded: there is nothing to keep as a trace of '%s'",
                              name);
     if (error == -EINVAL)
-        return fl_fail_plain(ret_error, error,
-                             "the recording is not of image '%s': it has a page beyond its %llu",
-                             name, (unsigned long long)merge->image.pages);
+        return fl_fail_plain(
+            ret_error, error,
+            "the recording is not of image '%s': it has a page beyond the image's %llu", name,
+            (unsigned long long)merge->image.pages);
     if (error == -ESTALE)
         return fl_fail_plain(
             ret_error, error,

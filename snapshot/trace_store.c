@@ -134,6 +134,6 @@ const char *fl_trace_strerror(int error)
     if (error == -EPROTONOSUPPORT)
         return "its format version is not known";
     if (error == -ESTALE)
-        return "it was recorded of other content";
+        return "it was recorded from other content";
     return strerror(-error);
 }

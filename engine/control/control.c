@@ -293,7 +293,7 @@ static void say_why(const struct fl_control *control, int error, struct fl_error
     if (error == -EADDRINUSE)
         fl_fail_plain(ret_error, error, "another server listens at %s", control->path);
     else
-        fl_fail(ret_error, error, "it cannot listen at %s", control->path);
+        fl_fail(ret_error, error, "the server cannot listen at %s", control->path);
 }
 
 // The listening socket is ours again.

@@ -33,8 +33,8 @@ struct fl_memory_owner {
 };
 
 // `likely` is looked at first; 0: none is. `layout` may have no regions: then the process must hold
-// the userfaultfd. `prove`: a page that is missing may be poisoned for it, without a word to who
-// waits there; this is done where there is one and the kernel can. -ESRCH: none is found;
+// the userfaultfd. `prove`: a page that is missing may be poisoned for it, and a thread that waits
+// there is not woken; this is done where there is one and the kernel can. -ESRCH: none is found;
 // -ENOTUNIQ: several could be it.
 int fl_memory_owner_find(int uffd, const struct fl_layout *layout, pid_t likely, bool prove,
                          struct fl_memory_owner *ret_owner);

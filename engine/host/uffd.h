@@ -36,8 +36,8 @@ bool fl_uffd_tells_removes(int fd);
 // Reads messages without ever waiting. Bytes, or -errno (-EAGAIN: there are none).
 ssize_t fl_uffd_read(int fd, struct uffd_msg *messages, size_t count);
 
-// Bytes that were filled before an error are in *ret_done (set in every case). Without `wake` who
-// waits for them is left asleep.
+// Bytes that were filled before an error are in *ret_done (set in every case). Without `wake` the
+// threads that wait for them are left asleep.
 int fl_uffd_copy(int fd, uint64_t to, const void *from, uint64_t bytes, bool wake,
                  uint64_t *ret_done);
 int fl_uffd_zero(int fd, uint64_t to, uint64_t bytes, bool wake, uint64_t *ret_done);

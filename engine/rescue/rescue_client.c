@@ -53,7 +53,7 @@ static int ask_server(const char *control_path, enum fl_message_type type,
                              strerror(-channel));
     int error = fl_channel_send(channel, &message, fds, false);
     if (error)
-        fl_fail(ret_error, error, "the server cannot be told");
+        fl_fail(ret_error, error, "the request cannot be sent to the server");
     else
         error = wait_for_answer(channel, ret_error);
     close(channel);

@@ -135,7 +135,7 @@ static int start_raw(struct fl_server *server, struct fl_error *ret_error)
         return error;
     error = fl_listener_add(&server->acceptor, fl_image_name(server->acceptor.raw),
                             options->raw_socket, &options->access, FL_POLICY_DEFAULT, false, &why);
-    return error ? fl_fail_plain(ret_error, error, "it cannot listen at %s: %s",
+    return error ? fl_fail_plain(ret_error, error, "the server cannot listen at %s: %s",
                                  options->raw_socket, why)
                  : 0;
 }

@@ -148,7 +148,8 @@ int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
     }
     if (error) {
         free(socket);
-        return fl_fail(ret_error, error, "it cannot listen at %s" FL_KEEPER_SUFFIX, control);
+        return fl_fail(ret_error, error, "the server cannot listen at %s" FL_KEEPER_SUFFIX,
+                       control);
     }
     *ret_socket = socket;
     return 0;

@@ -678,7 +678,7 @@ Test(replay, of_another_image_s_trace_is_none)
     const char *pack[] = {"pack",  "--store",   world->store, "--name",
                           "image", "--replace", file,         NULL};
     cr_assert_eq(faultline_run(output, sizeof(output), pack), 0, "%s", output);
-    is_served_without("event=trace_failed image=image reason=\"it was recorded of other content");
+    is_served_without("event=trace_failed image=image reason=\"it was recorded from other content");
     record(PAGE); // and then it has one again
     struct client client;
     start(&client);

@@ -158,7 +158,7 @@ Test(rescue, a_vm_that_maps_a_template_and_of_which_nothing_was_kept)
     server_kill(&orphan_world->server);
     orphan_go_on(ORPHAN_THREADS);
     cr_assert(server_serve(&orphan_world->server, &orphan_world->temp, orphan_world->store, NULL));
-    EXPECT_REFUSED("nothing was kept of it", "--image", "image");
+    EXPECT_REFUSED("no state of it was kept", "--image", "image");
     EXPECT_DONE("--image", "image", "--nothing-removed");
     expect_served();
 }

@@ -18,7 +18,7 @@ enum { ARGS = 12, ANSWERS = 6, WRONG = 99 };
 // What may be said by who finds that another was faster.
 #define NO_IMAGE "has no image '"
 #define NO_TRACE "has no trace"
-#define OTHER_TRACE "it was recorded of other content"
+#define OTHER_TRACE "it was recorded from other content"
 #define REPLACED "as it is now: it was replaced"
 #define MEANWHILE "was replaced or removed meanwhile; nothing was changed"
 

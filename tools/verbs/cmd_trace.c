@@ -49,7 +49,7 @@ static int open_trace(struct fl_reader *reader, const char *name, struct shown *
         return cli_fail("trace", "image '%s' has no trace", name);
     if (r == -ESTALE)
         return cli_fail("trace",
-                        "the trace of image '%s' was recorded of other content; the "
+                        "the trace of image '%s' was recorded from other content; the "
                         "image has been replaced since",
                         name);
     if (r == -EBADMSG)

@@ -10,7 +10,8 @@
 static int refuse_holders(const struct fl_orphan *orphan)
 {
     const struct fl_orphan_holder *holder = &orphan->holder[0];
-    const char *advice = "if that process serves it no more, end the process, or use --force";
+    const char *advice =
+        "if that process does not serve it any more, end the process, or use --force";
     if (holder->pid == 1)
         advice = "systemd keeps it for a service: start the service, and the VM goes on";
     else if (strcmp(holder->name, "faultline") == 0)
@@ -25,7 +26,7 @@ static int refuse_holders(const struct fl_orphan *orphan)
 
 static int refuse_unknowable(const struct fl_orphan *orphan)
 {
-    char kept[128] = "nothing was kept of it";
+    char kept[128] = "no state of it was kept";
     if (orphan->state_unreadable)
         snprintf(kept, sizeof(kept),
                  "the state that %s (pid %d) has kept is of another version of faultline",

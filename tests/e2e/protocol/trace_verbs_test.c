@@ -63,7 +63,7 @@ Test(trace_verbs, without_a_trace_they_say_so)
     begin();
     EXPECT(1, "image 'image' has no trace", "trace", "show", "image");
     EXPECT(1, "image 'image' has no trace", "trace", "rm", "image");
-    EXPECT(1, "image 'image' has no trace to be laid out by", "optimize", "image");
+    EXPECT(1, "image 'image' has no trace: record one first", "optimize", "image");
     EXPECT(1, "no trace of an image 'image'", "pack", "--name", "new", "--trace", "image",
            world->file);
     EXPECT(1, "nobody", "optimize", "nobody");
@@ -143,7 +143,7 @@ Test(trace_verbs, an_image_is_laid_out_once)
     EXPECT(0, "in 2 packs", "inspect", "image");
     EXPECT(0, "ok: 1 image, 2 packs", "verify");
     EXPECT(0, "", "trace", "rm", "image");
-    EXPECT(1, "no trace to be laid out by", "optimize", "image");
+    EXPECT(1, "has no trace: record one first", "optimize", "image");
 }
 
 // The trace of an earlier snapshot is the first one of the next; also where that has its name.

@@ -2,7 +2,6 @@
 #include "engine/accept/connection_attach.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #include <urcu/compiler.h>
 
@@ -10,6 +9,7 @@
 #include "engine/accept/admission.h"
 #include "engine/accept/attach.h"
 #include "engine/accept/connection.h"
+#include "engine/accept/image_fit.h"
 #include "engine/accept/refuse.h"
 #include "engine/accept/rejoin.h"
 #include "engine/base/clock.h"
@@ -18,35 +18,7 @@
 #include "engine/image/store_place.h"
 #include "engine/template/template.h"
 
-enum { REASON_BYTES = 256 };
 #define BUSY_PAUSE (2 * FL_NS_PER_MS)
-
-static int check_fit(const struct fl_connection *connection, const struct fl_image *image,
-                     char *reason)
-{
-    uint64_t page = 1ULL << connection->layout.page_shift;
-    uint64_t room = (fl_image_bytes(image) + page - 1) / page * page;
-    uint64_t end = fl_layout_file_end(&connection->layout);
-    if (connection->template && connection->layout.page_shift != FL_PAGE_SHIFT) {
-        snprintf(reason, REASON_BYTES, "its pages are of 2 MiB, but a template has pages of 4 KiB");
-        return -EINVAL;
-    }
-    // Regions do not overlap in the file: those that are as large as it are all of it.
-    uint64_t all = connection->layout.pages << connection->layout.page_shift;
-    bool part = connection->part || connection->acceptor->engine->options.allow_part;
-    if (end <= room && (part || all == room))
-        return 0;
-    if (end <= room)
-        snprintf(reason, REASON_BYTES,
-                 "its regions have %llu bytes, but the image has %llu: is it another VM's image? "
-                 "(--allow-part takes VMs that map a part)",
-                 (unsigned long long)all, (unsigned long long)fl_image_bytes(image));
-    else
-        snprintf(reason, REASON_BYTES,
-                 "its regions end at byte %llu of the memory file, but the image has %llu",
-                 (unsigned long long)end, (unsigned long long)fl_image_bytes(image));
-    return -EINVAL;
-}
 
 // Its userfaultfd is that of a VM that there is.
 static void rejoin_connection(struct fl_connection *connection, struct fl_vm *vm,
@@ -67,14 +39,16 @@ static void rejoin_connection(struct fl_connection *connection, struct fl_vm *vm
 
 static void attach_connection(struct fl_connection *connection, struct fl_image *image)
 {
-    char reason[REASON_BYTES];
+    struct fl_error reason;
     struct fl_engine *engine = connection->acceptor->engine;
+    bool part = connection->part || engine->options.allow_part;
     struct fl_vm *served = fl_attach_find(engine, connection->peer.uffd);
     if (served) {
         rejoin_connection(connection, served, image);
         return;
     }
-    const char *why = check_fit(connection, image, reason) != 0 ? reason : connection->untrue;
+    bool fits = fl_image_fit(&connection->layout, image, part, connection->template, &reason) == 0;
+    const char *why = fits ? connection->untrue : reason.text;
     if (why) {
         fl_images_put(engine->images, image);
         fl_connection_refuse(connection, why);
@@ -144,7 +118,7 @@ static void admit_connection(struct fl_connection *connection, struct fl_image *
 
 // --- its image ---
 
-static void say_why_unopened(const struct fl_connection *connection, char reason[REASON_BYTES])
+static void say_why_unopened(const struct fl_connection *connection, struct fl_error *ret_reason)
 {
     struct fl_error why;
     int error = connection->open_error;
@@ -154,7 +128,7 @@ static void say_why_unopened(const struct fl_connection *connection, char reason
         fl_fail_plain(&why, error, "%s", fl_no_descriptors);
     else
         fl_fail_plain(&why, error, "%s", fl_image_strerror(error));
-    snprintf(reason, REASON_BYTES, "the image cannot be opened: %.*s", REASON_BYTES - 40, why.text);
+    fl_fail_plain(ret_reason, error, "the image cannot be opened: %s", why.text);
 }
 
 void fl_connection_refuse_opened(struct fl_connection *connection, const char *reason)
@@ -166,11 +140,11 @@ void fl_connection_refuse_opened(struct fl_connection *connection, const char *r
 
 void fl_connection_use_image(struct fl_connection *connection)
 {
-    char reason[REASON_BYTES];
+    struct fl_error reason;
     struct fl_acceptor *acceptor = connection->acceptor;
     if (connection->open_error) {
-        say_why_unopened(connection, reason);
-        fl_connection_refuse(connection, reason);
+        say_why_unopened(connection, &reason);
+        fl_connection_refuse(connection, reason.text);
     } else if (fl_service_refuses(acceptor->state)) {
         fl_connection_refuse_opened(connection, fl_no_new_vm);
     } else {

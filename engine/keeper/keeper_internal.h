@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The keeper's own state, shared by its parts: keeper.c (loop, signals, end), keeper_engine.c
+// The keeper's own state, shared by its parts: keeper.c (loop, signals, end), keeper_replace.c
 // (which engine serves), keeper_hand_over.c (what it is told then), keeper_request.c (what the
 // engine asks for), keeper_upgrade.c, keeper_watch.c (is it alive), keeper_reserve.c (room for
 // descriptors), keeper_inherit.c (from another keeper).
@@ -72,7 +72,7 @@ struct fl_keeper {
     int exit_status;
 };
 
-// keeper_engine.c: both 0 or -errno.
+// keeper_replace.c: both 0 or -errno.
 int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child);
 int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int life);
 void fl_keeper_start_standby(struct fl_keeper *keeper);
@@ -91,7 +91,7 @@ void fl_keeper_tell_manager(const struct fl_keeper *keeper);
 void fl_keeper_go_on_sending(struct fl_keeper *keeper, struct fl_child *child);
 // VMs that a thread of another engine does not hold any more are served from now on.
 void fl_keeper_free_held(struct fl_keeper *keeper);
-// keeper_fail.c
+// keeper_give_up.c
 // SIGKILL to every VM, and waits for their ends, or poisons the pages of those that live on; the
 // records go last.
 void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason);

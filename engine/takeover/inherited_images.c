@@ -21,6 +21,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/attach.h"
+#include "engine/accept/image_fit.h"
 #include "engine/base/clock.h"
 #include "engine/base/close_thread.h"
 #include "engine/base/io_pool.h"
@@ -152,9 +153,7 @@ static void serve_waiting(struct incoming *incoming)
 // The regions of an orphan are the word of another process.
 static bool holds_all(const struct incoming *incoming)
 {
-    uint64_t page = 1ULL << incoming->page_shift;
-    uint64_t room = (fl_image_bytes(incoming->image) + page - 1) / page * page;
-    return incoming->file_end <= room;
+    return incoming->file_end <= fl_image_fit_room(incoming->image, incoming->page_shift);
 }
 
 static void image_opened(void *control, struct fl_mail *mail)

@@ -15,7 +15,7 @@
 // An engine ends twice: it is over when none of its threads runs any more (the VMs need wait no
 // longer), and ended when its process can be collected. After either of the two the standby is
 // promoted, once. A new standby is started when the one before serves, after a pause that grows
-// with failures in a row; when there are too many of them, the VMs are given up (keeper_fail.c).
+// with failures in a row; when there are too many of them, the VMs are given up (keeper_give_up.c).
 #include "engine/base/descriptors.h"
 #include "engine/keeper/keeper_internal.h"
 

@@ -159,7 +159,7 @@ static void refuses_touched(enum how how, uint32_t page_bytes)
     begin(NULL);
     cr_assert_eq(run(touched_main, &touched), SIGBUS_STATUS);
     cr_assert(server_wait_log(&world->server,
-                              "faults=poisoned reason=\"some of its memory was there before", 1));
+                              "faults=poisoned reason=\"some of its pages were there before", 1));
     world_stop(world);
 }
 

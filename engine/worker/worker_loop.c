@@ -216,7 +216,7 @@ void fl_worker_work(struct fl_worker *worker)
     }
 }
 
-// While the kernel held a lane up the lane could not serve its faults: they wait since slow_ns only.
+// A lane that the kernel held up could not serve its faults: they count as waiting since slow_ns.
 uint64_t fl_worker_oldest_wait(struct fl_worker *worker)
 {
     struct fl_vm *vm;

@@ -143,8 +143,10 @@ int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
     if (!error) {
         socket->source = (struct fl_source){.fd = socket->listening.fd, .ready = visitor_came};
         error = fl_loop_watch(takeover->acceptor->loop, &socket->source, EPOLLIN);
-        if (error)
+        if (error) {
             fl_socket_close(socket->path, &socket->listening);
+            fl_inherited_sockets_forget(takeover->acceptor->sockets, FL_SOCKET_KEEPER);
+        }
     }
     if (error) {
         free(socket);

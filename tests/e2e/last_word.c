@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -77,30 +78,58 @@ static void await(int channel, uint32_t type)
     } while (message.type != type);
 }
 
-// A handshake that will be refused, and a userfaultfd that must be kept all the same.
-static int refused_handshake(void)
+static _Noreturn void be_client(int socket)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    child_setup();
+    int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) != 0)
+        _exit(1);
+    vmm_send(socket, "[]", 2, &uffd, 1);
+    for (;;)
+        pause();
+}
+
+// A handshake that will be refused, and a userfaultfd that must be kept all the same, for as long
+// as the client lives.
+static int refused_handshake(int channel, pid_t *ret_client)
 {
     int pair[2];
-    struct uffdio_api api = {.api = UFFD_API};
-    int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    cr_assert(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    vmm_send(pair[0], "[]", 2, &uffd, 1); // stays open: the peer lives
+    *ret_client = fork();
+    if (*ret_client == 0) {
+        close(channel);
+        close(pair[1]);
+        be_client(pair[0]);
+    }
+    cr_assert_gt(*ret_client, 0);
+    close(pair[0]);
+    struct pollfd sent = {.fd = pair[1], .events = POLLIN};
+    cr_assert_eq(poll(&sent, 1, TEST_DEADLINE_MS), 1, "the client sends nothing");
     return pair[1];
 }
 
-static void send_connection(int channel)
+static void end_process(pid_t pid)
 {
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+// Returns its client.
+static pid_t send_connection(int channel)
+{
+    pid_t client = -1;
     struct fl_endpoint description = {.magic = FL_ENDPOINT_MAGIC,
                                       .version = FL_ENDPOINT_VERSION,
                                       .purpose = FL_PURPOSE_TEMPLATE, // is read at once
                                       .image = "image"};
-    int fds[2] = {refused_handshake(), fl_endpoint_write(&description)};
+    int fds[2] = {refused_handshake(channel, &client), fl_endpoint_write(&description)};
     struct fl_record_view record = {FL_RECORD_CONNECTION, 1, 0, 2, fds};
     uint32_t from = 0;
     cr_assert_eq(fl_channel_send_record(channel, FL_MESSAGE_RECORD, &record, 0, &from, true), 0);
     close(fds[0]);
     close(fds[1]);
+    return client;
 }
 
 // The engine waits for the word that a VM is kept, and is told to serve first: it puts that aside,
@@ -110,7 +139,7 @@ Test(last_word, to_serve_is_heard_once)
     struct fl_message serve = {.type = FL_MESSAGE_SERVE, .value = 1};
     int channel = start_engine();
     await(channel, FL_MESSAGE_READY);
-    send_connection(channel);
+    pid_t client = send_connection(channel);
     cr_assert_eq(fl_channel_send(channel, &serve, NULL, true), 0);
     await(channel, FL_MESSAGE_PUT);
     close(channel);
@@ -119,8 +148,43 @@ Test(last_word, to_serve_is_heard_once)
     cr_expect_eq(faultline_run(NULL, 0, args), 0);
     cr_expect_eq(server_count_log(&engine, "event=ready pid="), 1);
     cr_expect_eq(waitpid(engine.pid, NULL, WNOHANG), 0, "it has ended");
-    kill(engine.pid, SIGKILL);
-    waitpid(engine.pid, NULL, 0);
+    end_process(engine.pid);
+    end_process(client);
+}
+
+static bool is_draining(void)
+{
+    static char status[65536];
+    const char *args[] = {"status", "--json", "--control", temp_path(&world->temp, "control.sock"),
+                          NULL};
+    return faultline_run(status, sizeof(status), args) == 0 &&
+           strstr(status, "\"draining\": true") != NULL;
+}
+
+// SIGTERM comes to a standby that has a VM already, and then the word to serve: it serves that one,
+// takes no other, and ends with it.
+Test(last_word, to_serve_comes_after_the_order_to_stop)
+{
+    int status = 0;
+    struct fl_message serve = {.type = FL_MESSAGE_SERVE, .value = 2};
+    int channel = start_engine();
+    await(channel, FL_MESSAGE_READY);
+    pid_t client = send_connection(channel);
+    await(channel, FL_MESSAGE_PUT);
+    struct fl_message kept = {.type = FL_MESSAGE_KEPT, .id = message.id};
+    cr_assert_eq(fl_channel_send(channel, &kept, NULL, true), 0);
+    cr_assert(server_wait_log(&engine, "event=refuse", 1));
+    kill(engine.pid, SIGTERM);
+    cr_assert(server_wait_log(&engine, "event=stopping", 1));
+    cr_assert_eq(fl_channel_send(channel, &serve, NULL, true), 0);
+    await(channel, FL_MESSAGE_SERVING);
+    cr_expect_eq(message.value, 1, "it has lost the VM");
+    cr_expect(is_draining());
+    end_process(client);
+    await(channel, FL_MESSAGE_ENDED);
+    cr_expect_eq(waitpid(engine.pid, &status, 0), engine.pid);
+    cr_expect(WIFEXITED(status));
+    close(channel);
 }
 
 static void limit_engine(rlim_t soft, struct rlimit *ret_before)
@@ -155,8 +219,7 @@ Test(last_word, an_accepted_connection_that_has_no_room)
     await(channel, FL_MESSAGE_ACCEPT);
     cr_expect_eq(message.id, accepted.id, "it has forgotten the first one");
     cr_expect_eq(server_count_log(&engine, "event=keeper_lost"), 0);
-    kill(engine.pid, SIGKILL);
-    waitpid(engine.pid, NULL, 0);
+    end_process(engine.pid);
     close(client);
     close(channel);
 }

@@ -4,7 +4,7 @@
 //
 // All return 0 or a negative errno and may be called from any thread, but only the owner worker of
 // a VM calls those that fill pages (a REMOVE can then never race a copy of ours). Meaning of the
-// errors that callers act on, from fs/userfaultfd.c (Linux 6.18) and docs/architecture.md:
+// errors that callers act on, from fs/userfaultfd.c (Linux 6.18) and docs/engine.md:
 //   -EEXIST a page is there already (its waiter may still sleep: wake it); of a huge page, which
 //           is copied, it may also mean that none is free (6.18 to 7.3): ask presence.h
 //   -EAGAIN a REMOVE is in flight: read events, look again, retry

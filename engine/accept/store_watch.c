@@ -35,7 +35,7 @@ struct fl_store_watch {
     struct fl_acceptor *acceptor;
     bool looking;   // a reader looks at the store
     bool changed;   // something has, since the reader began
-    int open_error; // why there is no inotify instance
+    int open_error; // why there is no inotify instance, or none that is heard
     // The reader's while it looks:
     struct fl_io_job job;
     struct fl_mail mail;
@@ -87,15 +87,17 @@ static int watch_images(const struct fl_store_watch *watch)
                : 0;
 }
 
-// The watch comes first: what changes after the list was made is an event.
+// The watch comes first: what changes after the list was made is an event. What changed before the
+// first watch, and after the list before that, is none.
 static void read_store(struct fl_store_watch *watch)
 {
     struct fl_reader *reader = NULL;
     watch->listed = false;
     watch->error = fl_store_place_get(watch->acceptor->place, &reader);
     if (!watch->error) {
+        bool blind = watch->watch_error != 0;
         watch->watch_error = watch_images(watch);
-        if (reader != watch->seen || watch->wanted || watch->watch_error) {
+        if (reader != watch->seen || watch->wanted || watch->watch_error || blind) {
             watch->error = fl_reader_list(reader, add_name, &watch->names);
             watch->listed = watch->error == 0;
             watch->wanted = !watch->listed;
@@ -108,8 +110,11 @@ static void read_store(struct fl_store_watch *watch)
 // --- in the control thread ---
 
 // The limit that was met, by name: the user's instances and watches, or our descriptors.
-static const char *inotify_trouble(int error)
+static const char *inotify_trouble(const struct fl_store_watch *watch)
 {
+    int error = watch->watch_error;
+    if (error == -ENOSPC && watch->open_error == -ENOSPC)
+        return "the limit fs.epoll.max_user_watches of its user is reached";
     if (error == -ENOSPC)
         return "the limit fs.inotify.max_user_watches of its user is reached";
     if (error == -EMFILE && fl_descriptors_free(1))
@@ -133,7 +138,7 @@ static void say_how_it_is(struct fl_store_watch *watch)
     if (watch->watch_error)
         fl_lacks(&engine->degraded, FL_LACK_INOTIFY,
                  "the store %s cannot be watched, and is looked at once a second instead: %s",
-                 watch->acceptor->store, inotify_trouble(watch->watch_error));
+                 watch->acceptor->store, inotify_trouble(watch));
     else
         fl_has(&engine->degraded, FL_LACK_INOTIFY);
 }
@@ -200,7 +205,9 @@ static void open_inotify(struct fl_store_watch *watch)
         return;
     if (new)
         fl_inherited_sockets_replace(acceptor->sockets, FL_SOCKET_INOTIFY, inotify);
-    fl_loop_watch(acceptor->loop, &watch->source, EPOLLIN);
+    watch->open_error = fl_loop_watch(acceptor->loop, &watch->source, EPOLLIN);
+    if (watch->open_error) // it stays in the table, for the next attempt
+        watch->source.fd = -1;
 }
 
 void fl_store_watch_look(struct fl_store_watch *watch)

@@ -62,15 +62,20 @@ void fl_listener_unwatch(struct fl_listener *listener)
 
 // A client that has connected already has perhaps handed its userfaultfd over: closing the queue
 // would lose it, and leave the VM waiting. So the path goes first, then the queue is emptied.
+void fl_listener_close_socket(struct fl_listener *listener)
+{
+    fl_socket_unlink(listener->path, &listener->listening);
+    fl_accept_all(listener);
+    fl_keeper_link_drop(listener->acceptor->engine->keeper_link, FL_RECORD_LISTENER, listener->id);
+    close(listener->listening.fd);
+    listener->listening.fd = -1;
+}
+
 static void close_listener(struct fl_listener *listener)
 {
     if (listener->listening.fd >= 0) {
         fl_listener_unwatch(listener);
-        fl_socket_unlink(listener->path, &listener->listening);
-        fl_accept_all(listener);
-        fl_keeper_link_drop(listener->acceptor->engine->keeper_link, FL_RECORD_LISTENER,
-                            listener->id);
-        close(listener->listening.fd);
+        fl_listener_close_socket(listener);
     }
     cds_list_del(&listener->link);
     free_listener(listener);
@@ -197,6 +202,8 @@ int fl_listener_open(struct fl_listener *listener)
         error = keep_listener(listener);
     if (!error)
         error = fl_listener_watch(listener);
+    if (error && listener->listening.fd >= 0) // clients would find it, and wait for ever
+        fl_listener_close_socket(listener);
     return error;
 }
 

@@ -36,8 +36,10 @@ void fl_listeners_look(struct fl_acceptor *acceptor);
 
 // --- for listen_look.c ---
 
-// Its socket, for the first time.
+// Its socket, for the first time, or after fl_listener_close_socket(). With an error it has none.
 int fl_listener_open(struct fl_listener *listener);
+// Takes the path away, accepts all that wait, and closes the socket, which is not watched.
+void fl_listener_close_socket(struct fl_listener *listener);
 // Has the keeper know what has changed.
 void fl_listener_write_down(struct fl_listener *listener);
 int fl_listener_watch(struct fl_listener *listener);

@@ -33,7 +33,10 @@ static int renew_listener(struct fl_listener *listener)
     close(listener->listening.fd);
     listener->listening = new;
     fl_listener_write_down(listener);
-    return fl_listener_watch(listener);
+    error = fl_listener_watch(listener);
+    if (error) // it is tried again
+        fl_listener_close_socket(listener);
+    return error;
 }
 
 // 0: it is there. Or why not. `full`: there is no room for a socket more.

@@ -40,14 +40,14 @@
 
 // --- draining and stopping ---
 
+// Asked again, the shorter time counts. A keeper that is asked again sends 0.
 void fl_server_stop(struct fl_server *server, uint64_t timeout_ms)
 {
-    uint64_t now = fl_now();
-    if (fl_service_ends(server->acceptor.state)) { // asked again: no more patience
-        server->stop.kill_ns = now;
+    uint64_t kill_ns = fl_now() + timeout_ms * FL_NS_PER_MS;
+    if (kill_ns < server->stop.kill_ns)
+        server->stop.kill_ns = kill_ns;
+    if (fl_service_ends(server->acceptor.state))
         return;
-    }
-    server->stop.kill_ns = now + timeout_ms * FL_NS_PER_MS;
     fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vms.count);
     fl_drain(&server->acceptor, fl_service_has_begun(server->acceptor.state)
                                     ? FL_SERVICE_STOPPING
@@ -72,8 +72,13 @@ static void on_signal(struct fl_source *source, uint32_t events)
     (void)events;
     struct fl_server *server = caa_container_of(source, struct fl_server, signals);
     struct signalfd_siginfo info;
-    while (read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
-        fl_server_stop(server, server->engine->options.stop_timeout_ms);
+    while (read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        // A second signal means that there is no more patience. The keeper's order beside a signal
+        // does not: both come where a whole group of processes is told to end.
+        fl_server_stop(server,
+                       server->stop.signalled ? 0 : server->engine->options.stop_timeout_ms);
+        server->stop.signalled = true;
+    }
 }
 
 // --- with a keeper ---

@@ -25,6 +25,7 @@ struct fl_stop {
     uint64_t kill_ns;  // FL_NEVER until asked to stop
     uint64_t again_ns; // orders are repeated: a VM may have been on its way to a worker
     bool killing;
+    bool signalled; // a signal has asked for it
 };
 
 // The control thread owns all of it.

@@ -15,7 +15,11 @@
 
 TestSuite(signals, .init = need_userfaultfd, .fini = world_close, .timeout = 180);
 
-enum { BYTES = 4 << 20, ORDINARY = 32 }; // signals from 32 on are real-time signals
+enum {
+    BYTES = 4 << 20,
+    LARGE = 128 << 20,
+    ORDINARY = 32
+}; // signals from 32 on are real-time signals
 
 static struct world *world;
 static struct client client;
@@ -36,12 +40,17 @@ static int touch_in_two(int channel, struct client_shared *shared, void *arg)
     return 0;
 }
 
-static void begin(void)
+static void begin_with(uint64_t bytes)
 {
-    world = world_make(MIXED, BYTES);
+    world = world_make(MIXED, bytes);
     world_serve(world, NULL);
     client_start(&client, touch_in_two, NULL);
     cr_assert(client_says(&client, 't'));
+}
+
+static void begin(void)
+{
+    begin_with(BYTES);
 }
 
 static void end(void)
@@ -145,6 +154,32 @@ Test(signals, that_mean_nothing_to_the_standby)
     bombard((pid_t)standby, "the standby", meant);
     cr_expect_eq(world_status(world, "keeper", "standby_pid"), standby);
     end();
+}
+
+static bool keeper_sleeps(void *arg)
+{
+    struct process keeper = {.pid = world->server.pid};
+    (void)arg;
+    return look(&keeper) && keeper.state == 'S' && keeper.pending == 0;
+}
+
+// As pkill, a shell and KillMode=control-group send it: that is one order to stop, and not two, of
+// which the second would mean that VMs are not waited for.
+Test(signals, that_end_the_whole_group_leave_vms_their_time)
+{
+    begin_with(LARGE); // what is left of it is not filled between the two
+
+    server_pause(&world->server);
+    cr_assert_eq(kill(server_engine(&world->server), SIGTERM), 0);
+    cr_assert_eq(kill(world->server.pid, SIGTERM), 0);
+    cr_assert(server_wait_log(&world->server, "event=stopping", 1));
+    cr_assert(wait_until(keeper_sleeps, NULL)); // it has sent its order
+    server_resume(&world->server);
+    cr_assert(server_wait_log(&world->server, "event=stopped", 1));
+    client_tell(&client, 'g');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_expect_eq(server_count_log(&world->server, "event=kill"), 0);
+    world_stop(world);
 }
 
 // What runs the program as a parent would that ignores SIGCHLD.

@@ -140,8 +140,13 @@ void fl_listeners_resume(struct fl_acceptor *acceptor)
     acceptor->accept_again_ns = 0;
     cds_list_for_each_entry(listener, &acceptor->listeners, link)
     {
-        if (listener->listening.fd >= 0)
-            fl_loop_watch(acceptor->loop, &listener->source, EPOLLIN);
+        if (listener->listening.fd < 0)
+            continue;
+        int error = fl_loop_watch(acceptor->loop, &listener->source, EPOLLIN);
+        // Clients would wait for ever. It is made again where it is missing (listen_look.c), and
+        // those that are in its queue are accepted then.
+        if (error && error != -EEXIST)
+            fl_socket_unlink(listener->path, &listener->listening);
     }
 }
 

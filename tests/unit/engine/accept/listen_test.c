@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "engine/accept/accept.h"
 #include "engine/accept/acceptor.h"
 #include "engine/accept/listen.h"
 #include "engine/accept/listener.h"
@@ -91,6 +92,23 @@ Test(listen, a_socket_made_again_that_cannot_be_watched, .init = make_directory,
     fl_loop_close(&loop);
     fl_listeners_look(&acceptor);
     check_without_socket();
+    cr_assert_eq(fl_loop_open(&loop), 0);
+    fl_listeners_look(&acceptor);
+    check_watched();
+}
+
+Test(listen, a_socket_that_cannot_be_watched_after_a_pause, .init = make_directory,
+     .fini = remove_directory)
+{
+    const char *reason = NULL;
+    cr_assert_eq(fl_loop_open(&loop), 0);
+    cr_assert_eq(fl_listener_add(&acceptor, "image", path, &acceptor.access, FL_POLICY_DEFAULT,
+                                 true, &reason),
+                 0);
+    fl_listeners_pause(&acceptor);
+    fl_loop_close(&loop);
+    fl_listeners_resume(&acceptor);
+    cr_expect_neq(access(path, F_OK), 0, "clients find a socket that is not heard");
     cr_assert_eq(fl_loop_open(&loop), 0);
     fl_listeners_look(&acceptor);
     check_watched();

@@ -19,6 +19,7 @@
 // Pages are grouped in chunks. A chunk belongs to one thread, which may write to it and remove it,
 // or to all threads, which then only read it. So at any time each byte has one possible value.
 enum { CHUNK = 16, HUGE_PAGES = 512, SAY_AT_MOST = 4 };
+enum { ATTACH_PAUSE_US = 10000, ATTACH_PATIENCE_S = 30 };
 
 struct vm {
     const struct chaos_plan *plan;
@@ -226,11 +227,9 @@ static int run(struct vm *vm)
     return atomic_load(&vm->slot->wrong) == 0 ? CHAOS_FINE : CHAOS_WRONG;
 }
 
-static int attach(struct vm *vm, uint32_t pages)
+static int attach_once(struct vm *vm, uint64_t bytes, enum chaos_kind kind)
 {
     struct chaos_thread *shown = &vm->slot->thread[0];
-    enum chaos_kind kind = vm->plan->kind;
-    uint64_t bytes = (uint64_t)pages * CHAOS_PAGE;
     int error = -ENOENT;
     begin(shown, CHAOS_HANDSHAKE, 0);
     if (kind == CHAOS_CLONE)
@@ -243,6 +242,24 @@ static int attach(struct vm *vm, uint32_t pages)
     end(shown);
     vm->model.shared = kind == CHAOS_CLONE;
     atomic_fetch_add(&vm->slot->attached[kind], error == 0);
+    return error;
+}
+
+// While the server has no room for a VM more, there is no socket at the path, and one that is just
+// being made does not listen yet: an orchestrator tries again, and so does the client.
+static int attach(struct vm *vm, uint32_t pages)
+{
+    struct timespec begun;
+    struct timespec now;
+    int error;
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    do {
+        error = attach_once(vm, (uint64_t)pages * CHAOS_PAGE, vm->plan->kind);
+        if (error != -ENOENT && error != -ECONNREFUSED)
+            break;
+        usleep(ATTACH_PAUSE_US);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (now.tv_sec - begun.tv_sec < ATTACH_PATIENCE_S);
     if (error)
         fprintf(stderr, "chaos: client %d at %s: %s\n", (int)getpid(), vm->plan->socket,
                 strerror(-error));

@@ -73,7 +73,8 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct 
 }
 
 // The guest gave [start, end) back: zeros from now on, in memory that is no template's. Only pages
-// that lie in it as a whole, as the kernel drops no part of one.
+// that lie in it as a whole: the kernel drops no part of one. It reports a part of a huge page all
+// the same, and clears it if the page is there (findings/hugetlb-small-madvise.sh).
 static void pages_removed(struct fl_vm *vm, uint64_t start, uint64_t end)
 {
     const struct fl_layout *layout = &vm->state->layout;

@@ -182,6 +182,20 @@ Test(signals, that_end_the_whole_group_leave_vms_their_time)
     world_stop(world);
 }
 
+// A second signal to the same process means that VMs are not waited for.
+Test(signals, a_second_one_to_the_keeper_ends_vms_at_once)
+{
+    begin_with(LARGE);
+    server_pause(&world->server);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(kill(world->server.pid, SIGTERM), 0);
+        cr_assert(wait_until(keeper_sleeps, NULL)); // it has taken the signal, and sent its order
+    }
+    server_resume(&world->server);
+    cr_assert_eq(client_wait(&client), 128 + SIGKILL);
+    cr_expect_eq(server_stop(&world->server), 3, "not every VM was completed");
+}
+
 // What runs the program as a parent would that ignores SIGCHLD.
 static void put_wrapper(const char *path)
 {

@@ -55,6 +55,48 @@ static void set_address(struct sockaddr_un *address, const char *path, int direc
                  *base ? "/" : "", base);
 }
 
+// The kernel refuses the connection to a file of any other kind, too.
+static int refused_at(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && !S_ISSOCK(status.st_mode) ? -ENOTSOCK : -ECONNREFUSED;
+}
+
+static const char *why_no_socket(const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return "it is no socket";
+    if (S_ISREG(status.st_mode))
+        return "it is a regular file, not a socket";
+    if (S_ISDIR(status.st_mode))
+        return "it is a directory, not a socket";
+    return S_ISFIFO(status.st_mode) ? "it is a pipe, not a socket" : "it is a device, not a socket";
+}
+
+const char *fl_socket_why(const char *path, int error)
+{
+    switch (error) {
+    case -ENOENT:
+        return "there is no such socket";
+    case -ENOTSOCK:
+        return why_no_socket(path);
+    case -ECONNREFUSED:
+        return "no process listens there any more";
+    case -EPROTOTYPE:
+        return "it is a socket of another kind";
+    case -EACCES:
+    case -EPERM:
+        return "permission denied";
+    case -EAGAIN:
+        return "the process that listens there accepts no connection";
+    case -EMFILE:
+        return "this process has too many files open";
+    default:
+        return strerror(-error);
+    }
+}
+
 int fl_socket_connect(const char *path, int type)
 {
     struct sockaddr_un address;
@@ -71,6 +113,8 @@ int fl_socket_connect(const char *path, int type)
         close(place);
     if (error && fd >= 0)
         close(fd);
+    if (error == -ECONNREFUSED)
+        error = refused_at(path);
     return error ? error : fd;
 }
 

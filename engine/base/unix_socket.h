@@ -47,7 +47,10 @@ void fl_socket_unlink(const char *path, const struct fl_listening *listening);
 // The same, and closes it.
 void fl_socket_close(const char *path, struct fl_listening *listening);
 
-// Connects to a path of any length. The descriptor, or -errno.
+// Connects to a path of any length. The descriptor, or -errno: -ECONNREFUSED if no process listens
+// there any more, -ENOTSOCK if something else than a socket is there.
 int fl_socket_connect(const char *path, int type);
+// Why that failed, as the end of a sentence: what is really at the path. The text is static.
+const char *fl_socket_why(const char *path, int error);
 
 #endif

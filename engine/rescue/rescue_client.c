@@ -50,7 +50,7 @@ static int ask_server(const char *control_path, enum fl_message_type type,
         length < (int)sizeof(path) ? fl_socket_connect(path, SOCK_SEQPACKET) : -ENAMETOOLONG;
     if (channel < 0)
         return fl_fail_plain(ret_error, -ENOTCONN, "no server listens at %s: %s", control_path,
-                             strerror(-channel));
+                             fl_socket_why(path, channel));
     int error = fl_channel_send(channel, &message, fds, false);
     if (error)
         fl_fail(ret_error, error, "the request cannot be sent to the server");

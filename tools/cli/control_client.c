@@ -1,37 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/control_client.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 
+#include "engine/base/unix_socket.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/http_client.h"
 
 enum { TIMEOUT_S = 30, ATTEMPTS = 20, PAUSE_MS = 50 };
-
-struct text {
-    char *data;
-    size_t used;
-};
-
-static size_t collect_reply(char *data, size_t size, size_t count, void *arg)
-{
-    struct text *text = arg;
-    char *more = realloc(text->data, text->used + size * count + 1);
-    if (!more)
-        return 0;
-    memcpy(more + text->used, data, size * count);
-    text->data = more;
-    text->used += size * count;
-    more[text->used] = '\0';
-    return size * count;
-}
 
 struct question {
     const char *control;
@@ -41,94 +22,85 @@ struct question {
     bool twice;       // it may be repeated although it has a body
 };
 
-struct reply {
-    CURLcode code;
-    long os_error;
-    long status;
-    struct text text;
-};
-
-static CURLcode perform_request(const struct question *question, struct reply *reply)
-{
-    char url[256];
-    snprintf(url, sizeof(url), "http://localhost%s", question->path);
-    CURL *curl = curl_easy_init();
-    if (!curl)
-        return CURLE_OUT_OF_MEMORY;
-    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, question->control);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, collect_reply);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reply->text);
-    if (question->body)
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, question->body);
-    if (question->method)
-        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, question->method);
-    CURLcode code = curl_easy_perform(curl);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply->status);
-    curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &reply->os_error);
-    curl_easy_cleanup(curl);
-    return code;
-}
-
-static int judge_answer(const char *verb, const char *control, long status, json_t *answer)
+static int judge_answer(const char *verb, const char *control, int status, json_t *answer)
 {
     const char *reason = json_string_value(json_object_get(answer, "error"));
     if (status >= 200 && status < 300 && answer)
         return EXIT_DONE;
     if (reason)
         return cli_fail(verb, "the server at %s says: %s", control, reason);
-    return cli_fail(verb, "the server at %s gives an answer that is not understood (status %ld)",
+    return cli_fail(verb, "the server at %s gives an answer that is not understood (status %d)",
                     control, status);
 }
 
 // True if the engine that had accepted the connection has ended, in an upgrade or by dying. Its
 // successor listens already.
-static bool has_made_way(CURLcode code)
+static bool has_made_way(const struct http_answer *reply)
 {
-    return code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
+    return reply->outcome == HTTP_GONE || reply->outcome == HTTP_CUT;
 }
 
 // Repeats the question if the engine has made way, and only if a second one does no harm.
-static void ask_server(const struct question *question, struct reply *reply)
+static void ask_server(const struct question *question, struct http_answer *reply)
 {
     bool may_repeat = !question->body || question->twice;
-    reply->code = perform_request(question, reply);
-    for (unsigned i = 0; i < ATTEMPTS && may_repeat && has_made_way(reply->code); i++) {
-        free(reply->text.data);
-        reply->text = (struct text){0};
+    const char *usual = question->body ? "POST" : "GET";
+    struct http_question http = {question->control, question->method ? question->method : usual,
+                                 question->path, question->body};
+    http_ask(&http, TIMEOUT_S * 1000, reply);
+    for (unsigned i = 0; i < ATTEMPTS && may_repeat && has_made_way(reply); i++) {
+        free(reply->text);
         poll(NULL, 0, PAUSE_MS);
-        reply->code = perform_request(question, reply);
+        http_ask(&http, TIMEOUT_S * 1000, reply);
     }
 }
 
-static int say_unreachable(const char *verb, const char *control, const struct reply *reply)
+static const char where_it_is[] =
+    "--control or $FAULTLINE_CONTROL says where the control socket is";
+
+static int say_unreachable(const char *verb, const char *control, int error)
 {
-    if (reply->code == CURLE_OPERATION_TIMEDOUT)
-        return cli_fail(verb, "the server at %s has not answered within %d s", control, TIMEOUT_S);
-    if (reply->code != CURLE_COULDNT_CONNECT || reply->os_error == 0)
-        return cli_fail(verb, "no server answers at %s: %s", control,
-                        curl_easy_strerror(reply->code));
-    switch (reply->os_error) {
-    case ENOENT:
+    const char *why = fl_socket_why(control, error);
+    switch (error) {
+    case -ECONNREFUSED:
+        return cli_fail(verb, "no server answers at %s: %s; start 'faultline serve' again", control,
+                        why);
+    case -ENOENT:
+    case -ENOTDIR:
+    case -ENOTSOCK:
+    case -EPROTOTYPE:
+        return cli_fail(verb, "no server answers at %s: %s (%s)", control, why, where_it_is);
+    case -EACCES:
+    case -EPERM:
         return cli_fail(verb,
-                        "no server answers at %s: there is no such socket (--control or "
-                        "$FAULTLINE_CONTROL says where it is)",
-                        control);
-    case ECONNREFUSED:
-        return cli_fail(verb,
-                        "no server answers at %s: no process listens there any more; start "
-                        "'faultline serve' again",
-                        control);
-    case EACCES:
-    case EPERM:
-        return cli_fail(
-            verb,
-            "the server at %s cannot be reached: permission denied; run this as the server's user",
-            control);
+                        "the server at %s cannot be reached: %s; run this as the server's user",
+                        control, why);
     default:
-        return cli_fail_errno(verb, (int)reply->os_error, "no server answers at %s", control);
+        return cli_fail(verb, "the server at %s cannot be reached: %s", control, why);
+    }
+}
+
+static int say_no_answer(const char *verb, const char *control, const struct http_answer *reply)
+{
+    switch (reply->outcome) {
+    case HTTP_UNREACHABLE:
+        return say_unreachable(verb, control, reply->error);
+    case HTTP_GONE:
+        return cli_fail(verb,
+                        "what listens at %s closes the connection without an answer: it may be an "
+                        "image's socket (%s)",
+                        control, where_it_is);
+    case HTTP_CUT:
+        return cli_fail(verb, "the server at %s has ended within its answer", control);
+    case HTTP_NO_HTTP:
+        return cli_fail(verb, "what listens at %s speaks no HTTP: it is no control socket (%s)",
+                        control, where_it_is);
+    case HTTP_LATE:
+        return cli_fail(verb, "the server at %s has not answered within %d s", control, TIMEOUT_S);
+    case HTTP_ANSWERED:
+    case HTTP_FAILED:
+    default:
+        return cli_fail_errno(verb, reply->error, "the server at %s cannot be asked", control);
     }
 }
 
@@ -136,20 +108,18 @@ static int ask_or_say(const char *verb, struct question question, const json_t *
                       json_t **ret_answer)
 {
     const char *control = question.control;
-    struct reply reply = {0};
-    if (strlen(control) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-        return cli_fail(verb, "the path %s is too long for a control socket", control);
+    struct http_answer reply;
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
     question.body = sent;
     ask_server(&question, &reply);
     free(sent);
-    if (reply.code != CURLE_OK) {
-        free(reply.text.data);
-        return say_unreachable(verb, control, &reply);
+    if (reply.outcome != HTTP_ANSWERED) {
+        free(reply.text);
+        return say_no_answer(verb, control, &reply);
     }
     json_error_t where;
-    json_t *answer = json_loads(reply.text.data ? reply.text.data : "", 0, &where);
-    free(reply.text.data);
+    json_t *answer = json_loads(reply.text ? reply.text : "", 0, &where);
+    free(reply.text);
     int result = judge_answer(verb, control, reply.status, answer);
     if (result == EXIT_DONE)
         *ret_answer = answer;
@@ -161,14 +131,14 @@ static int ask_or_say(const char *verb, struct question question, const json_t *
 void control_try(const char *control, const char *method, const char *path, const json_t *body,
                  long *ret_status, json_t **ret_answer)
 {
-    struct reply reply = {0};
+    struct http_answer reply;
     char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
     struct question question = {control, method, path, sent, false};
     ask_server(&question, &reply);
     free(sent);
-    *ret_status = reply.code == CURLE_OK ? reply.status : 0;
-    *ret_answer = *ret_status ? json_loads(reply.text.data ? reply.text.data : "", 0, NULL) : NULL;
-    free(reply.text.data);
+    *ret_status = reply.outcome == HTTP_ANSWERED ? reply.status : 0;
+    *ret_answer = *ret_status ? json_loads(reply.text ? reply.text : "", 0, NULL) : NULL;
+    free(reply.text);
 }
 
 int control_ask_by(const char *verb, const char *control, const char *method, const char *path,

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. The socket does not block: one poll() waits for room to send and for the
+// answer, so that a server that answers before it has read all, such as 413, is heard, and so that
+// one deadline holds for everything. The parser is given what comes as it comes, and says where the
+// answer ends.
+#include "tools/cli/http_client.h"
+
+#include <errno.h>
+#include <http_parser.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/unix_socket.h"
+
+enum { CONNECT_PAUSE_MS = 10, READ_BYTES = 16384, FINAL_STATUS = 200 };
+
+struct exchange {
+    int fd;
+    uint64_t deadline;
+    char *request;
+    size_t length;
+    size_t sent;
+    bool cannot_send; // the peer reads no more, but may have answered
+    bool heard;       // a byte has come
+    bool complete;
+    http_parser parser;
+    struct http_answer *answer;
+};
+
+static int collect_body(http_parser *parser, const char *data, size_t size)
+{
+    struct http_answer *answer = ((struct exchange *)parser->data)->answer;
+    if (size > HTTP_ANSWER_MAX_BYTES - answer->used)
+        answer->error = -EFBIG;
+    char *more = answer->error ? NULL : realloc(answer->text, answer->used + size + 1);
+    if (!more) {
+        answer->error = answer->error ? answer->error : -ENOMEM;
+        return 1; // ends the parsing
+    }
+    memcpy(more + answer->used, data, size);
+    answer->text = more;
+    answer->used += size;
+    more[answer->used] = '\0';
+    return 0;
+}
+
+// An answer of 1xx announces another one.
+static int note_end(http_parser *parser)
+{
+    struct exchange *exchange = parser->data;
+    if (parser->status_code < FINAL_STATUS)
+        return 0;
+    exchange->answer->status = (int)parser->status_code;
+    exchange->complete = true;
+    http_parser_pause(parser, 1);
+    return 0;
+}
+
+static bool has_parsed(struct exchange *exchange, const char *data, size_t size)
+{
+    static const http_parser_settings settings = {.on_body = collect_body,
+                                                  .on_message_complete = note_end};
+    http_parser_execute(&exchange->parser, &settings, data, size);
+    enum http_errno error = HTTP_PARSER_ERRNO(&exchange->parser);
+    return error == HPE_OK || error == HPE_PAUSED;
+}
+
+static int format_request(const struct http_question *question, struct exchange *exchange)
+{
+    size_t body = question->body ? strlen(question->body) : 0;
+    int length =
+        asprintf(&exchange->request,
+                 "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                 "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                 question->method, question->path, body, question->body ? question->body : "");
+    if (length < 0) {
+        exchange->request = NULL;
+        return -ENOMEM;
+    }
+    exchange->length = (size_t)length;
+    return 0;
+}
+
+// The milliseconds that are left, rounded up; 0 if none are.
+static int time_left(const struct exchange *exchange)
+{
+    uint64_t now = fl_now();
+    uint64_t left = exchange->deadline > now ? exchange->deadline - now : 0;
+    left = (left + FL_NS_PER_MS - 1) / FL_NS_PER_MS;
+    return left > INT_MAX ? INT_MAX : (int)left;
+}
+
+// A server that has much to accept gets time for it.
+static enum http_outcome connect_to(struct exchange *exchange, const char *socket)
+{
+    for (;;) {
+        exchange->fd = fl_socket_connect(socket, SOCK_STREAM);
+        if (exchange->fd >= 0)
+            return HTTP_ANSWERED;
+        exchange->answer->error = exchange->fd;
+        if (exchange->fd != -EAGAIN && exchange->fd != -EINTR)
+            return HTTP_UNREACHABLE;
+        if (time_left(exchange) == 0)
+            return HTTP_LATE;
+        poll(NULL, 0, CONNECT_PAUSE_MS);
+    }
+}
+
+static void send_more(struct exchange *exchange)
+{
+    ssize_t sent = send(exchange->fd, exchange->request + exchange->sent,
+                        exchange->length - exchange->sent, MSG_NOSIGNAL);
+    if (sent >= 0)
+        exchange->sent += (size_t)sent;
+    else if (errno != EAGAIN && errno != EINTR)
+        exchange->cannot_send = true;
+}
+
+static enum http_outcome hear_end(struct exchange *exchange)
+{
+    if (!exchange->heard)
+        return HTTP_GONE;
+    return has_parsed(exchange, NULL, 0) && exchange->complete ? HTTP_ANSWERED : HTTP_CUT;
+}
+
+// Reads what has come. False: it goes on.
+static bool hear_more(struct exchange *exchange, enum http_outcome *ret_outcome)
+{
+    char data[READ_BYTES];
+    ssize_t got = recv(exchange->fd, data, sizeof(data), 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (got <= 0) {
+        *ret_outcome = hear_end(exchange);
+        return true;
+    }
+    exchange->heard = true;
+    bool parsed = has_parsed(exchange, data, (size_t)got);
+    if (parsed && !exchange->complete)
+        return false;
+    *ret_outcome = parsed ? HTTP_ANSWERED : exchange->answer->error ? HTTP_FAILED : HTTP_NO_HTTP;
+    return true;
+}
+
+static enum http_outcome talk(struct exchange *exchange)
+{
+    enum http_outcome outcome;
+    for (;;) {
+        bool sending = exchange->sent < exchange->length && !exchange->cannot_send;
+        struct pollfd poll_fd = {.fd = exchange->fd,
+                                 .events = (short)(POLLIN | (sending ? POLLOUT : 0))};
+        int left = time_left(exchange);
+        if (left == 0)
+            return HTTP_LATE;
+        if (poll(&poll_fd, 1, left) < 0 && errno != EINTR) {
+            exchange->answer->error = -errno;
+            return HTTP_FAILED;
+        }
+        if (poll_fd.revents & POLLOUT && sending)
+            send_more(exchange);
+        if (poll_fd.revents & (POLLIN | POLLHUP | POLLERR) && hear_more(exchange, &outcome))
+            return outcome;
+    }
+}
+
+void http_ask(const struct http_question *question, unsigned timeout_ms,
+              struct http_answer *ret_answer)
+{
+    *ret_answer = (struct http_answer){0};
+    struct exchange exchange = {
+        .fd = -1, .deadline = fl_now() + timeout_ms * FL_NS_PER_MS, .answer = ret_answer};
+    http_parser_init(&exchange.parser, HTTP_RESPONSE);
+    exchange.parser.data = &exchange;
+    ret_answer->error = format_request(question, &exchange);
+    if (ret_answer->error) {
+        ret_answer->outcome = HTTP_FAILED;
+        return;
+    }
+    ret_answer->outcome = connect_to(&exchange, question->socket);
+    if (ret_answer->outcome == HTTP_ANSWERED) {
+        ret_answer->error = 0;
+        ret_answer->outcome = talk(&exchange);
+    }
+    if (exchange.fd >= 0)
+        close(exchange.fd);
+    free(exchange.request);
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One HTTP request over a unix socket at a path of any length, and its answer. The connection ends
+// with the answer. Any thread; a call waits for the answer, or for the time that it may take.
+#ifndef FAULTLINE_TOOLS_CLI_HTTP_CLIENT_H
+#define FAULTLINE_TOOLS_CLI_HTTP_CLIENT_H
+
+#include <stddef.h>
+
+enum { HTTP_ANSWER_MAX_BYTES = 1 << 30 }; // a status of a million VMs has less
+
+struct http_question {
+    const char *socket;
+    const char *method;
+    const char *path; // as it stands in the request: no space, no control character
+    const char *body; // JSON; NULL: none
+};
+
+enum http_outcome {
+    HTTP_ANSWERED,
+    HTTP_UNREACHABLE, // there is no connection: `error` says why
+    HTTP_GONE,        // it ended before the first byte of an answer
+    HTTP_CUT,         // it ended within the answer
+    HTTP_NO_HTTP,     // what came is no HTTP
+    HTTP_LATE,        // the time is over
+    HTTP_FAILED,      // it is the fault of this process, such as a lack of memory: `error`
+};
+
+struct http_answer {
+    enum http_outcome outcome;
+    int error;  // -errno
+    int status; // of HTTP
+    char *text; // the body with a NUL behind it, or NULL; free() it
+    size_t used;
+};
+
+// Asks, and waits at most timeout_ms for all of it.
+void http_ask(const struct http_question *question, unsigned timeout_ms,
+              struct http_answer *ret_answer);
+
+#endif

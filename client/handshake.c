@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -36,6 +38,12 @@ static int connect_socket(int fd, int place)
     return 0;
 }
 
+static bool is_no_socket(int place)
+{
+    struct stat status;
+    return fstat(place, &status) == 0 && !S_ISSOCK(status.st_mode);
+}
+
 // The path may be longer than the address of a socket can be, so the address is that of a
 // descriptor opened there.
 int fl_client_connect(const char *path)
@@ -45,6 +53,8 @@ int fl_client_connect(const char *path)
         return -errno;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int error = fd < 0 ? -errno : connect_socket(fd, place);
+    if (error == -ECONNREFUSED && is_no_socket(place)) // the kernel refuses that, too
+        error = -ENOTSOCK;
     close(place);
     if (error && fd >= 0)
         close(fd);

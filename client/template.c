@@ -3,6 +3,7 @@
 // Maps an image's template. The handler sends a greeting with the template's descriptor; the client
 // maps it, and then sends the same handshake as any other client.
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -62,7 +63,8 @@ static int receive_template(int socket, uint64_t *ret_bytes)
         return errno == EAGAIN ? -ETIMEDOUT : -errno;
     text[got] = '\0';
     int fd = take_descriptor(&message);
-    int error = read_greeting(text, fd, ret_bytes);
+    bool no_room = fd < 0 && message.msg_flags & MSG_CTRUNC; // in this process's own table
+    int error = no_room ? -EMFILE : read_greeting(text, fd, ret_bytes);
     if (error && fd >= 0)
         close(fd);
     return error ? error : fd;

@@ -80,7 +80,8 @@ struct fl_client_region {
 // *ret_client: do not unmap it yourself.
 //   -EINVAL        a size is wrong
 //   -ENOENT        there is no such socket
-//   -ECONNREFUSED  no process listens at the path, or it is not a socket
+//   -ECONNREFUSED  no process listens at the path any more
+//   -ENOTSOCK      what is at the path is not a socket
 //   -ETIMEDOUT     the handler has not accepted the connection for 10 seconds
 //   -ENOMEM        there is no memory, or no huge page
 //   -EPERM, -EACCES  the process may not have a userfaultfd, or may not connect
@@ -109,6 +110,7 @@ FL_CLIENT_API int fl_client_map_regions(const char *socket_path, struct fl_clien
 //   -ENOENT     also if the image has no template any more
 //   -EINVAL     also if a region ends beyond the image
 //   -EPROTO     the process that listens at the path offers no template
+//   -EMFILE     the process has no room for the template's descriptor
 //   -ETIMEDOUT  also if the handler does not answer for 10 seconds
 FL_CLIENT_API int fl_client_map_template(const char *socket_path, struct fl_client_region *regions,
                                          size_t count, struct fl_client **ret_client);

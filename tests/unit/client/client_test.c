@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -126,7 +127,7 @@ Test(client, no_socket)
 Test(client, not_a_socket)
 {
     close(open(temp_path(&temp, "file"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    expect_failure(temp_path(&temp, "file"), -ECONNREFUSED);
+    expect_failure(temp_path(&temp, "file"), -ENOTSOCK);
 }
 
 Test(client, nobody_listens_any_more)
@@ -134,6 +135,52 @@ Test(client, nobody_listens_any_more)
     fake_listen(&fake, temp.path, "dead.sock");
     fake_close(&fake);
     expect_failure(temp_path(&temp, "dead.sock"), -ECONNREFUSED);
+}
+
+static void limit_descriptors(rlim_t count)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = count < limit.rlim_max ? count : limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Sends a template when this process has no room for a descriptor.
+static void *greet_without_room(void *arg)
+{
+    static const char greeting[] = "{\"image\":\"i\",\"bytes\":1048576,\"page_size\":4096}\n";
+    const struct fake_handler *handler = arg;
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS,
+                            .cmsg_len = CMSG_LEN(sizeof(int))}};
+    struct iovec part = {.iov_base = (void *)(uintptr_t)greeting, .iov_len = sizeof(greeting) - 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    int connection = accept4(handler->listening, NULL, NULL, SOCK_CLOEXEC);
+    memcpy(CMSG_DATA(&control.header), &handler->listening, sizeof(int));
+    limit_descriptors(0);
+    sendmsg(connection, &message, MSG_NOSIGNAL);
+    shutdown(connection, SHUT_WR);
+    return NULL;
+}
+
+Test(client, a_template_that_it_has_no_room_for)
+{
+    struct fl_client_region region = {.bytes = MIB};
+    struct fl_client *client = unset;
+    fake_listen(&fake, temp.path, "template");
+    cr_assert_eq(pthread_create(&fake.thread, NULL, greet_without_room, &fake), 0);
+    int error = fl_client_map_template(temp_path(&temp, "template"), &region, 1, &client);
+    limit_descriptors(RLIM_INFINITY);
+    fake_join(&fake);
+    cr_assert_eq(error, -EMFILE, "%d", error);
+    cr_assert_eq(client, unset);
+    fake_close(&fake);
 }
 
 // A number as an address; nothing is mapped there.

@@ -6,8 +6,8 @@
 // Firecracker serves it as well. (The handshake has one key more, "part":true: a client may map a
 // part of the image, and a VMM may not.)
 //
-// C and C++. Link faultline-client (shared) or faultline-client-static; this header needs no other
-// header of the project.
+// C and C++. Link with -lfaultline-client, or by the pkg-config file faultline-client or the CMake
+// package FaultlineClient; this header needs no other header of the project.
 //
 // Units: all sizes and offsets are bytes.
 //

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a verb talks to its user: options, errors of one sentence, numbers with units. For the main
-// thread: getopt() has global state.
+// How a verb talks to its user: errors of one sentence, numbers with units.
 #ifndef FAULTLINE_TOOLS_CLI_CLI_H
 #define FAULTLINE_TOOLS_CLI_CLI_H
 
@@ -27,60 +26,6 @@ char *cli_plain(char *text);
 // EXIT_DONE on a kernel with pages of 4 KiB, the unit of an image; on any other EXIT_FAILED after a
 // sentence. For verbs that fill or judge the memory of processes.
 int cli_check_page_size(const char *verb);
-
-// --- options ---
-
-// One "--NAME" of a verb. Exactly one of the pointers is set: it says what kind of value the option
-// has, and where the value goes.
-struct cli_option {
-    const char *name;
-    bool *flag;         // set to true; the option has no value
-    const char **text;  // any text but an empty one; points into argv
-    uint64_t *size;     // bytes, read by cli_parse_size()
-    uint64_t *number;   // from low to high
-    unsigned *count;    // from low to high
-    uint64_t low, high; // of number and count
-    // Reads any other value into arg. Returns NULL, or a sentence's end that says what is wrong,
-    // such as "is not a mode".
-    const char *(*take)(void *arg, const char *value);
-    void *arg;
-};
-
-#define CLI_FLAG(NAME, TO)                                                                         \
-    {                                                                                              \
-        .name = (NAME), .flag = (TO)                                                               \
-    }
-#define CLI_TEXT(NAME, TO)                                                                         \
-    {                                                                                              \
-        .name = (NAME), .text = (TO)                                                               \
-    }
-#define CLI_SIZE(NAME, TO)                                                                         \
-    {                                                                                              \
-        .name = (NAME), .size = (TO)                                                               \
-    }
-#define CLI_NUMBER(NAME, TO, LOW, HIGH)                                                            \
-    {                                                                                              \
-        .name = (NAME), .number = (TO), .low = (LOW), .high = (HIGH)                               \
-    }
-#define CLI_COUNT(NAME, TO, LOW, HIGH)                                                             \
-    {                                                                                              \
-        .name = (NAME), .count = (TO), .low = (LOW), .high = (HIGH)                                \
-    }
-#define CLI_OTHER(NAME, TAKE, ARG)                                                                 \
-    {                                                                                              \
-        .name = (NAME), .take = (TAKE), .arg = (ARG)                                               \
-    }
-#define CLI_END                                                                                    \
-    {                                                                                              \
-        .name = NULL                                                                               \
-    }
-
-// Reads all options into the places that `options`, up to CLI_END, names for them. The verb's
-// arguments then begin at getopt's optind. An option's name must be written out. Returns EXIT_DONE;
-// CLI_HELPED if it has printed `help` ("-h", "--help"); EXIT_USAGE after a sentence.
-int cli_parse(const char *verb, const char *help, const struct cli_option *options, int argc,
-              char **argv);
-enum { CLI_HELPED = -1 }; // a verb returns it as it is; see verb_run()
 
 // --- numbers ---
 

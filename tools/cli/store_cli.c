@@ -10,11 +10,6 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
 
-const char *store_dir(const char *option)
-{
-    return option ? option : default_store();
-}
-
 struct fl_store *store_open_or_say(const char *verb, const char *dir, bool create)
 {
     struct fl_store *store;

@@ -10,11 +10,6 @@
 #include "snapshot/store.h"
 #include "tools/cli/paths.h"
 
-// Returns option ("--store DIR") unless it is NULL, else $FAULTLINE_STORE, else DEFAULT_STORE.
-const char *store_dir(const char *option);
-
-#define STORE_HELP "  --store DIR     the store (default: $FAULTLINE_STORE, or " DEFAULT_STORE ")\n"
-
 // Opens the store. Returns NULL after a sentence on stderr.
 struct fl_store *store_open_or_say(const char *verb, const char *dir, bool create);
 

@@ -8,29 +8,28 @@
 #include "engine/doctor/doctor.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/verbs/doctor_advice.h"
 #include "tools/verbs/doctor_pool.h"
 #include "tools/verbs/verbs.h"
 
-enum { DEFAULT_PATIENCE_MS = 1000, POOL = 160 };
+enum { POOL = 160 };
 
-static const char help[] =
-    "usage: faultline doctor [OPTION...]\n"
-    "\n"
-    "Finds every userfaultfd of this host, whatever its handler is. Shows which\n"
-    "processes hold it, whose memory it is for, how many faults wait on it (not read\n"
-    "yet, or read and not resolved) and how long, and a command that helps. Reads /proc\n"
-    "only, so it needs no server. Run it as root.\n"
-    "\n"
-    "Exit status: 0 if no fault waits too long and no handler is stopped; 1 if not, or\n"
-    "if not all processes of the host could be seen.\n"
-    "\n"
-    "  --all              also show what is well\n"
-    "  --json             print all as JSON (docs/json.md)\n"
-    "  --patience MS      how long a fault may wait (default 1000). If the kernel does\n"
-    "                     not tell how long a task has waited, the doctor watches it\n"
-    "                     for this time\n"
-    "  -h, --help         print this help\n";
+struct arguments {
+    uint64_t patience_ms;
+    bool json;
+    bool all;
+};
+
+static const struct cli_option options[] = {
+    CLI_FLAG(struct arguments, all, .name = "all", .help = "also show what is well"),
+    CLI_FLAG(struct arguments, json, .name = "json", .help = "print all as JSON (docs/json.md)"),
+    CLI_NUMBER(struct arguments, patience_ms, .name = "patience", .value = "MS", .low = 0,
+               .high = HOUR_MS, .preset = "1000",
+               .help = "how long a fault may wait; if the kernel does not tell how long a task has "
+                       "waited, the doctor watches it for this time"),
+    CLI_END,
+};
 
 // --- text ---
 
@@ -220,18 +219,10 @@ static void print_doctor_json(const struct fl_diagnosis *found)
     json_decref(all);
 }
 
-int cmd_doctor(int argc, char **argv)
+static int cmd_doctor(int argc, char **argv)
 {
-    uint64_t patience = DEFAULT_PATIENCE_MS;
-    bool json = false;
-    bool all = false;
-    const struct cli_option options[] = {
-        CLI_FLAG("all", &all),
-        CLI_FLAG("json", &json),
-        CLI_NUMBER("patience", &patience, 0, HOUR_MS),
-        CLI_END,
-    };
-    int parsed = cli_parse("doctor", help, options, argc, argv);
+    struct arguments args = {.json = false};
+    int parsed = cli_parse(&verb_doctor, &args, argc, argv);
     if (parsed != EXIT_DONE)
         return parsed;
     if (optind != argc)
@@ -239,14 +230,29 @@ int cmd_doctor(int argc, char **argv)
     if (cli_check_page_size("doctor") != EXIT_DONE)
         return EXIT_FAILED;
     struct fl_diagnosis found;
-    int error = fl_diagnose((int64_t)patience, &found);
+    int error = fl_diagnose((int64_t)args.patience_ms, &found);
     if (error)
         return cli_fail_errno("doctor", error, "cannot read /proc");
-    if (json)
+    if (args.json)
         print_doctor_json(&found);
     else
-        print_doctor_text(&found, (int64_t)patience, all);
+        print_doctor_text(&found, (int64_t)args.patience_ms, args.all);
     int status = found.healthy && found.complete ? EXIT_DONE : EXIT_FAILED;
     fl_diagnosis_free(&found);
     return status;
 }
+
+const struct verb verb_doctor = {
+    .name = "doctor",
+    .run = cmd_doctor,
+    .summary = "find VMs of this host that wait for a page for ever, and what helps",
+    .synopsis = {"[OPTION...]"},
+    .about = "Finds every userfaultfd of this host, whatever its handler is. Shows "
+             "which processes hold it, whose memory it is for, how many faults wait "
+             "on it (not read yet, or read and not resolved) and how long, and a "
+             "command that helps. Reads /proc only, so it needs no server. Run it as "
+             "root.",
+    .status = "0 if no fault waits too long and no handler is stopped; 1 if not, or "
+              "if not all processes of the host could be seen.",
+    .options = options,
+};

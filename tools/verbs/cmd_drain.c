@@ -10,29 +10,11 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/verbs.h"
 
 enum { LOOK_EVERY_MS = 200 };
-
-static const char help[] =
-    "usage: faultline drain [OPTION...]\n"
-    "\n"
-    "Has a running server take no new VM, and waits until no VM depends on it any more.\n"
-    "The images' sockets are removed, so that a restore fails at once. Without\n"
-    "--populate, this waits for the VMs to end. An order to drain cannot be taken back,\n"
-    "and an upgraded engine goes on draining; to serve again, end the server (SIGTERM)\n"
-    "and start it.\n"
-    "\n"
-    "Exit status: 0 if no VM depends on the server; 3 likewise, but VMs were killed\n"
-    "meanwhile or let go with poisoned pages; 1 if VMs are left.\n"
-    "\n"
-    "  --populate         give VMs all memory that they miss, and let them go: they\n"
-    "                     run on without Faultline\n"
-    "  --timeout SECONDS  stop waiting after this time; the server goes on draining\n"
-    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
-    "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help         print this help\n";
 
 // Counts of VMs that did not get all of their memory.
 struct ends {
@@ -48,6 +30,18 @@ struct drain {
     json_int_t engine;  // pid of the engine that answered last
     struct ends before; // its counts in that answer
     struct ends ends;   // the sum since the drain began
+};
+
+static const struct cli_option options[] = {
+    CLI_FLAG(
+        struct drain, populate, .name = "populate",
+        .help =
+            "give VMs all memory that they miss, and let them go: they run on without Faultline"),
+    CLI_NUMBER(struct drain, timeout_s, .name = "timeout", .value = "SECONDS", .low = 1,
+               .high = DAY_S, .help = "stop waiting after this time; the server goes on draining",
+               .otherwise = "wait for ever"),
+    CLI_CONTROL(struct drain, control),
+    CLI_END,
 };
 
 static int64_t now_ms(void)
@@ -146,19 +140,28 @@ static int run_drain(struct drain *drain)
     return vms == 0 ? tell_ends(drain) : EXIT_FAILED;
 }
 
-int cmd_drain(int argc, char **argv)
+static int cmd_drain(int argc, char **argv)
 {
-    struct drain drain = {.control = default_control()};
-    const struct cli_option options[] = {
-        CLI_FLAG("populate", &drain.populate),
-        CLI_NUMBER("timeout", &drain.timeout_s, 1, DAY_S),
-        CLI_TEXT("control", &drain.control),
-        CLI_END,
-    };
-    int status = cli_parse("drain", help, options, argc, argv);
+    struct drain drain = {.control = NULL};
+    int status = cli_parse(&verb_drain, &drain, argc, argv);
     if (status != EXIT_DONE)
         return status;
     if (optind != argc)
         return cli_usage("drain", "it takes no argument '%s'", argv[optind]);
     return run_drain(&drain);
 }
+
+const struct verb verb_drain = {
+    .name = "drain",
+    .run = cmd_drain,
+    .summary = "have a running server take no new VM, and wait until none needs it",
+    .synopsis = {"[OPTION...]"},
+    .about = "Has a running server take no new VM, and waits until no VM depends on "
+             "it any more. The images' sockets are removed, so that a restore fails "
+             "at once. Without --populate, this waits for the VMs to end. An order "
+             "to drain cannot be taken back, and an upgraded engine goes on "
+             "draining; to serve again, end the server (SIGTERM) and start it.",
+    .status = "0 if no VM depends on the server; 3 likewise, but VMs were killed "
+              "meanwhile or let go with poisoned pages; 1 if VMs are left.",
+    .options = options,
+};

@@ -5,20 +5,10 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/verbs.h"
-
-static const char help[] =
-    "usage: faultline gc [--store DIR] [OPTION...]\n"
-    "\n"
-    "Gives back the space of packs that no image refers to, and of files that\n"
-    "interrupted runs have left behind. Waits until no pack or verify runs. Images that\n"
-    "are open stay readable.\n"
-    "\n" STORE_HELP "  --dry-run       print what would be done, and remove nothing\n"
-    "  --rebuild-index build the index again from the packs\n"
-    "  --json          print the result as JSON (docs/json.md)\n"
-    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -26,16 +16,19 @@ struct arguments {
     struct fl_gc_options options;
 };
 
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_FLAG(struct arguments, options.dry_run, .name = "dry-run",
+             .help = "print what would be done, and remove nothing"),
+    CLI_FLAG(struct arguments, options.rebuild_index, .name = "rebuild-index",
+             .help = "build the index again from the packs"),
+    CLI_JSON(struct arguments, json),
+    CLI_END,
+};
+
 static int parse_gc(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {
-        CLI_TEXT("store", &args->store),
-        CLI_FLAG("dry-run", &args->options.dry_run),
-        CLI_FLAG("rebuild-index", &args->options.rebuild_index),
-        CLI_FLAG("json", &args->json),
-        CLI_END,
-    };
-    int status = cli_parse("gc", help, options, argc, argv);
+    int status = cli_parse(&verb_gc, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     return optind == argc ? EXIT_DONE : cli_usage("gc", "it takes no argument '%s'", argv[optind]);
@@ -75,7 +68,7 @@ static void print_gc_text(const struct fl_gc_result *result, bool dry_run, const
     store_say_index("gc", dir, "the store is collected", false, false, result->index_error);
 }
 
-int cmd_gc(int argc, char **argv)
+static int cmd_gc(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct progress progress;
@@ -84,7 +77,7 @@ int cmd_gc(int argc, char **argv)
     int status = parse_gc(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    struct fl_store *store = store_open_or_say("gc", store_dir(args.store), false);
+    struct fl_store *store = store_open_or_say("gc", args.store, false);
     if (!store)
         return EXIT_FAILED;
     args.options.progress = progress_begin(&progress, "collecting", false);
@@ -95,6 +88,17 @@ int cmd_gc(int argc, char **argv)
         return cli_fail("gc", "%s", error.text);
     if (args.json)
         return print_gc_json(&result, args.options.dry_run);
-    print_gc_text(&result, args.options.dry_run, store_dir(args.store));
+    print_gc_text(&result, args.options.dry_run, args.store);
     return EXIT_DONE;
 }
+
+const struct verb verb_gc = {
+    .name = "gc",
+    .run = cmd_gc,
+    .summary = "give back the space of packs that no image refers to",
+    .synopsis = {"[--store DIR] [OPTION...]"},
+    .about = "Gives back the space of packs that no image refers to, and of files "
+             "that interrupted runs have left behind. Waits until no pack or verify "
+             "runs. Images that are open stay readable.",
+    .options = options,
+};

@@ -5,25 +5,25 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/verbs.h"
 
-static const char help[] =
-    "usage: faultline inspect [--store DIR] [--json] IMAGE\n"
-    "\n"
-    "Shows how many pages of an image are zero, shared or stored, and the state of its\n"
-    "trace.\n"
-    "\n" STORE_HELP "  --json          print the result as JSON (docs/json.md)\n"
-    "  -h, --help      print this help\n";
+struct arguments {
+    const char *store;
+    bool json;
+};
 
-static int parse_inspect(int argc, char **argv, const char **ret_store, bool *ret_json)
+static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE}, {NULL}};
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_JSON(struct arguments, json),
+    CLI_END,
+};
+
+static int parse_inspect(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {
-        CLI_TEXT("store", ret_store),
-        CLI_FLAG("json", ret_json),
-        CLI_END,
-    };
-    int status = cli_parse("inspect", help, options, argc, argv);
+    int status = cli_parse(&verb_inspect, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     return argc - optind == 1 ? EXIT_DONE : cli_usage("inspect", "exactly one image is needed");
@@ -104,24 +104,34 @@ static void print_inspect_text(const struct fl_image_detail *detail)
     print_inspect_trace(&detail->trace);
 }
 
-int cmd_inspect(int argc, char **argv)
+static int cmd_inspect(int argc, char **argv)
 {
-    const char *dir = NULL;
-    bool json = false;
+    struct arguments args = {.store = NULL};
     struct fl_image_detail detail;
     struct fl_error error;
-    int status = parse_inspect(argc, argv, &dir, &json);
+    int status = parse_inspect(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    struct fl_store *store = store_open_or_say("inspect", store_dir(dir), false);
+    struct fl_store *store = store_open_or_say("inspect", args.store, false);
     if (!store)
         return EXIT_FAILED;
     int r = fl_store_inspect(store, argv[optind], &detail, &error);
     fl_store_close(store);
     if (r < 0)
         return cli_fail("inspect", "%s", error.text);
-    if (json)
+    if (args.json)
         return print_inspect_json(&detail);
     print_inspect_text(&detail);
     return EXIT_DONE;
 }
+
+const struct verb verb_inspect = {
+    .name = "inspect",
+    .run = cmd_inspect,
+    .summary = "show what an image is made of",
+    .synopsis = {"[--store DIR] [--json] IMAGE"},
+    .about = "Shows how many pages of an image are zero, shared or stored, and the "
+             "state of its trace.",
+    .arguments = arguments,
+    .options = options,
+};

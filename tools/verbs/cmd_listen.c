@@ -9,31 +9,10 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/serve_options.h"
 #include "tools/verbs/verbs.h"
-
-static const char help[] =
-    "usage: faultline listen --image NAME --socket PATH [OPTION...]\n"
-    "       faultline listen --remove --socket PATH [OPTION...]\n"
-    "       faultline listen --list [--json] [OPTION...]\n"
-    "\n"
-    "Has a running server listen for an image at another path as well, for example\n"
-    "inside the chroot of a jailed Firecracker. The server removes the socket with the\n"
-    "image, at its own end, and on --remove.\n"
-    "\n"
-    "  --image NAME        an image of the server's store\n"
-    "  --socket PATH       where to listen; the directory must exist\n"
-    "  --owner USER:GROUP  owner of the socket, as names or numbers, e.g. the jail's\n"
-    "  --mode OCTAL        mode of the socket (default: that of the images' sockets)\n"
-    "  --on-error POLICY   for VMs that connect here: auto, poison or kill (default:\n"
-    "                      the server's)\n"
-    "  --remove            stop listening at the path\n"
-    "  --list              list where the server listens\n"
-    "  --json              print the list as JSON (docs/control-api.md)\n"
-    "  --control PATH      the server's control socket (default: $FAULTLINE_CONTROL,\n"
-    "                      or " DEFAULT_CONTROL ")\n"
-    "  -h, --help          print this help\n";
 
 #define UNSET ((mode_t)-1)
 static const char listeners[] = "/v1/listeners";
@@ -47,6 +26,26 @@ struct order {
     bool remove;
     bool list;
     bool json;
+};
+
+static const struct cli_option options[] = {
+    CLI_TEXT(struct order, image, .name = "image", .value = "NAME", .hint = CLI_IMAGE,
+             .help = "an image of the server's store"),
+    CLI_TEXT(struct order, socket, .name = "socket", .value = "PATH", .hint = CLI_FILE,
+             .help = "where to listen; the directory must exist"),
+    CLI_OTHER(struct order, access, take_owner, .name = "owner", .value = "USER:GROUP",
+              .help = "owner of the socket, as names or numbers, e.g. the jail's"),
+    CLI_OTHER(struct order, access, take_mode, .name = "mode", .value = "OCTAL",
+              .help = "mode of the socket", .otherwise = "that of the images' sockets"),
+    CLI_TEXT(struct order, on_error, .name = "on-error", .choices = "auto|poison|kill",
+             .help = "what to do if a page of a VM that connects here cannot be had",
+             .otherwise = "the server's"),
+    CLI_FLAG(struct order, remove, .name = "remove", .help = "stop listening at the path"),
+    CLI_FLAG(struct order, list, .name = "list", .help = "list where the server listens"),
+    CLI_FLAG(struct order, json, .name = "json",
+             .help = "print the list as JSON (docs/control-api.md)"),
+    CLI_CONTROL(struct order, control),
+    CLI_END,
 };
 
 // Makes a path absolute, because the server has another current directory.
@@ -141,26 +140,25 @@ static int check_order(const struct order *order, int argc, char **argv)
     return EXIT_DONE;
 }
 
-int cmd_listen(int argc, char **argv)
+static int cmd_listen(int argc, char **argv)
 {
-    struct order order = {.control = default_control(),
-                          .access = {.mode = UNSET, .uid = (uid_t)-1, .gid = (gid_t)-1}};
-    const struct cli_option options[] = {
-        CLI_TEXT("image", &order.image),
-        CLI_TEXT("socket", &order.socket),
-        CLI_OTHER("owner", take_owner, &order.access),
-        CLI_OTHER("mode", take_mode, &order.access),
-        CLI_TEXT("on-error", &order.on_error),
-        CLI_FLAG("remove", &order.remove),
-        CLI_FLAG("list", &order.list),
-        CLI_FLAG("json", &order.json),
-        CLI_TEXT("control", &order.control),
-        CLI_END,
-    };
-    int status = cli_parse("listen", help, options, argc, argv);
+    struct order order = {.access = {.mode = UNSET, .uid = (uid_t)-1, .gid = (gid_t)-1}};
+    int status = cli_parse(&verb_listen, &order, argc, argv);
     if (status == EXIT_DONE)
         status = check_order(&order, argc, argv);
     if (status != EXIT_DONE)
         return status;
     return order.list ? list_listeners(&order) : change_listener(&order);
 }
+
+const struct verb verb_listen = {
+    .name = "listen",
+    .run = cmd_listen,
+    .summary = "have a running server listen for an image at another path",
+    .synopsis = {"--image NAME --socket PATH [OPTION...]", "--remove --socket PATH [OPTION...]",
+                 "--list [--json] [OPTION...]"},
+    .about = "Has a running server listen for an image at another path as well, for "
+             "example inside the chroot of a jailed Firecracker. The server removes "
+             "the socket with the image, at its own end, and on --remove.",
+    .options = options,
+};

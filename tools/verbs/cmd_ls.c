@@ -6,24 +6,24 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/verbs.h"
 
-static const char help[] =
-    "usage: faultline ls [--store DIR] [--json]\n"
-    "\n"
-    "Lists the images of a store.\n"
-    "\n" STORE_HELP "  --json          print the result as JSON (docs/json.md)\n"
-    "  -h, --help      print this help\n";
+struct arguments {
+    const char *store;
+    bool json;
+};
 
-static int parse_ls(int argc, char **argv, const char **ret_store, bool *ret_json)
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_JSON(struct arguments, json),
+    CLI_END,
+};
+
+static int parse_ls(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {
-        CLI_TEXT("store", ret_store),
-        CLI_FLAG("json", ret_json),
-        CLI_END,
-    };
-    int status = cli_parse("ls", help, options, argc, argv);
+    int status = cli_parse(&verb_ls, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument '%s'", argv[optind]);
@@ -91,17 +91,25 @@ static int list_store(struct fl_store *store, bool json)
     return status;
 }
 
-int cmd_ls(int argc, char **argv)
+static int cmd_ls(int argc, char **argv)
 {
-    const char *dir = NULL;
-    bool json = false;
-    int status = parse_ls(argc, argv, &dir, &json);
+    struct arguments args = {.store = NULL};
+    int status = parse_ls(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    struct fl_store *store = store_open_or_say("ls", store_dir(dir), false);
+    struct fl_store *store = store_open_or_say("ls", args.store, false);
     if (!store)
         return EXIT_FAILED;
-    status = list_store(store, json);
+    status = list_store(store, args.json);
     fl_store_close(store);
     return status;
 }
+
+const struct verb verb_ls = {
+    .name = "ls",
+    .run = cmd_ls,
+    .summary = "list the images of a store",
+    .synopsis = {"[--store DIR] [--json]"},
+    .about = "Lists the images of a store.",
+    .options = options,
+};

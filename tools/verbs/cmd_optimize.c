@@ -3,21 +3,11 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/optimize_report.h"
 #include "tools/verbs/verbs.h"
-
-static const char help[] =
-    "usage: faultline optimize [--store DIR] [--json] IMAGE\n"
-    "\n"
-    "Lays an image out by its trace: stores the pages of the trace again, beside each\n"
-    "other and in the order of touch, so that one sweep reads them ahead. All other\n"
-    "pages stay where they are, shared with other images, and the content stays the\n"
-    "same. The new layout replaces the old one at once; running VMs keep the old one.\n"
-    "A second run changes nothing unless the trace has changed.\n"
-    "\n" STORE_HELP "  --json          print the result as JSON (docs/json.md)\n"
-    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -25,14 +15,16 @@ struct arguments {
     struct fl_optimize_options options;
 };
 
+static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE}, {NULL}};
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_JSON(struct arguments, json),
+    CLI_END,
+};
+
 static int parse_optimize(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {
-        CLI_TEXT("store", &args->store),
-        CLI_FLAG("json", &args->json),
-        CLI_END,
-    };
-    int status = cli_parse("optimize", help, options, argc, argv);
+    int status = cli_parse(&verb_optimize, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     if (argc - optind != 1)
@@ -41,7 +33,7 @@ static int parse_optimize(int argc, char **argv, struct arguments *args)
     return EXIT_DONE;
 }
 
-int cmd_optimize(int argc, char **argv)
+static int cmd_optimize(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct progress progress;
@@ -50,7 +42,7 @@ int cmd_optimize(int argc, char **argv)
     int status = parse_optimize(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    struct fl_store *store = store_open_or_say("optimize", store_dir(args.store), false);
+    struct fl_store *store = store_open_or_say("optimize", args.store, false);
     if (!store)
         return EXIT_FAILED;
     args.options.progress = progress_begin(&progress, "laying out", true);
@@ -61,6 +53,21 @@ int cmd_optimize(int argc, char **argv)
         return cli_fail("optimize", "%s", error.text);
     if (args.json)
         return store_print_json("optimize", optimize_json(args.options.name, &result));
-    optimize_print("optimize", store_dir(args.store), args.options.name, &result);
+    optimize_print("optimize", args.store, args.options.name, &result);
     return EXIT_DONE;
 }
+
+const struct verb verb_optimize = {
+    .name = "optimize",
+    .run = cmd_optimize,
+    .summary = "lay an image out by its trace",
+    .synopsis = {"[--store DIR] [--json] IMAGE"},
+    .about = "Lays an image out by its trace: stores the pages of the trace again, "
+             "beside each other and in the order of touch, so that one sweep reads "
+             "them ahead. All other pages stay where they are, shared with other "
+             "images, and the content stays the same. The new layout replaces the "
+             "old one at once; running VMs keep the old one. A second run changes "
+             "nothing unless the trace has changed.",
+    .arguments = arguments,
+    .options = options,
+};

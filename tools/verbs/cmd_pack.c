@@ -7,30 +7,12 @@
 #include "engine/base/unix_socket.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/optimize_report.h"
 #include "tools/verbs/verbs.h"
-
-enum { THREADS_MAX = 256 };
-
-static const char help[] =
-    "usage: faultline pack [--store DIR] --name IMAGE [OPTION...] MEMFILE\n"
-    "\n"
-    "Adds a guest memory file to the store as an image. Holes and zero pages take no\n"
-    "space, and pages that the store has already are shared. Creates the store if\n"
-    "there is none.\n"
-    "\n" STORE_HELP "  --name IMAGE    the image's name: 1 to 128 of A-Z a-z 0-9 . _ -\n"
-    "  --replace       replace an image of this name (otherwise that is an error)\n"
-    "  --trace OTHER   give the new image the trace of this image, and lay it out by\n"
-    "                  that (see optimize --help). OTHER is, for example, an earlier\n"
-    "                  snapshot of the same guest\n"
-    "  --trust-store   share pages without reading them first, except those in frames\n"
-    "                  that are known to be damaged. Faster, but unknown damage spreads\n"
-    "  --threads N     number of threads (default: one a core)\n"
-    "  --json          print the result as JSON (docs/json.md)\n"
-    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -39,19 +21,28 @@ struct arguments {
     struct fl_pack_options options;
 };
 
+static const struct verb_argument arguments[] = {{.name = "MEMFILE", .hint = CLI_FILE}, {NULL}};
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_TEXT(struct arguments, options.name, .name = "name", .value = "IMAGE",
+             .help = "the image's name: 1 to 128 of A-Z a-z 0-9 . _ -", .hint = CLI_IMAGE),
+    CLI_FLAG(struct arguments, options.replace, .name = "replace",
+             .help = "replace an image of this name (otherwise that is an error)"),
+    CLI_TEXT(struct arguments, trace, .name = "trace", .value = "OTHER", .hint = CLI_IMAGE,
+             .help =
+                 "give the new image the trace of this image, and lay it out by that (see optimize "
+                 "--help). OTHER is, for example, an earlier snapshot of the same guest"),
+    CLI_FLAG(struct arguments, options.trust_store, .name = "trust-store",
+             .help = "share pages without reading them first, except those in frames that are "
+                     "known to be damaged. Faster, but unknown damage spreads"),
+    CLI_THREADS(struct arguments, options.threads),
+    CLI_JSON(struct arguments, json),
+    CLI_END,
+};
+
 static int parse_pack(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {
-        CLI_TEXT("store", &args->store),
-        CLI_TEXT("name", &args->options.name),
-        CLI_FLAG("replace", &args->options.replace),
-        CLI_TEXT("trace", &args->trace),
-        CLI_FLAG("trust-store", &args->options.trust_store),
-        CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
-        CLI_FLAG("json", &args->json),
-        CLI_END,
-    };
-    int status = cli_parse("pack", help, options, argc, argv);
+    int status = cli_parse(&verb_pack, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     if (!args->options.name)
@@ -179,11 +170,11 @@ static int lay_out(struct fl_store *store, const struct arguments *args,
 {
     struct progress progress;
     struct fl_error error;
-    struct fl_optimize_options options = {.name = args->options.name};
-    int r = fl_store_trace_merge(store, options.name, trace, 1, true, &error);
+    struct fl_optimize_options how = {.name = args->options.name};
+    int r = fl_store_trace_merge(store, how.name, trace, 1, true, &error);
     if (r == 0) {
-        options.progress = progress_begin(&progress, "laying out", true);
-        r = fl_store_optimize(store, &options, ret_layout, &error);
+        how.progress = progress_begin(&progress, "laying out", true);
+        r = fl_store_optimize(store, &how, ret_layout, &error);
         progress_end(&progress);
     }
     return r < 0 ? cli_fail("pack", "the image is complete, but not laid out: %s", error.text)
@@ -217,7 +208,7 @@ static int pack_file(struct fl_store *store, struct arguments *args)
     progress_end(&progress);
     int status = r < 0 ? cli_fail("pack", "%s", error.text) : EXIT_DONE;
     if (r == 0) {
-        warn_after_pack(&result, store_dir(args->store));
+        warn_after_pack(&result, args->store);
         warn_of_name(args->options.name);
     }
     if (r == 0 && args->trace) {
@@ -232,11 +223,11 @@ static int pack_file(struct fl_store *store, struct arguments *args)
         return print_pack_json(args->options.name, &result, args->trace ? &layout : NULL);
     print_pack_text(args->options.name, &result);
     if (args->trace)
-        optimize_print("pack", store_dir(args->store), args->options.name, &layout);
+        optimize_print("pack", args->store, args->options.name, &layout);
     return EXIT_DONE;
 }
 
-int cmd_pack(int argc, char **argv)
+static int cmd_pack(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct fl_error error;
@@ -245,10 +236,22 @@ int cmd_pack(int argc, char **argv)
         return status;
     if (fl_pack_check_input(args.options.path, &error) < 0) // before a store is made in vain
         return cli_fail("pack", "%s", error.text);
-    struct fl_store *store = store_open_or_say("pack", store_dir(args.store), true);
+    struct fl_store *store = store_open_or_say("pack", args.store, true);
     if (!store)
         return EXIT_FAILED;
     status = pack_file(store, &args);
     fl_store_close(store);
     return status;
 }
+
+const struct verb verb_pack = {
+    .name = "pack",
+    .run = cmd_pack,
+    .summary = "add a guest memory file to a store as an image",
+    .synopsis = {"[--store DIR] --name IMAGE [OPTION...] MEMFILE"},
+    .about = "Adds a guest memory file to the store as an image. Holes and zero "
+             "pages take no space, and pages that the store has already are shared. "
+             "Creates the store if there is none.",
+    .arguments = arguments,
+    .options = options,
+};

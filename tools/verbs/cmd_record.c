@@ -12,6 +12,7 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
@@ -19,30 +20,6 @@
 #include "tools/verbs/verbs.h"
 
 enum { LOOK_EVERY_MS = 200, WHAT_BYTES = 96 };
-
-static const char help[] =
-    "usage: faultline record [OPTION...] IMAGE\n"
-    "\n"
-    "Has a running server record which pages the next VMs of an image touch first, and\n"
-    "in which order, and merges the recordings into the image's trace. VMs that are\n"
-    "restored later get these pages ahead of their touches. A VM that is recorded gets\n"
-    "no page ahead. Ctrl-C ends the recording and keeps what is complete.\n"
-    "\n"
-    "Exit status: 0 if all VMs were recorded, 1 if not.\n"
-    "\n"
-    "  --runs N         number of VMs to record, 1 to 64 (default 1)\n"
-    "  --window TIME    how long to record each VM after its restore, such as 30s or\n"
-    "                   500ms (default 30s)\n"
-    "  --share PERCENT  the largest part of the image to record of each VM (default 50)\n"
-    "  --replace        replace the image's trace by the new recordings\n"
-    "  --timeout SECONDS\n"
-    "                   stop waiting for VMs after this time, and keep what is complete\n"
-    "  --cancel         cancel an order that was left behind, and record nothing\n"
-    "  --json           print the result as JSON (docs/json.md)\n"
-    "  --control PATH   the server's control socket (default: $FAULTLINE_CONTROL, or\n"
-    "                   " DEFAULT_CONTROL ")\n"
-    "  --store DIR      the store (default: $FAULTLINE_STORE, or " DEFAULT_STORE ")\n"
-    "  -h, --help       print this help\n";
 
 struct record {
     struct recorder recorder;
@@ -69,6 +46,30 @@ static const char *take_window(void *arg, const char *text)
     *ms *= whole ? 1000 : 1;
     return NULL;
 }
+
+static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE}, {NULL}};
+static const struct cli_option options[] = {
+    CLI_COUNT(struct record, recorder.runs, .name = "runs", .value = "N", .low = 1,
+              .high = RECORDER_RUNS_MAX, .preset = "1", .help = "number of VMs to record, 1 to 64"),
+    CLI_OTHER(struct record, recorder.window_ms, take_window, .name = "window", .value = "TIME",
+              .preset = "30s",
+              .help = "how long to record each VM after its restore, such as 30s or 500ms"),
+    CLI_COUNT(struct record, recorder.share, .name = "share", .value = "PERCENT", .low = 1,
+              .high = 100, .preset = "50",
+              .help = "the largest part of the image to record of each VM"),
+    CLI_FLAG(struct record, replace, .name = "replace",
+             .help = "replace the image's trace by the new recordings"),
+    CLI_NUMBER(struct record, timeout_s, .name = "timeout", .value = "SECONDS", .low = 1,
+               .high = DAY_S,
+               .help = "stop waiting for VMs after this time, and keep what is complete",
+               .otherwise = "wait for ever"),
+    CLI_FLAG(struct record, cancel, .name = "cancel",
+             .help = "cancel an order that was left behind, and record nothing"),
+    CLI_JSON(struct record, json),
+    CLI_CONTROL(struct record, recorder.control),
+    CLI_STORE(struct record, store),
+    CLI_END,
+};
 
 static double now_s(void)
 {
@@ -145,7 +146,7 @@ static int merge_recordings(const struct record *record, struct fl_store *store)
 static int run_record(struct record *record)
 {
     struct recorder *recorder = &record->recorder;
-    struct fl_store *store = store_open_or_say("record", store_dir(record->store), false);
+    struct fl_store *store = store_open_or_say("record", record->store, false);
     if (!store)
         return EXIT_FAILED;
     int result = record_all(record);
@@ -174,25 +175,12 @@ static int cancel_order(const struct record *record)
     return result;
 }
 
-int cmd_record(int argc, char **argv)
+static int cmd_record(int argc, char **argv)
 {
     static struct record record; // large
     struct recorder *recorder = &record.recorder;
-    *recorder = (struct recorder){
-        .verb = "record", .control = default_control(), .runs = 1, .window_ms = 30000, .share = 50};
-    const struct cli_option options[] = {
-        CLI_COUNT("runs", &recorder->runs, 1, RECORDER_RUNS_MAX),
-        CLI_OTHER("window", take_window, &recorder->window_ms),
-        CLI_COUNT("share", &recorder->share, 1, 100),
-        CLI_FLAG("replace", &record.replace),
-        CLI_NUMBER("timeout", &record.timeout_s, 1, DAY_S),
-        CLI_FLAG("cancel", &record.cancel),
-        CLI_FLAG("json", &record.json),
-        CLI_TEXT("control", &recorder->control),
-        CLI_TEXT("store", &record.store),
-        CLI_END,
-    };
-    int status = cli_parse("record", help, options, argc, argv);
+    *recorder = (struct recorder){.verb = "record"};
+    int status = cli_parse(&verb_record, &record, argc, argv);
     if (status != EXIT_DONE)
         return status;
     if (argc - optind != 1)
@@ -202,3 +190,18 @@ int cmd_record(int argc, char **argv)
         return cli_usage("record", "'%s' cannot name an image", recorder->image);
     return record.cancel ? cancel_order(&record) : run_record(&record);
 }
+
+const struct verb verb_record = {
+    .name = "record",
+    .run = cmd_record,
+    .summary = "record which pages the next VMs of an image touch, for later VMs",
+    .synopsis = {"[OPTION...] IMAGE"},
+    .about = "Has a running server record which pages the next VMs of an image touch "
+             "first, and in which order, and merges the recordings into the image's "
+             "trace. VMs that are restored later get these pages ahead of their "
+             "touches. A VM that is recorded gets no page ahead. Ctrl-C ends the "
+             "recording and keeps what is complete.",
+    .status = "0 if all VMs were recorded, 1 if not.",
+    .arguments = arguments,
+    .options = options,
+};

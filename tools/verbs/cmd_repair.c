@@ -5,29 +5,10 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/verbs.h"
-
-static const char help[] =
-    "usage: faultline repair [--store DIR] [OPTION...]\n"
-    "\n"
-    "Heals the images that have pages in damaged frames. The store remembers which\n"
-    "frames verify and pack have found damaged, so run 'faultline verify' first. Looks\n"
-    "for the pages in the store's other packs, in what is left of the damaged frames,\n"
-    "and in the places named by --from and --from-store. A page is taken if its SHA-256\n"
-    "is right. An image is replaced at once or not at all, and keeps its content, name\n"
-    "and trace. Running VMs keep what they have.\n"
-    "\n"
-    "Exit status: 0 if no image is left damaged, 1 if one is.\n"
-    "\n" STORE_HELP
-    "  --from MEMFILE  also look in this memory file: the one that was packed, or one\n"
-    "                  of a similar guest\n"
-    "  --from-store DIR\n"
-    "                  also look in this store: a backup, or another host's copy\n"
-    "  --dry-run       print what would be done, and change nothing\n"
-    "  --json          print the result as JSON (docs/json.md)\n"
-    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -35,17 +16,24 @@ struct arguments {
     struct fl_repair_options options;
 };
 
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_TEXT(
+        struct arguments, options.memory_path, .name = "from", .value = "MEMFILE", .hint = CLI_FILE,
+        .help =
+            "also look in this memory file: the one that was packed, or one of a similar guest"),
+    CLI_TEXT(struct arguments, options.store_dir, .name = "from-store", .value = "DIR",
+             .hint = CLI_DIRECTORY,
+             .help = "also look in this store: a backup, or another host's copy"),
+    CLI_FLAG(struct arguments, options.dry_run, .name = "dry-run",
+             .help = "print what would be done, and change nothing"),
+    CLI_JSON(struct arguments, json),
+    CLI_END,
+};
+
 static int parse_repair(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {
-        CLI_TEXT("store", &args->store),
-        CLI_TEXT("from", &args->options.memory_path),
-        CLI_TEXT("from-store", &args->options.store_dir),
-        CLI_FLAG("dry-run", &args->options.dry_run),
-        CLI_FLAG("json", &args->json),
-        CLI_END,
-    };
-    int status = cli_parse("repair", help, options, argc, argv);
+    int status = cli_parse(&verb_repair, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     return optind == argc ? EXIT_DONE
@@ -140,7 +128,7 @@ static int repair_store(struct fl_store *store, struct arguments *args, struct t
     progress_end(&progress);
     if (r < 0)
         return cli_fail("repair", "%s", error.text);
-    warn_after_repair(&result, store_dir(args->store));
+    warn_after_repair(&result, args->store);
     if (!args->json)
         print_repair_text(&result, args->options.dry_run);
     else if (store_print_json(
@@ -149,14 +137,14 @@ static int repair_store(struct fl_store *store, struct arguments *args, struct t
     return result.images_left == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
-int cmd_repair(int argc, char **argv)
+static int cmd_repair(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct told told = {.args = &args};
     int status = parse_repair(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    struct fl_store *store = store_open_or_say("repair", store_dir(args.store), false);
+    struct fl_store *store = store_open_or_say("repair", args.store, false);
     if (!store)
         return EXIT_FAILED;
     if (args.json)
@@ -166,3 +154,19 @@ int cmd_repair(int argc, char **argv)
     fl_store_close(store);
     return status;
 }
+
+const struct verb verb_repair = {
+    .name = "repair",
+    .run = cmd_repair,
+    .summary = "heal images that have pages in damaged frames",
+    .synopsis = {"[--store DIR] [OPTION...]"},
+    .about = "Heals the images that have pages in damaged frames. The store "
+             "remembers which frames verify and pack have found damaged, so run "
+             "'faultline verify' first. Looks for the pages in the store's other "
+             "packs, in what is left of the damaged frames, and in the places named "
+             "by --from and --from-store. A page is taken if its SHA-256 is right. "
+             "An image is replaced at once or not at all, and keeps its content, "
+             "name and trace. Running VMs keep what they have.",
+    .status = "0 if no image is left damaged, 1 if one is.",
+    .options = options,
+};

@@ -15,43 +15,12 @@
 #include "engine/rescue/rescue_client.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/rescue.h"
 #include "tools/verbs/verbs.h"
 
 enum { LOOKS = 10, LOOK_MS = 50 };
-
-static const char help[] =
-    "usage: faultline rescue [OPTION...] PID\n"
-    "\n"
-    "Takes over a VM whose fault handler is gone, whatever handler that was. Takes the\n"
-    "userfaultfd out of the process, finds the memory that is registered with it, and\n"
-    "has a running server serve it. The VMM need not help. If it is not certain that\n"
-    "the VM would get the right bytes, it refuses and says why. 'faultline doctor'\n"
-    "finds such VMs. Run it as root on the host (docs/rescue.md).\n"
-    "\n"
-    "  --image NAME       the image that the VM was restored from. Not needed if the\n"
-    "                     VM's state was kept, or if exactly one image of the store\n"
-    "                     fits the pages that the VM has\n"
-    "  --store DIR        the store with that image (default: $FAULTLINE_STORE, or\n"
-    "                     " DEFAULT_STORE "); the VM's pages are compared with it\n"
-    "  --regions JSON     which memory is which part of the image, as in Firecracker's\n"
-    "                     handshake: [{\"base_host_virt_addr\":N,\"size\":N,\"offset\":N,\n"
-    "                     \"page_size\":N},...]. Needed if the VM's pages do not tell it\n"
-    "                     and no state was kept\n"
-    "  --nothing-removed  the guest has given no memory back since it was restored (it\n"
-    "                     has no balloon)\n"
-    "  --poison           serve nothing: a process that touches a missing page gets\n"
-    "                     SIGBUS\n"
-    "  --kill             serve nothing: kill the VMM, and end all waits for its memory\n"
-    "  --fd N             the descriptor of the userfaultfd, if the process has several\n"
-    "  --force            go on although another process holds the userfaultfd, another\n"
-    "                     image was kept, or the VM's pages are not the image's\n"
-    "  --dry-run          print what would be done, or why it would be refused\n"
-    "  --json             print the result as JSON (docs/json.md)\n"
-    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
-    "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help         print this help\n";
 
 // --- by the server ---
 
@@ -212,6 +181,44 @@ static int run_rescue(struct rescue *rescue)
 
 // --- arguments ---
 
+struct arguments {
+    struct rescue rescue;
+    bool poison;
+    bool kill;
+    unsigned fd; // UINT_MAX: find it
+};
+
+static const struct verb_argument arguments[] = {{.name = "PID", .hint = CLI_PROCESS}, {NULL}};
+static const struct cli_option options[] = {
+    CLI_TEXT(struct arguments, rescue.image, .name = "image", .value = "NAME", .hint = CLI_IMAGE,
+             .help = "the image that the VM was restored from. Not needed if the VM's state was "
+                     "kept, or if exactly one image of the store fits the pages that the VM has"),
+    CLI_TEXT(struct arguments, rescue.store, .name = "store", .value = "DIR", .hint = CLI_DIRECTORY,
+             .preset = DEFAULT_STORE, .environment = "FAULTLINE_STORE",
+             .help = "the store with that image; the VM's pages are compared with it"),
+    CLI_TEXT(struct arguments, rescue.regions, .name = "regions", .value = "JSON",
+             .help = "which memory is which part of the image, as in Firecracker's handshake: "
+                     "[{\"base_host_virt_addr\":N,\"size\":N,\"offset\":N, \"page_size\":N},...]. "
+                     "Needed if the VM's pages do not tell it and no state was kept"),
+    CLI_FLAG(struct arguments, rescue.nothing_removed, .name = "nothing-removed",
+             .help =
+                 "the guest has given no memory back since it was restored (it has no balloon)"),
+    CLI_FLAG(struct arguments, poison, .name = "poison",
+             .help = "serve nothing: a process that touches a missing page gets SIGBUS"),
+    CLI_FLAG(struct arguments, kill, .name = "kill",
+             .help = "serve nothing: kill the VMM, and end all waits for its memory"),
+    CLI_COUNT(struct arguments, fd, .name = "fd", .value = "N", .low = 0, .high = INT_MAX,
+              .help = "the descriptor of the userfaultfd, if the process has several"),
+    CLI_FLAG(struct arguments, rescue.force, .name = "force",
+             .help = "go on although another process holds the userfaultfd, another image was "
+                     "kept, or the VM's pages are not the image's"),
+    CLI_FLAG(struct arguments, rescue.dry_run, .name = "dry-run",
+             .help = "print what would be done, or why it would be refused"),
+    CLI_JSON(struct arguments, rescue.json),
+    CLI_CONTROL(struct arguments, rescue.control),
+    CLI_END,
+};
+
 static int take_pid(struct rescue *rescue, int argc, char **argv)
 {
     uint64_t number = 0;
@@ -223,46 +230,45 @@ static int take_pid(struct rescue *rescue, int argc, char **argv)
     return EXIT_DONE;
 }
 
-static int parse_rescue(struct rescue *rescue, int argc, char **argv)
+static int parse_rescue(struct arguments *args, int argc, char **argv)
 {
-    bool poison = false;
-    bool kill_it = false;
-    unsigned fd = UINT_MAX;
-    const struct cli_option options[] = {
-        CLI_TEXT("control", &rescue->control),
-        CLI_TEXT("image", &rescue->image),
-        CLI_TEXT("store", &rescue->store),
-        CLI_TEXT("regions", &rescue->regions),
-        CLI_COUNT("fd", &fd, 0, INT_MAX),
-        CLI_FLAG("nothing-removed", &rescue->nothing_removed),
-        CLI_FLAG("poison", &poison),
-        CLI_FLAG("kill", &kill_it),
-        CLI_FLAG("force", &rescue->force),
-        CLI_FLAG("dry-run", &rescue->dry_run),
-        CLI_FLAG("json", &rescue->json),
-        CLI_END,
-    };
-    int status = cli_parse("rescue", help, options, argc, argv);
+    struct rescue *rescue = &args->rescue;
+    int status = cli_parse(&verb_rescue, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
-    if (poison && kill_it)
+    if (args->poison && args->kill)
         return cli_usage("rescue", "--poison and --kill exclude each other");
     if (rescue->image && strlen(rescue->image) >= FL_IMAGE_NAME_BYTES)
         return cli_usage("rescue", "no image has a name as long as '%s'", rescue->image);
-    if (poison || kill_it)
-        rescue->action = poison ? RESCUE_POISON : RESCUE_KILL;
-    if (fd != UINT_MAX)
-        rescue->fd = (int)fd;
+    if (args->poison || args->kill)
+        rescue->action = args->poison ? RESCUE_POISON : RESCUE_KILL;
+    if (args->fd != UINT_MAX)
+        rescue->fd = (int)args->fd;
     return take_pid(rescue, argc, argv);
 }
 
-int cmd_rescue(int argc, char **argv)
+static int cmd_rescue(int argc, char **argv)
 {
-    struct rescue rescue = {.control = default_control(), .store = default_store(), .fd = -1};
-    int status = parse_rescue(&rescue, argc, argv);
+    struct arguments args = {.rescue = {.fd = -1}, .fd = UINT_MAX};
+    int status = parse_rescue(&args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     if (cli_check_page_size("rescue") != EXIT_DONE)
         return EXIT_FAILED;
-    return run_rescue(&rescue);
+    return run_rescue(&args.rescue);
 }
+
+const struct verb verb_rescue = {
+    .name = "rescue",
+    .run = cmd_rescue,
+    .summary = "take over a VM whose fault handler is gone",
+    .synopsis = {"[OPTION...] PID"},
+    .about = "Takes over a VM whose fault handler is gone, whatever handler that "
+             "was. Takes the userfaultfd out of the process, finds the memory that "
+             "is registered with it, and has a running server serve it. The VMM need "
+             "not help. If it is not certain that the VM would get the right bytes, "
+             "it refuses and says why. 'faultline doctor' finds such VMs. Run it as "
+             "root on the host (docs/rescue.md).",
+    .arguments = arguments,
+    .options = options,
+};

@@ -4,32 +4,38 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/verbs.h"
 
-static const char help[] =
-    "usage: faultline rm [--store DIR] IMAGE...\n"
-    "\n"
-    "Removes images from the store. VMs that use one keep it. 'faultline gc' gives back\n"
-    "the space.\n"
-    "\n" STORE_HELP "  -h, --help      print this help\n";
+struct arguments {
+    const char *store;
+};
 
-static int parse_rm(int argc, char **argv, const char **ret_store)
+static const struct verb_argument arguments[] = {
+    {.name = "IMAGE", .hint = CLI_IMAGE, .many = true},
+    {NULL},
+};
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_END,
+};
+
+static int parse_rm(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {CLI_TEXT("store", ret_store), CLI_END};
-    int status = cli_parse("rm", help, options, argc, argv);
+    int status = cli_parse(&verb_rm, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     return optind < argc ? EXIT_DONE : cli_usage("rm", "an image is needed");
 }
 
-int cmd_rm(int argc, char **argv)
+static int cmd_rm(int argc, char **argv)
 {
-    const char *dir = NULL;
-    int status = parse_rm(argc, argv, &dir);
+    struct arguments args = {.store = NULL};
+    int status = parse_rm(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    struct fl_store *store = store_open_or_say("rm", store_dir(dir), false);
+    struct fl_store *store = store_open_or_say("rm", args.store, false);
     if (!store)
         return EXIT_FAILED;
     for (int i = optind; i < argc; i++) {
@@ -40,3 +46,14 @@ int cmd_rm(int argc, char **argv)
     fl_store_close(store);
     return status;
 }
+
+const struct verb verb_rm = {
+    .name = "rm",
+    .run = cmd_rm,
+    .summary = "remove an image from a store",
+    .synopsis = {"[--store DIR] IMAGE..."},
+    .about = "Removes images from the store. VMs that use one keep it. 'faultline "
+             "gc' gives back the space.",
+    .arguments = arguments,
+    .options = options,
+};

@@ -14,63 +14,44 @@
 #include "engine/server/server.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/serve_options.h"
 #include "tools/verbs/verbs.h"
-
-static const char help[] =
-    "usage: faultline serve [OPTION...]\n"
-    "\n"
-    "Serves the page faults of VMs that are restored from the images of a store. Each\n"
-    "image has a socket, to which the VMM connects. The log goes to stderr.\n"
-    "\n"
-    "This process is the keeper, which holds what must not be lost. It starts an\n"
-    "engine, which serves; when that dies, another one replaces it in milliseconds.\n"
-    "\n"
-    "SIGTERM ends both, and gives running VMs all their memory first; a second SIGTERM\n"
-    "kills these VMs. SIGUSR1 ends the keeper at once and leaves the VMs to the next\n"
-    "'faultline serve' (docs/operations.md).\n"
-    "\n"
-    "Exit status: 0 after such a signal; 1 if the server could not start or go on; 3 if\n"
-    "VMs were killed, or let go with poisoned pages.\n"
-    "\n"
-    "  --store DIR             the store (default: $FAULTLINE_STORE, or\n"
-    "                          " DEFAULT_STORE ")\n"
-    "  --sockets DIR           where to make IMAGE.sock for each image (default:\n"
-    "                          " DEFAULT_SOCKETS ")\n"
-    "  --control PATH          the socket of the control API (default:\n"
-    "                          $FAULTLINE_CONTROL, or " DEFAULT_CONTROL ")\n"
-    "  --hang-timeout MS       kill an engine that is silent so long (default 10000)\n"
-    "  --upgrade-trial MS      how long an upgraded engine must live; if it dies\n"
-    "                          earlier, the old version comes back (default 10000)\n"
-    "  --cache-prealloc SIZE   take this much of the cache's memory at the start, so\n"
-    "                          that restores need not wait for it (default 0)\n" SERVE_OPTIONS_HELP
-    "  -h, --help              print this help\n";
 
 struct serve {
     struct fl_server_options server;
     struct fl_keeper_options keeper;
 };
 
+static const struct cli_option options[] = {
+    CLI_STORE(struct serve, server.store),
+    CLI_TEXT(struct serve, server.sockets, .name = "sockets", .value = "DIR", .hint = CLI_DIRECTORY,
+             .help = "where to make IMAGE.sock for each image", .preset = DEFAULT_SOCKETS),
+    CLI_TEXT(struct serve, server.control, .name = "control", .value = "PATH", .hint = CLI_FILE,
+             .help = "the socket of the control API", .preset = DEFAULT_CONTROL,
+             .environment = "FAULTLINE_CONTROL"),
+    CLI_NUMBER(struct serve, keeper.hang_timeout_ms, .name = "hang-timeout", .value = "MS",
+               .low = 1, .high = HOUR_MS, .preset = "10000",
+               .help = "kill an engine that is silent so long"),
+    CLI_NUMBER(struct serve, keeper.trial_ms, .name = "upgrade-trial", .value = "MS", .low = 1,
+               .high = HOUR_MS, .preset = "10000",
+               .help = "how long an upgraded engine must live; if it dies earlier, the old version "
+                       "comes back"),
+    CLI_SIZE(struct serve, server.engine.prealloc_bytes, .name = "cache-prealloc", .value = "SIZE",
+             .preset = "0",
+             .help = "take this much of the cache's memory at the start, so that restores need not "
+                     "wait for it"),
+    CLI_GROUP(struct serve, server, engine_options),
+    CLI_END,
+};
+
 // Returns an exit status, or CLI_HELPED. *ret_run is true if the verb is to go on.
 static int parse_serve(int argc, char **argv, struct serve *serve, bool *ret_run)
 {
-    *serve = (struct serve){.keeper = {.hang_timeout_ms = 10000, .trial_ms = 10000}};
+    *serve = (struct serve){.server = {.channel = -1}};
     serve_options_init(&serve->server);
-    serve->server.store = default_store();
-    serve->server.control = default_control();
-    serve->server.sockets = DEFAULT_SOCKETS;
-    const struct cli_option options[] = {
-        CLI_TEXT("store", &serve->server.store),
-        CLI_TEXT("sockets", &serve->server.sockets),
-        CLI_TEXT("control", &serve->server.control),
-        CLI_NUMBER("hang-timeout", &serve->keeper.hang_timeout_ms, 1, HOUR_MS),
-        CLI_NUMBER("upgrade-trial", &serve->keeper.trial_ms, 1, HOUR_MS),
-        CLI_SIZE("cache-prealloc", &serve->server.engine.prealloc_bytes),
-        SERVE_OPTIONS(&serve->server),
-        CLI_END,
-    };
-    int status = cli_parse("serve", help, options, argc, argv);
+    int status = cli_parse(&verb_serve, serve, argc, argv);
     *ret_run = status == EXIT_DONE && optind == argc;
     if (status != EXIT_DONE)
         return status;
@@ -132,7 +113,7 @@ static int prepare_control(const char *path)
                                    : cli_fail("serve", "--control: %s is not in a directory", path);
 }
 
-int cmd_serve(int argc, char **argv)
+static int cmd_serve(int argc, char **argv)
 {
     struct serve serve;
     bool run = false;
@@ -160,7 +141,7 @@ static bool has_channel(void)
 }
 
 // The engine. `serve` starts it with its own options and a channel to the keeper.
-int cmd_engine(int argc, char **argv)
+static int cmd_engine(int argc, char **argv)
 {
     struct serve serve;
     struct fl_error reason;
@@ -176,3 +157,25 @@ int cmd_engine(int argc, char **argv)
         cli_fail("serve", "%s", reason.text);
     return result == 0 ? EXIT_DONE : result < 0 ? EXIT_FAILED : EXIT_INCOMPLETE;
 }
+
+const struct verb verb_serve = {
+    .name = "serve",
+    .run = cmd_serve,
+    .summary = "serve page faults of VMs restored from the images of a store",
+    .synopsis = {"[OPTION...]"},
+    .about = "Serves the page faults of VMs that are restored from the images of a "
+             "store. Each image has a socket, to which the VMM connects. The log "
+             "goes to stderr.\n\n"
+             "This process is the keeper, which holds what must not be lost. It "
+             "starts an engine, which serves; when that dies, another one replaces "
+             "it in milliseconds.\n\n"
+             "SIGTERM ends both, and gives running VMs all their memory first; a "
+             "second SIGTERM kills these VMs. SIGUSR1 ends the keeper at once and "
+             "leaves the VMs to the next 'faultline serve' (docs/operations.md).",
+    .status = "0 after such a signal; 1 if the server could not start or go on; 3 if "
+              "VMs were killed, or let go with poisoned pages.",
+    .options = options,
+};
+
+// Its own help is that of `serve`, and users do not call it.
+const struct verb verb_engine = {.name = "engine", .run = cmd_engine, .options = options};

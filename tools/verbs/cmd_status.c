@@ -7,18 +7,21 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/verbs.h"
 
-static const char help[] =
-    "usage: faultline status [OPTION...]\n"
-    "\n"
-    "Shows the state of a running server, and of each of its VMs.\n"
-    "\n"
-    "  --json             print the state as JSON (docs/control-api.md)\n"
-    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
-    "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help         print this help\n";
+struct arguments {
+    const char *control;
+    bool json;
+};
+
+static const struct cli_option options[] = {
+    CLI_FLAG(struct arguments, json, .name = "json",
+             .help = "print the state as JSON (docs/control-api.md)"),
+    CLI_CONTROL(struct arguments, control),
+    CLI_END,
+};
 
 static json_int_t status_number(const json_t *object, const char *key)
 {
@@ -176,25 +179,19 @@ static void print_vms(const json_t *vms)
     }
 }
 
-int cmd_status(int argc, char **argv)
+static int cmd_status(int argc, char **argv)
 {
-    const char *control = default_control();
-    bool json = false;
-    const struct cli_option options[] = {
-        CLI_FLAG("json", &json),
-        CLI_TEXT("control", &control),
-        CLI_END,
-    };
-    int parsed = cli_parse("status", help, options, argc, argv);
+    struct arguments args = {.control = NULL};
+    int parsed = cli_parse(&verb_status, &args, argc, argv);
     if (parsed != EXIT_DONE)
         return parsed;
     if (optind != argc)
         return cli_usage("status", "it takes no argument '%s'", argv[optind]);
     json_t *status = NULL;
-    int result = control_ask("status", control, "/v1/status", NULL, &status);
+    int result = control_ask("status", args.control, "/v1/status", NULL, &status);
     if (result != EXIT_DONE)
         return result;
-    if (json) {
+    if (args.json) {
         json_dumpf(status, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
         putchar('\n');
     } else {
@@ -211,3 +208,12 @@ int cmd_status(int argc, char **argv)
     json_decref(status);
     return EXIT_DONE;
 }
+
+const struct verb verb_status = {
+    .name = "status",
+    .run = cmd_status,
+    .summary = "show the state of a running server and of its VMs",
+    .synopsis = {"[OPTION...]"},
+    .about = "Shows the state of a running server, and of each of its VMs.",
+    .options = options,
+};

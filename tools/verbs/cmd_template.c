@@ -10,29 +10,9 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/verbs.h"
-
-static const char help[] =
-    "usage: faultline template IMAGE [--complete] [OPTION...]\n"
-    "       faultline template --remove IMAGE [OPTION...]\n"
-    "       faultline template --list [OPTION...]\n"
-    "\n"
-    "Has a running server keep an image in shared memory, which VMs map privately. A\n"
-    "page that one VM has touched is there for all others, and a page that no VM writes\n"
-    "to exists once. Prints the socket to which a VMM connects that maps the template\n"
-    "(docs/qemu.md). The template stays until --remove, or until the image is removed\n"
-    "or replaced; after that, as long as VMs map it.\n"
-    "\n"
-    "  --complete         fill all of the template first, and print the path of a file\n"
-    "                     that a VMM can map without a handler, as Firecracker's File\n"
-    "                     backend does\n"
-    "  --remove           stop keeping the template\n"
-    "  --list             list all templates\n"
-    "  --json             print the result as JSON (docs/json.md)\n"
-    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
-    "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help         print this help\n";
 
 enum { POLL_MS = 20, TTY_EVERY = 10 };
 static const char templates[] = "/v1/templates";
@@ -44,6 +24,18 @@ struct order {
     bool remove;
     bool list;
     bool json;
+};
+
+static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE}, {NULL}};
+static const struct cli_option options[] = {
+    CLI_FLAG(struct order, complete, .name = "complete",
+             .help = "fill all of the template first, and print the path of a file that a VMM can "
+                     "map without a handler, as Firecracker's File backend does"),
+    CLI_FLAG(struct order, remove, .name = "remove", .help = "stop keeping the template"),
+    CLI_FLAG(struct order, list, .name = "list", .help = "list all templates"),
+    CLI_JSON(struct order, json),
+    CLI_CONTROL(struct order, control),
+    CLI_END,
 };
 
 static const char *template_text(const json_t *object, const char *key)
@@ -202,15 +194,10 @@ static int list_templates(const struct order *order)
     return EXIT_DONE;
 }
 
-int cmd_template(int argc, char **argv)
+static int cmd_template(int argc, char **argv)
 {
-    struct order order = {.control = default_control()};
-    const struct cli_option options[] = {
-        CLI_FLAG("complete", &order.complete), CLI_FLAG("remove", &order.remove),
-        CLI_FLAG("list", &order.list),         CLI_FLAG("json", &order.json),
-        CLI_TEXT("control", &order.control),   CLI_END,
-    };
-    int status = cli_parse("template", help, options, argc, argv);
+    struct order order = {.control = NULL};
+    int status = cli_parse(&verb_template, &order, argc, argv);
     if (status != EXIT_DONE)
         return status;
     if (argc - optind > 1 || (order.list && optind < argc))
@@ -224,3 +211,19 @@ int cmd_template(int argc, char **argv)
         return list_templates(&order);
     return order.remove ? remove_one(&order) : make_template(&order);
 }
+
+const struct verb verb_template = {
+    .name = "template",
+    .run = cmd_template,
+    .summary = "have a running server keep an image in memory that VMs share",
+    .synopsis = {"IMAGE [--complete] [OPTION...]", "--remove IMAGE [OPTION...]",
+                 "--list [OPTION...]"},
+    .about = "Has a running server keep an image in shared memory, which VMs map "
+             "privately. A page that one VM has touched is there for all others, and "
+             "a page that no VM writes to exists once. Prints the socket to which a "
+             "VMM connects that maps the template (docs/qemu.md). The template stays "
+             "until --remove, or until the image is removed or replaced; after that, "
+             "as long as VMs map it.",
+    .arguments = arguments,
+    .options = options,
+};

@@ -10,27 +10,31 @@
 #include "snapshot/output.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/trace_report.h"
 #include "tools/verbs/verbs.h"
 
-static const char help[] =
-    "usage: faultline trace show [--store DIR] [--json] [--svg FILE] IMAGE\n"
-    "       faultline trace rm [--store DIR] IMAGE\n"
-    "\n"
-    "Shows or removes the trace of an image: the recorded order in which VMs first\n"
-    "touch its pages after a restore. A server installs pages in this order, ahead of\n"
-    "the touches.\n"
-    "\n" STORE_HELP
-    "  --json          print the trace as JSON, with all pages in the order of touch\n"
-    "  --svg FILE      also write a picture: which parts of memory were touched when\n"
-    "  -h, --help      print this help\n";
-
 struct arguments {
+    bool shows; // else removes
     const char *store;
     bool json;
     const char *svg;
     const char *image;
+};
+
+static const struct verb_argument arguments[] = {
+    {.name = "show|rm", .choices = "show|rm"},
+    {.name = "IMAGE", .hint = CLI_IMAGE},
+    {NULL},
+};
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_FLAG(struct arguments, json, .name = "json",
+             .help = "print the trace as JSON, with all pages in the order of touch"),
+    CLI_TEXT(struct arguments, svg, .name = "svg", .value = "FILE", .hint = CLI_FILE,
+             .help = "also write a picture: which parts of memory were touched when"),
+    CLI_END,
 };
 
 // An image and its trace, each a reference, or NULL.
@@ -62,7 +66,7 @@ static int open_trace(struct fl_reader *reader, const char *name, struct shown *
 
 static int open_shown(const struct arguments *args, struct shown *shown)
 {
-    const char *dir = store_dir(args->store);
+    const char *dir = args->store;
     struct fl_reader *reader;
     int r = fl_reader_open(dir, &reader);
     if (r == -ENOENT)
@@ -110,7 +114,7 @@ static int print_trace_json(const struct arguments *args, const struct trace_rep
 {
     struct fl_recording order = {.count = 0};
     struct fl_error error;
-    struct fl_store *store = store_open_or_say("trace", store_dir(args->store), false);
+    struct fl_store *store = store_open_or_say("trace", args->store, false);
     if (!store)
         return EXIT_FAILED;
     int r = fl_store_trace_read(store, args->image, &order, &error);
@@ -212,7 +216,7 @@ static int show_trace(const struct arguments *args)
 static int remove_trace(const struct arguments *args)
 {
     struct fl_error error;
-    struct fl_store *store = store_open_or_say("trace", store_dir(args->store), false);
+    struct fl_store *store = store_open_or_say("trace", args->store, false);
     if (!store)
         return EXIT_FAILED;
     int r = fl_store_trace_rm(store, args->image, &error);
@@ -220,39 +224,42 @@ static int remove_trace(const struct arguments *args)
     return r < 0 ? cli_fail("trace", "%s", error.text) : EXIT_DONE;
 }
 
-static int parse_trace(int argc, char **argv, bool shows, struct arguments *args)
+static int parse_trace(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option show_options[] = {
-        CLI_TEXT("store", &args->store),
-        CLI_FLAG("json", &args->json),
-        CLI_TEXT("svg", &args->svg),
-        CLI_END,
-    };
-    const struct cli_option rm_options[] = {CLI_TEXT("store", &args->store), CLI_END};
-    int status = cli_parse("trace", help, shows ? show_options : rm_options, argc, argv);
+    int status = cli_parse(&verb_trace, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
-    if (argc - optind != 1)
-        return cli_usage("trace", "exactly one image is needed");
-    args->image = argv[optind];
-    return EXIT_DONE;
-}
-
-int cmd_trace(int argc, char **argv)
-{
-    struct arguments args = {.store = NULL};
-    const char *what = argc > 1 ? argv[1] : "";
-    if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0) {
-        fputs(help, stdout);
-        return EXIT_DONE;
-    }
-    bool shows = strcmp(what, "show") == 0;
-    if (!shows && strcmp(what, "rm") != 0)
+    const char *what = optind < argc ? argv[optind] : "";
+    args->shows = strcmp(what, "show") == 0;
+    if (!args->shows && strcmp(what, "rm") != 0)
         return cli_usage(
             "trace",
             what[0] ? "there is no 'trace %s', only show and rm" : "show or rm is needed%s", what);
-    int status = parse_trace(argc - 1, argv + 1, shows, &args);
+    if (!args->shows && (args->json || args->svg))
+        return cli_usage("trace", "rm takes no --json and no --svg");
+    if (argc - optind != 2)
+        return cli_usage("trace", "exactly one image is needed");
+    args->image = argv[optind + 1];
+    return EXIT_DONE;
+}
+
+static int cmd_trace(int argc, char **argv)
+{
+    struct arguments args = {.store = NULL};
+    int status = parse_trace(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    return shows ? show_trace(&args) : remove_trace(&args);
+    return args.shows ? show_trace(&args) : remove_trace(&args);
 }
+
+const struct verb verb_trace = {
+    .name = "trace",
+    .run = cmd_trace,
+    .summary = "show or remove an image's trace: the order in which its pages are touched",
+    .synopsis = {"show [--store DIR] [--json] [--svg FILE] IMAGE", "rm [--store DIR] IMAGE"},
+    .about = "Shows or removes the trace of an image: the recorded order in which "
+             "VMs first touch its pages after a restore. A server installs pages in "
+             "this order, ahead of the touches.",
+    .arguments = arguments,
+    .options = options,
+};

@@ -4,35 +4,32 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/verbs.h"
-
-enum { THREADS_MAX = 256 };
-
-static const char help[] =
-    "usage: faultline unpack [--store DIR] [OPTION...] IMAGE OUTFILE\n"
-    "\n"
-    "Writes the image back as the memory file that it was made from, bit for bit. Zero\n"
-    "pages become holes. The file appears complete or not at all.\n"
-    "\n" STORE_HELP "  --force         replace an existing file (otherwise that is an error)\n"
-    "  --threads N     number of threads (default: one a core)\n"
-    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
     struct fl_unpack_options options;
 };
 
+static const struct verb_argument arguments[] = {
+    {.name = "IMAGE", .hint = CLI_IMAGE},
+    {.name = "OUTFILE", .hint = CLI_FILE},
+    {NULL},
+};
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_FLAG(struct arguments, options.force, .name = "force",
+             .help = "replace an existing file (otherwise that is an error)"),
+    CLI_THREADS(struct arguments, options.threads),
+    CLI_END,
+};
+
 static int parse_unpack(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {
-        CLI_TEXT("store", &args->store),
-        CLI_FLAG("force", &args->options.force),
-        CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
-        CLI_END,
-    };
-    int status = cli_parse("unpack", help, options, argc, argv);
+    int status = cli_parse(&verb_unpack, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
     if (argc - optind != 2)
@@ -42,7 +39,7 @@ static int parse_unpack(int argc, char **argv, struct arguments *args)
     return EXIT_DONE;
 }
 
-int cmd_unpack(int argc, char **argv)
+static int cmd_unpack(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct progress progress;
@@ -53,7 +50,7 @@ int cmd_unpack(int argc, char **argv)
     int status = parse_unpack(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    struct fl_store *store = store_open_or_say("unpack", store_dir(args.store), false);
+    struct fl_store *store = store_open_or_say("unpack", args.store, false);
     if (!store)
         return EXIT_FAILED;
     args.options.progress = progress_begin(&progress, "unpacking", true);
@@ -67,3 +64,15 @@ int cmd_unpack(int argc, char **argv)
            cli_format_bytes(result.data_bytes, data, sizeof(data)), result.seconds);
     return EXIT_DONE;
 }
+
+const struct verb verb_unpack = {
+    .name = "unpack",
+    .run = cmd_unpack,
+    .summary = "write an image back as a memory file",
+    .synopsis = {"[--store DIR] [OPTION...] IMAGE OUTFILE"},
+    .about = "Writes the image back as the memory file that it was made from, bit "
+             "for bit. Zero pages become holes. The file appears complete or not at "
+             "all.",
+    .arguments = arguments,
+    .options = options,
+};

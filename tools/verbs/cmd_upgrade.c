@@ -11,34 +11,29 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/verbs.h"
 
 enum { LOOK_EVERY_MS = 50 };
-
-static const char help[] =
-    "usage: faultline upgrade [OPTION...]\n"
-    "\n"
-    "Replaces the engine of a running server. The new engine is started beside the old\n"
-    "one, and takes over all VMs within milliseconds when it is ready. If it does not\n"
-    "get ready, or dies during its trial, the old version serves again. Waits for the\n"
-    "outcome.\n"
-    "\n"
-    "Exit status: 0 if the new engine has passed its trial, 1 if not.\n"
-    "\n"
-    "  --engine PATH      the new 'faultline' (default: the file that the server was\n"
-    "                     started from)\n"
-    "  --keeper           replace the keeper as well, after the engine's trial\n"
-    "  --json             print the outcome as JSON (docs/json.md)\n"
-    "  --control PATH     the server's control socket (default: $FAULTLINE_CONTROL, or\n"
-    "                     " DEFAULT_CONTROL ")\n"
-    "  -h, --help         print this help\n";
 
 struct order {
     const char *control;
     const char *engine;
     bool keeper;
     bool json;
+};
+
+static const struct cli_option options[] = {
+    CLI_TEXT(struct order, engine, .name = "engine", .value = "PATH", .hint = CLI_FILE,
+             .help = "the new 'faultline'",
+             .otherwise = "the file that the server was started from"),
+    CLI_FLAG(struct order, keeper, .name = "keeper",
+             .help = "replace the keeper as well, after the engine's trial"),
+    CLI_FLAG(struct order, json, .name = "json",
+             .help = "print the outcome as JSON (docs/json.md)"),
+    CLI_CONTROL(struct order, control),
+    CLI_END,
 };
 
 // Returns the state of the upgrade, which belongs to status, or NULL after a sentence.
@@ -131,20 +126,26 @@ static int order_upgrade(const struct order *order)
     return result == EXIT_DONE ? wait_for_outcome(order, count) : result;
 }
 
-int cmd_upgrade(int argc, char **argv)
+static int cmd_upgrade(int argc, char **argv)
 {
-    struct order order = {.control = default_control()};
-    const struct cli_option options[] = {
-        CLI_TEXT("engine", &order.engine),
-        CLI_FLAG("keeper", &order.keeper),
-        CLI_FLAG("json", &order.json),
-        CLI_TEXT("control", &order.control),
-        CLI_END,
-    };
-    int status = cli_parse("upgrade", help, options, argc, argv);
+    struct order order = {.control = NULL};
+    int status = cli_parse(&verb_upgrade, &order, argc, argv);
     if (status != EXIT_DONE)
         return status;
     if (optind != argc)
         return cli_usage("upgrade", "it takes no argument '%s'", argv[optind]);
     return order_upgrade(&order);
 }
+
+const struct verb verb_upgrade = {
+    .name = "upgrade",
+    .run = cmd_upgrade,
+    .summary = "replace a running server's engine without a pause",
+    .synopsis = {"[OPTION...]"},
+    .about = "Replaces the engine of a running server. The new engine is started "
+             "beside the old one, and takes over all VMs within milliseconds when it "
+             "is ready. If it does not get ready, or dies during its trial, the old "
+             "version serves again. Waits for the outcome.",
+    .status = "0 if the new engine has passed its trial, 1 if not.",
+    .options = options,
+};

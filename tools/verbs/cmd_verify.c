@@ -5,23 +5,10 @@
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/parse.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/verbs.h"
-
-enum { THREADS_MAX = 256 };
-
-static const char help[] =
-    "usage: faultline verify [--store DIR] [OPTION...] [IMAGE...]\n"
-    "\n"
-    "Checks every byte of the store, or of the named images, against its checksums,\n"
-    "and every page against its SHA-256. Names each bad object and the images that\n"
-    "need it.\n"
-    "\n"
-    "Exit status: 0 if all is right, 1 if not.\n"
-    "\n" STORE_HELP "  --threads N     number of threads (default: one a core)\n"
-    "  --json          print the result as JSON (docs/json.md)\n"
-    "  -h, --help      print this help\n";
 
 struct arguments {
     const char *store;
@@ -29,15 +16,20 @@ struct arguments {
     struct fl_verify_options options;
 };
 
+static const struct verb_argument arguments[] = {
+    {.name = "IMAGE", .hint = CLI_IMAGE, .many = true},
+    {NULL},
+};
+static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
+    CLI_THREADS(struct arguments, options.threads),
+    CLI_JSON(struct arguments, json),
+    CLI_END,
+};
+
 static int parse_verify(int argc, char **argv, struct arguments *args)
 {
-    const struct cli_option options[] = {
-        CLI_TEXT("store", &args->store),
-        CLI_COUNT("threads", &args->options.threads, 1, THREADS_MAX),
-        CLI_FLAG("json", &args->json),
-        CLI_END,
-    };
-    int status = cli_parse("verify", help, options, argc, argv);
+    int status = cli_parse(&verb_verify, args, argc, argv);
     for (int i = optind; status == EXIT_DONE && i < argc; i++) {
         if (!fl_name_valid(argv[i]))
             status = cli_usage("verify", "'%s' cannot name an image", argv[i]);
@@ -114,14 +106,14 @@ static int verify_store(struct fl_store *store, struct arguments *args, struct f
     return result.bad == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
-int cmd_verify(int argc, char **argv)
+static int cmd_verify(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct found found = {.bad = NULL};
     int status = parse_verify(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
-    struct fl_store *store = store_open_or_say("verify", store_dir(args.store), false);
+    struct fl_store *store = store_open_or_say("verify", args.store, false);
     if (!store)
         return EXIT_FAILED;
     if (args.json)
@@ -131,3 +123,16 @@ int cmd_verify(int argc, char **argv)
     fl_store_close(store);
     return status;
 }
+
+const struct verb verb_verify = {
+    .name = "verify",
+    .run = cmd_verify,
+    .summary = "check every byte of a store against its checksums",
+    .synopsis = {"[--store DIR] [OPTION...] [IMAGE...]"},
+    .about = "Checks every byte of the store, or of the named images, against its "
+             "checksums, and every page against its SHA-256. Names each bad object "
+             "and the images that need it.",
+    .status = "0 if all is right, 1 if not.",
+    .arguments = arguments,
+    .options = options,
+};

@@ -8,14 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_MODE = 0660, NAME_MAX_BYTES = 256, CACHE_LEAST = 64 << 10 };
+#include "tools/cli/cli.h"
+
+enum {
+    NAME_MAX_BYTES = 256,
+    CACHE_LEAST = 64 << 10,
+    THREADS_MOST = 1024,
+    SPIN_MOST = 1000000,
+    RETRIES_MOST = 8,
+    PREFETCH_MOST = 512
+};
 
 void serve_options_init(struct fl_server_options *options)
 {
     *options = (struct fl_server_options){
         .engine = fl_engine_defaults,
         .channel = -1,
-        .access = {.mode = DEFAULT_MODE, .uid = (uid_t)-1, .gid = (gid_t)-1},
+        .access = {.uid = (uid_t)-1, .gid = (gid_t)-1},
     };
 }
 
@@ -124,3 +133,73 @@ const char *take_on_off(void *arg, const char *text)
     *flag = strcmp(text, "on") == 0;
     return *flag || strcmp(text, "off") == 0 ? NULL : "is neither on nor off";
 }
+
+const struct cli_option engine_options[] = {
+    CLI_COUNT(struct fl_server_options, engine.workers, .name = "workers", .value = "N", .low = 1,
+              .high = THREADS_MOST, .otherwise = "one a core", .help = "threads that serve faults"),
+    CLI_COUNT(struct fl_server_options, engine.readers, .name = "readers", .value = "N", .low = 1,
+              .high = THREADS_MOST, .otherwise = "one a core, at least 4",
+              .help = "threads that read and decompress"),
+    CLI_OTHER(struct fl_server_options, engine.cache_bytes, take_cache, .name = "cache",
+              .value = "SIZE", .preset = "1G",
+              .help = "limit of decompressed frames, at least 64K"),
+    CLI_SIZE(struct fl_server_options, engine.template_bytes, .name = "template-bytes",
+             .value = "SIZE", .otherwise = "half of the host's",
+             .help = "limit of the memory of templates"),
+    CLI_COUNT(struct fl_server_options, engine.spin_us, .name = "spin", .value = "US", .low = 0,
+              .high = SPIN_MOST, .preset = "50",
+              .help = "how long a worker looks for the next fault before it sleeps"),
+    CLI_COUNT(struct fl_server_options, engine.prefetch_pages, .name = "prefetch", .value = "PAGES",
+              .low = 0, .high = PREFETCH_MOST, .preset = "16",
+              .help = "pages to install at once when a VM sweeps its memory; 0 turns this off"),
+    CLI_SIZE(struct fl_server_options, engine.prefetch_vm_bytes, .name = "prefetch-vm",
+             .value = "SIZE", .preset = "16M",
+             .help = "limit of such pages that a VM may not need"),
+    CLI_SIZE(struct fl_server_options, engine.prefetch_host_bytes, .name = "prefetch-host",
+             .value = "SIZE", .preset = "1G", .help = "the same for all VMs together"),
+    CLI_OTHER(struct fl_server_options, engine.nice, take_nice, .name = "nice", .value = "N",
+              .preset = "-10",
+              .help = "priority of the workers, -20 to 19, if the process may set it"),
+    CLI_OTHER(
+        struct fl_server_options, engine, take_on_error, .name = "on-error", .value = "POLICY",
+        .choices = "auto|poison|kill", .preset = "auto",
+        .help =
+            "what to do if a page cannot be had. poison: a process that touches it gets SIGBUS. "
+            "kill: the VM gets SIGKILL. auto: kill if a guest runs under KVM, else poison"),
+    CLI_COUNT(struct fl_server_options, engine.read_retries, .name = "retries", .value = "N",
+              .low = 0, .high = RETRIES_MOST, .preset = "4",
+              .help = "attempts after a read that failed"),
+    CLI_NUMBER(struct fl_server_options, engine.read_timeout_ms, .name = "read-timeout",
+               .value = "MS", .low = 1, .high = HOUR_MS, .preset = "30000",
+               .help = "how long to wait for a page"),
+    CLI_NUMBER(struct fl_server_options, engine.handshake_timeout_ms, .name = "handshake-timeout",
+               .value = "MS", .low = 1, .high = HOUR_MS, .preset = "5000",
+               .help = "how long to wait for a handshake"),
+    CLI_NUMBER(struct fl_server_options, engine.stop_timeout_ms, .name = "stop-timeout",
+               .value = "MS", .low = 0, .high = HOUR_MS, .preset = "60000",
+               .help = "at the end, how long to fill VMs before they are killed"),
+    CLI_OTHER(struct fl_server_options, engine.replay, take_on_off, .name = "replay",
+              .choices = "on|off", .preset = "on",
+              .help =
+                  "install the working set of an image that has a trace ahead of the VM's touches"),
+    CLI_SIZE(struct fl_server_options, engine.replay_bytes, .name = "replay-max", .value = "SIZE",
+             .otherwise = "all", .help = "limit of such pages for each VM"),
+    CLI_COUNT(struct fl_server_options, engine.replay_reserve, .name = "replay-reserve",
+              .value = "N", .low = 0, .high = 100, .preset = "5",
+              .help = "pause this while less than N percent of the host's memory, or of its huge "
+                      "pages, is available"),
+    CLI_OTHER(struct fl_server_options, engine.admission, take_admission,
+              .name = "huge-page-admission", .choices = "off|warn|refuse", .preset = "warn",
+              .help = "what to do with a VM if the pool of 2 MiB pages cannot hold its working set "
+                      "beside what others still need: nothing, a line in the log, or refuse it"),
+    CLI_FLAG(
+        struct fl_server_options, engine.allow_part, .name = "allow-part",
+        .help =
+            "take VMs that map only a part of their image, even if the handshake does not say so"),
+    CLI_OTHER(struct fl_server_options, access, take_owner, .name = "owner", .value = "USER:GROUP",
+              .otherwise = "that of the process",
+              .help = "owner of the images' sockets, as names or numbers"),
+    CLI_OTHER(struct fl_server_options, access, take_mode, .name = "mode", .value = "OCTAL",
+              .preset = "660", .help = "mode of the images' sockets"),
+    CLI_END,
+};

@@ -1,31 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The verbs of the command, one file cmd_VERB.c each. argv[0] is the verb's name. A verb returns an
-// exit status (tools/cli/exit_status.h), or CLI_HELPED if it has only printed its help. It runs in
-// the main thread.
+// The verbs of the command, one file cmd_VERB.c each. argv[0] of a verb's function is its name. It
+// returns an exit status (tools/cli/exit_status.h), or CLI_HELPED if it has only printed its help,
+// and runs in the main thread.
 #ifndef FAULTLINE_TOOLS_VERBS_VERBS_H
 #define FAULTLINE_TOOLS_VERBS_VERBS_H
 
-int cmd_doctor(int argc, char **argv);
-int cmd_drain(int argc, char **argv);
-int cmd_engine(int argc, char **argv);
-int cmd_gc(int argc, char **argv);
-int cmd_handler(int argc, char **argv);
-int cmd_inspect(int argc, char **argv);
-int cmd_listen(int argc, char **argv);
-int cmd_ls(int argc, char **argv);
-int cmd_optimize(int argc, char **argv);
-int cmd_pack(int argc, char **argv);
-int cmd_record(int argc, char **argv);
-int cmd_repair(int argc, char **argv);
-int cmd_rescue(int argc, char **argv);
-int cmd_rm(int argc, char **argv);
-int cmd_serve(int argc, char **argv);
-int cmd_status(int argc, char **argv);
-int cmd_template(int argc, char **argv);
-int cmd_trace(int argc, char **argv);
-int cmd_unpack(int argc, char **argv);
-int cmd_upgrade(int argc, char **argv);
-int cmd_verify(int argc, char **argv);
+#include "tools/cli/verb.h"
+
+extern const struct verb verb_doctor;
+extern const struct verb verb_drain;
+extern const struct verb verb_engine;
+extern const struct verb verb_gc;
+extern const struct verb verb_handler;
+extern const struct verb verb_help;
+extern const struct verb verb_inspect;
+extern const struct verb verb_listen;
+extern const struct verb verb_ls;
+extern const struct verb verb_optimize;
+extern const struct verb verb_pack;
+extern const struct verb verb_record;
+extern const struct verb verb_repair;
+extern const struct verb verb_rescue;
+extern const struct verb verb_rm;
+extern const struct verb verb_serve;
+extern const struct verb verb_status;
+extern const struct verb verb_template;
+extern const struct verb verb_trace;
+extern const struct verb verb_unpack;
+extern const struct verb verb_upgrade;
+extern const struct verb verb_verify;
+
+// All of them, in the order of the help, and NULL (tools/faultline.c).
+extern const struct verb *const verb_table[];
 
 #endif

@@ -67,7 +67,7 @@ static void pause_for(struct fl_listener *listener, int error)
     if (error == -EMFILE || error == -ENFILE)
         fl_listeners_shut(listener->acceptor);
     else
-        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->word,
+        fl_log(FL_LOG_ERROR, "event=accept_failed socket=%s reason=\"%s\"", listener->path,
                strerror(-error));
     fl_listeners_pause(listener->acceptor);
 }

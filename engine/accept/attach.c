@@ -232,10 +232,10 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     FL_CRASH_POINT("vm_kept");
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
-           " page_size=%" PRIu64 "%s",
+           " page_size=%" PRIu64 " recorded=%s",
            vm->id, vm->state->image, vm->state->pid, layout->regions,
            layout->pages << layout->page_shift, fl_vm_page_bytes(vm),
-           fl_vm_is_recorded(vm) ? " recorded=yes" : "");
+           fl_vm_is_recorded(vm) ? "yes" : "no");
     fl_worker_attach(fl_worker_fewest(engine), vm);
     fl_replay_order(engine, vm);
     fl_admission_attached(engine, vm);

@@ -35,7 +35,6 @@ static void free_listener(struct fl_listener *listener)
 {
     free(listener->image);
     free(listener->path);
-    free(listener->word);
     free(listener);
 }
 
@@ -123,7 +122,7 @@ struct fl_listener *fl_listener_find(struct fl_acceptor *acceptor, const char *p
 
 void fl_listener_remove(struct fl_listener *listener)
 {
-    fl_log(FL_LOG_INFO, "event=unlisten image=%s socket=%s", listener->image, listener->word);
+    fl_log(FL_LOG_INFO, "event=unlisten image=%s socket=%s", listener->image, listener->path);
     close_listener(listener);
 }
 
@@ -135,10 +134,9 @@ static struct fl_listener *new_listener(struct fl_acceptor *acceptor, const char
         return NULL;
     listener->image = strdup(image);
     listener->path = strdup(path);
-    listener->word = fl_log_new_word(path);
     listener->acceptor = acceptor;
     listener->listening.fd = -1;
-    if (listener->image && listener->path && listener->word)
+    if (listener->image && listener->path)
         return listener;
     free_listener(listener);
     return NULL;
@@ -187,7 +185,7 @@ void fl_listener_write_down(struct fl_listener *listener)
     int error = put_record(listener);
     if (error)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
-               listener->image, listener->word, strerror(-error));
+               listener->image, listener->path, strerror(-error));
 }
 
 // Its socket, for the first time.
@@ -216,7 +214,7 @@ static int begin_listener(struct fl_listener *listener, const struct fl_socket_a
     cds_list_add_tail(&listener->link, &listener->acceptor->listeners);
     int error = fl_listener_open(listener);
     if (!error)
-        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->word);
+        fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s", listener->image, listener->path);
     else
         *ret_reason = fl_listener_why(error);
     listener->away = error != 0;
@@ -278,7 +276,7 @@ void fl_listener_adopt(struct fl_acceptor *acceptor, uint64_t id, int fds[FL_CHA
     int error = fl_listener_watch(listener);
     if (error)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
-               listener->image, listener->word, strerror(-error));
+               listener->image, listener->path, strerror(-error));
 }
 
 void fl_listeners_keep(struct fl_acceptor *acceptor)

@@ -52,10 +52,10 @@ static int look_at_listener(struct fl_listener *listener, bool full)
     int error = later ? -EMFILE : renew_listener(listener);
     if (!error)
         fl_log(FL_LOG_INFO, "event=listen image=%s socket=%s reason=\"the socket was %s\"",
-               listener->image, listener->word, bound ? "gone" : "not available before");
+               listener->image, listener->path, bound ? "gone" : "not available before");
     else if (!listener->away && error != -EMFILE)
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"%s\"",
-               listener->image, listener->word, fl_listener_why(error));
+               listener->image, listener->path, fl_listener_why(error));
     listener->away = error != 0;
     return error;
 }

@@ -26,7 +26,6 @@ struct fl_listener {
     enum fl_purpose purpose;
     char *image;
     char *path;
-    char *word; // the path, as it is logged
     struct fl_socket_access access;
     uint64_t accepting; // the record of an attempt to accept that is to be repeated; 0: none
     bool away;          // its socket was removed, and could not be made again so far

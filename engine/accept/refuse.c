@@ -51,14 +51,13 @@ void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t
 void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
                const char *reason)
 {
-    char text[256];
     engine->refused++;
     const struct fl_vm *served = peer->uffd >= 0 ? fl_attach_find(engine, peer->uffd) : NULL;
     const char *faults = served && !fl_vm_refused(served) ? "served"
                          : holds_waiters(peer)            ? "poisoned"
                                                           : "none";
     fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%" PRId64 " faults=%s reason=\"%s\"", image,
-           peer->pid, faults, fl_log_text(reason, text, sizeof(text)));
+           peer->pid, faults, reason);
     fl_keep_refused(engine, peer);
 }
 

@@ -22,6 +22,7 @@ bool fl_states_check(const struct fl_states *states, unsigned from, unsigned to)
     fl_log(FL_LOG_ERROR, "event=state_bug object=%s from=%s to=%s", states->object,
            name_of(states, from), name_of(states, to));
 #ifdef FAULTLINE_POINTS
+    fl_log_flush();
     abort();
 #else
     return false;

@@ -325,13 +325,11 @@ static int listen_in(int directory, const char *path, const char *base, int type
 static void warn_of_length(const char *path)
 {
     size_t length = strlen(path);
-    char *word = length > FL_SOCKET_PATH_MAX ? fl_log_new_word(path) : NULL;
-    if (word)
+    if (length > FL_SOCKET_PATH_MAX)
         fl_log(FL_LOG_WARNING,
                "event=long_path socket=%s bytes=%zu reason=\"a client can connect to a path of %d "
                "bytes at most: shorten the name or the directory\"",
-               word, length, FL_SOCKET_PATH_MAX);
-    free(word);
+               path, length, FL_SOCKET_PATH_MAX);
 }
 
 int fl_socket_listen(const char *path, int type, const struct fl_socket_access *access,

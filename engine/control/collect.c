@@ -8,6 +8,7 @@
 
 #include "engine/accept/admission.h"
 #include "engine/base/descriptors.h"
+#include "engine/base/log.h"
 #include "engine/control/counters.h"
 #include "engine/control/stats.h"
 #include "engine/link/keeper_link.h"
@@ -67,6 +68,7 @@ static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
     stats->engine.attached = engine->attached;
     stats->engine.refused = engine->refused;
     stats->engine.unowned = engine->unowned;
+    fl_log_count(&stats->log);
     stats->engine.oldest_wait_ns = engine->oldest_wait_ns;
     stats->engine.unproven = atomic_load(&engine->prefetch_unproven);
     stats->engine.promised = fl_admission_promised(engine);

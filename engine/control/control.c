@@ -253,11 +253,9 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *arg, const char *
 {
     (void)arg;
     char text[256];
-    char clean[256];
     vsnprintf(text, sizeof(text), format, args);
     text[strcspn(text, "\n")] = '\0';
-    fl_log(FL_LOG_WARNING, "event=control_api reason=\"%s\"",
-           fl_log_text(text, clean, sizeof(clean)));
+    fl_log(FL_LOG_WARNING, "event=control_api reason=\"%s\"", text);
 }
 
 static int start_daemon(struct fl_control *control)

@@ -130,6 +130,11 @@ const struct fl_counter_row fl_counter_rows[] = {
     GAUGE(keeper.up, "keeper_up", NULL, "1 if a keeper would start another engine."),
     GAUGE(keeper.generation, "engine_generation", "keeper.generation", "Engines that have served under this keeper."),
     COUNTER(keeper.deaths, "engine_deaths_total", "keeper.deaths", "Engines that died under this keeper."),
+
+    COUNTER(log.dropped, "log_lines_dropped_total", "log.dropped",
+            "Lines of the engine's log that were lost, as its reader did not read or could not be written to."),
+    COUNTER(log.held_back, "log_lines_held_back_total", "log.held_back",
+            "Lines of the engine's log that were held back, as there were too many of one event and peer."),
 };
 // clang-format on
 const size_t fl_counter_row_count = sizeof(fl_counter_rows) / sizeof(fl_counter_rows[0]);

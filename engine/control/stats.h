@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "engine/ahead/recording_orders.h"
+#include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/control/status_lanes.h"
 #include "engine/host/huge_pool.h"
@@ -47,6 +48,7 @@ struct fl_stats {
         unsigned descriptors;
         unsigned descriptors_limit;
     } process;
+    struct fl_log_counts log;
     struct {
         bool up;
         uint64_t generation;

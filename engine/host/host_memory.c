@@ -49,8 +49,10 @@ static void note_scarcity(_Atomic bool *scarce, bool is, const char *what)
 {
     if (*scarce == is)
         return;
-    fl_log(is ? FL_LOG_WARNING : FL_LOG_INFO, "event=replay_%s reason=\"%s %s\"",
-           is ? "paused" : "resumed", what, is ? "are scarce" : "are there again");
+    if (is)
+        fl_log(FL_LOG_WARNING, "event=replay_paused reason=\"%s are scarce\"", what);
+    else
+        fl_log(FL_LOG_INFO, "event=replay_resumed reason=\"%s are there again\"", what);
     *scarce = is;
 }
 

@@ -246,6 +246,7 @@ int fl_keeper_run(const struct fl_keeper_options *options)
         fprintf(stderr, "faultline serve: the keeper cannot start: %s\n", strerror(-error));
         return 1;
     }
+    fl_log_start("keeper");
     error = fl_keeper_inherit(&keeper);
     unsigned used = fl_descriptors_used();
     keeper.at_start =
@@ -262,5 +263,6 @@ int fl_keeper_run(const struct fl_keeper_options *options)
         run_loop(&keeper);
     }
     end_keeper(&keeper);
+    fl_log_stop();
     return keeper.exit_status;
 }

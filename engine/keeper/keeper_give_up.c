@@ -14,6 +14,7 @@
 #include "engine/host/answer_without_image.h"
 #include "engine/host/uffd.h"
 #include "engine/keeper/service_manager.h"
+#include "engine/vm/vm_state.h"
 
 enum { VM_END_MS = 10000 };
 
@@ -22,12 +23,26 @@ static int vm_pidfd(const struct fl_record *record)
     return record->slots > FL_VM_PIDFD ? record->fd[FL_VM_PIDFD] : -1;
 }
 
+// For the log alone: what the engine wrote down.
+static const char *image_of(const struct fl_record *record, char image[FL_IMAGE_NAME_BYTES])
+{
+    int state = record->slots > FL_VM_STATE ? record->fd[FL_VM_STATE] : -1;
+    ssize_t got = pread(state, image, FL_IMAGE_NAME_BYTES - 1, offsetof(struct fl_vm_state, image));
+    image[got > 0 ? got : 0] = '\0';
+    return *image ? image : "-";
+}
+
 static void kill_vm(const struct fl_record *record)
 {
+    char image[FL_IMAGE_NAME_BYTES];
     int pidfd = vm_pidfd(record);
-    int killed = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-    fl_log(FL_LOG_ERROR, "event=%s vm=%" PRIu64 " reason=\"no engine can serve it\"",
-           killed == 0 ? "kill" : "kill_failed", record->id);
+    if (pidfd >= 0 && syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0)
+        fl_log(FL_LOG_ERROR, "event=kill vm=%" PRIu64 " image=%s reason=\"no engine can serve it\"",
+               record->id, image_of(record, image));
+    else
+        fl_log(FL_LOG_ERROR,
+               "event=kill_failed vm=%" PRIu64 " image=%s reason=\"no engine can serve it\"",
+               record->id, image_of(record, image));
 }
 
 // Where the kernel cannot poison nothing else is left.

@@ -183,6 +183,7 @@ int fl_keeper_exec(struct fl_keeper *keeper, int executable)
     if (!error) {
         snprintf(number, sizeof(number), "%d", fd);
         setenv(FL_KEEPER_ENVIRONMENT, number, 1);
+        fl_log_flush();
         become_successor(keeper, executable);
         error = -errno;
         unsetenv(FL_KEEPER_ENVIRONMENT);

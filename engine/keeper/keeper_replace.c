@@ -287,10 +287,12 @@ static void log_end(const struct fl_keeper *keeper, const struct fl_child *child
 {
     if (child->phase == FL_CHILD_DYING) // as we wanted it
         return;
-    fl_log(keeper->engine_ended ? FL_LOG_INFO : FL_LOG_ERROR,
-           "event=%s pid=%d reason=\"%s\" vms=%" PRIu64,
-           keeper->engine_ended ? "engine_ended" : "engine_died", (int)child->pid, words,
-           keeper->records.vms);
+    if (keeper->engine_ended)
+        fl_log(FL_LOG_INFO, "event=engine_ended pid=%d reason=\"%s\" vms=%" PRIu64, (int)child->pid,
+               words, keeper->records.vms);
+    else
+        fl_log(FL_LOG_ERROR, "event=engine_died pid=%d reason=\"%s\" vms=%" PRIu64, (int)child->pid,
+               words, keeper->records.vms);
 }
 
 // Its memory is still being freed, which VMs need not wait for. How it ended is not known yet.

@@ -27,12 +27,11 @@ const char *fl_keeper_upgrade_name(enum fl_upgrade_state state)
 static void set_state(struct fl_keeper *keeper, enum fl_upgrade_state state, const char *reason)
 {
     struct fl_upgrade *upgrade = &keeper->upgrade;
-    char text[sizeof(upgrade->reason)];
     upgrade->state = state;
     snprintf(upgrade->reason, sizeof(upgrade->reason), "%s", reason);
     bool bad = state == FL_UPGRADE_FAILED || state == FL_UPGRADE_ROLLED_BACK;
     fl_log(bad ? FL_LOG_ERROR : FL_LOG_INFO, "event=upgrade state=%s reason=\"%s\"",
-           fl_keeper_upgrade_name(state), fl_log_text(reason, text, sizeof(text)));
+           fl_keeper_upgrade_name(state), reason);
     fl_keeper_tell_news(keeper);
 }
 

@@ -172,6 +172,7 @@ static void channel_ready(struct fl_source *source, uint32_t events)
     if (got < 0 && got != -EAGAIN && keeper_link->state == FL_KEEPER_LINK_STANDBY) {
         // The keeper is there, and sends another engine what we could not have.
         fl_log(FL_LOG_ERROR, "event=receive_failed reason=\"%s\"", strerror(-got));
+        fl_log_stop();
         _exit(1);
     }
     if (got != 1 && got != -EAGAIN)

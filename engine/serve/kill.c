@@ -54,23 +54,21 @@ static void hunt_drop(struct fl_mail *mail)
 
 static void kill_give_up(struct fl_vm *vm, const char *why)
 {
-    char text[512];
     vm->death = FL_DEATH_IN_VAIN;
     fl_log(FL_LOG_ERROR, "event=kill_failed vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
-           vm->id, fl_vm_image_name(vm), vm->state->pid, fl_log_text(why, text, sizeof(text)));
+           vm->id, fl_vm_image_name(vm), vm->state->pid, why);
     fl_uffd_wake_all(vm->uffd); // threads whose faults were put off fault again, and get SIGBUS
 }
 
 static bool kill_send(struct fl_vm *vm)
 {
-    char text[512];
     if (vm->pidfd < 0 || syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0) != 0)
         return false;
     vm->death = FL_DEATH_SIGNALLED;
     vm->death_ns = fl_now();
     vm->killed_pid = vm->state->pid;
     fl_log(FL_LOG_ERROR, "event=kill vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"", vm->id,
-           fl_vm_image_name(vm), vm->state->pid, fl_log_text(vm->kill_reason, text, sizeof(text)));
+           fl_vm_image_name(vm), vm->state->pid, vm->kill_reason);
     return true;
 }
 

@@ -24,7 +24,6 @@ void fl_shortage_begin(struct fl_vm *vm)
 {
     struct fl_shortage *shortage = &vm->shortage;
     char reason[REASON];
-    char text[REASON];
     bool huge = vm->page_shift != FL_PAGE_SHIFT;
     fl_counter_add(&shortage->refused, 1);
     fl_counter_add(huge ? &vm->owner->stats.short_huge : &vm->owner->stats.short_memory, 1);
@@ -35,7 +34,7 @@ void fl_shortage_begin(struct fl_vm *vm)
         fl_log(FL_LOG_WARNING,
                "event=shortage vm=%" PRIu64 " image=%s times=%" PRIu64 " reason=\"%s\"", vm->id,
                fl_vm_image_name(vm), shortage->times,
-               fl_log_text(fl_shortage_reason(vm, reason, sizeof(reason)), text, sizeof(text)));
+               fl_shortage_reason(vm, reason, sizeof(reason)));
 }
 
 void fl_shortage_end(struct fl_vm *vm)

@@ -79,7 +79,6 @@ static const char *failure_text(const struct fl_vm *vm, int error, char *buf, si
 static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
 {
     char reason[REASON];
-    char text[REASON];
     uint64_t times = fl_counter_get(&vm->state->counters.poisoned) / fl_vm_page_units(vm);
     if (times == 0 || (times & (times - 1)) != 0)
         return;
@@ -87,7 +86,7 @@ static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
            "event=poison vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
            " reason=\"%s\"",
            vm->id, vm->state->image, fl_layout_image_page(&vm->state->layout, page), times,
-           fl_log_text(failure_text(vm, error, reason, sizeof(reason)), text, sizeof(text)));
+           failure_text(vm, error, reason, sizeof(reason)));
 }
 
 // Tries to fail the page again later.

@@ -94,6 +94,7 @@ void fl_server_yield(struct fl_server *server)
     FL_CRASH_POINT("halted");
     fl_keeper_link_yielded(engine->keeper_link);
     fl_log(FL_LOG_INFO, "event=yielded pid=%d vms=%u", (int)getpid(), engine->vms.count);
+    fl_log_stop();
     _exit(0);
 }
 
@@ -172,6 +173,7 @@ static int begin_to_serve(struct fl_server *server, bool first)
     if (!fl_drain_begin(&server->acceptor, server->takeover.mode))
         return 0;
     fl_engine_serves(server->engine);
+    fl_log_set_process("engine");
     return fl_server_open_doors(server, first, server->error);
 }
 
@@ -259,6 +261,7 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
                "event=keeper_lost vms=%u reason=\"the keeper is gone; the service manager has what "
                "the VMs need\"",
                server->engine->vms.count);
+        fl_log_stop();
         _exit(1);
     }
     server->keeper_lost = true;
@@ -318,6 +321,7 @@ int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_
     fl_inherited_sockets_init(&server.sockets);
     init_acceptor(&server);
     int result = 0;
+    fl_log_start(options->channel < 0 ? "engine" : "standby");
     int error = fl_server_start(&server, ret_error);
     // A standby begins to serve when the keeper says so.
     if (!error && options->channel < 0)
@@ -330,5 +334,6 @@ int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_
         result = check_complete(&server, ret_error);
     }
     fl_server_end(&server);
+    fl_log_stop();
     return server.failed ? -EIO : error ? error : result;
 }

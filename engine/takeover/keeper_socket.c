@@ -67,7 +67,7 @@ static void new_keeper(struct visitor *visitor, int log)
     }
     fl_degraded_tell(&acceptor->engine->degraded);
     if (log >= 0)
-        dup2(log, STDERR_FILENO); // the reader of the keeper's log reads ours there, too
+        fl_log_move(log); // the reader of the keeper's log reads ours there, too
     fl_log(FL_LOG_INFO, "event=ready pid=%d vms=%u reason=\"a new keeper has come\"", (int)getpid(),
            acceptor->engine->vms.count);
     free(visitor);

@@ -82,6 +82,7 @@ static _Noreturn void leave_to_another(const struct fl_message *message)
            "event=adopt_failed kind=%u id=%" PRIu64
            " reason=\"it is of another version of faultline\"",
            message->kind, message->id);
+    fl_log_stop();
     _exit(1);
 }
 

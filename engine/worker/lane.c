@@ -63,13 +63,12 @@ void fl_lane_reason(const struct fl_vm *vm, char *text, size_t size)
 static void lane_log(const struct fl_vm *vm)
 {
     char reason[FL_LANE_REASON];
-    char text[FL_LANE_REASON];
     uint64_t times = fl_counter_get(&vm->lanes);
     if ((times & (times - 1)) != 0)
         return;
     fl_lane_reason(vm, reason, sizeof(reason));
     fl_log(FL_LOG_WARNING, "event=lane vm=%" PRIu64 " image=%s times=%" PRIu64 " reason=\"%s\"",
-           vm->id, fl_vm_image_name(vm), times, fl_log_text(reason, text, sizeof(text)));
+           vm->id, fl_vm_image_name(vm), times, reason);
 }
 
 static void lane_enter(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *lane)

@@ -155,6 +155,8 @@ static void count_end(struct fl_ends *ends, const struct fl_vm *vm, bool filled)
 // The memory behind the userfaultfd is gone, or unregistered: only now may it be closed.
 void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm)
 {
+    fl_image_count_gone(&engine->image_counting, vm);
+    FL_CRASH_POINT("vm_counted");
     if (!fl_vm_refused(vm)) {
         log_end(vm);
         count_end(&engine->ends, vm, engine->options.populate);
@@ -226,6 +228,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     fl_replay_expect(engine, vm);
     FL_CRASH_POINT("image_kept");
     engine->attached++;
+    fl_image_count_attached(&engine->image_counting, vm);
     fl_vms_add(&engine->vms, vm);
     // Before the first fault is read: from here on a successor can go on.
     keep_vm(engine, vm, connection);

@@ -134,17 +134,30 @@ static uint64_t late_units(const struct fl_vm *vm, uint64_t page)
     return late;
 }
 
-void fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t pages)
+// Whether the trace has any of it.
+static bool page_is_planned(const struct fl_vm *vm, uint64_t page)
+{
+    uint64_t at = fl_layout_image_page(&vm->state->layout, page);
+    uint32_t units = fl_vm_page_units(vm);
+    uint32_t i = 0;
+    while (i < units && !fl_plan_has(vm->replay.plan, at + i))
+        i++;
+    return i < units;
+}
+
+bool fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t pages)
 {
     uint64_t late = 0;
     if (!vm->replay.plan)
-        return;
+        return false;
     for (uint32_t i = 0; i < pages; i++)
         late += late_units(vm, page + i);
     fl_counter_add(&vm->replay.late, late);
+    fl_counter_add(&fl_vm_filling(vm->state)->late, late);
     fl_counter_add(&shard->stats.replay_late, late);
     if (vm->page_shift == FL_PAGE_SHIFT)
         fl_replay_pace(vm, fl_layout_image_page(&vm->state->layout, page));
+    return page_is_planned(vm, page);
 }
 
 // --- both sizes ---

@@ -7,6 +7,7 @@
 #ifndef FAULTLINE_AHEAD_REPLAY_H
 #define FAULTLINE_AHEAD_REPLAY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/vm/replay_state.h"
@@ -23,8 +24,9 @@ void fl_replay_end(struct fl_shard *shard, struct fl_vm *vm);
 // Owner only. It stops here, and goes on with the VM's next owner.
 void fl_replay_suspend(struct fl_shard *shard, struct fl_vm *vm);
 void fl_replay_resume(struct fl_shard *shard, struct fl_vm *vm);
-// Owner only. Faults came for the page, and those behind it, all of one region.
-void fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t pages);
+// Owner only. Faults came for the page, and those behind it, all of one region. True if the first
+// one is of a working set that is being streamed in.
+bool fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t pages);
 
 // --- between replay.c, replay_small.c and replay_huge.c ---
 

@@ -15,6 +15,11 @@ static inline uint64_t fl_counter_get(const fl_counter *counter)
 }
 
 // The one writer only.
+static inline void fl_counter_set(fl_counter *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
 static inline void fl_counter_add(fl_counter *counter, uint64_t more)
 {
     atomic_store_explicit(counter, fl_counter_get(counter) + more, memory_order_relaxed);

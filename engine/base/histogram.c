@@ -46,6 +46,15 @@ uint64_t fl_histogram_total(const struct fl_histogram *histogram)
     return total;
 }
 
+uint64_t fl_histogram_below(const struct fl_histogram *histogram, unsigned exponent)
+{
+    unsigned end = bucket_of(1ULL << exponent);
+    uint64_t below = 0;
+    for (unsigned i = 0; i < end; i++)
+        below += fl_counter_get(&histogram->count[i]);
+    return below;
+}
+
 uint64_t fl_histogram_quantile(const struct fl_histogram *histogram, double share)
 {
     uint64_t total = fl_histogram_total(histogram);

@@ -24,6 +24,9 @@ void fl_histogram_add(struct fl_histogram *histogram, uint64_t value);
 // Any thread: adds from's counts to the plain sums in `into`, which one thread owns.
 void fl_histogram_merge(struct fl_histogram *into, const struct fl_histogram *from);
 uint64_t fl_histogram_total(const struct fl_histogram *histogram);
+// How many values are below 2 to the power of `exponent`, which is 4 to 63: exact, as buckets end
+// there.
+uint64_t fl_histogram_below(const struct fl_histogram *histogram, unsigned exponent);
 // The upper end of the bucket that holds the given share (0..1) of the values, at most the maximum.
 uint64_t fl_histogram_quantile(const struct fl_histogram *histogram, double share);
 

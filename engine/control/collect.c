@@ -14,6 +14,7 @@
 #include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
+#include "engine/worker/oldest_fault.h"
 
 // Weak: jemalloc is linked into the command only, and not into its sanitized builds.
 int mallctl(const char *name, void *old, size_t *old_size, void *new, size_t new_size)
@@ -31,19 +32,6 @@ static uint64_t allocated(void)
     return mallctl("stats.allocated", &bytes, &size, NULL, 0) == 0 ? bytes : 0;
 }
 
-static uint64_t resident(void)
-{
-    unsigned long long total = 0;
-    unsigned long long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (!file)
-        return 0;
-    if (fscanf(file, "%llu %llu", &total, &pages) != 2) // NOLINT(cert-err34-c)
-        pages = 0;
-    fclose(file);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void add_worker(struct fl_stats *stats, const struct fl_shard_stats *worker)
 {
     for (size_t i = 0; i < fl_counter_row_count; i++) {
@@ -53,7 +41,8 @@ static void add_worker(struct fl_stats *stats, const struct fl_shard_stats *work
             fl_counter_add((fl_counter *)((char *)&stats->workers + at),
                            fl_counter_get((const fl_counter *)((const char *)worker + at)));
     }
-    fl_histogram_merge(&stats->workers.latency_ns, &worker->latency_ns);
+    for (unsigned stage = 0; stage < FL_STAGES; stage++)
+        fl_histogram_merge(&stats->workers.latency_ns[stage], &worker->latency_ns[stage]);
 }
 
 static void count_lacking(void *arg, const struct fl_vm *vm)
@@ -69,7 +58,7 @@ static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
     stats->engine.refused = engine->refused;
     stats->engine.unowned = engine->unowned;
     fl_log_count(&stats->log);
-    stats->engine.oldest_wait_ns = engine->oldest_wait_ns;
+    stats->engine.oldest_ns = fl_oldest_fault(engine);
     stats->engine.unproven = atomic_load(&engine->prefetch_unproven);
     stats->engine.promised = fl_admission_promised(engine);
     stats->engine.replay_on = engine->options.replay;
@@ -79,16 +68,33 @@ static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
     fl_vms_each(&engine->vms, count_lacking, &stats->engine.lacking);
 }
 
+// Unknown where there is none, or where /proc does not show it.
+static void look_at_process(pid_t pid, struct fl_process_usage *usage)
+{
+    if (pid > 0 && fl_process_usage(pid, usage) == 0)
+        return;
+    *usage = (struct fl_process_usage){.cpu_ns = FL_STAT_UNKNOWN,
+                                       .resident = FL_STAT_UNKNOWN,
+                                       .virtual = FL_STAT_UNKNOWN,
+                                       .descriptors = FL_STAT_UNKNOWN,
+                                       .limit = FL_STAT_UNKNOWN,
+                                       .started_ns = FL_STAT_UNKNOWN};
+}
+
 static void look_at_keeper(const struct fl_engine *engine, struct fl_stats *stats)
 {
+    json_int_t pid = 0;
     json_int_t generation = 0;
     json_int_t deaths = 0;
     json_t *news = json_loads(fl_keeper_link_news(engine->keeper_link), JSON_DECODE_ANY, NULL);
-    stats->keeper.up =
-        json_unpack(news, "{s:I, s:I}", "generation", &generation, "deaths", &deaths) == 0;
+    stats->keeper.up = json_unpack(news, "{s:I, s:I, s:I}", "pid", &pid, "generation", &generation,
+                                   "deaths", &deaths) == 0;
     json_decref(news);
     stats->keeper.generation = (uint64_t)generation;
     stats->keeper.deaths = (uint64_t)deaths;
+    look_at_process((pid_t)pid, &stats->keeper_process);
+    stats->keeper.stopped =
+        stats->keeper_process.state == 'T' || stats->keeper_process.state == 't';
 }
 
 void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *ret_stats)
@@ -105,8 +111,10 @@ void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *
     ret_stats->lanes = fl_lanes_now(engine);
     ret_stats->recordings = fl_recording_orders_now(&engine->recordings);
     ret_stats->templates = fl_templates_stats(engine->templates);
-    ret_stats->process.allocated = allocated();
-    ret_stats->process.resident = resident();
-    ret_stats->process.descriptors = fl_descriptors_used();
-    ret_stats->process.descriptors_limit = fl_descriptors_limit();
+    ret_stats->memory.allocated = allocated();
+    ret_stats->memory.descriptors = fl_descriptors_used();
+    ret_stats->memory.descriptors_limit = fl_descriptors_limit();
+    look_at_process(getpid(), &ret_stats->engine_process);
+    ret_stats->store = fl_store_space_now(engine->space);
+    fl_image_counts_show(&engine->image_counting, ret_stats->image);
 }

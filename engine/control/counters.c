@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/counters.h"
 
+#include <string.h>
+
 #include "engine/base/counter.h"
 #include "engine/control/stats.h"
 
@@ -21,15 +23,41 @@
 // clang-format off
 const struct fl_counter_row fl_counter_rows[] = {
     GAUGE(engine.draining, "draining", "draining", "1 if no new VM is taken."),
-    GAUGE(process.descriptors, "descriptors", "descriptors.used", "Open file descriptors of the engine."),
-    GAUGE(process.descriptors_limit, "descriptors_limit", "descriptors.limit",
+    GAUGE(memory.descriptors, "descriptors", "descriptors.used", "Open file descriptors of the engine."),
+    GAUGE(memory.descriptors_limit, "descriptors_limit", "descriptors.limit",
           "The limit of open file descriptors, of the engine and of the keeper."),
-    GAUGE(process.allocated, "memory_allocated_bytes", "memory.allocated", "Bytes allocated, as jemalloc counts them."),
-    GAUGE(process.resident, "memory_resident_bytes", "memory.resident", "Resident set size of the engine in bytes."),
+    GAUGE(memory.allocated, "memory_allocated_bytes", "memory.allocated", "Bytes allocated, as jemalloc counts them."),
+
+    ROW(FL_KIND_COUNTER, FL_SHAPE_NS, engine_process.cpu_ns, "process_cpu_seconds_total", NULL,
+        "CPU time of the engine, user and system; it begins anew with each engine."),
+    GAUGE(engine_process.resident, "process_resident_memory_bytes", "memory.resident",
+          "Resident memory of the engine in bytes."),
+    GAUGE(engine_process.virtual, "process_virtual_memory_bytes", NULL, "Virtual memory of the engine in bytes."),
+    GAUGE(engine_process.descriptors, "process_open_fds", NULL, "Open file descriptors of the engine."),
+    GAUGE(engine_process.limit, "process_max_fds", NULL, "The limit of open file descriptors of the engine."),
+    ROW(FL_KIND_GAUGE, FL_SHAPE_NS, engine_process.started_ns, "process_start_time_seconds", NULL,
+        "When the engine was started, in seconds since 1970."),
+    ROW(FL_KIND_COUNTER, FL_SHAPE_NS, keeper_process.cpu_ns, "keeper_process_cpu_seconds_total", NULL,
+        "CPU time of the keeper, user and system."),
+    GAUGE(keeper_process.resident, "keeper_process_resident_memory_bytes", NULL,
+          "Resident memory of the keeper in bytes."),
+    GAUGE(keeper_process.virtual, "keeper_process_virtual_memory_bytes", NULL,
+          "Virtual memory of the keeper in bytes."),
+    GAUGE(keeper_process.descriptors, "keeper_process_open_fds", NULL, "Open file descriptors of the keeper."),
+    GAUGE(keeper_process.limit, "keeper_process_max_fds", NULL,
+          "The limit of open file descriptors of the keeper."),
+    ROW(FL_KIND_GAUGE, FL_SHAPE_NS, keeper_process.started_ns, "keeper_process_start_time_seconds", NULL,
+        "When the keeper was started, in seconds since 1970."),
+
+    GAUGE(store.bytes, "store_bytes", "store.bytes", "Bytes of the disk that the store's files take."),
+    GAUGE(store.free, "store_free_bytes", "store.free", "Free bytes of the file system that the store is on."),
+    GAUGE(store.size, "store_size_bytes", "store.size", "Bytes of the file system that the store is on."),
+    ROW(FL_KIND_GAUGE, FL_SHAPE_NS, store.age_ns, "store_look_age_seconds", "store.age_ms",
+        "Since the store's bytes were looked at: storage that hangs makes it grow."),
 
     GAUGE(engine.workers, "workers", "workers", "Threads that serve faults, without lanes."),
     GAUGE(engine.vms, "vms", "vms", "VMs attached now."),
-    COUNTER(engine.attached, "vms_attached_total", "attached", "VMs attached since the engine began."),
+    COUNTER(engine.attached, "vms_attached_total", "attached", "VMs attached."),
     COUNTER(engine.refused, "handshakes_refused_total", "refused", "Handshakes refused."),
     COUNTER(engine.unowned, "handshakes_unowned_total", "unowned",
             "Handshakes for memory of no process that is known: such a VM cannot be killed, only poisoned."),
@@ -50,8 +78,8 @@ const struct fl_counter_row fl_counter_rows[] = {
     COUNTER(workers.minor, "faults_minor_total", "faults.minor",
             "Messages of minor faults, which clients can ask for: the page is mapped as it is."),
     GAUGE(workers.parked, "faults_parked", "faults.parked", "Pages asked for and not there yet."),
-    ROW(FL_KIND_GAUGE, FL_SHAPE_NS, engine.oldest_wait_ns, "fault_oldest_wait_seconds", "faults.oldest_wait_ms",
-        "How long the oldest fault has been waiting for storage, at the last heartbeat."),
+    ROW(FL_KIND_GAUGE, FL_SHAPE_NS, engine.oldest_ns, "oldest_fault_seconds", "faults.oldest_wait_ms",
+        "How long the oldest fault has waited that has no answer yet, whatever it waits for; 0 if there is none."),
 
     COUNTER(workers.copied_units, "pages_copied_total", "pages.copied", "Pages of 4 KiB copied into guests."),
     COUNTER(workers.zeroed_units, "pages_zeroed_total", "pages.zeroed", "Pages of 4 KiB zeroed in guests."),
@@ -128,6 +156,8 @@ const struct fl_counter_row fl_counter_rows[] = {
           "Pages of present templates that a client had made zero."),
 
     GAUGE(keeper.up, "keeper_up", NULL, "1 if a keeper would start another engine."),
+    GAUGE(keeper.stopped, "keeper_stopped", NULL,
+          "1 if the keeper was stopped by a signal or a debugger: no engine that dies is replaced."),
     GAUGE(keeper.generation, "engine_generation", "keeper.generation", "Engines that have served under this keeper."),
     COUNTER(keeper.deaths, "engine_deaths_total", "keeper.deaths", "Engines that died under this keeper."),
 
@@ -138,6 +168,11 @@ const struct fl_counter_row fl_counter_rows[] = {
 };
 // clang-format on
 const size_t fl_counter_row_count = sizeof(fl_counter_rows) / sizeof(fl_counter_rows[0]);
+
+const char *fl_counter_row_prefix(const struct fl_counter_row *row)
+{
+    return strncmp(row->metric, "process_", strlen("process_")) == 0 ? "" : "faultline_";
+}
 
 uint64_t fl_counter_row_value(const struct fl_counter_row *row, const struct fl_stats *stats)
 {

@@ -32,7 +32,7 @@ enum fl_counter_shape {
 struct fl_counter_row {
     enum fl_counter_kind kind;
     enum fl_counter_shape shape;
-    const char *metric; // behind "faultline_"; NULL: not in the metrics
+    const char *metric; // behind its prefix; NULL: not in the metrics
     const char *json;   // path of keys in the status, joined by dots; NULL: not there
     const char *help;   // one sentence
     const char *lives;  // the field of struct fl_stats
@@ -42,7 +42,10 @@ struct fl_counter_row {
 extern const struct fl_counter_row fl_counter_rows[];
 extern const size_t fl_counter_row_count;
 
-// The row's value: a BOOL is 0 or 1, NS is in nanoseconds.
+// What stands before the name of a row that has a metric: "faultline_", or nothing if the name is
+// one that the metrics of all programs have.
+const char *fl_counter_row_prefix(const struct fl_counter_row *row);
+// The row's value: a BOOL is 0 or 1, NS is in nanoseconds; FL_STAT_UNKNOWN (stats.h).
 uint64_t fl_counter_row_value(const struct fl_counter_row *row, const struct fl_stats *stats);
 // True if the row is summed over the workers (struct fl_stats, `workers`).
 bool fl_counter_row_is_summed(const struct fl_counter_row *row);

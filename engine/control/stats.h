@@ -13,9 +13,15 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/control/status_lanes.h"
 #include "engine/host/huge_pool.h"
+#include "engine/host/process_usage.h"
+#include "engine/image/store_space.h"
 #include "engine/template/templates.h"
+#include "engine/vm/image_counts.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
+
+// What is not known just now: it is left out of the metrics, and is null in the status.
+#define FL_STAT_UNKNOWN UINT64_MAX
 
 struct fl_stats {
     struct fl_shard_stats workers; // the sum of all workers and lanes
@@ -36,24 +42,27 @@ struct fl_stats {
         bool huge_scarce;
         uint64_t attached;
         uint64_t refused;
-        uint64_t unowned; // handshakes for memory of no process that is known
-        uint64_t
-            oldest_wait_ns; // of a fault for storage, at the last heartbeat; 0 without a keeper
+        uint64_t unowned;   // handshakes for memory of no process that is known
+        uint64_t oldest_ns; // of a fault that waits
         uint64_t unproven;  // pages of 4 KiB
         uint64_t promised;  // pages of 2 MiB
     } engine;
     struct {
         uint64_t allocated; // bytes, by jemalloc; 0 where it is not the allocator
-        uint64_t resident;  // bytes
         unsigned descriptors;
         unsigned descriptors_limit;
-    } process;
+    } memory;
     struct fl_log_counts log;
+    struct fl_process_usage engine_process;
+    struct fl_process_usage keeper_process;
+    struct fl_store_space_now store;
     struct {
         bool up;
+        bool stopped; // by a signal, or traced: it looks after nothing
         uint64_t generation;
         uint64_t deaths;
     } keeper;
+    struct fl_image_shown image[FL_IMAGE_ROWS_ALL];
 };
 
 #endif

@@ -93,17 +93,25 @@ static void add_vm(void *arg, const struct fl_vm *vm)
             fl_limit_json(vm)));
 }
 
-static double quantile_us(const struct fl_stats *stats, double share)
+static double quantile_us(const struct fl_histogram *all, double share)
 {
-    return (double)fl_histogram_quantile(&stats->workers.latency_ns, share) / (double)FL_NS_PER_US;
+    return (double)fl_histogram_quantile(all, share) / (double)FL_NS_PER_US;
 }
 
+// Of all stages.
 static json_t *latency(const struct fl_stats *stats)
 {
-    return json_pack("{s:I, s:f, s:f, s:f, s:f}", "count",
-                     (json_int_t)fl_histogram_total(&stats->workers.latency_ns), "p50",
-                     quantile_us(stats, 0.5), "p90", quantile_us(stats, 0.9), "p99",
-                     quantile_us(stats, 0.99), "max", quantile_us(stats, 1));
+    struct fl_histogram *all = calloc(1, sizeof(*all));
+    if (!all)
+        return NULL;
+    for (unsigned stage = 0; stage < FL_STAGES; stage++)
+        fl_histogram_merge(all, &stats->workers.latency_ns[stage]);
+    json_t *object =
+        json_pack("{s:I, s:f, s:f, s:f, s:f}", "count", (json_int_t)fl_histogram_total(all), "p50",
+                  quantile_us(all, 0.5), "p90", quantile_us(all, 0.9), "p99",
+                  quantile_us(all, 0.99), "max", quantile_us(all, 1));
+    free(all);
+    return object;
 }
 
 // An object of the status by its key, made if there is none. NULL where something else stands, as
@@ -120,6 +128,8 @@ static json_t *section(json_t *status, const char *key)
 static json_t *row_json(const struct fl_counter_row *row, const struct fl_stats *stats)
 {
     uint64_t value = fl_counter_row_value(row, stats);
+    if (value == FL_STAT_UNKNOWN)
+        return json_null();
     if (row->shape == FL_SHAPE_BOOL)
         return json_boolean(value != 0);
     return json_integer((json_int_t)(row->shape == FL_SHAPE_NS ? value / FL_NS_PER_MS : value));

@@ -76,9 +76,6 @@ json_t *fl_degraded_json(const struct fl_degraded *degraded)
 
 void fl_degraded_metrics(const struct fl_degraded *degraded, FILE *out)
 {
-    fputs("# HELP faultline_degraded 1 if the server lacks this, and serves all the same.\n"
-          "# TYPE faultline_degraded gauge\n",
-          out);
     for (int lack = 0; lack < FL_LACKS; lack++)
         fprintf(out, "faultline_degraded{what=\"%s\"} %d\n", names[lack],
                 *degraded->reason[lack] != '\0');

@@ -39,8 +39,8 @@ void fl_has(struct fl_degraded *degraded, enum fl_lack lack);
 // Tells the keeper all of it, "" if there is nothing.
 void fl_degraded_tell(const struct fl_degraded *degraded);
 
-// For the status: [{"what": NAME, "reason": TEXT}...], the keeper's own troubles among them; a
-// metric of each kind.
+// For the status: [{"what": NAME, "reason": TEXT}...], the keeper's own troubles among them; the
+// values of a metric, one of each kind.
 json_t *fl_degraded_json(const struct fl_degraded *degraded);
 void fl_degraded_metrics(const struct fl_degraded *degraded, FILE *out);
 

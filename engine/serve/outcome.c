@@ -4,7 +4,8 @@
 #include "engine/base/clock.h"
 #include "engine/vm/shard.h"
 
-void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns)
+void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, enum fl_stage stage,
+                 uint64_t read_ns)
 {
     struct fl_shard_stats *stats = &shard->stats;
     if (outcome == FL_INSTALLED)
@@ -13,5 +14,5 @@ void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_
         fl_counter_add(&stats->zeroed, 1);
     else
         fl_counter_add(&stats->poisoned, 1);
-    fl_histogram_add(&stats->latency_ns, fl_now() - read_ns);
+    fl_histogram_add(&stats->latency_ns[stage], fl_now() - read_ns);
 }

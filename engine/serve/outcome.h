@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include "engine/vm/stage.h"
+
 struct fl_shard;
 
 // What becomes of every fault that was read. There is no other.
@@ -17,6 +19,7 @@ enum fl_outcome {
 };
 
 // Counts a fault that is resolved, and how long it took. Owner worker only.
-void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, uint64_t read_ns);
+void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, enum fl_stage stage,
+                 uint64_t read_ns);
 
 #endif

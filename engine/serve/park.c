@@ -224,18 +224,28 @@ void fl_parks_expire(struct fl_vm *vm, uint64_t now)
     }
 }
 
-uint64_t fl_parks_oldest(const struct fl_vm *vm)
+static uint64_t parks_oldest(const struct fl_vm *vm, bool of_storage)
 {
     uint64_t oldest = FL_NEVER;
     for (unsigned i = 0; i < FL_PARK_BUCKETS && vm->parks.count > 0; i++) {
         const struct fl_park *park;
         cds_list_for_each_entry(park, &vm->parks.bucket[i], in_vm)
         {
-            if (park->outstanding > 0 && park->read_ns && park->read_ns < oldest)
+            if ((park->outstanding > 0 || !of_storage) && park->read_ns && park->read_ns < oldest)
                 oldest = park->read_ns;
         }
     }
     return oldest;
+}
+
+uint64_t fl_parks_oldest(const struct fl_vm *vm)
+{
+    return parks_oldest(vm, true);
+}
+
+uint64_t fl_parks_first(const struct fl_vm *vm)
+{
+    return parks_oldest(vm, false);
 }
 
 void fl_parks_end_all(struct fl_vm *vm)

@@ -36,6 +36,7 @@ struct fl_park {
     fl_park_resume *resume;
     uint32_t pages;       // that may be installed together with it, itself included
     uint64_t read_ns;     // when its first message was read; 0: asked for by a fill, not a fault
+    bool replayed;        // its fault is one of FL_STAGE_REPLAY
     uint64_t deadline_ns; // then it fails
     uint64_t retry_ns;
     unsigned attempts;
@@ -79,6 +80,8 @@ uint64_t fl_parks_next_due(const struct fl_shard *shard);
 void fl_parks_expire(struct fl_vm *vm, uint64_t now);
 // When the oldest fault that waits for storage was read; FL_NEVER if none does.
 uint64_t fl_parks_oldest(const struct fl_vm *vm);
+// The same, whatever it waits for.
+uint64_t fl_parks_first(const struct fl_vm *vm);
 // Ends all of the VM.
 void fl_parks_end_all(struct fl_vm *vm);
 

@@ -90,7 +90,8 @@ static enum fl_outcome want_resolve(struct fl_want *want)
 }
 
 enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
-                                uint32_t pages, const struct fl_run *run, uint32_t *ret_there)
+                                uint32_t pages, const struct fl_run *run, bool replayed,
+                                uint32_t *ret_there)
 {
     struct fl_want want = {.shard = shard,
                            .vm = vm,
@@ -98,7 +99,8 @@ enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64
                            .read_ns = shard->now,
                            .resume = fl_resolve_parked,
                            .pages = pages,
-                           .run = *run};
+                           .run = *run,
+                           .replayed = replayed};
     enum fl_outcome outcome = want_resolve(&want);
     *ret_there = want.there;
     return outcome;
@@ -119,7 +121,8 @@ void fl_resolve_parked(struct fl_shard *shard, struct fl_park *park)
                            .read_ns = park->read_ns,
                            .park = park,
                            .resume = fl_resolve_parked,
-                           .pages = park->pages};
+                           .pages = park->pages,
+                           .replayed = park->replayed};
     want_resolve(&want);
 }
 

@@ -14,9 +14,11 @@
 
 // A page that a fault asks for (read just now, and parked nowhere), and those behind it that may be
 // installed together with it. `run`: what the image has for these, as fl_vm_run() said it just now;
-// .pages of 0: it was not asked. *ret_there: how many of the pages are there now.
+// .pages of 0: it was not asked. `replayed`: it is a fault of FL_STAGE_REPLAY. *ret_there: how many
+// of the pages are there now.
 enum fl_outcome fl_resolve_some(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
-                                uint32_t pages, const struct fl_run *run, uint32_t *ret_there);
+                                uint32_t pages, const struct fl_run *run, bool replayed,
+                                uint32_t *ret_there);
 // A page that no thread waits for, as far as is known.
 enum fl_outcome fl_resolve_ahead(struct fl_shard *shard, struct fl_vm *vm, uint64_t page);
 // The page of a park, which is ended when the page is resolved (fl_park_resume).

@@ -18,10 +18,17 @@
 
 enum { REASON = 512 };
 
+static enum fl_stage want_stage(const struct fl_want *want)
+{
+    if (want->replayed)
+        return FL_STAGE_REPLAY;
+    return want->park ? FL_STAGE_READ : FL_STAGE_CACHED;
+}
+
 enum fl_outcome fl_want_done(struct fl_want *want, enum fl_outcome outcome)
 {
     if (want->read_ns)
-        fl_resolved(want->shard, outcome, want->read_ns);
+        fl_resolved(want->shard, outcome, want_stage(want), want->read_ns);
     else if (want->vm->replay.plan && outcome != FL_POISONED)
         fl_task_replayed(want->shard, want->vm, fl_vm_page_units(want->vm));
     if (want->park)
@@ -36,6 +43,7 @@ static struct fl_park *want_new_park(const struct fl_want *want, uint32_t frames
         return NULL;
     park->read_ns = want->read_ns;
     park->pages = want->pages;
+    park->replayed = want->replayed;
     return park;
 }
 

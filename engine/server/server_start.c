@@ -13,6 +13,7 @@
 #include "engine/accept/accept.h"
 #include "engine/accept/attach.h"
 #include "engine/accept/listen.h"
+#include "engine/accept/listener.h"
 #include "engine/accept/refuse.h"
 #include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"
@@ -21,6 +22,7 @@
 #include "engine/control/control.h"
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
+#include "engine/image/store_space.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server.h"
 #include "engine/server/server_internal.h"
@@ -55,6 +57,19 @@ static int watch_signals(struct fl_server *server)
     return fl_loop_watch(&server->loop, &server->signals, EPOLLIN);
 }
 
+// There is a socket for it, as there is for each image of the store.
+static bool image_is_served(void *arg, const char *image)
+{
+    const struct fl_acceptor *acceptor = arg;
+    const struct fl_listener *listener;
+    cds_list_for_each_entry(listener, &acceptor->listeners, link)
+    {
+        if (strcmp(listener->image, image) == 0)
+            return true;
+    }
+    return false;
+}
+
 // The store itself is not looked at before a VM may depend on it: a standby must not wait for
 // storage that hangs.
 static int start_store(struct fl_server *server, struct fl_error *ret_error)
@@ -63,6 +78,9 @@ static int start_store(struct fl_server *server, struct fl_error *ret_error)
     server->heartbeat = fl_heartbeat_new(server->engine);
     int error =
         server->heartbeat ? fl_store_place_new(options->store, &server->acceptor.place) : -ENOMEM;
+    server->engine->space = fl_store_space_new(options->store); // or its size is not known
+    server->engine->image_counting.exists = image_is_served;
+    server->engine->image_counting.arg = &server->acceptor;
     if (!error)
         error = fl_server_start_keeper_link(server);
     server->sockets.keeper_link = server->engine->keeper_link;
@@ -176,11 +194,13 @@ void fl_server_end(struct fl_server *server)
         struct fl_images *images = server->engine->images;
         struct fl_keeper_link *keeper_link = server->engine->keeper_link;
         struct fl_templates *templates = server->engine->templates;
+        struct fl_store_space *space = server->engine->space;
         fl_takeover_stop(&server->takeover);
         fl_templates_stop(templates);
         fl_engine_stop(server->engine);
         fl_templates_free(templates);
         fl_heartbeat_free(server->heartbeat);
+        fl_store_space_free(space);
         fl_images_free(images);
         fl_keeper_link_stop(keeper_link);
     }

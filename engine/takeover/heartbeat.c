@@ -58,7 +58,6 @@ static bool all_well(const struct fl_heartbeat *heartbeat)
 
 static void answer_keeper(struct fl_heartbeat *heartbeat)
 {
-    heartbeat->engine->oldest_wait_ns = heartbeat->oldest_ns;
     fl_keeper_link_pong(heartbeat->engine->keeper_link, heartbeat->oldest_ns);
     heartbeat->asked = false;
 }

@@ -19,6 +19,7 @@
 #include "engine/base/mailbox.h"
 #include "engine/vm/options.h"
 #include "engine/vm/prefetch.h"
+#include "engine/vm/stage.h"
 
 struct fl_cache;
 struct fl_call;
@@ -49,11 +50,11 @@ struct fl_shard_stats {
     fl_counter replaying; // VMs, now
     fl_counter replays;   // that came to their end
     fl_counter replayed_units;
-    fl_counter found_missing;       // looks before a release that found pages absent
-    fl_counter short_huge;          // fills that found no page of 2 MiB,
-    fl_counter short_memory;        // and no memory for one of 4 KiB
-    fl_counter replay_late;         // the sum of struct fl_replay's
-    struct fl_histogram latency_ns; // message read -> its page is there
+    fl_counter found_missing;                  // looks before a release that found pages absent
+    fl_counter short_huge;                     // fills that found no page of 2 MiB,
+    fl_counter short_memory;                   // and no memory for one of 4 KiB
+    fl_counter replay_late;                    // the sum of struct fl_replay's
+    struct fl_histogram latency_ns[FL_STAGES]; // message read -> its page is there
 };
 
 // What rooms below the worker have it do. Its functions run in the owner's thread, in the middle of
@@ -82,6 +83,10 @@ struct fl_shard {
     // Of the thread that serves the shard. Written by it, and by the one that takes the shard over
     // (lane.h).
     _Atomic(struct fl_call *) call;
+    // For the age of the oldest fault (worker/oldest_fault.h), written by the owner; 0: none.
+    fl_counter round_ns;  // since when it is in this round; 0: it sleeps
+    fl_counter batch_ns;  // when the messages were read that it acts on
+    fl_counter parked_ns; // when the oldest fault was read that was parked at the last look
 
     // Owner only.
     uint64_t now;      // as of the beginning of the round

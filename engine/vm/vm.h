@@ -131,6 +131,7 @@ struct fl_vm {
     bool held;     // by the engine before (FL_VM_HELD): no worker has it yet
     bool complete; // it has what it needs to be served
 
+    unsigned image_row; // control thread: 1 + the row that counts it (image_counts.h); 0: not known
     uint64_t huge_need; // control thread: pages of 2 MiB that it will need; 0: not counted (yet)
     // Mail to and from the worker, of the thread that has the VM.
     struct fl_mail mail;

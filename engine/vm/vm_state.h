@@ -41,6 +41,7 @@ enum {
     FL_VM_STATE_SEEN = 64,  // "installed" was only ever set of pages that were seen to be there
     FL_VM_STATE_TOLD = 128, // no page of its memory can be dropped without an event
     FL_VM_STATE_AUTO = 512, // policy: ... kills it if KVM makes accesses for the guest
+    FL_VM_STATE_COUNTED = 1024, // it has gone, and is in the counts of its image (image_counts.h)
 };
 
 struct fl_vm_counters {
@@ -76,7 +77,8 @@ struct fl_vm_state {
 // set.
 struct fl_vm_filling {
     uint64_t page;
-    uint64_t pages; // 0: none
+    uint64_t pages;  // 0: none
+    fl_counter late; // of struct fl_replay, over all engines that have served it
 };
 
 static_assert(sizeof(struct uffd_msg) == 32, "the kernel's message size");

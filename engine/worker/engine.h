@@ -16,6 +16,7 @@
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
 #include "engine/serve/kill.h"
+#include "engine/vm/image_counts.h"
 #include "engine/vm/options.h"
 #include "engine/vm/vms.h"
 
@@ -26,6 +27,7 @@ struct fl_io_pool;
 struct fl_keeper_link;
 struct fl_lanes;
 struct fl_life_table;
+struct fl_store_space;
 struct fl_limit_watch;
 struct fl_templates;
 struct fl_vm;
@@ -72,14 +74,16 @@ struct fl_engine {
     struct fl_killer killer;
     _Atomic uint64_t prefetch_unproven; // pages of all VMs that may have been installed in vain
     uint64_t started_ns;
-    uint64_t oldest_wait_ns; // control thread: of a fault for storage, at the last heartbeat
-    uint64_t refused;        // control thread
+    uint64_t refused; // control thread
     uint64_t attached;
     struct fl_ends ends;
     uint64_t unowned; // control thread: handshakes for memory of no process that is known
     struct fl_recording_orders recordings; // control thread
     struct fl_host_memory memory;
-    struct fl_degraded degraded; // control thread
+    struct fl_degraded degraded;             // control thread
+    struct fl_image_counting image_counting; // control thread
+    struct fl_image_table images_counted;
+    struct fl_store_space *space; // set and freed by the starter of the engine; NULL: none
 };
 
 // The calling thread becomes the control thread: it is registered with RCU until fl_engine_stop().

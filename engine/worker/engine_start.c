@@ -83,6 +83,7 @@ static int engine_start_parts(struct fl_engine *engine)
     if (!error)
         error = fl_cache_new(engine->options.cache_bytes, engine->options.read_retries,
                              engine->io_pool, &engine->cache);
+    fl_image_counting_init(&engine->image_counting, &engine->images_counted, &engine->vms);
     engine->killer = (struct fl_killer){.vms = &engine->vms,
                                         .io_pool = engine->io_pool,
                                         .control = &engine->control,

@@ -43,7 +43,7 @@ static bool is_other_mode(uint64_t flags)
     return flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR);
 }
 
-enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct fl_ask *ask,
+enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *ask,
                          uint32_t *ret_there)
 {
     uint64_t page = 0;
@@ -60,13 +60,13 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct 
     if (!park) {
         struct fl_run run = {.pages = 0};
         uint32_t pages = fl_fault_around(shard, vm, page, ask->pages, &run);
-        fl_replay_fault(shard, vm, page, pages < ask->pages ? pages : ask->pages);
-        return fl_resolve_some(shard, vm, page, pages, &run, ret_there);
+        ask->replayed = fl_replay_fault(shard, vm, page, pages < ask->pages ? pages : ask->pages);
+        return fl_resolve_some(shard, vm, page, pages, &run, ask->replayed, ret_there);
     }
     fl_counter_add(&shard->stats.duplicates, 1);
     if (!park->read_ns) { // a fill asked first; now a thread waits
         park->read_ns = shard->now;
-        fl_replay_fault(shard, vm, page, 1);
+        park->replayed = fl_replay_fault(shard, vm, page, 1);
         fl_resolve_hurry(vm, page);
     }
     return FL_PARKED;
@@ -180,17 +180,19 @@ static void faults_act(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *
 {
     uint64_t there_to = 0; // address
     enum fl_outcome outcome = FL_PARKED;
+    enum fl_stage stage = FL_STAGE_CACHED;
     fl_counter_add(&shard->stats.faults, count);
     fl_counter_add(&vm->state->counters.faults, count);
     for (unsigned i = 0; i < count; i++) {
         if (i > 0 && ask_same(&asked[i], &asked[i - 1])) {
             fl_counter_add(&shard->stats.duplicates, 1);
         } else if (asked[i].address < there_to && !is_other_mode(asked[i].flags)) {
-            fl_resolved(shard, outcome, shard->now);
+            fl_resolved(shard, outcome, stage, shard->now);
         } else {
             uint32_t there = 0;
             asked[i].pages = asks_in_a_row(&asked[i], count - i, fl_vm_page_bytes(vm));
             outcome = fl_fault(shard, vm, &asked[i], &there);
+            stage = asked[i].replayed ? FL_STAGE_REPLAY : FL_STAGE_CACHED;
             there_to = asked[i].address + there * fl_vm_page_bytes(vm);
         }
     }
@@ -209,8 +211,9 @@ static void inbox_act(struct fl_shard *shard, struct fl_vm *vm, unsigned count)
             event_act(shard, vm, msg);
             continue;
         }
-        ask_insert(asked, pending++,
-                   (struct fl_ask){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags, 1});
+        ask_insert(
+            asked, pending++,
+            (struct fl_ask){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags, 1, false});
     }
     FL_CRASH_POINT("events_acted");
     faults_act(shard, vm, asked, pending);
@@ -225,11 +228,13 @@ bool fl_inbox_turn(struct fl_shard *shard, struct fl_vm *vm)
     unsigned count = (unsigned)((size_t)got / sizeof(*inbox));
     FL_CRASH_POINT("messages_read");
     shard->now = fl_now();
+    fl_counter_set(&shard->batch_ns, shard->now);
     inbox_act(shard, vm, count);
     FL_CRASH_POINT("messages_acted");
     // A successor after a kill replays what it finds here: clear only when all of it was acted on.
     atomic_signal_fence(memory_order_seq_cst);
     memset(inbox, 0, count * sizeof(*inbox));
+    fl_counter_set(&shard->batch_ns, 0);
     return true;
 }
 

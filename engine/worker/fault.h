@@ -32,11 +32,12 @@ struct fl_ask {
     uint64_t address; // of the first page
     uint64_t flags;   // of its message
     uint32_t pages;   // at least 1
+    bool replayed;    // set by fl_fault(): it is one of FL_STAGE_REPLAY
 };
 
 // The first page of what is asked for. *ret_there: how many of them are there now, and threads
 // that had asked for them before are awake.
-enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, const struct fl_ask *ask,
+enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *ask,
                          uint32_t *ret_there);
 
 #endif

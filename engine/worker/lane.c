@@ -118,6 +118,9 @@ void fl_lane_go_on_with(struct fl_thread *thread, struct fl_worker *lane)
     atomic_store(&lane->shard.call, &blocked->call);
     atomic_store(&blocked->worker, lane);
     worker->shard.now = fl_now();
+    // What the blocked thread had read goes on waiting, with its VM.
+    fl_counter_set(&lane->shard.batch_ns, fl_counter_get(&worker->shard.batch_ns));
+    fl_counter_set(&worker->shard.batch_ns, 0);
     lane_enter(worker, vm, lane);
     // Of the events that the thread before had taken from epoll it may not have seen all.
     cds_list_for_each_entry_safe(other, next, &worker->owned, in_worker)

@@ -142,6 +142,7 @@ static void worker_look(struct fl_worker *worker)
     struct fl_vm *next;
     if (worker->shard.now < worker->shard.look_ns)
         return;
+    uint64_t oldest = FL_NEVER;
     worker->shard.look_ns = worker->shard.now + LOOK_EVERY;
     cds_list_for_each_entry_safe(vm, next, &worker->owned, in_worker)
     {
@@ -151,7 +152,10 @@ static void worker_look(struct fl_worker *worker)
             fl_vm_recording_look(&worker->shard, vm);
         if (vm->phase != FL_VM_GONE && vm->parks.count > 0)
             fl_parks_expire(vm, worker->shard.now);
+        uint64_t since = fl_parks_first(vm);
+        oldest = since < oldest ? since : oldest;
     }
+    fl_counter_set(&worker->shard.parked_ns, oldest == FL_NEVER ? 0 : oldest);
 }
 
 static uint64_t worker_next_due(struct fl_worker *worker)
@@ -179,6 +183,7 @@ static void worker_block(struct fl_worker *worker)
     if (due <= fl_now() || !fl_mailbox_sleep(&worker->shard.mailbox))
         return;
     struct timespec left = fl_until(fl_now(), due);
+    fl_counter_set(&worker->shard.round_ns, 0);
     fl_rcu_offline();
     // Watches stay valid while we block: only this thread retires VMs.
     struct epoll_event events[EVENTS];
@@ -196,8 +201,10 @@ void fl_worker_work(struct fl_worker *worker)
     static const struct timespec at_once = {0};
     struct fl_spin spin;
     fl_spin_init(&spin, worker->shard.options->spin_us * FL_NS_PER_US);
+    fl_counter_set(&worker->shard.batch_ns, 0); // of a thread before, which was taken from
     for (unsigned round = 0; !worker->stopping && !worker->leave_for; round++) {
         worker->shard.now = fl_now();
+        fl_counter_set(&worker->shard.round_ns, worker->shard.now);
         bool busy = fl_mailbox_drain(&worker->shard.mailbox, &worker->shard);
         if (round % POLL_EVERY == 0 || cds_list_empty(&worker->shard.hot))
             busy |= worker_poll(worker, &at_once);

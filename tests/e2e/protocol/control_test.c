@@ -440,8 +440,8 @@ static bool described(const char *text, const char *at, const char *what, const 
                       size_t length)
 {
     char wanted[256];
-    static const char *const suffixes[] = {"", "_sum", "_count"};
-    for (unsigned i = 0; i < 3; i++) {
+    static const char *const suffixes[] = {"", "_sum", "_count", "_bucket"};
+    for (unsigned i = 0; i < 4; i++) {
         size_t cut = strlen(suffixes[i]);
         if (cut > length || strncmp(name + length - cut, suffixes[i], cut) != 0)
             continue;
@@ -458,7 +458,8 @@ static void check_sample(const char *text, const char *line)
     size_t name = strcspn(line, "{ \n");
     const char *value = line + name;
     char *end = NULL;
-    cr_assert_eq(strncmp(line, "faultline_", 10), 0, "%.80s", line);
+    cr_assert(strncmp(line, "faultline_", 10) == 0 || strncmp(line, "process_", 8) == 0, "%.80s",
+              line);
     for (size_t i = 0; i < name; i++)
         cr_assert(isalnum((unsigned char)line[i]) || line[i] == '_', "%.80s", line);
     cr_assert(described(text, line, "HELP", line, name), "no HELP: %.80s", line);

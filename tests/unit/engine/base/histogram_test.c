@@ -42,6 +42,19 @@ Test(histogram, merges)
     cr_assert_eq(fl_histogram_quantile(&histogram, 0.5), 10);
 }
 
+// A value that is a power of two is not below it.
+Test(histogram, knows_how_many_are_below_a_power_of_two)
+{
+    for (unsigned exponent = 4; exponent < 60; exponent++) {
+        static struct fl_histogram one;
+        one = (struct fl_histogram){0};
+        fl_histogram_add(&one, (1ULL << exponent) - 1);
+        fl_histogram_add(&one, 1ULL << exponent);
+        cr_assert_eq(fl_histogram_below(&one, exponent), 1, "%u", exponent);
+        cr_assert_eq(fl_histogram_below(&one, exponent + 1), 2, "%u", exponent);
+    }
+}
+
 Test(histogram, of_nothing_is_zero)
 {
     cr_assert_eq(fl_histogram_quantile(&histogram, 0.99), 0);

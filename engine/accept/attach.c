@@ -32,6 +32,7 @@
 #include "engine/serve/kill.h"
 #include "engine/serve/park.h"
 #include "engine/serve/vm_call.h"
+#include "engine/template/template.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
@@ -152,6 +153,32 @@ static void count_end(struct fl_ends *ends, const struct fl_vm *vm, bool filled)
     }
 }
 
+// What the template has, the VM has, whether it touched it or not.
+static void note_template(const struct fl_vm *vm, struct fl_vm_history *history)
+{
+    const struct fl_layout *layout = &vm->state->layout;
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        const struct fl_region *region = &layout->region[i];
+        uint64_t first = fl_layout_image_page(layout, region->first_page);
+        uint64_t end = first + (region->bytes >> layout->page_shift);
+        uint64_t page = fl_template_next(vm->template, first, end);
+        while (page < end) {
+            uint64_t there = fl_template_there(vm->template, page, end - page);
+            fl_vm_history_found(history, region->first_page + (page - first), there,
+                                FL_CAME_TEMPLATE);
+            page = fl_template_next(vm->template, page + there, end);
+        }
+    }
+}
+
+static void note_end(struct fl_engine *engine, struct fl_vm *vm)
+{
+    struct fl_vm_history *history = fl_vm_history(vm);
+    if (history && vm->template)
+        note_template(vm, history);
+    fl_histories_end(&engine->histories, vm);
+}
+
 // The memory behind the userfaultfd is gone, or unregistered: only now may it be closed.
 void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm)
 {
@@ -161,6 +188,7 @@ void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm)
         log_end(vm);
         count_end(&engine->ends, vm, engine->options.populate);
     }
+    note_end(engine, vm);
     fl_vms_remove(&engine->vms, vm);
     FL_CRASH_POINT("vm_gone");
     fl_keeper_link_drop(engine->keeper_link, FL_RECORD_VM, vm->id);
@@ -226,6 +254,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     if (!engine->options.populate && !template) // what others touched there is not seen
         vm->touches = fl_recording_orders_begin(&engine->recordings, vm->id, image, layout);
     fl_replay_expect(engine, vm);
+    fl_histories_begin(&engine->histories, vm);
     FL_CRASH_POINT("image_kept");
     engine->attached++;
     fl_image_count_attached(&engine->image_counting, vm);
@@ -322,6 +351,8 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
                vm->id, fl_vm_image_name(vm), vm->state->pid,
                fl_counter_get(&vm->state->counters.faults));
     fl_replay_expect(engine, vm);
+    if (image && !fl_vm_refused(vm))
+        fl_histories_begin(&engine->histories, vm);
     if (vm->pidfd >= 0 && !(vm->state->flags & FL_VM_STATE_OWNER))
         fl_kill_find(&engine->killer, vm);
     vm->complete = true;
@@ -338,6 +369,7 @@ void fl_attach_freed(struct fl_engine *engine, struct fl_vm *vm)
 
 void fl_attach_forget(struct fl_engine *engine, struct fl_vm *vm)
 {
+    fl_histories_end(&engine->histories, vm);
     fl_vms_remove(&engine->vms, vm);
     close_all(vm);
     fl_rcu_defer(&vm->rcu, free_vm);

@@ -14,6 +14,7 @@
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
 #include "engine/serve/vm_image.h"
+#include "engine/vm/history.h"
 #include "engine/vm/recording.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
@@ -172,6 +173,13 @@ static void fill_ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
         fill->ahead = at;
 }
 
+static void fill_note(struct fl_vm *vm, uint64_t pages, enum fl_came how)
+{
+    struct fl_vm_history *history = fl_vm_history(vm);
+    if (history)
+        fl_vm_history_came(history, vm->fill.next, pages, how);
+}
+
 static void fill_advance(struct fl_shard *shard, struct fl_vm *vm, enum fl_install result,
                          uint64_t pages)
 {
@@ -192,6 +200,7 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
     uint64_t image_page = fl_layout_image_page(&vm->state->layout, fill->next);
     uint64_t shared = vm->template ? fl_install_shared(vm, fill->next, end - fill->next) : 0;
     if (shared > 0) {
+        fill_note(vm, shared, FL_CAME_TEMPLATE);
         fill->next += shared;
         return;
     }
@@ -206,6 +215,7 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
     }
     if (run.zero) {
         enum fl_install result = fl_install_zero(vm, fill->next, run.pages, FL_WAKE, &pages);
+        fill_note(vm, pages, FL_CAME_ZERO);
         fill_advance(shard, vm, result, pages);
         return;
     }
@@ -220,6 +230,7 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
     const uint8_t *from = fl_frame_data(frame) + ((size_t)run.slot << FL_PAGE_SHIFT);
     enum fl_install result = fl_install_copy(vm, fill->next, from, run.pages, FL_WAKE, &pages);
     fl_call_unpin(vm);
+    fill_note(vm, pages, FL_CAME_FILL);
     fill_advance(shard, vm, result, pages);
 }
 

@@ -11,6 +11,7 @@
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
+#include "engine/vm/history.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
@@ -206,6 +207,13 @@ static enum fl_install step_put(struct fl_vm *vm, const struct walk *walk,
     return result;
 }
 
+static void step_note(struct fl_vm *vm, const struct walk *walk, uint64_t pages, enum fl_came how)
+{
+    struct fl_vm_history *history = fl_vm_history(vm);
+    if (history)
+        fl_vm_history_came(history, walk->page, pages, how);
+}
+
 // No more of the frame than a slice has room for: frames may be of 2 MiB.
 static void walk_cut(struct walk *walk, int budget, bool zero)
 {
@@ -223,6 +231,7 @@ static enum step step_do(struct fl_shard *shard, struct fl_vm *vm, uint64_t inde
         uint64_t pages = vm->template ? fl_install_shared(vm, walk.page, walk.pages) : 0;
         if (pages > 0) { // by another VM
             budget->cost -= COST_CALL;
+            step_note(vm, &walk, pages, FL_CAME_TEMPLATE);
             walk.done += (uint32_t)pages;
             continue;
         }
@@ -237,6 +246,7 @@ static enum step step_do(struct fl_shard *shard, struct fl_vm *vm, uint64_t inde
         walk_cut(&walk, budget->cost, walk.step->zero);
         enum fl_install result = step_put(vm, &walk, frame, budget, &pages);
         FL_CRASH_POINT("replay_copied");
+        step_note(vm, &walk, pages, walk.step->zero ? FL_CAME_ZERO : FL_CAME_REPLAY);
         if (result == FL_INSTALL_FAILED)
             return STEP_DONE; // the fault of a thread that touches it says why
         if (!fl_task_goes_on(shard, &vm->replay.task, result))

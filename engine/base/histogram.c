@@ -11,7 +11,7 @@ static unsigned bucket_of(uint64_t value)
            (unsigned)((value >> shift) & (FL_HISTOGRAM_STEPS - 1));
 }
 
-static uint64_t bucket_end(unsigned bucket)
+uint64_t fl_histogram_bucket_end(unsigned bucket)
 {
     if (bucket < FL_HISTOGRAM_STEPS)
         return bucket;
@@ -25,6 +25,14 @@ void fl_histogram_add(struct fl_histogram *histogram, uint64_t value)
     fl_counter_add(&histogram->count[bucket_of(value)], 1);
     fl_counter_add(&histogram->sum, value);
     if (value > fl_counter_get(&histogram->max))
+        atomic_store_explicit(&histogram->max, value, memory_order_relaxed);
+}
+
+void fl_histogram_add_many(struct fl_histogram *histogram, uint64_t value, uint64_t times)
+{
+    fl_counter_add(&histogram->count[bucket_of(value)], times);
+    fl_counter_add(&histogram->sum, value * times);
+    if (times > 0 && value > fl_counter_get(&histogram->max))
         atomic_store_explicit(&histogram->max, value, memory_order_relaxed);
 }
 
@@ -64,7 +72,7 @@ uint64_t fl_histogram_quantile(const struct fl_histogram *histogram, double shar
     for (unsigned i = 0; i < FL_HISTOGRAM_BUCKETS && total > 0; i++) {
         seen += fl_counter_get(&histogram->count[i]);
         if (seen >= wanted && seen > 0) {
-            uint64_t end = bucket_end(i);
+            uint64_t end = fl_histogram_bucket_end(i);
             return end < max ? end : max;
         }
     }

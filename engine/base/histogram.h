@@ -21,6 +21,12 @@ struct fl_histogram {
 // Writer only.
 void fl_histogram_add(struct fl_histogram *histogram, uint64_t value);
 
+// The same for so many equal values.
+void fl_histogram_add_many(struct fl_histogram *histogram, uint64_t value, uint64_t times);
+
+// The largest value that a bucket holds; the least is that of the bucket before, and one.
+uint64_t fl_histogram_bucket_end(unsigned bucket);
+
 // Any thread: adds from's counts to the plain sums in `into`, which one thread owns.
 void fl_histogram_merge(struct fl_histogram *into, const struct fl_histogram *from);
 uint64_t fl_histogram_total(const struct fl_histogram *histogram);

@@ -135,6 +135,9 @@ static const struct route routes[] = {
     {"/v1/recordings", MHD_HTTP_METHOD_GET, fl_control_get_recordings},
     {"/v1/recordings", MHD_HTTP_METHOD_POST, fl_control_post_recording},
     {"/v1/recordings", MHD_HTTP_METHOD_DELETE, fl_control_delete_recording},
+    {"/v1/histories", MHD_HTTP_METHOD_GET, fl_control_get_histories},
+    {"/v1/histories", MHD_HTTP_METHOD_POST, fl_control_post_history},
+    {"/v1/histories", MHD_HTTP_METHOD_DELETE, fl_control_delete_history},
     {"/v1/templates", MHD_HTTP_METHOD_GET, fl_control_get_templates},
     {"/v1/templates", MHD_HTTP_METHOD_POST, fl_control_post_template},
     {"/v1/templates", MHD_HTTP_METHOD_DELETE, fl_control_delete_template},
@@ -174,7 +177,7 @@ static enum MHD_Result answer_request(struct fl_acceptor *acceptor, struct MHD_C
     return fl_control_send_error(
         client, MHD_HTTP_NOT_FOUND,
         "there is no such path as %.80s; there are /v1/status, /v1/listeners, /v1/recordings, "
-        "/v1/templates, /v1/drain, /v1/upgrade and /metrics",
+        "/v1/histories, /v1/templates, /v1/drain, /v1/upgrade and /metrics",
         url);
 }
 

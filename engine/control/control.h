@@ -4,6 +4,7 @@
 //
 //   GET               /v1/status      what the engine does, with all VMs
 //   GET, POST, DELETE /v1/listeners   where it listens for which image
+//   GET, POST, DELETE /v1/histories   of which VMs a history is kept, and each of them
 //   GET, POST, DELETE /v1/recordings  of which images the next VMs are recorded, and the results
 //   GET, POST, DELETE /v1/templates   which images are in memory for VMs to share
 //   POST              /v1/drain       no new VM; {"populate": true}: VMs are filled and let go

@@ -78,6 +78,17 @@ enum MHD_Result fl_control_delete_recording(struct fl_acceptor *acceptor,
                                             struct MHD_Connection *client,
                                             const struct fl_request *request);
 
+// --- /v1/histories ---
+
+enum MHD_Result fl_control_get_histories(struct fl_acceptor *acceptor,
+                                         struct MHD_Connection *client,
+                                         const struct fl_request *request);
+enum MHD_Result fl_control_post_history(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+                                        const struct fl_request *request);
+enum MHD_Result fl_control_delete_history(struct fl_acceptor *acceptor,
+                                          struct MHD_Connection *client,
+                                          const struct fl_request *request);
+
 // --- /v1/templates ---
 
 enum MHD_Result fl_control_get_templates(struct fl_acceptor *acceptor,

@@ -10,6 +10,7 @@
 #include "engine/serve/shortage.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
+#include "engine/vm/history.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
@@ -194,8 +195,11 @@ void fl_install_succeed(struct fl_vm *vm)
     uint64_t count = filling->pages < pages - first ? filling->pages : pages - first;
     for (uint64_t page = first; page < first + count; page++) {
         uint64_t address = fl_layout_address(&vm->state->layout, page);
-        if (fl_vm_any_absent(vm, address, fl_vm_page_bytes(vm)) == 0)
-            fl_bit_set(vm->installed, page);
+        if (fl_vm_any_absent(vm, address, fl_vm_page_bytes(vm)) != 0)
+            continue;
+        fl_bit_set(vm->installed, page);
+        if (fl_vm_history(vm)) // what its last thread has wanted it for went with that
+            fl_vm_history_came(fl_vm_history(vm), page, 1, FL_CAME_OTHER);
     }
     filling->pages = 0;
 }

@@ -71,7 +71,8 @@ static enum fl_outcome want_resolve_once(struct fl_want *want)
         return fl_want_zeros(want);
     if (fl_vm_may_be_dropped(vm, want->page))
         return want_resolve_dropped(want);
-    if (vm->template && fl_install_shared(vm, want->page, 1) > 0)
+    want->shared = vm->template && fl_install_shared(vm, want->page, 1) > 0;
+    if (want->shared)
         return fl_want_done(want, FL_INSTALLED);
     if (want->park && want->park->error)
         return fl_want_fail(want, want->park->error);

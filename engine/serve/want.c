@@ -13,6 +13,7 @@
 #include "engine/serve/shortage.h"
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
+#include "engine/vm/history.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
@@ -25,12 +26,46 @@ static enum fl_stage want_stage(const struct fl_want *want)
     return want->park ? FL_STAGE_READ : FL_STAGE_CACHED;
 }
 
+static enum fl_came want_brought(const struct fl_want *want, enum fl_outcome outcome)
+{
+    if (outcome == FL_POISONED)
+        return FL_CAME_FAILED;
+    if (want->shared)
+        return FL_CAME_TEMPLATE;
+    if (outcome == FL_ZEROED)
+        return FL_CAME_ZERO;
+    if (want->read_ns)
+        return FL_CAME_DEMAND;
+    return want->vm->fill.goal == FL_FILL_NONE ? FL_CAME_REPLAY : FL_CAME_FILL;
+}
+
+static enum fl_waited want_waited(const struct fl_want *want)
+{
+    unsigned waited = want->park ? want->park->waited : 0;
+    return waited > 0 ? (enum fl_waited)(31 - __builtin_clz(waited)) : FL_WAITED_NOT;
+}
+
+static void want_note(const struct fl_want *want, enum fl_outcome outcome,
+                      struct fl_vm_history *history)
+{
+    enum fl_came how = want_brought(want, outcome);
+    fl_vm_history_came(history, want->page, 1, how);
+    if (want->there > 1)
+        fl_vm_history_came(history, want->page + 1, want->there - 1,
+                           how == FL_CAME_DEMAND ? FL_CAME_NEIGHBOUR : how);
+    if (want->read_ns)
+        fl_vm_history_fault(history, want->page, want->read_ns, want_waited(want));
+}
+
 enum fl_outcome fl_want_done(struct fl_want *want, enum fl_outcome outcome)
 {
     if (want->read_ns)
         fl_resolved(want->shard, outcome, want_stage(want), want->read_ns);
     else if (want->vm->replay.plan && outcome != FL_POISONED)
         fl_task_replayed(want->shard, want->vm, fl_vm_page_units(want->vm));
+    struct fl_vm_history *history = fl_vm_history(want->vm);
+    if (history)
+        want_note(want, outcome, history);
     if (want->park)
         fl_park_end(want->park);
     return outcome;
@@ -49,13 +84,15 @@ static struct fl_park *want_new_park(const struct fl_want *want, uint32_t frames
 
 // Parks the page to try again soon; later, if it is starved (park.h). Without memory for that, the
 // waiter is woken to fault anew.
-static enum fl_outcome want_again(struct fl_want *want, int starved)
+static enum fl_outcome want_again(struct fl_want *want, int starved, enum fl_waited waited)
 {
     struct fl_vm *vm = want->vm;
     if (!want->park)
         want->park = want_new_park(want, 0);
     if (want->park)
         want->park->starved = starved;
+    if (want->park)
+        want->park->waited |= (uint8_t)(1U << waited);
     if (want->park)
         fl_park_retry(want->park);
     else
@@ -100,7 +137,7 @@ static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
 // Tries to fail the page again later.
 static enum fl_outcome want_fail_again(struct fl_want *want, int error)
 {
-    want_again(want, 0);
+    want_again(want, 0, FL_WAITED_NOT);
     if (want->park)
         want->park->error = error;
     return FL_PARKED;
@@ -170,13 +207,13 @@ enum fl_outcome fl_want_settle(struct fl_want *want, enum fl_install result,
     case FL_INSTALL_DONE:
         return fl_want_done(want, outcome);
     case FL_INSTALL_AGAIN:
-        want_again(want, 0);
+        want_again(want, 0, FL_WAITED_REMOVE);
         // A VM may be frozen in the middle of its madvise: that is no reason to fail its pages.
         if (want->park)
             want->park->deadline_ns = fl_park_deadline(want->shard);
         return FL_PARKED;
     case FL_INSTALL_SHORT:
-        return want_again(want, -ENOSPC);
+        return want_again(want, -ENOSPC, FL_WAITED_MEMORY);
     case FL_INSTALL_GONE:
         fl_shard_vm_gone(want->shard, want->vm);
         return FL_PARKED;
@@ -199,7 +236,7 @@ enum fl_outcome fl_want_install_bytes(struct fl_want *want, const struct fl_fram
 {
     uint64_t pages = 0;
     if (!fl_call_pin(want->vm, frame)) // it was evicted just now
-        return want_again(want, 0);
+        return want_again(want, 0, FL_WAITED_NOT);
     const uint8_t *from = fl_frame_data(frame) + ((size_t)slot << FL_PAGE_SHIFT);
     enum fl_install result = fl_install_copy(want->vm, want->page, from, count, FL_WAKE, &pages);
     fl_call_unpin(want->vm);
@@ -225,6 +262,7 @@ static bool want_park(struct fl_want *want, uint32_t frames)
     struct fl_park *new = want_new_park(want, frames);
     if (!new)
         return false;
+    new->waited = (uint8_t)((before ? before->waited : 0) | 1U << FL_WAITED_READ);
     if (before && before->deadline_ns < new->deadline_ns)
         new->deadline_ns = before->deadline_ns;
     if (before)
@@ -239,7 +277,7 @@ static enum fl_outcome want_asked(struct fl_want *want, int error)
     if (want->park->outstanding > 0)
         return FL_PARKED;
     if (error == -ENOMEM)
-        return want_again(want, -ENOMEM);
+        return want_again(want, -ENOMEM, FL_WAITED_MEMORY);
     want->park->error = error;
     want->anew = true;
     return FL_PARKED;
@@ -248,7 +286,7 @@ static enum fl_outcome want_asked(struct fl_want *want, int error)
 enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 {
     if (!want_park(want, 1))
-        return want_again(want, -ENOMEM);
+        return want_again(want, -ENOMEM, FL_WAITED_MEMORY);
     fl_counter_add(&want->shard->stats.misses, 1);
     return want_asked(want, fl_park_want_huge(want->park, first_page));
 }
@@ -258,14 +296,14 @@ enum fl_outcome fl_want_map(struct fl_want *want, struct fl_frame_id piece)
     FL_CRASH_POINT("map_wanted");
     want->run.pages = 0; // it is another one when that was read
     return want_park(want, 1) ? want_asked(want, fl_park_want(want->park, piece))
-                              : want_again(want, -ENOMEM);
+                              : want_again(want, -ENOMEM, FL_WAITED_MEMORY);
 }
 
 enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
 {
     int error = 0;
     if (!want_park(want, frames))
-        return want_again(want, -ENOMEM);
+        return want_again(want, -ENOMEM, FL_WAITED_MEMORY);
     fl_counter_add(&want->shard->stats.misses, 1);
     for (uint32_t i = 0; i < frames && !error; i++)
         error = fl_park_want(want->park, ids[i]);

@@ -25,6 +25,7 @@ struct fl_want {
     uint32_t there;         // of them, when it was resolved: how many are there
     struct fl_run run;      // what the image has for them; .pages of 0: it has to be looked up
     bool replayed;          // the fault is one of FL_STAGE_REPLAY
+    bool shared;            // it was in the template already
     bool anew;              // set here: what it was to wait for is there, look for its bytes anew
 };
 

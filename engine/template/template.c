@@ -43,6 +43,16 @@ uint64_t fl_template_there(const struct fl_template *template, uint64_t page, ui
     return end - page;
 }
 
+uint64_t fl_template_next(const struct fl_template *template, uint64_t page, uint64_t end)
+{
+    while (page < end && !fl_template_has(template, page)) {
+        bool none = page < template->state->pages && page % 64 == 0 &&
+                    atomic_load_explicit(&template->filled[page / 64], memory_order_relaxed) == 0;
+        page += none ? 64 : 1;
+    }
+    return page < end ? page : end;
+}
+
 // True if we were the first to say so.
 static bool mark_page(struct fl_template *template, uint64_t page)
 {

@@ -119,6 +119,8 @@ static inline bool fl_template_has(const struct fl_template *template, uint64_t 
 // How many pages from `page` on are there, at most `count`; from which on one is not, up to end.
 uint64_t fl_template_there(const struct fl_template *template, uint64_t page, uint64_t count);
 uint64_t fl_template_next_hole(const struct fl_template *template, uint64_t page);
+// The first page of [page, end) that is there; end if none is.
+uint64_t fl_template_next(const struct fl_template *template, uint64_t page, uint64_t end);
 
 // Puts the image's bytes there (NULL: zeros). How many pages, from the first on, are there now; 0:
 // the VM must have them privately. Never blocks on storage.

@@ -29,6 +29,7 @@
 
 struct fl_template;
 struct fl_vm;
+struct fl_vm_history;
 struct fl_vm_recording;
 struct fl_shard;
 
@@ -101,6 +102,8 @@ struct fl_vm {
     // Its first touches are noted here; NULL: they are not. Set when it is made, ended by the
     // owner.
     _Atomic(struct fl_vm_recording *) touches;
+    // What becomes of its pages and faults is noted here (history.h); NULL: it is not.
+    _Atomic(struct fl_vm_history *) history;
 
     // Owner only.
     _Atomic enum fl_vm_phase phase;

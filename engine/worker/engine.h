@@ -16,6 +16,7 @@
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
 #include "engine/serve/kill.h"
+#include "engine/vm/histories.h"
 #include "engine/vm/image_counts.h"
 #include "engine/vm/options.h"
 #include "engine/vm/vms.h"
@@ -79,6 +80,7 @@ struct fl_engine {
     struct fl_ends ends;
     uint64_t unowned; // control thread: handshakes for memory of no process that is known
     struct fl_recording_orders recordings; // control thread
+    struct fl_histories histories;         // control thread
     struct fl_host_memory memory;
     struct fl_degraded degraded;             // control thread
     struct fl_image_counting image_counting; // control thread

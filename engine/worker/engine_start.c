@@ -109,6 +109,7 @@ int fl_engine_start(const struct fl_engine_options *options, const struct fl_eng
     if (engine->options.readers == 0)
         engine->options.readers = cores > READERS_MIN ? cores : READERS_MIN;
     fl_recording_orders_init(&engine->recordings);
+    fl_histories_init(&engine->histories, options->history);
     engine->memory.reserve = options->replay_reserve;
     engine->started_ns = fl_now();
     engine->control.event_fd = -1;
@@ -154,6 +155,7 @@ void fl_engine_stop(struct fl_engine *engine)
     if (engine->cache)
         fl_cache_free(engine->cache);
     fl_recording_orders_fini(&engine->recordings);
+    fl_histories_fini(&engine->histories);
     free(engine->workers);
     rcu_barrier();
     fl_vms_fini(&engine->vms);

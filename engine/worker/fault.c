@@ -19,6 +19,7 @@
 #include "engine/serve/park.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
+#include "engine/vm/history.h"
 #include "engine/vm/recording.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
@@ -173,6 +174,15 @@ static uint32_t asks_in_a_row(const struct fl_ask *asked, unsigned count, uint64
     return pages;
 }
 
+// A fault whose page came in one go with that of the fault before.
+static void note_follower(const struct fl_shard *shard, struct fl_vm *vm, uint64_t address)
+{
+    struct fl_vm_history *history = fl_vm_history(vm);
+    uint64_t page = 0;
+    if (history && fl_layout_page(&vm->state->layout, address, &page))
+        fl_vm_history_fault(history, page, shard->now, FL_WAITED_NOT);
+}
+
 // In order, so that duplicates are neighbours and pages in a row can be installed in one go: what
 // that has reached was asked for before, and its waiters are awake.
 static void faults_act(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *asked,
@@ -188,6 +198,7 @@ static void faults_act(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *
             fl_counter_add(&shard->stats.duplicates, 1);
         } else if (asked[i].address < there_to && !is_other_mode(asked[i].flags)) {
             fl_resolved(shard, outcome, stage, shard->now);
+            note_follower(shard, vm, asked[i].address);
         } else {
             uint32_t there = 0;
             asked[i].pages = asks_in_a_row(&asked[i], count - i, fl_vm_page_bytes(vm));

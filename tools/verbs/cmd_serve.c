@@ -42,6 +42,9 @@ static const struct cli_option options[] = {
              .preset = "0",
              .help = "take this much of the cache's memory at the start, so that restores need not "
                      "wait for it"),
+    CLI_COUNT(struct serve, server.engine.history, .name = "history", .value = "N",
+              .high = FL_HISTORIES_MOST, .preset = "0",
+              .help = "keep the histories of the last N VMs, for 'faultline report'"),
     CLI_GROUP(struct serve, server, engine_options),
     CLI_END,
 };

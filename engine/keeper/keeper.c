@@ -30,6 +30,7 @@ static void stop_serving(struct fl_keeper *keeper)
         keeper->stopping ? now : now + keeper->options->stop_timeout_ms * FL_NS_PER_MS;
     if (!keeper->stopping) {
         fl_log(FL_LOG_INFO, "event=stopping vms=%" PRIu64, keeper->records.vms);
+        fl_keeper_set_ready(keeper, false);
         fl_sm_notify("STOPPING=1\nSTATUS=VMs are being completed and let go");
     }
     keeper->stopping = true;
@@ -147,6 +148,8 @@ static void run_due(struct fl_keeper *keeper)
 static void on_child(struct fl_keeper *keeper, struct fl_child *child)
 {
     fl_keeper_receive(keeper, child);
+    if (keeper->replaced) // what becomes of it is the other keeper's to see
+        return;
     if (child->phase == FL_CHILD_TAKING_OVER)
         fl_keeper_go_on_sending(keeper, child);
     fl_keeper_child_over(keeper, child);
@@ -180,7 +183,7 @@ static void run_loop(struct fl_keeper *keeper)
         }
         if (keeper->leaving)
             leave_vms(keeper);
-        if (count < EVENTS)
+        if (count < EVENTS && !keeper->done)
             run_due(keeper);
     }
 }
@@ -247,12 +250,14 @@ int fl_keeper_run(const struct fl_keeper_options *options)
         return 1;
     }
     fl_log_start("keeper");
+    fl_keeper_set_ready(&keeper, false); // one that was killed has left its file
     error = fl_keeper_inherit(&keeper);
     unsigned used = fl_descriptors_used();
     keeper.at_start =
         used > keeper.records.descriptors ? used - (unsigned)keeper.records.descriptors : 0;
     if (error == -EBUSY) {
-        fprintf(stderr, "faultline serve: another server listens at %s\n", options->control);
+        fprintf(stderr, "faultline serve: another server listens at %s%s\n", options->control,
+                options->replace ? ", and its version cannot be replaced: upgrade it first" : "");
         keeper.exit_status = 1;
     } else if (error) {
         fprintf(stderr,
@@ -262,7 +267,10 @@ int fl_keeper_run(const struct fl_keeper_options *options)
     } else {
         run_loop(&keeper);
     }
+    fl_keeper_set_ready(&keeper, false);
     end_keeper(&keeper);
     fl_log_stop();
+    if (keeper.replaced)
+        fl_keeper_wait_for_end();
     return keeper.exit_status;
 }

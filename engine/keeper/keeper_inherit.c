@@ -17,13 +17,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/base/unix_socket.h"
 #include "engine/keeper/keeper.h"
 #include "engine/keeper/service_manager.h"
 #include "engine/link/channel.h"
 
-enum { NUMBER = 24, ANSWER_MS = 5000 };
+enum { NUMBER = 24, ANSWER_MS = 5000, REPLACE_AGAIN_MS = 1000 };
+#define REPLACE_MOST (60 * FL_NS_PER_S)
 
 // --- named descriptors ---
 
@@ -217,24 +219,69 @@ static int first_answer(int channel, int pidfd, struct fl_message *message, int 
     return got == 0 ? -ECONNRESET : got;
 }
 
-// All that it holds. What came from the store is replaced by the same from it.
-static int take_all(struct fl_keeper *keeper, int channel, int pidfd, int *ret_life)
+// An engine that serves, and what is found out about it.
+struct found {
+    int socket;  // to the engine, or to its keeper
+    int channel; // of the engine: the socket, or what its keeper has sent
+    int life;
+    int pidfd;
+    pid_t pid;
+    char reason[160]; // why it cannot be had
+};
+
+// Its keeper has sent all, and waits to hear that we have it; we then wait to hear that it has
+// stopped. Only then is it ours.
+static int confirm(struct found *found)
+{
+    static struct fl_message message;
+    int fds[FL_CHANNEL_FDS];
+    message = (struct fl_message){.type = FL_MESSAGE_ANSWER};
+    FL_CRASH_POINT("replace_answer");
+    int got = fl_channel_send(found->socket, &message, NULL, false);
+    if (got == 0)
+        got = first_answer(found->socket, found->pidfd, &message, fds);
+    if (got == 1)
+        fl_channel_close_fds(fds);
+    if (got < 0)
+        return got;
+    return got == 1 && message.type == FL_MESSAGE_REPLACED ? 0 : -ECONNRESET;
+}
+
+static int take_from_keeper(struct fl_keeper *keeper, struct found *found,
+                            const struct fl_message *message, const int fds[FL_CHANNEL_FDS])
+{
+    found->channel = fds[FL_ENGINE_SLOT_CHANNEL];
+    found->life = fds[FL_ENGINE_SLOT_LIFE];
+    keeper->generation = message->value ? message->value - 1 : 0; // counted again as it serves us
+    keeper->deaths = message->other;
+    keeper->upgrade.count = strtoull(message->text, NULL, 10);
+    return found->channel < 0 ? -EPROTO : confirm(found);
+}
+
+// What came from the store is replaced by the same from the engine, or from its keeper.
+static int take_all(struct fl_keeper *keeper, struct found *found)
 {
     static struct fl_message message;
     int fds[FL_CHANNEL_FDS];
     for (;;) {
-        int got = first_answer(channel, pidfd, &message, fds);
+        int got = first_answer(found->socket, found->pidfd, &message, fds);
         if (got != 1)
             return got;
         if (message.type == FL_MESSAGE_SERVING) {
-            *ret_life = fds[0];
+            found->channel = found->socket;
+            found->life = fds[0];
             return 0;
         }
-        if (message.type == FL_MESSAGE_PUT)
+        if (message.type == FL_MESSAGE_ENGINE)
+            return take_from_keeper(keeper, found, &message, fds);
+        FL_CRASH_POINT("replace_record");
+        if (message.type == FL_MESSAGE_PUT || message.type == FL_MESSAGE_RECORD)
             fl_records_put(&keeper->records, &message, fds);
         fl_channel_close_fds(fds);
-        if (message.type == FL_MESSAGE_ANSWER)
-            return message.error;
+        if (message.type == FL_MESSAGE_ANSWER) {
+            snprintf(found->reason, sizeof(found->reason), "%.150s", message.text);
+            return message.error ? message.error : -EPROTO;
+        }
     }
 }
 
@@ -244,47 +291,98 @@ static bool process_lives(int pidfd)
     return pidfd >= 0 && poll(&ended, 1, 0) == 0;
 }
 
+// Under a service manager that keeps descriptors there is nothing to replace.
+static bool replaces(const struct fl_keeper *keeper)
+{
+    return keeper->options->replace && !keeper->records.store;
+}
+
+// Says HELLO and gets all. 0, or -errno.
+static int ask_for_all(struct fl_keeper *keeper, struct found *found)
+{
+    static const int log = STDERR_FILENO;
+    struct fl_message hello = {.type = FL_MESSAGE_HELLO, .slots = 1, .mask = 1};
+    struct ucred peer = {0};
+    socklen_t size = sizeof(peer);
+    if (getsockopt(found->socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return -errno;
+    hello.value = replaces(keeper) ? FL_HELLO_REPLACE : 0;
+    int error = fl_channel_send(found->socket, &hello, &log, false); // its log is ours from now on
+    if (error)
+        return error;
+    found->pid = peer.pid;
+    found->pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+    return found->pidfd < 0 ? -errno : take_all(keeper, found);
+}
+
+static void close_found(const struct found *found)
+{
+    close(found->socket);
+    if (found->channel >= 0 && found->channel != found->socket)
+        close(found->channel);
+    if (found->life >= 0)
+        close(found->life);
+}
+
+// It is ours now. Where servers replace each other it is a process of another place (a pod), which
+// may go at any time: an engine of our own takes over from it as soon as one is ready.
+static void take_found(struct fl_keeper *keeper, const struct found *found)
+{
+    bool elsewhere = found->channel != found->socket;
+    if (elsewhere)
+        close(found->socket);
+    take_engine(keeper, found->channel, found->life, found->pid);
+    if (!keeper->serving)
+        return;
+    fl_log(FL_LOG_INFO, "event=took_over engine=%d vms=%" PRIu64 " from=%s", (int)found->pid,
+           keeper->records.vms, elsewhere ? "keeper" : "engine");
+    fl_keeper_served(keeper, keeper->serving, keeper->records.vms);
+    if (replaces(keeper))
+        fl_keeper_upgrade(keeper, "", 0);
+}
+
 // -EBUSY: it has a keeper. That it is dead is no trouble: its socket, which is among what the
 // service manager kept, takes connections all the same. One that lives, and that we cannot have
 // all of, must be left alone, unless a service manager has kept all: an engine of ours would serve
 // a part of its VMs beside it.
 static int from_engine(struct fl_keeper *keeper)
 {
-    static const int log = STDERR_FILENO;
     char path[PATH_MAX];
-    struct fl_message hello = {.type = FL_MESSAGE_HELLO, .slots = 1, .mask = 1};
-    struct ucred peer = {0};
-    int life = -1;
-    socklen_t size = sizeof(peer);
+    struct found found = {.channel = -1, .life = -1, .pidfd = -1};
     int length = snprintf(path, sizeof(path), "%s" FL_KEEPER_SUFFIX, keeper->options->control);
-    int channel =
+    found.socket =
         length < (int)sizeof(path) ? fl_socket_connect(path, SOCK_SEQPACKET) : -ENAMETOOLONG;
-    if (channel < 0)
+    if (found.socket < 0)
         return 0;
-    int error = getsockopt(channel, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ? -errno : 0;
-    if (!error)
-        error = fl_channel_send(channel, &hello, &log, false); // its log is ours from now on
-    int pidfd = error ? -1 : (int)syscall(SYS_pidfd_open, peer.pid, 0);
-    if (!error && pidfd < 0)
-        error = -errno;
-    if (!error)
-        error = take_all(keeper, channel, pidfd, &life);
-    bool alone = keeper->records.store || !process_lives(pidfd);
-    if (pidfd >= 0)
-        close(pidfd);
-    if (error) {
-        if (error != -EBUSY && error != -ESRCH)
-            fl_log(FL_LOG_WARNING, "event=take_over_failed reason=\"%s\"", strerror(-error));
-        close(channel);
-        return error == -EBUSY || !alone ? error : 0;
+    int error = ask_for_all(keeper, &found);
+    bool alone = keeper->records.store || !process_lives(found.pidfd);
+    if (found.pidfd >= 0)
+        close(found.pidfd);
+    if (!error) {
+        take_found(keeper, &found);
+        return 0;
     }
-    take_engine(keeper, channel, life, peer.pid);
-    if (!keeper->serving)
-        return 0;
-    fl_log(FL_LOG_INFO, "event=took_over engine=%d vms=%" PRIu64, (int)peer.pid,
-           keeper->records.vms);
-    fl_keeper_served(keeper, keeper->serving, keeper->records.vms);
-    return 0;
+    close_found(&found);
+    if (replaces(keeper) &&
+        error == -ESRCH) // its keeper has another one serve, and may be asked again
+        error = -EAGAIN;
+    if (error != -EBUSY && error != -ESRCH)
+        fl_log(FL_LOG_WARNING, "event=take_over_failed reason=\"%s\"",
+               *found.reason ? found.reason : strerror(-error));
+    return error == -EBUSY || !alone || replaces(keeper) ? error : 0;
+}
+
+// A server that is being upgraded, or whose engine has just died, can be replaced a little later.
+static int from_server(struct fl_keeper *keeper)
+{
+    uint64_t until = fl_now() + REPLACE_MOST;
+    int error;
+    while ((error = from_engine(keeper)) == -EAGAIN && replaces(keeper) && fl_now() < until) {
+        fl_records_free(&keeper->records); // what has come of it: all of it comes again
+        fl_records_init(&keeper->records, false);
+        poll(NULL, 0, REPLACE_AGAIN_MS);
+    }
+    return error;
 }
 
 bool fl_keeper_is_successor(void)
@@ -302,5 +400,5 @@ int fl_keeper_inherit(struct fl_keeper *keeper)
                keeper->records.vms);
     from_exec(keeper);
     keeper->records.store = store;
-    return keeper->serving ? 0 : from_engine(keeper);
+    return keeper->serving ? 0 : from_server(keeper);
 }

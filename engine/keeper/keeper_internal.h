@@ -3,7 +3,8 @@
 // The keeper's own state, shared by its parts: keeper.c (loop, signals, end), keeper_replace.c
 // (which engine serves), keeper_hand_over.c (what it is told then), keeper_request.c (what the
 // engine asks for), keeper_upgrade.c, keeper_watch.c (is it alive), keeper_reserve.c (room for
-// descriptors), keeper_inherit.c (from another keeper).
+// descriptors), keeper_inherit.c (from another keeper), keeper_replacement.c (to another keeper),
+// keeper_ready.c (the file that says so).
 #ifndef FAULTLINE_KEEPER_KEEPER_INTERNAL_H
 #define FAULTLINE_KEEPER_KEEPER_INTERNAL_H
 
@@ -63,6 +64,7 @@ struct fl_keeper {
     bool engine_ended;       // it said that nothing depends on it
     uint64_t fail_until_ns;  // failing closed: when to look which VMs live on; FL_NEVER
     bool done;               // leave the loop
+    bool replaced;           // another keeper has everything
     unsigned at_start;       // descriptors that there were when it started
     bool incomplete;         // there was no room for something that the engine wanted to be kept
     unsigned reserved;       // of `reserve`
@@ -128,5 +130,15 @@ void fl_keeper_look(struct fl_keeper *keeper, uint64_t now);
 int fl_keeper_inherit(struct fl_keeper *keeper);
 // Becomes the executable, with everything that is held; returns only if that fails.
 int fl_keeper_exec(struct fl_keeper *keeper, int executable);
+
+// keeper_replacement.c
+// Gives everything to the keeper at the other end of the socket, or tells it why not. Takes the
+// socket.
+void fl_keeper_hand_on(struct fl_keeper *keeper, int socket);
+// For the process of a keeper that was replaced: until it is told to end.
+void fl_keeper_wait_for_end(void);
+
+// keeper_ready.c
+void fl_keeper_set_ready(const struct fl_keeper *keeper, bool ready);
 
 #endif

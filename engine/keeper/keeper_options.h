@@ -4,6 +4,7 @@
 #ifndef FAULTLINE_KEEPER_KEEPER_OPTIONS_H
 #define FAULTLINE_KEEPER_KEEPER_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct fl_keeper_options {
@@ -13,6 +14,8 @@ struct fl_keeper_options {
     uint64_t hang_timeout_ms; // after which an engine that does not answer is killed
     uint64_t fault_timeout_ms; // after which an engine resolves every fault, one way or the other
     uint64_t trial_ms;         // for which an upgraded engine must live
+    bool replace;              // the server at `control` if there is one: take all that it has
+    const char *ready_file;    // there while an engine that this keeper started serves; NULL: none
 };
 
 // The variable that names the descriptor of a list of what a keeper hands to itself over an exec.

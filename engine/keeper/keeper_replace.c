@@ -224,6 +224,8 @@ void fl_keeper_served(struct fl_keeper *keeper, struct fl_child *child, uint64_t
     if (!keeper->announced)
         fl_sm_notify("READY=1\nSTATUS=serving");
     keeper->announced = true;
+    if (child->born)
+        fl_keeper_set_ready(keeper, true);
     pause_before_next(keeper);
     if (keeper->stopping)
         fl_keeper_send(child, FL_MESSAGE_STOP,

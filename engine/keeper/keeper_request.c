@@ -168,6 +168,10 @@ static void from_serving(struct fl_keeper *keeper, struct fl_child *child,
         snprintf(keeper->degraded, sizeof(keeper->degraded), "%.1000s", message->text);
         fl_keeper_tell_manager(keeper);
         break;
+    case FL_MESSAGE_REPLACE:
+        fl_keeper_hand_on(keeper, fds[0]);
+        fds[0] = -1;
+        break;
     case FL_MESSAGE_ENDED:
         keeper->engine_ended = true;
         break;
@@ -181,7 +185,7 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
     static struct fl_message message;
     int fds[FL_CHANNEL_FDS];
     int got = 0;
-    while (child->channel >= 0) {
+    while (child->channel >= 0 && !keeper->replaced) { // the rest is for the keeper that has it now
         got = fl_channel_receive(child->channel, &message, fds, false);
         if (got == -EMFILE && message.type == FL_MESSAGE_PUT) {
             fl_keeper_lost(keeper, child, &message);
@@ -195,7 +199,7 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
             from_serving(keeper, child, &message, fds);
         fl_channel_close_fds(fds);
     }
-    if (child->channel < 0 || got == -EAGAIN)
+    if (child->channel < 0 || got == -EAGAIN || keeper->replaced)
         return;
     // The end, or nonsense: either way nothing more can be had from it.
     close(child->channel);

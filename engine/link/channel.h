@@ -54,6 +54,7 @@ enum fl_message_type {
     FL_MESSAGE_YIELDED,   // touches nothing any more
     FL_MESSAGE_ENDED,     // asked to stop, and nothing depends on it any more
     FL_MESSAGE_DEGRADED = 16, // text: what it lacks, in sentences; empty: nothing
+    FL_MESSAGE_REPLACE,       // with the socket of a keeper that wants all that this one has
     // The keeper to an engine.
     FL_MESSAGE_RECORD = 32, // like PUT; other, of a VM: FL_VM_HELD
     FL_MESSAGE_SERVE,       // that was all. other: 1 if a service manager keeps all that we keep.
@@ -68,13 +69,20 @@ enum fl_message_type {
     FL_MESSAGE_FREED,      // the VM `id`, which was HELD, may be served
     FL_MESSAGE_AGAIN = 48, // not all could be kept: put all of it once more
     // A process that has connected to CONTROL.keeper to the engine.
-    FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone
+    FL_MESSAGE_HELLO = 64, // a new keeper, as the engine's has gone. value: FL_HELLO_*
     FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_RESCUE_*
     FL_MESSAGE_ANSWER,     // error, text
     FL_MESSAGE_MAY_ADOPT,  // as ADOPT, but only answered: whether ADOPT would be refused
+    // A keeper to the one that replaces it (keeper_replacement.c): RECORD for each record, then
+    FL_MESSAGE_ENGINE = 80, // slots: enum fl_engine_slot; value: its generation; other: deaths of
+                            // engines; text: the number of upgrades
+    FL_MESSAGE_REPLACED,    // after the new one's ANSWER: all of it is the new one's from now on
 };
 
 enum { FL_UPGRADE_KEEPER = 1 };
+// The new keeper wants to replace one that is alive.
+enum { FL_HELLO_REPLACE = 1 };
+enum fl_engine_slot { FL_ENGINE_SLOT_CHANNEL, FL_ENGINE_SLOT_LIFE, FL_ENGINE_SLOTS };
 enum { FL_RESCUE_KILL = 1 };
 // A thread of its last engine is still in the kernel for this VM: it must not be touched yet.
 enum { FL_VM_HELD = 1 };

@@ -86,13 +86,27 @@ _Atomic uint64_t *fl_life_table_call(struct fl_life_table *life, unsigned thread
 
 // --- the keeper's ---
 
+// The thread that held the mutex has ended: locking it has said so. It is given back at once: two
+// keepers may watch, the one that has the engine and the one that had it before, and either must
+// find it free, neither lost nor held by the other.
+static void note_thread(struct fl_death_watch *watch, unsigned thread, int locked)
+{
+    pthread_mutex_t *mutex = &watch->life->slot[thread].mutex;
+    if (locked == EOWNERDEAD)
+        pthread_mutex_consistent(mutex);
+    if (locked == EOWNERDEAD || locked == 0)
+        pthread_mutex_unlock(mutex);
+    atomic_store(&watch->ended[thread], true);
+}
+
 // True if it has given its mutex up. ThreadSanitizer knows what EOWNERDEAD means here, and not of
 // the calls that wait for some time only.
 static bool thread_has_ended(struct fl_death_watch *watch, unsigned thread)
 {
-    if (pthread_mutex_trylock(&watch->life->slot[thread].mutex) == EBUSY)
+    int locked = pthread_mutex_trylock(&watch->life->slot[thread].mutex);
+    if (locked == EBUSY)
         return false;
-    atomic_store(&watch->ended[thread], true);
+    note_thread(watch, thread, locked);
     return true;
 }
 
@@ -142,8 +156,8 @@ static void put_watch(struct fl_death_watch *watch)
 static void *watch_main(void *arg)
 {
     struct fl_death_watch *watch = arg;
-    pthread_mutex_lock(&watch->life->slot[0].mutex); // until the engine is dying
-    atomic_store(&watch->ended[0], true);
+    // Until the engine is dying.
+    note_thread(watch, 0, pthread_mutex_lock(&watch->life->slot[0].mutex));
     uint64_t grace = fl_now() + GRACE;
     note_ended(watch);
     for (enum left left = threads_left(watch); left != NONE_LEFT; left = threads_left(watch)) {
@@ -156,11 +170,6 @@ static void *watch_main(void *arg)
     }
     atomic_store(&watch->over, true);
     eventfd_write(watch->event_fd, 1);
-    // Ours now, and in the list of what the kernel would give up for us: not to be unmapped before.
-    for (unsigned i = 0; i < FL_LIFE_TABLE_THREADS; i++) {
-        if (atomic_load(&watch->ended[i]))
-            pthread_mutex_unlock(&watch->life->slot[i].mutex);
-    }
     put_watch(watch);
     return NULL;
 }

@@ -363,3 +363,12 @@ int fl_keeper_link_change_keeper(struct fl_keeper_link *keeper_link, int channel
     fl_keeper_link_serving(keeper_link, with->ops->put_all(with->arg));
     return 0;
 }
+
+int fl_keeper_link_replace_keeper(struct fl_keeper_link *keeper_link, int socket)
+{
+    struct fl_message message = {.type = FL_MESSAGE_REPLACE, .slots = 1, .mask = 1};
+    if (!fl_keeper_link_any(keeper_link))
+        return -ENOTCONN;
+    fl_keeper_link_send(keeper_link, &message, &socket);
+    return fl_keeper_link_any(keeper_link) ? 0 : -ENOTCONN;
+}

@@ -78,5 +78,8 @@ void fl_keeper_link_ended(struct fl_keeper_link *keeper_link);
 // A keeper has come to an engine that had none: takes the channel, and has all kept by it.
 // The caller tells it what the server lacks (fl_degraded_tell()). -EBUSY if there is a keeper.
 int fl_keeper_link_change_keeper(struct fl_keeper_link *keeper_link, int channel);
+// A keeper has come that is to replace the one that there is: passes its socket on to that one,
+// which answers. Does not take the socket. -ENOTCONN without a keeper.
+int fl_keeper_link_replace_keeper(struct fl_keeper_link *keeper_link, int socket);
 
 #endif

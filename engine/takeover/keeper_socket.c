@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Theory of operation. Each client of the socket is a `struct visitor`, which says one thing.
-// HELLO: it is a new keeper, and its socket becomes the channel. ADOPT and MAY_ADOPT: it is watched
+// HELLO: it is a new keeper, and its socket becomes the channel, or goes on to the keeper that it
+// is to replace. ADOPT and MAY_ADOPT: it is watched
 // no more, and answer_visitor(), which is called once at any time later, frees it. Anything else:
 // it is cut off.
 #include "engine/takeover/keeper_socket.h"
@@ -55,6 +56,20 @@ static void answer_visitor(void *arg, int error, const char *text)
     free(visitor);
 }
 
+// What becomes of it is between the two keepers; this engine hears of it by the new one's messages.
+static void replacing_keeper(struct visitor *visitor)
+{
+    struct fl_acceptor *acceptor = visitor->takeover->acceptor;
+    fl_loop_unwatch(acceptor->loop, &visitor->source);
+    int error = fl_keeper_link_replace_keeper(acceptor->engine->keeper_link, visitor->source.fd);
+    if (error) {
+        answer_visitor(visitor, error, "the keeper has just gone");
+        return;
+    }
+    close(visitor->source.fd);
+    free(visitor);
+}
+
 static void new_keeper(struct visitor *visitor, int log)
 {
     struct fl_acceptor *acceptor = visitor->takeover->acceptor;
@@ -82,7 +97,10 @@ static void visitor_ready(struct fl_source *source, uint32_t events)
     int got = fl_channel_receive(source->fd, &message, fds, false);
     if (got == -EAGAIN)
         return;
-    if (got == 1 && message.type == FL_MESSAGE_HELLO) {
+    if (got == 1 && message.type == FL_MESSAGE_HELLO && message.value == FL_HELLO_REPLACE &&
+        fl_keeper_link_any(visitor->takeover->acceptor->engine->keeper_link)) {
+        replacing_keeper(visitor);
+    } else if (got == 1 && message.type == FL_MESSAGE_HELLO) {
         new_keeper(visitor, fds[0]);
     } else if (got == 1 && message.type == FL_MESSAGE_ADOPT) {
         fl_loop_unwatch(visitor->takeover->acceptor->loop, source); // one order each

@@ -38,6 +38,11 @@ static const struct cli_option options[] = {
                .high = HOUR_MS, .preset = "10000",
                .help = "how long an upgraded engine must live; if it dies earlier, the old version "
                        "comes back"),
+    CLI_FLAG(struct serve, keeper.replace, .name = "replace",
+             .help = "if a server runs at --control, take everything over from it; it then waits "
+                     "for SIGTERM"),
+    CLI_TEXT(struct serve, keeper.ready_file, .name = "ready-file", .value = "PATH",
+             .hint = CLI_FILE, .help = "a file that is there while this very process serves"),
     CLI_SIZE(struct serve, server.engine.prealloc_bytes, .name = "cache-prealloc", .value = "SIZE",
              .preset = "0",
              .help = "take this much of the cache's memory at the start, so that restores need not "

@@ -192,6 +192,31 @@ Test(life, is_not_over_while_a_thread_is_held_up_for_all)
     end(&engine);
 }
 
+// The keeper that had the engine before still watches: neither may take the end from the other.
+Test(life, is_seen_by_two_keepers)
+{
+    enum { TIMES = 20 };
+    for (unsigned i = 0; i < TIMES; i++) {
+        struct engine engine;
+        int status = -1;
+        start_unwatched(&engine, 12);
+        pid_t other = fork();
+        if (other == 0) {
+            alarm(WAIT_MS / 1000);
+            bool seen =
+                fl_death_watch_start(engine.life, &engine.watch) == 0 && is_over(&engine, WAIT_MS);
+            _exit(seen ? 0 : 1);
+        }
+        cr_assert_eq(fl_death_watch_start(engine.life, &engine.watch), 0);
+        kill(engine.pid, SIGKILL);
+        cr_expect(is_over(&engine, WAIT_MS));
+        cr_expect_not(fl_death_watch_holds(engine.watch, 12));
+        cr_assert_eq(waitpid(other, &status, 0), other);
+        cr_expect_eq(status, 0);
+        end(&engine);
+    }
+}
+
 // An engine of another version has a memfd of another size: reading beyond its end would kill the
 // keeper.
 Test(life, of_another_version_is_refused)

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `serve --replace`: a server in another place (the next pod of a host) takes everything over from
+// one that runs, and whichever of the two dies on the way, no VM loses a byte.
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/points.h"
+#include "tests/support/world.h"
+
+enum { BYTES = 32 << 20 };
+
+TestSuite(replace, .init = need_userfaultfd, .fini = world_close, .timeout = 180);
+
+static struct world *world;
+static struct server next;
+
+// Touches everything, over and over in other orders, until it is told to end.
+static int touch_on(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 5);
+    tell_test(channel, 't');
+    vmm_touch_all(&vmm, 3, VMM_RANDOM, true);
+    await_test(channel, 'g');
+    vmm_touch_all(&vmm, 3, VMM_DOWN, false);
+    return 0;
+}
+
+static void begin(struct client *client)
+{
+    static const char *const extra[] = {"--upgrade-trial", "100", NULL};
+    world = world_make(MIXED, BYTES);
+    world_serve(world, extra);
+    client_start(client, touch_on, NULL);
+    cr_assert(client_says(client, 't'));
+}
+
+static const char *ready_file(void)
+{
+    return temp_path(&world->temp, "ready");
+}
+
+// A server of the same store and sockets; no wait.
+static void spawn_next(const char *name)
+{
+    char sockets[TEST_PATH];
+    char control[TEST_PATH];
+    snprintf(sockets, sizeof(sockets), "%s", temp_path(&world->temp, "sockets"));
+    snprintf(control, sizeof(control), "%s", temp_path(&world->temp, "control.sock"));
+    const char *const args[] = {"serve", "--store",   world->store,   "--sockets",
+                                sockets, "--control", control,        "--upgrade-trial",
+                                "100",   "--replace", "--ready-file", ready_file(),
+                                NULL};
+    server_spawn(&next, &world->temp, name, args);
+}
+
+static void start_next(const char *name)
+{
+    spawn_next(name);
+    cr_assert(server_wait_log(&next, "event=ready pid=", 1));
+    cr_assert(server_wait_log(&next, "event=upgrade state=done", 1));
+}
+
+// The old one has nothing left to do but to end.
+static void end_old(void)
+{
+    cr_assert(server_wait_log(&world->server, "event=replaced ", 1));
+    cr_expect_eq(server_stop(&world->server), 0);
+    world->server = next;
+}
+
+static void finish(struct client *client)
+{
+    client_tell(client, 'g');
+    cr_assert_eq(client_wait(client), 0);
+    world_stop(world);
+}
+
+Test(replace, costs_no_byte)
+{
+    struct client client;
+    struct client second;
+    begin(&client);
+    start_next("next");
+    cr_expect_eq(access(ready_file(), F_OK), 0);
+    cr_expect_eq(world_status(world, "keeper", "pid"), next.pid);
+    cr_expect_eq(world_status(world, "", "vms"), 1);
+    end_old();
+    client_start(&second, touch_on, NULL); // by the same socket
+    cr_assert(client_says(&second, 't'));
+    client_tell(&second, 'g');
+    cr_expect_eq(client_wait(&second), 0);
+    finish(&client);
+    cr_expect_neq(access(ready_file(), F_OK), 0, "a server that has ended is not ready");
+}
+
+// Again and again, as releases come; the one before is killed, as a pod is whose time is up.
+Test(replace, again_and_again)
+{
+    enum { TIMES = 3 };
+    struct client client;
+    begin(&client);
+    for (unsigned i = 0; i < TIMES; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "next%u", i);
+        start_next(name);
+        cr_assert(server_wait_log(&world->server, "event=replaced ", 1));
+        server_kill_keeper(&world->server);
+        world->server = next;
+    }
+    finish(&client);
+}
+
+// With everything that ran in its place, before an engine of the new one's own serves.
+Test(replace, when_the_old_engine_dies_at_once)
+{
+    struct client client;
+    begin(&client);
+    pid_t engine = server_engine(&world->server);
+    spawn_next("next");
+    cr_assert(server_wait_log(&world->server, "event=replaced ", 1));
+    server_kill_keeper(&world->server);
+    kill(engine, SIGKILL);
+    cr_assert(server_wait_log(&next, "event=ready pid=", 1));
+    world->server = next;
+    world->server.deaths = 1;
+    finish(&client);
+}
+
+Test(replace, needs_no_server_that_runs)
+{
+    world = world_make(MIXED, BYTES);
+    world_pack(world, world->file, "image");
+    spawn_next("next");
+    cr_assert(server_wait_log(&next, "event=ready pid=", 1));
+    cr_expect_eq(access(ready_file(), F_OK), 0);
+    cr_expect_eq(server_stop(&next), 0);
+    cr_expect_eq(access(ready_file(), F_OK), -1);
+}
+
+// --- deaths on the way ---
+
+// The new one dies there: the old one goes on as if nothing had been.
+static void new_one_dies_at(const char *point)
+{
+    struct client client;
+    need_points();
+    begin(&client);
+    pid_t engine = server_engine(&world->server);
+    point_begin(world, point);
+    point_arm(world);
+    spawn_next("next");
+    point_end();
+    cr_expect(wait_until(point_struck, world), "the new keeper did not come to %s", point);
+    cr_assert(wait_until(process_ended, &next.pid));
+    server_kill_keeper(&next); // reaps it
+    cr_assert(server_wait_log(&world->server, "event=hand_on_failed", 1));
+    cr_expect_eq(server_engine(&world->server), engine);
+    cr_expect_eq(world_status(world, "keeper", "pid"), world->server.pid);
+    start_next("another");
+    end_old();
+    finish(&client);
+}
+
+Test(replace, when_the_new_one_dies_before_it_has_all)
+{
+    new_one_dies_at("replace_record");
+}
+
+Test(replace, when_the_new_one_dies_before_it_has_said_so)
+{
+    new_one_dies_at("replace_answer");
+}
+
+// The old one dies there, and its engine goes on alone: the next server takes that over.
+static void old_one_dies_at(const char *point)
+{
+    struct client client;
+    static const char *const extra[] = {"--upgrade-trial", "100", NULL};
+    need_points();
+    world = world_make(MIXED, BYTES);
+    point_begin(world, point);
+    world_serve(world, extra);
+    point_end();
+    client_start(&client, touch_on, NULL);
+    cr_assert(client_says(&client, 't'));
+    point_arm(world);
+    spawn_next("next");
+    cr_expect(wait_until(point_struck, world), "the old keeper did not come to %s", point);
+    cr_assert(wait_until(process_ended, &world->server.pid));
+    server_kill_keeper(&world->server);              // reaps it
+    cr_assert(wait_until(process_ended, &next.pid)); // it could not have all, and says so
+    cr_expect_gt(server_count_log(&next, "cannot be taken over"), 0);
+    server_kill_keeper(&next);
+    start_next("another");
+    world->server = next;
+    finish(&client);
+}
+
+Test(replace, when_the_old_one_dies_before_it_has_sent_all)
+{
+    old_one_dies_at("hand_on_records");
+}
+
+Test(replace, when_the_old_one_dies_before_it_has_said_so)
+{
+    old_one_dies_at("hand_on_answered");
+}

@@ -88,8 +88,9 @@ struct fl_client_region {
 FL_CLIENT_API int fl_client_map(const char *socket_path, uint64_t bytes, uint32_t page_bytes,
                                 struct fl_client **ret_client, void **ret_address);
 
-// Does the same for 1 to FL_CLIENT_REGIONS_MAX regions, each with its own place in the image. The
-// caller sets bytes and offset of each; the call sets address.
+// Maps 1 to FL_CLIENT_REGIONS_MAX regions as fl_client_map() does, each with its own place in the
+// image. The caller sets bytes and offset of each; the call sets address. Errors are those of
+// fl_client_map().
 FL_CLIENT_API int fl_client_map_regions(const char *socket_path, struct fl_client_region *regions,
                                         size_t count, uint32_t page_bytes,
                                         struct fl_client **ret_client);

@@ -16,8 +16,12 @@ installed_files=(
     '@units@/faultline.service'
     '@prefix@/bin/faultline'
     '@prefix@/include/faultline_client.h'
+    '@prefix@/share/bash-completion/completions/faultline'
     '@prefix@/share/doc/faultline/README.md'
     '@prefix@/share/doc/faultline/docs/operations.md'
+    '@prefix@/share/man/man1/faultline.1'
+    '@prefix@/share/man/man1/faultline-serve.1'
+    '@prefix@/share/man/man3/fl_client_map.3'
 )
 
 # has_files ROOT PREFIX LIB UNITS ETC: all of them are in ROOT.

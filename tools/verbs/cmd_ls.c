@@ -13,11 +13,14 @@
 struct arguments {
     const char *store;
     bool json;
+    bool names;
 };
 
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
     CLI_JSON(struct arguments, json),
+    CLI_FLAG(struct arguments, names, .name = "names",
+             .help = "print only the images' names, one a line"),
     CLI_END,
 };
 
@@ -26,6 +29,8 @@ static int parse_ls(int argc, char **argv, struct arguments *args)
     int status = cli_parse(&verb_ls, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
+    if (args->json && args->names)
+        return cli_usage("ls", "--json and --names exclude each other");
     return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument '%s'", argv[optind]);
 }
 
@@ -74,17 +79,19 @@ static int list_images(struct fl_store *store, char **names, size_t count, json_
     return status;
 }
 
-static int list_store(struct fl_store *store, bool json)
+static int list_store(struct fl_store *store, const struct arguments *args)
 {
     struct fl_error error;
     char **names;
     size_t count;
     if (fl_store_image_names(store, &names, &count, &error) < 0)
         return cli_fail("ls", "%s", error.text);
-    json_t *array = json ? json_array() : NULL;
-    int status = list_images(store, names, count, array);
+    json_t *array = args->json ? json_array() : NULL;
+    for (size_t i = 0; args->names && i < count; i++)
+        puts(names[i]);
+    int status = args->names ? EXIT_DONE : list_images(store, names, count, array);
     fl_store_free_names(names, count);
-    if (json) {
+    if (args->json) {
         int printed = store_print_json("ls", json_pack("{s:o}", "images", array));
         status = status == EXIT_DONE ? printed : status;
     }
@@ -100,7 +107,7 @@ static int cmd_ls(int argc, char **argv)
     struct fl_store *store = store_open_or_say("ls", args.store, false);
     if (!store)
         return EXIT_FAILED;
-    status = list_store(store, args.json);
+    status = list_store(store, &args);
     fl_store_close(store);
     return status;
 }
@@ -109,7 +116,7 @@ const struct verb verb_ls = {
     .name = "ls",
     .run = cmd_ls,
     .summary = "list the images of a store",
-    .synopsis = {"[--store DIR] [--json]"},
+    .synopsis = {"[--store DIR] [--json | --names]"},
     .about = "Lists the images of a store.",
     .options = options,
 };

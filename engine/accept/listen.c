@@ -272,6 +272,7 @@ void fl_listener_adopt(struct fl_acceptor *acceptor, uint64_t id, int fds[FL_CHA
         (struct fl_listening){.fd = fds[0], .dev = endpoint.dev, .ino = endpoint.ino};
     fds[0] = -1;
     listener->seen = true;
+    listener->adopted = true;
     cds_list_add_tail(&listener->link, &acceptor->listeners);
     int error = fl_listener_watch(listener);
     if (error)

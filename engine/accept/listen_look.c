@@ -3,6 +3,7 @@
 // Sockets whose files were removed, or that could not be had, are made again. Clients that wait in
 // the queue of the old one are accepted first.
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,12 +40,33 @@ static int renew_listener(struct fl_listener *listener)
     return error;
 }
 
+// A service manager that starts a unit with another user than before makes that user the owner of
+// all that is in the unit's directories, other users' sockets too. Once, and only what is ours now:
+// an owner that an operator has set by hand is left alone.
+static void regain_owner(struct fl_listener *listener)
+{
+    const struct fl_socket_access *access = &listener->access;
+    struct stat status;
+    bool looked = !listener->adopted;
+    listener->adopted = false;
+    if (looked || lstat(listener->path, &status) != 0 || status.st_uid != geteuid() ||
+        status.st_gid != getegid())
+        return;
+    bool right = (access->uid == (uid_t)-1 || access->uid == status.st_uid) &&
+                 (access->gid == (gid_t)-1 || access->gid == status.st_gid);
+    int error = right ? 0 : fl_socket_set_access(listener->path, &listener->listening, access);
+    if (error)
+        fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s reason=\"its owner: %s\"",
+               listener->image, listener->path, strerror(-error));
+}
+
 // 0: it is there. Or why not. `full`: there is no room for a socket more.
 static int look_at_listener(struct fl_listener *listener, bool full)
 {
     bool bound = listener->listening.fd >= 0;
     if (bound && fl_socket_is_at(listener->path, &listener->listening)) {
         listener->away = false;
+        regain_owner(listener);
         return 0;
     }
     // What waits in its queue must be accepted first.

@@ -30,6 +30,7 @@ struct fl_listener {
     uint64_t accepting; // the record of an attempt to accept that is to be repeated; 0: none
     bool away;          // its socket was removed, and could not be made again so far
     bool automatic;     // made for an image of the store, and not asked for
+    bool adopted;       // from a predecessor, and its owner was not looked at yet
     bool seen;          // mark of fl_listeners_follow()
 };
 

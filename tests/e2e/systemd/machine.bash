@@ -4,7 +4,8 @@
 # A real systemd as process 1 of namespaces of its own, in a cgroup of its own, with none but the units it is given. All of
 # it is gone when the script ends, however it ends. Needs root, and a kernel that gives namespaces and a cgroup2 hierarchy.
 #
-#   machine_start DIR     boots with the units in DIR/units; DIR/manager.log is what systemd says
+#   machine_start DIR     boots with the units in DIR/units; DIR/manager.log is what systemd says. What is in DIR/etc stands in
+#                         for the files of those names in /etc, DIR/opt for /opt, and any user may open /dev/userfaultfd.
 #   machine COMMAND...    runs a command in it
 #   machine_end
 
@@ -20,6 +21,7 @@ machine_pid='' machine_cgroup='' machine_dir=''
 # In the namespaces: what systemd needs, and nothing of this machine's that it could change.
 machine_inside() {
     set -euo pipefail
+    local file
     mount -t proc proc /proc
     mount --bind /proc/sys /proc/sys
     mount -o remount,bind,ro /proc/sys
@@ -31,6 +33,15 @@ machine_inside() {
     umount -R /sys/fs/cgroup 2>/dev/null || true
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     cp -r "$1/units" /run/units
+    for file in "$1"/etc/*; do
+        [ ! -f "$file" ] || mount --bind "$file" "/etc/${file##*/}"
+    done
+    [ ! -d "$1/opt" ] || mount --bind "$1/opt" /opt
+    if [ -c /dev/userfaultfd ]; then
+        mount -t tmpfs -o mode=755 tmpfs /mnt
+        mknod -m 666 /mnt/userfaultfd c "$((0x$(stat -c %t /dev/userfaultfd)))" "$((0x$(stat -c %T /dev/userfaultfd)))"
+        mount --bind /mnt/userfaultfd /dev/userfaultfd
+    fi
     export SYSTEMD_UNIT_PATH=/run/units container=other
     exec "$systemd" --system --unit=test.target --show-status=no --log-target=kmsg --log-level=info
 }

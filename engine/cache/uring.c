@@ -5,6 +5,8 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct fl_uring {
     struct io_uring uring;
@@ -16,6 +18,23 @@ void fl_uring_close(struct fl_uring *ring)
 {
     io_uring_queue_exit(&ring->uring);
     free(ring);
+}
+
+// Whoever has the ring can have the kernel do no more than what we ask of it: what a ring is asked
+// for passes by the filter of system calls (call_filter.h).
+static int restrict_ring(struct io_uring *uring)
+{
+    struct io_uring_restriction allowed[] = {
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_POLL_ADD},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_NOP},
+    };
+    int fd = uring->ring_fd; // Debian's liburing does not export what would do these two calls
+    unsigned count = sizeof(allowed) / sizeof(allowed[0]);
+    if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, allowed, count) != 0 ||
+        syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) != 0)
+        return -errno;
+    return 0;
 }
 
 // Where a filter allows a ring to be made, but not to be used, a thread that waits for a read would
@@ -44,14 +63,17 @@ int fl_uring_open(int event_fd, unsigned depth, struct fl_uring **ret_ring)
         return -ENOMEM;
     ring->event_fd = event_fd;
     // One more for the eventfd. Kernels before 5.19 do not know the flag, and do without.
-    int error = io_uring_queue_init(depth + 1, &ring->uring, IORING_SETUP_COOP_TASKRUN);
+    unsigned flags = IORING_SETUP_R_DISABLED;
+    int error = io_uring_queue_init(depth + 1, &ring->uring, flags | IORING_SETUP_COOP_TASKRUN);
     if (error == -EINVAL)
-        error = io_uring_queue_init(depth + 1, &ring->uring, 0);
+        error = io_uring_queue_init(depth + 1, &ring->uring, flags);
     if (error) {
         free(ring);
         return error;
     }
-    error = try_out(&ring->uring);
+    error = restrict_ring(&ring->uring);
+    if (!error)
+        error = try_out(&ring->uring);
     if (error) {
         fl_uring_close(ring);
         return error;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/accept/admission.h"
+#include "engine/base/call_filter.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/control/counters.h"
@@ -56,6 +57,7 @@ static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
     stats->engine.vms = engine->vms.count;
     stats->engine.attached = engine->attached;
     stats->engine.refused = engine->refused;
+    stats->engine.refused_calls = fl_call_filter_refused();
     stats->engine.unowned = engine->unowned;
     fl_log_count(&stats->log);
     stats->engine.oldest_ns = fl_oldest_fault(engine);

@@ -61,6 +61,8 @@ const struct fl_counter_row fl_counter_rows[] = {
     COUNTER(engine.refused, "handshakes_refused_total", "refused", "Handshakes refused."),
     COUNTER(engine.unowned, "handshakes_unowned_total", "unowned",
             "Handshakes for memory of no process that is known: such a VM cannot be killed, only poisoned."),
+    COUNTER(engine.refused_calls, "system_calls_refused_total", "refused_calls",
+            "System calls that are not on the engine's list and were refused: please report them."),
     COUNTER(ends.released, "vms_released_total", "ended.released", "VMs whose memory was completed and let go."),
     COUNTER(ends.poisoned, "vms_released_poisoned_total", "ended.poisoned", "Released VMs that had poisoned pages."),
     COUNTER(ends.poisoned_pages, "vms_released_poisoned_pages_total", "ended.poisoned_pages",

@@ -42,6 +42,7 @@ struct fl_stats {
         bool huge_scarce;
         uint64_t attached;
         uint64_t refused;
+        uint64_t refused_calls; // system calls that the filter has refused
         uint64_t unowned;   // handshakes for memory of no process that is known
         uint64_t oldest_ns; // of a fault that waits
         uint64_t unproven;  // pages of 4 KiB

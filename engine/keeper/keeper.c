@@ -7,11 +7,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "engine/base/call_filter.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/base/signals.h"
@@ -190,6 +193,21 @@ static void run_loop(struct fl_keeper *keeper)
 
 // --- start and end ---
 
+// Once, however often this process runs the program anew for an upgrade: filters add up. The
+// variable is of the program before, and so as much to be trusted as the filter.
+static void filter_calls(const struct fl_keeper *keeper)
+{
+    static const char name[] = "FAULTLINE_KEEPER_FILTER";
+    const char *before = getenv(name);
+    bool has = before && strcmp(before, FAULTLINE_VERSION) == 0 && prctl(PR_GET_SECCOMP) > 0;
+    int error = has ? 0 : fl_call_filter_install(FL_CALL_FILTER_KEEPER, &keeper->options->filter);
+    if (error)
+        fl_log(FL_LOG_ERROR, "event=filter_failed reason=\"system calls are not filtered: %s\"",
+               strerror(-error));
+    else if (keeper->options->filter.mode != FL_CALL_FILTER_OFF)
+        setenv(name, FAULTLINE_VERSION, 1);
+}
+
 static int find_executable(struct fl_keeper *keeper)
 {
     static const char gone[] = " (deleted)"; // what the kernel appends if it was replaced
@@ -210,6 +228,7 @@ static int start_keeper(struct fl_keeper *keeper)
     keeper->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (keeper->epoll_fd < 0)
         return -errno;
+    filter_calls(keeper);
     int error = find_executable(keeper);
     return error ? error : watch_signals(keeper);
 }

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/base/call_filter.h"
+
 struct fl_keeper_options {
     char *const *argv;        // of `faultline serve`, NULL-terminated: engines get the same options
     const char *control;      // path of the control API
@@ -16,6 +18,7 @@ struct fl_keeper_options {
     uint64_t trial_ms;         // for which an upgraded engine must live
     bool replace;              // the server at `control` if there is one: take all that it has
     const char *ready_file;    // there while an engine that this keeper started serves; NULL: none
+    struct fl_call_filter_options filter;
 };
 
 // The variable that names the descriptor of a list of what a keeper hands to itself over an exec.

@@ -20,6 +20,7 @@ enum fl_lack {
     FL_LACK_KEEPER,      // a new keeper would not find this engine
     FL_LACK_INOTIFY,     // the store is looked at once a second instead
     FL_LACK_DESCRIPTORS, // new VMs are refused, or images have no sockets
+    FL_LACK_FILTER,      // system calls are not filtered
     FL_LACKS,
 };
 

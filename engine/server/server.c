@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@
 #include "engine/accept/connections.h"
 #include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
+#include "engine/base/call_filter.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
@@ -248,6 +250,7 @@ static void run_loop(struct fl_server *server)
             fl_drain_end(&server->acceptor);
         }
         fl_keeper_link_run(server->engine->keeper_link);
+        fl_call_filter_tell();
         act_on_loss(server);
         fl_rcu_quiescent();
     }
@@ -268,6 +271,19 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
 }
 
 // --- all of it ---
+
+// Before the first word of a keeper or of a client is read, and when all is made that is made only
+// once: threads, which get the filter too, and the ring of io_uring, which may only read.
+static void filter_calls(struct fl_server *server)
+{
+    const struct fl_call_filter_options *filter = &server->options->filter;
+    struct fl_degraded *degraded = &server->engine->degraded;
+    int error = fl_call_filter_install(FL_CALL_FILTER_ENGINE, filter);
+    if (error)
+        fl_lacks(degraded, FL_LACK_FILTER, "system calls are not filtered: %s", strerror(-error));
+    else if (filter->mode == FL_CALL_FILTER_LOG)
+        fl_lacks(degraded, FL_LACK_FILTER, "system calls are not filtered, but logged: --seccomp");
+}
 
 // Without a keeper.
 static void begin_alone(struct fl_server *server)
@@ -323,6 +339,8 @@ int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_
     int result = 0;
     fl_log_start(options->channel < 0 ? "engine" : "standby");
     int error = fl_server_start(&server, ret_error);
+    if (!error)
+        filter_calls(&server);
     // A standby begins to serve when the keeper says so.
     if (!error && options->channel < 0)
         begin_alone(&server);

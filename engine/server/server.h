@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_SERVER_SERVER_H
 #define FAULTLINE_SERVER_SERVER_H
 
+#include "engine/base/call_filter.h"
 #include "engine/base/unix_socket.h"
 #include "engine/worker/engine.h"
 #include "snapshot/error.h"
@@ -20,6 +21,7 @@ struct fl_server_options {
     const char *raw_socket;
     struct fl_socket_access access; // of the images' sockets
     int channel;                    // to the keeper; -1: without one
+    struct fl_call_filter_options filter;
 };
 
 // What fl_server_run() returns when it has ended as it was told to, and not every VM has what it

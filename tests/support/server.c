@@ -240,6 +240,7 @@ int server_stop(struct server *server)
 {
     if (server->pid <= 0)
         return -1;
+    char unlisted[512];
     int pidfd = (int)syscall(SYS_pidfd_open, server->pid, 0);
     kill(server->pid, SIGTERM);
     struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
@@ -252,6 +253,11 @@ int server_stop(struct server *server)
     }
     int status = reap(server->pid);
     server->pid = 0;
+    if (server_find_log(server, SERVER_UNLISTED_CALL, unlisted, sizeof(unlisted))) {
+        server_print_log(server);
+        fprintf(stderr, "engine/base/call_lists.c lacks a system call: %s\n", unlisted);
+        return -1;
+    }
     if (server_count_log(server, "event=engine_died") > server->deaths) {
         server_print_log(server);
         say_why_engine_died(server);

@@ -20,6 +20,9 @@ enum { TEST_DEADLINE_MS = 60000, SERVER_ARGS = 32 };
 // In the last line of what a sanitizer says of a process before it aborts it.
 #define SERVER_SANITIZER_SUMMARY "SUMMARY: "
 
+// In the line of the log that an engine makes for each call that is not on its list.
+#define SERVER_UNLISTED_CALL "event=call_unlisted"
+
 struct server {
     pid_t pid;           // of the keeper, or of a `handler`; 0: not running
     unsigned deaths;     // of engines that the test means to cause
@@ -40,7 +43,8 @@ bool server_serve(struct server *server, const struct temp *temp, const char *st
                   const char *const *extra);
 
 // SIGTERM, then waits: the exit status, 128 + signal if a signal ended it, -1 (and SIGKILL) if it
-// would not end, or an engine had died that was not meant to.
+// would not end, or an engine had died that was not meant to, or made a system call that is not on
+// its list.
 int server_stop(struct server *server);
 // SIGKILL to the keeper and the engine, and their ends.
 void server_kill(struct server *server);

@@ -127,6 +127,20 @@ const char *take_admission(void *arg, const char *text)
     return "is neither off, warn nor refuse";
 }
 
+const char *take_seccomp(void *arg, const char *text)
+{
+    static const char *const names[] = {
+        [FL_CALL_FILTER_ON] = "on", [FL_CALL_FILTER_OFF] = "off", [FL_CALL_FILTER_LOG] = "log"};
+    enum fl_call_filter_mode *mode = arg;
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *mode = (enum fl_call_filter_mode)i;
+            return NULL;
+        }
+    }
+    return "is neither on, off nor log";
+}
+
 const char *take_on_off(void *arg, const char *text)
 {
     bool *flag = arg;
@@ -188,6 +202,12 @@ const struct cli_option engine_options[] = {
               .value = "N", .low = 0, .high = 100, .preset = "5",
               .help = "pause this while less than N percent of the host's memory, or of its huge "
                       "pages, is available"),
+    CLI_OTHER(struct fl_server_options, filter.mode, take_seccomp, .name = "seccomp",
+              .choices = "on|off|log", .preset = "on",
+              .help =
+                  "What to do with system calls that the server never makes. on: refuse them, "
+                  "and end an engine that would start a program or administer the host. log: let "
+                  "the kernel's log name them"),
     CLI_OTHER(struct fl_server_options, engine.admission, take_admission,
               .name = "huge-page-admission", .choices = "off|warn|refuse", .preset = "warn",
               .help = "what to do with a VM if the pool of 2 MiB pages cannot hold its working set "

@@ -3,6 +3,7 @@
 // The `faultline` command: the table of its verbs, from which dispatch, help, man pages and
 // completion are made.
 #include "tools/cli/dispatch.h"
+#include "tools/cli/output.h"
 #include "tools/verbs/verbs.h"
 
 // clang-format off
@@ -35,5 +36,7 @@ const struct verb *const verb_table[] = {
 
 int main(int argc, char **argv)
 {
-    return verb_run(verb_table, argc, argv);
+    output_begin();
+    int status = verb_run(verb_table, argc, argv);
+    return output_end(argc > 1 && argv[1][0] != '-' ? argv[1] : NULL, status);
 }

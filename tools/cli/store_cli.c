@@ -50,9 +50,9 @@ int store_print_json(const char *verb, json_t *object)
     int r = json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(object);
     putchar('\n');
-    if (r < 0 || fflush(stdout) != 0)
-        return cli_fail(verb, "cannot write the result");
-    return EXIT_DONE;
+    // What cannot be written is said at the end (output_end()).
+    return r < 0 && !ferror(stdout) ? cli_fail(verb, "there is no memory for the result")
+                                    : EXIT_DONE;
 }
 
 void store_format_id(const uint8_t id[32], char ret_hex[65])

@@ -3,6 +3,7 @@
 // The `faultline` command: the table of its verbs, from which dispatch, help, man pages and
 // completion are made.
 #include "tools/cli/dispatch.h"
+#include "engine/base/title.h"
 #include "tools/cli/output.h"
 #include "tools/verbs/verbs.h"
 
@@ -37,6 +38,7 @@ const struct verb *const verb_table[] = {
 int main(int argc, char **argv)
 {
     output_begin();
+    argv = fl_title_begin(argc, argv);
     int status = verb_run(verb_table, argc, argv);
     return output_end(argc > 1 && argv[1][0] != '-' ? argv[1] : NULL, status);
 }

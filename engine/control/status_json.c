@@ -20,8 +20,10 @@
 
 static const char *phase_name(const struct fl_vm *vm)
 {
+    if (vm->inherited && (!vm->complete || vm->held))
+        return "adopting"; // its image is being opened, or a thread of another engine has it still
     if (!vm->image)
-        return "refused";
+        return fl_vm_refused(vm) ? "refused" : "lost";
     switch (atomic_load(&vm->phase)) {
     case FL_VM_SERVING:
         return "serving";

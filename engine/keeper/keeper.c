@@ -18,6 +18,7 @@
 #include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/base/signals.h"
+#include "engine/base/title.h"
 #include "engine/keeper/keeper_internal.h"
 #include "engine/keeper/service_manager.h"
 
@@ -245,6 +246,8 @@ static void end_keeper(struct fl_keeper *keeper)
         cds_list_del(&child->link);
         fl_child_free(child);
     }
+    bool goes_on = keeper->serving || keeper->replaced || keeper->records.store;
+    fl_sockets_lock_close(&keeper->sockets_lock, !goes_on);
     fl_records_free(&keeper->records);
     if (keeper->upgrade.executable >= 0)
         close(keeper->upgrade.executable);
@@ -254,13 +257,58 @@ static void end_keeper(struct fl_keeper *keeper)
     close(keeper->epoll_fd);
 }
 
+// No VM may suffer from it: a keeper that has VMs goes on.
+static int claim_sockets(struct fl_keeper *keeper)
+{
+    char other[PATH_MAX];
+    const struct fl_keeper_options *options = keeper->options;
+    int error =
+        fl_sockets_lock_take(&keeper->sockets_lock, options->sockets, options->control, other);
+    if (error && !keeper->serving && keeper->records.vms == 0) {
+        fprintf(stderr,
+                "faultline serve: another server, whose control socket is %s, has the directory of "
+                "sockets %s: give each server a directory of its own (--sockets)\n",
+                other, options->sockets);
+        return error;
+    }
+    if (error)
+        fl_log(FL_LOG_WARNING,
+               "event=sockets_lock reason=\"another server has the directory of sockets\"");
+    return 0;
+}
+
+// Returns an exit status.
+static int keep(struct fl_keeper *keeper)
+{
+    const char *control = keeper->options->control;
+    int error = fl_keeper_inherit(keeper);
+    bool claimed = !error && claim_sockets(keeper) == 0;
+    unsigned used = fl_descriptors_used();
+    keeper->at_start =
+        used > keeper->records.descriptors ? used - (unsigned)keeper->records.descriptors : 0;
+    if (error == -EBUSY)
+        fprintf(stderr, "faultline serve: another server listens at %s%s\n", control,
+                keeper->options->replace ? ", and its version cannot be replaced: upgrade it first"
+                                         : "");
+    else if (error)
+        fprintf(stderr,
+                "faultline serve: the engine at %s is serving, and cannot be taken over: %s\n",
+                control, strerror(-error));
+    if (!claimed)
+        return 1;
+    run_loop(keeper);
+    return keeper->exit_status;
+}
+
 int fl_keeper_run(const struct fl_keeper_options *options)
 {
     // Some 64 KiB of list heads.
     static struct fl_keeper keeper;
     keeper = (struct fl_keeper){.options = options,
                                 .upgrade.executable = -1,
+                                .sockets_lock.fd = -1,
                                 .watchdog_ns = fl_sm_watchdog_ms() ? 0 : FL_NEVER};
+    fl_title_set("keeper");
     CDS_INIT_LIST_HEAD(&keeper.children);
     fl_records_init(&keeper.records, fl_sm_keeps());
     int error = start_keeper(&keeper);
@@ -270,26 +318,11 @@ int fl_keeper_run(const struct fl_keeper_options *options)
     }
     fl_log_start("keeper");
     fl_keeper_set_ready(&keeper, false); // one that was killed has left its file
-    error = fl_keeper_inherit(&keeper);
-    unsigned used = fl_descriptors_used();
-    keeper.at_start =
-        used > keeper.records.descriptors ? used - (unsigned)keeper.records.descriptors : 0;
-    if (error == -EBUSY) {
-        fprintf(stderr, "faultline serve: another server listens at %s%s\n", options->control,
-                options->replace ? ", and its version cannot be replaced: upgrade it first" : "");
-        keeper.exit_status = 1;
-    } else if (error) {
-        fprintf(stderr,
-                "faultline serve: the engine at %s is serving, and cannot be taken over: %s\n",
-                options->control, strerror(-error));
-        keeper.exit_status = 1;
-    } else {
-        run_loop(&keeper);
-    }
+    int status = keep(&keeper);
     fl_keeper_set_ready(&keeper, false);
     end_keeper(&keeper);
     fl_log_stop();
     if (keeper.replaced)
         fl_keeper_wait_for_end();
-    return keeper.exit_status;
+    return status;
 }

@@ -23,7 +23,7 @@ enum { ARGS_MAX = 256 };
 
 // In the new process. Its own process group: a ^C at the terminal is for the keeper alone, which
 // tells the engine.
-static void become_engine(int executable, int channel, char *const *argv)
+static void become_engine(int executable, int channel, int lock, char *const *argv)
 {
     enum { OF_AN_ENGINE = 96 };
     const char *args[ARGS_MAX] = {"faultline", "engine"};
@@ -44,6 +44,8 @@ static void become_engine(int executable, int channel, char *const *argv)
     int program = executable != FL_ENGINE_CHANNEL
                       ? executable
                       : fcntl(executable, F_DUPFD_CLOEXEC, FL_ENGINE_CHANNEL + 1);
+    if (lock >= 0) // a number that is not closed by the exec, and out of the channel's way
+        fcntl(lock, F_DUPFD, FL_ENGINE_CHANNEL + 1);
     if (channel == FL_ENGINE_CHANNEL)
         fcntl(channel, F_SETFD, 0);
     else
@@ -53,7 +55,7 @@ static void become_engine(int executable, int channel, char *const *argv)
     _exit(127);
 }
 
-int fl_child_start(int executable, char *const *argv, struct fl_child **ret_child)
+int fl_child_start(int executable, char *const *argv, int lock, struct fl_child **ret_child)
 {
     int pair[2];
     struct fl_child *child = calloc(1, sizeof(*child));
@@ -63,7 +65,7 @@ int fl_child_start(int executable, char *const *argv, struct fl_child **ret_chil
     }
     pid_t pid = fork();
     if (pid == 0)
-        become_engine(executable, pair[1], argv);
+        become_engine(executable, pair[1], lock, argv);
     int error = pid < 0 ? -errno : 0;
     close(pair[1]);
     if (!error) {

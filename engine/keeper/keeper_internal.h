@@ -17,6 +17,7 @@
 #include "engine/keeper/keeper_child.h"
 #include "engine/keeper/keeper_options.h"
 #include "engine/keeper/keeper_records.h"
+#include "engine/keeper/sockets_lock.h"
 
 enum fl_upgrade_state {
     FL_UPGRADE_NONE,
@@ -50,6 +51,7 @@ struct fl_keeper {
     struct fl_child *serving;      // from the moment on in which it begins to take over
     struct fl_child *standby;
     struct fl_upgrade upgrade;
+    struct fl_sockets_lock sockets_lock;
     uint64_t generation;     // engines that have served
     uint64_t deaths;         // of engines that served
     unsigned failures;       // in a row, of engines that did not live

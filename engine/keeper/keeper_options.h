@@ -12,6 +12,7 @@
 struct fl_keeper_options {
     char *const *argv;        // of `faultline serve`, NULL-terminated: engines get the same options
     const char *control;      // path of the control API
+    const char *sockets;      // the directory of the images' sockets
     uint64_t stop_timeout_ms; // for VMs to be filled at the end
     uint64_t hang_timeout_ms; // after which an engine that does not answer is killed
     uint64_t fault_timeout_ms; // after which an engine resolves every fault, one way or the other

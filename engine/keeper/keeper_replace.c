@@ -175,7 +175,7 @@ void fl_keeper_start_standby(struct fl_keeper *keeper)
     int executable = new ? keeper->upgrade.executable : keeper->executable;
     struct fl_child *child = NULL;
     fl_keeper_unreserve(keeper);
-    int error = fl_child_start(executable, keeper->options->argv, &child);
+    int error = fl_child_start(executable, keeper->options->argv, keeper->sockets_lock.fd, &child);
     if (!error)
         error = fl_keeper_watch_child(keeper, child);
     if (error && child) { // its end would not be seen

@@ -148,6 +148,7 @@ void fl_keeper_look(struct fl_keeper *keeper, uint64_t now)
     fl_records_store_again(&keeper->records);
     fl_keeper_free_held(keeper);
     fl_keeper_complete(keeper);
+    fl_sockets_lock_again(&keeper->sockets_lock);
     if (keeper->standby && keeper->standby->phase == FL_CHILD_READY)
         fl_keeper_reserve(keeper);
     if (keeper->serving)

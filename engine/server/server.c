@@ -28,6 +28,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
+#include "engine/base/title.h"
 #include "engine/control/control.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server_internal.h"
@@ -174,6 +175,7 @@ static int begin_to_serve(struct fl_server *server, bool first)
     fl_takeover_complete(&server->takeover);
     if (!fl_drain_begin(&server->acceptor, server->takeover.mode))
         return 0;
+    fl_title_set("engine");
     fl_engine_serves(server->engine);
     fl_log_set_process("engine");
     return fl_server_open_doors(server, first, server->error);
@@ -334,6 +336,7 @@ int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_
                                .stop.kill_ns = FL_NEVER,
                                .lonely_ns = FL_NEVER,
                                .error = ret_error};
+    fl_title_set(options->channel < 0 ? "handler" : "standby");
     fl_inherited_sockets_init(&server.sockets);
     init_acceptor(&server);
     int result = 0;

@@ -307,6 +307,16 @@ static void let_exit(pid_t thread)
     cr_assert_eq(ptrace(PTRACE_CONT, thread, NULL, NULL), 0);
 }
 
+static bool one_has_the_state(const char *state)
+{
+    static char output[1 << 16];
+    char wanted[64];
+    const char *args[] = {"status", "--json", "--control", temp_path(&world->temp, "control.sock"),
+                          NULL};
+    snprintf(wanted, sizeof(wanted), "\"state\": \"%s\"", state);
+    return faultline_run(output, sizeof(output), args) == 0 && strstr(output, wanted);
+}
+
 Test(lane, a_successor_serves_the_others_at_once)
 {
     struct pair pair;
@@ -320,6 +330,9 @@ Test(lane, a_successor_serves_the_others_at_once)
     touch(&pair);
     touch(&pair);
     cr_expect_eq(server_count_log(&world->server, "event=held vm=1"), 1);
+    cr_expect(one_has_the_state("adopting"));
+    cr_expect(one_has_the_state("serving"));
+    cr_expect_not(one_has_the_state("refused"));
     cr_expect_eq(atomic_load(&pair.slow.shared->progress), 0);
     atomic_store(&calls->slow_ms, 0);
     let_exit(thread);

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -443,14 +444,21 @@ Test(lost_places, no_inotify_watch)
 
 // --- two servers ---
 
-// The second neither takes the sockets of the first nor ends; it has them when the first is gone.
+static void expect_second(const char *const *args, int status, const char *reason)
+{
+    char output[4096];
+    cr_expect_eq(faultline_run(output, sizeof(output), args), status, "%s", output);
+    cr_expect_not_null(strstr(output, reason), "%s", output);
+}
+
+// The second does not start, whether the first has a keeper or not, and starts when it has ended.
 Test(lost_places, two_servers_with_one_directory_of_sockets)
 {
     struct server second;
-    struct stat before;
-    struct stat after;
+    char lock[2 * TEST_PATH];
     make();
     world_serve(world, NULL);
+    keep(lock, "sockets/.faultline.lock");
     const char *args[] = {"serve",
                           "--store",
                           store,
@@ -459,18 +467,66 @@ Test(lost_places, two_servers_with_one_directory_of_sockets)
                           "--control",
                           temp_path(&world->temp, "second.sock"),
                           NULL};
-    cr_assert_eq(stat(world->socket, &before), 0);
-    cr_assert(server_start(&second, &world->temp, "second", args));
-    cr_assert(server_wait_log(&second, "event=degraded what=sockets", 1));
-    cr_assert_eq(stat(world->socket, &after), 0);
-    cr_expect_eq(before.st_ino, after.st_ino);
+    expect_second(args, 1, temp_path(&world->temp, "control.sock"));
     check_served(NULL);
-    cr_expect_eq(server_count_log(&second, "event=attach"), 0);
+    kill_engine(); // its successor has the lock as well
+    expect_second(args, 1, "give each server a directory of its own");
     world_stop(world);
-    cr_assert(server_wait_log(&second, "event=restored what=sockets", 1));
+    cr_expect_eq(access(lock, F_OK), -1, "the lock is left");
+    cr_assert(server_start(&second, &world->temp, "second", args));
     check_served(NULL);
     cr_expect_eq(server_count_log(&second, "event=attach"), 1);
     cr_expect_eq(server_stop(&second), 0);
+    cr_expect_eq(access(lock, F_OK), -1, "the lock is left");
+}
+
+// An engine that goes on alone keeps others out, and not the keeper that takes it over.
+Test(lost_places, a_directory_of_sockets_is_an_engines_without_a_keeper)
+{
+    struct server next;
+    make();
+    world_serve(world, NULL);
+    pid_t engine = server_engine(&world->server);
+    server_kill_keeper(&world->server);
+    const char *args[] = {"serve",
+                          "--store",
+                          store,
+                          "--sockets",
+                          temp_path(&world->temp, "sockets"),
+                          "--control",
+                          temp_path(&world->temp, "second.sock"),
+                          NULL};
+    expect_second(args, 1, temp_path(&world->temp, "control.sock"));
+    args[6] = temp_path(&world->temp, "control.sock");
+    server_spawn(&next, &world->temp, "next", args);
+    cr_assert(server_wait_log(&next, "event=took_over", 1));
+    cr_expect_eq(server_engine(&next), engine);
+    args[6] = temp_path(&world->temp, "second.sock");
+    expect_second(args, 1, "give each server a directory of its own");
+    check_served(NULL);
+    cr_expect_eq(server_stop(&next), 0);
+}
+
+// A process that is no server, and listens there first.
+Test(lost_places, a_socket_that_another_process_has)
+{
+    char path[2 * TEST_PATH];
+    make();
+    keep(path, "sockets/image.sock");
+    world_pack(world, world->file, "image");
+    cr_assert_eq(mkdir(temp_path(&world->temp, "sockets"), 0755), 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 1) == 0);
+    cr_assert(server_serve(&world->server, &world->temp, store, NULL));
+    cr_assert(server_wait_log(&world->server, "event=degraded what=sockets", 1));
+    cr_expect_eq(access(path, F_OK), 0);
+    close(fd);
+    cr_assert(server_wait_log(&world->server, "event=restored what=sockets", 1));
+    world->socket = path;
+    check_served(NULL);
+    world_stop(world);
 }
 
 // --- the program ---

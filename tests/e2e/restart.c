@@ -81,6 +81,48 @@ static void kill_engine(void)
 
 // --- the engine ---
 
+static bool is_called(pid_t pid, const char *comm, const char *title)
+{
+    char path[64];
+    char text[512] = "";
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+    FILE *file = fopen(path, "re");
+    bool right = file && fgets(text, sizeof(text), file) && strcmp(text, comm) == 0;
+    if (file)
+        fclose(file);
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    file = fopen(path, "re");
+    right = right && file && fread(text, 1, sizeof(text) - 1, file) > 0 &&
+            strncmp(text, title, strlen(title)) == 0;
+    if (file)
+        fclose(file);
+    return right;
+}
+
+static bool standby_is_called_so(void *unused)
+{
+    (void)unused;
+    long long pid = world_status(world, "keeper", "standby_pid");
+    return pid > 0 && is_called((pid_t)pid, "faultline-stand\n", "faultline: standby --store ");
+}
+
+// In ps and top; a standby that serves is called so.
+Test(restart, each_process_has_its_name)
+{
+    world = world_make(DISTINCT, BYTES);
+    world_serve(world, NULL);
+    const struct server *server = &world->server;
+    cr_expect(is_called(server->pid, "faultline-keepe\n", "faultline: keeper --store "));
+    cr_expect(is_called(server_engine(server), "faultline-engin\n", "faultline: engine --store "));
+    cr_assert(wait_until(standby_is_called_so, NULL));
+    pid_t standby = (pid_t)world_status(world, "keeper", "standby_pid");
+    kill_engine();
+    cr_assert(server_wait_log(server, "event=engine_serving", 2));
+    cr_expect_eq(server_engine(server), standby);
+    cr_expect(is_called(standby, "faultline-engin\n", "faultline: engine --store "));
+    world_stop(world);
+}
+
 Test(restart, of_the_engine_costs_no_byte)
 {
     struct client client;

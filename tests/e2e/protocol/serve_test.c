@@ -77,10 +77,9 @@ Test(serve, the_second_at_one_control_path_gives_up)
     world_stop(world);
 }
 
-// Its control path is its own, its images' sockets are another's: those are left alone.
-Test(serve, sockets_of_a_living_server_are_left_alone)
+// Its control path is its own, its directory of sockets is another's.
+Test(serve, the_second_in_one_directory_of_sockets_gives_up)
 {
-    struct server second;
     begin();
     const char *args[] = {"serve",
                           "--store",
@@ -90,9 +89,7 @@ Test(serve, sockets_of_a_living_server_are_left_alone)
                           "--control",
                           temp_path(&world->temp, "control2.sock"),
                           NULL};
-    cr_assert(server_start(&second, &world->temp, "second", args));
-    cr_assert(server_wait_log(&second, "event=listen_failed image=image", 1));
-    cr_assert_eq(server_stop(&second), 0);
+    check_failure(args, 1, "give each server a directory of its own");
     check_served();
     world_stop(world);
 }

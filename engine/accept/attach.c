@@ -186,7 +186,7 @@ void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm)
     FL_CRASH_POINT("vm_counted");
     if (!fl_vm_refused(vm)) {
         log_end(vm);
-        count_end(&engine->ends, vm, engine->options.populate);
+        count_end(&engine->counts->ends, vm, engine->options.populate);
     }
     note_end(engine, vm);
     fl_vms_remove(&engine->vms, vm);
@@ -256,7 +256,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     fl_replay_expect(engine, vm);
     fl_histories_begin(&engine->histories, vm);
     FL_CRASH_POINT("image_kept");
-    engine->attached++;
+    engine->counts->attached++;
     fl_image_count_attached(&engine->image_counting, vm);
     fl_vms_add(&engine->vms, vm);
     // Before the first fault is read: from here on a successor can go on.

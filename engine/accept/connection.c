@@ -54,6 +54,7 @@ struct fl_connection *fl_connection_new(struct fl_acceptor *acceptor,
     if (!connection)
         return NULL;
     connection->acceptor = acceptor;
+    connection->begun_ns = fl_now();
     connection->purpose = (enum fl_purpose)description->purpose;
     connection->offered = description->template;
     connection->text = malloc(FL_HANDSHAKE_MAX + 1);

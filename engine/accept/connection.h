@@ -39,6 +39,7 @@ struct fl_connection {
     char *text;
     size_t used;
     uint64_t deadline_ns; // if its state has one
+    uint64_t begun_ns;    // when this engine had it
     struct fl_layout layout;
     bool part; // it has a part of the image only, and says so
     enum fl_purpose purpose;

@@ -60,6 +60,8 @@ static void attach_connection(struct fl_connection *connection, struct fl_image 
         fl_images_put(engine->images, image);
         fl_refuse(engine, &connection->peer, connection->image,
                   "the host is out of memory or descriptors");
+    } else {
+        fl_histogram_add(&engine->counts->attach_ns, fl_now() - connection->begun_ns);
     }
     FL_CRASH_POINT("attached");
     fl_connection_settled(connection, socket);

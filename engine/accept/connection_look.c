@@ -32,14 +32,14 @@ static void tell_owner(const struct fl_connection *connection, int64_t peer)
                "event=owner image=%s pid=%" PRId64 " peer=%" PRId64
                " reason=\"another process did the handshake\"",
                connection->image, connection->peer.pid, peer);
-    engine->unowned += error != 0;
-    if (!error || (engine->unowned & (engine->unowned - 1)) != 0)
+    engine->counts->unowned += error != 0;
+    if (!error || (engine->counts->unowned & (engine->counts->unowned - 1)) != 0)
         return;
     fl_log(FL_LOG_WARNING,
            "event=owner_unknown image=%s peer=%" PRId64 " times=%" PRIu64
            " reason=\"%s: the VM can be poisoned but not killed, and it cannot be seen which of "
            "its pages were there before\"",
-           connection->image, peer, engine->unowned,
+           connection->image, peer, engine->counts->unowned,
            error == -ENOTUNIQ ? "several processes may have its memory"
                               : "no process that can be seen here has its memory");
 }

@@ -49,7 +49,7 @@ void fl_connection_turn_away(struct fl_connection *connection, const char *reaso
     fl_send_refusal(connection->peer.socket, reason);
     fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=none reason=\"%s\"",
            connection->image, (long long)connection->peer.pid, reason);
-    connection->acceptor->engine->refused++;
+    connection->acceptor->engine->counts->refused++;
     fl_image_count_refused(&connection->acceptor->engine->image_counting, connection->image);
     fl_connection_ended(connection);
 }

@@ -39,7 +39,7 @@ void fl_drain(struct fl_acceptor *acceptor, enum fl_service_state to)
         fl_log(FL_LOG_INFO, "event=draining vms=%u release=%s", engine->vms.count,
                release ? "yes" : "no");
     if (release && !engine->options.populate)
-        acceptor->ends_before = engine->ends;
+        acceptor->ends_before = engine->counts->ends;
     if (from < to)
         move_service(acceptor, to);
     fl_drain_keep_mode(acceptor);

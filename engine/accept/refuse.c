@@ -51,7 +51,7 @@ void fl_keep_unreadable(struct fl_engine *engine, struct fl_peer *peer, uint64_t
 void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
                const char *reason)
 {
-    engine->refused++;
+    engine->counts->refused++;
     fl_image_count_refused(&engine->image_counting, image);
     const struct fl_vm *served = peer->uffd >= 0 ? fl_attach_find(engine, peer->uffd) : NULL;
     const char *faults = served && !fl_vm_refused(served) ? "served"

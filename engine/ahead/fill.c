@@ -319,7 +319,7 @@ static void fill_look(struct fl_shard *shard, struct fl_vm *vm)
     case FL_COMPLETE_MISSING:
         fill->next = fill->seen;
         fill->end = end;
-        fl_counter_add(&shard->stats.found_missing, 1);
+        fl_counter_add(&shard->stats->found_missing, 1);
         if (++fill->in_vain == IN_VAIN)
             look_was_in_vain(vm);
         break;

@@ -37,7 +37,7 @@ static void replay_stop(struct fl_shard *shard, struct fl_vm *vm, enum fl_replay
     if (!replay->plan)
         return;
     fl_counter_add(&replay->ns, fl_now() - replay->begun_ns);
-    fl_counter_sub(&shard->stats.replaying, 1);
+    fl_counter_sub(&shard->stats->replaying, 1);
     fl_task_end(&replay->task);
     fl_plan_unref(replay->plan);
     free(replay->asked);
@@ -74,7 +74,7 @@ void fl_replay_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_plan *p
     replay->plan = plan;
     replay->begun_ns = shard->now;
     fl_counter_add(&replay->total, fl_trace_count(plan->trace));
-    fl_counter_add(&shard->stats.replaying, 1);
+    fl_counter_add(&shard->stats->replaying, 1);
     replay->state = FL_REPLAY_RUNNING;
     replay->end = last_step(plan, pages_most(shard));
     replay->slice = 0;
@@ -96,7 +96,7 @@ void fl_replay_suspend(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (!vm->replay.plan)
         return;
-    fl_counter_sub(&shard->stats.replaying, 1);
+    fl_counter_sub(&shard->stats->replaying, 1);
     fl_task_end(&vm->replay.task);
 }
 
@@ -104,7 +104,7 @@ void fl_replay_resume(struct fl_shard *shard, struct fl_vm *vm)
 {
     if (!vm->replay.plan)
         return;
-    fl_counter_add(&shard->stats.replaying, 1);
+    fl_counter_add(&shard->stats->replaying, 1);
     fl_task_start(shard, &vm->replay.task);
 }
 
@@ -113,7 +113,7 @@ static void replay_finish(struct fl_shard *shard, struct fl_vm *vm)
     struct fl_replay *replay = &vm->replay;
     FL_CRASH_POINT("replay_done");
     replay_stop(shard, vm, FL_REPLAY_DONE);
-    fl_counter_add(&shard->stats.replays, 1);
+    fl_counter_add(&shard->stats->replays, 1);
     fl_log(FL_LOG_INFO,
            "event=replayed vm=%" PRIu64 " image=%s pages=%" PRIu64 " late=%" PRIu64 " us=%" PRIu64,
            vm->id, vm->state->image, fl_counter_get(&replay->pages), fl_counter_get(&replay->late),
@@ -154,7 +154,7 @@ bool fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, ui
         late += late_units(vm, page + i);
     fl_counter_add(&vm->replay.late, late);
     fl_counter_add(&fl_vm_filling(vm->state)->late, late);
-    fl_counter_add(&shard->stats.replay_late, late);
+    fl_counter_add(&shard->stats->replay_late, late);
     if (vm->page_shift == FL_PAGE_SHIFT)
         fl_replay_pace(vm, fl_layout_image_page(&vm->state->layout, page));
     return page_is_planned(vm, page);
@@ -164,7 +164,7 @@ bool fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, ui
 
 uint64_t fl_replay_distance(const struct fl_shard *shard)
 {
-    uint64_t all = fl_counter_get(&shard->stats.replaying) * shard->options->workers;
+    uint64_t all = fl_counter_get(&shard->stats->replaying) * shard->options->workers;
     uint64_t bytes = shard->options->cache_bytes / 2 / (all > 0 ? all : 1);
     bytes = bytes < AHEAD_MOST ? bytes : AHEAD_MOST;
     return (bytes > AHEAD_LEAST ? bytes : AHEAD_LEAST) >> FL_PAGE_SHIFT;

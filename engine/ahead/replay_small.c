@@ -167,7 +167,7 @@ struct budget {
 
 static struct budget budget_begin(const struct fl_shard *shard, struct fl_vm *vm)
 {
-    uint64_t all = fl_counter_get(&shard->stats.replaying);
+    uint64_t all = fl_counter_get(&shard->stats->replaying);
     uint64_t pages = SLICE_MOST / (all > 0 ? all : 1);
     uint64_t least = shard->hot.next == &shard->hot ? SLICE_QUIET : SLICE_LEAST;
     pages = pages < vm->replay.slice ? pages : vm->replay.slice;

@@ -76,10 +76,10 @@ static void extent_ended(struct fl_extent_read *extent, int error)
     atomic_store(&extent->next, 0);
     atomic_store(&extent->running, helpers);
     if (error) {
-        atomic_fetch_add(&cache->ahead_errors, 1);
+        atomic_fetch_add(&cache->counts->ahead_errors, 1);
     } else {
-        atomic_fetch_add(&cache->ahead_extents, 1);
-        atomic_fetch_add(&cache->ahead_bytes, extent->bytes);
+        atomic_fetch_add(&cache->counts->ahead_extents, 1);
+        atomic_fetch_add(&cache->counts->ahead_bytes, extent->bytes);
     }
     for (unsigned i = 0; i < helpers; i++)
         fl_io_pool_submit_later(cache->pool, &extent->helper[i].job);

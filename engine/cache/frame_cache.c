@@ -126,7 +126,7 @@ static struct fl_frame *find_or_hurry(struct fl_cache *cache, struct fl_image *i
     struct added added;
     struct fl_frame *frame = find_or_add(cache, image, wanted, FL_FRAME_HOT, &added);
     if (frame && hurry_frame(frame) && !added.frame)
-        atomic_fetch_add(&cache->promoted, 1);
+        atomic_fetch_add(&cache->counts->promoted, 1);
     return frame;
 }
 
@@ -211,7 +211,7 @@ static void hurry_if_there(struct fl_cache *cache, struct fl_key key)
 {
     struct fl_frame *frame = fl_frame_table_find(cache, key);
     if (frame && hurry_frame(frame))
-        atomic_fetch_add(&cache->promoted, 1);
+        atomic_fetch_add(&cache->counts->promoted, 1);
 }
 
 void fl_cache_hurry(struct fl_cache *cache, struct fl_frame_id id)

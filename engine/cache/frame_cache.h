@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "engine/base/io_pool.h"
+#include "engine/cache/cache_counts.h"
 #include "engine/cache/frame.h"
 #include "snapshot/read.h"
 
@@ -48,6 +49,8 @@ struct fl_cache_stats {
 // stays the caller's, and outlives the cache's work (fl_cache_stop).
 int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool,
                  struct fl_cache **ret_cache);
+// It counts there from now on, and not in memory of its own. Before it is asked for anything.
+void fl_cache_count_in(struct fl_cache *cache, struct fl_cache_counts *counts);
 // Takes memory for so many bytes of frames now, in the readers' spare time, and keeps it: a
 // load that needs it then need not wait until the kernel has cleared it. Waits while less than
 // `reserve` percent of the host's memory are available: that of a predecessor is being freed. Once.

@@ -25,6 +25,7 @@ int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool
         cache->ahead_limit = AHEAD_MOST;
     cache->retries = retries;
     cache->pool = pool;
+    cache->counts = &cache->own_counts;
     fl_cache_clock_init(cache);
     fl_frame_memory_init(&cache->memory);
     int error = fl_frame_table_init(cache);
@@ -36,6 +37,11 @@ int fl_cache_new(uint64_t limit_bytes, unsigned retries, struct fl_io_pool *pool
     }
     *ret_cache = cache;
     return 0;
+}
+
+void fl_cache_count_in(struct fl_cache *cache, struct fl_cache_counts *counts)
+{
+    cache->counts = counts;
 }
 
 void fl_cache_stop(struct fl_cache *cache)
@@ -70,16 +76,16 @@ struct fl_cache_stats fl_cache_stats(struct fl_cache *cache)
         .limit = cache->limit,
         .frames = atomic_load(&cache->frames),
         .memory = fl_frame_memory_bytes(&cache->memory),
-        .reads = atomic_load(&cache->reads),
-        .read_errors = atomic_load(&cache->read_errors),
-        .failed = atomic_load(&cache->failed),
-        .evictions = atomic_load(&cache->evictions),
+        .reads = atomic_load(&cache->counts->reads),
+        .read_errors = atomic_load(&cache->counts->read_errors),
+        .failed = atomic_load(&cache->counts->failed),
+        .evictions = atomic_load(&cache->counts->evictions),
         .io = cache->io,
         .ahead_waiting = atomic_load(&cache->ahead),
-        .ahead_extents = atomic_load(&cache->ahead_extents),
-        .ahead_bytes = atomic_load(&cache->ahead_bytes),
-        .ahead_frames = atomic_load(&cache->ahead_frames),
-        .ahead_errors = atomic_load(&cache->ahead_errors),
-        .promoted = atomic_load(&cache->promoted),
+        .ahead_extents = atomic_load(&cache->counts->ahead_extents),
+        .ahead_bytes = atomic_load(&cache->counts->ahead_bytes),
+        .ahead_frames = atomic_load(&cache->counts->ahead_frames),
+        .ahead_errors = atomic_load(&cache->counts->ahead_errors),
+        .promoted = atomic_load(&cache->counts->promoted),
     };
 }

@@ -34,7 +34,7 @@ static void evict_frames(struct fl_cache *cache)
         fl_frame_table_remove(cache, frame);
         atomic_fetch_sub(&cache->bytes, fl_frame_bytes(frame));
         atomic_fetch_sub(&cache->frames, 1);
-        atomic_fetch_add(&cache->evictions, 1);
+        atomic_fetch_add(&cache->counts->evictions, 1);
         fl_rcu_defer(&frame->rcu, fl_frame_free_rcu);
     }
 }

@@ -86,9 +86,9 @@ static int read_part(const struct fl_part *part)
 {
     struct fl_cache *cache = part->load->cache;
     int error = fl_part_attempt(part, NULL);
-    atomic_fetch_add(&cache->reads, 1);
+    atomic_fetch_add(&cache->counts->reads, 1);
     if (error)
-        atomic_fetch_add(&cache->read_errors, 1);
+        atomic_fetch_add(&cache->counts->read_errors, 1);
     return error;
 }
 
@@ -134,9 +134,9 @@ bool fl_part_bring(struct fl_part *part, const void *stored)
     }
     int error = stored ? fl_part_attempt(part, stored) : read_part(part);
     if (stored && !error)
-        atomic_fetch_add(&cache->ahead_frames, 1);
+        atomic_fetch_add(&cache->counts->ahead_frames, 1);
     if (stored && error) {
-        atomic_fetch_add(&cache->ahead_errors, 1);
+        atomic_fetch_add(&cache->counts->ahead_errors, 1);
         error = read_part(part);
     }
     uint64_t again = settle_part(part, error);

@@ -14,6 +14,7 @@
 
 #include "engine/base/io_pool.h"
 #include "engine/base/rcu.h"
+#include "engine/cache/cache_counts.h"
 #include "engine/cache/frame.h"
 #include "engine/cache/frame_memory.h"
 #include "engine/host/region.h"
@@ -88,16 +89,9 @@ struct fl_cache {
     _Atomic uint64_t aged_ns;
     _Atomic uint64_t bytes; // changed under the lock, read by anyone
     _Atomic uint64_t frames;
-    _Atomic uint64_t ahead; // bytes that were asked for ahead and not used yet
-    _Atomic uint64_t reads;
-    _Atomic uint64_t read_errors;
-    _Atomic uint64_t failed;
-    _Atomic uint64_t evictions;
-    _Atomic uint64_t promoted;
-    _Atomic uint64_t ahead_frames; // brought by extents
-    _Atomic uint64_t ahead_bytes;  // of extents
-    _Atomic uint64_t ahead_extents;
-    _Atomic uint64_t ahead_errors; // extents, or frames in them, that had to be read one by one
+    _Atomic uint64_t ahead;         // bytes that were asked for ahead and not used yet
+    struct fl_cache_counts *counts; // constant once there is work
+    struct fl_cache_counts own_counts;
 };
 
 static inline bool fl_frame_ready(const struct fl_frame *frame)

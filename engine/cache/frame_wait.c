@@ -41,7 +41,7 @@ void fl_frame_finish(struct fl_frame *frame, int error)
     fl_rcu_online();
     if (error) {
         fl_frame_table_remove(cache, frame);
-        atomic_fetch_add(&cache->failed, 1); // before a waiter hears of it, and looks
+        atomic_fetch_add(&cache->counts->failed, 1); // before a waiter hears of it, and looks
     }
     atomic_store_explicit(&frame->state, error ? FL_FRAME_FAILED : FL_FRAME_READY,
                           memory_order_release);

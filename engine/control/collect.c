@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 #include "engine/accept/admission.h"
-#include "engine/base/call_filter.h"
+#include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
-#include "engine/base/log.h"
 #include "engine/control/counters.h"
 #include "engine/control/stats.h"
+#include "engine/control/totals.h"
 #include "engine/link/keeper_link.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
@@ -55,11 +55,14 @@ static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
 {
     stats->engine.workers = engine->worker_count;
     stats->engine.vms = engine->vms.count;
-    stats->engine.attached = engine->attached;
-    stats->engine.refused = engine->refused;
-    stats->engine.refused_calls = fl_call_filter_refused();
-    stats->engine.unowned = engine->unowned;
-    fl_log_count(&stats->log);
+    stats->engine.attached = engine->counts->attached;
+    stats->engine.refused = engine->counts->refused;
+    stats->engine.refused_calls = engine->counts->calls_refused;
+    stats->engine.unowned = engine->counts->unowned;
+    stats->log.dropped = engine->counts->log_dropped;
+    stats->log.held_back = engine->counts->log_held_back;
+    fl_histogram_merge(&stats->attach_ns, &engine->counts->attach_ns);
+    fl_histogram_merge(&stats->takeover_ns, &engine->counts->takeover_ns);
     stats->engine.oldest_ns = fl_oldest_fault(engine);
     stats->engine.unproven = atomic_load(&engine->prefetch_unproven);
     stats->engine.promised = fl_admission_promised(engine);
@@ -87,13 +90,14 @@ static void look_at_keeper(const struct fl_engine *engine, struct fl_stats *stat
 {
     json_int_t pid = 0;
     json_int_t generation = 0;
-    json_int_t deaths = 0;
+    json_int_t stall = 0;
     json_t *news = json_loads(fl_keeper_link_news(engine->keeper_link), JSON_DECODE_ANY, NULL);
-    stats->keeper.up = json_unpack(news, "{s:I, s:I, s:I}", "pid", &pid, "generation", &generation,
-                                   "deaths", &deaths) == 0;
+    stats->keeper.up = json_unpack(news, "{s:I, s:I, s?I}", "pid", &pid, "generation", &generation,
+                                   "stall_us", &stall) == 0;
     json_decref(news);
     stats->keeper.generation = (uint64_t)generation;
-    stats->keeper.deaths = (uint64_t)deaths;
+    stats->keeper.deaths = engine->counts->deaths;
+    stats->keeper.stall_ns = stall > 0 ? (uint64_t)stall * FL_NS_PER_US : FL_STAT_UNKNOWN;
     look_at_process((pid_t)pid, &stats->keeper_process);
     stats->keeper.stopped =
         stats->keeper_process.state == 'T' || stats->keeper_process.state == 't';
@@ -102,13 +106,14 @@ static void look_at_keeper(const struct fl_engine *engine, struct fl_stats *stat
 void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *ret_stats)
 {
     memset(ret_stats, 0, sizeof(*ret_stats));
+    fl_totals_note(engine);
     for (unsigned i = 0; i < fl_engine_workers(engine); i++)
-        add_worker(ret_stats, &fl_engine_worker(engine, i)->shard.stats);
+        add_worker(ret_stats, fl_engine_worker(engine, i)->shard.stats);
     look_at_engine(engine, ret_stats);
     look_at_keeper(engine, ret_stats);
     ret_stats->engine.draining = draining;
     ret_stats->cache = fl_cache_stats(engine->cache);
-    ret_stats->ends = engine->ends;
+    ret_stats->ends = engine->counts->ends;
     ret_stats->pool = fl_huge_pool_read();
     ret_stats->lanes = fl_lanes_now(engine);
     ret_stats->recordings = fl_recording_orders_now(&engine->recordings);
@@ -119,4 +124,5 @@ void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *
     look_at_process(getpid(), &ret_stats->engine_process);
     ret_stats->store = fl_store_space_now(engine->space);
     fl_image_counts_show(&engine->image_counting, ret_stats->image);
+    fl_totals_add_carried(engine, ret_stats);
 }

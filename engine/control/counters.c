@@ -160,8 +160,10 @@ const struct fl_counter_row fl_counter_rows[] = {
     GAUGE(keeper.up, "keeper_up", NULL, "1 if a keeper would start another engine."),
     GAUGE(keeper.stopped, "keeper_stopped", NULL,
           "1 if the keeper was stopped by a signal or a debugger: no engine that dies is replaced."),
+    ROW(FL_KIND_GAUGE, FL_SHAPE_NS, keeper.stall_ns, "takeover_stall_seconds", NULL,
+        "For how long no engine served when the last one took over; absent if none has yet."),
     GAUGE(keeper.generation, "engine_generation", "keeper.generation", "Engines that have served under this keeper."),
-    COUNTER(keeper.deaths, "engine_deaths_total", "keeper.deaths", "Engines that died under this keeper."),
+    COUNTER(keeper.deaths, "engine_deaths_total", "keeper.deaths", "Engines that died."),
 
     COUNTER(log.dropped, "log_lines_dropped_total", "log.dropped",
             "Lines of the engine's log that were lost, as its reader did not read or could not be written to."),

@@ -11,6 +11,12 @@ const struct fl_family_row fl_family_rows[FL_FAMILIES] = {
     [FL_FAMILY_FAULT_DURATION] =
         {"fault_duration_seconds", "histogram", "stage", "latency_us",
          "Time from the reading of a fault until its page is there, by what it had to wait for."},
+    [FL_FAMILY_ATTACH_DURATION] =
+        {"attach_duration_seconds", "histogram", NULL, NULL,
+         "Time from the accepting of a connection until its VM is attached."},
+    [FL_FAMILY_TAKEOVER_DURATION] =
+        {"takeover_duration_seconds", "histogram", NULL, NULL,
+         "For how long no engine served, each time that one took over from another."},
     [FL_FAMILY_IMAGE_VMS] = {"image_vms", "gauge", "image", NULL,
                              "VMs of the image that are attached now."},
     [FL_FAMILY_IMAGE_ATTACHED] = {"image_vms_attached_total", "counter", "image", NULL,

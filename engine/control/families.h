@@ -11,6 +11,8 @@ enum fl_family {
     FL_FAMILY_BUILD,
     FL_FAMILY_DEGRADED,
     FL_FAMILY_FAULT_DURATION,
+    FL_FAMILY_ATTACH_DURATION,
+    FL_FAMILY_TAKEOVER_DURATION,
     FL_FAMILY_IMAGE_VMS,
     FL_FAMILY_IMAGE_ATTACHED,
     FL_FAMILY_IMAGE_REFUSED,
@@ -23,7 +25,7 @@ enum fl_family {
 struct fl_family_row {
     const char *metric; // behind "faultline_"
     const char *type;   // as Prometheus calls it
-    const char *labels; // the names of its labels, joined by commas
+    const char *labels; // the names of its labels, joined by commas; NULL: none
     const char *json;   // its key in the status; NULL: it is not there
     const char *help;   // one sentence
 };

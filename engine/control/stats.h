@@ -27,6 +27,8 @@ struct fl_stats {
     struct fl_shard_stats workers; // the sum of all workers and lanes
     struct fl_cache_stats cache;
     struct fl_ends ends;
+    struct fl_histogram attach_ns;
+    struct fl_histogram takeover_ns;
     struct fl_huge_pool pool;
     struct fl_lanes_now lanes;
     struct fl_recording_orders_now recordings;
@@ -61,7 +63,8 @@ struct fl_stats {
         bool up;
         bool stopped; // by a signal, or traced: it looks after nothing
         uint64_t generation;
-        uint64_t deaths;
+        uint64_t deaths;   // of engines, under all keepers
+        uint64_t stall_ns; // of the last take-over
     } keeper;
     struct fl_image_shown image[FL_IMAGE_ROWS_ALL];
 };

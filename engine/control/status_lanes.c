@@ -14,8 +14,8 @@ struct fl_lanes_now fl_lanes_now(const struct fl_engine *engine)
     const struct fl_lanes *lanes = engine->lanes;
     uint64_t now = fl_now();
     struct fl_lanes_now found = {.lanes = atomic_load(&lanes->count),
-                                 .taken = atomic_load(&lanes->taken),
-                                 .refused = atomic_load(&lanes->refused)};
+                                 .taken = atomic_load(&lanes->counts->taken),
+                                 .refused = atomic_load(&lanes->counts->refused)};
     for (unsigned i = 0; i < found.lanes; i++) {
         found.vms += atomic_load(&lanes->lane[i]->busy);
         found.blocked += fl_lane_blocked_ns(lanes->lane[i], now) >= FL_NS_PER_MS;

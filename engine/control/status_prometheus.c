@@ -108,6 +108,8 @@ static uint64_t image_value(const struct fl_image_shown *shown, enum fl_family f
     case FL_FAMILY_BUILD:
     case FL_FAMILY_DEGRADED:
     case FL_FAMILY_FAULT_DURATION:
+    case FL_FAMILY_ATTACH_DURATION:
+    case FL_FAMILY_TAKEOVER_DURATION:
     case FL_FAMILIES:
         break;
     }
@@ -144,6 +146,10 @@ static void write_all(FILE *out, const struct fl_engine *engine, const struct fl
     write_head(out, FL_FAMILY_DEGRADED);
     fl_degraded_metrics(&engine->degraded, out);
     write_latency(out, stats);
+    write_head(out, FL_FAMILY_ATTACH_DURATION);
+    write_histogram(out, FL_FAMILY_ATTACH_DURATION, "", &stats->attach_ns);
+    write_head(out, FL_FAMILY_TAKEOVER_DURATION);
+    write_histogram(out, FL_FAMILY_TAKEOVER_DURATION, "", &stats->takeover_ns);
     write_images(out, stats);
 }
 

@@ -54,6 +54,8 @@ struct fl_keeper {
     struct fl_sockets_lock sockets_lock;
     uint64_t generation;     // engines that have served
     uint64_t deaths;         // of engines that served
+    uint64_t stall_since_ns; // since when no engine serves that VMs may wait for; 0: one does
+    uint64_t stall_us;       // for how long none did when the last one took over; 0: none has yet
     unsigned failures;       // in a row, of engines that did not live
     uint64_t start_after_ns; // when the next engine may be started
     uint64_t short_since_ns; // since when none can be started; 0: one could

@@ -65,9 +65,10 @@ void fl_keeper_tell_news(struct fl_keeper *keeper)
         return;
     snprintf(news.text, NEWS_TEXT,
              "{\"pid\": %d, \"generation\": %" PRIu64 ", \"deaths\": %" PRIu64
+             ", \"stall_us\": %" PRIu64
              ", \"standby_pid\": %d, \"trouble\": \"%s\", \"upgrade\": {\"count\": %" PRIu64
              ", \"state\": \"%s\", \"reason\": \"%s\"}}",
-             (int)getpid(), keeper->generation, keeper->deaths,
+             (int)getpid(), keeper->generation, keeper->deaths, keeper->stall_us,
              keeper->standby ? (int)keeper->standby->pid : 0,
              fl_log_text(keeper->trouble, trouble, sizeof(trouble)), keeper->upgrade.count,
              fl_keeper_upgrade_name(keeper->upgrade.state),
@@ -221,6 +222,9 @@ void fl_keeper_served(struct fl_keeper *keeper, struct fl_child *child, uint64_t
     fl_child_set_phase(child, FL_CHILD_SERVING);
     child->pinged_ns = 0;
     keeper->generation++;
+    if (keeper->stall_since_ns)
+        keeper->stall_us = (now - keeper->stall_since_ns) / FL_NS_PER_US + 1;
+    keeper->stall_since_ns = 0;
     if (!keeper->announced)
         fl_sm_notify("READY=1\nSTATUS=serving");
     keeper->announced = true;
@@ -251,6 +255,8 @@ static void serving_ended(struct fl_keeper *keeper, struct fl_child *child,
 {
     bool lived = phase == FL_CHILD_SERVING && fl_now() - child->since_ns >= LIVED;
     keeper->serving = NULL;
+    if (!keeper->stall_since_ns) // else it has yielded, or another one died before
+        keeper->stall_since_ns = fl_now();
     if (keeper->engine_ended) {
         // Of one that another keeper started it is not known; but it has said that all is well.
         keeper->exit_status = status >= 0 ? status : child->born;

@@ -80,6 +80,7 @@ void fl_keeper_upgrade_ready(struct fl_keeper *keeper)
     set_state(keeper, FL_UPGRADE_TRIAL, "");
     if (keeper->serving) {
         fl_child_set_phase(keeper->serving, FL_CHILD_YIELDING);
+        keeper->stall_since_ns = fl_now();
         fl_keeper_send(keeper->serving, FL_MESSAGE_YIELD, 0);
     }
 }

@@ -18,8 +18,8 @@ enum { FL_ENGINE_CHANNEL = 3 };
 // What the path of the control API gets appended for the socket that new keepers connect to.
 #define FL_KEEPER_SUFFIX ".keeper"
 
-// The numbers are kept between versions. A successor is sent templates behind images, and else in
-// this order.
+// The numbers are kept between versions. A successor is sent counters first, templates behind
+// images, and else in this order.
 enum fl_record_kind {
     FL_RECORD_MODE = 1,   // value: FL_MODE_*; no descriptors
     FL_RECORD_IMAGE,      // its file, then its packs
@@ -29,6 +29,7 @@ enum fl_record_kind {
     FL_RECORD_LISTENER,   // a socket to accept from, its description (listen.h)
     FL_RECORD_SOCKET,     // id: enum fl_inherited_socket
     FL_RECORD_TEMPLATE,   // enum fl_template_slot; id: that of its image
+    FL_RECORD_COUNTERS,   // the memfd of a ledger (ledger.h)
     FL_RECORD_KINDS,
 };
 

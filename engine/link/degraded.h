@@ -21,6 +21,7 @@ enum fl_lack {
     FL_LACK_INOTIFY,     // the store is looked at once a second instead
     FL_LACK_DESCRIPTORS, // new VMs are refused, or images have no sockets
     FL_LACK_FILTER,      // system calls are not filtered
+    FL_LACK_COUNTERS,    // what was counted does not outlive the engine
     FL_LACKS,
 };
 

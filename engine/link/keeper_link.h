@@ -52,6 +52,7 @@ void fl_keeper_link_put_connection(struct fl_keeper_link *keeper_link, uint64_t 
 void fl_keeper_link_put_template(struct fl_keeper_link *keeper_link, uint64_t id, int memory,
                                  int state);
 void fl_keeper_link_put_mode(struct fl_keeper_link *keeper_link, uint64_t mode);
+void fl_keeper_link_put_counters(struct fl_keeper_link *keeper_link, uint64_t id, int fd);
 void fl_keeper_link_drop(struct fl_keeper_link *keeper_link, enum fl_record_kind kind, uint64_t id);
 
 // --- asking ---

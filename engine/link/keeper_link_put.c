@@ -123,6 +123,11 @@ void fl_keeper_link_put_mode(struct fl_keeper_link *keeper_link, uint64_t mode)
     put_record(keeper_link, &(struct fl_record_view){FL_RECORD_MODE, 1, mode, 1, &none}, 0);
 }
 
+void fl_keeper_link_put_counters(struct fl_keeper_link *keeper_link, uint64_t id, int fd)
+{
+    put_record(keeper_link, &(struct fl_record_view){FL_RECORD_COUNTERS, id, 0, 1, &fd}, 0);
+}
+
 void fl_keeper_link_drop(struct fl_keeper_link *keeper_link, enum fl_record_kind kind, uint64_t id)
 {
     struct fl_message message = {.type = FL_MESSAGE_DROP, .kind = kind, .id = id};

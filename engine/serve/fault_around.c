@@ -44,7 +44,7 @@ static uint32_t planned_pages(struct fl_shard *shard, struct fl_vm *vm, uint64_t
     pages = pages > asked ? run_look_up(vm, page, pages, run) : 0;
     if (pages <= asked)
         return 0;
-    fl_counter_add(&shard->stats.ahead_units, pages - asked);
+    fl_counter_add(&shard->stats->ahead_units, pages - asked);
     return pages;
 }
 
@@ -65,7 +65,7 @@ uint32_t fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page
     pages = window > 1 ? run_look_up(vm, page, window, ret_run) : 1;
     fl_prefetch_installing(&vm->prefetch, budget, page, asked, pages);
     if (pages > asked)
-        fl_counter_add(&shard->stats.ahead_units, pages - asked);
+        fl_counter_add(&shard->stats->ahead_units, pages - asked);
     if (window > asked && pages < window)
         sweep_read_next(shard, vm, page + pages);
     return pages;

@@ -102,13 +102,13 @@ static enum fl_install judge_answer(struct fl_vm *vm, int error, uint64_t page, 
 static void count_copied(struct fl_vm *vm, uint64_t units)
 {
     fl_counter_add(&vm->state->counters.installed, units);
-    fl_counter_add(&atomic_load(&vm->owner)->stats.copied_units, units);
+    fl_counter_add(&atomic_load(&vm->owner)->stats->copied_units, units);
 }
 
 static void count_zeroed(struct fl_vm *vm, uint64_t units)
 {
     fl_counter_add(&vm->state->counters.zeroed, units);
-    fl_counter_add(&atomic_load(&vm->owner)->stats.zeroed_units, units);
+    fl_counter_add(&atomic_load(&vm->owner)->stats->zeroed_units, units);
 }
 
 void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count)

@@ -7,7 +7,7 @@
 void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, enum fl_stage stage,
                  uint64_t read_ns)
 {
-    struct fl_shard_stats *stats = &shard->stats;
+    struct fl_shard_stats *stats = shard->stats;
     if (outcome == FL_INSTALLED)
         fl_counter_add(&stats->installed, 1);
     else if (outcome == FL_ZEROED)

@@ -42,7 +42,7 @@ enum fl_outcome fl_fault_outside(struct fl_vm *vm, uint64_t address)
                    " reason=\"the VM touched memory that no image backs: it gets SIGBUS\"",
                    vm->id, fl_vm_image_name(vm), address);
         fl_counter_add(&vm->state->counters.poisoned, 1);
-        fl_counter_add(&atomic_load(&vm->owner)->stats.poisoned, 1);
+        fl_counter_add(&atomic_load(&vm->owner)->stats->poisoned, 1);
     }
     return FL_POISONED;
 }

@@ -26,7 +26,7 @@ static enum fl_outcome want_resolve_small(struct fl_want *want)
     const struct fl_frame *frame = fl_want_find(want, run.id);
     if (!frame)
         return fl_want_frames(want, &run.id, 1);
-    fl_counter_add(&want->shard->stats.hits, !want->park);
+    fl_counter_add(&want->shard->stats->hits, !want->park);
     return fl_want_install_bytes(want, frame, run.slot, run.pages);
 }
 
@@ -34,7 +34,7 @@ static enum fl_outcome want_resolve_small(struct fl_want *want)
 static void log_dropped(const struct fl_want *want)
 {
     const struct fl_vm *vm = want->vm;
-    uint64_t times = fl_counter_get(&want->shard->stats.dropped);
+    uint64_t times = fl_counter_get(&want->shard->stats->dropped);
     if ((times & (times - 1)) == 0)
         fl_log(FL_LOG_INFO,
                "event=dropped vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
@@ -53,8 +53,8 @@ static enum fl_outcome want_resolve_dropped(struct fl_want *want)
     enum fl_install result = fl_install_dropped(want->vm, want->page, &dropped);
     want->there = result == FL_INSTALL_DONE;
     if (dropped) {
-        fl_counter_add(&want->shard->stats.dropped, 1);
-        fl_counter_add(&want->shard->stats.dropped_units, fl_vm_page_units(want->vm));
+        fl_counter_add(&want->shard->stats->dropped, 1);
+        fl_counter_add(&want->shard->stats->dropped_units, fl_vm_page_units(want->vm));
         log_dropped(want);
     }
     return fl_want_settle(want, result, dropped ? FL_ZEROED : FL_INSTALLED);

@@ -14,7 +14,7 @@ enum fl_outcome fl_resolve_huge(struct fl_want *want)
     if (!frame)
         frame = fl_cache_lookup_huge(want->shard->cache, want->vm->image, first_page);
     if (frame) {
-        fl_counter_add(&want->shard->stats.hits, !want->park);
+        fl_counter_add(&want->shard->stats->hits, !want->park);
         return fl_want_frame(want, frame);
     }
     struct fl_frame_id unread;

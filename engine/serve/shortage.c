@@ -26,7 +26,7 @@ void fl_shortage_begin(struct fl_vm *vm)
     char reason[REASON];
     bool huge = vm->page_shift != FL_PAGE_SHIFT;
     fl_counter_add(&shortage->refused, 1);
-    fl_counter_add(huge ? &vm->owner->stats.short_huge : &vm->owner->stats.short_memory, 1);
+    fl_counter_add(huge ? &vm->owner->stats->short_huge : &vm->owner->stats->short_memory, 1);
     if (shortage->since_ns)
         return;
     atomic_store(&shortage->since_ns, fl_now());

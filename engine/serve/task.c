@@ -118,7 +118,7 @@ bool fl_task_goes_on(struct fl_shard *shard, struct fl_task *task, enum fl_insta
 void fl_task_replayed(struct fl_shard *shard, struct fl_vm *vm, uint64_t units)
 {
     fl_counter_add(&vm->replay.pages, units);
-    fl_counter_add(&shard->stats.replayed_units, units);
+    fl_counter_add(&shard->stats->replayed_units, units);
 }
 
 void fl_task_run(struct fl_shard *shard, struct fl_task *task)

@@ -287,7 +287,7 @@ enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 {
     if (!want_park(want, 1))
         return want_again(want, -ENOMEM, FL_WAITED_MEMORY);
-    fl_counter_add(&want->shard->stats.misses, 1);
+    fl_counter_add(&want->shard->stats->misses, 1);
     return want_asked(want, fl_park_want_huge(want->park, first_page));
 }
 
@@ -304,7 +304,7 @@ enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *i
     int error = 0;
     if (!want_park(want, frames))
         return want_again(want, -ENOMEM, FL_WAITED_MEMORY);
-    fl_counter_add(&want->shard->stats.misses, 1);
+    fl_counter_add(&want->shard->stats->misses, 1);
     for (uint32_t i = 0; i < frames && !error; i++)
         error = fl_park_want(want->park, ids[i]);
     return want_asked(want, error);

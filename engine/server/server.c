@@ -30,6 +30,7 @@
 #include "engine/base/log.h"
 #include "engine/base/title.h"
 #include "engine/control/control.h"
+#include "engine/control/totals.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server_internal.h"
 #include "engine/takeover/heartbeat.h"
@@ -188,8 +189,18 @@ static bool is_first(struct fl_server *server, uint64_t generation)
            server->acceptor.connection_count == 0 && cds_list_empty(&server->acceptor.listeners);
 }
 
+// VMs are served by now. Those that came from an engine that had no ledger were counted nowhere.
+static void go_on_counting(struct fl_server *server)
+{
+    if (!fl_inherited_counters_carry(&server->takeover.counters))
+        server->engine->counts->attached += server->engine->vms.count;
+    fl_totals_go_on(server->engine);
+}
+
 void fl_server_serve(struct fl_server *server, uint64_t generation)
 {
+    fl_inherited_counters_keep(&server->takeover.counters, false);
+    server->engine->generation = generation;
     if (begin_to_serve(server, is_first(server, generation)) != 0) {
         server->failed = true;
         return;
@@ -199,6 +210,7 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
            server->engine->worker_count, generation);
     FL_CRASH_POINT("doors_open");
     fl_keeper_link_serving(server->engine->keeper_link, server->engine->vms.count);
+    go_on_counting(server);
 }
 
 // A standby is of no use without a keeper; but one that has been sent VMs is all that they have.
@@ -211,6 +223,7 @@ static void go_on_alone(struct fl_server *server)
     if (begin_to_serve(server, false) != 0)
         fl_log(FL_LOG_ERROR, "event=open_failed reason=\"%s\"", server->error->text);
     fl_listeners_resume(&server->acceptor);
+    go_on_counting(server);
     fl_log(FL_LOG_INFO, "event=ready pid=%d workers=%u", (int)getpid(),
            server->engine->worker_count);
 }
@@ -304,7 +317,7 @@ static void begin_alone(struct fl_server *server)
 static int check_complete(const struct fl_server *server, struct fl_error *ret_error)
 {
     const struct fl_ends *before = &server->acceptor.ends_before;
-    const struct fl_ends *ends = &server->engine->ends;
+    const struct fl_ends *ends = &server->engine->counts->ends;
     uint64_t poisoned = ends->poisoned - before->poisoned;
     uint64_t killed = ends->killed - before->killed;
     if (poisoned == 0 && killed == 0)

@@ -17,6 +17,7 @@ struct fl_control;
 struct fl_error;
 struct fl_heartbeat;
 struct fl_keeper_socket;
+struct fl_ledger;
 struct fl_server_options;
 struct fl_store_watch;
 
@@ -32,6 +33,7 @@ struct fl_stop {
 struct fl_server {
     const struct fl_server_options *options;
     struct fl_engine *engine;
+    struct fl_ledger *ledger; // that it counts in
     struct fl_loop loop;
     struct fl_inherited_sockets sockets;
     struct fl_acceptor acceptor; // with the state of the server (service_state.h)

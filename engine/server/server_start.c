@@ -20,6 +20,7 @@
 #include "engine/base/descriptors.h"
 #include "engine/base/signals.h"
 #include "engine/control/control.h"
+#include "engine/control/totals.h"
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/image/store_space.h"
@@ -85,6 +86,10 @@ static int start_store(struct fl_server *server, struct fl_error *ret_error)
         error = fl_server_start_keeper_link(server);
     server->sockets.keeper_link = server->engine->keeper_link;
     server->engine->degraded.keeper_link = server->engine->keeper_link;
+    if (!error && fl_ledger_fd(server->ledger) < 0)
+        fl_lacks(&server->engine->degraded, FL_LACK_COUNTERS,
+                 "counters will begin with zeros if the engine dies: %s",
+                 strerror(-fl_ledger_fd(server->ledger)));
     if (!error)
         error = fl_images_new(server->acceptor.place, server->engine->keeper_link,
                               &server->engine->images);
@@ -169,7 +174,10 @@ int fl_server_start(struct fl_server *server, struct fl_error *ret_error)
     if (!error)
         error = watch_signals(server);
     if (!error)
-        error = fl_engine_start(&server->options->engine, &engine_ops, &server->engine);
+        error = fl_totals_new_ledger(&server->ledger);
+    if (!error)
+        error =
+            fl_engine_start(&server->options->engine, &engine_ops, server->ledger, &server->engine);
     if (error == -EMFILE)
         return fl_fail_plain(ret_error, error,
                              "the engine cannot start: the limit of open files, %u, is too low",
@@ -204,6 +212,7 @@ void fl_server_end(struct fl_server *server)
         fl_images_free(images);
         fl_keeper_link_stop(keeper_link);
     }
+    fl_ledger_free(server->ledger);
     // Only now is no reader at it; its mail is read no more.
     fl_store_watch_stop(server->watch);
     fl_image_unref(server->acceptor.raw);

@@ -37,6 +37,7 @@ static unsigned put_all_records(void *arg)
 {
     struct fl_server *server = arg;
     struct fl_engine *engine = server->engine;
+    fl_inherited_counters_keep(&server->takeover.counters, true);
     fl_drain_keep_mode(&server->acceptor);
     fl_images_keep_all(engine->images);
     fl_templates_keep_all(engine->templates);

@@ -8,6 +8,7 @@
 #include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"
 #include "engine/control/control.h"
+#include "engine/control/totals.h"
 #include "engine/link/degraded.h"
 #include "engine/server/server.h"
 #include "engine/server/server_internal.h"
@@ -54,6 +55,7 @@ void fl_upkeep_run(struct fl_server *server, uint64_t now)
     if (now < fl_upkeep_next_due(server))
         return;
     server->look_ns = now + LOOK_EVERY;
+    fl_totals_note(server->engine);
     look_at_control(server);
     look_at_keeper_socket(server);
     fl_store_watch_look(server->watch);

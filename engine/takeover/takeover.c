@@ -26,6 +26,7 @@ void fl_takeover_init(struct fl_takeover *takeover, struct fl_acceptor *acceptor
     takeover->acceptor = acceptor;
     takeover->mode = 0;
     fl_inherited_images_init(&takeover->images, acceptor->engine);
+    fl_inherited_counters_init(&takeover->counters, acceptor->engine);
 }
 
 void fl_takeover_complete(struct fl_takeover *takeover)
@@ -131,6 +132,9 @@ void fl_takeover_record(struct fl_takeover *takeover, const struct fl_message *m
                         int fds[FL_CHANNEL_FDS])
 {
     switch (message->kind) {
+    case FL_RECORD_COUNTERS:
+        fl_inherited_counters_add(&takeover->counters, message->id, &fds[0]);
+        break;
     case FL_RECORD_MODE:
         takeover->mode = message->value;
         break;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "engine/link/channel.h"
+#include "engine/takeover/inherited_counters.h"
 #include "engine/takeover/inherited_images.h"
 
 struct fl_acceptor;
@@ -16,6 +17,7 @@ struct fl_acceptor;
 struct fl_takeover {
     struct fl_acceptor *acceptor; // takes listeners and connections
     struct fl_inherited_images images;
+    struct fl_inherited_counters counters;
     uint64_t mode; // FL_MODE_* of the predecessor
 };
 

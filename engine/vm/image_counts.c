@@ -62,11 +62,27 @@ static bool row_is_over(const struct fl_image_counting *counting, unsigned row)
     return !users.any;
 }
 
-// Its name goes last: until then its counts may be there twice, and never not at all.
-static void row_clear(struct fl_image_table *table, unsigned row)
+static void add_carried(struct fl_image_counts *to, const struct fl_image_counting *counting,
+                        unsigned row)
 {
+    fl_counter *series = (fl_counter *)to;
+    for (unsigned i = 0; i < FL_IMAGE_SERIES; i++) {
+        if (counting->carried[i])
+            fl_counter_add(&series[i], fl_counter_get(&counting->carried[i][row]));
+    }
+}
+
+// Its name goes last: until then its counts may be there twice, and never not at all.
+static void row_clear(struct fl_image_counting *counting, unsigned row)
+{
+    struct fl_image_table *table = counting->table;
     counts_add(&table->row[FL_IMAGE_OTHERS].counts, &table->row[row].counts);
+    add_carried(&table->row[FL_IMAGE_OTHERS].counts, counting, row);
     memset((void *)&table->row[row].counts, 0, sizeof(table->row[row].counts));
+    for (unsigned i = 0; i < FL_IMAGE_SERIES; i++) {
+        if (counting->carried[i])
+            fl_counter_set(&counting->carried[i][row], 0);
+    }
     table->row[row].name[0] = '\0';
 }
 
@@ -79,7 +95,7 @@ static unsigned find_free_row(struct fl_image_counting *counting, bool may_clear
     }
     for (unsigned i = 0; i < FL_IMAGE_ROWS && may_clear; i++) {
         if (row_is_over(counting, i)) {
-            row_clear(table, i);
+            row_clear(counting, i);
             return i;
         }
     }
@@ -176,5 +192,6 @@ void fl_image_counts_show(struct fl_image_counting *counting,
     for (unsigned i = 0; i < FL_IMAGE_ROWS_ALL; i++) {
         ret_shown[i].name = counting->table->row[i].name;
         counts_add(&ret_shown[i].counts, &counting->table->row[i].counts);
+        add_carried(&ret_shown[i].counts, counting, i);
     }
 }

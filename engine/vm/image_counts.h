@@ -34,6 +34,9 @@ struct fl_image_counts {
     fl_counter poisoned; // pages of 4 KiB
 };
 
+// All of them, as they stand there.
+enum { FL_IMAGE_SERIES = sizeof(struct fl_image_counts) / sizeof(fl_counter) };
+
 struct fl_image_row {
     char name[FL_IMAGE_NAME_BYTES]; // "": the row is free
     struct fl_image_counts counts;
@@ -46,6 +49,8 @@ struct fl_image_table {
 struct fl_image_counting {
     struct fl_image_table *table;
     const struct fl_vms *vms;
+    // What predecessors have counted in each row, series by series; NULL: nothing.
+    fl_counter *carried[FL_IMAGE_SERIES];
     // Whether the store has the image. NULL: every image is taken to be there.
     bool (*exists)(void *arg, const char *image);
     void *arg;

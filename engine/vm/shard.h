@@ -75,11 +75,11 @@ struct fl_shard {
     const struct fl_killer *killer; // kill.h
     const struct fl_host_memory *memory; // of which replay takes no more than there is to spare
     int epoll_fd;
-    uint8_t *zeros; // 2 MiB of them, read-only
+    uint8_t *zeros;               // 2 MiB of them, read-only
+    struct fl_shard_stats *stats; // in the ledger (ledger.h), on pages of its own
 
     // Any thread.
     struct fl_mailbox mailbox;
-    struct fl_shard_stats stats;
     // Of the thread that serves the shard. Written by it, and by the one that takes the shard over
     // (lane.h).
     _Atomic(struct fl_call *) call;

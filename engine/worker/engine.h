@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "engine/ahead/recording_orders.h"
+#include "engine/base/histogram.h"
 #include "engine/base/mailbox.h"
 #include "engine/base/sleeper.h"
 #include "engine/host/host_memory.h"
@@ -27,6 +28,7 @@ struct fl_images;
 struct fl_io_pool;
 struct fl_keeper_link;
 struct fl_lanes;
+struct fl_ledger;
 struct fl_life_table;
 struct fl_store_space;
 struct fl_limit_watch;
@@ -40,6 +42,22 @@ struct fl_ends {
     uint64_t poisoned;       // of those, VMs with poisoned pages
     uint64_t poisoned_pages; // and so many they were, of 4 KiB
     uint64_t killed;
+};
+
+// What the control thread counts, in the ledger (ledger.h). It alone writes it.
+struct fl_engine_counts {
+    uint64_t attached;
+    uint64_t refused;
+    uint64_t unowned; // handshakes for memory of no process that is known
+    struct fl_ends ends;
+    // What others count who know nothing of ledgers, as it was when it was asked for last.
+    uint64_t log_dropped;
+    uint64_t log_held_back;
+    uint64_t calls_refused;
+    uint64_t deaths;      // of engines, under all keepers
+    uint64_t deaths_seen; // of these, under the keeper that there is, as far as it has told
+    struct fl_histogram attach_ns;   // a connection was accepted -> its VM is there
+    struct fl_histogram takeover_ns; // for which no engine served
 };
 
 // What the engine has the rooms above it do. All of it in the control thread, which must not block.
@@ -75,22 +93,22 @@ struct fl_engine {
     struct fl_killer killer;
     _Atomic uint64_t prefetch_unproven; // pages of all VMs that may have been installed in vain
     uint64_t started_ns;
-    uint64_t refused; // control thread
-    uint64_t attached;
-    struct fl_ends ends;
-    uint64_t unowned; // control thread: handshakes for memory of no process that is known
+    uint64_t generation;      // control thread: which engine of its keeper it is; 0: it has none
+    bool stall_noted;         // control thread: the take-over is counted
+    struct fl_ledger *ledger; // the starter's
+    struct fl_engine_counts *counts;       // in it; control thread
     struct fl_recording_orders recordings; // control thread
     struct fl_histories histories;         // control thread
     struct fl_host_memory memory;
     struct fl_degraded degraded;             // control thread
     struct fl_image_counting image_counting; // control thread
-    struct fl_image_table images_counted;
     struct fl_store_space *space; // set and freed by the starter of the engine; NULL: none
 };
 
 // The calling thread becomes the control thread: it is registered with RCU until fl_engine_stop().
+// The ledger outlives the engine.
 int fl_engine_start(const struct fl_engine_options *options, const struct fl_engine_ops *ops,
-                    struct fl_engine **ret_engine);
+                    struct fl_ledger *ledger, struct fl_engine **ret_engine);
 // Once, when VMs may come: takes the memory that is to be taken at once. A standby of an engine
 // that lives must not do so.
 void fl_engine_serves(struct fl_engine *engine);

@@ -15,6 +15,7 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/link/death_watch.h"
 #include "engine/link/keeper_link.h"
+#include "engine/link/ledger.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/limit_watch.h"
@@ -83,7 +84,10 @@ static int engine_start_parts(struct fl_engine *engine)
     if (!error)
         error = fl_cache_new(engine->options.cache_bytes, engine->options.read_retries,
                              engine->io_pool, &engine->cache);
-    fl_image_counting_init(&engine->image_counting, &engine->images_counted, &engine->vms);
+    if (!error)
+        fl_cache_count_in(engine->cache, fl_ledger_block(engine->ledger, FL_LEDGER_CACHE, 0));
+    fl_image_counting_init(&engine->image_counting,
+                           fl_ledger_block(engine->ledger, FL_LEDGER_IMAGES, 0), &engine->vms);
     engine->killer = (struct fl_killer){.vms = &engine->vms,
                                         .io_pool = engine->io_pool,
                                         .control = &engine->control,
@@ -92,7 +96,7 @@ static int engine_start_parts(struct fl_engine *engine)
 }
 
 int fl_engine_start(const struct fl_engine_options *options, const struct fl_engine_ops *ops,
-                    struct fl_engine **ret_engine)
+                    struct fl_ledger *ledger, struct fl_engine **ret_engine)
 {
     struct fl_engine *engine = calloc(1, sizeof(*engine));
     if (!engine)
@@ -101,6 +105,8 @@ int fl_engine_start(const struct fl_engine_options *options, const struct fl_eng
     make_room_for_descriptors();
     engine->options = *options;
     engine->ops = ops;
+    engine->ledger = ledger;
+    engine->counts = fl_ledger_block(ledger, FL_LEDGER_CONTROL, 0);
     if (sched_getaffinity(0, sizeof(engine->cpus), &engine->cpus) != 0)
         CPU_ZERO(&engine->cpus);
     unsigned cores = CPU_COUNT(&engine->cpus) > 0 ? (unsigned)CPU_COUNT(&engine->cpus) : 1;

@@ -31,7 +31,7 @@ static enum fl_outcome fault_of_other_mode(struct fl_vm *vm, uint64_t address, u
     uint64_t bytes = fl_vm_page_bytes(vm);
     uint64_t page = address & ~(bytes - 1);
     bool protected = flags & UFFD_PAGEFAULT_FLAG_WP;
-    struct fl_shard_stats *stats = &atomic_load(&vm->owner)->stats;
+    struct fl_shard_stats *stats = atomic_load(&vm->owner)->stats;
     fl_counter_add(protected ? &stats->write_protect : &stats->minor, 1);
     int error = protected ? fl_vm_unprotect(vm, page, bytes) : fl_vm_continue(vm, page, bytes);
     if (error)
@@ -64,7 +64,7 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask
         ask->replayed = fl_replay_fault(shard, vm, page, pages < ask->pages ? pages : ask->pages);
         return fl_resolve_some(shard, vm, page, pages, &run, ask->replayed, ret_there);
     }
-    fl_counter_add(&shard->stats.duplicates, 1);
+    fl_counter_add(&shard->stats->duplicates, 1);
     if (!park->read_ns) { // a fill asked first; now a thread waits
         park->read_ns = shard->now;
         park->replayed = fl_replay_fault(shard, vm, page, 1);
@@ -95,7 +95,7 @@ static void pages_removed(struct fl_vm *vm, uint64_t start, uint64_t end)
         FL_CRASH_POINT("removed_set");
         fl_bits_clear(vm->installed, region->first_page + first, last - first);
         fl_counter_add(&vm->state->counters.removed, units);
-        fl_counter_add(&atomic_load(&vm->owner)->stats.removed_units, units);
+        fl_counter_add(&atomic_load(&vm->owner)->stats->removed_units, units);
     }
 }
 
@@ -191,11 +191,11 @@ static void faults_act(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *
     uint64_t there_to = 0; // address
     enum fl_outcome outcome = FL_PARKED;
     enum fl_stage stage = FL_STAGE_CACHED;
-    fl_counter_add(&shard->stats.faults, count);
+    fl_counter_add(&shard->stats->faults, count);
     fl_counter_add(&vm->state->counters.faults, count);
     for (unsigned i = 0; i < count; i++) {
         if (i > 0 && ask_same(&asked[i], &asked[i - 1])) {
-            fl_counter_add(&shard->stats.duplicates, 1);
+            fl_counter_add(&shard->stats->duplicates, 1);
         } else if (asked[i].address < there_to && !is_other_mode(asked[i].flags)) {
             fl_resolved(shard, outcome, stage, shard->now);
             note_follower(shard, vm, asked[i].address);

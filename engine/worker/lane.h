@@ -33,6 +33,11 @@ struct fl_worker;
 
 enum { FL_LANES = 256, FL_LANE_REASON = 512 };
 
+struct fl_lane_counts {
+    _Atomic uint64_t taken;   // times that a worker was taken what it had
+    _Atomic uint64_t refused; // times that there was no lane
+};
+
 struct fl_lanes {
     struct fl_engine *engine;
     pthread_t watcher;
@@ -41,8 +46,7 @@ struct fl_lanes {
     // Any thread. The first `count` are there for as long as the engine.
     _Atomic unsigned count;
     struct fl_worker *lane[FL_LANES];
-    _Atomic uint64_t taken;   // times that a worker was taken what it had
-    _Atomic uint64_t refused; // times that there was no lane
+    struct fl_lane_counts *counts; // in the ledger
     // The watcher's.
     struct fl_seen *seen; // of each thread
 };

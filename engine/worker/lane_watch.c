@@ -16,6 +16,7 @@
 #include "engine/base/counter.h"
 #include "engine/base/log.h"
 #include "engine/host/procfs.h"
+#include "engine/link/ledger.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/lane_internal.h"
@@ -83,7 +84,7 @@ static void thread_take_from(struct fl_lanes *lanes, struct fl_thread *thread, s
                    "wait too\"",
                    atomic_load(&lanes->count), atomic_load(thread->call.shared));
         seen->told = true;
-        atomic_fetch_add(&lanes->refused, 1);
+        atomic_fetch_add(&lanes->counts->refused, 1);
         return;
     }
     uint64_t word = seen->word;
@@ -92,7 +93,7 @@ static void thread_take_from(struct fl_lanes *lanes, struct fl_thread *thread, s
         fl_lane_is_free(lane); // it has come back
         return;
     }
-    atomic_fetch_add(&lanes->taken, 1);
+    atomic_fetch_add(&lanes->counts->taken, 1);
     lane->go_on_with = atomic_load(&thread->worker);
     lane->go_on.deliver = fl_lane_ordered;
     fl_mailbox_post(&lane->shard.mailbox, &lane->go_on);
@@ -220,6 +221,7 @@ int fl_lanes_start(struct fl_engine *engine)
     if (!lanes)
         return -ENOMEM;
     lanes->engine = engine;
+    lanes->counts = fl_ledger_block(engine->ledger, FL_LEDGER_LANES, 0);
     lanes->seen = calloc(engine->worker_count + FL_LANES, sizeof(*lanes->seen));
     engine->lanes = lanes;
     int error = lanes->seen ? lane_new(lanes) : -ENOMEM;

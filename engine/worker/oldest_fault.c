@@ -27,7 +27,7 @@ static void since_at_most(struct oldest *oldest, uint64_t since)
 static void look_at_shard(struct oldest *oldest, const struct fl_shard *shard)
 {
     since_at_most(oldest, fl_counter_get(&shard->batch_ns));
-    if (fl_counter_get(&shard->stats.parked) > 0)
+    if (fl_counter_get(&shard->stats->parked) > 0)
         since_at_most(oldest, fl_counter_get(&shard->parked_ns));
 }
 

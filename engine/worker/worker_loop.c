@@ -164,7 +164,7 @@ static uint64_t worker_next_due(struct fl_worker *worker)
     uint64_t task = fl_tasks_next_due(&worker->shard);
     due = task < due ? task : due;
     if ((worker->shard.doubtful > 0 || worker->shard.recorded > 0 ||
-         fl_counter_get(&worker->shard.stats.parked) > 0) &&
+         fl_counter_get(&worker->shard.stats->parked) > 0) &&
         worker->shard.look_ns < due)
         due = worker->shard.look_ns;
     uint64_t lane = fl_lane_next_due(worker);

@@ -15,6 +15,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/link/death_watch.h"
+#include "engine/link/ledger.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/release.h"
@@ -127,6 +128,7 @@ void fl_worker_prepare(struct fl_worker *worker, struct fl_engine *engine, unsig
     worker->shard.ops = &shard_ops;
     worker->shard.options = &engine->options;
     worker->shard.cache = engine->cache;
+    worker->shard.stats = fl_ledger_block(engine->ledger, FL_LEDGER_THREADS, index);
     worker->shard.control = &engine->control;
     worker->shard.killer = &engine->killer;
     worker->shard.memory = &engine->memory;

@@ -20,7 +20,7 @@ struct fl_worker *fl_engine_worker(const struct fl_engine *engine, unsigned inde
 bool fl_engine_replays(const struct fl_engine *engine)
 {
     for (unsigned i = 0; i < fl_engine_workers(engine); i++) {
-        if (fl_counter_get(&fl_engine_worker(engine, i)->shard.stats.replaying) > 0)
+        if (fl_counter_get(&fl_engine_worker(engine, i)->shard.stats->replaying) > 0)
             return true;
     }
     return false;

@@ -195,6 +195,8 @@ Test(lane, others_are_served_and_the_engine_lives)
     cr_expect(still_waits(&pair));
     cr_expect_geq(world_vm_status(world, 1, "lane", "blocked_ms"), 1000);
     cr_expect_eq(world_status(world, "lanes", "blocked"), 1);
+    // No thread that has read it can say so.
+    cr_expect_geq(world_status(world, "faults", "oldest_wait_ms"), 1000);
     cr_expect_eq(server_engine(&world->server), engine);
     cr_expect_eq(server_count_log(&world->server, "event=engine_hangs"), 0);
     cr_expect_eq(server_count_log(&world->server, "event=lane vm=1"), 1);

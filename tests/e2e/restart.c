@@ -241,6 +241,11 @@ Test(restart, when_the_handshake_is_still_in_the_socket)
     live_through("attached", 'h');
 }
 
+Test(restart, when_a_vm_that_has_gone_is_counted)
+{
+    live_through("vm_counted", 'g');
+}
+
 Test(restart, when_a_removal_was_read)
 {
     live_through("messages_read", 'r');

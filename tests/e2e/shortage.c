@@ -49,6 +49,20 @@ static bool is_drained(void *arg)
     return faultline_run(NULL, 0, args) == 0;
 }
 
+// --- what an engine counts in ---
+
+Test(shortage, of_a_ledger_costs_the_totals_only)
+{
+    world = world_make(MIXED, BYTES);
+    calls = world_failing_calls(world);
+    fail_from_now_on(FAILING_LEDGERS, 1);
+    world_serve_failing(world, NULL);
+    fail_no_more();
+    cr_assert(server_wait_log(&world->server, "event=degraded what=counters", 1));
+    cr_assert_eq(world_status(world, "", "attached"), 0);
+    world_stop(world);
+}
+
 // --- clients ---
 
 struct how {

@@ -21,7 +21,9 @@ static void print_row(const struct fl_counter_row *row)
 
 static void print_family(const struct fl_family_row *row)
 {
-    printf("- `faultline_%s`, %s by `%s`", row->metric, row->type, row->labels);
+    printf("- `faultline_%s`, %s", row->metric, row->type);
+    if (row->labels)
+        printf(" by `%s`", row->labels);
     if (row->json)
         printf("; status `%s`", row->json);
     printf("\n  %s\n", row->help);
@@ -44,6 +46,9 @@ int main(void)
          "in.\n"
          "`image` is the name of an image, for 64 of them at most; all others together are "
          "`other`.\n"
+         "Counters and histograms go on with the next engine, whatever became of the one before; "
+         "gauges are of "
+         "this moment.\n"
          "`process_*` are of the engine, which is another process after a death or an upgrade.\n\n"
          "This page is made from the tables in `engine/control/counters.c` and "
          "`engine/control/families.c`; do not\n"

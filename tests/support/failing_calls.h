@@ -21,6 +21,7 @@ enum failing {
     FAILING_PAGEMAPS = 64,  // open of a pagemap: as if the process were another user's
     FAILING_SCANS = 128,    // PAGEMAP_SCAN: as before Linux 6.7
     FAILING_POISONS = 256,  // UFFDIO_POISON: as before Linux 6.6
+    FAILING_LEDGERS = 512,  // memfd_create() of what an engine counts in
 };
 
 struct failing_calls {

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "tests/e2e/protocol/good.h"
-#include "tests/e2e/protocol/http.h"
+#include "tests/e2e/protocol/metrics.h"
 
 TestSuite(metrics, .init = need_userfaultfd, .fini = world_close, .timeout = 120);
 
@@ -26,31 +26,19 @@ static void begin(void)
     world_serve(world, options);
 }
 
-static const char *scrape(void)
+static void scrape(void)
 {
-    const char *control = temp_path(&world->temp, "control.sock");
-    cr_assert_eq(http_ask(control, &answer, "GET", "/metrics", ""), 200);
-    return answer.body;
+    metrics_scrape(world, &answer);
 }
 
-// The value of a series in the last scrape, by all of its name; -1: it is not there.
 static double value(const char *series)
 {
-    size_t length = strlen(series);
-    for (const char *line = answer.body; line != NULL && *line != '\0';) {
-        if (strncmp(line, series, length) == 0 && line[length] == ' ')
-            return strtod(line + length, NULL);
-        line = strchr(line, '\n');
-        line = line != NULL ? line + 1 : NULL;
-    }
-    return -1;
+    return metrics_value(&answer, series);
 }
 
 static double value_of(const char *metric, const char *label, const char *of)
 {
-    char series[256];
-    snprintf(series, sizeof(series), "faultline_%s{%s=\"%s\"}", metric, label, of);
-    return value(series);
+    return metrics_value_of(&answer, metric, label, of);
 }
 
 static bool program_exists(const char *program)

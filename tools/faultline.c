@@ -30,6 +30,7 @@ const struct verb *const verb_table[] = {
     &verb_upgrade,
     &verb_doctor,
     &verb_rescue,
+    &verb_config,
     &verb_help,
     NULL,
 };

@@ -167,6 +167,18 @@ static json_t *engine_itself(const struct fl_engine *engine, const struct fl_sta
                      stats->cache.io);
 }
 
+// The configuration file, and the options that were changed in it and wait for a restart.
+static json_t *config_json(const struct fl_engine_options *options)
+{
+    json_t *waits = json_array();
+    for (const char *name = options->config_waits; name && *name;) {
+        size_t length = strcspn(name, " ");
+        json_array_append_new(waits, json_stringn(name, length));
+        name += length + strspn(name + length, " ");
+    }
+    return json_pack("{s:s?, s:o}", "file", options->config, "waits_for_restart", waits);
+}
+
 static json_t *vm_list(struct fl_engine *engine)
 {
     json_t *vms = json_array();
@@ -182,6 +194,7 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
     json_object_set_new(status, "latency_us", latency(stats));
     json_object_set_new(status, "templates", fl_templates_json(engine->templates));
     json_object_set_new(status, "keeper", keeper(engine));
+    json_object_set_new(status, "config", config_json(&engine->options));
     for (size_t i = 0; i < fl_counter_row_count; i++) {
         if (fl_counter_rows[i].json)
             add_row(status, &fl_counter_rows[i], stats);

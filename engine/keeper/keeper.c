@@ -226,6 +226,7 @@ static int find_executable(struct fl_keeper *keeper)
 static int start_keeper(struct fl_keeper *keeper)
 {
     fl_descriptors_raise();
+    fl_settings_prepare();
     keeper->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (keeper->epoll_fd < 0)
         return -errno;
@@ -251,6 +252,9 @@ static void end_keeper(struct fl_keeper *keeper)
     fl_records_free(&keeper->records);
     if (keeper->upgrade.executable >= 0)
         close(keeper->upgrade.executable);
+    if (keeper->upgrade.settings >= 0)
+        close(keeper->upgrade.settings);
+    fl_settings_close(&keeper->settings);
     fl_keeper_unreserve(keeper);
     close(keeper->executable);
     close(keeper->signal_fd);
@@ -305,8 +309,10 @@ int fl_keeper_run(const struct fl_keeper_options *options)
     // Some 64 KiB of list heads.
     static struct fl_keeper keeper;
     keeper = (struct fl_keeper){.options = options,
+                                .settings = options->settings,
                                 .upgrade.executable = -1,
                                 .sockets_lock.fd = -1,
+                                .upgrade.settings = -1,
                                 .watchdog_ns = fl_sm_watchdog_ms() ? 0 : FL_NEVER};
     fl_title_set("keeper");
     CDS_INIT_LIST_HEAD(&keeper.children);

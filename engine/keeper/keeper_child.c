@@ -23,7 +23,8 @@ enum { ARGS_MAX = 256 };
 
 // In the new process. Its own process group: a ^C at the terminal is for the keeper alone, which
 // tells the engine.
-static void become_engine(int executable, int channel, int lock, char *const *argv)
+static void become_engine(int executable, int channel, int lock, char *const *argv,
+                          const struct fl_settings *settings)
 {
     enum { OF_AN_ENGINE = 96 };
     const char *args[ARGS_MAX] = {"faultline", "engine"};
@@ -38,6 +39,7 @@ static void become_engine(int executable, int channel, int lock, char *const *ar
     unsetenv("WATCHDOG_USEC");
     unsetenv("WATCHDOG_PID");
     unsetenv(FL_KEEPER_ENVIRONMENT);
+    fl_settings_pass_on(settings);
     // It is sent all that we hold.
     fl_descriptors_fit(OF_AN_ENGINE);
     // Its number may be that of the executable: out of the way first.
@@ -55,7 +57,8 @@ static void become_engine(int executable, int channel, int lock, char *const *ar
     _exit(127);
 }
 
-int fl_child_start(int executable, char *const *argv, int lock, struct fl_child **ret_child)
+int fl_child_start(int executable, char *const *argv, int lock, const struct fl_settings *settings,
+                   struct fl_child **ret_child)
 {
     int pair[2];
     struct fl_child *child = calloc(1, sizeof(*child));
@@ -65,7 +68,7 @@ int fl_child_start(int executable, char *const *argv, int lock, struct fl_child 
     }
     pid_t pid = fork();
     if (pid == 0)
-        become_engine(executable, pair[1], lock, argv);
+        become_engine(executable, pair[1], lock, argv, settings);
     int error = pid < 0 ? -errno : 0;
     close(pair[1]);
     if (!error) {

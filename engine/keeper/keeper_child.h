@@ -10,6 +10,8 @@
 
 #include <urcu/list.h>
 
+#include "engine/keeper/keeper_settings.h"
+
 struct fl_death_watch;
 
 // Moves downwards only.
@@ -42,9 +44,10 @@ struct fl_child {
 };
 
 // Runs the executable as `faultline engine OPTIONS...` with one end of a channel.
-// `argv` is that of `faultline serve`. `lock` stays open in it until its end; -1: none. 0, or -errno
-// with no process left. The caller frees the child.
-int fl_child_start(int executable, char *const *argv, int lock, struct fl_child **ret_child);
+// `argv` is that of `faultline serve`, and it gets the settings. `lock` stays open in it until its
+// end; -1: none. 0, or -errno with no process left. The caller frees the child.
+int fl_child_start(int executable, char *const *argv, int lock, const struct fl_settings *settings,
+                   struct fl_child **ret_child);
 // One that runs already, at the other end of the channel. Takes the channel in every case. 0 or
 // -errno.
 int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child);

@@ -185,10 +185,12 @@ int fl_keeper_exec(struct fl_keeper *keeper, int executable)
     if (!error) {
         snprintf(number, sizeof(number), "%d", fd);
         setenv(FL_KEEPER_ENVIRONMENT, number, 1);
+        fl_settings_pass_on(&keeper->settings);
         fl_log_flush();
         become_successor(keeper, executable);
         error = -errno;
         unsetenv(FL_KEEPER_ENVIRONMENT);
+        fl_settings_keep(&keeper->settings);
     }
     // Engines are started with an exec, too: they must not get what is the keeper's.
     const struct fl_record *record = NULL;

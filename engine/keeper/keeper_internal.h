@@ -31,6 +31,7 @@ enum fl_upgrade_state {
 struct fl_upgrade {
     enum fl_upgrade_state state;
     int executable;    // the new one, while STARTING or in TRIAL; else -1
+    int settings;      // the configuration file as it is now, likewise
     bool keeper_too;   // the keeper goes over to it when the trial is passed
     uint64_t until_ns; // deadline of STARTING, and of the hand-over
     uint64_t count;    // of all there were
@@ -44,8 +45,9 @@ struct fl_keeper {
     const struct fl_keeper_options *options;
     int epoll_fd;
     int signal_fd;
-    int executable;      // of engines
-    char path[PATH_MAX]; // where our own was when we started
+    int executable;              // of engines
+    struct fl_settings settings; // of engines
+    char path[PATH_MAX];         // where our own was when we started
     struct fl_records records;
     struct cds_list_head children; // all that have not been collected
     struct fl_child *serving;      // from the moment on in which it begins to take over

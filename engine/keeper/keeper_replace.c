@@ -174,9 +174,13 @@ void fl_keeper_start_standby(struct fl_keeper *keeper)
 {
     bool new = keeper->upgrade.state == FL_UPGRADE_STARTING;
     int executable = new ? keeper->upgrade.executable : keeper->executable;
+    struct fl_settings settings = keeper->settings;
     struct fl_child *child = NULL;
+    if (new)
+        settings.current = keeper->upgrade.settings;
     fl_keeper_unreserve(keeper);
-    int error = fl_child_start(executable, keeper->options->argv, keeper->sockets_lock.fd, &child);
+    int error = fl_child_start(executable, keeper->options->argv, keeper->sockets_lock.fd,
+                               &settings, &child);
     if (!error)
         error = fl_keeper_watch_child(keeper, child);
     if (error && child) { // its end would not be seen
@@ -277,9 +281,12 @@ static void serving_ended(struct fl_keeper *keeper, struct fl_child *child,
     fl_keeper_promote(keeper);
 }
 
-static void standby_ended(struct fl_keeper *keeper, const char *words)
+static void standby_ended(struct fl_keeper *keeper, int status, const char *words)
 {
+    enum { WRONG_OPTIONS = 2 }; // the exit status of the command that says so
     keeper->standby = NULL;
+    if (keeper->upgrade.state == FL_UPGRADE_STARTING && status == WRONG_OPTIONS)
+        words = "its options or the configuration file are wrong, as its log says";
     if (keeper->upgrade.state == FL_UPGRADE_STARTING) {
         fl_keeper_upgrade_failed(keeper, words);
         return;
@@ -336,7 +343,7 @@ void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child)
         if (keeper->serving == child)
             serving_ended(keeper, child, phase, status, words);
         else if (keeper->standby == child)
-            standby_ended(keeper, words);
+            standby_ended(keeper, status, words);
     }
     fl_child_free(child);
     fl_keeper_tell_news(keeper);

@@ -62,6 +62,15 @@ void fl_keeper_upgrade(struct fl_keeper *keeper, const char *path, uint64_t flag
         refuse_upgrade(keeper, reason);
         return;
     }
+    int error = fl_settings_read(keeper->options->config, keeper->options->config_must_exist,
+                                 &keeper->upgrade.settings);
+    if (error) {
+        snprintf(reason, sizeof(reason), "the configuration file %.80s cannot be read: %s",
+                 keeper->options->config, strerror(-error));
+        close(executable);
+        refuse_upgrade(keeper, reason);
+        return;
+    }
     keeper->upgrade.executable = executable;
     keeper->upgrade.keeper_too = (flags & FL_UPGRADE_KEEPER) != 0;
     keeper->upgrade.until_ns = fl_now() + READY_MS * FL_NS_PER_MS;
@@ -89,7 +98,10 @@ static void end_upgrade(struct fl_keeper *keeper)
 {
     if (keeper->upgrade.executable >= 0)
         close(keeper->upgrade.executable);
+    if (keeper->upgrade.settings >= 0)
+        close(keeper->upgrade.settings);
     keeper->upgrade.executable = -1;
+    keeper->upgrade.settings = -1;
 }
 
 void fl_keeper_upgrade_failed(struct fl_keeper *keeper, const char *reason)
@@ -112,13 +124,17 @@ void fl_keeper_upgrade_called_off(struct fl_keeper *keeper)
     fl_keeper_upgrade_failed(keeper, "the old engine died first");
 }
 
-// The new executable is the one from now on.
+// The new executable is the one from now on, with the file as it was read for it.
 static void settle_upgrade(struct fl_keeper *keeper)
 {
     struct fl_upgrade *upgrade = &keeper->upgrade;
     close(keeper->executable);
     keeper->executable = upgrade->executable;
     upgrade->executable = -1;
+    if (keeper->settings.current != keeper->settings.started)
+        close(keeper->settings.current);
+    keeper->settings.current = upgrade->settings;
+    upgrade->settings = -1;
     set_state(keeper, FL_UPGRADE_DONE, "");
     if (keeper->standby)
         fl_keeper_retire(keeper, keeper->standby);

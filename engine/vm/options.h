@@ -34,6 +34,8 @@ struct fl_engine_options {
     unsigned replay_reserve;     // percent of the host's memory that replay leaves alone
     enum fl_admission admission; // of VMs with pages of 2 MiB that the pool cannot hold
     bool allow_part;             // take VMs that have a part of their image only
+    const char *config;          // the configuration file; NULL: none
+    const char *config_waits;    // options that were changed there and wait for a restart: "a b"
     unsigned history;            // keep the histories of so many VMs (histories.h)
     bool populate;               // fill all memory of a VM once it faults
     // Called in a worker's thread when a VM's memory was filled. NULL: not wanted.

@@ -14,6 +14,7 @@ installed_files=(
     '@lib@/cmake/FaultlineClient/FaultlineClientConfig.cmake'
     '@lib@/cmake/FaultlineClient/FaultlineClientConfigVersion.cmake'
     '@units@/faultline.service'
+    '@etc@/faultline/faultline.conf'
     '@prefix@/bin/faultline'
     '@prefix@/include/faultline_client.h'
     '@prefix@/share/bash-completion/completions/faultline'

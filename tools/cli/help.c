@@ -55,11 +55,12 @@ static size_t make_label(const struct cli_option *option, char *label, size_t si
 static void make_text(const struct cli_option *option, char *text, size_t size)
 {
     const char *preset = option->otherwise ? option->otherwise : option->preset;
+    const char *file = option->by_file ? ", the configuration file" : "";
     int length = snprintf(text, size, "%s", option->help);
     if ((preset || option->environment) && length > 0 && (size_t)length < size)
-        snprintf(text + length, size - (size_t)length, " (default: %s%s%s%s)",
+        snprintf(text + length, size - (size_t)length, " (default: %s%s%s%s%s)",
                  option->environment ? "$" : "", option->environment ? option->environment : "",
-                 option->environment && preset ? ", or " : "", preset ? preset : "");
+                 file, option->environment && preset ? ", or " : "", preset ? preset : "");
 }
 
 // The column of the texts: behind the longest label that leaves room for them.

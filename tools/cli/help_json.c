@@ -27,10 +27,14 @@ static json_t *choices_json(const char *choices)
 static json_t *option_json(const struct cli_option *option)
 {
     const char *value = option->value ? option->value : option->choices;
-    return json_pack("{s:s,s:s?,s:s,s:s?,s:s?,s:s?,s:o,s:s}", "name", option->name, "value", value,
-                     "help", option->help, "default", option->preset, "otherwise",
-                     option->otherwise, "environment", option->environment, "choices",
-                     choices_json(option->choices), "names", hint_name(option->hint));
+    static const char *const whens[] = {
+        [CLI_AT_ENGINE] = "engine", [CLI_AT_RELOAD] = "reload", [CLI_AT_RESTART] = "restart"};
+    return json_pack("{s:s,s:b,s:b,s:s,s:s?,s:s,s:s?,s:s?,s:s?,s:o,s:s}", "name", option->name,
+                     "in_file", !option->only_option, "by_file", (int)option->by_file, "changed_at",
+                     whens[option->when], "value", value, "help", option->help, "default",
+                     option->preset, "otherwise", option->otherwise, "environment",
+                     option->environment, "choices", choices_json(option->choices), "names",
+                     hint_name(option->hint));
 }
 
 static json_t *options_json(const struct cli_option *options)
@@ -41,9 +45,9 @@ static json_t *options_json(const struct cli_option *options)
     for (size_t i = 0; i < count; i++)
         json_array_append_new(array, option_json(list[i].option));
     json_array_append_new(array,
-                          json_pack("{s:s,s:s,s:n,s:s,s:n,s:n,s:n,s:[],s:s}", "name", "help",
-                                    "short", "h", "value", "help", "print this help", "default",
-                                    "otherwise", "environment", "choices", "names", ""));
+                          json_pack("{s:s,s:b,s:s,s:n,s:s,s:n,s:n,s:n,s:[],s:s}", "name", "help",
+                                    "in_file", 0, "short", "h", "value", "help", "print this help",
+                                    "default", "otherwise", "environment", "choices", "names", ""));
     return array;
 }
 

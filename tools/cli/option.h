@@ -21,6 +21,13 @@ enum cli_kind {
     CLI_KIND_OTHER,  // what `take` reads
 };
 
+// When the server takes up a value of the configuration file that was changed.
+enum cli_when {
+    CLI_AT_ENGINE,  // with a new engine: at a reload, and at any upgrade
+    CLI_AT_RELOAD,  // at a reload, which replaces the keeper as well
+    CLI_AT_RESTART, // when the server is started anew: what VMs depend on
+};
+
 // One "--NAME". An entry is made by one of the macros below; a table ends with CLI_END.
 struct cli_option {
     const char *name;
@@ -30,6 +37,9 @@ struct cli_option {
     const char *otherwise;   // what holds then if that is no value, such as "one a core"
     const char *environment; // a variable whose value comes before preset
     const char *choices;     // all its values, such as "on|off"
+    bool only_option;        // the configuration file cannot set it
+    bool by_file;            // of any verb: the server's configuration file says the default
+    enum cli_when when;      // for the file: when a change of it is taken up
     uint64_t low, high;      // of a number or a count
     // Reads any other value into the place. Returns NULL, or a sentence's end that says what is
     // wrong, such as "is not a mode".
@@ -82,11 +92,12 @@ struct cli_option {
 // Options that many verbs have.
 #define CLI_STORE(TYPE, MEMBER)                                                                    \
     CLI_TEXT(TYPE, MEMBER, .name = "store", .value = "DIR", .hint = CLI_DIRECTORY,                 \
-             .help = "the store", .preset = DEFAULT_STORE, .environment = "FAULTLINE_STORE")
+             .help = "the store", .preset = DEFAULT_STORE, .environment = "FAULTLINE_STORE",       \
+             .by_file = true)
 #define CLI_CONTROL(TYPE, MEMBER)                                                                  \
     CLI_TEXT(TYPE, MEMBER, .name = "control", .value = "PATH", .hint = CLI_FILE,                   \
              .help = "the server's control socket", .preset = DEFAULT_CONTROL,                     \
-             .environment = "FAULTLINE_CONTROL")
+             .environment = "FAULTLINE_CONTROL", .by_file = true)
 #define CLI_JSON(TYPE, MEMBER)                                                                     \
     CLI_FLAG(TYPE, MEMBER, .name = "json", .help = "print the result as JSON (docs/json.md)")
 #define CLI_THREADS(TYPE, MEMBER)                                                                  \

@@ -3,10 +3,10 @@
 
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/defaults.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/help.h"
 
@@ -18,6 +18,7 @@ struct parse {
     char *to;
     size_t count;
     struct cli_place list[CLI_OPTIONS_MAX];
+    struct cli_given *given;
 };
 
 // Reads the value of one option. Returns EXIT_DONE, or EXIT_USAGE after a sentence.
@@ -37,9 +38,10 @@ static int take_defaults(const struct parse *parse)
     int status = EXIT_DONE;
     for (size_t i = 0; i < parse->count && status == EXIT_DONE; i++) {
         const struct cli_option *option = parse->list[i].option;
-        const char *value = option->environment ? getenv(option->environment) : NULL;
-        if (!value || *value == '\0')
-            value = option->preset;
+        const char *value = default_from_environment(option);
+        parse->given->environment[i] = value;
+        if (!value)
+            value = default_value(option);
         if (value)
             status = take_value(parse, &parse->list[i], value);
     }
@@ -79,10 +81,26 @@ static bool is_whole(const char *name, char **argv)
     return length == strlen(name) && strncmp(typed + 2, name, length) == 0;
 }
 
+// One option that getopt has found.
+static int take_option(struct parse *parse, size_t i)
+{
+    bool flag = parse->list[i].option->kind == CLI_KIND_FLAG;
+    parse->given->option[i] = flag ? "on" : optarg;
+    return take_value(parse, &parse->list[i], optarg);
+}
+
 int cli_parse(const struct verb *verb, void *to, int argc, char **argv)
 {
+    struct cli_given given;
+    return cli_parse_given(verb, to, argc, argv, &given);
+}
+
+int cli_parse_given(const struct verb *verb, void *to, int argc, char **argv,
+                    struct cli_given *ret_given)
+{
     struct option table[CLI_OPTIONS_MAX + 2];
-    struct parse parse = {.verb = verb->name, .to = to};
+    struct parse parse = {.verb = verb->name, .to = to, .given = ret_given};
+    *ret_given = (struct cli_given){.option = {NULL}};
     parse.count = cli_list_options(verb->options, parse.list);
     fill_table(&parse, table);
     int status = take_defaults(&parse);
@@ -100,7 +118,7 @@ int cli_parse(const struct verb *verb, void *to, int argc, char **argv)
             help_print_verb(stdout, verb);
             status = CLI_HELPED;
         } else {
-            status = take_value(&parse, &parse.list[option - FIRST_OPTION], optarg);
+            status = take_option(&parse, (size_t)(option - FIRST_OPTION));
         }
     }
     return status;

@@ -4,9 +4,11 @@
 #ifndef FAULTLINE_TOOLS_CLI_PATHS_H
 #define FAULTLINE_TOOLS_CLI_PATHS_H
 
+#define DEFAULT_CONFIG "/etc/faultline/faultline.conf"
 #define DEFAULT_STORE "/var/lib/faultline"
 #define DEFAULT_RUN "/run/faultline"
 #define DEFAULT_SOCKETS DEFAULT_RUN "/images"
-#define DEFAULT_CONTROL DEFAULT_RUN "/control.sock"
+#define CONTROL_NAME "control.sock"
+#define DEFAULT_CONTROL DEFAULT_RUN "/" CONTROL_NAME
 
 #endif

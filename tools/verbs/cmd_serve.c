@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
-#include <getopt.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -8,41 +7,49 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/keeper/keeper.h"
 #include "engine/link/channel.h"
 #include "engine/server/server.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/defaults.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
+#include "tools/verbs/serve_config.h"
 #include "tools/verbs/serve_options.h"
 #include "tools/verbs/verbs.h"
 
-struct serve {
-    struct fl_server_options server;
-    struct fl_keeper_options keeper;
-};
-
 static const struct cli_option options[] = {
-    CLI_STORE(struct serve, server.store),
+    CLI_TEXT(struct serve, config, .name = "config", .value = "FILE", .hint = CLI_FILE,
+             .help = "the configuration file, which need not exist unless this is given; none: use "
+                     "no file",
+             .preset = DEFAULT_CONFIG, .environment = "FAULTLINE_CONFIG", .only_option = true),
+    CLI_TEXT(struct serve, server.store, .name = "store", .value = "DIR", .hint = CLI_DIRECTORY,
+             .help = "the store", .preset = DEFAULT_STORE, .environment = "FAULTLINE_STORE",
+             .when = CLI_AT_RESTART),
     CLI_TEXT(struct serve, server.sockets, .name = "sockets", .value = "DIR", .hint = CLI_DIRECTORY,
-             .help = "where to make IMAGE.sock for each image", .preset = DEFAULT_SOCKETS),
+             .help = "where to make IMAGE.sock for each image", .preset = DEFAULT_SOCKETS,
+             .when = CLI_AT_RESTART),
     CLI_TEXT(struct serve, server.control, .name = "control", .value = "PATH", .hint = CLI_FILE,
              .help = "the socket of the control API", .preset = DEFAULT_CONTROL,
-             .environment = "FAULTLINE_CONTROL"),
+             .environment = "FAULTLINE_CONTROL", .when = CLI_AT_RESTART),
     CLI_NUMBER(struct serve, keeper.hang_timeout_ms, .name = "hang-timeout", .value = "MS",
                .low = 1, .high = HOUR_MS, .preset = "10000",
-               .help = "kill an engine that is silent so long"),
+               .help = "kill an engine that is silent so long", .when = CLI_AT_RELOAD),
     CLI_NUMBER(struct serve, keeper.trial_ms, .name = "upgrade-trial", .value = "MS", .low = 1,
                .high = HOUR_MS, .preset = "10000",
                .help = "how long an upgraded engine must live; if it dies earlier, the old version "
-                       "comes back"),
+                       "comes back",
+               .when = CLI_AT_RELOAD),
     CLI_FLAG(struct serve, keeper.replace, .name = "replace",
              .help = "if a server runs at --control, take everything over from it; it then waits "
-                     "for SIGTERM"),
+                     "for SIGTERM",
+             .only_option = true),
     CLI_TEXT(struct serve, keeper.ready_file, .name = "ready-file", .value = "PATH",
-             .hint = CLI_FILE, .help = "a file that is there while this very process serves"),
+             .hint = CLI_FILE, .help = "a file that is there while this very process serves",
+             .only_option = true),
     CLI_SIZE(struct serve, server.engine.prealloc_bytes, .name = "cache-prealloc", .value = "SIZE",
              .preset = "0",
              .help = "take this much of the cache's memory at the start, so that restores need not "
@@ -53,21 +60,6 @@ static const struct cli_option options[] = {
     CLI_GROUP(struct serve, server, engine_options),
     CLI_END,
 };
-
-// Returns an exit status, or CLI_HELPED. *ret_run is true if the verb is to go on.
-static int parse_serve(int argc, char **argv, struct serve *serve, bool *ret_run)
-{
-    *serve = (struct serve){.server = {.channel = -1}};
-    serve_options_init(&serve->server);
-    int status = cli_parse(&verb_serve, serve, argc, argv);
-    *ret_run = status == EXIT_DONE && optind == argc;
-    if (status != EXIT_DONE)
-        return status;
-    if (!*ret_run)
-        return cli_usage("serve", "it takes no argument '%s'", argv[optind]);
-    *ret_run = serve->server.engine.prealloc_bytes <= serve->server.engine.cache_bytes;
-    return *ret_run ? EXIT_DONE : cli_usage("serve", "--cache-prealloc is more than --cache");
-}
 
 // --- where sockets go ---
 
@@ -121,12 +113,34 @@ static int prepare_control(const char *path)
                                    : cli_fail("serve", "--control: %s is not in a directory", path);
 }
 
+// A unit's ExecReload= and people find the socket there, whatever path it has. What was published
+// before goes, also if the socket itself is to be there.
+static void publish_control(const char *control)
+{
+    char link[PATH_MAX];
+    char here[PATH_MAX] = "";
+    char path[2 * PATH_MAX];
+    char before[2 * PATH_MAX];
+    if (!default_published(link, sizeof(link)) ||
+        (control[0] != '/' && !getcwd(here, sizeof(here))))
+        return;
+    snprintf(path, sizeof(path), "%s%s%s", here, *here ? "/" : "", control);
+    ssize_t length = readlink(link, before, sizeof(before) - 1);
+    before[length > 0 ? length : 0] = '\0';
+    if (length > 0 && strcmp(before, path) == 0) // so it is for a keeper that was replaced
+        return;
+    if (length > 0)
+        unlink(link);
+    if (strcmp(link, path) != 0 && symlink(path, link) != 0)
+        cli_warn("serve", "cannot publish the control socket as %s: %s", link, strerror(errno));
+}
+
 static int cmd_serve(int argc, char **argv)
 {
+    static struct serve_sources sources;
     struct serve serve;
-    bool run = false;
-    int result = parse_serve(argc, argv, &serve, &run);
-    if (!run)
+    int result = serve_read("serve", SERVE_KEEPER, argc, argv, &serve, &sources);
+    if (result != EXIT_DONE)
         return result;
     if (cli_check_page_size("serve") != EXIT_DONE)
         return EXIT_FAILED;
@@ -134,6 +148,7 @@ static int cmd_serve(int argc, char **argv)
                  prepare_sockets(serve.server.sockets) == EXIT_DONE;
     if (!ready && !fl_keeper_is_successor()) // a successor holds VMs, and serves them all the same
         return EXIT_FAILED;
+    publish_control(serve.server.control);
     serve.keeper.argv = argv;
     serve.keeper.control = serve.server.control;
     serve.keeper.filter = serve.server.filter;
@@ -153,13 +168,13 @@ static bool has_channel(void)
 // The engine. `serve` starts it with its own options and a channel to the keeper.
 static int cmd_engine(int argc, char **argv)
 {
+    static struct serve_sources sources;
     struct serve serve;
     struct fl_error reason;
-    bool run = false;
     if (!has_channel())
         return cli_fail("engine", "only 'faultline serve' starts an engine");
-    int result = parse_serve(argc, argv, &serve, &run);
-    if (!run)
+    int result = serve_read("serve", SERVE_ENGINE, argc, argv, &serve, &sources);
+    if (result != EXIT_DONE)
         return result;
     serve.server.channel = FL_ENGINE_CHANNEL;
     result = fl_server_run(&serve.server, &reason);
@@ -181,7 +196,12 @@ const struct verb verb_serve = {
              "it in milliseconds.\n\n"
              "SIGTERM ends both, and gives running VMs all their memory first; a "
              "second SIGTERM kills these VMs. SIGUSR1 ends the keeper at once and "
-             "leaves the VMs to the next 'faultline serve' (docs/operations.md).",
+             "leaves the VMs to the next 'faultline serve' (docs/operations.md).\n\n"
+             "Each option but --config, --replace and --ready-file can also stand in the "
+             "configuration file, as a line NAME = VALUE. The command line and the "
+             "environment come before the file. A reload takes up what was changed there, "
+             "but for a few options that wait for a restart: 'faultline config show' says "
+             "which.",
     .status = "0 after such a signal; 1 if the server could not start or go on; 3 if "
               "VMs were killed, or let go with poisoned pages.",
     .options = options,

@@ -13,6 +13,7 @@
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
+#include "tools/verbs/serve_config.h"
 #include "tools/verbs/verbs.h"
 
 enum { LOOK_EVERY_MS = 50 };
@@ -78,6 +79,28 @@ static int tell_outcome(const struct order *order, const json_t *upgrade)
     return EXIT_DONE;
 }
 
+// A reload takes up the configuration file. What is wrong there is said before anything is ordered,
+// since only we are there to hear it; the new engine would refuse it as well.
+static int check_config(const struct order *order, const json_t *status)
+{
+    const char *path =
+        json_string_value(json_object_get(json_object_get(status, "config"), "file"));
+    if (order->engine || !path || access(path, R_OK) != 0)
+        return EXIT_DONE;
+    return serve_check_file("upgrade", path);
+}
+
+// Says which options were changed in the configuration file and are as they were.
+static void tell_waits(const json_t *status)
+{
+    const json_t *config = json_object_get(status, "config");
+    const json_t *name;
+    size_t i;
+    json_array_foreach(json_object_get(config, "waits_for_restart"), i, name)
+        cli_warn("upgrade", "%s was changed in %s, which waits for a restart",
+                 json_string_value(name), json_string_value(json_object_get(config, "file")));
+}
+
 // Asks until the state is final. Each answer may come from another engine.
 static int wait_for_outcome(const struct order *order, json_int_t before)
 {
@@ -96,6 +119,8 @@ static int wait_for_outcome(const struct order *order, json_int_t before)
             snprintf(shown, sizeof(shown), "%s", state);
         if (!upgrade || (ours && is_final(state)))
             result = upgrade ? tell_outcome(order, upgrade) : EXIT_FAILED;
+        if (ours && is_final(state) && !order->json)
+            tell_waits(status);
         bool ended = !upgrade || (ours && is_final(state));
         json_decref(status);
         if (ended)
@@ -114,6 +139,8 @@ static int order_upgrade(const struct order *order)
     if (result != EXIT_DONE)
         return result;
     const json_t *before = upgrade_of(status);
+    if (before && check_config(order, status) != EXIT_DONE)
+        before = NULL;
     json_int_t count = before ? count_of(before) : 0;
     json_decref(status);
     if (!before)

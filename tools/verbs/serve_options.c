@@ -191,7 +191,8 @@ const struct cli_option engine_options[] = {
                .help = "how long to wait for a handshake"),
     CLI_NUMBER(struct fl_server_options, engine.stop_timeout_ms, .name = "stop-timeout",
                .value = "MS", .low = 0, .high = HOUR_MS, .preset = "60000",
-               .help = "at the end, how long to fill VMs before they are killed"),
+               .help = "at the end, how long to fill VMs before they are killed",
+               .when = CLI_AT_RELOAD),
     CLI_OTHER(struct fl_server_options, engine.replay, take_on_off, .name = "replay",
               .choices = "on|off", .preset = "on",
               .help =
@@ -207,7 +208,8 @@ const struct cli_option engine_options[] = {
               .help =
                   "What to do with system calls that the server never makes. on: refuse them, "
                   "and end an engine that would start a program or administer the host. log: let "
-                  "the kernel's log name them"),
+                  "the kernel's log name them",
+              .when = CLI_AT_RESTART),
     CLI_OTHER(struct fl_server_options, engine.admission, take_admission,
               .name = "huge-page-admission", .choices = "off|warn|refuse", .preset = "warn",
               .help = "what to do with a VM if the pool of 2 MiB pages cannot hold its working set "

@@ -8,6 +8,7 @@
 
 #include "tools/cli/verb.h"
 
+extern const struct verb verb_config;
 extern const struct verb verb_doctor;
 extern const struct verb verb_drain;
 extern const struct verb verb_engine;

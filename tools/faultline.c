@@ -26,6 +26,7 @@ const struct verb *const verb_table[] = {
     &verb_record,
     &verb_template,
     &verb_status,
+    &verb_top,
     &verb_drain,
     &verb_upgrade,
     &verb_doctor,

@@ -2,9 +2,11 @@
 #include "engine/control/status.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
@@ -75,6 +77,16 @@ static json_int_t lacking_ms(const struct fl_vm *vm)
     return since && since < now ? (json_int_t)((now - since) / FL_NS_PER_MS) : 0;
 }
 
+// Of its faults that have ended, since this engine serves it.
+static json_t *waits_of(const struct fl_vm *vm)
+{
+    const struct fl_vm_waits *waits = &vm->waits;
+    return json_pack("{s:I, s:I, s:I, s:I}", "now", number(&waits->now), "answered",
+                     number(&waits->answered), "us",
+                     (json_int_t)(fl_counter_get(&waits->ns) / FL_NS_PER_US), "most_us",
+                     (json_int_t)(fl_counter_get(&waits->most_ns) / FL_NS_PER_US));
+}
+
 static void add_vm(void *arg, const struct fl_vm *vm)
 {
     const struct fl_vm_counters *counters = &vm->state->counters;
@@ -83,7 +95,7 @@ static void add_vm(void *arg, const struct fl_vm *vm)
         arg,
         json_pack(
             "{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o, s:o, "
-            "s:o}",
+            "s:o, s:o}",
             "id", (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
             "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
             (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
@@ -91,8 +103,8 @@ static void add_vm(void *arg, const struct fl_vm *vm)
             number(&counters->poisoned), "faults", number(&counters->faults), "lacking_ms",
             lacking_ms(vm), "lacked", number(&vm->shortage.refused), "template",
             (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded", fl_vm_is_recorded(vm),
-            "replay", replay_of(&vm->replay), "lane", fl_lane_json(vm), "memory_limit",
-            fl_limit_json(vm)));
+            "waits", waits_of(vm), "replay", replay_of(&vm->replay), "lane", fl_lane_json(vm),
+            "memory_limit", fl_limit_json(vm)));
 }
 
 static double quantile_us(const struct fl_histogram *all, double share)
@@ -186,6 +198,52 @@ static json_t *vm_list(struct fl_engine *engine)
     return vms;
 }
 
+// Of the thread that was started with the worker, which may serve a lane's VM now; 0 if it has
+// ended.
+static uint64_t cpu_ns(const struct fl_worker *worker)
+{
+    clockid_t clock;
+    struct timespec time;
+    if (pthread_getcpuclockid(worker->own.pthread, &clock) != 0 || clock_gettime(clock, &time) != 0)
+        return 0;
+    return (uint64_t)time.tv_sec * FL_NS_PER_S + (uint64_t)time.tv_nsec;
+}
+
+// The threads that serve faults: lanes are in `lanes`.
+static json_t *worker_list(struct fl_engine *engine)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; i < engine->worker_count; i++) {
+        const struct fl_worker *worker = fl_engine_worker(engine, i);
+        const struct fl_shard_stats *stats = worker->shard.stats;
+        json_array_append_new(
+            list, json_pack("{s:I, s:I, s:I, s:I}", "vms", (json_int_t)atomic_load(&worker->vms),
+                            "faults", number(&stats->faults), "parked", number(&stats->parked),
+                            "cpu_us", (json_int_t)(cpu_ns(worker) / FL_NS_PER_US)));
+    }
+    return list;
+}
+
+static json_t *image_list(const struct fl_stats *stats)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; i < FL_IMAGE_ROWS_ALL; i++) {
+        const struct fl_image_shown *shown = &stats->image[i];
+        bool others = i == FL_IMAGE_OTHERS;
+        if (!*shown->name ||
+            (others && shown->vms == 0 && fl_counter_get(&shown->counts.attached) == 0 &&
+             fl_counter_get(&shown->counts.refused) == 0))
+            continue;
+        json_array_append_new(
+            list, json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I}", "image", shown->name, "vms",
+                            (int)shown->vms, "attached", number(&shown->counts.attached), "refused",
+                            number(&shown->counts.refused), "faults", number(&shown->counts.faults),
+                            "late", number(&shown->counts.late), "poisoned",
+                            number(&shown->counts.poisoned)));
+    }
+    return list;
+}
+
 static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
 {
     json_t *status = engine_itself(engine, stats);
@@ -200,6 +258,8 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
             add_row(status, &fl_counter_rows[i], stats);
     }
     json_object_set_new(status, "degraded", fl_degraded_json(&engine->degraded));
+    json_object_set_new(status, "worker_list", worker_list(engine));
+    json_object_set_new(status, "image_list", image_list(stats));
     json_object_set_new(status, "vm_list", vm_list(engine));
     return status;
 }

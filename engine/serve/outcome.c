@@ -3,9 +3,10 @@
 
 #include "engine/base/clock.h"
 #include "engine/vm/shard.h"
+#include "engine/vm/vm.h"
 
-void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, enum fl_stage stage,
-                 uint64_t read_ns)
+void fl_resolved(struct fl_shard *shard, struct fl_vm *vm, enum fl_outcome outcome,
+                 enum fl_stage stage, uint64_t read_ns)
 {
     struct fl_shard_stats *stats = shard->stats;
     if (outcome == FL_INSTALLED)
@@ -14,5 +15,7 @@ void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, enum fl_stage 
         fl_counter_add(&stats->zeroed, 1);
     else
         fl_counter_add(&stats->poisoned, 1);
-    fl_histogram_add(&stats->latency_ns[stage], fl_now() - read_ns);
+    uint64_t took_ns = fl_now() - read_ns;
+    fl_histogram_add(&stats->latency_ns[stage], took_ns);
+    fl_vm_waits_add(&vm->waits, took_ns);
 }

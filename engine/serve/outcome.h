@@ -9,6 +9,7 @@
 #include "engine/vm/stage.h"
 
 struct fl_shard;
+struct fl_vm;
 
 // What becomes of every fault that was read. There is no other.
 enum fl_outcome {
@@ -18,8 +19,8 @@ enum fl_outcome {
     FL_PARKED,    // waits in fl_parks, or with the whole VM for its end
 };
 
-// Counts a fault that is resolved, and how long it took. Owner worker only.
-void fl_resolved(struct fl_shard *shard, enum fl_outcome outcome, enum fl_stage stage,
-                 uint64_t read_ns);
+// Counts a fault of the VM that is resolved, and how long it took. Owner worker only.
+void fl_resolved(struct fl_shard *shard, struct fl_vm *vm, enum fl_outcome outcome,
+                 enum fl_stage stage, uint64_t read_ns);
 
 #endif

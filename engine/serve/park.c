@@ -86,6 +86,7 @@ struct fl_park *fl_park_new(struct fl_shard *shard, struct fl_vm *vm, uint64_t p
     CDS_INIT_LIST_HEAD(&park->in_retry);
     cds_list_add(&park->in_vm, parks_bucket(&vm->parks, page));
     vm->parks.count++;
+    fl_counter_set(&vm->waits.now, vm->parks.count);
     fl_counter_add(&shard->stats->parked, 1);
     return park;
 }
@@ -161,6 +162,7 @@ void fl_park_end(struct fl_park *park)
     cds_list_del(&park->in_vm);
     cds_list_del_init(&park->in_retry);
     park->vm->parks.count--;
+    fl_counter_set(&park->vm->waits.now, park->vm->parks.count);
     fl_counter_sub(&park->shard->stats->parked, 1);
     park->vm = NULL;
     if (park->outstanding == 0)

@@ -60,7 +60,7 @@ static void want_note(const struct fl_want *want, enum fl_outcome outcome,
 enum fl_outcome fl_want_done(struct fl_want *want, enum fl_outcome outcome)
 {
     if (want->read_ns)
-        fl_resolved(want->shard, outcome, want_stage(want), want->read_ns);
+        fl_resolved(want->shard, want->vm, outcome, want_stage(want), want->read_ns);
     else if (want->vm->replay.plan && outcome != FL_POISONED)
         fl_task_replayed(want->shard, want->vm, fl_vm_page_units(want->vm));
     struct fl_vm_history *history = fl_vm_history(want->vm);

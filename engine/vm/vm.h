@@ -25,6 +25,7 @@
 #include "engine/vm/replay_state.h"
 #include "engine/vm/shortage_state.h"
 #include "engine/vm/vm_state.h"
+#include "engine/vm/waits.h"
 #include "snapshot/read.h"
 
 struct fl_template;
@@ -119,6 +120,7 @@ struct fl_vm {
     bool doubtful; // its socket closed or its process exited: look now and then if it is gone
     uint64_t last_active_ns; // when messages were last read
     struct fl_parks parks;
+    struct fl_vm_waits waits;
     struct fl_prefetch prefetch;
     struct fl_fill fill;
     struct fl_replay replay;

@@ -197,7 +197,7 @@ static void faults_act(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *
         if (i > 0 && ask_same(&asked[i], &asked[i - 1])) {
             fl_counter_add(&shard->stats->duplicates, 1);
         } else if (asked[i].address < there_to && !is_other_mode(asked[i].flags)) {
-            fl_resolved(shard, outcome, stage, shard->now);
+            fl_resolved(shard, vm, outcome, stage, shard->now);
             note_follower(shard, vm, asked[i].address);
         } else {
             uint32_t there = 0;

@@ -27,6 +27,7 @@ extern const struct verb verb_rm;
 extern const struct verb verb_serve;
 extern const struct verb verb_status;
 extern const struct verb verb_template;
+extern const struct verb verb_top;
 extern const struct verb verb_trace;
 extern const struct verb verb_unpack;
 extern const struct verb verb_upgrade;

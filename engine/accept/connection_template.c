@@ -47,10 +47,7 @@ void fl_connection_turn_away(struct fl_connection *connection, const char *reaso
         return;
     }
     fl_send_refusal(connection->peer.socket, reason);
-    fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=none reason=\"%s\"",
-           connection->image, (long long)connection->peer.pid, reason);
     connection->acceptor->engine->counts->refused++;
-    connection->acceptor->engine->refused++;
     fl_image_count_refused(&connection->acceptor->engine->image_counting, connection->image);
     fl_refuse_log(connection->acceptor->engine, connection->image, connection->peer.pid, "none", 0,
                   reason);

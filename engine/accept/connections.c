@@ -9,6 +9,7 @@
 #include "engine/accept/connection.h"
 #include "engine/accept/connection_handshake.h"
 #include "engine/accept/connection_template.h"
+#include "engine/accept/keeper_state.h"
 #include "engine/accept/listener.h"
 #include "engine/accept/refuse.h"
 #include "engine/base/clock.h"
@@ -139,6 +140,10 @@ void fl_connections_expire(struct fl_acceptor *acceptor, uint64_t now)
         if (!fl_connection_has_deadline(connection->state) ||
             (!fl_service_refuses(acceptor->state) && connection->deadline_ns > now))
             continue;
+        if (!fl_service_refuses(acceptor->state) && fl_keeper_is_stopped(acceptor->engine)) {
+            fl_connection_expect_soon(connection); // it is not the client that takes so long
+            continue;
+        }
         give_up_connection(connection, why_refused(connection));
     }
 }

@@ -15,7 +15,6 @@
 
 #include "engine/accept/acceptor.h"
 #include "engine/accept/drain.h"
-#include "engine/accept/keeper_state.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/loop.h"
@@ -102,10 +101,6 @@ static enum MHD_Result post_upgrade(struct fl_acceptor *acceptor, struct MHD_Con
         result = fl_control_send_error(
             client, MHD_HTTP_BAD_REQUEST,
             "the body must be {\"engine\": ABSOLUTE PATH, \"keeper\": BOOLEAN}");
-    } else if (fl_keeper_is_stopped(acceptor->engine)) {
-        char reason[FL_LACK_REASON];
-        fl_keeper_stopped_reason(acceptor->engine, reason, sizeof(reason));
-        result = fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "%s", reason);
     } else if (upgrade_is_under_way(acceptor)) {
         result = fl_control_send_error(client, MHD_HTTP_CONFLICT, "an upgrade is under way");
     } else {

@@ -68,7 +68,8 @@ static int open_input(struct job *job)
 
 static int exists_error(struct job *job)
 {
-    return fl_fail_plain(job->error, -EEXIST, "the store %s has an image '%s' already",
+    return fl_fail_plain(job->error, -EEXIST,
+                         "the store %s has an image '%s' already (--replace replaces it)",
                          job->store->dir, job->options->name);
 }
 

@@ -172,7 +172,8 @@ static int explain(const struct unpack *unpack, const struct fl_unpack_options *
     if (error == -ECANCELED)
         return fl_fail_plain(ret_error, error, "interrupted; %s was not written", options->path);
     if (error == -EEXIST)
-        return fl_fail_plain(ret_error, error, "%s exists already", options->path);
+        return fl_fail_plain(ret_error, error, "%s exists already (--force replaces it)",
+                             options->path);
     if (unpack->output_failed)
         return fl_fail_plain(ret_error, error, "cannot write %s: %s", options->path,
                              fl_output_strerror(error));

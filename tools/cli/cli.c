@@ -106,6 +106,41 @@ int cli_parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *re
     return 0;
 }
 
+static const struct {
+    const char *name;
+    uint64_t ms;
+} time_units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+enum { TIME_UNITS = sizeof(time_units) / sizeof(time_units[0]) };
+
+int cli_parse_time(const char *text, uint64_t plain_ms, uint64_t *ret_ms)
+{
+    char *end = NULL;
+    uint64_t unit = plain_ms;
+    if (!isdigit((unsigned char)text[0]))
+        return -EINVAL;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (*end != '\0')
+        unit = 0;
+    for (unsigned i = 0; i < TIME_UNITS; i++)
+        unit = strcmp(end, time_units[i].name) == 0 ? time_units[i].ms : unit;
+    if (unit == 0)
+        return -EINVAL;
+    if (errno == ERANGE || number > UINT64_MAX / unit)
+        return -ERANGE;
+    *ret_ms = number * unit;
+    return 0;
+}
+
+char *cli_format_time(uint64_t ms, char *buf, size_t size)
+{
+    unsigned i = 0;
+    while (i < TIME_UNITS - 1 && (ms < time_units[i].ms || ms % time_units[i].ms != 0))
+        i++;
+    snprintf(buf, size, "%" PRIu64 "%s", ms / time_units[i].ms, time_units[i].name);
+    return buf;
+}
+
 int cli_parse_size(const char *text, uint64_t *ret_bytes)
 {
     static const char units[] = "KMGT";

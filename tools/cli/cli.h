@@ -34,6 +34,12 @@ enum { HOUR_MS = 3600 * 1000, DAY_S = 24 * 3600 };
 
 // Reads "512", "64K", "2M" or "3G" (binary units) as bytes. Returns 0, -EINVAL or -ERANGE.
 int cli_parse_size(const char *text, uint64_t *ret_bytes);
+// Reads "500ms", "90s", "30m", "1h" or "2d" as milliseconds; a plain number is one of plain_ms.
+// Returns 0, -EINVAL or -ERANGE.
+int cli_parse_time(const char *text, uint64_t plain_ms, uint64_t *ret_ms);
+// Writes it in the largest unit in which it is whole, such as "90s", and returns buf.
+enum { CLI_TIME_BYTES = 24 };
+char *cli_format_time(uint64_t ms, char *buf, size_t size);
 // Reads a whole number from low to high. Returns 0, -EINVAL or -ERANGE.
 int cli_parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *ret_number);
 // Returns "" for 1, else "s": the end of a noun after the number.

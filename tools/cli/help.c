@@ -51,12 +51,21 @@ static size_t make_label(const struct cli_option *option, char *label, size_t si
                             value ? value : "");
 }
 
+char *help_of_option(const struct cli_option *option, char *text, size_t size)
+{
+    const char *units = option->kind == CLI_KIND_MS  ? " (500ms, 90s, 30m; without a unit: ms)"
+                        : option->kind == CLI_KIND_S ? " (90s, 30m, 1h; without a unit: seconds)"
+                                                     : "";
+    snprintf(text, size, "%s%s", option->help, units);
+    return text;
+}
+
 // Puts "HELP (default: ...)" together.
 static void make_text(const struct cli_option *option, char *text, size_t size)
 {
     const char *preset = option->otherwise ? option->otherwise : option->preset;
     const char *file = option->by_file ? ", the configuration file" : "";
-    int length = snprintf(text, size, "%s", option->help);
+    int length = (int)strlen(help_of_option(option, text, size));
     if ((preset || option->environment) && length > 0 && (size_t)length < size)
         snprintf(text + length, size - (size_t)length, " (default: %s%s%s%s%s)",
                  option->environment ? "$" : "", option->environment ? option->environment : "",

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+enum { HELP_TEXT = 1024 };
+
 static const char *hint_name(enum cli_hint hint)
 {
     static const char *const names[] = {
@@ -26,15 +28,16 @@ static json_t *choices_json(const char *choices)
 
 static json_t *option_json(const struct cli_option *option)
 {
+    char help[HELP_TEXT];
     const char *value = option->value ? option->value : option->choices;
     static const char *const whens[] = {
         [CLI_AT_ENGINE] = "engine", [CLI_AT_RELOAD] = "reload", [CLI_AT_RESTART] = "restart"};
     return json_pack("{s:s,s:b,s:b,s:s,s:s?,s:s,s:s?,s:s?,s:s?,s:o,s:s}", "name", option->name,
                      "in_file", !option->only_option, "by_file", (int)option->by_file, "changed_at",
-                     whens[option->when], "value", value, "help", option->help, "default",
-                     option->preset, "otherwise", option->otherwise, "environment",
-                     option->environment, "choices", choices_json(option->choices), "names",
-                     hint_name(option->hint));
+                     whens[option->when], "value", value, "help",
+                     help_of_option(option, help, sizeof(help)), "default", option->preset,
+                     "otherwise", option->otherwise, "environment", option->environment, "choices",
+                     choices_json(option->choices), "names", hint_name(option->hint));
 }
 
 static json_t *options_json(const struct cli_option *options)

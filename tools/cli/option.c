@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/option.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,29 @@ static bool take_number(const struct cli_option *option, void *place, const char
     return true;
 }
 
+static bool take_time(const struct cli_option *option, void *place, const char *value,
+                      char ret_wrong[CLI_WRONG_BYTES])
+{
+    uint64_t plain_ms = option->kind == CLI_KIND_S ? 1000 : 1;
+    char low[CLI_TIME_BYTES];
+    char high[CLI_TIME_BYTES];
+    uint64_t ms = 0;
+    int error = cli_parse_time(value, plain_ms, &ms);
+    if (error == -EINVAL || (!error && ms % plain_ms != 0)) {
+        snprintf(ret_wrong, CLI_WRONG_BYTES, "is not a time such as %s90s, 30m or 1h",
+                 plain_ms == 1 ? "500ms, " : "");
+        return false;
+    }
+    if (error || ms / plain_ms < option->low || ms / plain_ms > option->high) {
+        snprintf(ret_wrong, CLI_WRONG_BYTES, "is not from %s to %s",
+                 cli_format_time(option->low * plain_ms, low, sizeof(low)),
+                 cli_format_time(option->high * plain_ms, high, sizeof(high)));
+        return false;
+    }
+    *(uint64_t *)place = ms / plain_ms;
+    return true;
+}
+
 bool cli_take_value(const struct cli_option *option, void *place, const char *value,
                     char ret_wrong[CLI_WRONG_BYTES])
 {
@@ -59,6 +83,9 @@ bool cli_take_value(const struct cli_option *option, void *place, const char *va
             return false;
         }
         break;
+    case CLI_KIND_MS:
+    case CLI_KIND_S:
+        return take_time(option, place, value, ret_wrong);
     case CLI_KIND_OTHER:
         wrong = option->take(place, value);
         break;

@@ -18,6 +18,8 @@ enum cli_kind {
     CLI_KIND_SIZE,   // uint64_t: bytes, read by cli_parse_size()
     CLI_KIND_NUMBER, // uint64_t from low to high
     CLI_KIND_COUNT,  // unsigned from low to high
+    CLI_KIND_MS,     // uint64_t: a time in ms, from low to high, read by cli_parse_time()
+    CLI_KIND_S,      // the same in seconds; both also mean the unit of a plain number
     CLI_KIND_OTHER,  // what `take` reads
 };
 
@@ -40,7 +42,7 @@ struct cli_option {
     bool only_option;        // the configuration file cannot set it
     bool by_file;            // of any verb: the server's configuration file says the default
     enum cli_when when;      // for the file: when a change of it is taken up
-    uint64_t low, high;      // of a number or a count
+    uint64_t low, high;      // of a number, a count or a time
     // Reads any other value into the place. Returns NULL, or a sentence's end that says what is
     // wrong, such as "is not a mode".
     const char *(*take)(void *place, const char *value);
@@ -74,6 +76,14 @@ struct cli_option {
 #define CLI_COUNT(TYPE, MEMBER, ...)                                                               \
     {                                                                                              \
         .kind = CLI_KIND_COUNT, .at = CLI_AT(TYPE, MEMBER, unsigned), __VA_ARGS__                  \
+    }
+#define CLI_TIME_MS(TYPE, MEMBER, ...)                                                             \
+    {                                                                                              \
+        .kind = CLI_KIND_MS, .at = CLI_AT(TYPE, MEMBER, uint64_t), __VA_ARGS__                     \
+    }
+#define CLI_TIME_S(TYPE, MEMBER, ...)                                                              \
+    {                                                                                              \
+        .kind = CLI_KIND_S, .at = CLI_AT(TYPE, MEMBER, uint64_t), __VA_ARGS__                      \
     }
 #define CLI_OTHER(TYPE, MEMBER, TAKE, ...)                                                         \
     {                                                                                              \

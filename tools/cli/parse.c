@@ -21,6 +21,33 @@ struct parse {
     struct cli_given *given;
 };
 
+// "-" means standard input or output to many programs. No verb has a use for it: a memory file is
+// read in any order and more than once, and a file that is written appears whole or not at all.
+static bool is_standard(enum cli_hint hint, const char *value)
+{
+    return (hint == CLI_FILE || hint == CLI_DIRECTORY) && strcmp(value, "-") == 0;
+}
+
+static int refuse_standard(const char *verb, const char *dashes, const char *name)
+{
+    return cli_usage(verb,
+                     "%s%s: '-' is not standard input or output here; write ./- for a file of this "
+                     "name",
+                     dashes, name);
+}
+
+// The words that are no options.
+static int check_arguments(const struct verb *verb, int argc, char **argv)
+{
+    const struct verb_argument *argument = verb->arguments;
+    for (int i = optind; i < argc && argument && argument->name; i++) {
+        if (is_standard(argument->hint, argv[i]))
+            return refuse_standard(verb->name, "", argument->name);
+        argument += !argument->many;
+    }
+    return EXIT_DONE;
+}
+
 // Reads the value of one option. Returns EXIT_DONE, or EXIT_USAGE after a sentence.
 static int take_value(const struct parse *parse, const struct cli_place *place, const char *value)
 {
@@ -28,6 +55,8 @@ static int take_value(const struct parse *parse, const struct cli_place *place, 
     const struct cli_option *option = place->option;
     if (option->kind == CLI_KIND_TEXT && *value == '\0') // probably a script's variable, not set
         return cli_usage(parse->verb, "the value of --%s is empty", option->name);
+    if (is_standard(option->hint, value))
+        return refuse_standard(parse->verb, "--", option->name);
     if (cli_take_value(option, parse->to + place->at, value, wrong))
         return EXIT_DONE;
     return cli_usage(parse->verb, "--%s: '%s' %s", option->name, value, wrong);
@@ -121,5 +150,5 @@ int cli_parse_given(const struct verb *verb, void *to, int argc, char **argv,
             status = take_option(&parse, (size_t)(option - FIRST_OPTION));
         }
     }
-    return status;
+    return status == EXIT_DONE ? check_arguments(verb, argc, argv) : status;
 }

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -91,6 +92,12 @@ static int progress_called(void *arg, uint64_t done, uint64_t total)
     return interrupted ? 1 : 0;
 }
 
+bool progress_is_drawn(void)
+{
+    const char *kind = getenv("TERM");
+    return isatty(STDERR_FILENO) == 1 && kind && *kind && strcmp(kind, "dumb") != 0;
+}
+
 struct fl_progress progress_begin(struct progress *progress, const char *what, bool bytes)
 {
     // There is no SA_RESTART, so that waiting for the store's lock can be interrupted, too.
@@ -103,7 +110,7 @@ struct fl_progress progress_begin(struct progress *progress, const char *what, b
     *progress = (struct progress){
         .what = what,
         .bytes = bytes,
-        .terminal = isatty(STDERR_FILENO) == 1,
+        .terminal = progress_is_drawn(),
         .start = now_seconds(),
     };
     return (struct fl_progress){.fn = progress_called, .arg = progress};

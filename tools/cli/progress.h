@@ -23,4 +23,8 @@ struct fl_progress progress_begin(struct progress *progress, const char *what, b
 // Removes the bar from the screen.
 void progress_end(struct progress *progress);
 
+// True if stderr is a terminal on which a line can be drawn over: one that is not dumb. For verbs
+// that show their progress in other words.
+bool progress_is_drawn(void);
+
 #endif

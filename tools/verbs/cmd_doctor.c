@@ -24,10 +24,11 @@ struct arguments {
 static const struct cli_option options[] = {
     CLI_FLAG(struct arguments, all, .name = "all", .help = "also show what is well"),
     CLI_FLAG(struct arguments, json, .name = "json", .help = "print all as JSON (docs/json.md)"),
-    CLI_NUMBER(struct arguments, patience_ms, .name = "patience", .value = "MS", .low = 0,
-               .high = HOUR_MS, .preset = "1000",
-               .help = "how long a fault may wait; if the kernel does not tell how long a task has "
-                       "waited, the doctor watches it for this time"),
+    CLI_TIME_MS(struct arguments, patience_ms, .name = "patience", .value = "TIME", .low = 0,
+                .high = HOUR_MS, .preset = "1s",
+                .help =
+                    "how long a fault may wait; if the kernel does not tell how long a task has "
+                    "waited, the doctor watches it for this time"),
     CLI_END,
 };
 

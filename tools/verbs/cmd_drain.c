@@ -12,6 +12,8 @@
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/store_cli.h"
 #include "tools/verbs/verbs.h"
 
 enum { LOOK_EVERY_MS = 200 };
@@ -26,6 +28,7 @@ struct ends {
 struct drain {
     const char *control;
     bool populate;
+    bool json;
     uint64_t timeout_s; // 0: none
     json_int_t engine;  // pid of the engine that answered last
     struct ends before; // its counts in that answer
@@ -37,9 +40,10 @@ static const struct cli_option options[] = {
         struct drain, populate, .name = "populate",
         .help =
             "give VMs all memory that they miss, and let them go: they run on without Faultline"),
-    CLI_NUMBER(struct drain, timeout_s, .name = "timeout", .value = "SECONDS", .low = 1,
-               .high = DAY_S, .help = "stop waiting after this time; the server goes on draining",
+    CLI_TIME_S(struct drain, timeout_s, .name = "timeout", .value = "TIME", .low = 1, .high = DAY_S,
+               .help = "stop waiting after this time; the server goes on draining",
                .otherwise = "wait for ever"),
+    CLI_JSON(struct drain, json),
     CLI_CONTROL(struct drain, control),
     CLI_END,
 };
@@ -55,7 +59,7 @@ static void show_drain(const json_t *status, long long vms)
     const json_t *vm;
     json_int_t pages = 0;
     json_int_t present = 0;
-    if (!isatty(STDERR_FILENO))
+    if (!progress_is_drawn())
         return;
     json_array_foreach(json_object_get(status, "vm_list"), i, vm)
     {
@@ -123,6 +127,17 @@ static int tell_ends(const struct drain *drain)
     return EXIT_INCOMPLETE;
 }
 
+// What holds when it stops waiting, before the sentence if that is not all well.
+static int print_drained(const struct drain *drain, long long vms)
+{
+    const struct ends *ends = &drain->ends;
+    if (!drain->json)
+        return EXIT_DONE;
+    return store_print_json("drain", json_pack("{s:I,s:I,s:I,s:I}", "vms", (json_int_t)vms,
+                                               "poisoned", ends->poisoned, "poisoned_pages",
+                                               ends->poisoned_pages, "killed", ends->killed));
+}
+
 static int run_drain(struct drain *drain)
 {
     json_t *order = json_pack("{s:b}", "populate", drain->populate);
@@ -132,12 +147,16 @@ static int run_drain(struct drain *drain)
     while (vms > 0) {
         int64_t left = end - now_ms();
         if (left <= 0)
+            print_drained(drain, vms);
+        if (left <= 0)
             return cli_fail("drain", "%lld VM%s still depend%s on the server at %s", vms,
                             cli_s((uint64_t)vms), vms == 1 ? "s" : "", drain->control);
         poll(NULL, 0, left < LOOK_EVERY_MS ? (int)left : LOOK_EVERY_MS);
         vms = look_at_server(drain, NULL);
     }
-    return vms == 0 ? tell_ends(drain) : EXIT_FAILED;
+    if (vms < 0 || print_drained(drain, vms) != EXIT_DONE)
+        return EXIT_FAILED;
+    return tell_ends(drain);
 }
 
 static int cmd_drain(int argc, char **argv)

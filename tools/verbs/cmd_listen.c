@@ -43,7 +43,7 @@ static const struct cli_option options[] = {
     CLI_FLAG(struct order, remove, .name = "remove", .help = "stop listening at the path"),
     CLI_FLAG(struct order, list, .name = "list", .help = "list where the server listens"),
     CLI_FLAG(struct order, json, .name = "json",
-             .help = "print the list as JSON (docs/control-api.md)"),
+             .help = "print the server's answer as JSON (docs/control-api.md)"),
     CLI_CONTROL(struct order, control),
     CLI_END,
 };
@@ -90,6 +90,10 @@ static int change_listener(const struct order *order)
     result = control_ask_by("listen", order->control, order->remove ? "DELETE" : "POST", listeners,
                             body, &answer);
     json_decref(body);
+    if (result == EXIT_DONE && order->json) {
+        json_dumpf(answer, stdout, JSON_INDENT(2));
+        putchar('\n');
+    }
     json_decref(answer);
     return result;
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -30,20 +31,16 @@ struct record {
     bool json;
 };
 
-static const char *take_window(void *arg, const char *text)
+// A plain number is of seconds.
+static const char *take_window(void *place, const char *text)
 {
-    uint64_t *ms = arg;
-    char number[24];
-    size_t digits = strspn(text, "0123456789");
-    bool whole = text[digits] == '\0' || strcmp(text + digits, "s") == 0;
-    if (digits == 0 || digits >= sizeof(number) || (!whole && strcmp(text + digits, "ms") != 0))
-        return "is not a time such as 30s or 500ms";
-    memcpy(number, text, digits);
-    number[digits] = '\0';
-    if (cli_parse_number(number, 1,
-                         whole ? FL_ORDER_WINDOW_MOST_MS / 1000 : FL_ORDER_WINDOW_MOST_MS, ms) != 0)
-        return "is not from 1ms to 3600s";
-    *ms *= whole ? 1000 : 1;
+    uint64_t ms = 0;
+    int error = cli_parse_time(text, 1000, &ms);
+    if (error == -EINVAL)
+        return "is not a time such as 500ms, 30s, 30m or 1h";
+    if (error || ms < 1 || ms > FL_ORDER_WINDOW_MOST_MS)
+        return "is not from 1ms to 1h";
+    *(uint64_t *)place = ms;
     return NULL;
 }
 
@@ -53,13 +50,14 @@ static const struct cli_option options[] = {
               .high = RECORDER_RUNS_MAX, .preset = "1", .help = "number of VMs to record, 1 to 64"),
     CLI_OTHER(struct record, recorder.window_ms, take_window, .name = "window", .value = "TIME",
               .preset = "30s",
-              .help = "how long to record each VM after its restore, such as 30s or 500ms"),
+              .help = "how long to record each VM after its restore, such as 500ms, 90s, 30m or 1h "
+                      "(without a unit: seconds)"),
     CLI_COUNT(struct record, recorder.share, .name = "share", .value = "PERCENT", .low = 1,
               .high = 100, .preset = "50",
               .help = "the largest part of the image to record of each VM"),
     CLI_FLAG(struct record, replace, .name = "replace",
              .help = "replace the image's trace by the new recordings"),
-    CLI_NUMBER(struct record, timeout_s, .name = "timeout", .value = "SECONDS", .low = 1,
+    CLI_TIME_S(struct record, timeout_s, .name = "timeout", .value = "TIME", .low = 1,
                .high = DAY_S,
                .help = "stop waiting for VMs after this time, and keep what is complete",
                .otherwise = "wait for ever"),

@@ -10,6 +10,7 @@
 
 struct arguments {
     const char *store;
+    bool json;
 };
 
 static const struct verb_argument arguments[] = {
@@ -18,6 +19,7 @@ static const struct verb_argument arguments[] = {
 };
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
+    CLI_JSON(struct arguments, json),
     CLI_END,
 };
 
@@ -38,20 +40,26 @@ static int cmd_rm(int argc, char **argv)
     struct fl_store *store = store_open_or_say("rm", args.store, false);
     if (!store)
         return EXIT_FAILED;
+    json_t *removed = args.json ? json_array() : NULL;
     for (int i = optind; i < argc; i++) {
         struct fl_error error;
         if (fl_store_rm(store, argv[i], &error) < 0)
             status = cli_fail("rm", "%s", error.text);
+        else if (args.json)
+            json_array_append_new(removed, json_string(argv[i]));
     }
     fl_store_close(store);
-    return status;
+    if (!args.json)
+        return status;
+    int printed = store_print_json("rm", json_pack("{s:o}", "removed", removed));
+    return status == EXIT_DONE ? printed : status;
 }
 
 const struct verb verb_rm = {
     .name = "rm",
     .run = cmd_rm,
     .summary = "remove an image from a store",
-    .synopsis = {"[--store DIR] IMAGE..."},
+    .synopsis = {"[--store DIR] [--json] IMAGE..."},
     .about = "Removes images from the store. VMs that use one keep it. 'faultline "
              "gc' gives back the space.",
     .arguments = arguments,

@@ -35,14 +35,15 @@ static const struct cli_option options[] = {
     CLI_TEXT(struct serve, server.control, .name = "control", .value = "PATH", .hint = CLI_FILE,
              .help = "the socket of the control API", .preset = DEFAULT_CONTROL,
              .environment = "FAULTLINE_CONTROL", .when = CLI_AT_RESTART),
-    CLI_NUMBER(struct serve, keeper.hang_timeout_ms, .name = "hang-timeout", .value = "MS",
-               .low = 1, .high = HOUR_MS, .preset = "10000",
-               .help = "kill an engine that is silent so long", .when = CLI_AT_RELOAD),
-    CLI_NUMBER(struct serve, keeper.trial_ms, .name = "upgrade-trial", .value = "MS", .low = 1,
-               .high = HOUR_MS, .preset = "10000",
-               .help = "how long an upgraded engine must live; if it dies earlier, the old version "
-                       "comes back",
-               .when = CLI_AT_RELOAD),
+    CLI_TIME_MS(struct serve, keeper.hang_timeout_ms, .name = "hang-timeout", .value = "TIME",
+                .low = 1, .high = HOUR_MS, .preset = "10s",
+                .help = "kill an engine that is silent so long", .when = CLI_AT_RELOAD),
+    CLI_TIME_MS(struct serve, keeper.trial_ms, .name = "upgrade-trial", .value = "TIME", .low = 1,
+                .high = HOUR_MS, .preset = "10s",
+                .help =
+                    "how long an upgraded engine must live; if it dies earlier, the old version "
+                    "comes back",
+                .when = CLI_AT_RELOAD),
     CLI_FLAG(struct serve, keeper.replace, .name = "replace",
              .help = "if a server runs at --control, take everything over from it; it then waits "
                      "for SIGTERM",

@@ -12,6 +12,7 @@
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
+#include "tools/cli/progress.h"
 #include "tools/verbs/verbs.h"
 
 enum { POLL_MS = 20, TTY_EVERY = 10 };
@@ -87,7 +88,7 @@ static const json_t *find_template(const json_t *answer, const char *image)
 static void show_progress(const json_t *entry, bool end)
 {
     uint64_t bytes = template_number(entry, "bytes");
-    if (isatty(STDERR_FILENO) && bytes > 0)
+    if (progress_is_drawn() && bytes > 0)
         fprintf(stderr, "\r%s: %" PRIu64 " %%%s", template_text(entry, "image"),
                 template_number(entry, "filled") * 100 / bytes, end ? "\n" : "");
 }
@@ -152,6 +153,8 @@ static int remove_one(const struct order *order)
         return cli_fail("template", "%s cannot name an image", order->image);
     int result = control_ask_by("template", order->control, "DELETE", templates, body, &answer);
     json_decref(body);
+    if (result == EXIT_DONE && order->json)
+        print_template_json(answer);
     json_decref(answer);
     return result;
 }

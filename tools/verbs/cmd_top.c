@@ -35,8 +35,8 @@ static const char *take_sort(void *place, const char *value)
 }
 
 static const struct cli_option options[] = {
-    CLI_NUMBER(struct arguments, interval_ms, .name = "interval", .value = "MS", .low = 100,
-               .high = HOUR_MS, .preset = "2000", .help = "how long to wait between two looks"),
+    CLI_TIME_MS(struct arguments, interval_ms, .name = "interval", .value = "TIME", .low = 100,
+                .high = HOUR_MS, .preset = "2s", .help = "how long to wait between two looks"),
     CLI_OTHER(struct arguments, sort, take_sort, .name = "sort", .value = "KEY",
               .choices = "faults|latency|waiting|replay|memory|id", .preset = "faults",
               .help = "what VMs are sorted by at first"),

@@ -221,7 +221,10 @@ static int remove_trace(const struct arguments *args)
         return EXIT_FAILED;
     int r = fl_store_trace_rm(store, args->image, &error);
     fl_store_close(store);
-    return r < 0 ? cli_fail("trace", "%s", error.text) : EXIT_DONE;
+    if (r < 0)
+        return cli_fail("trace", "%s", error.text);
+    return args->json ? store_print_json("trace", json_pack("{s:s}", "removed", args->image))
+                      : EXIT_DONE;
 }
 
 static int parse_trace(int argc, char **argv, struct arguments *args)
@@ -235,8 +238,8 @@ static int parse_trace(int argc, char **argv, struct arguments *args)
         return cli_usage(
             "trace",
             what[0] ? "there is no 'trace %s', only show and rm" : "show or rm is needed%s", what);
-    if (!args->shows && (args->json || args->svg))
-        return cli_usage("trace", "rm takes no --json and no --svg");
+    if (!args->shows && args->svg)
+        return cli_usage("trace", "rm takes no --svg");
     if (argc - optind != 2)
         return cli_usage("trace", "exactly one image is needed");
     args->image = argv[optind + 1];
@@ -256,7 +259,8 @@ const struct verb verb_trace = {
     .name = "trace",
     .run = cmd_trace,
     .summary = "show or remove an image's trace: the order in which its pages are touched",
-    .synopsis = {"show [--store DIR] [--json] [--svg FILE] IMAGE", "rm [--store DIR] IMAGE"},
+    .synopsis = {"show [--store DIR] [--json] [--svg FILE] IMAGE",
+                 "rm [--store DIR] [--json] IMAGE"},
     .about = "Shows or removes the trace of an image: the recorded order in which "
              "VMs first touch its pages after a restore. A server installs pages in "
              "this order, ahead of the touches.",

@@ -11,6 +11,7 @@
 
 struct arguments {
     const char *store;
+    bool json;
     struct fl_unpack_options options;
 };
 
@@ -24,6 +25,7 @@ static const struct cli_option options[] = {
     CLI_FLAG(struct arguments, options.force, .name = "force",
              .help = "replace an existing file (otherwise that is an error)"),
     CLI_THREADS(struct arguments, options.threads),
+    CLI_JSON(struct arguments, json),
     CLI_END,
 };
 
@@ -39,14 +41,35 @@ static int parse_unpack(int argc, char **argv, struct arguments *args)
     return EXIT_DONE;
 }
 
+// A path need not be UTF-8, which JSON needs: then it is null.
+static json_t *path_json(const char *path)
+{
+    json_t *string = json_string(path);
+    return string ? string : json_null();
+}
+
+static int print_unpacked(const struct arguments *args, char *path,
+                          const struct fl_unpack_result *result)
+{
+    char bytes[32];
+    char data[32];
+    if (args->json)
+        return store_print_json(
+            "unpack", json_pack("{s:s,s:o,s:I,s:I,s:f}", "name", args->options.name, "path",
+                                path_json(path), "bytes", (json_int_t)result->bytes, "data_bytes",
+                                (json_int_t)result->data_bytes, "seconds", result->seconds));
+    printf("%s: %s, of these %s data, in %.2f s\n", cli_plain(path),
+           cli_format_bytes(result->bytes, bytes, sizeof(bytes)),
+           cli_format_bytes(result->data_bytes, data, sizeof(data)), result->seconds);
+    return EXIT_DONE;
+}
+
 static int cmd_unpack(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct progress progress;
     struct fl_unpack_result result;
     struct fl_error error;
-    char bytes[32];
-    char data[32];
     int status = parse_unpack(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
@@ -59,10 +82,7 @@ static int cmd_unpack(int argc, char **argv)
     fl_store_close(store);
     if (r < 0)
         return cli_fail("unpack", "%s", error.text);
-    printf("%s: %s, of these %s data, in %.2f s\n", cli_plain(argv[optind + 1]),
-           cli_format_bytes(result.bytes, bytes, sizeof(bytes)),
-           cli_format_bytes(result.data_bytes, data, sizeof(data)), result.seconds);
-    return EXIT_DONE;
+    return print_unpacked(&args, argv[optind + 1], &result);
 }
 
 const struct verb verb_unpack = {

@@ -4,6 +4,7 @@
 // read, no verb says that all is well.
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -83,6 +84,21 @@ static void expect_failure(const char *const *args, enum place place, bool ignor
                        (int)place, said);
 }
 
+// What it prints with --json is JSON, up to its last byte, which ends the line.
+static void check_json(const char *const *args)
+{
+    json_error_t where;
+    bool wanted = false;
+    for (int i = 0; args[i]; i++)
+        wanted = wanted || strcmp(args[i], "--json") == 0;
+    FILE *file = fopen(temp_path(&world->temp, "out"), "re");
+    json_t *value = json_loadf(file, JSON_DISABLE_EOF_CHECK, &where);
+    cr_expect(!wanted || value, "%s: %s", args[0], where.text);
+    cr_expect(!wanted || (fgetc(file) == '\n' && fgetc(file) == EOF), "%s: its end", args[0]);
+    json_decref(value);
+    fclose(file);
+}
+
 // Fails wherever its output cannot go; without that, it prints something and ends well.
 static void check_outputs(const char *const *args)
 {
@@ -91,6 +107,7 @@ static void check_outputs(const char *const *args)
     bool is_doctor = strcmp(args[0], "doctor") == 0; // 1 if something is wrong with this host
     cr_assert(status == 0 || (is_doctor && status == 1), "%s: %d, %s", args[0], status, said);
     cr_assert_gt(printed(), 0, "%s %s prints nothing", args[0], args[1] ? args[1] : "");
+    check_json(args);
     expect_failure(args, TO_FULL, false);
     expect_failure(args, TO_NOWHERE, false);
     expect_failure(args, TO_DEAF, true);
@@ -156,6 +173,7 @@ static const struct row rows[] = {
     {{"inspect", "--store", "STORE", "image"}},
     {{"inspect", "--store", "STORE", "--json", "image"}},
     {{"unpack", "--store", "STORE", "--force", "image", "OUT"}},
+    {{"unpack", "--store", "STORE", "--force", "--json", "image", "OUT"}},
     {{"verify", "--store", "STORE"}},
     {{"verify", "--store", "STORE", "--json"}},
     {{"repair", "--store", "STORE"}},
@@ -171,6 +189,8 @@ static const struct row rows[] = {
     {{"status", "--control", "CONTROL"}},
     {{"status", "--control", "CONTROL", "--json"}},
     {{"listen", "--control", "CONTROL", "--list"}},
+    {{"listen", "--control", "CONTROL", "--list", "--json"}},
+    {{"listen", "--control", "CONTROL", "--json", "--image", "image", "--socket", "SOCKET"}},
     {{"template", "--control", "CONTROL", "--list", "--json"}},
     {{"help"}},
     {{"help", "ls"}},
@@ -182,7 +202,10 @@ static const char *fill_in(const char *word)
     static const struct {
         const char *word;
         const char *name;
-    } paths[] = {{"STORE", "store"}, {"OUT", "unpacked"}, {"CONTROL", "control.sock"}};
+    } paths[] = {{"STORE", "store"},
+                 {"OUT", "unpacked"},
+                 {"CONTROL", "control.sock"},
+                 {"SOCKET", "asked.sock"}};
     for (size_t i = 0; word && i < sizeof(paths) / sizeof(paths[0]); i++) {
         if (strcmp(word, paths[i].word) == 0)
             return temp_path(&world->temp, paths[i].name);
@@ -202,6 +225,150 @@ Test(output, of_every_verb)
         check_outputs(args);
     }
     world_stop(world);
+}
+
+// These can be done once.
+Test(output, of_verbs_that_remove)
+{
+    char said[TEXT];
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_serve(world, NULL);
+    record_trace();
+    const char *trace[] = {"trace", "rm", "--store", world->store, "--json", "image", NULL};
+    cr_expect_eq(run(trace, TO_FILE, false, said), 0, "%s", said);
+    check_json(trace);
+    const char *drain[] = {"drain", "--json", "--control", temp_path(&world->temp, "control.sock"),
+                           NULL};
+    cr_expect_eq(run(drain, TO_FILE, false, said), 0, "%s", said);
+    check_json(drain);
+    check_outputs(drain);
+    const char *rm[] = {"rm", "--store", world->store, "--json", "image", "none", NULL};
+    cr_expect_eq(run(rm, TO_FILE, false, said), 1);
+    check_json(rm);
+    cr_expect_not_null(strstr(said, "none"));
+    world_stop(world);
+}
+
+static void expect_usage(const char *const *args, const char *reason)
+{
+    char said[TEXT];
+    cr_expect_eq(run(args, TO_FILE, false, said), 2, "%s", said);
+    cr_expect_not_null(strstr(said, reason), "%s", said);
+}
+
+// On every verb alike.
+Test(output, a_dash_is_no_file)
+{
+    static const struct row dashes[] = {
+        {{"pack", "--store", "STORE", "--name", "other", "-"}},
+        {{"pack", "--store", "-", "--name", "other", "FILE"}},
+        {{"unpack", "--store", "STORE", "image", "-"}},
+        {{"trace", "show", "--store", "STORE", "--svg", "-", "image"}},
+        {{"repair", "--store", "STORE", "--from", "-"}},
+        {{"handler", "-", "FILE"}},
+        {{"handler", "SOCKET", "-"}},
+        {{"status", "--control", "-"}},
+        {{"upgrade", "--engine", "-"}},
+        {{"listen", "--image", "image", "--socket", "-"}},
+    };
+    world = world_make(EMPTY, IMAGE_BYTES);
+    for (size_t i = 0; i < sizeof(dashes) / sizeof(dashes[0]); i++) {
+        const char *args[WORDS + 1] = {NULL};
+        for (int word = 0; word < WORDS; word++)
+            args[word] = fill_in(dashes[i].args[word]);
+        expect_usage(args, "'-' is not standard input or output here");
+    }
+    cr_expect_eq(access(world->store, F_OK), -1);
+}
+
+Test(output, what_exists_names_the_option)
+{
+    char said[TEXT];
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_pack(world, world->file, "image");
+    const char *pack[] = {"pack", "--store", world->store, "--name", "image", world->file, NULL};
+    cr_expect_eq(run(pack, TO_FILE, false, said), 1);
+    cr_expect_not_null(strstr(said, "--replace replaces it"), "%s", said);
+    const char *unpack[] = {"unpack", "--store", world->store, "image", world->file, NULL};
+    cr_expect_eq(run(unpack, TO_FILE, false, said), 1);
+    cr_expect_not_null(strstr(said, "--force replaces it"), "%s", said);
+}
+
+Test(output, times_have_units)
+{
+    world = world_make(MIXED, IMAGE_BYTES);
+    static const struct {
+        struct row row;
+        const char *reason; // NULL: it is taken, and there is no server
+    } cases[] = {
+        {{{"drain", "--timeout", "30m", "--control", "CONTROL"}}, NULL},
+        {{{"drain", "--timeout", "24h", "--control", "CONTROL"}}, NULL},
+        {{{"drain", "--timeout", "1d", "--control", "CONTROL"}}, NULL},
+        {{{"drain", "--timeout", "2000ms", "--control", "CONTROL"}}, NULL},
+        {{{"drain", "--timeout", "86400", "--control", "CONTROL"}}, NULL},
+        {{{"drain", "--timeout", "86401"}}, "is not from 1s to 1d"},
+        {{{"drain", "--timeout", "0s"}}, "is not from 1s to 1d"},
+        {{{"drain", "--timeout", "1500ms"}}, "is not a time such as 90s"},
+        {{{"drain", "--timeout", "1w"}}, "is not a time such as 90s"},
+        {{{"drain", "--timeout", "m"}}, "is not a time such as 90s"},
+        {{{"drain", "--timeout", "18446744073709551615d"}}, "is not from"},
+        {{{"serve", "--hang-timeout", "61m"}}, "is not from 1ms to 1h"},
+        {{{"serve", "--hang-timeout", "3600001"}}, "is not from 1ms to 1h"},
+        {{{"record", "--window", "2h", "image"}}, "is not from 1ms to 1h"},
+        {{{"record", "--window", "3601", "image"}}, "is not from 1ms to 1h"},
+        {{{"record", "--window", "1h", "--store", "STORE", "image"}}, NULL},
+        {{{"record", "--window", "30m", "--store", "STORE", "image"}}, NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char said[TEXT];
+        const char *args[WORDS + 1] = {NULL};
+        for (int word = 0; word < WORDS; word++)
+            args[word] = fill_in(cases[i].row.args[word]);
+        int status = run(args, TO_FILE, false, said);
+        cr_expect_eq(status, cases[i].reason ? 2 : 1, "%s: %s", args[2], said);
+        const char *reason = cases[i].reason ? cases[i].reason : "there is no s";
+        cr_expect_not_null(strstr(said, reason), "%s: %s", args[2], said);
+    }
+}
+
+// What a verb says on a terminal of this kind.
+static void run_on_terminal(const char *kind, char ret_said[TEXT])
+{
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    cr_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    int other = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    cr_assert_geq(other, 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        child_setup();
+        setenv("TERM", kind, 1);
+        dup2(other, STDERR_FILENO);
+        dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
+        execl(getenv("FAULTLINE_BIN"), "faultline", "pack", "--store", world->store, "--name",
+              "other", "--replace", world->file, NULL);
+        _exit(127);
+    }
+    int status = 0;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_expect_eq(status, 0);
+    fcntl(terminal, F_SETFL, O_NONBLOCK);
+    ssize_t got = read(terminal, ret_said, TEXT - 1);
+    ret_said[got > 0 ? got : 0] = '\0';
+    close(other);
+    close(terminal);
+}
+
+Test(output, a_dumb_terminal_is_not_drawn_on)
+{
+    char said[TEXT];
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_pack(world, world->file, "image");
+    run_on_terminal("xterm", said);
+    cr_expect_not_null(strchr(said, '\033'), "the test does not see the progress: '%s'", said);
+    run_on_terminal("dumb", said);
+    cr_expect_str_empty(said, "%s", said);
+    run_on_terminal("", said);
+    cr_expect_str_empty(said, "%s", said);
 }
 
 // The next file that the process opens would have the number of its output.

@@ -4,16 +4,19 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-// Fewer than libmicrohttpd takes, as it sees only later that one was shut down.
-enum { CLIENTS_KEPT = 192 };
+#include "engine/base/clock.h"
+
+#define LONGEST_REQUEST (20 * FL_NS_PER_S)
 
 struct client {
     struct cds_list_head link;
     int fd;
+    uint64_t since_ns; // it came, or its last answer was sent
 };
 
-void fl_control_clients_init(struct fl_control_clients *clients)
+void fl_control_clients_init(struct fl_control_clients *clients, unsigned most)
 {
+    clients->most = most;
     CDS_INIT_LIST_HEAD(&clients->list);
     clients->count = 0;
 }
@@ -42,8 +45,9 @@ static void begin_client(struct fl_control_clients *clients, struct MHD_Connecti
     if (!client)
         return;
     client->fd = info->connect_fd;
+    client->since_ns = fl_now();
     cds_list_add_tail(&client->link, &clients->list);
-    if (++clients->count > CLIENTS_KEPT)
+    if (++clients->count > clients->most)
         make_way(clients);
 }
 
@@ -69,7 +73,21 @@ void fl_control_clients_answered(struct fl_control_clients *clients,
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct client *client = info ? info->socket_context : NULL;
     if (client && !cds_list_empty(&client->link)) {
+        client->since_ns = fl_now();
         cds_list_del(&client->link);
         cds_list_add_tail(&client->link, &clients->list);
     }
+}
+
+void fl_control_clients_expire(struct fl_control_clients *clients, uint64_t now)
+{
+    while (fl_control_clients_next_due(clients) <= now)
+        make_way(clients);
+}
+
+uint64_t fl_control_clients_next_due(struct fl_control_clients *clients)
+{
+    if (cds_list_empty(&clients->list))
+        return FL_NEVER;
+    return cds_list_first_entry(&clients->list, struct client, link)->since_ns + LONGEST_REQUEST;
 }

@@ -10,6 +10,7 @@
 #include "engine/base/log.h"
 #include "engine/control/control_request.h"
 #include "engine/control/history_json.h"
+#include "engine/control/routes.h"
 #include "engine/vm/histories.h"
 #include "engine/worker/engine.h"
 
@@ -71,10 +72,11 @@ static enum MHD_Result send_one(const struct fl_histories *histories, struct MHD
                                          : fl_history_json_head(history));
 }
 
-enum MHD_Result fl_control_get_histories(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_get_histories(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     (void)request;
     const struct fl_histories *histories = &acceptor->engine->histories;
     int64_t vm = number_of(client, "vm");
@@ -110,9 +112,10 @@ static enum MHD_Result order_history(struct fl_acceptor *acceptor, struct MHD_Co
     return fl_control_send_json(client, status, describe_order(order));
 }
 
-enum MHD_Result fl_control_post_history(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+enum MHD_Result fl_control_post_history(const struct fl_visit *visit, struct MHD_Connection *client,
                                         const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     const char *image = NULL;
     json_int_t vms = 1;
     enum MHD_Result result = MHD_NO;
@@ -133,10 +136,11 @@ enum MHD_Result fl_control_post_history(struct fl_acceptor *acceptor, struct MHD
 
 // --- DELETE ---
 
-enum MHD_Result fl_control_delete_history(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_delete_history(const struct fl_visit *visit,
                                           struct MHD_Connection *client,
                                           const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     struct fl_histories *histories = &acceptor->engine->histories;
     const char *image = NULL;
     enum MHD_Result result = MHD_NO;

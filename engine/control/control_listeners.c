@@ -8,6 +8,7 @@
 #include "engine/accept/acceptor.h"
 #include "engine/accept/listen.h"
 #include "engine/control/control_request.h"
+#include "engine/control/routes.h"
 
 struct order {
     const char *image;
@@ -113,10 +114,11 @@ static enum MHD_Result add_listener(struct fl_acceptor *acceptor, struct MHD_Con
                                 describe_listener(fl_listener_find(acceptor, order->socket)));
 }
 
-enum MHD_Result fl_control_post_listener(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_post_listener(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     struct order order;
     enum MHD_Result result = MHD_NO;
     json_t *body = fl_control_read_body(client, request, &result);
@@ -150,10 +152,11 @@ static enum MHD_Result take_away(struct fl_acceptor *acceptor, struct MHD_Connec
     return fl_control_send_json(client, MHD_HTTP_OK, answer);
 }
 
-enum MHD_Result fl_control_delete_listener(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_delete_listener(const struct fl_visit *visit,
                                            struct MHD_Connection *client,
                                            const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     const char *socket = NULL;
     enum MHD_Result result = MHD_NO;
     json_t *body = fl_control_read_body(client, request, &result);
@@ -168,10 +171,11 @@ enum MHD_Result fl_control_delete_listener(struct fl_acceptor *acceptor,
     return result;
 }
 
-enum MHD_Result fl_control_get_listeners(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_get_listeners(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     (void)request;
     struct fl_listener *listener;
     json_t *list = json_array();

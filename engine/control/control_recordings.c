@@ -11,6 +11,7 @@
 #include "engine/accept/listen.h"
 #include "engine/base/log.h"
 #include "engine/control/control_request.h"
+#include "engine/control/routes.h"
 #include "engine/worker/engine.h"
 
 enum { PAGES_AT_ONCE = 65536, DEFAULT_WINDOW_MS = 30000, DEFAULT_SHARE = 50 };
@@ -107,10 +108,11 @@ static enum MHD_Result add_recording(struct fl_acceptor *acceptor, struct MHD_Co
     return fl_control_send_json(client, MHD_HTTP_CREATED, describe_recording(order));
 }
 
-enum MHD_Result fl_control_post_recording(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_post_recording(const struct fl_visit *visit,
                                           struct MHD_Connection *client,
                                           const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     struct fl_order order;
     enum MHD_Result result = MHD_NO;
     json_t *body = fl_control_read_body(client, request, &result);
@@ -206,10 +208,11 @@ static enum MHD_Result send_run(struct MHD_Connection *client, const struct fl_o
                                        order->image, order->ended, run);
 }
 
-enum MHD_Result fl_control_get_recordings(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_get_recordings(const struct fl_visit *visit,
                                           struct MHD_Connection *client,
                                           const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     (void)request;
     const char *image = MHD_lookup_connection_value(client, MHD_GET_ARGUMENT_KIND, "image");
     if (!image)
@@ -239,10 +242,11 @@ static enum MHD_Result drop_recording(struct fl_acceptor *acceptor, struct MHD_C
     return fl_control_send_json(client, MHD_HTTP_OK, answer);
 }
 
-enum MHD_Result fl_control_delete_recording(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_delete_recording(const struct fl_visit *visit,
                                             struct MHD_Connection *client,
                                             const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     const char *image = NULL;
     enum MHD_Result result = MHD_NO;
     json_t *body = fl_control_read_image(client, request, &image, &result);

@@ -106,6 +106,17 @@ bool fl_control_check_image(const struct fl_acceptor *acceptor, struct MHD_Conne
     return false;
 }
 
+enum MHD_Result fl_control_send_too_long(struct MHD_Connection *client)
+{
+    return fl_control_send_error(client, MHD_HTTP_CONTENT_TOO_LARGE,
+                                 "the body is longer than %d bytes", FL_CONTROL_BODY_MAX);
+}
+
+static enum MHD_Result send_lacks_memory(struct MHD_Connection *client)
+{
+    return fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "the host is out of memory");
+}
+
 static const char *why_unread(const json_error_t *error)
 {
     enum json_error_code code = json_error_code(error);
@@ -121,17 +132,20 @@ json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_requ
 {
     json_error_t where;
     if (request->too_long) {
-        *ret_result = fl_control_send_error(client, MHD_HTTP_CONTENT_TOO_LARGE,
-                                            "the body is longer than 65536 bytes");
+        *ret_result = fl_control_send_too_long(client);
         return NULL;
     }
     if (request->lacks_memory) {
-        *ret_result = fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                            "the host is out of memory");
+        *ret_result = send_lacks_memory(client);
         return NULL;
     }
-    json_t *body = json_loadb(request->body ? request->body : "", request->used,
-                              JSON_REJECT_DUPLICATES, &where);
+    json_t *body = request->used == 0
+                       ? json_object()
+                       : json_loadb(request->body, request->used, JSON_REJECT_DUPLICATES, &where);
+    if (!body && request->used == 0) {
+        *ret_result = send_lacks_memory(client);
+        return NULL;
+    }
     if (!body)
         *ret_result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "%s", why_unread(&where));
     return body;

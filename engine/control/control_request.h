@@ -18,6 +18,7 @@ enum { FL_CONTROL_BODY_MAX = 65536 };
 struct fl_request {
     char *body;
     size_t used;
+    size_t sent; // with what was not taken
     bool too_long;
     bool lacks_memory;
 };
@@ -35,8 +36,10 @@ enum MHD_Result fl_control_send_error(struct MHD_Connection *client, unsigned st
 // 405, with the methods that the path takes in the header Allow.
 enum MHD_Result fl_control_send_not_allowed(struct MHD_Connection *client, const char *url,
                                             const char *allowed);
+// 413: its body is longer than what is taken.
+enum MHD_Result fl_control_send_too_long(struct MHD_Connection *client);
 
-// The body as JSON, the caller's; NULL after an error was sent.
+// The body as JSON, the caller's; NULL after an error was sent. No body is an empty object.
 json_t *fl_control_read_body(struct MHD_Connection *client, const struct fl_request *request,
                              enum MHD_Result *ret_result);
 
@@ -54,50 +57,55 @@ bool fl_control_check_name(struct MHD_Connection *client, const char *image,
 bool fl_control_check_image(const struct fl_acceptor *acceptor, struct MHD_Connection *client,
                             const char *image, enum MHD_Result *ret_result);
 
-// --- /v1/listeners ---
+// --- what there is (routes.c), each in control_*.c ---
 
-enum MHD_Result fl_control_get_listeners(struct fl_acceptor *acceptor,
+struct fl_visit;
+
+enum MHD_Result fl_control_get_status(const struct fl_visit *visit, struct MHD_Connection *client,
+                                      const struct fl_request *request);
+enum MHD_Result fl_control_get_metrics(const struct fl_visit *visit, struct MHD_Connection *client,
+                                       const struct fl_request *request);
+enum MHD_Result fl_control_get_healthz(const struct fl_visit *visit, struct MHD_Connection *client,
+                                       const struct fl_request *request);
+enum MHD_Result fl_control_get_readyz(const struct fl_visit *visit, struct MHD_Connection *client,
+                                      const struct fl_request *request);
+enum MHD_Result fl_control_post_drain(const struct fl_visit *visit, struct MHD_Connection *client,
+                                      const struct fl_request *request);
+enum MHD_Result fl_control_post_upgrade(const struct fl_visit *visit, struct MHD_Connection *client,
+                                        const struct fl_request *request);
+enum MHD_Result fl_control_get_listeners(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_post_listener(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_post_listener(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_delete_listener(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_delete_listener(const struct fl_visit *visit,
                                            struct MHD_Connection *client,
                                            const struct fl_request *request);
-
-// --- /v1/recordings ---
-
-enum MHD_Result fl_control_get_recordings(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_get_recordings(const struct fl_visit *visit,
                                           struct MHD_Connection *client,
                                           const struct fl_request *request);
-enum MHD_Result fl_control_post_recording(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_post_recording(const struct fl_visit *visit,
                                           struct MHD_Connection *client,
                                           const struct fl_request *request);
-enum MHD_Result fl_control_delete_recording(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_delete_recording(const struct fl_visit *visit,
                                             struct MHD_Connection *client,
                                             const struct fl_request *request);
-
-// --- /v1/histories ---
-
-enum MHD_Result fl_control_get_histories(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_get_histories(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_post_history(struct fl_acceptor *acceptor, struct MHD_Connection *client,
+enum MHD_Result fl_control_post_history(const struct fl_visit *visit, struct MHD_Connection *client,
                                         const struct fl_request *request);
-enum MHD_Result fl_control_delete_history(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_delete_history(const struct fl_visit *visit,
                                           struct MHD_Connection *client,
                                           const struct fl_request *request);
-
-// --- /v1/templates ---
-
-enum MHD_Result fl_control_get_templates(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_get_templates(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_post_template(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_post_template(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request);
-enum MHD_Result fl_control_delete_template(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_delete_template(const struct fl_visit *visit,
                                            struct MHD_Connection *client,
                                            const struct fl_request *request);
 

@@ -3,13 +3,15 @@
 // /v1/templates: which there are, one more, one less.
 #include "engine/accept/acceptor.h"
 #include "engine/control/control_request.h"
+#include "engine/control/routes.h"
 #include "engine/template/templates.h"
 #include "engine/worker/engine.h"
 
-enum MHD_Result fl_control_get_templates(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_get_templates(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     (void)request;
     return fl_control_send_json(client, MHD_HTTP_OK,
                                 fl_templates_json(acceptor->engine->templates));
@@ -29,10 +31,11 @@ static enum MHD_Result ask_template(struct fl_acceptor *acceptor, struct MHD_Con
                                 fl_templates_json(acceptor->engine->templates));
 }
 
-enum MHD_Result fl_control_post_template(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_post_template(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     const char *image = NULL;
     int complete = 0;
     enum MHD_Result result = MHD_NO;
@@ -58,10 +61,11 @@ static enum MHD_Result drop_template(struct fl_acceptor *acceptor, struct MHD_Co
                                 fl_templates_json(acceptor->engine->templates));
 }
 
-enum MHD_Result fl_control_delete_template(struct fl_acceptor *acceptor,
+enum MHD_Result fl_control_delete_template(const struct fl_visit *visit,
                                            struct MHD_Connection *client,
                                            const struct fl_request *request)
 {
+    struct fl_acceptor *acceptor = visit->acceptor;
     const char *image = NULL;
     enum MHD_Result result = MHD_NO;
     json_t *body = fl_control_read_image(client, request, &image, &result);

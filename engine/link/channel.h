@@ -35,9 +35,16 @@ enum fl_record_kind {
 
 enum fl_template_slot { FL_TEMPLATE_MEMORY, FL_TEMPLATE_STATE, FL_TEMPLATE_SLOTS };
 enum fl_vm_slot { FL_VM_STATE, FL_VM_UFFD, FL_VM_PIDFD, FL_VM_SOCKET, FL_VM_SLOTS };
-// The last is no socket. To close an inotify instance for good takes the kernel 5 to 20 ms, and the
+// The third is no socket. To close an inotify instance for good takes the kernel 5 to 20 ms, and the
 // VMs of an engine that dies would wait for that: so the keeper holds the instance, too.
-enum fl_inherited_socket { FL_SOCKET_CONTROL = 1, FL_SOCKET_KEEPER, FL_SOCKET_INOTIFY };
+enum fl_inherited_socket {
+    FL_SOCKET_CONTROL = 1,
+    FL_SOCKET_KEEPER,
+    FL_SOCKET_INOTIFY,
+    FL_SOCKET_OBSERVE,
+    FL_SOCKET_METRICS,
+    FL_INHERITED_SOCKETS,
+};
 enum { FL_MODE_REFUSING = 1, FL_MODE_RELEASING = 2, FL_MODE_STOPPING = 4 };
 
 enum fl_message_type {

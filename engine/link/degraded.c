@@ -12,7 +12,13 @@ static const char *const names[FL_LACKS] = {
     [FL_LACK_CONTROL] = "control", [FL_LACK_KEEPER] = "keeper_socket",
     [FL_LACK_INOTIFY] = "inotify", [FL_LACK_DESCRIPTORS] = "descriptors",
     [FL_LACK_FILTER] = "seccomp",  [FL_LACK_COUNTERS] = "counters",
+    [FL_LACK_OBSERVE] = "observe", [FL_LACK_METRICS] = "metrics",
 };
+
+const char *fl_lack_name(enum fl_lack lack)
+{
+    return names[lack];
+}
 
 void fl_degraded_tell(const struct fl_degraded *degraded)
 {

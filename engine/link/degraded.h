@@ -22,6 +22,8 @@ enum fl_lack {
     FL_LACK_DESCRIPTORS, // new VMs are refused, or images have no sockets
     FL_LACK_FILTER,      // system calls are not filtered
     FL_LACK_COUNTERS,    // what was counted does not outlive the engine
+    FL_LACK_OBSERVE,     // observers cannot reach the control API
+    FL_LACK_METRICS,     // nor the metrics
     FL_LACKS,
 };
 
@@ -32,6 +34,9 @@ struct fl_degraded {
     struct fl_keeper_link *keeper_link;
     char reason[FL_LACKS][FL_LACK_REASON]; // "": it does not lack this
 };
+
+// As the status and the metrics name it.
+const char *fl_lack_name(enum fl_lack lack);
 
 // Notes that it lacks this, and says so unless the reason was said in the same words before.
 void fl_lacks(struct fl_degraded *degraded, enum fl_lack lack, const char *format, ...)

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "engine/base/tcp_socket.h"
 #include "engine/base/unix_socket.h"
 #include "engine/link/channel.h"
 
@@ -17,7 +18,7 @@ struct fl_keeper_link;
 // that ends leaves them open: the keeper has them, or the process ends.
 struct fl_inherited_sockets {
     struct fl_keeper_link *keeper_link; // NULL: there is none to hold them
-    int fd[FL_SOCKET_INOTIFY + 1];      // by enum fl_inherited_socket; -1: none
+    int fd[FL_INHERITED_SOCKETS];       // by enum fl_inherited_socket; -1: none
 };
 
 // There are none yet.
@@ -31,11 +32,18 @@ void fl_inherited_sockets_take(struct fl_inherited_sockets *sockets, uint64_t id
 int fl_inherited_sockets_listen(struct fl_inherited_sockets *sockets, enum fl_inherited_socket id,
                                 const char *path, int type, const struct fl_socket_access *access,
                                 struct fl_listening *ret_listening);
-// Takes a descriptor in the place of the one that there was, which is closed.
+// The same at an address of TCP. The socket, or -errno of fl_tcp_listen().
+int fl_inherited_sockets_listen_tcp(struct fl_inherited_sockets *sockets,
+                                    enum fl_inherited_socket id,
+                                    const struct fl_tcp_address *address);
+// Takes a descriptor in the place of the one that there was, which is closed; the file that it was
+// bound to is removed.
 void fl_inherited_sockets_replace(struct fl_inherited_sockets *sockets, enum fl_inherited_socket id,
                                   int fd);
 // The caller has closed it, or will.
 void fl_inherited_sockets_forget(struct fl_inherited_sockets *sockets, enum fl_inherited_socket id);
+// A predecessor's that this server is not to have: it goes, with its file and its record.
+void fl_inherited_sockets_drop(struct fl_inherited_sockets *sockets, enum fl_inherited_socket id);
 // Has a new keeper hold them all.
 void fl_inherited_sockets_keep(const struct fl_inherited_sockets *sockets);
 

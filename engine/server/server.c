@@ -251,7 +251,7 @@ static void run_loop(struct fl_server *server)
         wait_and_dispatch(server);
         fl_mailbox_drain(&server->engine->control, server->engine);
         uint64_t now = fl_now();
-        fl_control_run(server->control);
+        fl_control_run(server->control, now);
         fl_connections_expire(&server->acceptor, now);
         fl_heartbeat_run(server->heartbeat, now);
         fl_upkeep_run(server, now);
@@ -291,12 +291,13 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside)
 // once: threads, which get the filter too, and the ring of io_uring, which may only read.
 static void filter_calls(struct fl_server *server)
 {
-    const struct fl_call_filter_options *filter = &server->options->filter;
+    struct fl_call_filter_options filter = server->options->filter;
     struct fl_degraded *degraded = &server->engine->degraded;
-    int error = fl_call_filter_install(FL_CALL_FILTER_ENGINE, filter);
+    filter.internet = fl_control_is_on_internet(server->control);
+    int error = fl_call_filter_install(FL_CALL_FILTER_ENGINE, &filter);
     if (error)
         fl_lacks(degraded, FL_LACK_FILTER, "system calls are not filtered: %s", strerror(-error));
-    else if (filter->mode == FL_CALL_FILTER_LOG)
+    else if (filter.mode == FL_CALL_FILTER_LOG)
         fl_lacks(degraded, FL_LACK_FILTER, "system calls are not filtered, but logged: --seccomp");
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/base/call_filter.h"
 #include "engine/base/unix_socket.h"
+#include "engine/control/control_options.h"
 #include "engine/worker/engine.h"
 #include "snapshot/error.h"
 
@@ -16,6 +17,7 @@ struct fl_server_options {
     const char *store;
     const char *sockets;
     const char *control;
+    struct fl_control_options api; // but for the place of the control socket, which is `control`
     // ... or one raw memory file and one socket.
     const char *raw_file;
     const char *raw_socket;

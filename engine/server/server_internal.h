@@ -42,6 +42,7 @@ struct fl_server {
     struct fl_source mail; // to the control thread
     // NULL until they have started:
     struct fl_heartbeat *heartbeat;
+    struct fl_control_options api; // with all places
     struct fl_control *control;
     struct fl_keeper_socket *keeper_socket;
     struct fl_store_watch *watch;
@@ -71,9 +72,11 @@ void fl_server_yield(struct fl_server *server);
 // `outside`: a service manager has all that the keeper had, and starts the service again.
 void fl_server_keeper_lost(struct fl_server *server, bool outside);
 
-// upcalls.c: the engine's link to its keeper, and its templates, which call back.
+// upcalls.c: the engine's link to its keeper, its templates, and the control API, which call back.
 int fl_server_start_keeper_link(struct fl_server *server);
 int fl_server_start_templates(struct fl_server *server);
+// No door of the control API is open yet.
+int fl_server_start_control(struct fl_server *server);
 
 // upkeep.c: once a second, whether what a server needs to be found is still there.
 void fl_upkeep_run(struct fl_server *server, uint64_t now);

@@ -95,6 +95,8 @@ static int start_store(struct fl_server *server, struct fl_error *ret_error)
                               &server->engine->images);
     if (!error)
         error = fl_server_start_templates(server);
+    if (!error)
+        error = fl_server_start_control(server);
     return error ? fl_fail_plain(ret_error, error, "%s", strerror(-error)) : 0;
 }
 
@@ -122,14 +124,12 @@ static int check_room(struct fl_server *server, struct fl_error *ret_error)
 // A successor serves what it has whatever it lacks: it looks for the rest at once, and again.
 int fl_server_open_doors(struct fl_server *server, bool first, struct fl_error *ret_error)
 {
-    const char *control = server->options->control;
     int error = 0;
-    if (first) {
-        error = fl_control_start(&server->acceptor, control, &server->control, ret_error);
-        if (!error)
-            error = fl_keeper_socket_start(&server->takeover, control, &server->keeper_socket,
-                                           ret_error);
-    }
+    for (int door = 0; first && !error && door < FL_DOORS; door++)
+        error = fl_control_look(server->control, (enum fl_door_kind)door, ret_error);
+    if (first && !error)
+        error = fl_keeper_socket_start(&server->takeover, server->options->control,
+                                       &server->keeper_socket, ret_error);
     if (first && !error)
         error = check_room(server, ret_error);
     if (error)
@@ -196,7 +196,8 @@ int fl_server_start(struct fl_server *server, struct fl_error *ret_error)
 void fl_server_end(struct fl_server *server)
 {
     fl_listeners_close(&server->acceptor);
-    fl_control_stop(server->control);
+    fl_control_free(server->control);
+    server->control = NULL;
     fl_keeper_socket_stop(server->keeper_socket);
     if (server->engine) {
         struct fl_images *images = server->engine->images;

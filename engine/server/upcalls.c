@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What lower rooms ask of upper ones: their tables of callbacks, filled in. Control thread only.
+#include <errno.h>
+
 #include "engine/accept/attach.h"
 #include "engine/accept/connections.h"
 #include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
+#include "engine/control/control.h"
 #include "engine/image/images.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server.h"
@@ -141,4 +144,21 @@ int fl_server_start_templates(struct fl_server *server)
         .arg = server,
     };
     return fl_templates_new(&options, &engine->templates);
+}
+
+// --- of the control API ---
+
+static void ask_workers(void *arg)
+{
+    struct fl_server *server = arg;
+    fl_heartbeat_take(server->heartbeat);
+}
+
+int fl_server_start_control(struct fl_server *server)
+{
+    const struct fl_control_ops ops = {.ask_workers = ask_workers, .arg = server};
+    server->api = server->options->api;
+    server->api.place[FL_DOOR_CONTROL] = server->options->control;
+    server->control = fl_control_new(&server->acceptor, &server->api, &ops);
+    return server->control ? 0 : -ENOMEM;
 }

@@ -19,16 +19,22 @@
 
 static void look_at_control(struct fl_server *server)
 {
-    struct fl_error reason = {""};
-    const char *path = server->options->control;
-    int error = server->control
-                    ? fl_control_look(server->control, &reason)
-                    : fl_control_start(&server->acceptor, path, &server->control, &reason);
-    if (error)
-        fl_lacks(&server->engine->degraded, FL_LACK_CONTROL,
-                 "the control API cannot be reached: %s", reason.text);
-    else
-        fl_has(&server->engine->degraded, FL_LACK_CONTROL);
+    static const struct {
+        enum fl_lack lack;
+        const char *what;
+    } doors[FL_DOORS] = {
+        [FL_DOOR_CONTROL] = {FL_LACK_CONTROL, "the control API cannot be reached"},
+        [FL_DOOR_OBSERVE] = {FL_LACK_OBSERVE, "observers cannot reach the control API"},
+        [FL_DOOR_METRICS] = {FL_LACK_METRICS, "the metrics cannot be reached"},
+    };
+    for (int door = 0; door < FL_DOORS; door++) {
+        struct fl_error reason = {""};
+        if (fl_control_look(server->control, (enum fl_door_kind)door, &reason) != 0)
+            fl_lacks(&server->engine->degraded, doors[door].lack, "%s: %s", doors[door].what,
+                     reason.text);
+        else
+            fl_has(&server->engine->degraded, doors[door].lack);
+    }
 }
 
 static void look_at_keeper_socket(struct fl_server *server)
@@ -69,6 +75,6 @@ void fl_upkeep_run(struct fl_server *server, uint64_t now)
 
 uint64_t fl_upkeep_next_due(const struct fl_server *server)
 {
-    return fl_service_has_begun(server->acceptor.state) && server->acceptor.place ? server->look_ns
-                                                                                  : FL_NEVER;
+    bool looks = !server->failed && fl_service_has_begun(server->acceptor.state);
+    return looks && server->acceptor.place ? server->look_ns : FL_NEVER;
 }

@@ -58,6 +58,7 @@ static bool all_well(const struct fl_heartbeat *heartbeat)
 
 static void answer_keeper(struct fl_heartbeat *heartbeat)
 {
+    heartbeat->engine->beat.open = false;
     fl_keeper_link_pong(heartbeat->engine->keeper_link, heartbeat->oldest_ns);
     heartbeat->asked = false;
 }
@@ -113,6 +114,8 @@ void fl_heartbeat_take(struct fl_heartbeat *heartbeat)
         return;
     heartbeat->oldest_ns = 0;
     heartbeat->asked = true;
+    heartbeat->engine->beat.asked_ns = fl_now();
+    heartbeat->engine->beat.open = true;
     heartbeat->look_ns = fl_now() + LOOK_EVERY;
     heartbeat->count = fl_engine_workers(heartbeat->engine);
     for (unsigned i = 0; i < heartbeat->count; i++)

@@ -97,6 +97,11 @@ struct fl_engine {
     bool stall_noted;         // control thread: the take-over is counted
     struct fl_ledger *ledger; // the starter's
     struct fl_engine_counts *counts;       // in it; control thread
+    // Control thread: the last question to all workers whether they live, and whether it is open.
+    struct {
+        uint64_t asked_ns;
+        bool open;
+    } beat;
     struct fl_recording_orders recordings; // control thread
     struct fl_histories histories;         // control thread
     struct fl_host_memory memory;

@@ -35,6 +35,7 @@ static const struct cli_option options[] = {
     CLI_TEXT(struct serve, server.control, .name = "control", .value = "PATH", .hint = CLI_FILE,
              .help = "the socket of the control API", .preset = DEFAULT_CONTROL,
              .environment = "FAULTLINE_CONTROL", .when = CLI_AT_RESTART),
+    CLI_GROUP(struct serve, server.api, api_options),
     CLI_TIME_MS(struct serve, keeper.hang_timeout_ms, .name = "hang-timeout", .value = "TIME",
                 .low = 1, .high = HOUR_MS, .preset = "10s",
                 .help = "kill an engine that is silent so long", .when = CLI_AT_RELOAD),
@@ -178,6 +179,7 @@ static int cmd_engine(int argc, char **argv)
     if (result != EXIT_DONE)
         return result;
     serve.server.channel = FL_ENGINE_CHANNEL;
+    serve.server.api.hang_ms = serve.keeper.hang_timeout_ms;
     result = fl_server_run(&serve.server, &reason);
     if (result != 0)
         cli_fail("serve", "%s", reason.text);

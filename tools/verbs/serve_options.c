@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/tcp_socket.h"
 #include "tools/cli/cli.h"
 
 enum {
@@ -25,6 +26,8 @@ void serve_options_init(struct fl_server_options *options)
         .engine = fl_engine_defaults,
         .channel = -1,
         .access = {.uid = (uid_t)-1, .gid = (gid_t)-1},
+        .api = {.control_access = {.uid = (uid_t)-1, .gid = (gid_t)-1},
+                .observe_access = {.uid = (uid_t)-1, .gid = (gid_t)-1}},
     };
 }
 
@@ -147,6 +150,51 @@ const char *take_on_off(void *arg, const char *text)
     *flag = strcmp(text, "on") == 0;
     return *flag || strcmp(text, "off") == 0 ? NULL : "is neither on nor off";
 }
+
+const char *take_orders(void *arg, const char *text)
+{
+    bool *group_orders = arg;
+    *group_orders = strcmp(text, "group") == 0;
+    return *group_orders || strcmp(text, "owner") == 0 ? NULL : "is neither owner nor group";
+}
+
+// Where it may be a path, a path has a slash: what has none, and is no address, is a mistake.
+const char *take_metrics(void *arg, const char *text)
+{
+    const char **place = arg;
+    struct fl_tcp_address address;
+    *place = text;
+    return strchr(text, '/') || fl_tcp_parse(text, &address)
+               ? NULL
+               : "is neither an address and a port, such as 127.0.0.1:9642, [::1]:9642 or :9642, "
+                 "nor the path of a socket";
+}
+
+const struct cli_option api_options[] = {
+    CLI_OTHER(struct fl_control_options, control_access, take_owner, .name = "control-owner",
+              .value = "USER:GROUP", .otherwise = "that of the process",
+              .help = "owner of the control socket, as names or numbers"),
+    CLI_OTHER(struct fl_control_options, control_access, take_mode, .name = "control-mode",
+              .value = "OCTAL", .preset = "600",
+              .help = "mode of the control socket: it says which users may connect, and so read"),
+    CLI_OTHER(struct fl_control_options, group_orders, take_orders, .name = "control-orders",
+              .value = "owner|group", .choices = "owner|group", .preset = "owner",
+              .help = "whether the group of the control socket may give orders, too, and not only "
+                      "root, the server's own user and the socket's owner"),
+    CLI_TEXT(struct fl_control_options, place[FL_DOOR_OBSERVE], .name = "observe", .value = "PATH",
+             .hint = CLI_FILE, .otherwise = "none",
+             .help = "a socket at which all can be read and nothing can be ordered"),
+    CLI_OTHER(struct fl_control_options, place[FL_DOOR_METRICS], take_metrics, .name = "metrics",
+              .value = "ADDRESS:PORT|PATH", .otherwise = "none",
+              .help = "where /metrics, /healthz and /readyz alone can be read: 127.0.0.1:9642, "
+                      "[::1]:9642, :9642 for every address of the host, or a socket"),
+    CLI_OTHER(struct fl_control_options, observe_access, take_owner, .name = "observe-owner",
+              .value = "USER:GROUP", .otherwise = "that of the process",
+              .help = "owner of the sockets of --observe and --metrics"),
+    CLI_OTHER(struct fl_control_options, observe_access, take_mode, .name = "observe-mode",
+              .value = "OCTAL", .preset = "660", .help = "mode of these sockets"),
+    CLI_END,
+};
 
 const struct cli_option engine_options[] = {
     CLI_COUNT(struct fl_server_options, engine.workers, .name = "workers", .value = "N", .low = 1,

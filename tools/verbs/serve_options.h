@@ -17,9 +17,13 @@ const char *take_on_error(void *engine, const char *text);
 const char *take_admission(void *admission, const char *text);
 const char *take_seccomp(void *mode, const char *text);
 const char *take_on_off(void *flag, const char *text);
+const char *take_orders(void *group_orders, const char *text);
+const char *take_metrics(void *place, const char *text);
 const char *take_owner(void *access, const char *text);
 const char *take_mode(void *access, const char *text);
 
+// The options of the control API: the structure is struct fl_control_options.
+extern const struct cli_option api_options[];
 // The options of both: the structure is struct fl_server_options.
 extern const struct cli_option engine_options[];
 

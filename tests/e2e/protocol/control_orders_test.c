@@ -56,7 +56,7 @@ static const struct {
     const char *body;
     const char *sentence;
 } wrong[] = {
-    {400, "POST", RECORDINGS, "", "the body is not a JSON object"},
+    {400, "POST", RECORDINGS, " ", "the body is not a JSON object"},
     {400, "POST", RECORDINGS, "null", "the body is not a JSON object"},
     {400, "POST", TEMPLATES, "{\"image\":\"im\\u0000age\"}", "the body is not a JSON object"},
     {400, "POST", TEMPLATES, "{\"image\":\"\xff\"}", "the body is not a JSON object"},

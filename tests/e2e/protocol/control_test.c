@@ -312,7 +312,8 @@ static void check_errors(struct http_answer *answer)
     cr_assert_eq(http_ask(control(), answer, "DELETE", "/v1/listeners", "{\"socket\":\"/none\"}"),
                  404);
     cr_assert(http_says(answer, "this server does not listen at /none"));
-    cr_assert_eq(http_ask(control(), answer, "POST", "/v1/listeners", ""), 400, "%s", answer->text);
+    cr_assert_eq(http_ask(control(), answer, "POST", "/v1/listeners", "{"), 400, "%s",
+                 answer->text);
     cr_assert(http_says(answer, "the body is not a JSON object"));
     cr_assert_eq(http_ask(control(), answer, "POST", "/v1/listeners", "[1]"), 400, "%s",
                  answer->text);

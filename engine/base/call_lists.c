@@ -62,7 +62,7 @@ const char *const fl_calls_of_sanitizers[] = {
     "clone", "clone3", "mmap", "mprotect", "execve", "execveat", "fork", "vfork", "wait4", "waitid", "pipe", "ptrace",
     "personality", "process_vm_readv", "mincore", "msync", "kill", "tkill", "getpgrp", "getpgid", "setpgid",
     "arch_prctl", "get_robust_list", "rt_sigpending", "rt_sigtimedwait", "sched_getparam", "sched_getscheduler",
-    "process_madvise", "getdents", "setitimer", "getitimer", "times", "mlockall", "munlockall",
+    "process_madvise", "getdents", "setitimer", "getitimer", "mlockall", "munlockall",
 #endif
     NULL,
 };

@@ -221,6 +221,36 @@ Test(confinement, on_is_the_default_for_all_threads)
     world_stop(world);
 }
 
+#ifdef FOREIGN_CALL_LIBRARY
+static bool has_refused(void *arg)
+{
+    (void)arg;
+    return world_status(world, "", "refused_calls") > 0;
+}
+
+// A call that no test has seen: it fails, is counted and told once, and the server serves.
+Test(confinement, a_foreign_call_is_refused_and_told_and_ends_nothing)
+{
+    const char *real = getenv("FAULTLINE_BIN");
+    world = world_make(DISTINCT, BYTES);
+    const char *path = temp_path(&world->temp, "start");
+    FILE *script = fopen(path, "we");
+    cr_assert(real && script);
+    fprintf(script, "#!/bin/sh\nunset FAULTLINE_UNLISTED\nLD_PRELOAD='%s' exec '%s' \"$@\"\n",
+            FOREIGN_CALL_LIBRARY, real);
+    fclose(script);
+    cr_assert_eq(chmod(path, 0755), 0);
+    setenv("FAULTLINE_BIN", path, 1);
+    world_serve(world, NULL);
+    setenv("FAULTLINE_BIN", real, 1);
+    cr_assert(wait_until(has_refused, NULL));
+    serves();
+    cr_assert(server_wait_log(&world->server, "event=call_refused call=times", 1));
+    world_stop(world);
+    cr_expect_eq(server_count_log(&world->server, "event=call_refused"), 1);
+}
+#endif
+
 Test(confinement, log_refuses_nothing_and_says_so)
 {
     serve_with("log");

@@ -3,8 +3,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "snapshot/io.h"
 
@@ -370,6 +372,22 @@ int fl_frame_read(const struct fl_image *image, struct fl_frame_id id, void *buf
     if (is_map(image, id))
         return read_map_frame(image, id, buf);
     return pack ? fl_pack_read_frame(pack, id.frame, buf) : -EINVAL;
+}
+
+// A raw file's image has no file of its own: its one pack is the file.
+const char *fl_frame_path(const struct fl_image *image, struct fl_frame_id id, char *buf,
+                          size_t size)
+{
+    char link[32];
+    const struct fl_pack *pack = find_pack(image, id.pack);
+    if (!pack && image->fd < 0 && image->header.packs > 0)
+        pack = image->packs[0];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", pack ? fl_pack_fd(pack) : image->fd);
+    ssize_t length = readlink(link, buf, size - 1);
+    buf[length > 0 ? length : 0] = '\0';
+    if (length <= 0)
+        snprintf(buf, size, "-");
+    return buf;
 }
 
 int fl_frame_place(const struct fl_image *image, struct fl_frame_id id,

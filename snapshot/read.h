@@ -161,6 +161,12 @@ int fl_frame_place(const struct fl_image *image, struct fl_frame_id id,
 int fl_frame_unpack(const struct fl_image *image, struct fl_frame_id id, const void *stored,
                     void *buf);
 
+// The path of the file that has the frame, or the piece of the map, as the kernel names it now; of
+// the image's own file for an id of none of them; "-" where that cannot be seen. Never blocks on
+// storage. Returns buf.
+const char *fl_frame_path(const struct fl_image *image, struct fl_frame_id id, char *buf,
+                          size_t size);
+
 // A trace: the working set of an image, in the recorded order of first touches. Immutable,
 // reference-counted.
 struct fl_trace;

@@ -19,6 +19,7 @@
 #include "engine/accept/acceptor.h"
 #include "engine/accept/connection.h"
 #include "engine/accept/connections.h"
+#include "engine/accept/keeper_state.h"
 #include "engine/accept/listener.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -76,6 +77,10 @@ static void pause_for(struct fl_listener *listener, int error)
 static bool accept_one(struct fl_listener *listener)
 {
     struct fl_acceptor *acceptor = listener->acceptor;
+    if (fl_keeper_is_stopped(acceptor->engine)) { // it accepts, and clients wait in the queue
+        fl_listeners_pause(acceptor);
+        return false;
+    }
     // Silent peers must not keep others out.
     if (acceptor->connection_count >= CONNECTIONS_MAX && !fl_connections_drop_oldest(acceptor)) {
         fl_listeners_pause(acceptor);
@@ -147,6 +152,9 @@ void fl_listeners_resume(struct fl_acceptor *acceptor)
         // those that are in its queue are accepted then.
         if (error && error != -EEXIST)
             fl_socket_unlink(listener->path, &listener->listening);
+        // The keeper may have accepted what it did not tell of in time: no event comes for that.
+        if (listener->accepting != 0)
+            accept_one(listener);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "engine/accept/acceptor.h"
 #include "engine/accept/connection.h"
 #include "engine/accept/connection_look.h"
+#include "engine/accept/keeper_state.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/descriptors.h"
@@ -61,6 +62,16 @@ static void handshake_complete(struct fl_connection *connection, size_t length)
         fl_connection_look(connection);
 }
 
+// It is read once more every moment.
+static void starve(struct fl_connection *connection, const char *reason)
+{
+    if (fl_connection_is_starved(connection->state))
+        return;
+    fl_connection_move(connection, FL_CONNECTION_STARVED);
+    fl_log(FL_LOG_WARNING, "event=handshake_waits image=%s reason=\"%s\"", connection->image,
+           reason);
+}
+
 // What was looked at is still in the socket, with the descriptor that we had no room for: to close
 // it could be to close the last userfaultfd of a VM.
 static void start_over(struct fl_connection *connection)
@@ -71,11 +82,7 @@ static void start_over(struct fl_connection *connection)
     connection->used = 0;
     setsockopt(connection->source.fd, SOL_SOCKET, SO_PEEK_OFF, &from_the_beginning,
                sizeof(from_the_beginning));
-    if (fl_connection_is_starved(connection->state))
-        return;
-    fl_connection_move(connection, FL_CONNECTION_STARVED);
-    fl_log(FL_LOG_WARNING, "event=handshake_waits image=%s reason=\"%s\"", connection->image,
-           fl_no_descriptors);
+    starve(connection, fl_no_descriptors);
 }
 
 // After more text: true if the connection is settled, one way or the other.
@@ -117,8 +124,18 @@ void fl_connection_ended(struct fl_connection *connection)
                         : "the client closed the connection before its handshake was complete");
 }
 
+// What comes of it is to be a record, for whose answer the keeper would be waited for.
+static bool keeper_is_stopped(const struct fl_connection *connection)
+{
+    return fl_keeper_is_stopped(connection->acceptor->engine);
+}
+
 bool fl_connection_receive(struct fl_connection *connection)
 {
+    if (keeper_is_stopped(connection)) {
+        starve(connection, "the keeper is stopped");
+        return false;
+    }
     for (;;) {
         // All the room there is: a part of what one message brought would bring its descriptors,
         // and the next part would bring them again.
@@ -146,6 +163,10 @@ bool fl_connection_receive(struct fl_connection *connection)
 
 bool fl_connection_retry(struct fl_connection *connection)
 {
+    if (keeper_is_stopped(connection)) {
+        fl_connection_expect_soon(connection); // it is not the client that takes so long
+        return false;
+    }
     return fl_descriptors_free(TO_RECEIVE) && fl_connection_receive(connection);
 }
 

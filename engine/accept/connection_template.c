@@ -8,9 +8,9 @@
 #include "engine/accept/connection.h"
 #include "engine/accept/connection_attach.h"
 #include "engine/accept/connection_handshake.h"
+#include "engine/accept/refuse.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/fdpass.h"
-#include "engine/base/log.h"
 #include "engine/link/keeper_link.h"
 #include "engine/template/template.h"
 #include "engine/template/templates.h"
@@ -47,10 +47,10 @@ void fl_connection_turn_away(struct fl_connection *connection, const char *reaso
         return;
     }
     fl_send_refusal(connection->peer.socket, reason);
-    fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=none reason=\"%s\"",
-           connection->image, (long long)connection->peer.pid, reason);
     connection->acceptor->engine->counts->refused++;
     fl_image_count_refused(&connection->acceptor->engine->image_counting, connection->image);
+    fl_refuse_log(connection->acceptor->engine, connection->image, connection->peer.pid, "none", 0,
+                  reason);
     fl_connection_ended(connection);
 }
 

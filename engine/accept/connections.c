@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/accept/connections.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -8,7 +9,9 @@
 #include "engine/accept/connection.h"
 #include "engine/accept/connection_handshake.h"
 #include "engine/accept/connection_template.h"
+#include "engine/accept/keeper_state.h"
 #include "engine/accept/listener.h"
+#include "engine/accept/refuse.h"
 #include "engine/base/clock.h"
 #include "engine/base/fdpass.h"
 #include "engine/base/log.h"
@@ -29,6 +32,8 @@ static void begin_connection(struct fl_acceptor *acceptor, const struct fl_endpo
     }
     connection->doomed = doomed;
     fl_peer_identify(socket, &connection->peer.pid, &connection->peer.pidfd);
+    fl_log(FL_LOG_DEBUG, "event=connection image=%s pid=%" PRId64, connection->image,
+           (int64_t)connection->peer.pid);
     fl_connection_expect_soon(connection);
     if (!connection->text || fl_connection_watch(connection) != 0)
         fl_connection_refuse(connection, "the host is out of memory");
@@ -111,8 +116,8 @@ static void give_up_connection(struct fl_connection *connection, const char *rea
         FL_CONNECTION_STARVED) { // it will be refused as soon as there is room for that
         connection->doomed = reason;
         fl_connection_move(connection, FL_CONNECTION_GIVEN_UP);
-        fl_log(FL_LOG_WARNING, "event=refuse image=%s pid=%lld faults=waiting reason=\"%s\"",
-               connection->image, (long long)connection->peer.pid, reason);
+        fl_refuse_log(connection->acceptor->engine, connection->image, connection->peer.pid,
+                      "waiting", 0, reason);
         return;
     }
     if (connection->ungreeted && !fl_connection_has_spoken(connection))
@@ -135,6 +140,10 @@ void fl_connections_expire(struct fl_acceptor *acceptor, uint64_t now)
         if (!fl_connection_has_deadline(connection->state) ||
             (!fl_service_refuses(acceptor->state) && connection->deadline_ns > now))
             continue;
+        if (!fl_service_refuses(acceptor->state) && fl_keeper_is_stopped(acceptor->engine)) {
+            fl_connection_expect_soon(connection); // it is not the client that takes so long
+            continue;
+        }
         give_up_connection(connection, why_refused(connection));
     }
 }

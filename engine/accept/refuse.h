@@ -14,6 +14,10 @@ struct fl_peer;
 // gone. Takes the peer's descriptors.
 void fl_refuse(struct fl_engine *engine, struct fl_peer *peer, const char *image,
                const char *reason);
+// Its line alone: `faults` says what becomes of those of the peer's memory, and `vm` is the VM that
+// answers them (0: none).
+void fl_refuse_log(struct fl_engine *engine, const char *image, int64_t pid, const char *faults,
+                   uint64_t vm, const char *reason);
 
 // The keeping alone, without a word.
 void fl_keep_refused(struct fl_engine *engine, struct fl_peer *peer);

@@ -24,8 +24,9 @@ struct fl_waiter {
     struct fl_mailbox *box; // where to deliver
     void *user;             // of the thread that waits
     struct fl_waiter *next;
-    struct fl_frame *frame; // on delivery: pinned for the receiver, or NULL on error
-    int error;              // on delivery: why the frame could not be read
+    struct fl_frame *frame;    // on delivery: pinned for the receiver, or NULL on error
+    int error;                 // on delivery: why the frame could not be read
+    struct fl_frame_id failed; // and which one it is; pack 0: not known
 };
 
 // RCU reader, or with a pin. Of a READY frame.

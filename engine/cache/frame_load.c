@@ -20,8 +20,10 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
+#include "engine/base/log.h"
 #include "engine/cache/frame_wait.h"
 
+enum { PATH_LOGGED = 1024 };
 #define FIRST_PAUSE (2 * FL_NS_PER_MS)
 #define PAUSE_GROWTH 5
 #define PLAN_PAUSE (20 * FL_NS_PER_US)
@@ -69,14 +71,29 @@ void fl_load_discard(struct fl_load *load)
 
 // --- one part ---
 
-static void end_part(struct fl_load *load, int error)
+// A line for what no VM will get, before any VM's own.
+static void log_failure(const struct fl_load *load, struct fl_frame_id id, int error)
+{
+    char path[PATH_LOGGED];
+    fl_log(FL_LOG_WARNING, "event=read_failed image=%s frame=%u reason=\"%s\" file=%s",
+           fl_image_name(load->image), id.frame, fl_frame_strerror(error),
+           fl_frame_path(load->image, id, path, sizeof(path)));
+}
+
+// `part` is NULL for the planning. Who sets the error writes `failed` before it counts down, and
+// the thread that counts to 0 reads it.
+static void end_part(struct fl_load *load, const struct fl_part *part, int error)
 {
     int none = 0;
-    if (error)
-        atomic_compare_exchange_strong(&load->error, &none, error);
+    if (error && atomic_compare_exchange_strong(&load->error, &none, error)) {
+        if (part)
+            load->failed = part->id;
+        if (error != -ECANCELED && error != -ENOMEM)
+            log_failure(load, load->failed, error);
+    }
     if (atomic_fetch_sub(&load->left, 1) != 1)
         return;
-    fl_frame_finish(load->frame, atomic_load(&load->error));
+    fl_frame_finish(load->frame, atomic_load(&load->error), load->failed);
     FL_CRASH_POINT("load_ended");
     fl_load_unref(load); // the loading's own
 }
@@ -103,9 +120,13 @@ static uint64_t pause_after(unsigned attempts)
 // When the part is to be read again after the error; 0: it is over.
 static uint64_t settle_part(struct fl_part *part, int error)
 {
-    if (error && part->attempts++ < part->load->cache->retries)
+    if (error && part->attempts++ < part->load->cache->retries) {
+        fl_log(FL_LOG_DEBUG, "event=read_again image=%s frame=%u attempt=%u reason=\"%s\"",
+               fl_image_name(part->load->image), part->id.frame, part->attempts,
+               fl_frame_strerror(error));
         return fl_now() + pause_after(part->attempts);
-    end_part(part->load, error);
+    }
+    end_part(part->load, part, error);
     return 0;
 }
 
@@ -129,7 +150,7 @@ bool fl_part_bring(struct fl_part *part, const void *stored)
         return false;
     FL_CRASH_POINT("part_taken");
     if (atomic_load(&load->error)) { // of another part: no VM will see this one
-        end_part(load, 0);
+        end_part(load, part, 0);
         return true;
     }
     int error = stored ? fl_part_attempt(part, stored) : read_part(part);
@@ -148,7 +169,7 @@ bool fl_part_bring(struct fl_part *part, const void *stored)
 void fl_part_cancel(struct fl_part *part)
 {
     if (take_part(part))
-        end_part(part->load, -ECANCELED);
+        end_part(part->load, part, -ECANCELED);
 }
 
 // --- the plan of a page of 2 MiB ---
@@ -178,7 +199,7 @@ bool fl_load_plan(struct fl_load *load)
     if (error == -ENOMEM || error == -EAGAIN)
         fl_load_hurry(load); // the readers try again after a while, or read the map
     if (mine)
-        end_part(load, 0); // the planning
+        end_part(load, NULL, 0); // the planning
     return !error;
 }
 
@@ -211,7 +232,7 @@ static uint64_t plan_in_pool(struct fl_load *load)
     if (error && !atomic_compare_exchange_strong(&load->plan, &none, FL_PLAN_DONE))
         return fl_now() + PLAN_PAUSE; // the read-ahead may be luckier
     if (error || mine)
-        end_part(load, error); // the planning; without memory there are no parts
+        end_part(load, NULL, error); // the planning; without memory there are no parts
     return 0;
 }
 

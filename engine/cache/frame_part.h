@@ -65,6 +65,7 @@ struct fl_load {
     _Atomic int refs;
     _Atomic int plan;           // enum fl_load_plan; parts are there when it is DONE
     _Atomic int error;          // the first
+    struct fl_frame_id failed;  // of the part that it is about; written by the thread that set it
     atomic_bool hurried;        // helper[0] was submitted
     _Atomic uint32_t left;      // parts not yet brought, and 1 while they are not yet known
     _Atomic uint32_t next_part; // for helpers to look at

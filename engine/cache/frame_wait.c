@@ -18,12 +18,14 @@ bool fl_frame_leave_waiter(struct fl_frame *frame, struct fl_waiter *waiter)
     return true;
 }
 
-static void deliver_waiters(struct fl_frame *frame, struct fl_waiter *waiter, int error)
+static void deliver_waiters(struct fl_frame *frame, struct fl_waiter *waiter, int error,
+                            struct fl_frame_id failed)
 {
     while (waiter) {
         struct fl_waiter *next = waiter->next;
         waiter->frame = NULL;
         waiter->error = error;
+        waiter->failed = failed;
         if (!error) {
             fl_frame_touch(frame);
             atomic_fetch_add(&frame->pins, 1);
@@ -35,7 +37,7 @@ static void deliver_waiters(struct fl_frame *frame, struct fl_waiter *waiter, in
 }
 
 // The loading has a pin of its own until all is delivered, so that nothing evicts the frame.
-void fl_frame_finish(struct fl_frame *frame, int error)
+void fl_frame_finish(struct fl_frame *frame, int error, struct fl_frame_id failed)
 {
     struct fl_cache *cache = frame->cache;
     fl_rcu_online();
@@ -46,7 +48,7 @@ void fl_frame_finish(struct fl_frame *frame, int error)
     atomic_store_explicit(&frame->state, error ? FL_FRAME_FAILED : FL_FRAME_READY,
                           memory_order_release);
     FL_CRASH_POINT("frame_finished");
-    deliver_waiters(frame, atomic_exchange(&frame->waiters, CLOSED), error);
+    deliver_waiters(frame, atomic_exchange(&frame->waiters, CLOSED), error, failed);
     FL_CRASH_POINT("frame_delivered");
     if (error) {
         fl_frame_set_use(frame, FL_FRAME_COLD);

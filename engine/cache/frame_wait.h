@@ -12,7 +12,8 @@
 // delivered.
 bool fl_frame_leave_waiter(struct fl_frame *frame, struct fl_waiter *waiter);
 // Pool or read-ahead thread, RCU offline: the end of a LOADING frame, READY or, with an error,
-// FAILED and out of the table. Delivers to all waiters.
-void fl_frame_finish(struct fl_frame *frame, int error);
+// FAILED and out of the table; `failed` is what could not be read, if it is known. Delivers to all
+// waiters.
+void fl_frame_finish(struct fl_frame *frame, int error, struct fl_frame_id failed);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "engine/accept/acceptor.h"
 #include "engine/accept/drain.h"
+#include "engine/accept/keeper_state.h"
 #include "engine/control/control_request.h"
 #include "engine/control/health.h"
 #include "engine/control/routes.h"
@@ -100,6 +101,11 @@ static bool upgrade_is_under_way(const struct fl_acceptor *acceptor)
 static enum MHD_Result upgrade(const struct fl_visit *visit, struct MHD_Connection *client,
                                const char *engine, bool keeper)
 {
+    if (fl_keeper_is_stopped(visit->acceptor->engine)) {
+        char reason[FL_LACK_REASON];
+        fl_keeper_stopped_reason(visit->acceptor->engine, reason, sizeof(reason));
+        return fl_control_send_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "%s", reason);
+    }
     if (upgrade_is_under_way(visit->acceptor))
         return fl_control_send_error(client, MHD_HTTP_CONFLICT, "an upgrade is under way");
     int error = fl_keeper_link_upgrade(visit->acceptor->engine->keeper_link, engine, keeper);

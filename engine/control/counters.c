@@ -158,7 +158,7 @@ const struct fl_counter_row fl_counter_rows[] = {
           "Pages of present templates that a client had made zero."),
 
     GAUGE(keeper.up, "keeper_up", NULL, "1 if a keeper would start another engine."),
-    GAUGE(keeper.stopped, "keeper_stopped", NULL,
+    GAUGE(keeper.stopped, "keeper_stopped", "keeper.stopped",
           "1 if the keeper was stopped by a signal or a debugger: no engine that dies is replaced."),
     ROW(FL_KIND_GAUGE, FL_SHAPE_NS, keeper.stall_ns, "takeover_stall_seconds", NULL,
         "For how long no engine served when the last one took over; absent if none has yet."),

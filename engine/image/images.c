@@ -40,6 +40,15 @@ static void free_entry(struct fl_image_entry *entry)
     free(entry);
 }
 
+const char *fl_images_path(const struct fl_images *images, const char *name, char *buf, size_t size)
+{
+    if (images && fl_name_valid(name))
+        snprintf(buf, size, "%s/%s.img", fl_store_images_dir(images->place), name);
+    else
+        snprintf(buf, size, "-");
+    return buf;
+}
+
 // With the lock held.
 static struct fl_image *use_entry(struct fl_images *images, const struct stat *file,
                                   const char *name)

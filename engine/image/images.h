@@ -19,6 +19,10 @@ int fl_images_new(struct fl_store_place *place, struct fl_keeper_link *keeper_li
                   struct fl_images **ret_images);
 void fl_images_free(struct fl_images *images); // NULL is a no-op
 
+// Any thread. The path of the file of an image of this name, whether there is one or not; "-" for
+// `images` NULL, and for a name that no image has. Returns buf.
+const char *fl_images_path(const struct fl_images *images, const char *name, char *buf,
+                           size_t size);
 // Reader threads: blocks on storage. Adds a user; returns a reference to the image. FL_NO_STORE_NOW
 // (store_place.h) while there is no store.
 int fl_images_get(struct fl_images *images, const char *name, struct fl_image **ret_image);

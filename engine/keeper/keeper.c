@@ -322,6 +322,7 @@ int fl_keeper_run(const struct fl_keeper_options *options)
         fprintf(stderr, "faultline serve: the keeper cannot start: %s\n", strerror(-error));
         return 1;
     }
+    fl_log_set_level(options->log_level);
     fl_log_start("keeper");
     fl_keeper_set_ready(&keeper, false); // one that was killed has left its file
     int status = keep(&keeper);

@@ -6,7 +6,9 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,33 +18,60 @@
 #include "engine/keeper/service_manager.h"
 #include "engine/vm/vm_state.h"
 
-enum { VM_END_MS = 10000 };
+enum { VM_END_MS = 10000, FILE_MOST = 1024 };
 
 static int vm_pidfd(const struct fl_record *record)
 {
     return record->slots > FL_VM_PIDFD ? record->fd[FL_VM_PIDFD] : -1;
 }
 
-// For the log alone: what the engine wrote down.
-static const char *image_of(const struct fl_record *record, char image[FL_IMAGE_NAME_BYTES])
+// For the log alone: what the engine wrote down of a VM, and the file of its image.
+struct known {
+    char image[FL_IMAGE_NAME_BYTES];
+    char file[FILE_MOST];
+};
+
+static int slot_of(const struct fl_record *record, uint32_t slot)
 {
-    int state = record->slots > FL_VM_STATE ? record->fd[FL_VM_STATE] : -1;
-    ssize_t got = pread(state, image, FL_IMAGE_NAME_BYTES - 1, offsetof(struct fl_vm_state, image));
-    image[got > 0 ? got : 0] = '\0';
-    return *image ? image : "-";
+    return record && record->slots > slot ? record->fd[slot] : -1;
 }
 
-static void kill_vm(const struct fl_record *record)
+static void look_up(struct fl_keeper *keeper, const struct fl_record *record, struct known *known)
 {
-    char image[FL_IMAGE_NAME_BYTES];
+    char link[32];
+    uint64_t image = 0;
+    int state = slot_of(record, FL_VM_STATE);
+    size_t name = sizeof(known->image) - 1;
+    memset(known, 0, sizeof(*known));
+    if (pread(state, known->image, name, offsetof(struct fl_vm_state, image)) <= 0 ||
+        !*known->image)
+        strcpy(known->image, "-");
+    strcpy(known->file, "-");
+    if (pread(state, &image, sizeof(image), offsetof(struct fl_vm_state, image_record)) !=
+        (ssize_t)sizeof(image))
+        return;
+    int file = slot_of(fl_records_find(&keeper->records, FL_RECORD_IMAGE, image), 0);
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", file);
+    ssize_t length = readlink(link, known->file, sizeof(known->file) - 1);
+    if (length > 0)
+        known->file[length] = '\0';
+}
+
+static void kill_vm(struct fl_keeper *keeper, const struct fl_record *record)
+{
+    struct known known;
     int pidfd = vm_pidfd(record);
-    if (pidfd >= 0 && syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0)
-        fl_log(FL_LOG_ERROR, "event=kill vm=%" PRIu64 " image=%s reason=\"no engine can serve it\"",
-               record->id, image_of(record, image));
+    bool killed = pidfd >= 0 && syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0;
+    look_up(keeper, record, &known);
+    if (killed)
+        fl_log(FL_LOG_ERROR,
+               "event=kill vm=%" PRIu64 " image=%s reason=\"no engine can serve it\" file=%s",
+               record->id, known.image, known.file);
     else
         fl_log(FL_LOG_ERROR,
-               "event=kill_failed vm=%" PRIu64 " image=%s reason=\"no engine can serve it\"",
-               record->id, image_of(record, image));
+               "event=kill_failed vm=%" PRIu64
+               " image=%s reason=\"no engine can serve it\" file=%s",
+               record->id, known.image, known.file);
 }
 
 // Where the kernel cannot poison nothing else is left.
@@ -104,7 +133,8 @@ void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason)
     fl_log(FL_LOG_ERROR, "event=failing_closed vms=%" PRIu64 " reason=\"%s\"", keeper->records.vms,
            reason);
     struct fl_record *record;
-    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind) kill_vm(record);
+    cds_list_for_each_entry(record, &keeper->records.kind[FL_RECORD_VM], in_kind)
+        kill_vm(keeper, record);
     poison_the_rest(keeper);
     wait_for_ends(keeper);
     while (!cds_list_empty(&keeper->records.kind[FL_RECORD_VM])) {

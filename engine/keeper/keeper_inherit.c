@@ -109,6 +109,9 @@ static void from_exec(struct fl_keeper *keeper)
     fclose(list);
     keeper->announced = true;
     keeper->upgrade.state = FL_UPGRADE_DONE;
+    // A keeper of a version before knew no counters, and has refused the engine's.
+    if (cds_list_empty(&keeper->records.kind[FL_RECORD_COUNTERS]))
+        keeper->incomplete = true;
     fl_log(FL_LOG_INFO, "event=keeper_exec pid=%d vms=%" PRIu64, (int)getpid(),
            keeper->records.vms);
 }

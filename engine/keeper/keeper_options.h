@@ -9,6 +9,7 @@
 
 #include "engine/base/call_filter.h"
 #include "engine/keeper/keeper_settings.h"
+#include "engine/base/log_level.h"
 
 struct fl_keeper_options {
     char *const *argv;   // of `faultline serve`, NULL-terminated: engines get the same options
@@ -24,6 +25,7 @@ struct fl_keeper_options {
     bool replace;                // the server at `control` if there is one: take all that it has
     const char *ready_file; // there while an engine that this keeper started serves; NULL: none
     struct fl_call_filter_options filter;
+    enum fl_log_level log_level;
 };
 
 // The variable that names the descriptor of a list of what a keeper hands to itself over an exec.

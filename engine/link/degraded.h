@@ -14,16 +14,17 @@
 struct fl_keeper_link;
 
 enum fl_lack {
-    FL_LACK_STORE,       // no new VM can have its image
-    FL_LACK_SOCKETS,     // images cannot be reached
-    FL_LACK_CONTROL,     // nor the control API
-    FL_LACK_KEEPER,      // a new keeper would not find this engine
-    FL_LACK_INOTIFY,     // the store is looked at once a second instead
-    FL_LACK_DESCRIPTORS, // new VMs are refused, or images have no sockets
-    FL_LACK_FILTER,      // system calls are not filtered
-    FL_LACK_COUNTERS,    // what was counted does not outlive the engine
-    FL_LACK_OBSERVE,     // observers cannot reach the control API
-    FL_LACK_METRICS,     // nor the metrics
+    FL_LACK_STORE,          // no new VM can have its image
+    FL_LACK_SOCKETS,        // images cannot be reached
+    FL_LACK_CONTROL,        // nor the control API
+    FL_LACK_KEEPER,         // a new keeper would not find this engine
+    FL_LACK_INOTIFY,        // the store is looked at once a second instead
+    FL_LACK_DESCRIPTORS,    // new VMs are refused, or images have no sockets
+    FL_LACK_FILTER,         // system calls are not filtered
+    FL_LACK_COUNTERS,       // what was counted does not outlive the engine
+    FL_LACK_OBSERVE,        // observers cannot reach the control API
+    FL_LACK_METRICS,        // nor the metrics
+    FL_LACK_RUNNING_KEEPER, // it is stopped
     FL_LACKS,
 };
 

@@ -33,6 +33,8 @@
 #include "engine/base/states.h"
 #include "engine/link/keeper_link_internal.h"
 
+enum { ACCEPT_MS = 2000 };
+
 // What came while an answer was waited for.
 struct later {
     struct cds_list_head link;
@@ -229,6 +231,15 @@ const char *fl_keeper_link_news(const struct fl_keeper_link *keeper_link)
     return keeper_link ? keeper_link->news : "null";
 }
 
+int fl_keeper_link_pid(const struct fl_keeper_link *keeper_link)
+{
+    int pid = 0;
+    const char *at = strstr(fl_keeper_link_news(keeper_link), "\"pid\": ");
+    if (at)
+        (void)sscanf(at, "\"pid\": %d", &pid); // NOLINT(cert-err34-c)
+    return pid;
+}
+
 uint64_t fl_keeper_link_new_id(struct fl_keeper_link *keeper_link)
 {
     return keeper_link ? keeper_link->next_id++ : 0;
@@ -251,10 +262,23 @@ static struct later *new_later(void)
     return later;
 }
 
+// False if nothing comes in that time.
+static bool comes_in_time(int channel, int wait_ms)
+{
+    struct pollfd readable = {.fd = channel, .events = POLLIN};
+    int count = 0;
+    do
+        count = poll(&readable, 1, wait_ms);
+    while (count < 0 && errno == EINTR);
+    return count > 0;
+}
+
 int fl_keeper_link_wait_for(struct fl_keeper_link *keeper_link, enum fl_message_type type,
-                            uint64_t id, int *ret_fd)
+                            uint64_t id, int wait_ms, int *ret_fd)
 {
     for (;;) {
+        if (wait_ms >= 0 && !comes_in_time(keeper_link->source.fd, wait_ms))
+            return -ETIMEDOUT;
         struct later *later = new_later();
         int got = fl_channel_receive(keeper_link->source.fd, &later->message, later->fds, true);
         if (got != 1 && got != -EMFILE) {
@@ -296,9 +320,10 @@ int fl_keeper_link_accept(struct fl_keeper_link *keeper_link, uint64_t listener,
         struct fl_message request = {.type = FL_MESSAGE_ACCEPT, .id = *id, .other = listener};
         fl_keeper_link_send(keeper_link, &request, NULL);
         int socket = -1;
-        int error = fl_keeper_link_any(keeper_link)
-                        ? fl_keeper_link_wait_for(keeper_link, FL_MESSAGE_ACCEPTED, *id, &socket)
-                        : -EPIPE;
+        int error =
+            fl_keeper_link_any(keeper_link)
+                ? fl_keeper_link_wait_for(keeper_link, FL_MESSAGE_ACCEPTED, *id, ACCEPT_MS, &socket)
+                : -EPIPE;
         if (error != -EPIPE)
             return error ? error : socket;
     }

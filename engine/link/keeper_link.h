@@ -27,6 +27,8 @@ void fl_keeper_link_run(struct fl_keeper_link *keeper_link);
 bool fl_keeper_link_any(const struct fl_keeper_link *keeper_link);
 // JSON of the keeper's own about itself; "null" if there is none.
 const char *fl_keeper_link_news(const struct fl_keeper_link *keeper_link);
+// The keeper's process, as it has told it; 0: there is none, or it has not.
+int fl_keeper_link_pid(const struct fl_keeper_link *keeper_link);
 // A number for a record that no other record of its kind has.
 uint64_t fl_keeper_link_new_id(struct fl_keeper_link *keeper_link);
 // A predecessor's: not to be used again.

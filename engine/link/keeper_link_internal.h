@@ -40,10 +40,10 @@ void fl_keeper_link_lost(struct fl_keeper_link *keeper_link);
 void fl_keeper_link_send(struct fl_keeper_link *keeper_link, const struct fl_message *message,
                          const int *fds);
 // The answer of this type to what was asked for `id`; puts aside what else comes first. Its error,
-// -EPIPE if the keeper is gone, or -EMFILE if there was no room for its descriptor: the keeper has
-// it.
+// -EPIPE if the keeper is gone, -EMFILE if there was no room for its descriptor: the keeper has it,
+// or -ETIMEDOUT if nothing has come for so long. -1: it waits for ever.
 int fl_keeper_link_wait_for(struct fl_keeper_link *keeper_link, enum fl_message_type type,
-                            uint64_t id, int *ret_fd);
+                            uint64_t id, int wait_ms, int *ret_fd);
 // What a message says of the keeper's table: 1 more than there is room for, 0: nothing.
 void fl_keeper_link_learn_room(struct fl_keeper_link *keeper_link, uint64_t room);
 

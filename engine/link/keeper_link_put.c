@@ -31,7 +31,7 @@ static void put_record(struct fl_keeper_link *keeper_link, const struct fl_recor
         fl_keeper_link_lost(keeper_link);
     if (!connection || !fl_keeper_link_any(keeper_link))
         return;
-    int error = fl_keeper_link_wait_for(keeper_link, FL_MESSAGE_KEPT, record->id, &none);
+    int error = fl_keeper_link_wait_for(keeper_link, FL_MESSAGE_KEPT, record->id, -1, &none);
     if (error) // it asks for it again as soon as it can hold it
         fl_log(FL_LOG_ERROR, "event=keep_failed vm=%" PRIu64 " reason=\"%s\"", record->id,
                strerror(-error));

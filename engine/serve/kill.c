@@ -19,6 +19,7 @@
 #include "engine/base/log.h"
 #include "engine/host/memory_owner.h"
 #include "engine/host/uffd.h"
+#include "engine/serve/vm_image.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/vm/vms.h"
@@ -54,21 +55,24 @@ static void hunt_drop(struct fl_mail *mail)
 
 static void kill_give_up(struct fl_vm *vm, const char *why)
 {
+    char path[FL_VM_PATH];
     vm->death = FL_DEATH_IN_VAIN;
-    fl_log(FL_LOG_ERROR, "event=kill_failed vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"",
-           vm->id, fl_vm_image_name(vm), vm->state->pid, why);
+    fl_log(FL_LOG_ERROR,
+           "event=kill_failed vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\" file=%s",
+           vm->id, fl_vm_image_name(vm), vm->state->pid, why, fl_vm_file(vm, path));
     fl_uffd_wake_all(vm->uffd); // threads whose faults were put off fault again, and get SIGBUS
 }
 
 static bool kill_send(struct fl_vm *vm)
 {
+    char path[FL_VM_PATH];
     if (vm->pidfd < 0 || syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0) != 0)
         return false;
     vm->death = FL_DEATH_SIGNALLED;
     vm->death_ns = fl_now();
     vm->killed_pid = vm->state->pid;
-    fl_log(FL_LOG_ERROR, "event=kill vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\"", vm->id,
-           fl_vm_image_name(vm), vm->state->pid, vm->kill_reason);
+    fl_log(FL_LOG_ERROR, "event=kill vm=%" PRIu64 " image=%s pid=%" PRId64 " reason=\"%s\" file=%s",
+           vm->id, fl_vm_image_name(vm), vm->state->pid, vm->kill_reason, fl_vm_file(vm, path));
     return true;
 }
 

@@ -61,8 +61,10 @@ static void park_frame_came(void *owner, struct fl_mail *mail)
     struct fl_park *park = waiter->user;
     FL_CRASH_POINT("frame_came");
     park->outstanding--;
-    if (waiter->error)
+    if (waiter->error) {
         park->error = waiter->error;
+        park->failed = waiter->failed;
+    }
     if (park->outstanding > 0)
         return;
     if (park->vm)

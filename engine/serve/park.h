@@ -40,11 +40,12 @@ struct fl_park {
     uint64_t deadline_ns; // then it fails
     uint64_t retry_ns;
     unsigned attempts;
-    int starved;          // what for want of memory it was not resolved: -ENOSPC the page could not
-                          // be put there, -ENOMEM its frame could not be asked for; 0 neither
-    uint8_t waited;       // bits of enum fl_waited: for what it waited so far
-    int error;            // of a frame that could not be read, or 0
-    uint32_t outstanding; // waiters not yet back
+    int starved;    // what for want of memory it was not resolved: -ENOSPC the page could not
+                    // be put there, -ENOMEM its frame could not be asked for; 0 neither
+    uint8_t waited; // bits of enum fl_waited: for what it waited so far
+    int error;      // of a frame that could not be read, or 0
+    struct fl_frame_id failed; // which one; pack 0: not known
+    uint32_t outstanding;      // waiters not yet back
     uint32_t frames;
     struct fl_waiter waiter[]; // [frames]; .frame is pinned where not NULL
 };

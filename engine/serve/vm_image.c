@@ -35,3 +35,21 @@ enum fl_page_kind fl_vm_page_kind(const struct fl_vm *vm, uint64_t page,
     }
     return FL_PAGE_ZERO;
 }
+
+const char *fl_vm_file(const struct fl_vm *vm, char buf[FL_VM_PATH])
+{
+    return vm->image ? fl_frame_path(vm->image, vm->failed, buf, FL_VM_PATH) : "-";
+}
+
+// A page of 2 MiB has many frames, perhaps of several packs: which of them it was the load knows.
+void fl_vm_note_file(struct fl_vm *vm, uint64_t page, struct fl_frame_id failed)
+{
+    uint64_t image_page = fl_layout_image_page(&vm->state->layout, page);
+    vm->failed = failed;
+    if (failed.pack || !vm->image || vm->page_shift != FL_PAGE_SHIFT ||
+        image_page >= fl_image_pages(vm->image))
+        return;
+    struct fl_run run = fl_image_run(vm->image, image_page, 1);
+    if (!run.zero)
+        vm->failed = run.id;
+}

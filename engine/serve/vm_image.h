@@ -26,4 +26,12 @@ static inline bool fl_vm_page_is_zero(const struct fl_vm *vm, uint64_t page)
     return fl_vm_page_kind(vm, page, &unread) == FL_PAGE_ZERO;
 }
 
+// The path of the file that is to blame for a page that cannot be had: that of the frame, if it is
+// known, else the image's own; "-" without an image. Returns buf.
+enum { FL_VM_PATH = 1024 };
+const char *fl_vm_file(const struct fl_vm *vm, char buf[FL_VM_PATH]);
+// Notes which file that is, for a page whose bytes could not be read; `failed` is of a frame that
+// is known to have failed.
+void fl_vm_note_file(struct fl_vm *vm, uint64_t page, struct fl_frame_id failed);
+
 #endif

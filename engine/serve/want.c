@@ -13,6 +13,7 @@
 #include "engine/serve/shortage.h"
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
+#include "engine/serve/vm_image.h"
 #include "engine/vm/history.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
@@ -124,14 +125,15 @@ static const char *failure_text(const struct fl_vm *vm, int error, char *buf, si
 static void log_poison(const struct fl_vm *vm, uint64_t page, int error)
 {
     char reason[REASON];
+    char path[FL_VM_PATH];
     uint64_t times = fl_counter_get(&vm->state->counters.poisoned) / fl_vm_page_units(vm);
     if (times == 0 || (times & (times - 1)) != 0)
         return;
     fl_log(FL_LOG_ERROR,
            "event=poison vm=%" PRIu64 " image=%s image_page=%" PRIu64 " pages=%" PRIu64
-           " reason=\"%s\"",
-           vm->id, vm->state->image, fl_layout_image_page(&vm->state->layout, page), times,
-           failure_text(vm, error, reason, sizeof(reason)));
+           " reason=\"%s\" file=%s",
+           vm->id, fl_vm_image_name(vm), fl_layout_image_page(&vm->state->layout, page), times,
+           failure_text(vm, error, reason, sizeof(reason)), fl_vm_file(vm, path));
 }
 
 // Tries to fail the page again later.
@@ -172,6 +174,7 @@ enum fl_outcome fl_want_fail(struct fl_want *want, int error)
     bool seen = fl_install_sees(vm);
     if (want_is_for_replay(want))
         return want_leave(want);
+    fl_vm_note_file(vm, want->page, want->park ? want->park->failed : (struct fl_frame_id){0});
     if (seen && kill_vm(vm, error))
         return want_fail_again(want, error); // parked until it is dead
     switch (fl_install_poison(vm, want->page, &there)) {

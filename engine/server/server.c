@@ -354,6 +354,7 @@ int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_
     fl_inherited_sockets_init(&server.sockets);
     init_acceptor(&server);
     int result = 0;
+    fl_log_set_level(options->log_level);
     fl_log_start(options->channel < 0 ? "engine" : "standby");
     int error = fl_server_start(&server, ret_error);
     if (!error)

@@ -6,6 +6,7 @@
 #define FAULTLINE_SERVER_SERVER_H
 
 #include "engine/base/call_filter.h"
+#include "engine/base/log_level.h"
 #include "engine/base/unix_socket.h"
 #include "engine/control/control_options.h"
 #include "engine/worker/engine.h"
@@ -24,6 +25,7 @@ struct fl_server_options {
     struct fl_socket_access access; // of the images' sockets
     int channel;                    // to the keeper; -1: without one
     struct fl_call_filter_options filter;
+    enum fl_log_level log_level; // what is logged: this, and what matters more
 };
 
 // What fl_server_run() returns when it has ended as it was told to, and not every VM has what it

@@ -156,6 +156,7 @@ static int start_raw(struct fl_server *server, struct fl_error *ret_error)
         fl_fail(ret_error, error, "the memory file %s cannot be opened", options->raw_file);
     if (error)
         return error;
+    server->engine->raw_file = options->raw_file;
     error = fl_listener_add(&server->acceptor, fl_image_name(server->acceptor.raw),
                             options->raw_socket, &options->access, FL_POLICY_DEFAULT, false, &why);
     return error ? fl_fail_plain(ret_error, error, "the server cannot listen at %s: %s",

@@ -4,6 +4,7 @@
 // second it looks whether what it needs to be found is where it should be, and makes it again where
 // it can. Nothing of this is needed by VMs that are served.
 #include "engine/accept/accept.h"
+#include "engine/accept/keeper_state.h"
 #include "engine/accept/listen.h"
 #include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"
@@ -56,12 +57,23 @@ static void look_at_keeper_socket(struct fl_server *server)
         fl_has(&server->engine->degraded, FL_LACK_KEEPER);
 }
 
+static void look_at_keeper(struct fl_server *server)
+{
+    char reason[FL_LACK_REASON];
+    fl_keeper_stopped_reason(server->engine, reason, sizeof(reason));
+    if (fl_keeper_is_stopped(server->engine))
+        fl_lacks(&server->engine->degraded, FL_LACK_RUNNING_KEEPER, "%s", reason);
+    else
+        fl_has(&server->engine->degraded, FL_LACK_RUNNING_KEEPER);
+}
+
 void fl_upkeep_run(struct fl_server *server, uint64_t now)
 {
     if (now < fl_upkeep_next_due(server))
         return;
     server->look_ns = now + LOOK_EVERY;
     fl_totals_note(server->engine);
+    look_at_keeper(server);
     look_at_control(server);
     look_at_keeper_socket(server);
     fl_store_watch_look(server->watch);

@@ -110,13 +110,14 @@ struct fl_vm {
     _Atomic enum fl_vm_phase phase;
     bool unwatched; // epoll would not have its userfaultfd: it stays hot
     enum fl_vm_death death;
-    uint64_t death_ns;     // when it came to that
-    int64_t killed_pid;    // to which SIGKILL was sent
-    char kill_reason[512]; // the first
-    bool kvm;              // a guest was seen to run in it under KVM
-    uint64_t kvm_look_ns;  // when that may be looked for again
-    bool hot;              // in the worker's hot list: its userfaultfd is read in every round
-    bool moved;            // it comes from another worker, which left it as a death would
+    uint64_t death_ns;         // when it came to that
+    int64_t killed_pid;        // to which SIGKILL was sent
+    char kill_reason[512];     // the first
+    struct fl_frame_id failed; // of the page that could not be had last; pack 0: not known
+    bool kvm;                  // a guest was seen to run in it under KVM
+    uint64_t kvm_look_ns;      // when that may be looked for again
+    bool hot;                  // in the worker's hot list: its userfaultfd is read in every round
+    bool moved;                // it comes from another worker, which left it as a death would
     bool doubtful; // its socket closed or its process exited: look now and then if it is gone
     uint64_t last_active_ns; // when messages were last read
     struct fl_parks parks;

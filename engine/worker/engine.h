@@ -77,6 +77,7 @@ struct fl_engine {
     struct fl_cache *cache;
     struct fl_images
         *images; // of the store; NULL for a raw file. Set and freed by the starter of the engine
+    const char *raw_file;               // or its path; likewise
     struct fl_keeper_link *keeper_link; // what the keeper holds; likewise
     struct fl_templates *templates;     // likewise
     struct fl_life_table *life;         // by which the keeper sees us die

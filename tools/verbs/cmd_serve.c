@@ -155,6 +155,7 @@ static int cmd_serve(int argc, char **argv)
     serve.keeper.control = serve.server.control;
     serve.keeper.filter = serve.server.filter;
     serve.keeper.sockets = serve.server.sockets;
+    serve.keeper.log_level = serve.server.log_level;
     serve.keeper.stop_timeout_ms = serve.server.engine.stop_timeout_ms;
     return fl_keeper_run(&serve.keeper);
 }

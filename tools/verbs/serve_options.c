@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/log.h"
 #include "engine/base/tcp_socket.h"
 #include "tools/cli/cli.h"
 
@@ -114,6 +115,12 @@ const char *take_on_error(void *arg, const char *text)
 {
     struct fl_engine_options *engine = arg;
     return fl_policy_parse(text, &engine->on_error) ? NULL : "is neither auto, poison nor kill";
+}
+
+const char *take_log_level(void *arg, const char *text)
+{
+    enum fl_log_level *level = arg;
+    return fl_log_parse_level(text, level) ? NULL : "is neither error, warning, info nor debug";
 }
 
 const char *take_admission(void *arg, const char *text)
@@ -228,6 +235,9 @@ const struct cli_option engine_options[] = {
         .help =
             "what to do if a page cannot be had. poison: a process that touches it gets SIGBUS. "
             "kill: the VM gets SIGKILL. auto: kill if a guest runs under KVM, else poison"),
+    CLI_OTHER(struct fl_server_options, log_level, take_log_level, .name = "log-level",
+              .value = "LEVEL", .choices = "error|warning|info|debug", .preset = "info",
+              .help = "what is logged: events of this level and those that matter more"),
     CLI_COUNT(struct fl_server_options, engine.read_retries, .name = "retries", .value = "N",
               .low = 0, .high = RETRIES_MOST, .preset = "4",
               .help = "attempts after a read that failed"),

@@ -134,10 +134,14 @@ static int bad_main(int channel, struct client_shared *shared, void *arg)
 static void expect_refusal(const struct bad *bad, struct client *client)
 {
     char line[512];
+    char whole[2048];
     bool poisoned = brings_waiters(bad->cargo);
     snprintf(line, sizeof(line), "event=refuse image=image pid=%d faults=%s reason=\"%s",
              client->pid, poisoned ? "poisoned" : "none", bad->reason);
     cr_assert(server_wait_log(&world->server, line, 1), "%s", bad->name);
+    cr_assert(server_find_log(&world->server, line, whole, sizeof(whole)));
+    cr_assert_not_null(strstr(whole, "/store/images/image.img"), "no file: %s", whole);
+    cr_assert_eq(strstr(whole, " vm=- ") == NULL, poisoned, "%s", whole);
     if (!poisoned) {
         client_kill(client);
         return;

@@ -218,3 +218,57 @@ Test(log, a_flood_of_bad_handshakes_makes_few_lines_and_a_right_count)
     cr_assert_eq(server_count_log(&world->server, "event=attach "), 2);
     world_stop(world);
 }
+
+// --- levels ---
+
+static unsigned lines_of(const char *level)
+{
+    char text[32];
+    snprintf(text, sizeof(text), " level=%s ", level);
+    return server_count_log(&world->server, text);
+}
+
+static void bad_and_good_peer(const char *level)
+{
+    static char socket[2 * TEST_PATH];
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_pack(world, world->file, "image");
+    snprintf(socket, sizeof(socket), "%s", temp_path(&world->temp, "sockets/image.sock"));
+    world->socket = socket;
+    const char *args[] = {"serve",
+                          "--store",
+                          world->store,
+                          "--sockets",
+                          temp_path(&world->temp, "sockets"),
+                          "--control",
+                          temp_path(&world->temp, "control.sock"),
+                          "--log-level",
+                          level,
+                          NULL};
+    server_spawn(&world->server, &world->temp, "level", args);
+    cr_assert(wait_until(socket_is_open, socket));
+    int bad = vmm_connect(socket);
+    char byte = 0;
+    vmm_send(bad, "nonsense", 8, NULL, 0);
+    while (read(bad, &byte, 1) > 0) { // refused
+    }
+    close(bad);
+    serve_one();
+    cr_assert_eq(server_stop(&world->server), 0);
+    cr_assert_eq(lines_of("error"), 0);
+}
+
+Test(log, has_the_levels_that_it_is_told_to_have)
+{
+    static const char *const levels[] = {"error", "warning", "info", "debug"};
+    for (unsigned i = 0; i < 4; i++) {
+        if (i > 0) { // world_close() ends the last
+            memory_free(&world->memory);
+            temp_remove(&world->temp);
+        }
+        bad_and_good_peer(levels[i]);
+        cr_assert_eq(lines_of("warning") > 0, i >= 1, "at %s", levels[i]);
+        cr_assert_eq(lines_of("info") > 0, i >= 2, "at %s", levels[i]);
+        cr_assert_eq(lines_of("debug") > 0, i >= 3, "at %s", levels[i]);
+    }
+}

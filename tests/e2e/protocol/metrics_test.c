@@ -3,6 +3,7 @@
 // GET /metrics of a server that works: Prometheus's own checker finds nothing, and the numbers are
 // those of what was done.
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,5 +208,58 @@ Test(metrics, tell_of_the_store_and_of_both_processes)
                   value("process_start_time_seconds"));
     cr_assert_eq(value("faultline_keeper_stopped"), 0);
     cr_assert_not_null(strstr(answer.body, "\nfaultline_build_info{version=\""));
+    world_stop(world);
+}
+
+// --- a keeper that is stopped ---
+
+static int late_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, PAGE, 1, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    tell_test(channel, 'a');
+    vmm_touch_all(&vmm, 1, VMM_UP, true);
+    return 0;
+}
+
+static bool keeper_is(void *stopped)
+{
+    scrape();
+    double wanted = *(bool *)stopped;
+    return value("faultline_keeper_stopped") == wanted &&
+           value_of("degraded", "what", "keeper") == wanted;
+}
+
+// VMs are served on, and no answer is waited for that does not come.
+Test(metrics, tell_of_a_keeper_that_is_stopped)
+{
+    struct good good;
+    struct client late;
+    char output[1024];
+    bool stopped = true;
+    begin();
+    const char *args[] = {"upgrade", "--control", temp_path(&world->temp, "control.sock"), NULL};
+    good_start(&good, world->socket, &world->memory);
+    cr_assert(wait_until(keeper_is, &(bool){false}));
+    cr_assert_eq(kill(world->server.pid, SIGSTOP), 0);
+    cr_assert(wait_until(keeper_is, &stopped), "%s", answer.body);
+    cr_assert(good_touch(&good, PAGES / 8));
+    client_start(&late, late_main, NULL);
+    cr_assert(client_says(&late, 'a')); // it waits in the queue
+    cr_assert(good_touch(&good, PAGES / 8));
+    scrape();
+    cr_assert_eq(value("faultline_vms"), 1);
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 1, "%s", output);
+    cr_assert_not_null(strstr(output, "is stopped"), "%s", output);
+    cr_assert_not_null(strstr(output, "kill -CONT"), "%s", output);
+    scrape();
+    cr_assert_eq(kill(world->server.pid, SIGCONT), 0);
+    cr_assert_eq(client_wait(&late), 0);
+    stopped = false;
+    cr_assert(wait_until(keeper_is, &stopped), "%s", answer.body);
+    cr_assert_eq(good_end(&good), 0);
     world_stop(world);
 }

@@ -8,6 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
+#include "engine/base/probe.h"
 #include "engine/host/host_memory.h"
 #include "engine/image/plan.h"
 #include "engine/serve/task.h"
@@ -152,6 +153,9 @@ bool fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, ui
         return false;
     for (uint32_t i = 0; i < pages; i++)
         late += late_units(vm, page + i);
+    if (late > 0)
+        FL_PROBE(replay_late, vm->id, fl_vm_image_name(vm),
+                 fl_layout_image_page(&vm->state->layout, page), late);
     fl_counter_add(&vm->replay.late, late);
     fl_counter_add(&fl_vm_filling(vm->state)->late, late);
     fl_counter_add(&shard->stats->replay_late, late);

@@ -5,6 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
+#include "engine/base/probe.h"
 
 // How long what came ahead counts as on its way to its use, and how often that is looked at.
 #define AHEAD_KEPT (5 * FL_NS_PER_S)
@@ -31,6 +32,7 @@ static void evict_frames(struct fl_cache *cache)
         }
         cds_list_del(&frame->in_ahead);
         FL_CRASH_POINT("frame_evicted");
+        FL_PROBE(evict, frame->key.of[0], frame->key.at, fl_frame_bytes(frame));
         fl_frame_table_remove(cache, frame);
         atomic_fetch_sub(&cache->bytes, fl_frame_bytes(frame));
         atomic_fetch_sub(&cache->frames, 1);

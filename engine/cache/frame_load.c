@@ -21,6 +21,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
+#include "engine/base/probe.h"
 #include "engine/cache/frame_wait.h"
 
 enum { PATH_LOGGED = 1024 };
@@ -102,7 +103,9 @@ static void end_part(struct fl_load *load, const struct fl_part *part, int error
 static int read_part(const struct fl_part *part)
 {
     struct fl_cache *cache = part->load->cache;
+    FL_PROBE(load_start, fl_image_name(part->load->image), part->id.pack, part->id.frame);
     int error = fl_part_attempt(part, NULL);
+    FL_PROBE(load_done, fl_image_name(part->load->image), part->id.pack, part->id.frame, error);
     atomic_fetch_add(&cache->counts->reads, 1);
     if (error)
         atomic_fetch_add(&cache->counts->read_errors, 1);

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
+#include "engine/base/probe.h"
 #include "engine/keeper/service_manager.h"
 #include "engine/link/death_watch.h"
 
@@ -223,6 +224,7 @@ void fl_keeper_served(struct fl_keeper *keeper, struct fl_child *child, uint64_t
     fl_log(FL_LOG_INFO,
            "event=engine_serving pid=%d generation=%" PRIu64 " vms=%" PRIu64 " us=%" PRIu64,
            (int)child->pid, keeper->generation + 1, vms, (now - child->since_ns) / FL_NS_PER_US);
+    FL_PROBE(takeover_end, child->pid, vms, now - child->since_ns);
     fl_child_set_phase(child, FL_CHILD_SERVING);
     child->pinged_ns = 0;
     keeper->generation++;
@@ -259,6 +261,7 @@ static void serving_ended(struct fl_keeper *keeper, struct fl_child *child,
 {
     bool lived = phase == FL_CHILD_SERVING && fl_now() - child->since_ns >= LIVED;
     keeper->serving = NULL;
+    FL_PROBE(takeover_begin, child->pid, keeper->records.vms);
     if (!keeper->stall_since_ns) // else it has yielded, or another one died before
         keeper->stall_since_ns = fl_now();
     if (keeper->engine_ended) {

@@ -6,6 +6,7 @@
 
 #include "engine/base/bitmap.h"
 #include "engine/base/crash_point.h"
+#include "engine/base/probe.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/shortage.h"
 #include "engine/serve/vm_call.h"
@@ -113,6 +114,8 @@ static void count_zeroed(struct fl_vm *vm, uint64_t units)
 
 void fl_install_wake(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
+    FL_PROBE(wake, vm->id, fl_layout_image_page(&vm->state->layout, page),
+             count * fl_vm_page_units(vm));
     fl_uffd_wake(vm->uffd, fl_layout_address(&vm->state->layout, page), count << vm->page_shift);
 }
 
@@ -221,6 +224,8 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
     if (error == -ENOENT && count > 1 && done == 0)
         error = fl_vm_copy(vm, to, from, fl_vm_page_bytes(vm), now, &done);
     FL_CRASH_POINT("copied");
+    FL_PROBE(install, vm->id, fl_layout_image_page(&vm->state->layout, page), done >> FL_PAGE_SHIFT,
+             0, error);
     count_copied(vm, done >> FL_PAGE_SHIFT);
     return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, ret_pages));
 }
@@ -248,6 +253,8 @@ enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
     int error = vm_put_zeros(vm, to, count, wake == FL_WAKE, &done);
     if (error == -ENOENT && count > 1 && done == 0)
         error = vm_put_zeros(vm, to, 1, wake == FL_WAKE, &done);
+    FL_PROBE(install, vm->id, fl_layout_image_page(&vm->state->layout, page), done >> FL_PAGE_SHIFT,
+             1, error);
     count_zeroed(vm, done >> FL_PAGE_SHIFT);
     return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, ret_pages));
 }

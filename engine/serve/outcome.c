@@ -2,6 +2,7 @@
 #include "engine/serve/outcome.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/probe.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
@@ -18,4 +19,5 @@ void fl_resolved(struct fl_shard *shard, struct fl_vm *vm, enum fl_outcome outco
     uint64_t took_ns = fl_now() - read_ns;
     fl_histogram_add(&stats->latency_ns[stage], took_ns);
     fl_vm_waits_add(&vm->waits, took_ns);
+    FL_PROBE(fault_resolved, vm->id, fl_vm_image_name(vm), (int)outcome, (int)stage, took_ns);
 }

@@ -8,6 +8,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
+#include "engine/base/probe.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
@@ -161,6 +162,9 @@ void fl_park_retry(struct fl_park *park)
 
 void fl_park_end(struct fl_park *park)
 {
+    FL_PROBE(fault_unparked, park->vm->id, fl_vm_image_name(park->vm),
+             fl_layout_image_page(&park->vm->state->layout, park->page),
+             park->read_ns ? fl_now() - park->read_ns : 0, park->error);
     cds_list_del(&park->in_vm);
     cds_list_del_init(&park->in_retry);
     park->vm->parks.count--;

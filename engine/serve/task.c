@@ -6,6 +6,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/probe.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
@@ -117,6 +118,7 @@ bool fl_task_goes_on(struct fl_shard *shard, struct fl_task *task, enum fl_insta
 
 void fl_task_replayed(struct fl_shard *shard, struct fl_vm *vm, uint64_t units)
 {
+    FL_PROBE(replay_row, vm->id, fl_vm_image_name(vm), units);
     fl_counter_add(&vm->replay.pages, units);
     fl_counter_add(&shard->stats->replayed_units, units);
 }

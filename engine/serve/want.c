@@ -7,6 +7,7 @@
 
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
+#include "engine/base/probe.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/kill.h"
 #include "engine/serve/outside.h"
@@ -19,6 +20,16 @@
 #include "engine/vm/vm.h"
 
 enum { REASON = 512 };
+
+// What a page is parked for, as docs/tracing.md has it.
+enum waits { WAITS_FRAME, WAITS_MAP, WAITS_HUGE, WAITS_PAUSE };
+
+static void probe_park(const struct fl_want *want, enum waits waits)
+{
+    FL_PROBE(fault_parked, want->vm->id, fl_vm_image_name(want->vm),
+             fl_layout_image_page(&want->vm->state->layout, want->page), (int)waits,
+             (int)(want->read_ns != 0));
+}
 
 static enum fl_stage want_stage(const struct fl_want *want)
 {
@@ -88,8 +99,10 @@ static struct fl_park *want_new_park(const struct fl_want *want, uint32_t frames
 static enum fl_outcome want_again(struct fl_want *want, int starved, enum fl_waited waited)
 {
     struct fl_vm *vm = want->vm;
-    if (!want->park)
+    if (!want->park) {
         want->park = want_new_park(want, 0);
+        probe_park(want, WAITS_PAUSE);
+    }
     if (want->park)
         want->park->starved = starved;
     if (want->park)
@@ -183,6 +196,8 @@ enum fl_outcome fl_want_fail(struct fl_want *want, int error)
             vm->fill.probed--; // it may be what a look has poisoned, and stays so
         if (there)
             return fl_want_done(want, FL_INSTALLED);
+        FL_PROBE(poison, vm->id, fl_vm_image_name(vm),
+                 fl_layout_image_page(&vm->state->layout, want->page), error);
         log_poison(vm, want->page, error);
         if (!seen)
             kill_vm(vm, error);
@@ -259,7 +274,7 @@ enum fl_outcome fl_want_frame(struct fl_want *want, const struct fl_frame *frame
 
 // A park with room for so many waiters, in the place of what it waited in; false without memory,
 // and then it stays where it is: a page that no fault asked for would be forgotten.
-static bool want_park(struct fl_want *want, uint32_t frames)
+static bool want_park(struct fl_want *want, uint32_t frames, enum waits waits)
 {
     struct fl_park *before = want->park;
     struct fl_park *new = want_new_park(want, frames);
@@ -271,6 +286,7 @@ static bool want_park(struct fl_want *want, uint32_t frames)
     if (before)
         fl_park_end(before);
     want->park = new;
+    probe_park(want, waits);
     return true;
 }
 
@@ -288,7 +304,7 @@ static enum fl_outcome want_asked(struct fl_want *want, int error)
 
 enum fl_outcome fl_want_huge(struct fl_want *want, uint64_t first_page)
 {
-    if (!want_park(want, 1))
+    if (!want_park(want, 1, WAITS_HUGE))
         return want_again(want, -ENOMEM, FL_WAITED_MEMORY);
     fl_counter_add(&want->shard->stats->misses, 1);
     return want_asked(want, fl_park_want_huge(want->park, first_page));
@@ -298,14 +314,14 @@ enum fl_outcome fl_want_map(struct fl_want *want, struct fl_frame_id piece)
 {
     FL_CRASH_POINT("map_wanted");
     want->run.pages = 0; // it is another one when that was read
-    return want_park(want, 1) ? want_asked(want, fl_park_want(want->park, piece))
-                              : want_again(want, -ENOMEM, FL_WAITED_MEMORY);
+    return want_park(want, 1, WAITS_MAP) ? want_asked(want, fl_park_want(want->park, piece))
+                                         : want_again(want, -ENOMEM, FL_WAITED_MEMORY);
 }
 
 enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *ids, uint32_t frames)
 {
     int error = 0;
-    if (!want_park(want, frames))
+    if (!want_park(want, frames, WAITS_FRAME))
         return want_again(want, -ENOMEM, FL_WAITED_MEMORY);
     fl_counter_add(&want->shard->stats->misses, 1);
     for (uint32_t i = 0; i < frames && !error; i++)

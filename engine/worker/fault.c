@@ -13,6 +13,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/close_thread.h"
 #include "engine/base/crash_point.h"
+#include "engine/base/probe.h"
 #include "engine/host/uffd.h"
 #include "engine/serve/fault_around.h"
 #include "engine/serve/outside.h"
@@ -222,6 +223,7 @@ static void inbox_act(struct fl_shard *shard, struct fl_vm *vm, unsigned count)
             event_act(shard, vm, msg);
             continue;
         }
+        FL_PROBE(fault_read, vm->id, msg->arg.pagefault.address, msg->arg.pagefault.flags);
         ask_insert(
             asked, pending++,
             (struct fl_ask){msg->arg.pagefault.address & mask, msg->arg.pagefault.flags, 1, false});

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/history_json.h"
 
+#include <faultline_version.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/status.h"
 
+#include <faultline_version.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -3,6 +3,7 @@
 // The text format of Prometheus, version 0.0.4.
 #include "engine/control/status.h"
 
+#include <faultline_version.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -2,6 +2,7 @@
 #include "engine/keeper/keeper.h"
 
 #include <errno.h>
+#include <faultline_version.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/dispatch.h"
 
+#include <faultline_version.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <faultline_version.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>

@@ -110,7 +110,7 @@ static bool tell_all(FILE *out, const struct fl_health *health)
         ready &= tell_need(out, needs[i].name, degraded->reason[needs[i].lack]);
     ready &= tell_keeper(out, engine);
     for (int lack = 0; lack < FL_LACKS; lack++) {
-        bool told = false;
+        bool told = lack == FL_LACK_RUNNING_KEEPER; // tell_keeper() has, and at once
         for (int i = 0; i < NEEDS; i++)
             told |= needs[i].lack == (enum fl_lack)lack;
         if (!told)

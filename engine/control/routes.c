@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "engine/control/control_request.h"
 #include "engine/control/peer_rights.h"
@@ -234,9 +233,7 @@ enum MHD_Result fl_routes_take(const struct fl_visit *visit, struct MHD_Connecti
         return end_request(visit, client, url, method, request);
     take_body(request, data, *size);
     *size = 0;
-    if (request->sent > BODY_CUT_OFF) // libmicrohttpd would write a line of the log for MHD_NO
-        shutdown(socket_of(client), SHUT_RDWR);
-    return MHD_YES;
+    return request->sent > BODY_CUT_OFF ? MHD_NO : MHD_YES;
 }
 
 void fl_routes_end(void **state)

@@ -115,25 +115,33 @@ static int prepare_control(const char *path)
                                    : cli_fail("serve", "--control: %s is not in a directory", path);
 }
 
-// A unit's ExecReload= and people find the socket there, whatever path it has. What was published
-// before goes, also if the socket itself is to be there.
+static bool is_same_file(const char *one, const char *other)
+{
+    struct stat first;
+    struct stat second;
+    return stat(one, &first) == 0 && stat(other, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
+// A unit's ExecReload= and people find the socket there, whatever path it has. What was there
+// before is the unit's own, from when --control was another: a link, or the socket itself.
 static void publish_control(const char *control)
 {
     char link[PATH_MAX];
     char here[PATH_MAX] = "";
     char path[2 * PATH_MAX];
-    char before[2 * PATH_MAX];
+    struct stat before;
     if (!default_published(link, sizeof(link)) ||
         (control[0] != '/' && !getcwd(here, sizeof(here))))
         return;
     snprintf(path, sizeof(path), "%s%s%s", here, *here ? "/" : "", control);
-    ssize_t length = readlink(link, before, sizeof(before) - 1);
-    before[length > 0 ? length : 0] = '\0';
-    if (length > 0 && strcmp(before, path) == 0) // so it is for a keeper that was replaced
+    bool same = strcmp(link, path) == 0;
+    bool there = lstat(link, &before) == 0;
+    if (!same && is_same_file(link, path)) // so it is for a keeper that was replaced
         return;
-    if (length > 0)
+    if (there && (S_ISLNK(before.st_mode) || (S_ISSOCK(before.st_mode) && !same)))
         unlink(link);
-    if (strcmp(link, path) != 0 && symlink(path, link) != 0)
+    if (!same && symlink(path, link) != 0)
         cli_warn("serve", "cannot publish the control socket as %s: %s", link, strerror(errno));
 }
 

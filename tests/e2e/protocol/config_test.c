@@ -150,6 +150,31 @@ Test(config, that_is_wrong_is_said_line_by_line)
     cr_expect_not_null(strstr(output, "cannot read the configuration file"), "%s", output);
 }
 
+// Whatever the file holds, the outcome is a sentence for each line that is wrong.
+Test(config, that_is_garbage_is_no_danger)
+{
+    enum { ROUNDS = 60, BYTES = 400 };
+    static const char parts[] =
+        "cache=1G\nspin = 5\n# \"'=\t\r\n--workers==9 999999999999999999999";
+    char output[OUTPUT];
+    world = world_make(MIXED, IMAGE_BYTES);
+    const char *const check[] = {"config", "check", conf(), NULL};
+    unsigned seed = 7;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        FILE *file = fopen(conf(), "we");
+        cr_assert_not_null(file);
+        for (unsigned i = 0; i < BYTES; i++) {
+            bool known = rand_r(&seed) % 8 != 0;
+            unsigned at = (unsigned)rand_r(&seed);
+            fputc(known ? parts[at % (sizeof(parts) - 1)] : (int)(at & 0xff), file);
+        }
+        cr_assert_eq(fclose(file), 0);
+        cr_assert_eq(run_verb(output, check), 1, "%s", output);
+        cr_assert_eq(strncmp(output, "faultline config: ", 18), 0, "%s", output);
+        cr_assert_not_null(strstr(output, "faultline.conf:"), "%s", output);
+    }
+}
+
 // A reload takes up what was changed, for the engine and for the keeper, and a VM goes on.
 Test(config, is_taken_up_by_a_reload)
 {
@@ -258,8 +283,8 @@ Test(config, tells_verbs_where_the_server_is)
     cr_assert_eq(mkdir(link, 0755), 0);
     setenv("RUNTIME_DIRECTORY", link, 1);
     const char *elsewhere = temp_path(&world->temp, "elsewhere.sock");
-    const char *const args[] = {"serve", "--config", conf(), "--control", elsewhere,
-                                "--upgrade-trial", "200", NULL};
+    const char *const args[] = {"serve",   "--config",        conf(), "--control",
+                                elsewhere, "--upgrade-trial", "200",  NULL};
     cr_assert(server_start(&world->server, &world->temp, "server", args));
     setenv("FAULTLINE_CONFIG", conf(), 1);
     cr_assert_eq(run_verb(output, ls), 0, "%s", output);
@@ -271,7 +296,11 @@ Test(config, tells_verbs_where_the_server_is)
     cr_expect_eq(run_verb(output, reload), 0, "%s", output);
     unsetenv("MAINPID");
     cr_assert_eq(server_stop(&world->server), 0);
-    // Where the socket itself belongs there, it takes the place of what was published.
+    // Where the socket itself belongs there, it takes the place of what was published, also if that
+    // leads somewhere.
+    FILE *there_before = fopen(elsewhere, "we");
+    cr_assert_not_null(there_before);
+    fclose(there_before);
     unsetenv("FAULTLINE_CONFIG");
     snprintf(link, sizeof(link), "%s", temp_path(&world->temp, "run/control.sock"));
     const char *const there[] = {"serve", "--config", conf(), "--control", link, NULL};

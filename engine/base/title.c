@@ -18,8 +18,9 @@
 static struct {
     char *place;
     size_t room;
-    char *options;    // what follows the role in the title
-    char **arguments; // of main()
+    char *options;      // what follows the role in the title
+    char **arguments;   // of main()
+    char **environment; // as it was first: setenv() makes another
 } title;
 
 // The end of the strings, as far as each begins where the one before has ended.
@@ -30,16 +31,20 @@ static char *end_of(char **strings, char *end)
     return end;
 }
 
+// In one piece of memory, as strings go out of the environment one by one. NULL: at the very start
+// there is none, and the program goes on without it.
 static char **copy_strings(char **strings)
 {
     size_t count = 0;
-    while (strings[count])
-        count++;
-    char **copy = calloc(count + 1, sizeof(*copy));
+    size_t bytes = 0;
+    for (; strings[count]; count++)
+        bytes += strlen(strings[count]) + 1;
+    char **copy = calloc(1, (count + 1) * sizeof(*copy) + bytes);
+    char *at = copy ? (char *)(copy + count + 1) : NULL;
     for (size_t i = 0; copy && i < count; i++) {
-        copy[i] = strdup(strings[i]);
-        if (!copy[i])
-            return NULL; // at the very start, and the program goes on without it
+        size_t length = strlen(strings[i]) + 1;
+        copy[i] = memcpy(at, strings[i], length);
+        at += length;
     }
     return copy;
 }
@@ -77,6 +82,7 @@ char **fl_title_begin(int argc, char **argv)
     title.room = (size_t)(end - argv[0]);
     title.options = options;
     title.arguments = arguments;
+    title.environment = environment;
     environ = environment;
     program_invocation_name = arguments[0];
     char *slash = strrchr(arguments[0], '/');

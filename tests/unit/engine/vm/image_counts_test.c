@@ -57,6 +57,8 @@ static void detach(struct fl_vm *vm)
 {
     fl_image_count_gone(&counting, vm);
     fl_vms_remove(&vms, vm);
+    free(vm->state);
+    free(vm);
 }
 
 static void does(struct fl_vm *vm, uint64_t faults)

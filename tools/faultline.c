@@ -27,6 +27,7 @@ const struct verb *const verb_table[] = {
     &verb_template,
     &verb_status,
     &verb_top,
+    &verb_report,
     &verb_drain,
     &verb_upgrade,
     &verb_doctor,

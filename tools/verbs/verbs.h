@@ -22,6 +22,7 @@ extern const struct verb verb_optimize;
 extern const struct verb verb_pack;
 extern const struct verb verb_record;
 extern const struct verb verb_repair;
+extern const struct verb verb_report;
 extern const struct verb verb_rescue;
 extern const struct verb verb_rm;
 extern const struct verb verb_serve;

@@ -488,3 +488,96 @@ Test(history, errors_name_what_they_are_about)
     json_decref(part);
     world_stop(world);
 }
+
+// --- the verb ---
+
+static int report(char output[1024], const char *a, const char *b, const char *c)
+{
+    const char *args[] = {"report", "--control", control, a, b, c, NULL};
+    return faultline_run(output, 1024, args);
+}
+
+static char *contents(const char *path)
+{
+    static char *text[4];
+    static unsigned next;
+    size_t size = 0;
+    FILE *file = fopen(path, "re");
+    cr_assert_not_null(file, "%s", path);
+    FILE *to = open_memstream(&text[next], &size);
+    for (int c = fgetc(file); c != EOF; c = fgetc(file))
+        fputc(c, to);
+    fclose(file);
+    fclose(to);
+    return text[next++ % 4];
+}
+
+// Of a VM that has ended, a page is the same whoever makes it, and whatever names the VM.
+Test(history, becomes_a_page)
+{
+    struct client client;
+    char output[1024];
+    char pid[32];
+    char record[2 * TEST_PATH];
+    char page[2 * TEST_PATH];
+    char again[2 * TEST_PATH];
+    begin(MIXED, kept);
+    start(&client, 1);
+    cr_assert(client_obeys(&client, "sf"));
+    snprintf(pid, sizeof(pid), "%d", (int)client.pid);
+    end(&client, 1);
+    snprintf(record, sizeof(record), "--save=%s", temp_path(&world->temp, "record"));
+    snprintf(page, sizeof(page), "--output=%s", temp_path(&world->temp, "page"));
+    snprintf(again, sizeof(again), "--output=%s", temp_path(&world->temp, "again"));
+    cr_assert_eq(report(output, record, page, "1"), 0, "%s", output);
+    const char *first = contents(strchr(page, '=') + 1);
+    cr_assert_eq(strncmp(first, "<!DOCTYPE html>", 15), 0, "%.80s", first);
+    cr_assert(strstr(first, "<bdi>image</bdi>"));
+    const char *const names[] = {"1", "image", pid};
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_eq(report(output, again, names[i], NULL), 0, "%s", output);
+        cr_assert_str_eq(contents(strchr(again, '=') + 1), first, "%s", names[i]);
+    }
+    snprintf(record, sizeof(record), "--record=%s", temp_path(&world->temp, "record"));
+    cr_assert_eq(report(output, again, record, NULL), 0, "%s", output);
+    cr_assert_str_eq(contents(strchr(again, '=') + 1), first);
+    world_stop(world);
+}
+
+static void fails(int status, const char *a, const char *b, const char *c, const char *sentence)
+{
+    char output[1024];
+    cr_assert_eq(report(output, a, b, c), status, "%s", output);
+    cr_assert(strstr(output, sentence), "%s", output);
+}
+
+static const char *record_with(const char *text)
+{
+    static char option[2 * TEST_PATH];
+    const char *path = temp_path(&world->temp, "bad");
+    FILE *file = fopen(path, "we");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+    snprintf(option, sizeof(option), "--record=%s", path);
+    return option;
+}
+
+Test(history, report_says_what_is_wrong)
+{
+    begin(DISTINCT, NULL);
+    fails(1, "--output=-", "1", NULL, "keeps no histories: give it --history");
+    cr_assert_eq(ask("POST", HISTORIES, ORDER), 201, "%s", answer.text);
+    live_and_go(1);
+    fails(1, "--output=-", "7", NULL, "has no history of a VM, a process or an image '7'");
+    fails(1, "--output=/dev/null", "1", NULL, "cannot write /dev/null: ");
+    fails(2, "--output=-", NULL, NULL, "one VM is needed");
+    fails(2, "--output=-", "--record=x", "1", "--record takes no VM '1'");
+    fails(2, "--save=y", "--record=x", NULL, "--record and --save cannot be given together");
+    fails(1, "--output=-", "--record=/does/not/exist", NULL, "cannot open /does/not/exist: ");
+    fails(1, "--output=-", record_with("{"), NULL, "is not JSON: ");
+    fails(1, "--output=-", record_with("[]"), NULL, "is not a record of 'faultline report --save'");
+    fails(1, "--output=-", record_with("{\"faultline_history\":2}"), NULL, "is of another version");
+    fails(1, "--output=-", record_with("{\"faultline_history\":1}"), NULL, "lacks a text");
+    world_stop(world);
+}

@@ -6,7 +6,8 @@ set(FAULTLINE_DEBIAN_REVISION 1 CACHE STRING "The revision of packages of one ve
 
 # Debug information of all programs and libraries, found by gdb by their build ids. No part of `cmake --install`.
 install(CODE "
-    set(binaries \"$<TARGET_FILE:faultline>\" \"$<TARGET_FILE:faultline-client>\" \"$<TARGET_FILE:faultline-preload>\")
+    set(binaries \"$<TARGET_FILE:faultline>\" \"$<TARGET_FILE:faultline-client>\" \"$<TARGET_FILE:faultline-preload>\"
+        \"$<TARGET_FILE:faultline-top>\")
     set(objcopy \"${CMAKE_OBJCOPY}\")
     set(readelf \"${CMAKE_READELF}\")
     include(\"${CMAKE_CURRENT_LIST_DIR}/debug_symbols.cmake\")"
@@ -44,6 +45,7 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_BINARY_DIR}/client)
 set(CPACK_DEBIAN_DAEMON_PACKAGE_NAME faultline)
 set(CPACK_DEBIAN_DAEMON_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_DAEMON_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_DAEMON_PACKAGE_SUGGESTS "bpftrace, prometheus")
 set(CPACK_COMPONENT_DAEMON_DESCRIPTION "serves the page faults of restored microVMs
 Faultline fills the memory of microVMs that were restored from a snapshot,
 page by page, when they touch it, from a compressed and checksummed store in

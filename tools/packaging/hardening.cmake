@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the compiler and the linker can do against a fault that is exploited. tests/packages/hardened looks at what was
-# built; docs/install.md says what each costs. Not with a sanitizer, which looks for the same faults in its own way.
+# built; docs/install.md says what each is for. Not with a sanitizer, which looks for the same faults in its own way.
 target_link_options(faultline_flags INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
 if(NOT FAULTLINE_SANITIZE STREQUAL "")
     return()

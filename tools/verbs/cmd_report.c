@@ -29,13 +29,13 @@ static const struct verb_argument arguments[] = {
 };
 static const struct cli_option options[] = {
     CLI_TEXT(struct arguments, output, .name = "output", .value = "FILE", .hint = CLI_FILE,
-             .help = "where to write the page; - is standard output",
+             .help = "where to write the page",
              .otherwise = "standard output, if that is no terminal"),
     CLI_TEXT(struct arguments, save, .name = "save", .value = "FILE", .hint = CLI_FILE,
              .help = "save the record as JSON, from which the page can be made later, and make no "
                      "page unless --output is given"),
     CLI_TEXT(struct arguments, record, .name = "record", .value = "FILE", .hint = CLI_FILE,
-             .help = "make the page of a saved record, and ask no server; - is standard input"),
+             .help = "make the page of a saved record, and ask no server"),
     CLI_CONTROL(struct arguments, control),
     CLI_END,
 };
@@ -64,18 +64,15 @@ static int parse_report(int argc, char **argv, struct arguments *args)
 static int read_record(const char *path, json_t **ret_record)
 {
     json_error_t error;
-    bool standard = strcmp(path, "-") == 0;
-    const char *name = standard ? "standard input" : path;
-    FILE *file = standard ? stdin : fopen(path, "re");
+    FILE *file = fopen(path, "re");
     if (!file)
         return cli_fail_errno("report", errno, "cannot open %s", path);
     *ret_record = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
     bool failed = ferror(file) != 0;
-    if (!standard)
-        fclose(file);
+    fclose(file);
     if (failed)
-        return cli_fail("report", "cannot read %s", name);
-    return *ret_record ? EXIT_DONE : cli_fail("report", "%s is not JSON: %s", name, error.text);
+        return cli_fail("report", "cannot read %s", path);
+    return *ret_record ? EXIT_DONE : cli_fail("report", "%s is not JSON: %s", path, error.text);
 }
 
 // --- what is written ---

@@ -451,7 +451,7 @@ static const struct {
     const char *body;
     const char *sentence;
 } wrong[] = {
-    {400, "POST", HISTORIES, "", "the body is not a JSON object"},
+    {400, "POST", HISTORIES, "null", "the body is not a JSON object"},
     {400, "POST", HISTORIES, "{\"image\":\"image\",\"runs\":1}",
      "the body must be {\"image\": NAME, \"vms\": N}"},
     {400, "POST", HISTORIES, "{\"image\":\"image\",\"vms\":0}", "vms is not from 1 to 16"},
@@ -566,18 +566,18 @@ static const char *record_with(const char *text)
 Test(history, report_says_what_is_wrong)
 {
     begin(DISTINCT, NULL);
-    fails(1, "--output=-", "1", NULL, "keeps no histories: give it --history");
+    fails(1, "1", NULL, NULL, "keeps no histories: give it --history");
     cr_assert_eq(ask("POST", HISTORIES, ORDER), 201, "%s", answer.text);
     live_and_go(1);
-    fails(1, "--output=-", "7", NULL, "has no history of a VM, a process or an image '7'");
+    fails(1, "7", NULL, NULL, "has no history of a VM, a process or an image '7'");
     fails(1, "--output=/dev/null", "1", NULL, "cannot write /dev/null: ");
-    fails(2, "--output=-", NULL, NULL, "one VM is needed");
-    fails(2, "--output=-", "--record=x", "1", "--record takes no VM '1'");
+    fails(2, "--output=x", NULL, NULL, "one VM is needed");
+    fails(2, "--record=x", "1", NULL, "--record takes no VM '1'");
     fails(2, "--save=y", "--record=x", NULL, "--record and --save cannot be given together");
-    fails(1, "--output=-", "--record=/does/not/exist", NULL, "cannot open /does/not/exist: ");
-    fails(1, "--output=-", record_with("{"), NULL, "is not JSON: ");
-    fails(1, "--output=-", record_with("[]"), NULL, "is not a record of 'faultline report --save'");
-    fails(1, "--output=-", record_with("{\"faultline_history\":2}"), NULL, "is of another version");
-    fails(1, "--output=-", record_with("{\"faultline_history\":1}"), NULL, "lacks a text");
+    fails(1, "--record=/does/not/exist", NULL, NULL, "cannot open /does/not/exist: ");
+    fails(1, record_with("{"), NULL, NULL, "is not JSON: ");
+    fails(1, record_with("[]"), NULL, NULL, "is not a record of 'faultline report --save'");
+    fails(1, record_with("{\"faultline_history\":2}"), NULL, NULL, "is of another version");
+    fails(1, record_with("{\"faultline_history\":1}"), NULL, NULL, "lacks a text");
     world_stop(world);
 }

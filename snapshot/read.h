@@ -82,6 +82,11 @@ const char *fl_reader_images_dir(const struct fl_reader *reader);
 // returns it.
 int fl_reader_list(struct fl_reader *reader, int (*fn)(void *arg, const char *name), void *arg);
 
+// Returns 0 if the image's header can be read and every pack that it refers to is there: a cheap
+// look, which opens no pack. Blocks on storage. -ESTALE: a pack is not there; -ENOENT, -EBADMSG and
+// the like as of opening it.
+int fl_image_look(struct fl_reader *reader, const char *name);
+
 // Opens an image and every pack that it refers to, so that an open image stays readable after its
 // removal from the store. Blocks on storage. -ENOENT, -EINVAL (bad name), -EBADMSG, -ENOMEM ...
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image);

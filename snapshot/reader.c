@@ -16,6 +16,7 @@
 #include "snapshot/image_open.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_list.h"
+#include "snapshot/pack_name.h"
 
 // The marker's text is fixed. With another number it is another version; any other text is damage.
 static int check_marker(int dir_fd)
@@ -174,6 +175,40 @@ bool fl_image_still_published(const struct fl_reader *reader, const struct fl_im
     char file_name[FL_IMAGE_NAME_BYTES];
     return fl_image_file_name(fl_image_name(image), file_name) == 0 &&
            fl_file_still_published(reader, file_name, image->fd);
+}
+
+static int look_for_packs(struct fl_reader *reader, int fd,
+                          const struct fl_disk_image_header *header)
+{
+    FL_AUTO_FREE uint64_t *ids = NULL;
+    int r = fl_image_file_packs(fd, header, &ids);
+    for (uint32_t i = 0; r == 0 && i < header->packs; i++) {
+        char path[sizeof(FL_PACKS_DIR) + FL_PACK_NAME_BYTES] = FL_PACKS_DIR "/";
+        fl_pack_name(ids[i], path + sizeof(FL_PACKS_DIR));
+        if (faccessat(reader->dir_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+            r = -ESTALE;
+    }
+    return r;
+}
+
+int fl_image_look(struct fl_reader *reader, const char *name)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    struct fl_disk_image_header header;
+    int r = fl_image_file_name(name, file_name);
+    while (r == 0) {
+        FL_AUTO_CLOSE int fd =
+            openat(reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (fd < 0)
+            return -errno;
+        r = fl_image_file_header(fd, name, &header);
+        if (r == 0)
+            r = look_for_packs(reader, fd, &header);
+        if (r != -ESTALE || fl_file_still_published(reader, file_name, fd))
+            return r;
+        r = 0; // replaced or removed meanwhile, and collected
+    }
+    return r;
 }
 
 // A pack may vanish after its image was opened and before the pack is, because the image was

@@ -145,6 +145,16 @@ int fl_store_image_names(struct fl_store *store, char ***ret_names, size_t *ret_
                          struct fl_error *ret_error);
 void fl_store_free_names(char **names, size_t count);
 
+struct fl_image_space {
+    uint64_t own_bytes;    // of the image's file, and of packs that no other image needs
+    uint64_t shared_bytes; // of packs that others need, too
+};
+
+// Tells of all images of the store (fl_store_image_names) what they have on disk. Reads their
+// headers and pack tables only. An image that cannot be read counts for nothing.
+int fl_store_space(struct fl_store *store, char *const *names, size_t count,
+                   struct fl_image_space *ret_space, struct fl_error *ret_error);
+
 enum fl_trace_state {
     FL_TRACE_NONE,
     FL_TRACE_GOOD,

@@ -308,6 +308,17 @@ void fl_listeners_close(struct fl_acceptor *acceptor)
         close_listener(listener);
 }
 
+void fl_listeners_close_automatic(struct fl_acceptor *acceptor, const char *image)
+{
+    struct fl_listener *listener;
+    struct fl_listener *next;
+    cds_list_for_each_entry_safe(listener, next, &acceptor->listeners, link)
+    {
+        if (listener->automatic && strcmp(listener->image, image) == 0)
+            fl_listener_remove(listener);
+    }
+}
+
 // Marks the listeners of the image; true if one of them is automatic.
 static bool mark_listeners(struct fl_acceptor *acceptor, const char *image)
 {

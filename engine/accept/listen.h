@@ -48,6 +48,8 @@ void fl_listener_unwatch(struct fl_listener *listener);
 const char *fl_listener_why(int error);
 
 // Automatic listeners become those of exactly these images; others go with their images.
+// Closes the sockets that the image has because it is in the store.
+void fl_listeners_close_automatic(struct fl_acceptor *acceptor, const char *image);
 void fl_listeners_follow(struct fl_acceptor *acceptor, char *const *images, unsigned count);
 
 #endif

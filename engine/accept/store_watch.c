@@ -3,6 +3,11 @@
 // Theory of operation. One look at a time: a reader has the watch from run_look() until
 // store_looked_at(), and then it alone touches what stands under "The reader's" in the struct. An
 // event that comes meanwhile is noted (`changed`), and one more look follows.
+//
+// An image of which a pack is missing gets no socket: a restore then fails at connect(), at once.
+// Nothing tells when packs come or go. So whenever the images are listed each is looked at, and
+// those that lack a pack every second. The first look, for which the server's start waits, takes
+// PATIENCE at most for that, and a second one does the rest.
 #include "engine/accept/store_watch.h"
 
 #include <errno.h>
@@ -15,6 +20,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/listen.h"
+#include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/loop.h"
@@ -24,6 +30,8 @@
 #include "engine/link/inherited_sockets.h"
 #include "engine/worker/engine.h"
 #include "snapshot/read.h"
+
+#define PATIENCE (500 * FL_NS_PER_MS)
 
 struct names {
     char **name;
@@ -39,10 +47,16 @@ struct fl_store_watch {
     // The reader's while it looks:
     struct fl_io_job job;
     struct fl_mail mail;
-    struct fl_reader *seen; // the store that was there at the last look; NULL: none
-    bool wanted;            // to list the images even if it is the same store
+    struct fl_reader *listing; // the store that is being listed
+    struct fl_reader *seen;    // the store that was there at the last look; NULL: none
+    bool wanted;               // to list the images even if it is the same store
     bool listed;
-    struct names names;
+    struct names names;   // of images that can be used
+    struct names lacking; // of those that lack a pack, at the last look
+    struct names before;  // at the one before
+    bool each;            // every image is looked at
+    uint64_t until_ns;    // for how long
+    bool unfinished;      // it was too long
     int error;
     int watch_error;
 };
@@ -55,9 +69,8 @@ static void free_names(struct names *names)
     names->name = NULL;
 }
 
-static int add_name(void *arg, const char *name)
+static int append_name(struct names *names, const char *name)
 {
-    struct names *names = arg;
     char **more = realloc(names->name, (names->count + 1) * sizeof(*more));
     if (!more)
         return -ENOMEM;
@@ -67,6 +80,14 @@ static int add_name(void *arg, const char *name)
         return -ENOMEM;
     names->count++;
     return 0;
+}
+
+static bool has_name(const struct names *names, const char *name)
+{
+    unsigned i = 0;
+    while (i < names->count && strcmp(names->name[i], name) != 0)
+        i++;
+    return i < names->count;
 }
 
 static void look_at_store(struct fl_store_watch *watch, bool wanted);
@@ -87,6 +108,28 @@ static int watch_images(const struct fl_store_watch *watch)
                : 0;
 }
 
+static int add_name(void *arg, const char *name)
+{
+    struct fl_store_watch *watch = arg;
+    bool late = fl_now() > watch->until_ns;
+    bool wanted = watch->each || has_name(&watch->before, name);
+    watch->unfinished = watch->unfinished || (wanted && late);
+    bool lacks = wanted && !late && fl_image_look(watch->listing, name) == -ESTALE;
+    return append_name(lacks ? &watch->lacking : &watch->names, name);
+}
+
+// Those that lacked a pack are looked at in any case.
+static int list_images(struct fl_store_watch *watch, struct fl_reader *reader, bool each)
+{
+    watch->each = each;
+    watch->listing = reader;
+    watch->unfinished = false;
+    free_names(&watch->before);
+    watch->before = watch->lacking;
+    watch->lacking = (struct names){NULL, 0};
+    return fl_reader_list(reader, add_name, watch);
+}
+
 // The watch comes first: what changes after the list was made is an event. What changed before the
 // first watch, and after the list before that, is none.
 static void read_store(struct fl_store_watch *watch)
@@ -97,8 +140,9 @@ static void read_store(struct fl_store_watch *watch)
     if (!watch->error) {
         bool blind = watch->watch_error != 0;
         watch->watch_error = watch_images(watch);
-        if (reader != watch->seen || watch->wanted || watch->watch_error || blind) {
-            watch->error = fl_reader_list(reader, add_name, &watch->names);
+        bool each = reader != watch->seen || watch->wanted || watch->watch_error || blind;
+        if (each || watch->lacking.count > 0) {
+            watch->error = list_images(watch, reader, each);
             watch->listed = watch->error == 0;
             watch->wanted = !watch->listed;
         }
@@ -143,9 +187,31 @@ static void say_how_it_is(struct fl_store_watch *watch)
         fl_has(&engine->degraded, FL_LACK_INOTIFY);
 }
 
+// Before new ones are made: there may be just room for those.
+static void close_sockets_of_lacking(struct fl_store_watch *watch)
+{
+    struct fl_engine *engine = watch->acceptor->engine;
+    unsigned count = watch->lacking.count;
+    for (unsigned i = 0; i < count; i++)
+        fl_listeners_close_automatic(watch->acceptor, watch->lacking.name[i]);
+    if (count == 0)
+        fl_has(&engine->degraded, FL_LACK_IMAGES);
+    else if (count == 1)
+        fl_lacks(&engine->degraded, FL_LACK_IMAGES,
+                 "image '%s' cannot be used, and has no socket: a pack that it needs is missing",
+                 watch->lacking.name[0]);
+    else
+        fl_lacks(&engine->degraded, FL_LACK_IMAGES,
+                 "%u images cannot be used, and have no sockets, image '%s' among them: packs that "
+                 "they need are missing ('faultline ls' names them)",
+                 count, watch->lacking.name[0]);
+}
+
 static void apply_look(struct fl_store_watch *watch)
 {
     say_how_it_is(watch);
+    if (watch->listed)
+        close_sockets_of_lacking(watch);
     if (watch->listed && !fl_service_refuses(watch->acceptor->state))
         fl_listeners_follow(watch->acceptor, watch->names.name, watch->names.count);
     free_names(&watch->names);
@@ -226,15 +292,20 @@ int fl_store_watch_start(struct fl_acceptor *acceptor, bool first,
     if (!watch)
         return -ENOMEM;
     watch->acceptor = acceptor;
+    watch->until_ns = FL_NEVER;
     open_inotify(watch);
     *ret_follow = watch;
     if (!first) {
         look_at_store(watch, true);
         return 0;
     }
+    watch->until_ns = fl_now() + PATIENCE;
     read_store(watch);
+    watch->until_ns = FL_NEVER;
     if (!watch->error)
         apply_look(watch);
+    if (watch->unfinished)
+        look_at_store(watch, true);
     return watch->error;
 }
 
@@ -248,5 +319,7 @@ void fl_store_watch_stop(struct fl_store_watch *watch)
     }
     fl_reader_close(watch->seen);
     free_names(&watch->names);
+    free_names(&watch->lacking);
+    free_names(&watch->before);
     free(watch);
 }

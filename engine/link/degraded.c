@@ -13,7 +13,7 @@ static const char *const names[FL_LACKS] = {
     [FL_LACK_INOTIFY] = "inotify",       [FL_LACK_DESCRIPTORS] = "descriptors",
     [FL_LACK_FILTER] = "seccomp",        [FL_LACK_COUNTERS] = "counters",
     [FL_LACK_OBSERVE] = "observe",       [FL_LACK_METRICS] = "metrics",
-    [FL_LACK_RUNNING_KEEPER] = "keeper",
+    [FL_LACK_RUNNING_KEEPER] = "keeper", [FL_LACK_IMAGES] = "images",
 };
 
 const char *fl_lack_name(enum fl_lack lack)

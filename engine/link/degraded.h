@@ -22,6 +22,7 @@ enum fl_lack {
     FL_LACK_DESCRIPTORS,    // new VMs are refused, or images have no sockets
     FL_LACK_FILTER,         // system calls are not filtered
     FL_LACK_COUNTERS,       // what was counted does not outlive the engine
+    FL_LACK_IMAGES,         // packs of images: these have no sockets
     FL_LACK_OBSERVE,        // observers cannot reach the control API
     FL_LACK_METRICS,        // nor the metrics
     FL_LACK_RUNNING_KEEPER, // it is stopped

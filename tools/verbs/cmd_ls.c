@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
@@ -36,27 +37,43 @@ static int parse_ls(int argc, char **argv, struct arguments *args)
 
 static void print_ls_header(void)
 {
-    printf("%-32s %12s %11s %11s %11s %11s %6s  %s\n", "IMAGE", "SIZE", "ZERO", "DUPLICATE",
-           "SHARED", "STORED", "PACKS", "CREATED");
+    printf("%-32s %12s %11s %11s %11s %11s %6s %11s %11s  %s\n", "IMAGE", "SIZE", "ZERO",
+           "DUPLICATE", "SHARED", "STORED", "PACKS", "OWN DISK", "SHARED DISK", "CREATED");
 }
 
-static void print_ls_row(const struct fl_image_info *info)
+static void print_ls_row(const struct fl_image_info *info, const struct fl_image_space *space)
 {
     char bytes[32];
+    char own[32];
+    char shared[32];
     char created[32];
     store_format_time(info->created, created, sizeof(created));
-    printf("%-32s %12s %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %6" PRIu64 "  %s",
+    printf("%-32s %12s %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %11" PRIu64 " %6" PRIu64
+           " %11s %11s  %s",
            info->name, cli_format_bytes(info->bytes, bytes, sizeof(bytes)), info->zero_pages,
-           info->duplicate_pages, info->shared_pages, info->stored_pages, info->packs, created);
+           info->duplicate_pages, info->shared_pages, info->stored_pages, info->packs,
+           cli_format_bytes(space->own_bytes, own, sizeof(own)),
+           cli_format_bytes(space->shared_bytes, shared, sizeof(shared)), created);
     if (info->packs_missing > 0)
         printf("  CANNOT BE USED: %" PRIu64 " pack%s missing", info->packs_missing,
                cli_s(info->packs_missing));
     putchar('\n');
 }
 
+static json_t *ls_image_json(const struct fl_image_info *info, const struct fl_image_space *space)
+{
+    json_t *object = store_image_json(info);
+    if (object) {
+        json_object_set_new(object, "own_bytes", json_integer((json_int_t)space->own_bytes));
+        json_object_set_new(object, "shared_bytes", json_integer((json_int_t)space->shared_bytes));
+    }
+    return object;
+}
+
 // Lists the named images. An image that cannot be read is a sentence on stderr, and the others are
 // listed all the same.
-static int list_images(struct fl_store *store, char **names, size_t count, json_t *array)
+static int list_images(struct fl_store *store, char **names, size_t count,
+                       const struct fl_image_space *space, json_t *array)
 {
     int status = EXIT_DONE;
     if (!array)
@@ -72,10 +89,23 @@ static int list_images(struct fl_store *store, char **names, size_t count, json_
             continue;
         }
         if (array)
-            json_array_append_new(array, store_image_json(&info));
+            json_array_append_new(array, ls_image_json(&info, &space[i]));
         else
-            print_ls_row(&info);
+            print_ls_row(&info, &space[i]);
     }
+    return status;
+}
+
+static int list_with_space(struct fl_store *store, char **names, size_t count, json_t *array)
+{
+    struct fl_error error;
+    struct fl_image_space *space = calloc(count + 1, sizeof(*space));
+    if (!space)
+        return cli_fail("ls", "there is no memory for the list");
+    int status = fl_store_space(store, names, count, space, &error) < 0
+                     ? cli_fail("ls", "%s", error.text)
+                     : list_images(store, names, count, space, array);
+    free(space);
     return status;
 }
 
@@ -89,7 +119,7 @@ static int list_store(struct fl_store *store, const struct arguments *args)
     json_t *array = args->json ? json_array() : NULL;
     for (size_t i = 0; args->names && i < count; i++)
         puts(names[i]);
-    int status = args->names ? EXIT_DONE : list_images(store, names, count, array);
+    int status = args->names ? EXIT_DONE : list_with_space(store, names, count, array);
     fl_store_free_names(names, count);
     if (args->json) {
         int printed = store_print_json("ls", json_pack("{s:o}", "images", array));
@@ -117,6 +147,9 @@ const struct verb verb_ls = {
     .run = cmd_ls,
     .summary = "list the images of a store",
     .synopsis = {"[--store DIR] [--json | --names]"},
-    .about = "Lists the images of a store.",
+    .about = "Lists the images of a store. Pages are counted in ZERO to STORED. OWN DISK "
+             "is what an image alone needs on disk, its map and its packs, which 'faultline rm' "
+             "and 'faultline gc' would free; SHARED DISK is in packs that other images need as "
+             "well.",
     .options = options,
 };

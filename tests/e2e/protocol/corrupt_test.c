@@ -374,3 +374,34 @@ Test(corrupt, a_replaced_image_is_another)
     memory_free(&memory);
     end(&good);
 }
+
+static bool is_no_socket(void *path)
+{
+    return access(path, F_OK) != 0;
+}
+
+// A restore fails at connect(), and not at the first page; the others are served.
+Test(corrupt, an_image_without_its_pack_has_no_socket)
+{
+    char away[2 * TEST_PATH];
+    struct good good;
+    begin(NULL);
+    put_path(away, "pack-away");
+    cr_assert_eq(rename(pack, away), 0);
+    world_pack(world, temp_path(&world->temp, "other.mem"), "another"); // all are looked at
+    cr_assert(server_wait_log(&world->server, "event=degraded what=images", 1));
+    cr_assert(wait_until(is_no_socket, (void *)(uintptr_t)world->socket));
+    good_start(&good, other_socket, &other_memory);
+    cr_assert_eq(good_end(&good), 0);
+    cr_assert_eq(rename(away, pack), 0);
+    cr_assert(server_wait_log(&world->server, "event=restored what=images", 1));
+    cr_assert(wait_until(socket_is_open, (void *)(uintptr_t)world->socket));
+    good_start(&good, world->socket, &world->memory);
+    cr_assert_eq(good_end(&good), 0);
+    cr_assert_eq(rename(pack, away), 0);
+    world_stop(world);
+    cr_assert(server_serve(&world->server, &world->temp, world->store, NULL));
+    cr_expect_eq(access(world->socket, F_OK), -1, "a new server makes it");
+    cr_expect_eq(access(other_socket, F_OK), 0);
+    world_stop(world);
+}

@@ -5,7 +5,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/world.h"
@@ -74,6 +76,45 @@ Test(store_verbs, a_missing_pack_is_named)
     expect("verify", NULL, 1, says);
     expect("verify", first, 1, says);
     expect("ls", NULL, 0, "CANNOT BE USED: 1 pack missing");
+}
+
+// The number after "KEY":, in what ls says of this image.
+static long long space_of(const char *image, const char *key)
+{
+    char output[OUTPUT];
+    char text[64];
+    static const char *const json[] = {"--json", NULL};
+    cr_assert_eq(run(output, "ls", json), 0, "%s", output);
+    snprintf(text, sizeof(text), "\"name\":\"%s\"", image);
+    const char *at = strstr(output, text);
+    snprintf(text, sizeof(text), "\"%s\":", key);
+    at = at ? strstr(at, text) : NULL;
+    cr_assert_not_null(at, "%s", output);
+    return strtoll(at + strlen(text), NULL, 10);
+}
+
+static long long file_bytes(const char *path)
+{
+    struct stat status;
+    cr_assert_eq(stat(path, &status), 0, "%s", path);
+    return (long long)status.st_size;
+}
+
+// What one image alone has on disk, and what it shares: rm and gc free the former.
+Test(store_verbs, bytes_on_disk_are_ones_own_or_shared)
+{
+    char pack[2 * TEST_PATH];
+    char id[17];
+    begin();
+    find_pack(pack, id);
+    long long map = file_bytes(temp_path(&world->temp, "store/images/first.img"));
+    cr_expect_eq(space_of("first", "own_bytes"), map);
+    cr_expect_eq(space_of("first", "shared_bytes"), file_bytes(pack));
+    cr_expect_eq(space_of("second", "shared_bytes"), file_bytes(pack));
+    static const char *const second[] = {"second", NULL};
+    expect("rm", second, 0, "");
+    cr_expect_eq(space_of("first", "own_bytes"), map + file_bytes(pack));
+    cr_expect_eq(space_of("first", "shared_bytes"), 0);
 }
 
 Test(store_verbs, images_that_need_a_bad_frame_are_named)

@@ -19,7 +19,7 @@ struct arguments {
 static const struct verb_argument arguments[] = {
     {.name = "check|show", .choices = "check|show"},
     {.name = "FILE", .hint = CLI_FILE},
-    {NULL},
+    {.name = NULL},
 };
 static const struct cli_option options[] = {
     CLI_JSON(struct arguments, json),

@@ -13,7 +13,7 @@
 static const struct verb_argument arguments[] = {
     {.name = "SOCKET", .hint = CLI_FILE},
     {.name = "MEMFILE", .hint = CLI_FILE},
-    {NULL},
+    {.name = NULL},
 };
 static const struct cli_option options[] = {
     CLI_FLAG(struct fl_server_options, engine.populate, .name = "populate",

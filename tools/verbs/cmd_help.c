@@ -16,7 +16,8 @@ struct arguments {
     bool json;
 };
 
-static const struct verb_argument arguments[] = {{.name = "VERB", .hint = CLI_VERB}, {NULL}};
+static const struct verb_argument arguments[] = {{.name = "VERB", .hint = CLI_VERB},
+                                                 {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_JSON(struct arguments, json),
     CLI_END,

@@ -14,7 +14,8 @@ struct arguments {
     bool json;
 };
 
-static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE}, {NULL}};
+static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE},
+                                                 {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
     CLI_JSON(struct arguments, json),

@@ -15,7 +15,8 @@ struct arguments {
     struct fl_optimize_options options;
 };
 
-static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE}, {NULL}};
+static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE},
+                                                 {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
     CLI_JSON(struct arguments, json),

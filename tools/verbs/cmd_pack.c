@@ -21,7 +21,8 @@ struct arguments {
     struct fl_pack_options options;
 };
 
-static const struct verb_argument arguments[] = {{.name = "MEMFILE", .hint = CLI_FILE}, {NULL}};
+static const struct verb_argument arguments[] = {{.name = "MEMFILE", .hint = CLI_FILE},
+                                                 {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
     CLI_TEXT(struct arguments, options.name, .name = "name", .value = "IMAGE",

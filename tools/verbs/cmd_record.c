@@ -44,7 +44,8 @@ static const char *take_window(void *place, const char *text)
     return NULL;
 }
 
-static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE}, {NULL}};
+static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE},
+                                                 {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_COUNT(struct record, recorder.runs, .name = "runs", .value = "N", .low = 1,
               .high = RECORDER_RUNS_MAX, .preset = "1", .help = "number of VMs to record, 1 to 64"),

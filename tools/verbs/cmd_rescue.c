@@ -188,7 +188,8 @@ struct arguments {
     unsigned fd; // UINT_MAX: find it
 };
 
-static const struct verb_argument arguments[] = {{.name = "PID", .hint = CLI_PROCESS}, {NULL}};
+static const struct verb_argument arguments[] = {{.name = "PID", .hint = CLI_PROCESS},
+                                                 {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_TEXT(struct arguments, rescue.image, .name = "image", .value = "NAME", .hint = CLI_IMAGE,
              .help = "the image that the VM was restored from. Not needed if the VM's state was "

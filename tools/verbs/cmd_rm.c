@@ -15,7 +15,7 @@ struct arguments {
 
 static const struct verb_argument arguments[] = {
     {.name = "IMAGE", .hint = CLI_IMAGE, .many = true},
-    {NULL},
+    {.name = NULL},
 };
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),

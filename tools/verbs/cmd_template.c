@@ -27,7 +27,8 @@ struct order {
     bool json;
 };
 
-static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE}, {NULL}};
+static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE},
+                                                 {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_FLAG(struct order, complete, .name = "complete",
              .help = "fill all of the template first, and print the path of a file that a VMM can "

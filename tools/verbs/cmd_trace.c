@@ -26,7 +26,7 @@ struct arguments {
 static const struct verb_argument arguments[] = {
     {.name = "show|rm", .choices = "show|rm"},
     {.name = "IMAGE", .hint = CLI_IMAGE},
-    {NULL},
+    {.name = NULL},
 };
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),

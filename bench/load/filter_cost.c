@@ -34,7 +34,7 @@ static int look_at_ioctl(void)
     // Refused is what is none of them: one comparison each.
     struct scmp_arg_cmp other[sizeof(requests) / sizeof(requests[0])];
     for (unsigned i = 0; !error && i < sizeof(requests) / sizeof(requests[0]); i++) {
-        other[i] = SCMP_A1(SCMP_CMP_EQ, requests[i]);
+        other[i] = SCMP_A1(SCMP_CMP_EQ, requests[i], 0);
         error = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM + i), SCMP_SYS(ioctl), 1,
                                        &other[i]);
     }

@@ -132,7 +132,7 @@ static void free_vm(struct rcu_head *head)
 static void log_end(const struct fl_vm *vm)
 {
     const struct fl_vm_counters *counters = &vm->state->counters;
-    FL_PROBE(detach, vm->id, fl_vm_image_name(vm), vm->state->pid);
+    FL_PROBE(detach, vm->id, fl_vm_image_name(vm), atomic_load(&vm->state->pid));
     fl_log(FL_LOG_INFO,
            "event=detach vm=%" PRIu64 " image=%s pid=%" PRId64 " faults=%" PRIu64
            " installed=%" PRIu64 " zeroed=%" PRIu64 " poisoned=%" PRIu64 " removed=%" PRIu64,
@@ -264,7 +264,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     // Before the first fault is read: from here on a successor can go on.
     keep_vm(engine, vm, connection);
     FL_CRASH_POINT("vm_kept");
-    FL_PROBE(attach, vm->id, fl_vm_image_name(vm), vm->state->pid);
+    FL_PROBE(attach, vm->id, fl_vm_image_name(vm), atomic_load(&vm->state->pid));
     fl_log(FL_LOG_INFO,
            "event=attach vm=%" PRIu64 " image=%s pid=%" PRId64 " regions=%u bytes=%" PRIu64
            " page_size=%" PRIu64 " recorded=%s",

@@ -209,7 +209,7 @@ static void add_engine(struct build *build, bool internet)
     add_all(build, SCMP_ACT_ALLOW, fl_calls_of_the_engine);
     add_all(build, SCMP_ACT_ALLOW, fl_calls_of_sanitizers);
     for (unsigned i = 0; i < families; i++) {
-        const struct scmp_arg_cmp is = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family[i]);
+        const struct scmp_arg_cmp is = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family[i], 0);
         add(build, SCMP_ACT_ALLOW, "socket", 1, &is);
     }
     if (!is_in("mmap", fl_calls_of_sanitizers)) {

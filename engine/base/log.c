@@ -161,7 +161,7 @@ void fl_log(enum fl_log_level level, const char *format, ...)
         return;
     va_list args;
     va_start(args, format);
-    fl_log_record_vmake(&record, level, format, args);
+    fl_log_record_vmake(&record, (int)level, format, args);
     va_end(args);
     pthread_mutex_lock(&log_state.lock);
     if (!hand_over(&record) && !fl_log_output_try(&record, atomic_load(&log_state.process)))

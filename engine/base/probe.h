@@ -36,6 +36,10 @@
         __attribute__((visibility("hidden")));
 FL_PROBES(FL_PROBE_DECLARE)
 
+// The macros of the header use what clang calls an extension of GNU.
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
 #define FL_PROBE_ON(name) (__builtin_expect(faultline_##name##_semaphore, 0))
 #define FL_PROBE(name, ...)                                                                        \
     do {                                                                                           \

@@ -93,9 +93,10 @@ clean_inside() {
     mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts "$root/dev/pts"
     ln -s pts/ptmx "$root/dev/ptmx"
     ln -s /proc/self/fd "$root/dev/fd"
-    touch "$root/dev/kmsg" "$root/dev/console"
+    touch "$root/dev/kmsg"
     mount --bind "$2/manager.log" "$root/dev/kmsg"
-    mount --bind /dev/null "$root/dev/console"
+    # A node of its own: systemd gives the console another mode, and a bound /dev/null would be the machine's.
+    mknod -m 600 "$root/dev/console" c 1 3
     mount -t tmpfs -o mode=755 tmpfs "$root/run"
     cd "$root"
     pivot_root . .

@@ -25,7 +25,7 @@ struct arguments {
 
 static const struct verb_argument arguments[] = {
     {.name = "VM"},
-    {NULL},
+    {.name = NULL},
 };
 static const struct cli_option options[] = {
     CLI_TEXT(struct arguments, output, .name = "output", .value = "FILE", .hint = CLI_FILE,

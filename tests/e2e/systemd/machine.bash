@@ -26,7 +26,6 @@ machine_inside() {
     mount --bind /proc/sys /proc/sys
     mount -o remount,bind,ro /proc/sys
     mount --bind "$1/manager.log" /dev/kmsg
-    mount --bind /dev/null /dev/console
     mount -t tmpfs tmpfs /run
     mount -t tmpfs tmpfs /etc/systemd
     mount -t tmpfs tmpfs /var/lib
@@ -37,8 +36,11 @@ machine_inside() {
         [ ! -f "$file" ] || mount --bind "$file" "/etc/${file##*/}"
     done
     [ ! -d "$1/opt" ] || mount --bind "$1/opt" /opt
+    mount -t tmpfs -o mode=755 tmpfs /mnt
+    # Nodes of its own: systemd gives the console another mode, and a bound /dev/null would be the machine's.
+    mknod -m 600 /mnt/console c 1 3
+    mount --bind /mnt/console /dev/console
     if [ -c /dev/userfaultfd ]; then
-        mount -t tmpfs -o mode=755 tmpfs /mnt
         mknod -m 666 /mnt/userfaultfd c "$((0x$(stat -c %t /dev/userfaultfd)))" "$((0x$(stat -c %T /dev/userfaultfd)))"
         mount --bind /mnt/userfaultfd /dev/userfaultfd
     fi

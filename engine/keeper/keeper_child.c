@@ -116,12 +116,11 @@ bool fl_child_holds(const struct fl_child *child, uint64_t vm)
     return child->lives && fl_death_watch_holds(child->lives, vm);
 }
 
-int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child)
+int fl_child_adopt(int channel, int pidfd, pid_t pid, struct fl_child **ret_child)
 {
     struct fl_child *child = calloc(1, sizeof(*child));
-    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (!child || pidfd < 0) {
-        int error = child ? -errno : -ENOMEM;
+        int error = child ? -EBADF : -ENOMEM;
         if (pidfd >= 0)
             close(pidfd);
         close(channel);

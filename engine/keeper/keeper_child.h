@@ -48,9 +48,9 @@ struct fl_child {
 // end; -1: none. 0, or -errno with no process left. The caller frees the child.
 int fl_child_start(int executable, char *const *argv, int lock, const struct fl_settings *settings,
                    struct fl_child **ret_child);
-// One that runs already, at the other end of the channel. Takes the channel in every case. 0 or
-// -errno.
-int fl_child_adopt(int channel, pid_t pid, struct fl_child **ret_child);
+// One that runs already, at the other end of the channel. Takes the channel and the pidfd in every
+// case. 0 or -errno.
+int fl_child_adopt(int channel, int pidfd, pid_t pid, struct fl_child **ret_child);
 // Takes the descriptor in every case. Its end will be seen before its memory is freed. 0 or -errno.
 int fl_child_watch_life(struct fl_child *child, int life);
 // True from the moment on when none of its threads runs any more, but within calls for single VMs,

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@
 #include "engine/keeper/service_manager.h"
 #include "engine/link/channel.h"
 
-enum { NUMBER = 24, ANSWER_MS = 5000, REPLACE_AGAIN_MS = 1000 };
+enum { NUMBER = 24, ANSWER_MS = 5000, END_MS = 1000, REPLACE_AGAIN_MS = 1000 };
 #define REPLACE_MOST (60 * FL_NS_PER_S)
 
 // --- named descriptors ---
@@ -53,21 +54,43 @@ static void from_manager(void *arg, const char *name, int fd)
 
 // --- from itself, before an exec ---
 
-static void take_engine(struct fl_keeper *keeper, int channel, int life, pid_t pid)
+// Its engine as a child that is watched, and is not ours yet. Takes the channel and the pidfd in
+// every case. 0 or -errno.
+static int adopt_engine(struct fl_keeper *keeper, int channel, int pidfd, pid_t pid,
+                        struct fl_child **ret_child)
+{
+    int error = fl_child_adopt(channel, pidfd, pid, ret_child);
+    if (error)
+        return error;
+    error = fl_keeper_watch_child(keeper, *ret_child);
+    if (error)
+        fl_keeper_let_go(keeper, *ret_child);
+    return error;
+}
+
+static void take_engine(struct fl_keeper *keeper, struct fl_child *child, int life)
+{
+    keeper->serving = child;
+    int error = life < 0 ? 0 : fl_keeper_watch_life(keeper, child, life);
+    if (error) // its end will be seen later, that is all
+        fl_log(FL_LOG_WARNING, "event=watch_failed pid=%d reason=\"%s\"", (int)child->pid,
+               strerror(-error));
+}
+
+static void take_own_engine(struct fl_keeper *keeper, int channel, int life, pid_t pid)
 {
     struct fl_child *child = NULL;
-    int error = fl_child_adopt(channel, pid, &child);
-    if (!error)
-        error = fl_keeper_watch_child(keeper, child);
-    if (error) {
-        fl_log(FL_LOG_ERROR, "event=inherit_failed name=engine reason=\"%s\"", strerror(-error));
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int error = pidfd < 0 ? -errno : adopt_engine(keeper, channel, pidfd, pid, &child);
+    if (!error) {
+        take_engine(keeper, child, life);
         return;
     }
-    keeper->serving = child;
-    error = life < 0 ? 0 : fl_keeper_watch_life(keeper, child, life);
-    if (error) // its end will be seen later, that is all
-        fl_log(FL_LOG_WARNING, "event=watch_failed pid=%d reason=\"%s\"", (int)pid,
-               strerror(-error));
+    if (pidfd < 0)
+        close(channel);
+    if (life >= 0)
+        close(life);
+    fl_log(FL_LOG_ERROR, "event=inherit_failed name=engine reason=\"%s\"", strerror(-error));
 }
 
 // Lines "NAME VALUE FD", and one "engine PID CHANNEL LIFE" with the counts so far.
@@ -84,7 +107,7 @@ static void take_line(struct fl_keeper *keeper, const char *line)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
         if (life >= 0)
             fcntl(life, F_SETFD, FD_CLOEXEC);
-        take_engine(keeper, fd, life, pid);
+        take_own_engine(keeper, fd, life, pid);
     } else if (sscanf(line, "%63s %" SCNu64 " %d", name, &value, &fd) == 3) {
         // NOLINTEND(cert-err34-c)
         if (fd >= 0)
@@ -231,8 +254,49 @@ struct found {
     int life;
     int pidfd;
     pid_t pid;
-    char reason[160]; // why it cannot be had
+    struct fl_child *child; // when nothing that may fail is left to be done
+    bool was_alone;         // it has no keeper: nothing else has what it has sent
+    char reason[160];       // why it cannot be had
 };
+
+static bool process_lives(int pidfd)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    return pidfd >= 0 && poll(&ended, 1, 0) == 0;
+}
+
+// We are told to end before anything is ours.
+static bool is_to_end(void)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
+// Its sockets are closed some milliseconds before its end can be seen.
+static bool ends_now(int pidfd)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    return pidfd >= 0 && poll(&ended, 1, END_MS) == 1;
+}
+
+// All that may fail is done before we say that we have it: to fail later would be to start an
+// engine beside it.
+static int adopt_found(struct fl_keeper *keeper, struct found *found)
+{
+    int channel = fcntl(found->channel, F_DUPFD_CLOEXEC, 0);
+    int pidfd = channel < 0 ? -1 : fcntl(found->pidfd, F_DUPFD_CLOEXEC, 0);
+    if (pidfd < 0) {
+        int error = -errno;
+        if (channel >= 0)
+            close(channel);
+        return error;
+    }
+    int error = adopt_engine(keeper, channel, pidfd, found->pid, &found->child);
+    if (error)
+        found->child = NULL;
+    return error;
+}
 
 // Its keeper has sent all, and waits to hear that we have it; we then wait to hear that it has
 // stopped. Only then is it ours.
@@ -242,6 +306,10 @@ static int confirm(struct found *found)
     int fds[FL_CHANNEL_FDS];
     message = (struct fl_message){.type = FL_MESSAGE_ANSWER};
     FL_CRASH_POINT("replace_answer");
+    if (is_to_end()) {
+        snprintf(found->reason, sizeof(found->reason), "this server is told to end");
+        return -EINTR;
+    }
     int got = fl_channel_send(found->socket, &message, NULL, false);
     if (got == 0)
         got = first_answer(found->socket, found->pidfd, &message, fds);
@@ -260,7 +328,11 @@ static int take_from_keeper(struct fl_keeper *keeper, struct found *found,
     keeper->generation = message->value ? message->value - 1 : 0; // counted again as it serves us
     keeper->deaths = message->other;
     keeper->upgrade.count = strtoull(message->text, NULL, 10);
-    return found->channel < 0 ? -EPROTO : confirm(found);
+    // Another one is the engine of this channel then.
+    if (!process_lives(found->pidfd))
+        return -ESRCH;
+    int error = found->channel < 0 ? -EPROTO : adopt_found(keeper, found);
+    return error ? error : confirm(found);
 }
 
 // What came from the store is replaced by the same from the engine, or from its keeper.
@@ -275,25 +347,23 @@ static int take_all(struct fl_keeper *keeper, struct found *found)
         if (message.type == FL_MESSAGE_SERVING) {
             found->channel = found->socket;
             found->life = fds[0];
-            return 0;
+            return adopt_found(keeper, found);
         }
         if (message.type == FL_MESSAGE_ENGINE)
             return take_from_keeper(keeper, found, &message, fds);
         FL_CRASH_POINT("replace_record");
+        int error = 0;
+        found->was_alone |= message.type == FL_MESSAGE_PUT;
         if (message.type == FL_MESSAGE_PUT || message.type == FL_MESSAGE_RECORD)
-            fl_records_put(&keeper->records, &message, fds);
+            error = fl_records_put(&keeper->records, &message, fds);
         fl_channel_close_fds(fds);
+        if (error == -ENOMEM) // of what this version does not know, it can keep nothing
+            return error;
         if (message.type == FL_MESSAGE_ANSWER) {
             snprintf(found->reason, sizeof(found->reason), "%.150s", message.text);
             return message.error ? message.error : -EPROTO;
         }
     }
-}
-
-static bool process_lives(int pidfd)
-{
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    return pidfd >= 0 && poll(&ended, 1, 0) == 0;
 }
 
 // Under a service manager that keeps descriptors there is nothing to replace.
@@ -320,11 +390,21 @@ static int ask_for_all(struct fl_keeper *keeper, struct found *found)
     return found->pidfd < 0 ? -errno : take_all(keeper, found);
 }
 
+// What has been taken over has descriptors of its own, but for `life`.
 static void close_found(const struct found *found)
 {
     close(found->socket);
     if (found->channel >= 0 && found->channel != found->socket)
         close(found->channel);
+    if (found->pidfd >= 0)
+        close(found->pidfd);
+}
+
+// It goes on with the keeper that it has, or alone.
+static void leave_found(struct fl_keeper *keeper, const struct found *found)
+{
+    if (found->child)
+        fl_keeper_let_go(keeper, found->child);
     if (found->life >= 0)
         close(found->life);
 }
@@ -334,11 +414,7 @@ static void close_found(const struct found *found)
 static void take_found(struct fl_keeper *keeper, const struct found *found)
 {
     bool elsewhere = found->channel != found->socket;
-    if (elsewhere)
-        close(found->socket);
-    take_engine(keeper, found->channel, found->life, found->pid);
-    if (!keeper->serving)
-        return;
+    take_engine(keeper, found->child, found->life);
     fl_log(FL_LOG_INFO, "event=took_over engine=%d vms=%" PRIu64 " from=%s", (int)found->pid,
            keeper->records.vms, elsewhere ? "keeper" : "engine");
     fl_keeper_served(keeper, keeper->serving, keeper->records.vms);
@@ -360,14 +436,18 @@ static int from_engine(struct fl_keeper *keeper)
     if (found.socket < 0)
         return 0;
     int error = ask_for_all(keeper, &found);
+    if (error == -ECONNRESET && found.was_alone && ends_now(found.pidfd))
+        error = -ESRCH;
     bool alone = keeper->records.store || !process_lives(found.pidfd);
-    if (found.pidfd >= 0)
-        close(found.pidfd);
-    if (!error) {
+    if (!error)
         take_found(keeper, &found);
-        return 0;
-    }
+    else
+        leave_found(keeper, &found);
     close_found(&found);
+    if (!error)
+        return 0;
+    if (error == -ESRCH && found.was_alone) // what it has sent is ours alone
+        return 0;
     if (replaces(keeper) &&
         error == -ESRCH) // its keeper has another one serve, and may be asked again
         error = -EAGAIN;
@@ -383,6 +463,8 @@ static int from_server(struct fl_keeper *keeper)
     uint64_t until = fl_now() + REPLACE_MOST;
     int error;
     while ((error = from_engine(keeper)) == -EAGAIN && replaces(keeper) && fl_now() < until) {
+        if (is_to_end())
+            return -EINTR;
         fl_records_free(&keeper->records); // what has come of it: all of it comes again
         fl_records_init(&keeper->records, false);
         poll(NULL, 0, REPLACE_AGAIN_MS);

@@ -80,8 +80,10 @@ struct fl_keeper {
     int exit_status;
 };
 
-// keeper_replace.c: both 0 or -errno.
+// keeper_replace.c: the ints are 0 or -errno.
 int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child);
+// Of one that was adopted, and is not `serving`: it goes on without us. Frees the child.
+void fl_keeper_let_go(struct fl_keeper *keeper, struct fl_child *child);
 int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int life);
 void fl_keeper_start_standby(struct fl_keeper *keeper);
 void fl_keeper_promote(struct fl_keeper *keeper);

@@ -99,6 +99,15 @@ int fl_keeper_watch_child(struct fl_keeper *keeper, struct fl_child *child)
     return 0;
 }
 
+// The channel is open elsewhere, too, and would be watched on.
+void fl_keeper_let_go(struct fl_keeper *keeper, struct fl_child *child)
+{
+    epoll_ctl(keeper->epoll_fd, EPOLL_CTL_DEL, child->channel, NULL);
+    epoll_ctl(keeper->epoll_fd, EPOLL_CTL_DEL, child->pidfd, NULL);
+    cds_list_del(&child->link);
+    fl_child_free(child);
+}
+
 int fl_keeper_watch_life(struct fl_keeper *keeper, struct fl_child *child, int life)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = child};

@@ -7,6 +7,7 @@
 #include "engine/accept/connections.h"
 #include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
+#include "engine/base/crash_point.h"
 #include "engine/control/control.h"
 #include "engine/image/images.h"
 #include "engine/link/keeper_link.h"
@@ -45,6 +46,7 @@ static unsigned put_all_records(void *arg)
     fl_images_keep_all(engine->images);
     fl_templates_keep_all(engine->templates);
     fl_attach_keep_all(engine);
+    FL_CRASH_POINT("vms_put");
     fl_listeners_keep(&server->acceptor);
     fl_connections_keep(&server->acceptor);
     fl_inherited_sockets_keep(&server->sockets);

@@ -220,3 +220,60 @@ Test(replace, when_the_old_one_dies_before_it_has_said_so)
 {
     old_one_dies_at("hand_on_answered");
 }
+
+// It has sent its VM to the next server, and nothing else has it: no second try may let go of it.
+Test(replace, when_an_engine_that_was_alone_dies_as_it_hands_over)
+{
+    struct client client;
+    static const char *const extra[] = {"--upgrade-trial", "100", NULL};
+    need_points();
+    world = world_make(MIXED, BYTES);
+    point_begin(world, "vms_put");
+    world_serve(world, extra);
+    point_end();
+    client_start(&client, touch_on, NULL);
+    cr_assert(client_says(&client, 't'));
+    server_kill_keeper(&world->server);
+    cr_assert(server_wait_log(&world->server, "event=keeper_lost", 1));
+    point_arm(world);
+    spawn_next("next");
+    cr_expect(wait_until(point_struck, world));
+    cr_assert(server_wait_log(&next, "event=ready pid=", 1));
+    cr_expect_eq(world_status(world, "", "vms"), 1);
+    world->server = next;
+    finish(&client);
+}
+
+// --- one that cannot, or is not to ---
+
+static bool blocks_sigterm(void *pid)
+{
+    char path[64];
+    char line[256];
+    unsigned long long mask = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)*(pid_t *)pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof(line), file) && sscanf(line, "SigBlk: %llx", &mask) != 1)
+        ;
+    if (file)
+        fclose(file);
+    return mask >> (SIGTERM - 1) & 1;
+}
+
+// To be told so later would be to stop what it has just taken over.
+Test(replace, one_that_is_told_to_end_takes_nothing)
+{
+    struct client client;
+    begin(&client);
+    kill(world->server.pid, SIGSTOP);
+    spawn_next("next");
+    cr_assert(wait_until(blocks_sigterm, &next.pid));
+    kill(next.pid, SIGTERM);
+    kill(world->server.pid, SIGCONT);
+    cr_assert(wait_until(process_ended, &next.pid));
+    server_kill_keeper(&next); // reaps it
+    cr_expect_eq(server_count_log(&next, "event=stopping"), 0);
+    cr_expect_eq(server_count_log(&world->server, "event=replaced "), 0);
+    cr_expect_eq(world_status(world, "keeper", "pid"), world->server.pid);
+    finish(&client);
+}

@@ -3,8 +3,8 @@
 // How it works. What is not on the engine's list has the kernel send SIGSYS to the thread that made
 // the call (SCMP_ACT_TRAP), which costs nothing as long as it does not happen. The handler counts,
 // marks the number, and has the call return -ENOSYS. The control thread tells the log later, since
-// a handler of a signal may not. SIGSYS is never blocked by the engine: a thread that blocked it
-// would be killed by the kernel instead.
+// a handler of a signal may not. No thread of the engine blocks SIGSYS, as the kernel would end the
+// process instead; but one of liburcu does, which resizes tables, and calls only for memory.
 //
 // Which calls are allowed whatever their arguments the kernel notes in a bitmap beside the program
 // (Linux 5.11), so that only calls with arguments that are looked at run the program. ioctl() is

@@ -124,6 +124,7 @@ int fl_log_start(const char *process)
     pthread_cond_init(&log_state.filled, &attributes);
     pthread_condattr_destroy(&attributes);
     sigfillset(&all);
+    sigdelset(&all, SIGSYS); // call_filter.h
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = -pthread_create(&log_state.thread, NULL, log_main, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -10,6 +10,8 @@
 #ifndef FAULTLINE_BASE_RCU_H
 #define FAULTLINE_BASE_RCU_H
 
+#include <stdbool.h>
+
 #include <urcu-qsbr.h>
 
 #include <urcu/rculfhash.h>
@@ -48,9 +50,16 @@ static inline void fl_rcu_defer(struct rcu_head *head, void (*free_fn)(struct rc
     call_rcu(head, free_fn);
 }
 
+// The thread in which liburcu frees has all signals blocked, and with SIGSYS blocked a system call
+// that is not on the engine's list would end the process (call_filter.c).
+extern _Thread_local bool fl_rcu_is_reachable;
+void fl_rcu_reach(void);
+
 // First line of every function given to fl_rcu_defer().
 static inline void fl_rcu_freeing(void)
 {
+    if (!fl_rcu_is_reachable)
+        fl_rcu_reach();
     __tsan_acquire(&fl_rcu_edge);
 }
 

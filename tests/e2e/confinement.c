@@ -201,6 +201,23 @@ static void serves(void)
     cr_assert_eq(client_wait(&client), 0);
 }
 
+// A thread that blocks SIGSYS would take the process with it. (That of liburcu, which has the name
+// of the process, is not ours.)
+static void check_threads_can_be_refused(void)
+{
+    char command[512];
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)server_engine(&world->server));
+    snprintf(command, sizeof(command),
+             "test $(grep -l ^fl- %s/*/comm | wc -l) -gt 4 || exit 2\n"
+             "for thread in $(grep -l ^fl- %s/*/comm); do\n"
+             "  mask=$(sed -n 's/^SigBlk:[^0-9a-f]*//p' ${thread%%comm}status)\n"
+             "  test $(( 0x${mask#????????} >> %d & 1 )) = 0 || exit 1\n"
+             "done",
+             path, path, SIGSYS - 1);
+    cr_expect_eq(system(command), 0, "%s", command);
+}
+
 Test(confinement, on_is_the_default_for_all_threads)
 {
     world = world_make(DISTINCT, BYTES);
@@ -217,6 +234,7 @@ Test(confinement, on_is_the_default_for_all_threads)
                      2, "%s", found.gl_pathv[i]);
     globfree(&found);
     serves();
+    check_threads_can_be_refused();
     cr_expect_eq(world_status(world, "", "refused_calls"), 0);
     world_stop(world);
 }

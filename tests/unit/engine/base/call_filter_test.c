@@ -21,6 +21,7 @@
 
 #include "engine/base/call_filter.h"
 #include "engine/base/call_lists.h"
+#include "engine/base/rcu.h"
 
 // The run-time of a sanitizer needs some of what an engine never does.
 #ifdef FAULTLINE_SANITIZED
@@ -223,6 +224,24 @@ static int works_as_usual(void)
     return fl_call_filter_refused() == 0 ? 0 : 3;
 }
 
+static void free_nothing(struct rcu_head *head)
+{
+    (void)head;
+    fl_rcu_freeing();
+    unknown_call();
+}
+
+// In the thread of liburcu, which has all signals blocked.
+static int counts_while_it_frees(void)
+{
+    struct rcu_head head;
+    rcu_register_thread();
+    fl_rcu_defer(&head, free_nothing);
+    rcu_barrier();
+    rcu_unregister_thread();
+    return fl_call_filter_refused() == 1 ? 0 : 1;
+}
+
 static int is_sent_sigsys(void)
 {
     raise(SIGSYS);
@@ -233,6 +252,7 @@ Test(call_filter, engine_works, .timeout = 30)
 {
     expect_exit(probe(&engine, works_as_usual), 0);
     expect_exit(probe(&engine, opens_local), 0);
+    expect_exit(probe(&engine, counts_while_it_frees), 0);
 }
 
 // What cannot be done at all: the process ends.

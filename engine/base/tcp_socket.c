@@ -124,6 +124,25 @@ static bool is_bound_to(const struct sockaddr_storage *bound, const struct fl_tc
            memcmp(&v6[0].sin6_addr, &v6[1].sin6_addr, sizeof(v6[0].sin6_addr)) == 0;
 }
 
+static in_port_t port_of(const struct sockaddr_storage *address)
+{
+    struct sockaddr_in6 v6;
+    struct sockaddr_in v4;
+    memcpy(&v6, address, sizeof(v6));
+    memcpy(&v4, address, sizeof(v4));
+    if (address->ss_family == AF_INET6)
+        return v6.sin6_port;
+    return address->ss_family == AF_INET ? v4.sin_port : 0;
+}
+
+bool fl_tcp_has_port(int fd, const struct fl_tcp_address *address)
+{
+    struct sockaddr_storage bound = {0};
+    socklen_t size = sizeof(bound);
+    return getsockname(fd, (struct sockaddr *)&bound, &size) == 0 &&
+           port_of(&bound) == port_of(&address->address);
+}
+
 bool fl_tcp_is_at(int fd, const struct fl_tcp_address *address)
 {
     struct sockaddr_storage bound = {0};

@@ -19,6 +19,8 @@ bool fl_tcp_parse(const char *text, struct fl_tcp_address *ret_address);
 // A non-blocking, close-on-exec socket that listens there, or -errno: -EADDRINUSE, if another
 // process uses the port, -EADDRNOTAVAIL, if the host has no such address.
 int fl_tcp_listen(const struct fl_tcp_address *address);
+// True if the socket is of TCP and has this port, at whatever address.
+bool fl_tcp_has_port(int fd, const struct fl_tcp_address *address);
 // True if the socket is one that fl_tcp_listen() could have returned.
 bool fl_tcp_is_at(int fd, const struct fl_tcp_address *address);
 

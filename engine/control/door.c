@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -64,8 +65,11 @@ void fl_door_init(struct fl_door *door, struct fl_acceptor *acceptor, struct fl_
 __attribute__((format(printf, 2, 0))) static void on_log(void *arg, const char *format,
                                                          va_list args)
 {
-    (void)arg;
+    struct fl_door *door = arg;
     char text[256];
+    door->complained = true;
+    if (door->lacks) // it would say so again and again
+        return;
     vsnprintf(text, sizeof(text), format, args);
     text[strcspn(text, "\n")] = '\0';
     fl_log(FL_LOG_WARNING, "event=control_api reason=\"%s\"", text);
@@ -103,7 +107,7 @@ static int start_daemon(struct fl_door *door)
 {
     door->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, door,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, door->listening.fd,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, door, MHD_OPTION_LISTEN_SOCKET, door->listening.fd,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, door, MHD_OPTION_NOTIFY_CONNECTION,
         fl_control_clients_notify, &door->clients, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT, door->clients.most + SOME_MORE,
@@ -234,11 +238,23 @@ void fl_door_shut(struct fl_door *door)
 
 // --- run ---
 
-static void rest(struct fl_door *door, uint64_t now, uint64_t took)
+static void rest(struct fl_door *door, uint64_t until)
 {
     fl_loop_unwatch(door->acceptor->loop, &door->source);
     door->resting = true;
-    door->due_ns = now + REST_FACTOR * took;
+    door->due_ns = until;
+}
+
+// It cannot accept then, and would try again for ever: that a client waits stays true.
+static bool lacks_files(const struct fl_door *door)
+{
+    if (!door->complained)
+        return false;
+    int fd = eventfd(0, EFD_CLOEXEC);
+    if (fd < 0)
+        return true;
+    close(fd);
+    return false;
 }
 
 static uint64_t next_due(struct fl_door *door, uint64_t now)
@@ -263,10 +279,14 @@ void fl_door_run(struct fl_door *door, uint64_t now)
     door->ready = false;
     uint64_t before = fl_now();
     fl_control_clients_expire(&door->clients, before);
+    door->complained = false;
     MHD_run(door->daemon);
     uint64_t after = fl_now();
-    if (door->kind != FL_DOOR_CONTROL && after - before >= LONG_TURN)
-        rest(door, after, after - before);
+    door->lacks = lacks_files(door);
+    if (door->lacks)
+        rest(door, after + SHORT_REST);
+    else if (door->kind != FL_DOOR_CONTROL && after - before >= LONG_TURN)
+        rest(door, after + REST_FACTOR * (after - before));
     else
         door->due_ns = next_due(door, after);
 }

@@ -6,7 +6,8 @@
 // libmicrohttpd has no thread here: each door is one of its daemons, whose epoll descriptor is a
 // source of the control thread's loop. A door at which others than the operator knock may take a
 // fifth of the control thread's time at most: after a long turn it is left alone for four times as
-// long, so that clients which ask without end keep no VM waiting.
+// long, so that clients which ask without end keep no VM waiting. One that can accept no client, as
+// no file can be opened, is left alone for a moment.
 #ifndef FAULTLINE_CONTROL_DOOR_H
 #define FAULTLINE_CONTROL_DOOR_H
 
@@ -37,6 +38,8 @@ struct fl_door {
     struct fl_control_clients clients;
     bool ready;      // a client has said something
     bool resting;    // the source is not watched
+    bool complained; // libmicrohttpd has, in its last turn
+    bool lacks;      // files that can be opened: told once
     uint64_t due_ns; // when libmicrohttpd has something to do, or the rest is over
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/link/inherited_sockets.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -67,6 +68,10 @@ int fl_inherited_sockets_listen_tcp(struct fl_inherited_sockets *sockets,
     if (there >= 0 && fl_tcp_is_at(there, address))
         return there;
     int fd = fl_tcp_listen(address);
+    // The one that there is stands in the way of 127.0.0.1:PORT becoming :PORT, or the other way
+    // round. The keeper has it, too: the next attempt finds that it is gone.
+    if (fd == -EADDRINUSE && there >= 0 && fl_tcp_has_port(there, address))
+        fl_inherited_sockets_drop(sockets, id);
     if (fd >= 0)
         fl_inherited_sockets_replace(sockets, id, fd);
     return fd;

@@ -32,7 +32,8 @@ void fl_inherited_sockets_take(struct fl_inherited_sockets *sockets, uint64_t id
 int fl_inherited_sockets_listen(struct fl_inherited_sockets *sockets, enum fl_inherited_socket id,
                                 const char *path, int type, const struct fl_socket_access *access,
                                 struct fl_listening *ret_listening);
-// The same at an address of TCP. The socket, or -errno of fl_tcp_listen().
+// The same at an address of TCP. The socket, or -errno of fl_tcp_listen(): -EADDRINUSE also if the
+// one that there was had the port, and a later attempt will do.
 int fl_inherited_sockets_listen_tcp(struct fl_inherited_sockets *sockets,
                                     enum fl_inherited_socket id,
                                     const struct fl_tcp_address *address);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -22,7 +23,14 @@
 TestSuite(doors, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
 
 #define PORT "127.0.0.1:9642"
-enum { IMAGE_BYTES = 1 << 20, STRANGER = 65533, GROUP = 4711, DEATHS = 3, SCRAPES = 20 };
+enum {
+    IMAGE_BYTES = 1 << 20,
+    STRANGER = 65533,
+    GROUP = 4711,
+    DEATHS = 3,
+    SCRAPES = 20,
+    ASKED = 64
+};
 
 static struct world *world;
 static struct http_answer answer;
@@ -258,6 +266,72 @@ Test(doors, a_successor_listens_where_it_is_told_to)
     check_metrics_door("127.0.0.1:9643");
     cr_assert_eq(http_connect(PORT), -1, "the port of before is still open");
     cr_assert_neq(stat(observe, &status), 0, "the socket of before is still there");
+    world_stop(world);
+}
+
+static bool connects(void *place)
+{
+    int fd = http_connect(place);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+static bool is_refused(void *place)
+{
+    return !connects(place);
+}
+
+// The port stays, and the socket of before stands in the way.
+Test(doors, a_successor_listens_at_more_addresses_or_fewer)
+{
+    prepare();
+    world_serve(world, (const char *[]){"--metrics", PORT, NULL});
+    new_keeper((const char *[]){"--metrics", ":9642", NULL});
+    die_once(2);
+    cr_assert(wait_until(connects, "[::1]:9642"));
+    check_metrics_door("[::1]:9642");
+    check_metrics_door(PORT);
+    new_keeper((const char *[]){"--metrics", PORT, NULL});
+    die_once(2);
+    cr_assert(wait_until(is_refused, "[::1]:9642"));
+    cr_assert(wait_until(connects, PORT));
+    check_metrics_door(PORT);
+    world_stop(world);
+}
+
+// --- no file can be opened ---
+
+// A door that can accept no client tries again, and neither at once nor with a line of the log each
+// time.
+Test(doors, a_door_that_can_open_no_file_waits)
+{
+    static const char request[] = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    char buffer[4096];
+    struct rlimit before;
+    begin((const char *[]){"--observe", observe, NULL});
+    pid_t engine = server_engine(&world->server);
+    int asks = http_connect(control);
+    cr_assert_geq(asks, 0);
+    cr_assert_eq(send(asks, request, sizeof(request) - 1, 0), (ssize_t)sizeof(request) - 1);
+    cr_assert_gt(recv(asks, buffer, sizeof(buffer), 0), 0); // it is accepted
+    cr_assert_eq(prlimit(engine, RLIMIT_NOFILE, NULL, &before), 0);
+    const struct rlimit none = {.rlim_cur = 3, .rlim_max = before.rlim_max};
+    cr_assert_eq(prlimit(engine, RLIMIT_NOFILE, &none, NULL), 0);
+    int waits = http_connect(observe);
+    cr_assert_geq(waits, 0);
+    cr_assert(server_wait_log(&world->server, "event=control_api", 1));
+    for (unsigned i = 0; i < ASKED; i++) {
+        cr_assert_eq(send(asks, request, sizeof(request) - 1, 0), (ssize_t)sizeof(request) - 1);
+        cr_assert_gt(recv(asks, buffer, sizeof(buffer), 0), 0);
+    }
+    cr_expect_lt(server_count_log(&world->server, "event=control_api"), ASKED / 2);
+    cr_assert_eq(prlimit(engine, RLIMIT_NOFILE, &before, NULL), 0);
+    cr_assert_eq(send(waits, request, sizeof(request) - 1, 0), (ssize_t)sizeof(request) - 1);
+    cr_assert_gt(recv(waits, buffer, sizeof(buffer), 0), 0);
+    cr_assert_eq(strncmp(buffer, "HTTP/1.1 200", 12), 0);
+    close(waits);
+    close(asks);
     world_stop(world);
 }
 

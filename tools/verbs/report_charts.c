@@ -79,6 +79,8 @@ static struct axis time_axis(const struct report *report, bool logarithmic)
     axis.low = logarithmic ? pow(10, floor(log10(time_of_first(report)))) : 0;
     if (logarithmic)
         axis.high = pow(10, ceil(log10(axis.high) * 2) / 2);
+    if (axis.high <= axis.low) // nothing has a time
+        axis.high = 10 * axis.low;
     return axis;
 }
 

@@ -12,14 +12,15 @@
 #include "tools/cli/exit_status.h"
 #include "tools/cli/http_client.h"
 
-enum { TIMEOUT_S = 30, ATTEMPTS = 20, PAUSE_MS = 50 };
+enum { TIMEOUT_S = 30, LOOK_S = 5, ATTEMPTS = 20, PAUSE_MS = 50 };
 
 struct question {
     const char *control;
     const char *method; // NULL: GET, or POST with a body
     const char *path;
-    const char *body; // NULL: none
-    bool twice;       // it may be repeated although it has a body
+    const char *body;       // NULL: none
+    bool twice;             // it may be repeated although it has a body
+    bool (*gives_up)(void); // NULL: it is waited for to the end
 };
 
 static int judge_answer(const char *verb, const char *control, int status, json_t *answer)
@@ -46,12 +47,13 @@ static void ask_server(const struct question *question, struct http_answer *repl
     bool may_repeat = !question->body || question->twice;
     const char *usual = question->body ? "POST" : "GET";
     struct http_question http = {question->control, question->method ? question->method : usual,
-                                 question->path, question->body};
-    http_ask(&http, TIMEOUT_S * 1000, reply);
+                                 question->path, question->body, question->gives_up};
+    unsigned timeout_ms = (question->gives_up ? LOOK_S : TIMEOUT_S) * 1000;
+    http_ask(&http, timeout_ms, reply);
     for (unsigned i = 0; i < ATTEMPTS && may_repeat && has_made_way(reply); i++) {
         free(reply->text);
         poll(NULL, 0, PAUSE_MS);
-        http_ask(&http, TIMEOUT_S * 1000, reply);
+        http_ask(&http, timeout_ms, reply);
     }
 }
 
@@ -128,17 +130,29 @@ static int ask_or_say(const char *verb, struct question question, const json_t *
     return result;
 }
 
-void control_try(const char *control, const char *method, const char *path, const json_t *body,
-                 long *ret_status, json_t **ret_answer)
+static void try_server(const struct question *question, long *ret_status, json_t **ret_answer)
 {
     struct http_answer reply;
-    char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    struct question question = {control, method, path, sent, false};
-    ask_server(&question, &reply);
-    free(sent);
+    ask_server(question, &reply);
     *ret_status = reply.outcome == HTTP_ANSWERED ? reply.status : 0;
     *ret_answer = *ret_status ? json_loads(reply.text ? reply.text : "", 0, NULL) : NULL;
     free(reply.text);
+}
+
+void control_try(const char *control, const char *method, const char *path, const json_t *body,
+                 long *ret_status, json_t **ret_answer)
+{
+    char *sent = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    struct question question = {.control = control, .method = method, .path = path, .body = sent};
+    try_server(&question, ret_status, ret_answer);
+    free(sent);
+}
+
+void control_look(const char *control, const char *path, bool (*gives_up)(void), long *ret_status,
+                  json_t **ret_answer)
+{
+    struct question question = {.control = control, .path = path, .gives_up = gives_up};
+    try_server(&question, ret_status, ret_answer);
 }
 
 int control_ask_by(const char *verb, const char *control, const char *method, const char *path,

@@ -7,6 +7,7 @@
 #define FAULTLINE_TOOLS_CLI_CONTROL_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 // Sends a GET, or a POST if there is a body, and waits at most 30 s. The caller owns *ret_answer.
 // Returns EXIT_DONE, or EXIT_FAILED after a sentence on stderr that names the socket or has the
@@ -26,6 +27,9 @@ int control_ask_by(const char *verb, const char *control, const char *method, co
 // is NULL if the answer is no JSON.
 void control_try(const char *control, const char *method, const char *path, const json_t *body,
                  long *ret_status, json_t **ret_answer);
+// Does the same with a GET, waits a few seconds at most, and ends as soon as gives_up() says so.
+void control_look(const char *control, const char *path, bool (*gives_up)(void), long *ret_status,
+                  json_t **ret_answer);
 // Makes all strings of an answer safe for a terminal (cli_plain). Call it before the answer is
 // printed as text; printed as JSON, they are quoted anyway.
 void control_plain(json_t *answer);

@@ -21,11 +21,12 @@
 #include "engine/base/clock.h"
 #include "engine/base/unix_socket.h"
 
-enum { CONNECT_PAUSE_MS = 10, READ_BYTES = 16384, FINAL_STATUS = 200 };
+enum { CONNECT_PAUSE_MS = 10, LOOK_MS = 100, READ_BYTES = 16384, FINAL_STATUS = 200 };
 
 struct exchange {
     int fd;
     uint64_t deadline;
+    bool (*gives_up)(void);
     char *request;
     size_t length;
     size_t sent;
@@ -90,12 +91,16 @@ static int format_request(const struct http_question *question, struct exchange 
     return 0;
 }
 
-// The milliseconds that are left, rounded up; 0 if none are.
+// The milliseconds that may be waited, rounded up; 0 if none may.
 static int time_left(const struct exchange *exchange)
 {
+    if (exchange->gives_up && exchange->gives_up())
+        return 0;
     uint64_t now = fl_now();
     uint64_t left = exchange->deadline > now ? exchange->deadline - now : 0;
     left = (left + FL_NS_PER_MS - 1) / FL_NS_PER_MS;
+    if (exchange->gives_up && left > LOOK_MS)
+        return LOOK_MS;
     return left > INT_MAX ? INT_MAX : (int)left;
 }
 
@@ -176,8 +181,10 @@ void http_ask(const struct http_question *question, unsigned timeout_ms,
               struct http_answer *ret_answer)
 {
     *ret_answer = (struct http_answer){0};
-    struct exchange exchange = {
-        .fd = -1, .deadline = fl_now() + timeout_ms * FL_NS_PER_MS, .answer = ret_answer};
+    struct exchange exchange = {.fd = -1,
+                                .deadline = fl_now() + timeout_ms * FL_NS_PER_MS,
+                                .gives_up = question->gives_up,
+                                .answer = ret_answer};
     http_parser_init(&exchange.parser, HTTP_RESPONSE);
     exchange.parser.data = &exchange;
     ret_answer->error = format_request(question, &exchange);

@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_TOOLS_CLI_HTTP_CLIENT_H
 #define FAULTLINE_TOOLS_CLI_HTTP_CLIENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { HTTP_ANSWER_MAX_BYTES = 1 << 30 }; // a status of a million VMs has less
@@ -14,6 +15,8 @@ struct http_question {
     const char *method;
     const char *path; // as it stands in the request: no space, no control character
     const char *body; // JSON; NULL: none
+    // Asked ten times a second while it waits: true, and the answer is HTTP_LATE. NULL: never.
+    bool (*gives_up)(void);
 };
 
 enum http_outcome {
@@ -22,7 +25,7 @@ enum http_outcome {
     HTTP_GONE,        // it ended before the first byte of an answer
     HTTP_CUT,         // it ended within the answer
     HTTP_NO_HTTP,     // what came is no HTTP
-    HTTP_LATE,        // the time is over
+    HTTP_LATE,        // the time is over, or the caller gave up
     HTTP_FAILED,      // it is the fault of this process, such as a lack of memory: `error`
 };
 

@@ -4,6 +4,7 @@
 // terminals. `faultline top` runs it with its options, read and complete:
 //
 //   faultline-top CONTROL INTERVAL_MS SORT
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 #include "tools/top/model.h"
 #include "tools/top/screen.h"
 
+#define SOON (100 * FL_NS_PER_MS)
+
 static volatile sig_atomic_t told_to_end;
 
 static void on_signal(int number)
@@ -25,11 +28,21 @@ static void on_signal(int number)
     told_to_end = 1;
 }
 
-static void look(struct top_screen *screen, struct top_model *model)
+// A key, or a signal, goes before the answer of a server that hangs.
+static bool user_waits(void)
+{
+    struct pollfd keys = {.fd = STDIN_FILENO, .events = POLLIN};
+    return told_to_end || poll(&keys, 1, 0) > 0;
+}
+
+// False if the user did not wait for it.
+static bool look(struct top_screen *screen, struct top_model *model)
 {
     json_t *answer = NULL;
     long status = 0;
-    control_try(screen->control, "GET", "/v1/status", NULL, &status, &answer);
+    control_look(screen->control, "/v1/status", user_waits, &status, &answer);
+    if (status == 0 && user_waits()) // what is shown stays
+        return false;
     const char *error = json_string_value(json_object_get(answer, "error"));
     *screen->lost = '\0';
     if (status == 200 && answer) {
@@ -40,6 +53,7 @@ static void look(struct top_screen *screen, struct top_model *model)
                  error ? error : "no server answers there");
     }
     json_decref(answer);
+    return true;
 }
 
 static void run(struct top_screen *screen, uint64_t interval_ns)
@@ -49,8 +63,8 @@ static void run(struct top_screen *screen, uint64_t interval_ns)
     while (!screen->ended && !told_to_end) {
         uint64_t now = fl_now();
         if (now >= due) {
-            look(screen, &model);
-            due = fl_now() + interval_ns;
+            bool looked = look(screen, &model);
+            due = fl_now() + (looked ? interval_ns : SOON);
         }
         top_model_sort(&model, screen->sort);
         screen_draw(screen, &model);

@@ -95,10 +95,18 @@ static void fake_end(struct fake *fake)
     unlink(fake->path);
 }
 
+static bool (*gives_up)(void);
+static unsigned looks;
+
+static bool at_the_third_look(void)
+{
+    return ++looks == 3;
+}
+
 static struct http_answer ask(const char *socket, unsigned timeout_ms, const char *body)
 {
     struct http_answer answer;
-    struct http_question question = {socket, body ? "POST" : "GET", "/v1/status", body};
+    struct http_question question = {socket, body ? "POST" : "GET", "/v1/status", body, gives_up};
     http_ask(&question, timeout_ms, &answer);
     return answer;
 }
@@ -170,6 +178,14 @@ Test(http_client, no_answers)
         cr_expect_eq(answer.outcome, cases[i].outcome, "%zu: %d", i, (int)answer.outcome);
         free(answer.text);
     }
+}
+
+Test(http_client, a_caller_that_gives_up_does_not_wait)
+{
+    gives_up = at_the_third_look;
+    struct http_answer answer = ask_fake((struct fake){.answer = "", .lasting = true}, PATIENCE_MS);
+    cr_expect_eq(answer.outcome, HTTP_LATE, "%d", (int)answer.outcome);
+    cr_expect_eq(looks, 3);
 }
 
 Test(http_client, a_slow_server_is_not_waited_for)

@@ -12,19 +12,27 @@
 
 enum { SENTENCE_BYTES = 4096 + 256 }; // a path and what is to be said of it
 
+// Takes the text. NULL without memory.
+static struct MHD_Response *make_response(const char *type, char *text)
+{
+    if (!text)
+        return NULL;
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
+    if (!response)
+        free(text);
+    else
+        MHD_add_response_header(response, "Content-Type", type);
+    return response;
+}
+
 // `allow`: what the header Allow says; NULL: there is none.
 static enum MHD_Result send_text(struct MHD_Connection *client, unsigned status, const char *type,
                                  const char *allow, char *text)
 {
-    if (!text)
+    struct MHD_Response *response = make_response(type, text);
+    if (!response)
         return MHD_NO;
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
-    if (!response) {
-        free(text);
-        return MHD_NO;
-    }
-    MHD_add_response_header(response, "Content-Type", type);
     if (allow)
         MHD_add_response_header(response, "Allow", allow);
     enum MHD_Result result = MHD_queue_response(client, status, response);
@@ -36,6 +44,20 @@ enum MHD_Result fl_control_send(struct MHD_Connection *client, unsigned status, 
                                 char *text)
 {
     return send_text(client, status, type, NULL, text);
+}
+
+enum MHD_Result fl_control_send_shared(struct MHD_Connection *client, const char *type, char *text,
+                                       struct MHD_Response **shared)
+{
+    struct MHD_Response *response = make_response(type, text);
+    if (!response)
+        return MHD_NO;
+    enum MHD_Result result = MHD_queue_response(client, MHD_HTTP_OK, response);
+    if (shared)
+        *shared = response;
+    else
+        MHD_destroy_response(response);
+    return result;
 }
 
 enum MHD_Result fl_control_send_json(struct MHD_Connection *client, unsigned status, json_t *object)

@@ -26,6 +26,9 @@ struct fl_request {
 // The answer; the text comes from malloc and is taken. NULL (no memory): MHD_NO.
 enum MHD_Result fl_control_send(struct MHD_Connection *client, unsigned status, const char *type,
                                 char *text);
+// 200, and *shared is the answer, the caller's, for others; NULL: there are none.
+enum MHD_Result fl_control_send_shared(struct MHD_Connection *client, const char *type, char *text,
+                                       struct MHD_Response **shared);
 // Likewise; the object is taken.
 enum MHD_Result fl_control_send_json(struct MHD_Connection *client, unsigned status,
                                      json_t *object);

@@ -23,11 +23,23 @@ static enum MHD_Result send_status(const struct fl_visit *visit, struct MHD_Conn
                            fl_status_json(acceptor->engine, fl_service_refuses(acceptor->state)));
 }
 
+// The place of an answer that was given in this turn already; NULL: none is to be given twice.
+static struct MHD_Response **shared_of(const struct fl_visit *visit, enum fl_shared which)
+{
+    return visit->shared ? &visit->shared[which] : NULL;
+}
+
 enum MHD_Result fl_control_get_status(const struct fl_visit *visit, struct MHD_Connection *client,
                                       const struct fl_request *request)
 {
     (void)request;
-    return send_status(visit, client, MHD_HTTP_OK);
+    struct fl_acceptor *acceptor = visit->acceptor;
+    struct MHD_Response **shared = shared_of(visit, FL_SHARED_STATUS);
+    if (shared && *shared)
+        return MHD_queue_response(client, MHD_HTTP_OK, *shared);
+    return fl_control_send_shared(
+        client, "application/json",
+        fl_status_json(acceptor->engine, fl_service_refuses(acceptor->state)), shared);
 }
 
 enum MHD_Result fl_control_get_metrics(const struct fl_visit *visit, struct MHD_Connection *client,
@@ -35,9 +47,12 @@ enum MHD_Result fl_control_get_metrics(const struct fl_visit *visit, struct MHD_
 {
     (void)request;
     struct fl_acceptor *acceptor = visit->acceptor;
-    return fl_control_send(
-        client, MHD_HTTP_OK, "text/plain; version=0.0.4",
-        fl_status_prometheus(acceptor->engine, fl_service_refuses(acceptor->state)));
+    struct MHD_Response **shared = shared_of(visit, FL_SHARED_METRICS);
+    if (shared && *shared)
+        return MHD_queue_response(client, MHD_HTTP_OK, *shared);
+    return fl_control_send_shared(
+        client, "text/plain; version=0.0.4",
+        fl_status_prometheus(acceptor->engine, fl_service_refuses(acceptor->state)), shared);
 }
 
 // --- health ---

@@ -80,11 +80,13 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
                                   size_t *size, void **state)
 {
     (void)version;
-    const struct fl_door *door = arg;
+    struct fl_door *door = arg;
+    // At the control socket an order may come between two questions.
     const struct fl_visit visit = {.acceptor = door->acceptor,
                                    .health = door->health,
                                    .options = door->options,
-                                   .door = door->kind};
+                                   .door = door->kind,
+                                   .shared = door->kind == FL_DOOR_CONTROL ? NULL : door->shared};
     return fl_routes_take(&visit, client, url, method, data, size, state);
 }
 
@@ -257,6 +259,15 @@ static bool lacks_files(const struct fl_door *door)
     return false;
 }
 
+static void end_turn(struct fl_door *door)
+{
+    for (int i = 0; i < FL_SHARED_ANSWERS; i++) {
+        if (door->shared[i])
+            MHD_destroy_response(door->shared[i]); // who has got it has it still
+        door->shared[i] = NULL;
+    }
+}
+
 static uint64_t next_due(struct fl_door *door, uint64_t now)
 {
     MHD_UNSIGNED_LONG_LONG ms = 0;
@@ -281,6 +292,7 @@ void fl_door_run(struct fl_door *door, uint64_t now)
     fl_control_clients_expire(&door->clients, before);
     door->complained = false;
     MHD_run(door->daemon);
+    end_turn(door);
     uint64_t after = fl_now();
     door->lacks = lacks_files(door);
     if (door->lacks)

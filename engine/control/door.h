@@ -6,8 +6,9 @@
 // libmicrohttpd has no thread here: each door is one of its daemons, whose epoll descriptor is a
 // source of the control thread's loop. A door at which others than the operator knock may take a
 // fifth of the control thread's time at most: after a long turn it is left alone for four times as
-// long, so that clients which ask without end keep no VM waiting. One that can accept no client, as
-// no file can be opened, is left alone for a moment.
+// long, so that clients which ask without end keep no VM waiting. All who ask for the status there
+// in one turn get the same, so that many do not make the turn long. One that can accept no client,
+// as no file can be opened, is left alone for a moment.
 #ifndef FAULTLINE_CONTROL_DOOR_H
 #define FAULTLINE_CONTROL_DOOR_H
 
@@ -21,6 +22,7 @@
 #include "engine/control/control_clients.h"
 #include "engine/control/control_options.h"
 #include "engine/control/health.h"
+#include "engine/control/routes.h"
 
 struct fl_acceptor;
 struct fl_error;
@@ -36,6 +38,9 @@ struct fl_door {
     struct fl_listening listening; // fd -1: it is shut
     struct MHD_Daemon *daemon;     // NULL likewise, or if it could not be started
     struct fl_control_clients clients;
+    // Answers of the turn that goes on.
+    struct MHD_Response *shared[FL_SHARED_ANSWERS];
+
     bool ready;      // a client has said something
     bool resting;    // the source is not watched
     bool complained; // libmicrohttpd has, in its last turn

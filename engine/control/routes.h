@@ -19,7 +19,11 @@ struct fl_visit {
     const struct fl_health *health;
     const struct fl_control_options *options;
     enum fl_door_kind door;
+    // Answers to others of this turn, which are good for this one, too; NULL: none are.
+    struct MHD_Response **shared;
 };
+
+enum fl_shared { FL_SHARED_STATUS, FL_SHARED_METRICS, FL_SHARED_ANSWERS };
 
 // As libmicrohttpd calls it: once with the headers, then with each part of the body, then at the
 // end. *state is NULL at first.

@@ -29,7 +29,8 @@ enum {
     GROUP = 4711,
     DEATHS = 3,
     SCRAPES = 20,
-    ASKED = 64
+    ASKED = 64,
+    OBSERVERS = 16
 };
 
 static struct world *world;
@@ -297,6 +298,50 @@ Test(doors, a_successor_listens_at_more_addresses_or_fewer)
     cr_assert(wait_until(is_refused, "[::1]:9642"));
     cr_assert(wait_until(connects, PORT));
     check_metrics_door(PORT);
+    world_stop(world);
+}
+
+// --- many observers ---
+
+// Of the status that comes.
+static double uptime_of(int fd)
+{
+    char text[1 << 14] = "";
+    size_t used = 0;
+    ssize_t got = 1;
+    const char *uptime = NULL;
+    while (!uptime && got > 0 && used + 1 < sizeof(text)) {
+        got = recv(fd, text + used, sizeof(text) - used - 1, 0);
+        used += got > 0 ? (size_t)got : 0;
+        text[used] = '\0';
+        uptime = strstr(text, "\"uptime_seconds\":");
+    }
+    cr_assert_not_null(uptime, "%s", text);
+    return strtod(uptime + strlen("\"uptime_seconds\":"), NULL);
+}
+
+// All who ask in one turn get the same: however many they are, it is made once.
+Test(doors, a_status_is_made_once_for_all_observers_of_a_turn)
+{
+    static const char request[] = "GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    int fd[OBSERVERS];
+    begin((const char *[]){"--observe", observe, NULL});
+    server_pause(&world->server);
+    for (unsigned i = 0; i < OBSERVERS; i++) {
+        fd[i] = http_connect(observe);
+        cr_assert_geq(fd[i], 0);
+        cr_assert_gt(send(fd[i], request, sizeof(request) - 1, 0), 0);
+    }
+    server_resume(&world->server);
+    unsigned same = 0;
+    double before = 0;
+    for (unsigned i = 0; i < OBSERVERS; i++) {
+        double uptime = uptime_of(fd[i]);
+        same += uptime == before;
+        before = uptime;
+        close(fd[i]);
+    }
+    cr_expect_geq(same, OBSERVERS / 2, "%u of %d", same, (int)OBSERVERS);
     world_stop(world);
 }
 

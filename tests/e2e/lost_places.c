@@ -171,7 +171,7 @@ static void check_without_store(void)
     cr_assert(wait_until(lacks_it, (char *)"store"));
     kill_engine();
     cr_assert(wait_until(lacks_it, (char *)"store"));
-    check_status_says("DEGRADED  store: there is no store at ");
+    check_status_says("DEGRADED: store: there is no store at ");
     kill_engine();
 }
 

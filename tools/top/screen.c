@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/verdict.h"
 #include "tools/top/format.h"
 
 enum { HEAD_LINES = 7, BAR = 16, LINE = 512 };
@@ -72,28 +73,20 @@ static attr_t colour(int pair, attr_t otherwise)
 
 // --- the head ---
 
-// What is wrong, the worst first; "" if all is well.
-static void say_trouble(const struct top_screen *screen, const json_t *status, char *ret_text)
+// What is wrong, the worst first. False if all is well.
+static bool say_trouble(const struct top_screen *screen, const json_t *status,
+                        char ret_text[VERDICT_BYTES])
 {
-    const json_t *degraded = json_object_get(status, "degraded");
-    const json_t *lack = json_array_get(degraded, 0);
-    const json_t *keeper = json_object_get(status, "keeper");
-    const char *what = json_string_value(json_object_get(lack, "what"));
-    const char *reason = json_string_value(json_object_get(lack, "reason"));
-    *ret_text = '\0';
-    if (*screen->lost)
-        snprintf(ret_text, LINE, "NO ANSWER: %s", screen->lost);
-    else if (top_number(status, "shortage", "vms") > 0)
-        snprintf(ret_text, LINE,
-                 "SHORTAGE: %lld VMs wait as the host has no memory for their pages",
-                 top_number(status, "shortage", "vms"));
-    else if (status && !json_is_object(keeper))
-        snprintf(ret_text, LINE, "NO KEEPER: if this engine dies, no other one replaces it");
-    else if (what)
-        snprintf(ret_text, LINE, "DEGRADED: %s: %s%s", what, reason ? reason : "",
-                 json_array_size(degraded) > 1 ? " (and more: faultline status)" : "");
-    else if (json_is_true(json_object_get(status, "draining")))
-        snprintf(ret_text, LINE, "DRAINING: the server takes no new VM");
+    char next[VERDICT_BYTES];
+    if (!status || *screen->lost) {
+        snprintf(ret_text, VERDICT_BYTES, "%s", *screen->lost ? screen->lost : "no answer yet");
+        return true;
+    }
+    bool bad = verdict_say(status, 0, ret_text);
+    size_t length = strlen(ret_text);
+    if (bad && verdict_say(status, 1, next))
+        snprintf(ret_text + length, VERDICT_BYTES - length, " (and more: faultline status)");
+    return bad;
 }
 
 static void draw_bar(int row, int column, double share)
@@ -153,13 +146,12 @@ static void draw_workers_line(const struct top_model *model, int row)
 
 static void draw_head(const struct top_screen *screen, const struct top_model *model)
 {
-    char trouble[LINE];
+    char trouble[VERDICT_BYTES];
     char text[4][TOP_COLUMN];
     const json_t *status = model->status;
     draw_server(status);
-    say_trouble(screen, status, trouble);
-    put_line(1, *trouble ? colour(BAD, A_BOLD) : colour(GOOD, A_NORMAL), "%s",
-             *trouble ? trouble : "all is well");
+    bool bad = say_trouble(screen, status, trouble);
+    put_line(1, bad ? colour(BAD, A_BOLD) : colour(GOOD, A_NORMAL), "%s", trouble);
     put_line(2, A_NORMAL, "VMs %lld now, %lld ever, %lld refused, %lld killed, %lld poisoned pages",
              top_number(status, "", "vms"), top_number(status, "", "attached"),
              top_number(status, "", "refused"), top_number(status, "ended", "killed"),

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "tools/cli/verdict.h"
 #include "tools/top/model.h"
 
 enum top_view { TOP_VMS, TOP_IMAGES, TOP_WORKERS, TOP_VIEWS };
@@ -16,12 +17,12 @@ struct top_screen {
     const char *control; // the path of the server's socket
     enum top_view view;
     enum top_sort sort;
-    size_t first;          // row that is shown at the top
-    char filter[TOP_WORD]; // of VMs
-    bool typing;           // the filter is being typed
-    bool help;             // the help is shown
-    bool ended;            // the user wants to leave
-    char lost[256];        // why there is no answer; "": there is one
+    size_t first;             // row that is shown at the top
+    char filter[TOP_WORD];    // of VMs
+    bool typing;              // the filter is being typed
+    bool help;                // the help is shown
+    bool ended;               // the user wants to leave
+    char lost[VERDICT_BYTES]; // why there is no answer; "": there is one
 };
 
 // Takes the terminal. False if it cannot be had: `TERM` names none that can be drawn on.

@@ -49,8 +49,7 @@ static bool look(struct top_screen *screen, struct top_model *model)
         if (top_model_take(model, answer, fl_now()) != 0)
             snprintf(screen->lost, sizeof(screen->lost), "this process is out of memory");
     } else {
-        snprintf(screen->lost, sizeof(screen->lost), "%s: %s", screen->control,
-                 error ? error : "no server answers there");
+        verdict_no_answer(screen->control, error, screen->lost);
     }
     json_decref(answer);
     return true;

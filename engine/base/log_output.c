@@ -18,7 +18,7 @@
 
 #include "engine/base/log_line.h"
 
-enum { FIELDS = 32, FIELD_TEXT = FL_LOG_TEXT + FIELDS * 16 };
+enum { FIELDS = 32, FIELD_TEXT = FL_LOG_TEXT + FIELDS * 16, LOOK_AGAIN_MS = 100 };
 
 // True if stderr is the journal's stream. A process that has merely inherited $JOURNAL_STREAM
 // writes elsewhere (systemd.exec(5)), and an engine that a new keeper has found has another one's.
@@ -103,6 +103,14 @@ static size_t make_line(const struct fl_log_record *record, const char *process,
     return prefix + fl_log_line(record, process, buf + prefix, size - prefix);
 }
 
+// Within write() it would wait for the old reader for ever when stderr is made another file's.
+static void wait_for_room(void)
+{
+    struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+    while (poll(&poll_fd, 1, LOOK_AGAIN_MS) == 0) {
+    }
+}
+
 bool fl_log_output_write(const struct fl_log_record *record, const char *process)
 {
     char line[FL_LOG_LINE];
@@ -110,11 +118,9 @@ bool fl_log_output_write(const struct fl_log_record *record, const char *process
         return true;
     size_t length = make_line(record, process, line, sizeof(line));
     for (size_t written = 0; written < length;) {
+        wait_for_room();
         ssize_t count = write(STDERR_FILENO, line + written, length - written);
-        struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
-        if (count < 0 && errno == EAGAIN) // another process has made it non-blocking
-            poll(&poll_fd, 1, -1);
-        else if (count < 0 && errno != EINTR)
+        if (count < 0 && errno != EINTR && errno != EAGAIN) // another process may not let it block
             return false;
         written += count > 0 ? (size_t)count : 0;
     }

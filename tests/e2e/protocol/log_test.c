@@ -126,6 +126,32 @@ Test(log, one_that_is_never_read_holds_no_vm_up_and_not_the_end)
     close(pipe);
 }
 
+// The engine has seen that its keeper is gone; a new one would else be told that it has one.
+static bool is_alone(void *control)
+{
+    static struct http_answer answer;
+    return http_ask(control, &answer, "GET", "/metrics", "") == 200 &&
+           strstr(answer.text, "\nfaultline_keeper_up 0\n");
+}
+
+// A new keeper brings a reader of its own: the engine does not wait for the old one any more.
+Test(log, goes_on_with_the_reader_of_a_new_keeper)
+{
+    char control[TEST_PATH];
+    int pipe = serve_into_full_pipe();
+    serve_one();
+    server_kill_keeper(&world->server);
+    snprintf(control, sizeof(control), "%s", temp_path(&world->temp, "control.sock"));
+    cr_assert(wait_until(is_alone, control));
+    const char *args[] = {
+        "serve",     "--store", world->store, "--sockets", temp_path(&world->temp, "sockets"),
+        "--control", control,   NULL};
+    server_spawn(&world->server, &world->temp, "next", args);
+    cr_expect(server_wait_log(&world->server, "reason=\"a new keeper has come\"", 1));
+    cr_expect_eq(server_stop(&world->server), 0);
+    close(pipe);
+}
+
 // Until then it is kept; what is too much is counted, and said.
 Test(log, what_was_not_read_in_time_is_there_or_counted)
 {

@@ -42,7 +42,7 @@ static void look_at_keeper_socket(struct fl_server *server)
 {
     struct fl_error reason = {""};
     int error = 0;
-    if (server->keeper_socket && !fl_keeper_socket_is_there(server->keeper_socket)) {
+    if (server->keeper_socket && !fl_keeper_socket_look(server->keeper_socket)) {
         fl_keeper_socket_stop(server->keeper_socket); // closes it
         server->keeper_socket = NULL;
         fl_inherited_sockets_forget(&server->sockets, FL_SOCKET_KEEPER);

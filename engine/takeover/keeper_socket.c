@@ -30,6 +30,7 @@ struct fl_keeper_socket {
     struct fl_source source;
     struct fl_takeover *takeover;
     struct fl_listening listening;
+    bool paused; // it is not watched
     char path[PATH_MAX];
 };
 
@@ -129,6 +130,11 @@ static void visitor_came(struct fl_source *source, uint32_t events)
     (void)events;
     struct fl_keeper_socket *socket = caa_container_of(source, struct fl_keeper_socket, source);
     int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    // Out of descriptors, or of memory: the loop would come here again and again.
+    if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        fl_loop_unwatch(socket->takeover->acceptor->loop, source);
+        socket->paused = true;
+    }
     if (fd < 0)
         return;
     struct visitor *visitor = visitor_may_enter(fd) ? calloc(1, sizeof(*visitor)) : NULL;
@@ -175,8 +181,11 @@ int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
     return 0;
 }
 
-bool fl_keeper_socket_is_there(const struct fl_keeper_socket *socket)
+bool fl_keeper_socket_look(struct fl_keeper_socket *socket)
 {
+    if (socket->paused)
+        socket->paused =
+            fl_loop_watch(socket->takeover->acceptor->loop, &socket->source, EPOLLIN) != 0;
     return fl_socket_is_at(socket->path, &socket->listening);
 }
 

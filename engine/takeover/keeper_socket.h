@@ -15,8 +15,9 @@ struct fl_takeover;
 
 int fl_keeper_socket_start(struct fl_takeover *takeover, const char *control,
                            struct fl_keeper_socket **ret_socket, struct fl_error *ret_error);
-// False if its path does not lead to it any more.
-bool fl_keeper_socket_is_there(const struct fl_keeper_socket *socket);
+// Once a second: accepts again what it had no descriptor for. False if its path does not lead to it
+// any more.
+bool fl_keeper_socket_look(struct fl_keeper_socket *socket);
 void fl_keeper_socket_stop(struct fl_keeper_socket *socket); // NULL is allowed
 
 #endif

@@ -186,6 +186,25 @@ static int take_settings(const char *verb, enum serve_role role, struct serve *s
     return EXIT_DONE;
 }
 
+// A keeper that goes on with options that contradict each other has engines that do so, too; no
+// other engine does, so that a reload with such a file is refused.
+static int settle(const char *verb, enum serve_role role, struct serve *serve)
+{
+    static const char goes_on[] = "FAULTLINE_GO_ON";
+    const char *wrong = contradiction(serve);
+    if (role == SERVE_KEEPER)
+        unsetenv(goes_on);
+    if (!wrong)
+        return EXIT_DONE;
+    if (!must_go_on(role) && !(role == SERVE_ENGINE && getenv(goes_on)))
+        return cli_usage(verb, "%s", wrong);
+    cli_warn(verb, "%s", wrong);
+    serve->server.engine.prealloc_bytes = serve->server.engine.cache_bytes;
+    if (role == SERVE_KEEPER)
+        setenv(goes_on, "1", 1);
+    return EXIT_DONE;
+}
+
 int serve_read(const char *verb, enum serve_role role, int argc, char **argv, struct serve *serve,
                struct serve_sources *ret_sources)
 {
@@ -204,8 +223,7 @@ int serve_read(const char *verb, enum serve_role role, int argc, char **argv, st
         status = take_settings(verb, role, serve, ret_sources);
     if (status == EXIT_DONE && role != SERVE_KEEPER)
         fl_settings_close(&serve->keeper.settings);
-    const char *wrong = status == EXIT_DONE ? contradiction(serve) : NULL;
-    return wrong && !must_go_on(role) ? cli_usage(verb, "%s", wrong) : status;
+    return status == EXIT_DONE ? settle(verb, role, serve) : status;
 }
 
 int serve_check_file(const char *verb, const char *path)

@@ -267,6 +267,26 @@ Test(config, that_is_wrong_does_not_keep_a_successor_from_serving)
     cr_assert_eq(server_stop(&world->server), 0);
 }
 
+// Its engines would all refuse what it has let pass, and its VMs be given up.
+Test(config, that_contradicts_itself_does_not_keep_its_engines_from_serving)
+{
+    char output[OUTPUT];
+    world = world_make(MIXED, IMAGE_BYTES);
+    world_pack(world, world->file, "image");
+    write_places("cache = 1M\ncache-prealloc = 2M\nworkers = 3\n");
+    const char *const args[] = {"serve", "--config", conf(), "--upgrade-trial", "200", NULL};
+    setenv("LISTEN_FDS", "0", 1);
+    cr_assert(server_start(&world->server, &world->temp, "server", args));
+    unsetenv("LISTEN_FDS");
+    cr_expect(server_wait_log(&world->server, "--cache-prealloc is more than --cache", 1));
+    cr_expect_eq(world_status(world, "", "workers"), 3);
+    long long first = world_status(world, "", "pid");
+    write_places("cache = 1M\n");
+    cr_assert_eq(upgrade(output), 0, "%s", output);
+    cr_assert(wait_until(is_served_by_another, &first));
+    cr_assert_eq(server_stop(&world->server), 0);
+}
+
 // Verbs find the server by the file; and in the commands of a unit by what it has published.
 Test(config, tells_verbs_where_the_server_is)
 {

@@ -67,6 +67,7 @@ static void add_frame(const struct fl_image *image, uint64_t place, struct fl_re
     const struct fl_pack *pack = image->packs[fl_entry_pack(place)];
     cost->frames++;
     cost->bytes += fl_pack_frame_stored(pack, fl_entry_frame(place));
+    cost->frame_pages += fl_pack_frame_pages(pack, fl_entry_frame(place));
 }
 
 // Frames of a pack follow each other in its file.
@@ -111,4 +112,32 @@ int fl_layout_cost(const struct fl_layout *layout, const struct fl_image *image,
     cost.runs = count_runs(layout, image);
     *ret_cost = cost;
     return 0;
+}
+
+// A run of the new layout ends with its frame, and where the next page of memory is another one.
+static uint64_t expect_runs(const struct fl_layout *layout)
+{
+    uint64_t runs = 0;
+    for (uint64_t i = 0; i < layout->count; i++)
+        runs +=
+            i % FL_HOT_FRAME_PAGES == 0 || layout->pages[i].page != layout->pages[i - 1].page + 1;
+    return runs;
+}
+
+void fl_layout_expect(const struct fl_layout *layout, const struct fl_image *image,
+                      struct fl_replay_cost *ret_cost)
+{
+    double bytes = 0;
+    struct fl_replay_cost cost = {
+        .pages = layout->count, .frame_pages = layout->count, .runs = expect_runs(layout)};
+    for (uint64_t i = 0; i < layout->count; i++) {
+        uint64_t entry = layout->pages[i].entry;
+        const struct fl_pack *pack = image->packs[fl_entry_pack(entry)];
+        uint32_t frame = fl_entry_frame(entry);
+        bytes += (double)fl_pack_frame_stored(pack, frame) / fl_pack_frame_pages(pack, frame);
+    }
+    cost.frames = (layout->count + FL_HOT_FRAME_PAGES - 1) / FL_HOT_FRAME_PAGES;
+    cost.pieces = layout->count > 0;
+    cost.bytes = (uint64_t)bytes;
+    *ret_cost = cost;
 }

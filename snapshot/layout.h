@@ -45,4 +45,9 @@ bool fl_layout_is(const struct fl_layout *layout, const struct fl_image *image);
 int fl_layout_cost(const struct fl_layout *layout, const struct fl_image *image,
                    struct fl_replay_cost *ret_cost);
 
+// Computes what it will cost once the image has this layout, exactly but for `bytes`, which is an
+// estimate: each page is taken to be compressed as well as the frame that it is in now.
+void fl_layout_expect(const struct fl_layout *layout, const struct fl_image *image,
+                      struct fl_replay_cost *ret_cost);
+
 #endif

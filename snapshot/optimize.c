@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "snapshot/frame.h"
@@ -237,6 +238,52 @@ static int open_layout(struct job *job)
     return r < 0 ? optimize_failed(job, r) : 0;
 }
 
+// Of the pack, but for its frames; the tables are written twice, first to files without a name.
+static uint64_t table_bytes(uint64_t pages)
+{
+    uint64_t frames = (pages + FL_HOT_FRAME_PAGES - 1) / FL_HOT_FRAME_PAGES;
+    return frames * sizeof(struct fl_disk_frame) + pages * sizeof(struct fl_identity);
+}
+
+static uint64_t ends_bytes(uint64_t pages)
+{
+    uint64_t frames = (pages + FL_HOT_FRAME_PAGES - 1) / FL_HOT_FRAME_PAGES;
+    uint64_t pieces = (frames + FL_PIECE_FRAMES - 1) / FL_PIECE_FRAMES;
+    return sizeof(struct fl_disk_pack_header) + pieces * sizeof(struct fl_disk_frame_piece) +
+           sizeof(struct fl_disk_pack_footer);
+}
+
+// Of a file with all pieces of the map, and one pack more than the image has now.
+static uint64_t image_bytes_max(const struct fl_image *image)
+{
+    uint64_t pages = image->header.pages;
+    uint64_t pieces = (pages + FL_PIECE_ENTRIES - 1) / FL_PIECE_ENTRIES;
+    return sizeof(struct fl_disk_image_header) + pages * sizeof(uint64_t) +
+           pieces * sizeof(struct fl_disk_map_piece) +
+           ((uint64_t)image->header.packs + 1) * sizeof(uint64_t);
+}
+
+// The index is left out: it keeps its size, as it learns no new page.
+static void estimate(struct job *job)
+{
+    struct statvfs st;
+    struct fl_optimize_result *result = &job->result;
+    struct fl_optimize_estimate *guess = &result->estimate;
+    uint64_t pages = job->layout.count;
+    uint64_t raw = pages * FL_PAGE_SIZE;
+    uint64_t tables = table_bytes(pages);
+    fl_layout_expect(&job->layout, job->image, &result->after);
+    result->stored_bytes = result->after.bytes + tables + ends_bytes(pages);
+    result->image_bytes = image_bytes_max(job->image);
+    guess->read_bytes =
+        result->before.bytes + result->before.frame_pages * sizeof(struct fl_identity);
+    guess->stored_bytes_max = raw + tables + ends_bytes(pages);
+    guess->write_bytes_max = raw + tables + guess->stored_bytes_max + result->image_bytes;
+    guess->space_bytes_max = guess->write_bytes_max; // what has no name goes at the very end
+    if (fstatvfs(job->store->packs_fd, &st) == 0)
+        guess->free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+}
+
 static int optimize_locked(struct job *job)
 {
     int r = open_layout(job);
@@ -244,8 +291,13 @@ static int optimize_locked(struct job *job)
         return r;
     job->result.zero_pages = job->result.trace_pages - job->layout.count;
     job->result.already = fl_layout_is(&job->layout, job->image);
+    job->result.dry_run = job->options->dry_run;
     if (job->result.already) {
         job->result.after = job->result.before;
+        return 0;
+    }
+    if (job->options->dry_run) {
+        estimate(job);
         return 0;
     }
     r = build_pack(job);

@@ -216,12 +216,23 @@ struct fl_replay_cost {
     uint64_t frames; // frames to be read and decompressed for them
     uint64_t pieces; // contiguous pieces of files that have these frames: 1 is a sequential read
     uint64_t bytes;  // stored bytes of these frames
-    uint64_t runs;   // ranges of pages that can be installed at once, in the order of replay
+    uint64_t frame_pages; // pages in these frames, also of no interest
+    uint64_t runs;        // ranges of pages that can be installed at once, in the order of replay
 };
 
 struct fl_optimize_options {
     const char *name;
+    bool dry_run;                // estimate what it would cost and gain, and write nothing
     struct fl_progress progress; // bytes of the working set, read and written
+};
+
+// What only a dry run says. The bounds are never passed.
+struct fl_optimize_estimate {
+    uint64_t read_bytes;       // of packs: the frames and what identifies their pages
+    uint64_t stored_bytes_max; // of the new pack, if no page of it can be compressed
+    uint64_t write_bytes_max;  // of all files, also those that are gone at the end
+    uint64_t space_bytes_max;  // on disk at any one time, while it is done
+    uint64_t free_bytes;       // of the store's file system now
 };
 
 struct fl_optimize_result {
@@ -229,12 +240,16 @@ struct fl_optimize_result {
     uint64_t zero_pages; // of trace_pages: they stay zero
     struct fl_replay_cost before, after;
     bool already;          // the image had this layout before: nothing was written
-    uint64_t stored_bytes; // of the new pack: the cost, as the old copies of the pages stay
+    uint64_t stored_bytes; // of the new pack: the cost, as the old copies of the pages stay; of a
+                           // dry run it is an estimate, and so is after.bytes: that pages compress
+                           // as the frames do where they are now
     uint64_t image_bytes;  // of the new image file
     uint64_t pack_id;
     double seconds;
     bool index_not_updated, index_rebuilt;
     int index_error; // -errno or 0
+    bool dry_run;
+    struct fl_optimize_estimate estimate; // of a dry run
 };
 
 // Stores the pages of the image's trace again, in the order of replay, in a pack of their own, and

@@ -46,6 +46,7 @@ static void make_random(uint64_t *state)
 }
 
 struct attempt {
+    bool dry_run;
     int (*fn)(void *arg, uint64_t done, uint64_t total); // called while it is done
     struct fl_optimize_result result;
 };
@@ -54,7 +55,8 @@ static int optimize(struct attempt *attempt)
 {
     struct fl_store *store = NULL;
     struct fl_error error = {""};
-    struct fl_optimize_options options = {.name = "image", .progress = {.fn = attempt->fn}};
+    struct fl_optimize_options options = {
+        .name = "image", .dry_run = attempt->dry_run, .progress = {.fn = attempt->fn}};
     int r = fl_store_open(space.store, false, &store, &error);
     if (r == 0)
         r = fl_store_optimize(store, &options, &attempt->result, &error);
@@ -384,4 +386,61 @@ Test(optimize, damage_is_not_laundered)
     cr_assert_eq(optimize(&attempt), -EBADMSG);
     cr_assert_eq(count_files(space.store, "packs"), 1);
     cr_assert_eq(count_files(space.store, "tmp"), 0);
+}
+
+// Bytes that this process has given to write() and its kind.
+static uint64_t written_bytes(void)
+{
+    char line[64];
+    uint64_t bytes = 0;
+    FILE *file = fopen("/proc/self/io", "re");
+    while (file && fgets(line, sizeof(line), file)) {
+        if (strncmp(line, "wchar: ", 7) == 0)
+            bytes = strtoull(line + 7, NULL, 10);
+    }
+    if (file)
+        fclose(file);
+    return bytes;
+}
+
+static void expect_agreement(const struct fl_optimize_result *said,
+                             const struct fl_optimize_result *done, uint64_t written)
+{
+    cr_expect_eq(said->trace_pages, done->trace_pages);
+    cr_expect_eq(said->zero_pages, done->zero_pages);
+    cr_expect_eq(memcmp(&said->before, &done->before, sizeof(said->before)), 0);
+    cr_expect_eq(said->after.pages, done->after.pages);
+    cr_expect_eq(said->after.frames, done->after.frames);
+    cr_expect_eq(said->after.pieces, done->after.pieces);
+    cr_expect_eq(said->after.runs, done->after.runs);
+    cr_expect_eq(said->after.frame_pages, done->after.frame_pages);
+    // What is an estimate is near; what is a bound is one.
+    cr_expect_lt(said->stored_bytes, 2 * done->stored_bytes);
+    cr_expect_gt(2 * said->stored_bytes, done->stored_bytes);
+    cr_expect_leq(done->stored_bytes, said->estimate.stored_bytes_max);
+    cr_expect_leq(done->image_bytes, said->image_bytes);
+    cr_expect_leq(written, said->estimate.write_bytes_max);
+    cr_expect_geq(2 * written, said->estimate.write_bytes_max,
+                  "it is no bound that says something");
+    cr_expect_geq(said->estimate.read_bytes, done->before.bytes);
+    cr_expect_gt(said->estimate.free_bytes, 0);
+}
+
+Test(optimize, a_dry_run_says_what_it_will_cost_and_gain)
+{
+    uint64_t state = test_seed();
+    for (int round = 0; round < 4; round++) {
+        struct attempt dry = {.dry_run = true};
+        struct attempt real = {.fn = NULL};
+        make_random(&state);
+        cr_assert_eq(optimize(&dry), 0);
+        cr_assert(dry.result.dry_run && !dry.result.already);
+        uint64_t written = written_bytes();
+        cr_assert_eq(optimize(&real), 0);
+        cr_assert_not(real.result.already, "the dry run has done it");
+        expect_agreement(&dry.result, &real.result, written_bytes() - written);
+        cr_assert_eq(optimize(&dry), 0);
+        cr_assert(dry.result.already);
+        cr_assert_eq(remove_image(space.store, "image"), 0);
+    }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
@@ -46,12 +49,36 @@ static const char *trace_state(enum fl_trace_state state)
     return names[state];
 }
 
-static int print_inspect_json(const struct fl_image_detail *detail)
+// Looks at all images: what is shared depends on what the others need.
+static int find_space(struct fl_store *store, const char *name, struct fl_image_space *ret_space,
+                      struct fl_error *ret_error)
+{
+    char **names;
+    size_t count;
+    int r = fl_store_image_names(store, &names, &count, ret_error);
+    if (r < 0)
+        return r;
+    *ret_space = (struct fl_image_space){0};
+    struct fl_image_space *all = calloc(count + 1, sizeof(*all));
+    r = all ? fl_store_space(store, names, count, all, ret_error)
+            : fl_fail(ret_error, -ENOMEM, "cannot look at the packs of the store");
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        if (strcmp(names[i], name) == 0)
+            *ret_space = all[i];
+    }
+    free(all);
+    fl_store_free_names(names, count);
+    return r;
+}
+
+static int print_inspect_json(const struct fl_image_detail *detail,
+                              const struct fl_image_space *space)
 {
     json_t *object = store_image_json(&detail->info);
     json_t *more = json_pack(
-        "{s:I,s:I,s:I,s:{s:I,s:f,s:I},s:{s:s,s:I,s:I}}", "frames", (json_int_t)detail->frames,
-        "frame_pages", (json_int_t)detail->frame_pages, "stored_bytes",
+        "{s:I,s:I,s:I,s:I,s:I,s:{s:I,s:f,s:I},s:{s:s,s:I,s:I}}", "own_bytes",
+        (json_int_t)space->own_bytes, "shared_bytes", (json_int_t)space->shared_bytes, "frames",
+        (json_int_t)detail->frames, "frame_pages", (json_int_t)detail->frame_pages, "stored_bytes",
         (json_int_t)detail->stored_bytes, "fragmentation", "ranges", (json_int_t)detail->ranges,
         "frames_mean", mean_frames(detail), "frames_max", (json_int_t)detail->range_frames_max,
         "trace", "state", trace_state(detail->trace.state), "pages",
@@ -78,7 +105,8 @@ static void print_inspect_trace(const struct fl_trace_info *trace)
         puts("trace          none");
 }
 
-static void print_inspect_text(const struct fl_image_detail *detail)
+static void print_inspect_text(const struct fl_image_detail *detail,
+                               const struct fl_image_space *space)
 {
     const struct fl_image_info *info = &detail->info;
     char text[65];
@@ -99,6 +127,10 @@ static void print_inspect_text(const struct fl_image_detail *detail)
            cli_s(info->packs));
     printf("stored bytes   %12s  compressed, of %" PRIu64 " pages\n",
            cli_format_bytes(detail->stored_bytes, text, sizeof(text)), detail->frame_pages);
+    printf("own disk       %12s  its map, and packs that no other image needs\n",
+           cli_format_bytes(space->own_bytes, text, sizeof(text)));
+    printf("shared disk    %12s  packs that other images need, too\n",
+           cli_format_bytes(space->shared_bytes, text, sizeof(text)));
     printf("fragmentation  %12.1f  frames in a range of 2 MiB on average, %" PRIu64
            " in the worst\n",
            mean_frames(detail), detail->range_frames_max);
@@ -109,6 +141,7 @@ static int cmd_inspect(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct fl_image_detail detail;
+    struct fl_image_space space = {0};
     struct fl_error error;
     int status = parse_inspect(argc, argv, &args);
     if (status != EXIT_DONE)
@@ -117,12 +150,14 @@ static int cmd_inspect(int argc, char **argv)
     if (!store)
         return EXIT_FAILED;
     int r = fl_store_inspect(store, argv[optind], &detail, &error);
+    if (r == 0)
+        r = find_space(store, argv[optind], &space, &error);
     fl_store_close(store);
     if (r < 0)
         return cli_fail("inspect", "%s", error.text);
     if (args.json)
-        return print_inspect_json(&detail);
-    print_inspect_text(&detail);
+        return print_inspect_json(&detail, &space);
+    print_inspect_text(&detail, &space);
     return EXIT_DONE;
 }
 

@@ -19,6 +19,8 @@ static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_I
                                                  {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
+    CLI_FLAG(struct arguments, options.dry_run, .name = "dry-run",
+             .help = "say what it will cost and gain, and change nothing"),
     CLI_JSON(struct arguments, json),
     CLI_END,
 };
@@ -62,13 +64,17 @@ const struct verb verb_optimize = {
     .name = "optimize",
     .run = cmd_optimize,
     .summary = "lay an image out by its trace",
-    .synopsis = {"[--store DIR] [--json] IMAGE"},
+    .synopsis = {"[--store DIR] [--dry-run] [--json] IMAGE"},
     .about = "Lays an image out by its trace: stores the pages of the trace again, "
              "beside each other and in the order of touch, so that one sweep reads "
              "them ahead. All other pages stay where they are, shared with other "
              "images, and the content stays the same. The new layout replaces the "
              "old one at once; running VMs keep the old one. A second run changes "
-             "nothing unless the trace has changed.",
+             "nothing unless the trace has changed.\n"
+             "\n"
+             "With --dry-run it says before what it will read and write at most, what the new "
+             "pack takes, and how much less replay will have to seek. The sizes of what is not "
+             "compressed yet are estimates.",
     .arguments = arguments,
     .options = options,
 };

@@ -78,11 +78,13 @@ Test(store_verbs, a_missing_pack_is_named)
     expect("ls", NULL, 0, "CANNOT BE USED: 1 pack missing");
 }
 
-// The number after "KEY":, in what ls says of this image.
+// The number after "KEY":, in what ls says of this image, and inspect as well.
 static long long space_of(const char *image, const char *key)
 {
     char output[OUTPUT];
+    char detail[OUTPUT];
     char text[64];
+    const char *inspect[] = {"--json", image, NULL};
     static const char *const json[] = {"--json", NULL};
     cr_assert_eq(run(output, "ls", json), 0, "%s", output);
     snprintf(text, sizeof(text), "\"name\":\"%s\"", image);
@@ -90,6 +92,10 @@ static long long space_of(const char *image, const char *key)
     snprintf(text, sizeof(text), "\"%s\":", key);
     at = at ? strstr(at, text) : NULL;
     cr_assert_not_null(at, "%s", output);
+    cr_assert_eq(run(detail, "inspect", inspect), 0, "%s", detail);
+    const char *also = strstr(detail, text);
+    cr_assert_not_null(also, "%s", detail);
+    cr_expect_eq(strtoll(also + strlen(text), NULL, 10), strtoll(at + strlen(text), NULL, 10));
     return strtoll(at + strlen(text), NULL, 10);
 }
 

@@ -133,6 +133,42 @@ Test(trace_verbs, a_picture_is_drawn)
     EXPECT(1, "cannot write", "trace", "show", "--svg", nowhere, "image");
 }
 
+// Every file of the store: name, size, mode, times and content.
+static void list_store(char list[OUTPUT])
+{
+    char command[4 * TEST_PATH];
+    snprintf(command, sizeof(command),
+             "cd '%s' && find . -printf '%%p %%s %%m %%T@ %%C@\\n' | sort && "
+             "find . -type f -print0 | sort -z | xargs -0 sha256sum",
+             world->store);
+    FILE *file = popen(command, "re"); // NOLINT(cert-env33-c): a path of ours
+    cr_assert_not_null(file);
+    size_t length = fread(list, 1, OUTPUT - 1, file);
+    list[length] = '\0';
+    cr_assert_eq(pclose(file), 0);
+    cr_assert(length > 0 && length < OUTPUT - 1);
+}
+
+Test(trace_verbs, a_dry_run_changes_nothing)
+{
+    static char before[OUTPUT];
+    static char after[OUTPUT];
+    begin();
+    record("image");
+    list_store(before);
+    EXPECT(0, "100 pages again beside each other, 0 zero; nothing was changed", "optimize",
+           "--dry-run", "image");
+    EXPECT(0, "by estimate, at most ", "optimize", "--dry-run", "image");
+    EXPECT(0, "then:  replay reads 7 frames in 1 piece (", "optimize", "--dry-run", "image");
+    EXPECT(0, "\"dry_run\":true,\"estimate\":{\"read_bytes\":", "optimize", "--dry-run", "--json",
+           "image");
+    list_store(after);
+    cr_expect_str_eq(before, after);
+    EXPECT(0, "now:   replay reads 7 frames in 1 piece (", "optimize", "image");
+    EXPECT(0, "\"already\":true", "optimize", "--dry-run", "--json", "image");
+    EXPECT(0, "was laid out by its trace before", "optimize", "--dry-run", "image");
+}
+
 Test(trace_verbs, an_image_is_laid_out_once)
 {
     begin();

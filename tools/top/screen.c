@@ -285,22 +285,30 @@ static void draw_foot(const struct top_screen *screen, size_t rows)
                  *screen->filter ? ", filter " : "", screen->filter);
 }
 
+// Its rows, and those too that there was no room for.
+static size_t draw_table(struct top_screen *screen, const struct top_model *model)
+{
+    erase();
+    draw_head(screen, model);
+    if (screen->view == TOP_VMS)
+        return draw_vms(screen, model);
+    return screen->view == TOP_IMAGES ? draw_images(screen, model) : draw_workers(screen, model);
+}
+
 void screen_draw(struct top_screen *screen, const struct top_model *model)
 {
     size_t rows = 0;
-    erase();
-    draw_head(screen, model);
     if (screen->help) {
+        erase();
+        draw_head(screen, model);
         draw_help();
-    } else if (screen->view == TOP_VMS) {
-        rows = draw_vms(screen, model);
-    } else if (screen->view == TOP_IMAGES) {
-        rows = draw_images(screen, model);
     } else {
-        rows = draw_workers(screen, model);
+        rows = draw_table(screen, model);
     }
-    if (screen->first >= rows)
+    if (!screen->help && screen->first > 0 && screen->first >= rows) { // beyond the end
         screen->first = rows > 0 ? rows - 1 : 0;
+        rows = draw_table(screen, model);
+    }
     draw_foot(screen, rows);
     refresh();
 }
@@ -373,6 +381,8 @@ bool screen_key(struct top_screen *screen, int wait_ms)
         screen->ended = true;
     if (key == ERR)
         return false;
+    if (key == KEY_RESIZE) // no key of the user's
+        return true;
     if (screen->help)
         screen->help = false;
     else if (screen->typing)

@@ -218,7 +218,7 @@ static void put_vm(struct page *page, const struct top_vm *vm)
     snprintf(image, sizeof(image), "%s", vm->image);
     if (strlen(image) > 20)
         strcpy(image + 19, "~");
-    snprintf(row, sizeof(row), "%6llu %-20s %7lld %-9.9s %9s %9s %8llu %5llu",
+    snprintf(row, sizeof(row), "%6llu %-20.20s %7lld %-9.9s %9s %9s %8llu %5llu",
              (unsigned long long)vm->id, image, vm->pid, *vm->trouble ? vm->trouble : vm->state,
              cli_format_bytes(vm->memory, memory, sizeof(memory)),
              cli_format_bytes(vm->present, present, sizeof(present)),

@@ -150,7 +150,8 @@ static int say_why(const struct fl_door *door, int error, struct fl_error *ret_e
     const char *why = error == -EADDRINUSE      ? "another process uses this port"
                       : error == -EADDRNOTAVAIL ? "this host has no such address"
                       : error == -EAFNOSUPPORT  ? "the kernel, or RestrictAddressFamilies= of the "
-                                                  "unit, does not allow this kind of address"
+                                                  "unit, does not allow this kind of address "
+                                                  "(docs/security.md)"
                                                 : strerror(-error);
     return fl_fail_plain(ret_error, error, "the server cannot listen at %s: %s", place, why);
 }

@@ -30,6 +30,7 @@ installed_files=(
     '@prefix@/include/faultline_client.h'
     '@prefix@/share/doc/faultline/README.md'
     '@prefix@/share/doc/faultline/docs/operations.md'
+    '@prefix@/share/doc/faultline/docs/openapi.json'
     '@prefix@/share/man/man1/faultline.1'
     '@prefix@/share/man/man1/faultline-serve.1'
     '@prefix@/share/man/man3/fl_client_map.3'

@@ -103,7 +103,9 @@ static void print_repair_text(const struct fl_repair_result *r, bool dry_run)
            r->images_left, r->images);
     if (!dry_run && r->stored_bytes > 0)
         printf("; new pack of %s", cli_format_bytes(r->stored_bytes, stored, sizeof(stored)));
-    putchar('\n');
+    // The list has what verify has met: damage that is newer is not on it, and "ok" does not speak
+    // of that.
+    puts(r->images == 0 ? "; no image needs them: faultline verify looks for other damage" : "");
 }
 
 static void warn_after_repair(const struct fl_repair_result *result, const char *dir)

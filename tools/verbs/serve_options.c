@@ -193,8 +193,10 @@ const struct cli_option api_options[] = {
              .help = "a socket at which all can be read and nothing can be ordered"),
     CLI_OTHER(struct fl_control_options, place[FL_DOOR_METRICS], take_metrics, .name = "metrics",
               .value = "ADDRESS:PORT|PATH", .otherwise = "none",
-              .help = "where /metrics, /healthz and /readyz alone can be read: 127.0.0.1:9642, "
-                      "[::1]:9642, :9642 for every address of the host, or a socket"),
+              .help =
+                  "where /metrics, /healthz and /readyz alone can be read: 127.0.0.1:9642, "
+                  "[::1]:9642, :9642 for every address of the host, or a socket; the unit allows "
+                  "an address only with a drop-in (docs/security.md)"),
     CLI_OTHER(struct fl_control_options, observe_access, take_owner, .name = "observe-owner",
               .value = "USER:GROUP", .otherwise = "that of the process",
               .help = "owner of the sockets of --observe and --metrics"),

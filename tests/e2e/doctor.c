@@ -280,7 +280,7 @@ Test(doctor, a_stopped_keeper_is_named)
     world_serve(orphan_world, NULL);
     orphan_start_vmm(&plain);
     cr_assert_eq(kill(orphan_world->server.pid, SIGSTOP), 0);
-    expect_doctor("faultline (pid %d) is stopped, by a signal: the keeper of Faultline",
+    expect_doctor("faultline-keepe (pid %d) is stopped, by a signal: the keeper of Faultline",
                   (int)orphan_world->server.pid);
     expect_doctor("kill -CONT %d\n", (int)orphan_world->server.pid);
     do_as_printed(orphan_world->server.pid, "to mend ");

@@ -2,6 +2,7 @@
 //
 // `faultline handler --populate`, used as Firecracker's tests use its example handlers.
 #include <criterion/criterion.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,7 +104,7 @@ static void serve_in_chroot(uint64_t bytes)
     static const char *const args[] = {"handler", "--populate", "/mem.sock", "/memory", NULL};
     char root[TEST_PATH];
     char memory[2 * TEST_PATH];
-    char binary[2 * TEST_PATH];
+    char binary[PATH_MAX];
     world = world_make(EMPTY, PAGE);
     cr_assert_not_null(realpath(getenv("FAULTLINE_BIN"), binary));
     snprintf(root, sizeof(root), "%s", temp_path(&world->temp, "root"));

@@ -256,7 +256,7 @@ Test(preload_refusal, no_such_file_or_handler)
     run.socket = temp_path(&temp, "none");
     expect_refusal(&run, "No such file or directory");
     run.socket = temp_path(&temp, "memory");
-    expect_refusal(&run, "Connection refused");
+    expect_refusal(&run, "Socket operation on non-socket");
 }
 
 // `faultline handler` has no template. It answers when it has waited for a handshake in vain.

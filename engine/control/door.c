@@ -114,6 +114,7 @@ static int start_daemon(struct fl_door *door)
         fl_control_clients_notify, &door->clients, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT, door->clients.most + SOME_MORE,
         MHD_OPTION_END);
+    door->resting = true;
     if (!door->daemon)
         return -EIO;
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(door->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -121,8 +122,9 @@ static int start_daemon(struct fl_door *door)
         return -EIO;
     door->source = (struct fl_source){.fd = info->epoll_fd, .ready = on_ready};
     door->ready = true; // clients may have connected already
-    door->resting = false;
-    return fl_loop_watch(door->acceptor->loop, &door->source, EPOLLIN);
+    int error = fl_loop_watch(door->acceptor->loop, &door->source, EPOLLIN);
+    door->resting = error != 0; // it is in no epoll
+    return error;
 }
 
 // The listening socket is ours again.
@@ -177,6 +179,8 @@ static int get_socket(struct fl_door *door)
 static int start_anew(struct fl_door *door, struct fl_error *ret_error)
 {
     int error = start_daemon(door);
+    if (error) // the next look begins anew
+        stop_daemon(door);
     return error ? fl_fail(ret_error, error, "the control API cannot start at %s", place_of(door))
                  : 0;
 }

@@ -299,9 +299,12 @@ static int keep(struct fl_keeper *keeper)
         fprintf(stderr,
                 "faultline serve: the engine at %s is serving, and cannot be taken over: %s\n",
                 control, strerror(-error));
-    if (!claimed)
+    if (!claimed) // the file of --ready-file, if there is one, is another server's
         return 1;
+    // One that was killed has left its file; one that was this process before an exec serves.
+    fl_keeper_set_ready(keeper, keeper->serving && keeper->serving->born);
     run_loop(keeper);
+    fl_keeper_set_ready(keeper, false);
     return keeper->exit_status;
 }
 
@@ -325,9 +328,7 @@ int fl_keeper_run(const struct fl_keeper_options *options)
     }
     fl_log_set_level(options->log_level);
     fl_log_start("keeper");
-    fl_keeper_set_ready(&keeper, false); // one that was killed has left its file
     int status = keep(&keeper);
-    fl_keeper_set_ready(&keeper, false);
     end_keeper(&keeper);
     fl_log_stop();
     if (keeper.replaced)

@@ -357,8 +357,12 @@ static int take_all(struct fl_keeper *keeper, struct found *found)
         if (message.type == FL_MESSAGE_PUT || message.type == FL_MESSAGE_RECORD)
             error = fl_records_put(&keeper->records, &message, fds);
         fl_channel_close_fds(fds);
-        if (error == -ENOMEM) // of what this version does not know, it can keep nothing
+        if (error == -ENOMEM)
             return error;
+        if (error) // of what this version does not know it can keep nothing
+            fl_log(FL_LOG_WARNING,
+                   "event=inherit_failed name=%" PRIu32 ".%" PRIu64 " reason=\"%s\"", message.kind,
+                   message.id, strerror(-error));
         if (message.type == FL_MESSAGE_ANSWER) {
             snprintf(found->reason, sizeof(found->reason), "%.150s", message.text);
             return message.error ? message.error : -EPROTO;

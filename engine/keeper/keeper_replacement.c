@@ -104,15 +104,18 @@ static int send_all(struct fl_keeper *keeper, int socket, uint64_t until)
     return error ? error : send_engine(keeper, socket, until);
 }
 
-// 0 when the new keeper says that it has all.
-static int wait_for_answer(int socket, uint64_t until)
+// 0 when the new keeper says that it has all. If our engine ends meanwhile, its VMs wait for us.
+static int wait_for_answer(const struct fl_keeper *keeper, int socket, uint64_t until)
 {
     static struct fl_message message;
     int fds[FL_CHANNEL_FDS];
     struct timespec left = fl_until(fl_now(), until);
-    struct pollfd answer = {.fd = socket, .events = POLLIN};
-    if (ppoll(&answer, 1, &left, NULL) < 1)
+    struct pollfd watched[2] = {{.fd = socket, .events = POLLIN},
+                                {.fd = keeper->serving->pidfd, .events = POLLIN}};
+    if (ppoll(watched, 2, &left, NULL) < 1)
         return -ETIMEDOUT;
+    if (watched[1].revents)
+        return -ESRCH;
     int got = fl_channel_receive(socket, &message, fds, false);
     if (got == 1)
         fl_channel_close_fds(fds);
@@ -127,7 +130,7 @@ static int hand_on(struct fl_keeper *keeper, int socket)
     uint64_t until = fl_now() + HAND_ON_MOST;
     int error = send_all(keeper, socket, until);
     if (!error)
-        error = wait_for_answer(socket, until);
+        error = wait_for_answer(keeper, socket, until);
     FL_CRASH_POINT("hand_on_answered");
     return error ? error : send_one(socket, &replaced, NULL, until);
 }

@@ -142,6 +142,37 @@ Test(replace, when_the_old_engine_dies_at_once)
     finish(&client);
 }
 
+// The file says that the process serves, not that an engine has just begun to; and it is the file
+// of the server that has made it.
+Test(replace, is_ready_as_long_as_it_serves)
+{
+    char control[TEST_PATH];
+    char output[1024];
+    world = world_make(MIXED, BYTES);
+    world_pack(world, world->file, "image");
+    spawn_next("next");
+    cr_assert(wait_until(says_ready, NULL));
+    snprintf(control, sizeof(control), "%s", temp_path(&world->temp, "control.sock"));
+    const char *const upgrade[] = {"upgrade", "--keeper", "--control", control, NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), upgrade), 0, "%s", output);
+    cr_assert(server_wait_log(&next, "event=keeper_exec", 1));
+    cr_expect(wait_until(says_ready, NULL), "it serves as before");
+    const char *const second[] = {"serve",
+                                  "--store",
+                                  world->store,
+                                  "--control",
+                                  control,
+                                  "--sockets",
+                                  temp_path(&world->temp, "sockets"),
+                                  "--ready-file",
+                                  ready_file(),
+                                  NULL};
+    cr_expect_eq(faultline_run(output, sizeof(output), second), 1, "%s", output);
+    cr_expect(says_ready(NULL), "a server that could not start has taken the file away");
+    cr_expect_eq(server_stop(&next), 0);
+    cr_expect_not(says_ready(NULL));
+}
+
 Test(replace, needs_no_server_that_runs)
 {
     world = world_make(MIXED, BYTES);

@@ -267,14 +267,14 @@ Test(confinement, a_foreign_call_is_refused_and_told_and_ends_nothing)
     serves();
     cr_assert(server_wait_log(&world->server, "event=call_refused call=times", 1));
     world_stop(world);
-    cr_expect_eq(server_count_log(&world->server, "event=call_refused"), 1);
+    cr_expect_eq(server_logs(&world->server, "event=call_refused", 1), 1);
 }
 #endif
 
 Test(confinement, log_refuses_nothing_and_says_so)
 {
     serve_with("log");
-    cr_expect_eq(server_count_log(&world->server, "event=degraded what=seccomp"), 1);
+    cr_expect_eq(server_logs(&world->server, "event=degraded what=seccomp", 1), 1);
     serves();
     world_stop(world);
 }

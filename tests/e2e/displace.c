@@ -80,7 +80,7 @@ Test(displace, new_memory_in_the_place_of_a_vms_gets_its_own_bytes)
     cr_assert_eq(faultline_run(NULL, 0, drain), 0);
     client_tell(&client, 'c');
     cr_assert_eq(client_wait(&client), 0);
-    cr_assert_eq(server_count_log(&world->server, "event=displaced vm=1 image=image"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=displaced vm=1 image=image", 1), 1);
     cr_assert(server_wait_log(&world->server, "event=detach vm=2 image=other", 1));
     end();
 }

@@ -90,7 +90,7 @@ Test(drain, fills_the_vms_and_lets_them_live_without_it)
     begin(&client);
     cr_assert_eq(drain("--populate", NULL, output, sizeof(output)), 0, "%s", output);
     cr_assert_eq(world_status(world, "", "vms"), 0);
-    cr_assert_eq(server_count_log(&world->server, "event=release"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=release", 1), 1);
     server_kill(&world->server);
     client_tell(&client, 'g'); // every byte right, and nobody to ask
     cr_assert_eq(client_wait(&client), 0);
@@ -217,7 +217,7 @@ Test(drain, answers_who_is_still_in_the_queue)
     server_resume(&world->server);
     int status = client_wait(&client);
     cr_expect(status == 128 + SIGBUS || status == 128 + SIGKILL, "it ended with %d", status);
-    cr_expect_eq(server_count_log(&world->server, " faults=poisoned reason="), 1);
+    cr_expect_eq(server_logs(&world->server, " faults=poisoned reason=", 1), 1);
     cr_expect_eq(server_count_log(&world->server, "event=attach"), 0);
     for (unsigned i = 0; i < SILENT; i++)
         close(sockets[i]);

@@ -395,7 +395,7 @@ Test(handover, of_a_keeper_that_leaves_between_engines)
     cr_assert_eq(kill(standby, SIGCONT), 0);
     cr_assert_eq(waitpid(world->server.pid, &status, 0), world->server.pid);
     cr_assert_eq(status, 0);
-    cr_assert_eq(server_count_log(&world->server, "event=ready pid="), 2);
+    cr_assert_eq(server_logs(&world->server, "event=ready pid=", 2), 2);
     next_keeper(standby, &vm);
 }
 

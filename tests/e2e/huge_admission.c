@@ -94,9 +94,10 @@ Test(huge_admission, refuses_a_vm_if_it_is_to)
     client_start(&client[1], toucher_main, NULL);
     cr_assert(client_says(&client[1], 'p'));
     cr_expect_eq(world_status(world, "", "refused"), 1);
-    cr_expect_eq(server_count_log(&world->server,
-                                  "reason=\"the pool of 2 MiB pages cannot hold what it will "
-                                  "need: 5, but 5 of "),
+    cr_expect_eq(server_logs(&world->server,
+                             "reason=\"the pool of 2 MiB pages cannot hold what it will "
+                             "need: 5, but 5 of ",
+                             1),
                  1);
     end_client(&client[1]);
     end_client(&client[0]);

@@ -136,9 +136,9 @@ Test(huge_shortage, is_waited_out_without_a_spin)
     cr_assert(client_says(&client, 'd'));
     cr_expect_eq(world_vm_status(world, 1, "", "faults"), PAGES);
     cr_expect_eq(world_status(world, "shortage", "vms"), 0);
-    cr_expect_eq(server_count_log(&world->server, "event=shortage vm=1"), 1);
-    cr_expect_eq(server_count_log(&world->server, "reason=\"no free 2 MiB page: "), 1);
-    cr_expect_eq(server_count_log(&world->server, "event=shortage_ended vm=1"), 1);
+    cr_expect_eq(server_logs(&world->server, "event=shortage vm=1", 1), 1);
+    cr_expect_eq(server_logs(&world->server, "reason=\"no free 2 MiB page: ", 1), 1);
+    cr_expect_eq(server_logs(&world->server, "event=shortage_ended vm=1", 1), 1);
     client_tell(&client, 'q');
     cr_assert_eq(client_wait(&client), 0);
     world_stop(world);
@@ -204,7 +204,7 @@ Test(huge_shortage, nor_where_nothing_can_be_seen_of_the_vm)
     serve_failing(FAILING_PAGEMAPS, NULL);
     drain_without_pages();
     cr_expect_gt(atomic_load(&calls->failed), 0);
-    cr_expect_eq(server_count_log(&world->server, "event=presence_unknown vm=1"), 1);
+    cr_expect_eq(server_logs(&world->server, "event=presence_unknown vm=1", 1), 1);
 }
 
 // --- a state that says too much ---
@@ -308,8 +308,8 @@ Test(huge_shortage, ends_the_vm_where_that_is_the_policy)
     client_tell(&client, 'A');
     cr_assert_eq(client_wait(&client), 128 + 9);
     cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
-    cr_expect_eq(server_count_log(&world->server, "event=kill vm=1"), 1);
-    cr_expect_eq(server_count_log(&world->server, "no free 2 MiB page: "), 2);
+    cr_expect_eq(server_logs(&world->server, "event=kill vm=1", 1), 1);
+    cr_expect_eq(server_logs(&world->server, "no free 2 MiB page: ", 2), 2);
     world_stop(world);
 }
 
@@ -334,7 +334,7 @@ Test(huge_shortage, a_drain_says_that_pages_are_poisoned)
     client_tell(&client, 'q');
     cr_assert_eq(client_wait(&client), 0);
     cr_assert_eq(server_stop(&world->server), 3);
-    cr_expect_eq(server_count_log(&world->server, "let go with 2560 pages poisoned"), 1);
+    cr_expect_eq(server_logs(&world->server, "let go with 2560 pages poisoned", 1), 1);
 }
 
 Test(huge_shortage, a_stop_says_that_vms_were_killed)
@@ -343,7 +343,7 @@ Test(huge_shortage, a_stop_says_that_vms_were_killed)
     take_half_away(options);
     cr_assert_eq(server_stop(&world->server), 3);
     cr_expect_eq(client_wait(&client), 128 + 9);
-    cr_expect_eq(server_count_log(&world->server, "0 pages poisoned, 1 killed"), 1);
+    cr_expect_eq(server_logs(&world->server, "0 pages poisoned, 1 killed", 1), 1);
 }
 
 Test(huge_shortage, a_stop_waits_for_pages)

@@ -92,7 +92,7 @@ static int run_damaged(const char *policy)
 Test(kvm, a_guest_whose_page_cannot_be_had_is_killed)
 {
     cr_assert_eq(run_damaged(NULL), KILLED);
-    cr_assert_eq(server_count_log(&world->server, "event=kill vm=1"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=kill vm=1", 1), 1);
     cr_assert_eq(server_count_log(&world->server, "event=poison"), 0);
 }
 
@@ -103,5 +103,5 @@ Test(kvm, poison_does_not_stop_accesses_that_the_kernel_makes)
 {
     int status = run_damaged("poison");
     cr_assert(status == TOLD || status == GUEST_SAW_MMIO, "it ended with %d", status);
-    cr_assert_geq(server_count_log(&world->server, "event=poison"), 1);
+    cr_assert_geq(server_logs(&world->server, "event=poison", 1), 1);
 }

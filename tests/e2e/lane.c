@@ -199,7 +199,7 @@ Test(lane, others_are_served_and_the_engine_lives)
     cr_expect_geq(world_status(world, "faults", "oldest_wait_ms"), 1000);
     cr_expect_eq(server_engine(&world->server), engine);
     cr_expect_eq(server_count_log(&world->server, "event=engine_hangs"), 0);
-    cr_expect_eq(server_count_log(&world->server, "event=lane vm=1"), 1);
+    cr_expect_eq(server_logs(&world->server, "event=lane vm=1", 1), 1);
     finish(&pair, 4);
 }
 
@@ -331,7 +331,7 @@ Test(lane, a_successor_serves_the_others_at_once)
     cr_expect(wait_until(has_served, &served));
     touch(&pair);
     touch(&pair);
-    cr_expect_eq(server_count_log(&world->server, "event=held vm=1"), 1);
+    cr_expect_eq(server_logs(&world->server, "event=held vm=1", 1), 1);
     cr_expect(one_has_the_state("adopting"));
     cr_expect(one_has_the_state("serving"));
     cr_expect_not(one_has_the_state("refused"));

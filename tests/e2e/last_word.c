@@ -146,7 +146,7 @@ Test(last_word, to_serve_is_heard_once)
     cr_assert(server_wait_log(&engine, "event=keeper_lost", 1));
     const char *args[] = {"status", "--control", temp_path(&world->temp, "control.sock"), NULL};
     cr_expect_eq(faultline_run(NULL, 0, args), 0);
-    cr_expect_eq(server_count_log(&engine, "event=ready pid="), 1);
+    cr_expect_eq(server_logs(&engine, "event=ready pid=", 1), 1);
     cr_expect_eq(waitpid(engine.pid, NULL, WNOHANG), 0, "it has ended");
     end_process(engine.pid);
     end_process(client);

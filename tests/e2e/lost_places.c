@@ -186,7 +186,7 @@ Test(lost_places, a_store_that_is_moved_away_and_back)
     check_served(NULL);
     end_vms();
     world_stop(world);
-    cr_expect_eq(server_count_log(&world->server, "event=degraded what=store"), 3,
+    cr_expect_eq(server_logs(&world->server, "event=degraded what=store", 3), 3,
                  "not once for each engine");
 }
 
@@ -475,7 +475,7 @@ Test(lost_places, two_servers_with_one_directory_of_sockets)
     cr_expect_eq(access(lock, F_OK), -1, "the lock is left");
     cr_assert(server_start(&second, &world->temp, "second", args));
     check_served(NULL);
-    cr_expect_eq(server_count_log(&second, "event=attach"), 1);
+    cr_expect_eq(server_logs(&second, "event=attach", 1), 1);
     cr_expect_eq(server_stop(&second), 0);
     cr_expect_eq(access(lock, F_OK), -1, "the lock is left");
 }
@@ -638,7 +638,7 @@ Test(no_process, can_be_started)
     start_vms();
     kill_engine();
     cr_assert(wait_until(lacks_it, (char *)"standby"));
-    cr_expect_eq(server_count_log(&world->server, "event=engine_failed"), 1);
+    cr_expect_eq(server_logs(&world->server, "event=engine_failed", 1), 1);
     // As many attempts as would have the VMs given up, had they been engines that died.
     cr_expect_not(wait_for(failed_closed, 27000));
     pid_t engine = server_engine(&world->server);

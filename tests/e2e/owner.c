@@ -89,7 +89,7 @@ Test(owner, is_killed_and_not_who_did_the_handshake)
     client_tell(&play.doll, 't');
     cr_assert_eq(client_wait(&play.doll), SIGKILL_STATUS);
     cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
-    cr_assert_eq(server_count_log(&world->server, "event=kill vm=1"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=kill vm=1", 1), 1);
     cr_assert_eq(server_count_log(&world->server, "event=poison"), 0);
     master_lives(&play);
     world_stop(world);
@@ -136,7 +136,7 @@ Test(owner, is_told_from_another_with_the_same_addresses)
     client_tell(&play[1].doll, 't');
     cr_assert_eq(client_wait(&play[1].doll), SIGKILL_STATUS);
     cr_assert(server_wait_log(&world->server, "event=detach vm=2", 1));
-    cr_assert_eq(server_count_log(&world->server, "event=kill "), 1);
+    cr_assert_eq(server_logs(&world->server, "event=kill ", 1), 1);
     for (unsigned i = 0; i < 2; i++)
         master_lives(&play[i]);
     cr_assert_eq(kill(play[0].doll.pid, 0), 0);
@@ -266,7 +266,7 @@ Test(owner, is_poisoned_where_it_cannot_be_found)
     spoil();
     client_tell(&play.doll, 't');
     cr_assert_eq(client_wait(&play.doll), SIGBUS_STATUS);
-    cr_assert_eq(server_count_log(&world->server, "event=kill_failed vm=1"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=kill_failed vm=1", 1), 1);
     cr_assert_eq(server_count_log(&world->server, "event=kill vm="), 0);
     cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
     master_lives(&play);

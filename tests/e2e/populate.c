@@ -172,7 +172,7 @@ Test(populate, says_that_it_has_not_finished)
     client_start(&client, touch_what_is_left, NULL);
     cr_assert(client_says(&client, 't'));
     cr_assert(server_wait_log(&world->server, "event=filled vm=1", 1));
-    cr_expect_eq(server_count_log(&world->server, "poisoned=3072"), 1);
+    cr_expect_eq(server_logs(&world->server, "poisoned=3072", 1), 1);
     cr_expect_gt(server_count_log(&world->server, "reason=\"its frame is cut short"), 0);
     cr_expect_not(finished(&world->server));
     client_tell(&client, 'f');

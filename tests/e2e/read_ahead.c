@@ -114,14 +114,14 @@ Test(read_ahead, all_memory_comes_without_io_uring)
 {
     cr_assert(deny_io_uring());
     populate(PAGE, small, "threads");
-    cr_assert_geq(server_count_log(&world->server, "event=io_threads"), 1);
+    cr_assert_geq(server_logs(&world->server, "event=io_threads", 1), 1);
 }
 
 Test(read_ahead, all_memory_comes_where_a_ring_cannot_be_used)
 {
     cr_assert(deny_io_uring_use());
     populate(PAGE, small, "threads");
-    cr_assert_geq(server_count_log(&world->server, "event=io_threads"), 1);
+    cr_assert_geq(server_logs(&world->server, "event=io_threads", 1), 1);
 }
 
 Test(read_ahead, huge_pages_come_without_io_uring)

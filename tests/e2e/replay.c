@@ -184,7 +184,7 @@ static void comes_before_its_touch(enum world_memory kind)
     cr_assert(client_obeys(&client, "t"));
     cr_assert_eq(world_vm_status(world, 2, "", "faults"), 0);
     cr_assert(client_obeys(&client, "a"));
-    cr_assert_eq(server_count_log(&world->server, "event=replayed vm=2 image=image"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=replayed vm=2 image=image", 1), 1);
     end(&client);
     stop();
 }
@@ -512,13 +512,13 @@ Test(replay, reads_a_trace_once)
         end(&client);
         cr_assert(server_wait_log(&world->server, "event=detach", vm));
     }
-    cr_assert_eq(server_count_log(&world->server, "event=trace image=image"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=trace image=image", 1), 1);
     record_one(world, (struct touches){NULL, PAGE, 2, order_of_touch, BYTES / PAGE});
     start(&client);
     await_state(5, "done");
     cr_assert_eq(present(&client), plan.count);
     end(&client);
-    cr_assert_eq(server_count_log(&world->server, "event=trace image=image"), 2);
+    cr_assert_eq(server_logs(&world->server, "event=trace image=image", 2), 2);
     stop();
 }
 
@@ -657,7 +657,7 @@ static void is_served_without(const char *log)
     }
     for (unsigned i = 0; i < VMS; i++)
         end(&client[i]);
-    cr_assert_eq(server_count_log(&world->server, log), 1);
+    cr_assert_eq(server_logs(&world->server, log, 1), 1);
 }
 
 Test(replay, of_a_damaged_trace_is_none)

@@ -281,7 +281,7 @@ Test(rescue, poison_without_a_server)
     server_spawn(&rescuer, &orphan_world->temp, "rescuer", args);
     cr_assert_eq(client_wait(&orphan_client), 0);
     cr_assert(wait_until(has_ended, &rescuer));
-    cr_expect_eq(server_count_log(&rescuer, "this process answers its faults"), 1);
+    cr_expect_eq(server_logs(&rescuer, "this process answers its faults", 1), 1);
     cr_expect_eq(server_stop(&rescuer), 0);
 }
 
@@ -292,8 +292,8 @@ Test(rescue, kill_by_the_server)
     EXPECT_DONE("--kill");
     cr_assert_eq(client_wait(&orphan_client), 128 + SIGKILL);
     cr_assert(server_wait_log(&orphan_world->server, "event=detach vm=1 image=- ", 1));
-    cr_assert_eq(server_count_log(&orphan_world->server, "event=adopt vm=1 image=- "), 1);
-    cr_assert_eq(server_count_log(&orphan_world->server, "event=kill vm=1 image=- "), 1);
+    cr_assert_eq(server_logs(&orphan_world->server, "event=adopt vm=1 image=- ", 1), 1);
+    cr_assert_eq(server_logs(&orphan_world->server, "event=kill vm=1 image=- ", 1), 1);
     world_stop(orphan_world);
 }
 

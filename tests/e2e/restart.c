@@ -436,7 +436,7 @@ Test(restart, of_an_engine_that_has_refused)
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert_eq(status, 0, "a page of a refused VM was not poisoned");
     world_stop(world);
-    cr_assert_eq(server_count_log(&world->server, "event=refuse"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=refuse", 1), 1);
     cr_assert_eq(server_count_log(&world->server, "event=attach"), 0, "it never was a VM");
 }
 
@@ -514,7 +514,7 @@ Test(restart, of_an_engine_that_hangs)
     server_pause(&world->server);
     client_tell(&client, 'g');
     cr_assert_eq(client_wait(&client), 0);
-    cr_assert_eq(server_count_log(&world->server, "event=engine_hangs"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=engine_hangs", 1), 1);
     world_stop(world);
 }
 

@@ -246,7 +246,7 @@ Test(upgrade, does_not_keep_vms_waiting_if_the_old_one_dies)
     }
     cr_assert(server_wait_log(&world->server, "state=starting", 1));
     kill_engine();
-    cr_assert_eq(server_count_log(&world->server, "the old engine died first"), 1);
+    cr_assert_eq(server_logs(&world->server, "the old engine died first", 1), 1);
     waitpid(verb, NULL, 0);
     end(&client);
 }

@@ -364,6 +364,12 @@ bool server_wait_log(const struct server *server, const char *text, unsigned cou
     return false;
 }
 
+unsigned server_logs(const struct server *server, const char *text, unsigned count)
+{
+    server_wait_log(server, text, count);
+    return server_count_log(server, text);
+}
+
 // --- a verb ---
 
 int faultline_run(char *ret_output, size_t size, const char *const *args)

@@ -58,7 +58,11 @@ void server_resume(const struct server *server);
 
 // Waits until the log has at least `count` lines that contain all of `text`.
 bool server_wait_log(const struct server *server, const char *text, unsigned count);
+// How many there are now. A thread of the server's own writes the log: a line about what has just
+// been seen may be a moment late.
 unsigned server_count_log(const struct server *server, const char *text);
+// Waits for so many, and returns how many there are then.
+unsigned server_logs(const struct server *server, const char *text, unsigned count);
 // The first line that contains `text`, without its end; false if there is none.
 bool server_find_log(const struct server *server, const char *text, char *ret_line, size_t size);
 void server_print_log(const struct server *server);

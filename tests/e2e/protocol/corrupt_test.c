@@ -171,8 +171,8 @@ Test(corrupt, a_bad_frame_poisons_its_pages_and_no_other)
     cr_assert_eq(run(touch_around_main), 0);
     cr_assert(server_wait_log(&world->server, "event=detach vm=2", 1));
     // The 1st, 2nd, 4th, 8th and 16th page.
-    cr_assert_eq(server_count_log(&world->server, "event=poison vm=2 image=image"), 5);
-    cr_assert_eq(server_count_log(&world->server, "event=poison"), 5);
+    cr_assert_eq(server_logs(&world->server, "event=poison vm=2 image=image", 5), 5);
+    cr_assert_eq(server_logs(&world->server, "event=poison", 5), 5);
     cr_assert_eq(count_file("reason=\"its frame does not match its checksum\"", pack), 5);
     cr_assert_geq(count_file("reason=\"does not match its checksum\"", pack), 1); // read_failed
     cr_assert_eq(world_status(world, "faults", "poisoned"), FRAME_PAGES);
@@ -231,7 +231,7 @@ static void fill_from_damaged(uint32_t page_bytes)
     client_tell(&client, 'd');
     cr_assert_eq(client_wait(&client), 0);
     cr_assert_geq(world_status(world, "ahead", "errors"), 1, "it was not read ahead");
-    cr_assert_geq(server_count_log(&world->server, "does not match its checksum\""), 1);
+    cr_assert_geq(server_logs(&world->server, "does not match its checksum\"", 1), 1);
     cr_assert_eq(server_stop(&world->server), 3);
 }
 
@@ -258,9 +258,9 @@ Test(corrupt, on_error_kill_kills_that_vm_only)
     flip(pack, frame_middle(BAD_FRAME));
     cr_assert_eq(run(touch_bad_main), SIGKILL_STATUS);
     cr_assert(server_wait_log(&world->server, "event=detach vm=3", 1));
-    cr_assert_eq(server_count_log(&world->server, "event=kill vm=3 image=image"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=kill vm=3 image=image", 1), 1);
     cr_assert_eq(count_file("reason=\"its frame does not match its checksum\"", pack), 1);
-    cr_assert_eq(server_count_log(&world->server, "event=kill"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=kill", 1), 1);
     cr_assert_eq(server_count_log(&world->server, "event=poison"), 0);
     flip(pack, frame_middle(BAD_FRAME));
     client_tell(&neighbour, 'g');
@@ -302,7 +302,7 @@ Test(corrupt, a_damaged_image_is_refused_and_its_faults_poisoned)
     }
     cr_assert_eq(truncate(image, status.st_size / 2), 0);
     expect_refusal("the image cannot be opened: ");
-    cr_assert_eq(server_count_log(&world->server, "event=refuse"), 4);
+    cr_assert_eq(server_logs(&world->server, "event=refuse", 4), 4);
     end(&good);
 }
 

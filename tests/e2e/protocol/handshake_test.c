@@ -170,9 +170,9 @@ static void end(struct good *good, unsigned refused)
     const struct server *server = &world->server;
     cr_assert_eq(good_end(good), 0);
     world_stop(world);
-    cr_assert_eq(server_count_log(server, "event=refuse"), refused);
+    cr_assert_eq(server_logs(server, "event=refuse", refused), refused);
     cr_assert_eq(server_count_log(server, "event=outside"), 0);
-    cr_assert_eq(server_count_log(server, "event=detach"),
+    cr_assert_eq(server_logs(server, "event=detach", server_count_log(server, "event=attach")),
                  server_count_log(server, "event=attach"));
     cr_assert_eq(server_count_log(server, " image= "), 0);
 }
@@ -191,12 +191,13 @@ Test(handshake, each_bad_one_is_refused_with_one_line)
     for (unsigned i = 0; i < case_count; i++) {
         visit(cases[i], &good);
         refused += cases[i].reason != NULL;
-        cr_assert_eq(server_count_log(&world->server, "event=refuse"), refused, "after: %s",
+        cr_assert_eq(server_logs(&world->server, "event=refuse", refused), refused, "after: %s",
                      cases[i].name);
     }
     cr_assert(wait_until(descriptors_are, &before), "descriptors are left");
     end(&good, refused);
-    cr_assert_eq(server_count_log(&world->server, "event=attach"), 1 + case_count - refused);
+    cr_assert_eq(server_logs(&world->server, "event=attach", 1 + case_count - refused),
+                 1 + case_count - refused);
 }
 
 // --- peers that say nothing, or not enough ---

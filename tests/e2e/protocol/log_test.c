@@ -163,9 +163,9 @@ Test(log, what_was_not_read_in_time_is_there_or_counted)
     unsigned long dropped = (unsigned long)world_status(world, "log", "dropped");
     cr_assert_gt(dropped, 0);
     read_pipe(pipe, 2);
-    cr_assert_eq(server_count_log(&world->server, "event=attach vm=1 "), 1);
-    cr_assert_eq(server_count_log(&world->server, "event=detach vm=1 "), 1);
-    cr_assert_eq(server_count_log(&world->server, "event=log_dropped"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=attach vm=1 ", 1), 1);
+    cr_assert_eq(server_logs(&world->server, "event=detach vm=1 ", 1), 1);
+    cr_assert_eq(server_logs(&world->server, "event=log_dropped", 1), 1);
     cr_assert(server_find_log(&world->server, "event=log_dropped", line, sizeof(line)));
     cr_assert_eq(sscanf(strstr(line, "lines="), "lines=%lu poison=0 kill=0 refuse=0", &lines), 1);
     cr_assert_eq(lines, dropped);
@@ -241,7 +241,7 @@ Test(log, a_flood_of_bad_handshakes_makes_few_lines_and_a_right_count)
     // Another client is refused with a line of its own.
     cr_assert_eq(good_end(&good), 0);
     serve_one();
-    cr_assert_eq(server_count_log(&world->server, "event=attach "), 2);
+    cr_assert_eq(server_logs(&world->server, "event=attach ", 2), 2);
     world_stop(world);
 }
 

@@ -48,9 +48,9 @@ Test(names, a_listeners_path_forges_no_line_and_no_key)
         cr_assert_eq(listen_at(temp_path(&world->temp, hostile[i]), output, sizeof(output)), 0,
                      "%s", output);
     cr_assert(server_wait_log(&world->server, "event=listen image=image", 5));
-    cr_assert_eq(server_count_log(&world->server, "event=attach vm=99"), 1,
+    cr_assert_eq(server_logs(&world->server, "event=attach vm=99", 1), 1,
                  "within the line of its listener");
-    cr_assert_eq(server_count_log(&world->server, "socket=\""), 4, "quoted");
+    cr_assert_eq(server_logs(&world->server, "socket=\"", 4), 4, "quoted");
     cr_assert_eq(server_count_log(&world->server, "\033"), 0);
     cr_assert_eq(server_count_log(&world->server, "d\" event"), 0, "a quote does not end it");
     cr_assert_eq(server_count_log(&world->server, "vm=99\" "), 0);
@@ -94,7 +94,7 @@ Test(names, a_socket_path_that_is_too_long_is_told_of)
     snprintf(path, sizeof(path), "%s/image.sock", directory);
     cr_assert_eq(listen_at(path, output, sizeof(output)), 0, "%s", output);
     cr_assert(server_wait_log(&world->server, "event=long_path socket=", 1));
-    cr_assert_eq(server_count_log(&world->server, "event=long_path"), 1, "and of no other");
+    cr_assert_eq(server_logs(&world->server, "event=long_path", 1), 1, "and of no other");
     struct good good; // our client connects to any length
     good_start(&good, path, &world->memory);
     cr_assert_eq(good_end(&good), 0);

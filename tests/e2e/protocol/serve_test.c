@@ -125,7 +125,7 @@ Test(serve, stale_sockets_are_replaced_and_none_is_left_at_the_end)
     listen_more(LISTENERS);
     check_served();
     world_stop(world);
-    cr_assert_eq(server_count_log(&world->server, "event=stopped"), 1);
+    cr_assert_eq(server_logs(&world->server, "event=stopped", 1), 1);
     cr_assert_eq(entries(temp_path(&world->temp, "sockets")), 0, "sockets of images are left");
     cr_assert_eq(entries(temp_path(&world->temp, "extra")), 0, "sockets of listen are left");
     cr_assert_neq(access(temp_path(&world->temp, "control.sock"), F_OK), 0);

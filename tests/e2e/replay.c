@@ -4,7 +4,6 @@
 // removals stay, faults are served, and who dies meanwhile costs nothing.
 #include <criterion/criterion.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,11 +90,7 @@ static int obedient(int channel, struct client_shared *shared, void *arg)
         remove_odd(&vmm, plan);
     tell_test(channel, 'h');
     for (;;) {
-        struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
-        char order = 0;
-        poll(&poll_fd, 1, TEST_DEADLINE_MS);
-        if (read(channel, &order, 1) != 1)
-            return 3;
+        char order = next_order(channel);
         if (order == 'e')
             return 0;
         obey(&vmm, shared, plan, order);

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,11 +33,7 @@ static int obedient(int channel, struct client_shared *shared, void *arg)
     vmm_check(&vmm, 5);
     tell_test(channel, 't');
     for (;;) {
-        struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
-        char order = 0;
-        poll(&poll_fd, 1, TEST_DEADLINE_MS);
-        if (read(channel, &order, 1) != 1)
-            return 3;
+        char order = next_order(channel);
         if (order == 'g') {
             vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
             return 0;

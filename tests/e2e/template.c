@@ -7,7 +7,6 @@
 #include <faultline_client.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,11 +248,7 @@ static int guest_main(int channel, struct client_shared *shared, void *arg)
     vmm_handshake_template(&guest.vmm);
     tell_test(channel, 'd');
     for (;;) {
-        struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
-        char order = 0;
-        poll(&poll_fd, 1, TEST_DEADLINE_MS);
-        if (read(channel, &order, 1) != 1)
-            return 3;
+        char order = next_order(channel);
         if (!obey(&guest, order))
             return 0;
         tell_test(channel, 'd');

@@ -22,20 +22,10 @@ TestSuite(upgrade, .init = need_userfaultfd, .fini = world_close, .timeout = 180
 static struct world *world;
 static char new_path[TEST_PATH];
 
-// Touches everything, a page at a time, over and over in other orders, until it is told to end.
 static int touch_on(int channel, struct client_shared *shared, void *arg)
 {
-    struct vmm vmm;
     (void)arg;
-    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_1_12);
-    vmm.shared = shared;
-    vmm_handshake(&vmm, world->socket);
-    vmm_check(&vmm, 5);
-    tell_test(channel, 't');
-    vmm_touch_all(&vmm, 3, VMM_RANDOM, true);
-    await_test(channel, 'g');
-    vmm_touch_all(&vmm, 3, VMM_DOWN, false);
-    return 0;
+    return world_touch_on(world, channel, shared);
 }
 
 static void copy_program(void)

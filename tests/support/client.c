@@ -203,12 +203,19 @@ void tell_test(int channel, char what)
         _exit(CLIENT_FAILED);
 }
 
-void await_test(int channel, char what)
+char next_order(int channel)
 {
     char said = 0;
     ssize_t got;
     while ((got = recv(channel, &said, 1, 0)) < 0 && errno == EINTR) {
     }
-    if (got != 1 || said != what)
+    if (got != 1)
+        _exit(CLIENT_FAILED);
+    return said;
+}
+
+void await_test(int channel, char what)
+{
+    if (next_order(channel) != what)
         _exit(CLIENT_FAILED);
 }

@@ -48,6 +48,8 @@ bool client_waits(struct client *client, unsigned threads);
 // The client's side. Waiting for a test that has gone ends the client.
 void tell_test(int channel, char what);
 void await_test(int channel, char what);
+// What the test tells next.
+char next_order(int channel);
 
 // In a client (or one of its threads): end it with a message unless the condition holds.
 #define CHECK(condition, ...)                                                                      \

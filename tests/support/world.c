@@ -117,6 +117,20 @@ void world_touch_when_told(const struct world *world, int channel, struct client
     vmm_touch_all(&vmm, threads, VMM_RANDOM, true);
 }
 
+int world_touch_on(const struct world *world, int channel, struct client_shared *shared)
+{
+    struct vmm vmm;
+    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_1_12);
+    vmm.shared = shared;
+    vmm_handshake(&vmm, world->socket);
+    vmm_check(&vmm, 5);
+    tell_test(channel, 't');
+    vmm_touch_all(&vmm, 3, VMM_RANDOM, true);
+    await_test(channel, 'g');
+    vmm_touch_all(&vmm, 3, VMM_DOWN, false);
+    return 0;
+}
+
 void world_stop(struct world *world)
 {
     int status = server_stop(&world->server);

@@ -37,6 +37,9 @@ void world_handler(struct world *world, const char *const *extra);
 // In a client: one region of the world's memory, handed over. Says 'a', awaits 't', touches all.
 void world_touch_when_told(const struct world *world, int channel, struct client_shared *shared,
                            unsigned threads);
+// In a client: two regions of the world's memory. Says 't' when it is served; touches all of it, a
+// page at a time, until it is told 'g', and then once more in another order. Returns 0.
+int world_touch_on(const struct world *world, int channel, struct client_shared *shared);
 // SIGTERM: it must end with status 0.
 void world_stop(struct world *world);
 

@@ -5,7 +5,6 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,11 +141,7 @@ static int obedient(int channel, struct client_shared *shared, void *arg)
     }
     tell_test(channel, 'h');
     for (;;) {
-        struct pollfd poll_fd = {.fd = channel, .events = POLLIN};
-        char order = 0;
-        poll(&poll_fd, 1, TEST_DEADLINE_MS);
-        if (read(channel, &order, 1) != 1)
-            return 3;
+        char order = next_order(channel);
         if (order == 'e')
             return 0;
         for (uint32_t page = 0; order == 's' && page < SWEPT; page++)

@@ -121,29 +121,22 @@ static void replay_finish(struct fl_shard *shard, struct fl_vm *vm)
            fl_counter_get(&replay->ns) / FL_NS_PER_US);
 }
 
-// How many pages of the trace replay would have had to bring there. None to where something is: a
-// second toucher's message is read when the first one's has been answered, and replay may have been
-// faster than a message. None to what was given back.
-static uint64_t late_units(const struct fl_vm *vm, uint64_t page)
+// How many pages of the trace are in it.
+static uint64_t planned_units(const struct fl_vm *vm, uint64_t page)
 {
     uint64_t at = fl_layout_image_page(&vm->state->layout, page);
-    uint64_t late = 0;
-    if (fl_bit_test(vm->installed, page) || fl_bit_test(vm->removed, page))
-        return 0;
+    uint64_t planned = 0;
     for (uint32_t i = 0; i < fl_vm_page_units(vm); i++)
-        late += fl_plan_has(vm->replay.plan, at + i);
-    return late;
+        planned += fl_plan_has(vm->replay.plan, at + i);
+    return planned;
 }
 
-// Whether the trace has any of it.
-static bool page_is_planned(const struct fl_vm *vm, uint64_t page)
+// Replay would have had to bring it. Not to where something is: a second toucher's message is read
+// when the first one's has been answered, and replay may have been faster than a message. Not to
+// what was given back.
+static bool page_can_be_late(const struct fl_vm *vm, uint64_t page)
 {
-    uint64_t at = fl_layout_image_page(&vm->state->layout, page);
-    uint32_t units = fl_vm_page_units(vm);
-    uint32_t i = 0;
-    while (i < units && !fl_plan_has(vm->replay.plan, at + i))
-        i++;
-    return i < units;
+    return !fl_bit_test(vm->installed, page) && !fl_bit_test(vm->removed, page);
 }
 
 bool fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t pages)
@@ -151,8 +144,11 @@ bool fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, ui
     uint64_t late = 0;
     if (!vm->replay.plan)
         return false;
-    for (uint32_t i = 0; i < pages; i++)
-        late += late_units(vm, page + i);
+    uint64_t planned = planned_units(vm, page);
+    if (page_can_be_late(vm, page))
+        late = planned;
+    for (uint32_t i = 1; i < pages; i++)
+        late += page_can_be_late(vm, page + i) ? planned_units(vm, page + i) : 0;
     if (late > 0)
         FL_PROBE(replay_late, vm->id, fl_vm_image_name(vm),
                  fl_layout_image_page(&vm->state->layout, page), late);
@@ -161,7 +157,7 @@ bool fl_replay_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, ui
     fl_counter_add(&shard->stats->replay_late, late);
     if (vm->page_shift == FL_PAGE_SHIFT)
         fl_replay_pace(vm, fl_layout_image_page(&vm->state->layout, page));
-    return page_is_planned(vm, page);
+    return planned > 0;
 }
 
 // --- both sizes ---

@@ -35,8 +35,8 @@ enum fl_record_kind {
 
 enum fl_template_slot { FL_TEMPLATE_MEMORY, FL_TEMPLATE_STATE, FL_TEMPLATE_SLOTS };
 enum fl_vm_slot { FL_VM_STATE, FL_VM_UFFD, FL_VM_PIDFD, FL_VM_SOCKET, FL_VM_SLOTS };
-// The third is no socket. To close an inotify instance for good takes the kernel 5 to 20 ms, and the
-// VMs of an engine that dies would wait for that: so the keeper holds the instance, too.
+// The third is no socket. To close an inotify instance for good takes the kernel 5 to 20 ms, and
+// the VMs of an engine that dies would wait for that: so the keeper holds the instance, too.
 enum fl_inherited_socket {
     FL_SOCKET_CONTROL = 1,
     FL_SOCKET_KEEPER,
@@ -81,6 +81,15 @@ enum fl_message_type {
     FL_MESSAGE_ADOPT,      // slots of a VM; value: FL_RESCUE_*
     FL_MESSAGE_ANSWER,     // error, text
     FL_MESSAGE_MAY_ADOPT,  // as ADOPT, but only answered: whether ADOPT would be refused
+    // Between a process that takes a checkpoint and the engine, over CONTROL.keeper. The connection
+    // is the capture: when it closes before COMMIT, all is undone.
+    FL_MESSAGE_CAPTURE = 72,  // id: the VM; value: FL_CAPTURE_*; refused by ANSWER
+    FL_MESSAGE_CAPTURE_BEGUN, // slots: enum fl_capture_slot; value: FL_CAPTURE_* as granted; text:
+                              // the parent, as content id (64 digits), a space and the image's name
+    FL_MESSAGE_CAPTURE_PHASE, // value: enum fl_capture_phase (vm/capture_board.h); FAILED: error,
+                              // and the reason as text
+    FL_MESSAGE_CAPTURE_FREEZE, // the VM is paused
+    FL_MESSAGE_CAPTURE_COMMIT, // the image is published: text as of BEGUN; answered by PHASE
     // A keeper to the one that replaces it (keeper_replacement.c): RECORD for each record, then
     FL_MESSAGE_ENGINE = 80, // slots: enum fl_engine_slot; value: its generation; other: deaths of
                             // engines; text: the number of upgrades
@@ -92,6 +101,11 @@ enum { FL_UPGRADE_KEEPER = 1 };
 enum { FL_HELLO_REPLACE = 1 };
 enum fl_engine_slot { FL_ENGINE_SLOT_CHANNEL, FL_ENGINE_SLOT_LIFE, FL_ENGINE_SLOTS };
 enum { FL_RESCUE_KILL = 1 };
+// FULL: all pages are copied, whatever was kept since the last capture; granted also if nothing
+// was. KEEP_ARMED: writes are tracked from this capture to the next. WHILE_PAUSED: without
+// write protection; FROZEN comes only when all is copied.
+enum { FL_CAPTURE_FULL = 1, FL_CAPTURE_KEEP_ARMED = 2, FL_CAPTURE_WHILE_PAUSED = 4 };
+enum fl_capture_slot { FL_CAPTURE_BOARD, FL_CAPTURE_BUFFER, FL_CAPTURE_SLOTS };
 // A thread of its last engine is still in the kernel for this VM: it must not be touched yet.
 enum { FL_VM_HELD = 1 };
 

@@ -374,6 +374,8 @@ int fl_store_pack(struct fl_store *store, const struct fl_pack_options *options,
     struct job job = {.store = store, .options = options, .error = ret_error};
     double start = fl_seconds_wall();
     job.run.input_fd = -1;
+    if (options->live || options->with_count > 0 || options->labels_count > 0)
+        return fl_fail_plain(ret_error, -EOPNOTSUPP, "only memory files can be packed");
     int r = open_input(&job);
     if (r == 0)
         r = fl_store_lock(store, FL_LOCK_SHARED, ret_error);

@@ -18,7 +18,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "snapshot/about.h"
 #include "snapshot/error.h"
+#include "snapshot/live.h"
 #include "snapshot/read.h"
 
 struct fl_store;
@@ -40,7 +42,12 @@ void fl_store_close(struct fl_store *store); // NULL is a no-op
 
 struct fl_pack_options {
     const char *name;
-    const char *path;            // of the memory file: a regular file of at least 1 byte
+    const char *path;                     // of the memory file: a regular file of at least 1 byte
+    const struct fl_pack_live *live;      // NULL: the memory file
+    const struct fl_companion_file *with; // companions: regular files
+    size_t with_count;
+    const char *const *labels; // KEY=VALUE, each key once
+    size_t labels_count;
     bool replace;                // replace an image of this name, atomically
     bool trust_store;            // share frames without reading them, unless known to be bad
     unsigned threads;            // 0: one a core
@@ -54,6 +61,7 @@ struct fl_pack_result {
     uint64_t zero_pages;
     uint64_t duplicate_pages; // of pages stored for this image
     uint64_t shared_pages;    // with packs that were there before
+    uint64_t inherited_pages; // of shared_pages: where the parent has them
     uint64_t stored_pages;
     uint64_t declined_pages; // of stored_pages: known, but stored again against fragmentation
     uint64_t stored_bytes;   // of the new pack, 0 if it needed none
@@ -66,6 +74,7 @@ struct fl_pack_result {
     double compress_seconds; // CPU, all threads
     double write_seconds;    // wall, with the flushes
     double index_seconds;    // wall, of the final transaction
+    double settle_seconds;   // wall, from the last page of a live source to the published image
     unsigned threads;
     uint64_t bad_frames;     // of earlier images, with pages of this one: none of them was shared
     bool bad_not_noted;      // the list of bad frames could not be written
@@ -80,14 +89,17 @@ struct fl_pack_result {
 // Returns 0 if the file can be packed. A caller that creates a store for it asks this first.
 int fl_pack_check_input(const char *path, struct fl_error *ret_error);
 // Adds a memory file to the store as an image. -EEXIST: there is an image of this name (without
-// replace).
+// replace). Of a live source also: -ENOENT: there is no parent image; -ESTALE: it has other content
+// now; -EBADMSG: it is damaged; errors of `await`.
 int fl_store_pack(struct fl_store *store, const struct fl_pack_options *options,
                   struct fl_pack_result *ret_result, struct fl_error *ret_error);
 
 struct fl_unpack_options {
     const char *name;
-    const char *path;
-    bool force; // replace an existing file, atomically
+    const char *path;                     // of the memory file; NULL: only companions
+    const struct fl_companion_file *with; // companions that are written back
+    size_t with_count;
+    bool force; // replace existing files, atomically
     unsigned threads;
     struct fl_progress progress; // bytes of output
 };
@@ -135,6 +147,10 @@ struct fl_image_info {
     uint64_t packs;
     uint64_t packs_missing; // of these; if it is not 0 the image cannot be opened
     uint8_t content_id[32];
+    uint32_t companions;
+    uint64_t companion_pages;
+    char parent[FL_NAME_MAX + 1]; // "": none
+    uint8_t parent_content_id[32];
 };
 
 // Reads the image's header and pack table only. -ENOENT, -EINVAL (bad name), -EBADMSG.

@@ -83,7 +83,8 @@ enum fl_message_type {
     FL_MESSAGE_MAY_ADOPT,  // as ADOPT, but only answered: whether ADOPT would be refused
     // Between a process that takes a checkpoint and the engine, over CONTROL.keeper. The connection
     // is the capture: when it closes before COMMIT, all is undone.
-    FL_MESSAGE_CAPTURE = 72,  // id: the VM; value: FL_CAPTURE_*; refused by ANSWER
+    FL_MESSAGE_CAPTURE = 72,  // id: the VM; value: FL_CAPTURE_* (vm/capture_board.h); may be refused
+                              // by ANSWER
     FL_MESSAGE_CAPTURE_BEGUN, // slots: enum fl_capture_slot; value: FL_CAPTURE_* as granted; text:
                               // the parent, as content id (64 digits), a space and the image's name
     FL_MESSAGE_CAPTURE_PHASE, // value: enum fl_capture_phase (vm/capture_board.h); FAILED: error,
@@ -101,10 +102,6 @@ enum { FL_UPGRADE_KEEPER = 1 };
 enum { FL_HELLO_REPLACE = 1 };
 enum fl_engine_slot { FL_ENGINE_SLOT_CHANNEL, FL_ENGINE_SLOT_LIFE, FL_ENGINE_SLOTS };
 enum { FL_RESCUE_KILL = 1 };
-// FULL: all pages are copied, whatever was kept since the last capture; granted also if nothing
-// was. KEEP_ARMED: writes are tracked from this capture to the next. WHILE_PAUSED: without
-// write protection; FROZEN comes only when all is copied.
-enum { FL_CAPTURE_FULL = 1, FL_CAPTURE_KEEP_ARMED = 2, FL_CAPTURE_WHILE_PAUSED = 4 };
 enum fl_capture_slot { FL_CAPTURE_BOARD, FL_CAPTURE_BUFFER, FL_CAPTURE_SLOTS };
 // A thread of its last engine is still in the kernel for this VM: it must not be touched yet.
 enum { FL_VM_HELD = 1 };

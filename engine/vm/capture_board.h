@@ -30,6 +30,11 @@ enum fl_capture_phase {
     FL_CAPTURE_FAILED,   // all is as if there had been none
 };
 
+// FULL: all pages are copied, whatever was kept since the last capture; granted also if nothing
+// was. KEEP_ARMED: writes are tracked from this capture to the next. WHILE_PAUSED: without
+// write protection; FROZEN comes only when all is copied.
+enum { FL_CAPTURE_FULL = 1, FL_CAPTURE_KEEP_ARMED = 2, FL_CAPTURE_WHILE_PAUSED = 4 };
+
 struct fl_capture_board {
     uint64_t magic;
     uint32_t version;

@@ -28,6 +28,7 @@
 #include "engine/vm/waits.h"
 #include "snapshot/read.h"
 
+struct fl_capture;
 struct fl_template;
 struct fl_vm;
 struct fl_vm_history;
@@ -125,6 +126,7 @@ struct fl_vm {
     struct fl_prefetch prefetch;
     struct fl_fill fill;
     struct fl_replay replay;
+    struct fl_capture *capture; // capture_state.h; NULL: nobody takes one
     fl_counter lanes; // times that it went to a lane (lane.h)
     struct fl_shortage shortage;
     struct fl_watch watch_faults;

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A capture: the pages of a VM as they are at one moment, copied while the guest goes on. What it
+// brings forth is the board and the buffer of vm/capture_board.h. How it is done, and what excludes
+// what: docs/engine.md, "Captures".
+//
+// A capture is made in the control thread, begun in the thread that owns the VM, and goes with the
+// VM from owner to owner. Reference-counted: who made it has one reference, and the VM another
+// from its beginning until nothing of it is left to do. It may outlive the VM.
+#ifndef FAULTLINE_AHEAD_CAPTURE_H
+#define FAULTLINE_AHEAD_CAPTURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/vm/capture_state.h"
+#include "snapshot/error.h"
+
+struct fl_shard;
+struct fl_vm;
+
+// Tells of each phase, once and in order, in the thread that owns the VM; it must not block, and
+// calls nothing of this header but fl_capture_granted() and fl_capture_parent(). Nothing comes
+// after FAILED (with -errno and a sentence, which is the callee's only within the call); after
+// KEPT; and after COPIED if KEEP_ARMED was not granted.
+typedef void fl_capture_tell(void *arg, enum fl_capture_phase phase, int error, const char *reason);
+
+struct fl_capture_wish {
+    uint64_t flags; // FL_CAPTURE_*
+    fl_capture_tell *tell;
+    void *arg; // stays until the last word was told, if the capture was begun
+};
+
+// Control thread, within an RCU read section. -ENOMEM, -EMFILE ...
+int fl_capture_new(const struct fl_vm *vm, const struct fl_capture_wish *wish,
+                   struct fl_capture **ret_capture, struct fl_error *ret_error);
+// Any thread. The memfds, which stay the capture's.
+int fl_capture_board_fd(const struct fl_capture *capture);
+int fl_capture_buffer_fd(const struct fl_capture *capture);
+// Any thread. Of a capture that was begun: not before FAILED, or the last word, was told.
+void fl_capture_unref(struct fl_capture *capture);
+
+// Constant once ARMING was told: the flags as granted, and the parent of what is captured, as
+// "CONTENTID NAME".
+uint64_t fl_capture_granted(const struct fl_capture *capture);
+const char *fl_capture_parent(const struct fl_capture *capture);
+
+// --- owner only ---
+
+void fl_capture_init(struct fl_vm *vm);
+// Refused by FAILED, which may be told within the call, as may be any other phase.
+void fl_capture_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_capture *capture);
+// Each of these does nothing if it is not this capture that the VM has, or if it does not fit to
+// its phase. The guest is paused from the freeze until FROZEN was told.
+void fl_capture_freeze(struct fl_shard *shard, struct fl_vm *vm, struct fl_capture *capture);
+// The image is published, as "CONTENTID NAME": the next capture has it as its parent. After
+// COPIED, and only with KEEP_ARMED.
+void fl_capture_commit(struct fl_shard *shard, struct fl_vm *vm, struct fl_capture *capture,
+                       const char *image);
+// Undoes it, and tells FAILED with this error and sentence when no page is protected any more.
+void fl_capture_cancel(struct fl_shard *shard, struct fl_vm *vm, struct fl_capture *capture,
+                       int error, const char *reason);
+
+#endif

@@ -23,6 +23,7 @@
 #include "engine/accept/replay_order.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/replay.h"
+#include "engine/ahead/unprotect.h"
 #include "engine/base/close_thread.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
@@ -80,6 +81,7 @@ static struct fl_vm *vm_of_state(struct fl_peer *peer, int state_fd, struct fl_v
     fl_parks_init(&vm->parks);
     fl_fill_init(vm);
     fl_replay_init(vm);
+    fl_unprotect_init(vm);
     vm->watch_faults = (struct fl_watch){FL_WATCH_FAULTS, vm};
     vm->watch_exit = (struct fl_watch){FL_WATCH_EXIT, vm};
     vm->watch_socket = (struct fl_watch){FL_WATCH_SOCKET, vm};

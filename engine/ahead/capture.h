@@ -47,11 +47,11 @@ const char *fl_capture_parent(const struct fl_capture *capture);
 
 // --- owner only ---
 
-void fl_capture_init(struct fl_vm *vm);
 // Refused by FAILED, which may be told within the call, as may be any other phase.
 void fl_capture_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_capture *capture);
 // Each of these does nothing if it is not this capture that the VM has, or if it does not fit to
 // its phase. The guest is paused from the freeze until FROZEN was told.
+// May not come back, as what makes calls (serve/vm_call.h).
 void fl_capture_freeze(struct fl_shard *shard, struct fl_vm *vm, struct fl_capture *capture);
 // The image is published, as "CONTENTID NAME": the next capture has it as its parent. After
 // COPIED, and only with KEEP_ARMED.
@@ -60,5 +60,21 @@ void fl_capture_commit(struct fl_shard *shard, struct fl_vm *vm, struct fl_captu
 // Undoes it, and tells FAILED with this error and sentence when no page is protected any more.
 void fl_capture_cancel(struct fl_shard *shard, struct fl_vm *vm, struct fl_capture *capture,
                        int error, const char *reason);
+
+// The same of whatever capture the VM has, and what it tracks since the last one.
+void fl_capture_end(struct fl_vm *vm, int error, const char *reason);
+// The VM is gone, and goes out of its owner's hands.
+void fl_capture_vm_gone(struct fl_shard *shard, struct fl_vm *vm);
+// It stops here, and goes on with the VM's next owner.
+void fl_capture_suspend(struct fl_vm *vm);
+void fl_capture_resume(struct fl_shard *shard, struct fl_vm *vm);
+
+// --- owner only, and only of a VM that has one ---
+
+// A thread waits for it to write to the page.
+void fl_capture_fault(struct fl_shard *shard, struct fl_vm *vm, uint64_t page);
+// How many messages may be read from the userfaultfd now, before what an event among them has the
+// kernel drop is copied. *ret_more: some may wait all the same, to be asked for in the next round.
+unsigned fl_capture_may_read(struct fl_shard *shard, struct fl_vm *vm, bool *ret_more);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "engine/base/bitmap.h"
@@ -38,12 +39,14 @@ struct scan {
 };
 #define SCAN_IOCTL _IOWR('f', 16, struct scan)
 #define SCAN_WRITTEN (1U << 1) // not write-protected
+#define SCAN_FILE (1U << 2)
 #define SCAN_PRESENT (1U << 3)
 #define SCAN_SWAPPED (1U << 4)
 
 // An entry of the pagemap.
 #define ENTRY_PRESENT (1ULL << 63)
 #define ENTRY_SWAPPED (1ULL << 62)
+#define ENTRY_FILE (1ULL << 61)
 #define ENTRY_PROTECTED (1ULL << 57)
 
 // --- opening ---
@@ -232,6 +235,118 @@ int fl_presence_first_absent(const struct fl_presence *presence, uint64_t start,
     if (absent < end)
         *ret_address = absent;
     return absent < end;
+}
+
+// --- with what else is known of them ---
+
+static bool add_kind(struct fl_presence_look *look, struct fl_presence_kind new)
+{
+    struct fl_presence_kind *last = look->count > 0 ? &look->kind[look->count - 1] : NULL;
+    if (last && last->end == new.start && last->protected == new.protected &&
+        last->file == new.file) {
+        last->end = new.end;
+        return true;
+    }
+    if (look->count == FL_PRESENCE_KINDS)
+        return false;
+    look->kind[look->count++] = new;
+    return true;
+}
+
+// A small page in swap is there, also if it is write-protected. Of a page of 2 MiB, which no swap
+// takes, that is the mark that it shall be write-protected when it comes.
+static bool is_kind(const struct fl_presence_look *look, bool present, bool swapped)
+{
+    return present || (swapped && look->page_shift == FL_PAGE_SHIFT);
+}
+
+static int scan_kinds(int pagemap, struct fl_presence_look *look)
+{
+    struct scan_region region[FL_PRESENCE_KINDS];
+    uint64_t found = 0;
+    while (look->looked < look->end && found < look->most) {
+        struct scan scan = {.size = sizeof(scan),
+                            .start = look->looked,
+                            .end = look->end,
+                            .vec = (uintptr_t)region,
+                            .vec_len = FL_PRESENCE_KINDS,
+                            .max_pages = look->most - found,
+                            .category_inverted = look->no_files ? SCAN_FILE : 0,
+                            .category_mask = look->no_files ? SCAN_FILE : 0,
+                            .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+                            .return_mask = SCAN_PRESENT | SCAN_SWAPPED | SCAN_WRITTEN | SCAN_FILE};
+        int count = ioctl(pagemap, SCAN_IOCTL, &scan);
+        if (count < 0 && errno != EINTR)
+            return -errno;
+        for (int i = 0; i < count; i++) {
+            uint64_t has = region[i].categories;
+            found += (region[i].end - region[i].start) >> FL_PAGE_SHIFT;
+            if (is_kind(look, has & SCAN_PRESENT, has & SCAN_SWAPPED) &&
+                !add_kind(look,
+                          (struct fl_presence_kind){region[i].start, region[i].end,
+                                                    !(has & SCAN_WRITTEN), has & SCAN_FILE})) {
+                look->looked = region[i].start;
+                return 0;
+            }
+        }
+        if (count >= 0)
+            look->looked = scan.walk_end;
+    }
+    return 0;
+}
+
+static int read_kinds(int pagemap, struct fl_presence_look *look)
+{
+    uint64_t entry[FEW];
+    uint64_t found = 0;
+    while (look->looked < look->end && found < look->most) {
+        uint64_t at = look->looked;
+        uint64_t pages = (look->end - at) >> FL_PAGE_SHIFT;
+        size_t bytes = (pages < FEW ? pages : FEW) * sizeof(entry[0]);
+        ssize_t got =
+            pread(pagemap, entry, bytes, (off_t)((at >> FL_PAGE_SHIFT) * sizeof(entry[0])));
+        if (got < (ssize_t)sizeof(entry[0]))
+            return got < 0 ? -errno : -ESRCH;
+        for (size_t i = 0; i < (size_t)got / sizeof(entry[0]) && found < look->most; i++) {
+            if (is_kind(look, entry[i] & ENTRY_PRESENT, entry[i] & ENTRY_SWAPPED) &&
+                !(look->no_files && (entry[i] & ENTRY_FILE))) {
+                if (!add_kind(look, (struct fl_presence_kind){at, at + FL_PAGE_SIZE,
+                                                              entry[i] & ENTRY_PROTECTED,
+                                                              entry[i] & ENTRY_FILE}))
+                    return 0;
+                found++;
+            }
+            look->looked = at += FL_PAGE_SIZE;
+        }
+    }
+    return 0;
+}
+
+int fl_presence_look(const struct fl_presence *presence, struct fl_presence_look *look)
+{
+    look->count = 0;
+    look->looked = look->start;
+    if (presence->pagemap < 0)
+        return -EBADF;
+    int error = presence->by_read ? read_kinds(presence->pagemap, look)
+                                  : scan_kinds(presence->pagemap, look);
+    return error ? error : check_alive(presence->pagemap, look->start);
+}
+
+int fl_presence_read(const struct fl_presence *presence, pid_t pid, int pidfd, uint64_t start,
+                     void *to, size_t bytes)
+{
+    struct iovec local = {.iov_base = to, .iov_len = bytes};
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of another process
+    struct iovec remote = {.iov_base = (void *)(uintptr_t)start, .iov_len = bytes};
+    ssize_t got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+    int error = got < 0 ? -errno : (size_t)got < bytes ? -EFAULT : 0;
+    // It was read by the number of the process: what was read is of this memory if the process had
+    // it then, and has it still.
+    if (has_ended(pidfd))
+        return -ESRCH;
+    int gone = check_alive(presence->pagemap, start);
+    return gone ? gone : error;
 }
 
 // --- as bits ---

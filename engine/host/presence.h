@@ -41,6 +41,27 @@ struct fl_presence_run {
     uint64_t end;
 };
 
+// The same, all of one kind.
+struct fl_presence_kind {
+    uint64_t start;
+    uint64_t end;
+    bool protected; // from writing, by a userfaultfd
+    bool file;      // of a file, or shared: nobody has written to it through a private mapping
+};
+
+enum { FL_PRESENCE_KINDS = 16 };
+struct fl_presence_look {
+    uint64_t start;
+    uint64_t end;
+    unsigned page_shift;
+    bool no_files; // pages of files are as if they were not there
+    uint64_t most; // pages of 4 KiB that are there, at least 1: no more are looked for
+    // Set by the look:
+    uint64_t looked; // how far: `end`, unless there were more, or more kinds
+    size_t count;
+    struct fl_presence_kind kind[FL_PRESENCE_KINDS];
+};
+
 // Opens the pagemap of the process that the pidfd is of (-1: nothing says that `pid` is still the
 // process that it was when it was learnt). To be closed by the caller.
 int fl_presence_open(pid_t pid, int pidfd, struct fl_presence *ret_presence);
@@ -52,6 +73,13 @@ void fl_presence_close(struct fl_presence *presence);
 // *ret_looked: how far was looked, which is `end` unless there was no more room.
 int fl_presence_runs(const struct fl_presence *presence, uint64_t start, uint64_t end,
                      struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked);
+// As fl_presence_runs(), with what else is known of the pages. A page in swap that is
+// write-protected is there. Costs about as much. 0, or an error.
+int fl_presence_look(const struct fl_presence *presence, struct fl_presence_look *look);
+// Reads memory of the process, which all must be there: nobody else would bring it. -EFAULT: a part
+// of it cannot be read (it is poisoned, for one).
+int fl_presence_read(const struct fl_presence *presence, pid_t pid, int pidfd, uint64_t start,
+                     void *to, size_t bytes);
 // The first page that is (not) there: 1 and its address, 0 if there is none, or an error.
 int fl_presence_first_present(const struct fl_presence *presence, uint64_t start, uint64_t end,
                               uint64_t *ret_address);

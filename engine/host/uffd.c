@@ -102,6 +102,35 @@ bool fl_uffd_tells_removes(int fd)
     return read_features(fd, &info) == 0 && (info.features & UFFD_FEATURE_EVENT_REMOVE);
 }
 
+int fl_uffd_features(int fd, uint64_t *ret_features)
+{
+    struct fl_uffd_info info = {0};
+    int error = read_features(fd, &info);
+    *ret_features = info.features;
+    return error;
+}
+
+int fl_uffd_open_info(int fd)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    return file < 0 ? -errno : file;
+}
+
+int fl_uffd_pending(int info, unsigned *ret_pending)
+{
+    char text[512];
+    ssize_t length = pread(info, text, sizeof(text) - 1, 0);
+    if (length < 0)
+        return -errno;
+    text[length] = '\0';
+    const char *line = strstr(text, "pending:");
+    if (!line || sscanf(line, "pending: %u", ret_pending) != 1) // NOLINT(cert-err34-c)
+        return -EPROTO;
+    return 0;
+}
+
 // O_NONBLOCK is a flag of the description that we share with the VMM, which may clear it at any
 // moment: RWF_NOWAIT is ours alone. Kernels that do not know it for a userfaultfd leave us with the
 // flag.
@@ -180,6 +209,13 @@ int fl_uffd_unregister(int fd, uint64_t start, uint64_t bytes)
     return call(fd, UFFDIO_UNREGISTER, &range);
 }
 
+int fl_uffd_protect(int fd, uint64_t start, uint64_t bytes)
+{
+    struct uffdio_writeprotect protect = {.range = {.start = start, .len = bytes},
+                                          .mode = UFFDIO_WRITEPROTECT_MODE_WP};
+    return call(fd, UFFDIO_WRITEPROTECT, &protect);
+}
+
 int fl_uffd_unprotect(int fd, uint64_t start, uint64_t bytes)
 {
     struct uffdio_writeprotect protect = {.range = {.start = start, .len = bytes}};
@@ -235,6 +271,17 @@ int fl_uffd_register(int fd, uint64_t start, uint64_t bytes)
     struct uffdio_register request = {.range = {.start = start, .len = bytes},
                                       .mode = UFFDIO_REGISTER_MODE_MISSING};
     return call(fd, UFFDIO_REGISTER, &request);
+}
+
+int fl_uffd_register_protect(int fd, uint64_t start, uint64_t bytes)
+{
+    struct uffdio_register request = {.range = {.start = start, .len = bytes},
+                                      .mode =
+                                          UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP};
+    int error = call(fd, UFFDIO_REGISTER, &request);
+    if (!error && !(request.ioctls & (1ULL << _UFFDIO_WRITEPROTECT)))
+        error = -ENOTSUP;
+    return error;
 }
 
 bool fl_uffd_owns(int fd, uint64_t start, uint64_t bytes)

@@ -33,6 +33,13 @@ int fl_uffd_examine(int fd, struct fl_uffd_info *ret_info);
 // Whether the client asked for an event for each page that it drops with madvise().
 bool fl_uffd_tells_removes(int fd);
 
+// What the client asked for.
+int fl_uffd_features(int fd, uint64_t *ret_features);
+// A descriptor by which the other looks how many faults wait to be read, or -errno. Faults are read
+// before events; of a userfaultfd that has events alone it is 0.
+int fl_uffd_open_info(int fd);
+int fl_uffd_pending(int info, unsigned *ret_pending);
+
 // Reads messages without ever waiting. Bytes, or -errno (-EAGAIN: there are none).
 ssize_t fl_uffd_read(int fd, struct uffd_msg *messages, size_t count);
 
@@ -50,7 +57,13 @@ int fl_uffd_wake(int fd, uint64_t start, uint64_t bytes);
 // Wakes the threads that wait on it, wherever: each looks again, and faults again if it must.
 void fl_uffd_wake_all(int fd);
 int fl_uffd_unregister(int fd, uint64_t start, uint64_t bytes);
-// Resolve faults of a kind the engine never asked for but a client can arrange for.
+// Write protection of pages that are there, and of pages of 2 MiB whether they are or not. It is a
+// mode to register for beside the missing pages, by whoever has the userfaultfd; a mode is never
+// dropped again. -ENOTSUP, -EINVAL where this memory, or this kernel, cannot have it. A page that
+// is not registered for it is -ENOENT.
+int fl_uffd_register_protect(int fd, uint64_t start, uint64_t bytes);
+int fl_uffd_protect(int fd, uint64_t start, uint64_t bytes);
+// Wakes, too. Also resolves faults that a client has arranged for, as does the other.
 int fl_uffd_unprotect(int fd, uint64_t start, uint64_t bytes);
 int fl_uffd_continue(int fd, uint64_t start, uint64_t bytes);
 

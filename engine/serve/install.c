@@ -11,6 +11,7 @@
 #include "engine/serve/shortage.h"
 #include "engine/serve/vm_call.h"
 #include "engine/template/template.h"
+#include "engine/vm/capture_pages.h"
 #include "engine/vm/history.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
@@ -73,6 +74,8 @@ static enum fl_install judge_answer(struct fl_vm *vm, int error, uint64_t page, 
         fl_bits_set(vm->installed, page, done);
     if (done > 0)
         fl_shortage_end(vm);
+    if (done > 0 && vm->capture)
+        fl_capture_installed(vm, page, done);
     *ret_pages = done;
     switch (error) {
     case 0:
@@ -171,11 +174,12 @@ static uint64_t template_share_zero(struct fl_vm *vm, uint64_t page, uint64_t co
 // --- into the VM ---
 
 // Of memory that can be dropped without an event the bit of each page that was there must be set,
-// or its fault is taken for the first one. An end in between leaves the note.
+// or its fault is taken for the first one. A capture must know of each page that it has not
+// protected. An end in between leaves the note.
 static void filling_begin(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     struct fl_vm_filling *filling = fl_vm_filling(vm->state);
-    if (vm->state->flags & (FL_VM_STATE_TOLD | FL_VM_STATE_TEMPLATE))
+    if ((vm->state->flags & (FL_VM_STATE_TOLD | FL_VM_STATE_TEMPLATE)) && !vm->capture)
         return;
     filling->page = page;
     atomic_signal_fence(memory_order_seq_cst);
@@ -201,6 +205,8 @@ void fl_install_succeed(struct fl_vm *vm)
         if (fl_vm_any_absent(vm, address, fl_vm_page_bytes(vm)) != 0)
             continue;
         fl_bit_set(vm->installed, page);
+        if (vm->capture)
+            fl_capture_found(vm, page);
         if (fl_vm_history(vm)) // what its last thread has wanted it for went with that
             fl_vm_history_came(fl_vm_history(vm), page, 1, FL_CAME_OTHER);
     }
@@ -284,10 +290,11 @@ enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dr
         note_present(vm, page, to);
         return FL_INSTALL_DONE;
     }
+    filling_begin(vm, page, 1);
     int error = vm_put_zeros(vm, to, 1, true, &done);
     *ret_dropped = done > 0;
     count_zeroed(vm, done >> FL_PAGE_SHIFT);
-    return judge_answer(vm, error, page, done >> vm->page_shift, &pages);
+    return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, &pages));
 }
 
 enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page, bool *ret_there)
@@ -303,6 +310,8 @@ enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page, bool *ret_the
     if (error == 0) {
         fl_bit_set(vm->installed, page);
         fl_counter_add(&vm->state->counters.poisoned, fl_vm_page_units(vm));
+        if (vm->capture)
+            fl_capture_installed(vm, page, 1);
     }
     return judge_answer(vm, error, page, 0, &pages);
 }

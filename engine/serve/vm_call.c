@@ -127,6 +127,22 @@ int fl_vm_unprotect(struct fl_vm *vm, uint64_t start, uint64_t bytes)
     return error;
 }
 
+int fl_vm_protect(struct fl_vm *vm, uint64_t start, uint64_t bytes)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_uffd_protect(vm->uffd, start, bytes);
+    fl_call_end(call);
+    return error;
+}
+
+int fl_vm_register_protect(struct fl_vm *vm, uint64_t start, uint64_t bytes)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_uffd_register_protect(vm->uffd, start, bytes);
+    fl_call_end(call);
+    return error;
+}
+
 int fl_vm_continue(struct fl_vm *vm, uint64_t start, uint64_t bytes)
 {
     struct fl_call *call = fl_call_begin(vm);
@@ -183,6 +199,22 @@ int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
     int runs = fl_presence_runs(&vm->presence, start, end, ret_runs, room, ret_looked);
     fl_call_end(call);
     return runs;
+}
+
+int fl_vm_look(struct fl_vm *vm, struct fl_presence_look *look)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_presence_look(&vm->presence, look);
+    fl_call_end(call);
+    return error;
+}
+
+int fl_vm_read(struct fl_vm *vm, uint64_t start, void *to, size_t bytes)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_presence_read(&vm->presence, (pid_t)vm->state->pid, vm->pidfd, start, to, bytes);
+    fl_call_end(call);
+    return error;
 }
 
 // --- what can be seen ---

@@ -25,6 +25,7 @@
 #include "engine/base/sleeper.h"
 
 struct fl_frame;
+struct fl_presence_look;
 struct fl_presence_run;
 struct fl_vm;
 
@@ -68,6 +69,8 @@ int fl_vm_zero(struct fl_vm *vm, uint64_t to, uint64_t bytes, bool wake, uint64_
 int fl_vm_poison(struct fl_vm *vm, uint64_t to, uint64_t bytes);
 int fl_vm_unregister(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 int fl_vm_unprotect(struct fl_vm *vm, uint64_t start, uint64_t bytes);
+int fl_vm_protect(struct fl_vm *vm, uint64_t start, uint64_t bytes);
+int fl_vm_register_protect(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 int fl_vm_continue(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 bool fl_vm_alive(struct fl_vm *vm);
 bool fl_vm_removing(struct fl_vm *vm);
@@ -81,5 +84,9 @@ void fl_vm_find_presence(struct fl_vm *vm);
 int fl_vm_any_absent(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
                        struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked);
+int fl_vm_look(struct fl_vm *vm, struct fl_presence_look *look);
+// Only of pages that were seen to be there, in a VM whose removals are told and wait to be read: a
+// page that is missing would be asked for of this very thread.
+int fl_vm_read(struct fl_vm *vm, uint64_t start, void *to, size_t bytes);
 
 #endif

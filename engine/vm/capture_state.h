@@ -48,9 +48,12 @@ struct fl_capture {
     char parent[FL_CAPTURE_PARENT];
 
     enum fl_capture_phase phase;
-    bool over; // nothing more is told
-    bool kept; // what changed since the capture before is known: only that is copied
-    int error; // why it fails; 0: it does not
+    bool copying; // FREEZING: a capture in a pause copies all that there is
+    bool ending;  // everything is being un-protected, and then it is over
+    bool moved;   // a call may have ended unseen: what is unarmed may be protected all the same
+    bool over;    // nothing more is told
+    bool kept;    // what changed since the capture before is known: only that is copied
+    int error;    // why it fails; 0: it does not
     char reason[FL_CAPTURE_REASON];
     char next_parent[FL_CAPTURE_PARENT]; // of the capture after this one
     // Bitmaps, one bit a page of the VM.
@@ -61,11 +64,11 @@ struct fl_capture {
     uint64_t *owed;     // to be un-protected, but a REMOVE was in flight
     uint64_t unarmed_count;
     uint64_t owed_count;
-    uint64_t next;      // page of the pass that runs
-    unsigned step;      // of it, below one phase
-    unsigned passes;    // over what was unarmed
-    uint64_t begun_ns;  // the phase
-    uint64_t copied_to; // the parts of a page of 2 MiB before this one (4 KiB pages) are copied
+    uint64_t next;     // page of the pass that runs
+    unsigned passes;   // over what was unarmed
+    uint64_t begun_ns; // FREEZING, or FROZEN
+    uint64_t part;     // of the page of 2 MiB that is being copied, so many of 4 KiB are
+    uint64_t part_of;  // ... which page that is
     struct fl_capture_removal removal;
     int fdinfo;      // of the userfaultfd; -1: not open
     uint8_t *bounce; // what was read from the VM, on its way to the buffer

@@ -24,6 +24,7 @@
 #include "engine/vm/prefetch.h"
 #include "engine/vm/replay_state.h"
 #include "engine/vm/shortage_state.h"
+#include "engine/vm/unprotect_state.h"
 #include "engine/vm/vm_state.h"
 #include "engine/vm/waits.h"
 #include "snapshot/read.h"
@@ -126,7 +127,8 @@ struct fl_vm {
     struct fl_prefetch prefetch;
     struct fl_fill fill;
     struct fl_replay replay;
-    struct fl_capture *capture; // capture_state.h; NULL: nobody takes one
+    struct fl_capture *capture; // capture_state.h; NULL: there is none, and nothing is tracked
+    struct fl_unprotect unprotect;
     fl_counter lanes; // times that it went to a lane (lane.h)
     struct fl_shortage shortage;
     struct fl_watch watch_faults;

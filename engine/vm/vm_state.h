@@ -79,6 +79,8 @@ struct fl_vm_filling {
     uint64_t page;
     uint64_t pages;  // 0: none
     fl_counter late; // of struct fl_replay, over all engines that have served it
+    // Not 0: pages may be write-protected, and to a successor none shall be (unprotect.h).
+    uint64_t protected;
 };
 
 static_assert(sizeof(struct uffd_msg) == 32, "the kernel's message size");

@@ -7,6 +7,7 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/ahead/capture.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
@@ -20,20 +21,29 @@
 #include "engine/serve/park.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
+#include "engine/vm/capture_pages.h"
 #include "engine/vm/history.h"
 #include "engine/vm/recording.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 #include "engine/worker/engine.h"
 
-// Faults of modes that the engine did not register but a VMM can: let the toucher go on.
-static enum fl_outcome fault_of_other_mode(struct fl_vm *vm, uint64_t address, uint64_t flags)
+// A write to a page that a capture has protected. Without one, and for minor faults, those are
+// modes that the engine did not register but a VMM can, or the engine before: let the toucher go
+// on.
+static enum fl_outcome fault_of_other_mode(struct fl_shard *shard, struct fl_vm *vm,
+                                           uint64_t address, uint64_t flags)
 {
+    uint64_t number = 0;
     uint64_t bytes = fl_vm_page_bytes(vm);
     uint64_t page = address & ~(bytes - 1);
     bool protected = flags & UFFD_PAGEFAULT_FLAG_WP;
     struct fl_shard_stats *stats = atomic_load(&vm->owner)->stats;
     fl_counter_add(protected ? &stats->write_protect : &stats->minor, 1);
+    if (protected && vm->capture && fl_layout_page(&vm->state->layout, page, &number)) {
+        fl_capture_fault(shard, vm, number);
+        return FL_INSTALLED;
+    }
     int error = protected ? fl_vm_unprotect(vm, page, bytes) : fl_vm_continue(vm, page, bytes);
     if (error)
         fl_uffd_wake(vm->uffd, page, bytes);
@@ -51,7 +61,7 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask
     uint64_t page = 0;
     *ret_there = 0;
     if (is_other_mode(ask->flags))
-        return fault_of_other_mode(vm, ask->address, ask->flags);
+        return fault_of_other_mode(shard, vm, ask->address, ask->flags);
     if (!vm->image || !fl_layout_page(&vm->state->layout, ask->address, &page))
         return fl_fault_outside(vm, ask->address);
     if (fl_vm_is_recorded(vm))
@@ -136,6 +146,8 @@ static void event_act(struct fl_shard *shard, struct fl_vm *vm, const struct uff
     case UFFD_EVENT_REMOVE:
     case UFFD_EVENT_UNMAP:
         pages_removed(vm, msg->arg.remove.start, msg->arg.remove.end);
+        if (vm->capture)
+            fl_capture_removed(vm, msg->arg.remove.start, msg->arg.remove.end);
         break;
     case UFFD_EVENT_FORK:
         // Only a refused VM can have asked for these. Its child's faults need an answer too.
@@ -235,9 +247,13 @@ static void inbox_act(struct fl_shard *shard, struct fl_vm *vm, unsigned count)
 bool fl_inbox_turn(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct uffd_msg *inbox = vm->state->inbox;
-    ssize_t got = fl_uffd_read(vm->uffd, inbox, FL_INBOX);
+    unsigned most = FL_INBOX;
+    bool more = false;
+    if (vm->capture)
+        most = fl_capture_may_read(shard, vm, &more);
+    ssize_t got = most > 0 ? fl_uffd_read(vm->uffd, inbox, most) : 0;
     if (got < (ssize_t)sizeof(*inbox))
-        return false;
+        return more;
     unsigned count = (unsigned)((size_t)got / sizeof(*inbox));
     FL_CRASH_POINT("messages_read");
     shard->now = fl_now();

@@ -10,6 +10,7 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/ahead/capture.h"
 #include "engine/ahead/fill.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -76,6 +77,10 @@ static void vm_let_go(struct fl_shard *shard, struct fl_vm *vm)
 
 void fl_release_slice(struct fl_shard *shard, struct fl_vm *vm)
 {
+    if (vm->capture || vm->unprotect.runs) { // what is protected must not stay so
+        fl_task_pause(shard, &vm->fill.task);
+        return;
+    }
     if (!vm->fill.unregistered) {
         if (!vm_unregister(vm)) {
             fl_task_pause_long(shard, &vm->fill.task);
@@ -116,6 +121,7 @@ static void kill_or_release(struct fl_worker *worker, struct fl_vm *vm, const ch
         fl_kill(&worker->engine->killer, vm, "its handshake was refused, and the engine ends");
     } else if (vm->phase == FL_VM_SERVING) {
         vm->phase = FL_VM_RELEASING;
+        fl_capture_end(vm, -ESHUTDOWN, "the server lets the VM go");
         fl_fill_begin(&worker->shard, vm, FL_FILL_NONZERO);
     }
 }

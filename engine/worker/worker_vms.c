@@ -7,8 +7,10 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/ahead/capture.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/replay.h"
+#include "engine/ahead/unprotect.h"
 #include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/host/uffd.h"
@@ -48,6 +50,7 @@ static void vm_succeed(struct fl_worker *worker, struct fl_vm *vm)
     fl_inbox_replay(&worker->shard, vm);
     fl_uffd_wake_all(vm->uffd);
     FL_CRASH_POINT("woken");
+    fl_unprotect_succeed(&worker->shard, vm);
     if (vm->state->flags & FL_VM_STATE_RELEASED)
         fl_release_go_on(&worker->shard, vm);
 }
@@ -80,6 +83,7 @@ static void worker_take_over(void *owner, struct fl_mail *mail)
         vm_succeed(worker, vm);
     if (vm->moved) {
         fl_fill_resume(&worker->shard, vm);
+        fl_capture_resume(&worker->shard, vm);
         fl_replay_resume(&worker->shard, vm);
     }
     vm->moved = false;
@@ -126,6 +130,7 @@ void fl_worker_bury(struct fl_worker *worker)
         struct fl_vm *vm = cds_list_first_entry(&worker->shard.dead, struct fl_vm, in_worker);
         worker_forget(worker, vm);
         fl_vm_recording_end(&worker->shard, vm);
+        fl_capture_vm_gone(&worker->shard, vm);
         fl_task_end(&vm->fill.task);
         fl_prefetch_end(&vm->prefetch, &worker->shard.prefetch);
         fl_replay_end(&worker->shard, vm);
@@ -143,6 +148,7 @@ void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_wor
     worker_forget(worker, vm);
     worker->shard.recorded -= fl_vm_is_recorded(vm);
     fl_fill_suspend(vm);
+    fl_capture_suspend(vm);
     fl_replay_suspend(&worker->shard, vm);
     vm->moved = true;
     fl_worker_attach(to, vm);

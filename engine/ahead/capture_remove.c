@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the guest gives back while it is being copied. The kernel drops the pages when the event has
+// been read. So it is found out what they are, and they are copied, before that is done.
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/ahead/capture.h"
+#include "engine/ahead/capture_internal.h"
+#include "engine/base/clock.h"
+#include "engine/host/uffd.h"
+#include "engine/serve/vm_call.h"
+#include "engine/vm/capture_pages.h"
+#include "engine/vm/shard.h"
+#include "engine/vm/vm.h"
+
+// A thread that has queued its event may be on its way to sleep, and is not seen until it does.
+#define PATIENCE (20 * FL_NS_PER_MS)
+
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
+// --- who gives what back ---
+
+// "NUMBER 0xADDRESS 0xLENGTH 0xADVICE ..." of a thread that sleeps in a system call.
+static bool thread_removes(const char *text, struct fl_capture_span *ret_span)
+{
+    long number = -1;
+    unsigned long long start = 0;
+    unsigned long long length = 0;
+    unsigned long long advice = 0;
+    // NOLINTNEXTLINE(cert-err34-c)
+    if (sscanf(text, "%ld 0x%llx 0x%llx 0x%llx", &number, &start, &length, &advice) != 4 ||
+        number != SYS_madvise)
+        return false;
+    if (advice != MADV_DONTNEED && advice != MADV_FREE && advice != MADV_REMOVE &&
+        advice != MADV_DONTNEED_LOCKED)
+        return false;
+    *ret_span = (struct fl_capture_span){start, start + length};
+    return true;
+}
+
+static bool thread_look(int tasks, const char *tid, struct fl_capture_span *ret_span)
+{
+    char path[300];
+    char text[256];
+    snprintf(path, sizeof(path), "%s/syscall", tid);
+    int file = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return false;
+    ssize_t length = read(file, text, sizeof(text) - 1);
+    close(file);
+    if (length <= 0)
+        return false;
+    text[length] = '\0';
+    return thread_removes(text, ret_span);
+}
+
+static bool is_served(const struct fl_vm *vm, const struct fl_capture_span *span)
+{
+    uint32_t index = 0;
+    uint64_t page = 0;
+    return fl_capture_span_pages(vm, span->start, span->end, &index, &page) > 0;
+}
+
+// More than there is room for: all of the memory.
+static void find_spans(struct fl_vm *vm, struct fl_capture_removal *removal)
+{
+    char path[64];
+    struct fl_capture_span span;
+    struct dirent *entry;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)vm->state->pid);
+    DIR *tasks = opendir(path);
+    while (tasks && (entry = readdir(tasks))) {
+        if (entry->d_name[0] == '.' || !thread_look(dirfd(tasks), entry->d_name, &span) ||
+            !is_served(vm, &span))
+            continue;
+        if (removal->count < FL_CAPTURE_SPANS)
+            removal->span[removal->count++] = span;
+        else
+            removal->all = true;
+    }
+    if (tasks)
+        closedir(tasks);
+}
+
+// --- copying it first ---
+
+// One slice. True if all of the span is done.
+static bool copy_span(struct fl_vm *vm, const struct fl_capture_span *span)
+{
+    uint32_t index = 0;
+    uint64_t page = 0;
+    uint64_t count;
+    while ((count = fl_capture_span_pages(vm, span->start, span->end, &index, &page)) > 0) {
+        uint64_t end = page + count;
+        if (!fl_capture_copy(vm, &page, end, FL_CAPTURE_BY_FAULT) || page < end)
+            return false;
+    }
+    return true;
+}
+
+// One slice. True if all that may be dropped is done.
+static bool copy_removal(struct fl_vm *vm)
+{
+    struct fl_capture_removal *removal = &vm->capture->removal;
+    const struct fl_capture_span everything = {0, UINT64_MAX};
+    if (removal->all)
+        return copy_span(vm, &everything);
+    for (unsigned i = 0; i < removal->count; i++) {
+        if (!copy_span(vm, &removal->span[i]))
+            return false;
+    }
+    return true;
+}
+
+// --- before a read ---
+
+static bool event_waits(struct fl_vm *vm)
+{
+    struct pollfd watch = {.fd = vm->uffd, .events = POLLIN};
+    if (poll(&watch, 1, 0) <= 0)
+        return false;
+    // The VMM has it blocking, which polls as an error.
+    return (watch.revents & POLLIN) || fl_vm_removing(vm);
+}
+
+static bool removal_known(struct fl_shard *shard, struct fl_vm *vm)
+{
+    struct fl_capture_removal *removal = &vm->capture->removal;
+    if (removal->count > 0 || removal->all)
+        return true;
+    if (!removal->since_ns)
+        removal->since_ns = shard->now;
+    find_spans(vm, removal);
+    if (removal->count == 0 && shard->now > removal->since_ns + PATIENCE)
+        removal->all = true;
+    return removal->count > 0 || removal->all;
+}
+
+unsigned fl_capture_may_read(struct fl_shard *shard, struct fl_vm *vm, bool *ret_more)
+{
+    struct fl_capture *capture = vm->capture;
+    unsigned pending = 0;
+    *ret_more = false;
+    if (!fl_capture_holds(capture) || capture->error)
+        return FL_INBOX;
+    int error = fl_uffd_pending(capture->fdinfo, &pending);
+    if (error) {
+        fl_capture_fail(capture, error, "its userfaultfd cannot be looked at in /proc: %s",
+                        strerror(-error));
+        return FL_INBOX;
+    }
+    if (pending > 0)
+        return pending < FL_INBOX ? pending : FL_INBOX;
+    if (!event_waits(vm))
+        return 0;
+    *ret_more = true;
+    if (!removal_known(shard, vm) || !copy_removal(vm))
+        return 0;
+    // The oldest event is of one of these threads; others may have come since.
+    capture->removal = (struct fl_capture_removal){.count = 0};
+    return 1;
+}

@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_SNAPSHOT_ABOUT_H
 #define FAULTLINE_SNAPSHOT_ABOUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,8 +13,7 @@
 
 #define FL_COMPANIONS_MAX 64u // of an image
 #define FL_COMPANION_BYTES_MAX (UINT64_C(1) << 30)
-// A label is KEY=VALUE: a key is named as an image is, and a value is any text without control
-// characters. These are the most bytes of all labels of an image.
+// The most bytes of all labels of an image.
 #define FL_LABELS_BYTES_MAX 65536u
 
 // A companion that is written to the store, or back to a file.
@@ -36,5 +36,13 @@ struct fl_image_about {
     char **labels; // KEY=VALUE, sorted
     size_t labels_count;
 };
+
+void fl_image_about_free(struct fl_image_about *about); // of zero bytes: a no-op
+
+// Returns true if this is a label: KEY=VALUE, where the key is named as an image is, and the value
+// is printable ASCII or empty.
+bool fl_label_valid(const char *label);
+// Orders labels by their keys: 0 if the keys are equal.
+int fl_label_compare(const char *left, const char *right);
 
 #endif

@@ -6,6 +6,7 @@
 //             bad-frames  tmp/  lock
 //   PACK   := pack_header  frame-bytes*  frame*  identity[pages]  frame_piece*  pack_footer
 //   IMAGE  := image_header  entry[8192]*  map_piece*  pack-id[packs]
+//             (companion*  label*  image_footer)
 //   TRACE  := trace_header  trace_entry[count]
 //   bad-frames := bad_header  bad_frame[count]
 //
@@ -33,9 +34,11 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 // The newest version of each kind of file, which stands in its header. The version of the store as
 // a whole stands in the marker file. Packs and images of version 1 can be read as well; their
-// tables are checked as a whole when they are opened.
+// tables are checked as a whole when they are opened. An image that has nothing besides memory is
+// written as version FL_IMAGE_VERSION_PLAIN, so that an earlier program can read it.
 #define FL_PACK_VERSION 2u
-#define FL_IMAGE_VERSION 2u
+#define FL_IMAGE_VERSION 3u
+#define FL_IMAGE_VERSION_PLAIN 2u
 #define FL_TRACE_VERSION 1u
 #define FL_BAD_VERSION 1u
 #define FL_MARKER_NAME "faultline-store"
@@ -120,6 +123,28 @@ struct fl_disk_image_header {
     uint64_t checksum;             // XXH3-64 of the bytes before
 };
 static_assert(sizeof(struct fl_disk_image_header) == 272, "layout");
+
+// The last bytes of an image of version 3. Before it stand its companions, then its labels, each
+// with a NUL at its end.
+struct fl_disk_image_footer {
+    uint64_t companion_pages; // the map has so many entries behind those of memory
+    uint32_t companions;      // at most FL_COMPANIONS_MAX
+    uint32_t label_bytes;     // at most FL_LABELS_BYTES_MAX
+    struct fl_identity parent_content_id;
+    char parent[FL_NAME_MAX + 8]; // the image that it was made from, padded with NUL; "": none
+    uint64_t about_checksum;      // XXH3-64 of the companions and the labels
+    uint64_t checksum;            // XXH3-64 of the footer's bytes before
+};
+static_assert(sizeof(struct fl_disk_image_footer) == 200, "layout");
+
+// A file that belongs to the image. Its pages are behind those of memory, and behind those of the
+// companions before it; they count neither as pages of the image nor for its content id.
+struct fl_disk_companion {
+    uint64_t bytes;                // exact, at most FL_COMPANION_BYTES_MAX
+    struct fl_identity content_id; // SHA-256 of the identities of its pages
+    char name[FL_NAME_MAX + 8];    // padded with NUL; each is larger than the one before
+};
+static_assert(sizeof(struct fl_disk_companion) == 176, "layout");
 
 // The map is cut into pieces of FL_PIECE_ENTRIES pages (32 MiB of memory); the last one may be
 // shorter. The file has the pieces that are not all zero, in order, and this structure for each.

@@ -82,7 +82,7 @@ static int mark_packs(struct gc *gc, const struct fl_image *image, uint64_t **re
 
 static void mark_frames(const struct fl_image *image, uint64_t **bitmaps)
 {
-    uint64_t pages = image->header.pages;
+    uint64_t pages = image->entries;
     for (uint64_t page = 0; (page = fl_image_skip_zero(image, page)) < pages; page++) {
         uint64_t entry = fl_image_entry(image, page);
         if (entry == 0)

@@ -54,7 +54,7 @@ static int walk_image(void *arg, const char *name)
         return 0;
     if (r < 0)
         return add_image(heal, name, 0, r);
-    for (uint64_t page = 0; page < image->header.pages;) {
+    for (uint64_t page = 0; page < image->entries;) {
         struct fl_run run = fl_image_run(image, page, FL_FRAME_PAGES_MAX);
         const struct fl_frame_id *id = run.zero ? NULL : fl_bad_frames_find(&heal->bad, run.id);
         if (id) {

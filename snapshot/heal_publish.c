@@ -116,7 +116,7 @@ static int change_map(const struct fl_heal *heal, const struct fl_image *image,
     change->map = fl_image_copy_map(image);
     if (!change->map)
         return -ENOMEM;
-    for (uint64_t page = 0; page < image->header.pages;) {
+    for (uint64_t page = 0; page < image->entries;) {
         struct fl_run run = fl_image_run(image, page, FL_FRAME_PAGES_MAX);
         change_run(heal, image, page, &run, change);
         page += run.pages;
@@ -133,7 +133,7 @@ static int heal_open_image(struct fl_heal *heal, const struct fl_image *image, u
     if (r < 0)
         return r;
     if (change.healed == 0 || heal->dry_run) {
-        fl_unmap(change.map, image->header.pages * sizeof(*change.map));
+        fl_unmap(change.map, image->entries * sizeof(*change.map));
     } else {
         r = fl_image_rewrite(heal->store, image, change.map, heal->pack_id, &healed);
         if (r == 0)

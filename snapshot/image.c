@@ -89,7 +89,8 @@ static struct fl_image_id id_of(const struct fl_disk_image_header *header)
 }
 
 // Takes over the packs, also if there is no memory.
-static struct fl_image *new_image(const struct fl_disk_image_header *header, struct fl_pack **packs)
+static struct fl_image *new_image(const struct fl_disk_image_header *header, uint64_t entries,
+                                  struct fl_pack **packs)
 {
     static atomic_uint_fast64_t last_map = FL_PACK_ID_MAP;
     struct fl_image *image = calloc(1, sizeof(*image));
@@ -102,6 +103,7 @@ static struct fl_image *new_image(const struct fl_disk_image_header *header, str
     atomic_init(&image->refs, 1);
     image->fd = -1;
     image->header = *header;
+    image->entries = entries;
     image->id = id_of(header);
     image->map_id = atomic_fetch_add(&last_map, 1) + 1;
     image->packs = packs;
@@ -119,29 +121,30 @@ static int end_new(struct fl_image *image, int error, struct fl_image **ret_imag
     return 0;
 }
 
-int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
-                 struct fl_image **ret_image)
+int fl_image_new(const struct fl_disk_image_header *header, uint64_t entries, uint64_t *map,
+                 struct fl_pack **packs, struct fl_image **ret_image)
 {
-    size_t bytes = header->pages * sizeof(*map);
-    struct fl_image *image = new_image(header, packs);
+    size_t bytes = entries * sizeof(*map);
+    struct fl_image *image = new_image(header, entries, packs);
     if (!image) {
         fl_unmap(map, bytes);
         return -ENOMEM;
     }
     fl_lazy_init_whole(&image->map, map, bytes);
-    return end_new(image, check_entries(image, map, header->pages), ret_image);
+    return end_new(image, check_entries(image, map, entries), ret_image);
 }
 
-int fl_image_new_lazy(const struct fl_disk_image_header *header, struct fl_disk_map_piece *piece,
-                      struct fl_pack **packs, struct fl_image **ret_image)
+int fl_image_new_lazy(const struct fl_disk_image_header *header, uint64_t entries,
+                      struct fl_disk_map_piece *piece, struct fl_pack **packs,
+                      struct fl_image **ret_image)
 {
-    struct fl_image *image = new_image(header, packs);
+    struct fl_image *image = new_image(header, entries, packs);
     if (!image) {
         free(piece);
         return -ENOMEM;
     }
     image->piece = piece;
-    int r = fl_lazy_init(&image->map, header->pages * sizeof(uint64_t),
+    int r = fl_lazy_init(&image->map, entries * sizeof(uint64_t),
                          FL_PIECE_ENTRIES * sizeof(uint64_t), FL_PIECE_ZERO);
     for (uint32_t i = 0; r == 0 && i < header->pieces; i++)
         fl_lazy_set_unread(&image->map, piece[i].number);
@@ -197,7 +200,7 @@ static uint64_t piece_end(uint64_t page, uint64_t end)
 
 int fl_image_read_map(const struct fl_image *image, uint64_t page, uint64_t pages)
 {
-    uint64_t left = page < image->header.pages ? image->header.pages - page : 0;
+    uint64_t left = page < image->entries ? image->entries - page : 0;
     uint64_t end = page + (pages < left ? pages : left);
     int r = 0;
     for (; r == 0 && page < end; page = piece_end(page, end)) {
@@ -216,8 +219,8 @@ uint64_t fl_image_entry(const struct fl_image *image, uint64_t page)
 
 uint64_t fl_image_skip_zero(const struct fl_image *image, uint64_t page)
 {
-    while (page < image->header.pages && state_at(image, page) == FL_PIECE_ZERO)
-        page = piece_end(page, image->header.pages);
+    while (page < image->entries && state_at(image, page) == FL_PIECE_ZERO)
+        page = piece_end(page, image->entries);
     return page;
 }
 
@@ -293,7 +296,8 @@ static uint32_t stored_run(const uint64_t *entry, uint32_t limit)
 
 struct fl_run fl_image_run(const struct fl_image *image, uint64_t page, uint32_t max_pages)
 {
-    uint64_t left = image->header.pages - page;
+    // A run of memory ends where memory does.
+    uint64_t left = (page < image->header.pages ? image->header.pages : image->entries) - page;
     uint32_t limit = left < max_pages ? (uint32_t)left : max_pages;
     enum fl_piece_state state = state_at(image, page);
     if (state == FL_PIECE_UNREAD)
@@ -316,7 +320,7 @@ struct fl_run fl_image_run(const struct fl_image *image, uint64_t page, uint32_t
 
 uint64_t *fl_image_copy_map(const struct fl_image *image)
 {
-    uint64_t pages = image->header.pages;
+    uint64_t pages = image->entries;
     uint64_t *map = fl_map_memory(pages * sizeof(*map));
     for (uint64_t page = 0; map && (page = fl_image_skip_zero(image, page)) < pages; page++)
         map[page] = fl_image_entry(image, page);

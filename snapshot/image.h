@@ -16,27 +16,32 @@ struct fl_image {
     // Immutable from the time the image is open.
     struct fl_image_id id;
     struct fl_disk_image_header header; // of a raw file: name, bytes and pages only
+    uint64_t entries;                   // of the map: header.pages, then the pages of companions
     struct fl_disk_map_piece *piece;    // header.pieces, by number; NULL: the map is all there
     uint64_t map_id;                    // pieces of the map are frames of this pack
     struct fl_pack **packs;             // in the order of the pack table
     struct fl_pack **by_id;             // the same, sorted by id
-    // header.pages entries. What is there has been checked against the packs, and does not change.
+    // What is there has been checked against the packs, and does not change.
     struct fl_lazy map;
 };
 
-// Makes an image that has no file of its own yet. Takes over the map (from fl_map_memory), the
-// array packs (from malloc) and its references, also on an error. -EBADMSG: an entry points to a
-// page that its pack does not have.
-int fl_image_new(const struct fl_disk_image_header *header, uint64_t *map, struct fl_pack **packs,
-                 struct fl_image **ret_image);
+// Makes an image that has no file of its own yet. `entries` is the length of the map. Takes over
+// the map (from fl_map_memory), the array packs (from malloc) and its references, also on an error.
+// -EBADMSG: an entry points to a page that its pack does not have.
+int fl_image_new(const struct fl_disk_image_header *header, uint64_t entries, uint64_t *map,
+                 struct fl_pack **packs, struct fl_image **ret_image);
 // Makes an image whose map is read from its file piece by piece, when a piece is needed. Takes over
 // piece (from malloc; header->pieces of them) as well.
-int fl_image_new_lazy(const struct fl_disk_image_header *header, struct fl_disk_map_piece *piece,
-                      struct fl_pack **packs, struct fl_image **ret_image);
+int fl_image_new_lazy(const struct fl_disk_image_header *header, uint64_t entries,
+                      struct fl_disk_map_piece *piece, struct fl_pack **packs,
+                      struct fl_image **ret_image);
 
+// Pages from header.pages on are those of companions, in the order of their list: to the functions
+// here and to fl_image_run() they are pages as the others are.
+//
 // Call these two only where the map was read (fl_image_read_map). fl_image_entry returns the entry
 // of a page; fl_image_skip_zero returns the first page from `page` on whose piece of the map is not
-// all zero, or header.pages.
+// all zero, or `entries`.
 uint64_t fl_image_entry(const struct fl_image *image, uint64_t page);
 uint64_t fl_image_skip_zero(const struct fl_image *image, uint64_t page);
 // Returns a copy of all entries, in memory of fl_map_memory; NULL if there is no memory.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshot/about.h"
 #include "snapshot/io.h"
 
 bool fl_name_valid(const char *name)
@@ -75,21 +76,15 @@ static bool header_valid(const struct fl_disk_image_header *header, const char *
             file_bytes == sizeof(*header) + header->pages * 8 + (uint64_t)header->packs * 8);
 }
 
-static uint64_t piece_bytes(const struct fl_disk_image_header *header, uint64_t number)
+static uint64_t piece_bytes(uint64_t entries, uint64_t number)
 {
-    uint64_t left = header->pages - number * FL_PIECE_ENTRIES;
+    uint64_t left = entries - number * FL_PIECE_ENTRIES;
     return (left < FL_PIECE_ENTRIES ? left : FL_PIECE_ENTRIES) * sizeof(uint64_t);
 }
 
 static uint64_t list_bytes(const struct fl_disk_image_header *header)
 {
     return header->pieces * sizeof(struct fl_disk_map_piece);
-}
-
-// The end of the file: the list of pieces and the pack table. Its length has been checked.
-static uint64_t list_offset(const struct fl_disk_image_header *header, uint64_t file_bytes)
-{
-    return file_bytes - (uint64_t)header->packs * 8 - list_bytes(header);
 }
 
 int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *ret_header)
@@ -108,6 +103,72 @@ int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *
     return 0;
 }
 
+// --- behind the pack table ---
+
+size_t fl_image_about_bytes(const struct fl_disk_image_footer *footer)
+{
+    return footer->companions * sizeof(struct fl_disk_companion) + footer->label_bytes;
+}
+
+static bool footer_valid(const struct fl_disk_image_footer *footer)
+{
+    const char *end = memchr(footer->parent, '\0', sizeof(footer->parent));
+    return footer->companions <= FL_COMPANIONS_MAX && footer->label_bytes <= FL_LABELS_BYTES_MAX &&
+           footer->companion_pages <= FL_COMPANIONS_MAX * (FL_COMPANION_BYTES_MAX / FL_PAGE_SIZE) &&
+           end && (end == footer->parent || fl_name_valid(footer->parent));
+}
+
+int fl_image_file_footer(int fd, const struct fl_disk_image_header *header,
+                         struct fl_disk_image_footer *ret_footer)
+{
+    struct fl_disk_image_footer footer = {.companions = 0};
+    uint64_t file_bytes;
+    int r = header->version < 3 ? 0 : fl_file_size(fd, &file_bytes);
+    if (r == 0 && header->version >= 3) {
+        r = file_bytes < sizeof(*header) + sizeof(footer)
+                ? -EBADMSG
+                : fl_pread_full(fd, &footer, sizeof(footer), file_bytes - sizeof(footer));
+        if (r == 0 && (fl_checksum(&footer, offsetof(struct fl_disk_image_footer, checksum)) !=
+                           footer.checksum ||
+                       !footer_valid(&footer)))
+            r = -EBADMSG;
+    }
+    if (r == 0)
+        *ret_footer = footer;
+    return r;
+}
+
+static uint64_t behind_packs(const struct fl_disk_image_header *header,
+                             const struct fl_disk_image_footer *footer)
+{
+    return header->version < 3 ? 0 : fl_image_about_bytes(footer) + sizeof(*footer);
+}
+
+int fl_image_file_about(int fd, const struct fl_disk_image_footer *footer, void **ret_about)
+{
+    uint64_t file_bytes;
+    size_t bytes = fl_image_about_bytes(footer);
+    *ret_about = NULL;
+    if (bytes == 0)
+        return 0;
+    void *about = malloc(bytes);
+    int r = about ? fl_file_size(fd, &file_bytes) : -ENOMEM;
+    if (r == 0)
+        r = file_bytes < bytes + sizeof(*footer)
+                ? -EBADMSG
+                : fl_pread_full(fd, about, bytes, file_bytes - sizeof(*footer) - bytes);
+    if (r == 0 && fl_checksum(about, bytes) != footer->about_checksum)
+        r = -EBADMSG;
+    if (r < 0) {
+        free(about);
+        return r;
+    }
+    *ret_about = about;
+    return 0;
+}
+
+// --- the map and the pack table ---
+
 static int load_map(int fd, struct fl_image_file *file)
 {
     size_t bytes = file->header.pages * sizeof(*file->map);
@@ -122,44 +183,52 @@ static int load_map(int fd, struct fl_image_file *file)
 
 // Each number must come once, in order, and be that of a piece of the image; together the pieces
 // must be as long as the file says.
-static bool list_valid(const struct fl_disk_image_header *header,
-                       const struct fl_disk_map_piece *piece, uint64_t file_bytes)
+static bool list_valid(const struct fl_image_file *file, uint64_t list_at)
 {
-    uint64_t all = (header->pages - 1) / FL_PIECE_ENTRIES + 1;
-    uint64_t at = sizeof(*header);
-    for (uint32_t i = 0; i < header->pieces; i++) {
+    const struct fl_disk_map_piece *piece = file->piece;
+    uint64_t entries = file->header.pages + file->footer.companion_pages;
+    uint64_t all = (entries - 1) / FL_PIECE_ENTRIES + 1;
+    uint64_t at = sizeof(file->header);
+    for (uint32_t i = 0; i < file->header.pieces; i++) {
         if (piece[i].number >= all || (i > 0 && piece[i].number <= piece[i - 1].number))
             return false;
-        at += piece_bytes(header, piece[i].number);
+        at += piece_bytes(entries, piece[i].number);
     }
-    return at == list_offset(header, file_bytes);
+    return at == list_at;
 }
 
 static int load_list(int fd, struct fl_image_file *file)
 {
-    uint64_t file_bytes;
+    uint64_t file_bytes = 0;
     size_t bytes = list_bytes(&file->header);
+    uint64_t behind = bytes + (uint64_t)file->header.packs * sizeof(*file->pack_ids) +
+                      behind_packs(&file->header, &file->footer);
     file->piece = malloc(bytes ? bytes : 1);
     int r = file->piece ? fl_file_size(fd, &file_bytes) : -ENOMEM;
     if (r == 0)
-        r = fl_pread_full(fd, file->piece, bytes, list_offset(&file->header, file_bytes));
+        r = file_bytes < behind ? -EBADMSG
+                                : fl_pread_full(fd, file->piece, bytes, file_bytes - behind);
     if (r < 0)
         return r;
     bool right = fl_checksum(file->piece, bytes) == file->header.map_checksum &&
-                 list_valid(&file->header, file->piece, file_bytes);
+                 list_valid(file, file_bytes - behind);
     return right ? 0 : -EBADMSG;
 }
 
 static int read_packs(int fd, const struct fl_disk_image_header *header, uint64_t *ids)
 {
-    uint64_t file_bytes;
+    struct fl_disk_image_footer footer;
+    uint64_t file_bytes = 0;
     size_t bytes = header->packs * sizeof(*ids);
-    int r = fl_file_size(fd, &file_bytes);
+    int r = fl_image_file_footer(fd, header, &footer);
+    if (r == 0)
+        r = fl_file_size(fd, &file_bytes);
     if (r < 0)
         return r;
-    if (file_bytes < sizeof(*header) + bytes)
+    uint64_t behind = bytes + behind_packs(header, &footer);
+    if (file_bytes < sizeof(*header) + behind)
         return -EBADMSG;
-    r = fl_pread_full(fd, ids, bytes, file_bytes - bytes);
+    r = fl_pread_full(fd, ids, bytes, file_bytes - behind);
     if (r < 0)
         return r;
     if (fl_checksum(ids, bytes) != header->pack_table_checksum)
@@ -188,6 +257,8 @@ int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file)
 {
     struct fl_image_file file = {.map = NULL};
     int r = fl_image_file_header(fd, name, &file.header);
+    if (r == 0)
+        r = fl_image_file_footer(fd, &file.header, &file.footer);
     if (r == 0)
         r = file.header.version == 1 ? load_map(fd, &file) : load_list(fd, &file);
     if (r == 0)

@@ -12,9 +12,10 @@
 
 struct fl_image_file {
     struct fl_disk_image_header header;
-    struct fl_disk_map_piece *piece; // header.pieces, in order
-    uint64_t *map;                   // of version 1: header.pages entries, from fl_map_memory
-    uint64_t *pack_ids;              // header.packs entries
+    struct fl_disk_image_footer footer; // of an image before version 3: zero
+    struct fl_disk_map_piece *piece;    // header.pieces, in order
+    uint64_t *map;                      // of version 1: header.pages entries, from fl_map_memory
+    uint64_t *pack_ids;                 // header.packs entries
 };
 
 // Returns the file name of an image. -EINVAL: no image may have this name.
@@ -32,6 +33,13 @@ int fl_image_file_header(int fd, const char *name, struct fl_disk_image_header *
 // entries are verified by fl_image_new, which has the packs. -EBADMSG, -EPROTONOSUPPORT, -ENOMEM,
 // errors of reading. Release it with fl_image_file_free.
 int fl_image_file_load(int fd, const char *name, struct fl_image_file *ret_file);
+// Reads and verifies the footer alone. Of an image that has none it is zero. Errors likewise.
+int fl_image_file_footer(int fd, const struct fl_disk_image_header *header,
+                         struct fl_disk_image_footer *ret_footer);
+// Reads and verifies what stands before the footer: its companions, then its labels, of
+// fl_image_about_bytes() bytes, to be freed. NULL if there are none. Errors likewise.
+int fl_image_file_about(int fd, const struct fl_disk_image_footer *footer, void **ret_about);
+size_t fl_image_about_bytes(const struct fl_disk_image_footer *footer);
 // Reads and verifies the pack table alone: header.packs entries, to be freed. Errors likewise.
 int fl_image_file_packs(int fd, const struct fl_disk_image_header *header, uint64_t **ret_ids);
 void fl_image_file_free(struct fl_image_file *file);

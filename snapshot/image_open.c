@@ -40,8 +40,9 @@ int fl_image_load(int *fd, const char *name, const struct fl_pack_source *source
         return r;
     r = open_packs(source, &file, &packs);
     if (r == 0) {
-        r = file.map ? fl_image_new(&file.header, file.map, packs, ret_image)
-                     : fl_image_new_lazy(&file.header, file.piece, packs, ret_image);
+        uint64_t entries = file.header.pages + file.footer.companion_pages;
+        r = file.map ? fl_image_new(&file.header, entries, file.map, packs, ret_image)
+                     : fl_image_new_lazy(&file.header, entries, file.piece, packs, ret_image);
         file.map = NULL; // the image's now, or freed
         file.piece = NULL;
     }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "snapshot/image_tail.h"
 #include "snapshot/image_writer.h"
 #include "snapshot/io.h"
 
@@ -21,7 +22,7 @@ static int renumber_packs(const struct fl_image *old, uint64_t *map, uint64_t ne
     table->pack_ids = malloc(((size_t)header->packs + 1) * sizeof(*table->pack_ids));
     if (!number || !table->pack_ids)
         return -ENOMEM;
-    uint64_t pages = header->pages;
+    uint64_t pages = old->entries;
     for (uint64_t page = 0; (page = fl_image_skip_zero(old, page)) < pages; page++) {
         uint32_t pack = fl_entry_pack(map[page]);
         if (map[page] == 0 || pack == header->packs || number[pack] != 0)
@@ -54,11 +55,11 @@ static int open_image(struct fl_store *store, const struct fl_image *old, uint64
         header.packs += r == 0;
     }
     if (r == 0)
-        return fl_image_new(&header, map, packs, ret_image);
+        return fl_image_new(&header, old->entries, map, packs, ret_image);
     while (header.packs > 0)
         fl_pack_unref(packs[--header.packs]);
     free(packs);
-    fl_unmap(map, header.pages * sizeof(*map));
+    fl_unmap(map, old->entries * sizeof(*map));
     return r;
 }
 
@@ -72,7 +73,7 @@ int fl_image_rewrite(struct fl_store *store, const struct fl_image *old, uint64_
     if (r == 0)
         r = open_image(store, old, map, &table, ret_image);
     else
-        fl_unmap(map, old->header.pages * sizeof(*map));
+        fl_unmap(map, old->entries * sizeof(*map));
     free(table.pack_ids);
     return r;
 }
@@ -84,15 +85,21 @@ static int publish_in_place(struct fl_store *store, const struct fl_image *old,
                             const uint64_t *pack_ids, uint64_t *ret_bytes)
 {
     struct fl_disk_image_header header = image->header;
-    int r = fl_store_lock_names(store);
-    if (r < 0)
+    struct fl_image_tail tail = {.about = NULL};
+    int r = fl_image_tail_read(old, &tail);
+    if (r == 0)
+        r = fl_store_lock_names(store);
+    if (r < 0) {
+        fl_image_tail_free(&tail);
         return r;
+    }
     if (fl_image_still_published(store->reader, old))
-        r = fl_image_writer_publish(writer, &header, pack_ids, store->reader->images_fd, true,
-                                    ret_bytes);
+        r = fl_image_writer_publish(writer, &header, pack_ids, &tail, store->reader->images_fd,
+                                    true, ret_bytes);
     else
         r = -ESTALE;
     fl_store_unlock_names(store);
+    fl_image_tail_free(&tail);
     return r;
 }
 
@@ -100,7 +107,7 @@ static int publish_in_place(struct fl_store *store, const struct fl_image *old,
 static int append_map(struct fl_image_writer *writer, const struct fl_image *old,
                       const struct fl_image *image)
 {
-    uint64_t pages = image->header.pages;
+    uint64_t pages = image->entries;
     const uint64_t *entries = image->map.memory;
     int r = 0;
     for (uint64_t page = 0; r == 0 && page < pages; page += FL_PIECE_ENTRIES) {

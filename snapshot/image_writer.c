@@ -124,8 +124,8 @@ static int end_map(struct fl_image_writer *writer)
 }
 
 int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
-                            const uint64_t *pack_ids, int images_fd, bool replace,
-                            uint64_t *ret_bytes)
+                            const uint64_t *pack_ids, struct fl_image_tail *tail, int images_fd,
+                            bool replace, uint64_t *ret_bytes)
 {
     char file_name[FL_IMAGE_NAME_BYTES];
     int r = fl_image_file_name(header->name, file_name);
@@ -137,7 +137,7 @@ int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image
     uint64_t table_at = writer->at + list_bytes;
     size_t table_bytes = header->packs * sizeof(*pack_ids);
     memcpy(header->magic, fl_magic_image, sizeof(header->magic));
-    header->version = FL_IMAGE_VERSION;
+    header->version = fl_image_tail_empty(tail) ? FL_IMAGE_VERSION_PLAIN : FL_IMAGE_VERSION;
     header->pieces = writer->pieces;
     header->map_checksum = fl_checksum(writer->piece, list_bytes);
     header->pack_table_checksum = fl_checksum(pack_ids, table_bytes);
@@ -145,11 +145,14 @@ int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image
     r = fl_pwrite_full(writer->temp.fd, writer->piece, list_bytes, writer->at);
     if (r == 0)
         r = fl_pwrite_full(writer->temp.fd, pack_ids, table_bytes, table_at);
+    uint64_t end = table_at + table_bytes;
+    if (r == 0 && !fl_image_tail_empty(tail))
+        r = fl_image_tail_write(tail, writer->temp.fd, &end);
     if (r == 0)
         r = fl_pwrite_full(writer->temp.fd, header, sizeof(*header), 0);
     if (r == 0)
         r = fl_temp_publish(&writer->temp, images_fd, file_name, replace);
     if (r == 0)
-        *ret_bytes = table_at + table_bytes;
+        *ret_bytes = end;
     return r;
 }

@@ -5,6 +5,7 @@
 #define FAULTLINE_SNAPSHOT_IMAGE_WRITER_H
 
 #include "snapshot/format.h"
+#include "snapshot/image_tail.h"
 
 struct fl_image_writer;
 
@@ -14,11 +15,11 @@ void fl_image_writer_free(struct fl_image_writer *writer);
 
 int fl_image_writer_append(struct fl_image_writer *writer, const uint64_t *entries, uint64_t count);
 int fl_image_writer_append_zero(struct fl_image_writer *writer, uint64_t count);
-// Writes the pack table and the header and publishes the image under the header's name. Fills in
-// the header's magic, version and checksums. -EEXIST: there is an image of this name (without
-// replace).
+// Writes the pack table, the tail and the header and publishes the image under the header's name.
+// Fills in the magic, the version and the checksums. -EEXIST: there is an image of this name
+// (without replace).
 int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
-                            const uint64_t *pack_ids, int images_fd, bool replace,
-                            uint64_t *ret_bytes);
+                            const uint64_t *pack_ids, struct fl_image_tail *tail, int images_fd,
+                            bool replace, uint64_t *ret_bytes);
 
 #endif

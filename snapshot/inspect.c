@@ -9,6 +9,7 @@
 
 #include "snapshot/image.h"
 #include "snapshot/image_file.h"
+#include "snapshot/image_tail.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_name.h"
 #include "snapshot/store_dir.h"
@@ -34,7 +35,8 @@ static int count_missing(struct fl_store *store, int fd, const struct fl_disk_im
     return r;
 }
 
-static void fill_info(const struct fl_disk_image_header *header, struct fl_image_info *ret_info)
+static void fill_info(const struct fl_disk_image_header *header,
+                      const struct fl_disk_image_footer *footer, struct fl_image_info *ret_info)
 {
     struct fl_image_info info = {
         .bytes = header->bytes,
@@ -46,7 +48,11 @@ static void fill_info(const struct fl_disk_image_header *header, struct fl_image
         .declined_pages = header->declined_pages,
         .created = header->created,
         .packs = header->packs,
+        .companions = footer->companions,
+        .companion_pages = footer->companion_pages,
     };
+    memcpy(info.parent, footer->parent, sizeof(info.parent));
+    memcpy(info.parent_content_id, footer->parent_content_id.bytes, sizeof(info.parent_content_id));
     memcpy(info.name, header->name, sizeof(info.name) - 1);
     memcpy(info.content_id, header->content_id.bytes, sizeof(info.content_id));
     *ret_info = info;
@@ -55,11 +61,14 @@ static void fill_info(const struct fl_disk_image_header *header, struct fl_image
 // -EAGAIN: packs are missing, but the image was replaced or removed meanwhile and the store
 // collected.
 static int look(struct fl_store *store, const char *name, const char *file_name,
-                struct fl_disk_image_header *ret_header, uint64_t *ret_missing)
+                struct fl_disk_image_header *ret_header, struct fl_disk_image_footer *ret_footer,
+                uint64_t *ret_missing)
 {
     FL_AUTO_CLOSE int fd =
         openat(store->reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     int r = fd < 0 ? -errno : fl_image_file_header(fd, name, ret_header);
+    if (r == 0)
+        r = fl_image_file_footer(fd, ret_header, ret_footer);
     if (r == 0)
         r = count_missing(store, fd, ret_header, ret_missing);
     if (r == 0 && *ret_missing > 0 && !fl_file_still_published(store->reader, file_name, fd))
@@ -72,18 +81,47 @@ int fl_store_image_info(struct fl_store *store, const char *name, struct fl_imag
 {
     char file_name[FL_IMAGE_NAME_BYTES];
     struct fl_disk_image_header header;
+    struct fl_disk_image_footer footer;
     uint64_t missing = 0;
     int r = fl_image_file_name(name, file_name);
     if (r == 0) {
         do
-            r = look(store, name, file_name, &header, &missing);
+            r = look(store, name, file_name, &header, &footer, &missing);
         while (r == -EAGAIN);
     }
     if (r < 0)
         return fl_image_failed(store, name, r, ret_error);
-    fill_info(&header, ret_info);
+    fill_info(&header, &footer, ret_info);
     ret_info->packs_missing = missing;
     return 0;
+}
+
+static int tell_about(int fd, const char *name, struct fl_image_about *ret_about)
+{
+    struct fl_disk_image_header header;
+    struct fl_image_tail tail = {.about = NULL};
+    int r = fl_image_file_header(fd, name, &header);
+    if (r == 0)
+        r = fl_image_file_footer(fd, &header, &tail.footer);
+    if (r == 0)
+        r = fl_image_file_about(fd, &tail.footer, &tail.about);
+    if (r == 0)
+        r = fl_image_tail_tell(&tail, ret_about);
+    fl_image_tail_free(&tail);
+    return r;
+}
+
+int fl_store_image_about(struct fl_store *store, const char *name, struct fl_image_about *ret_about,
+                         struct fl_error *ret_error)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    int r = fl_image_file_name(name, file_name);
+    if (r < 0)
+        return fl_image_failed(store, name, r, ret_error);
+    FL_AUTO_CLOSE int fd =
+        openat(store->reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    r = fd < 0 ? -errno : tell_about(fd, name, ret_about);
+    return r < 0 ? fl_image_failed(store, name, r, ret_error) : 0;
 }
 
 struct names {
@@ -221,9 +259,13 @@ int fl_store_inspect(struct fl_store *store, const char *name, struct fl_image_d
     int r = fl_image_open(store->reader, name, &image);
     if (r < 0)
         return fl_image_failed(store, name, r, ret_error);
-    fill_info(&image->header, &detail.info);
-    detail.trace = fl_trace_info(store, &image->header);
-    r = measure(image, &detail);
+    struct fl_disk_image_footer footer;
+    r = fl_image_file_footer(image->fd, &image->header, &footer);
+    if (r == 0) {
+        fill_info(&image->header, &footer, &detail.info);
+        detail.trace = fl_trace_info(store, &image->header);
+        r = measure(image, &detail);
+    }
     fl_image_unref(image);
     if (r < 0)
         return fl_image_failed(store, name, r, ret_error);

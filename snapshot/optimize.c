@@ -256,7 +256,7 @@ static uint64_t ends_bytes(uint64_t pages)
 // Of a file with all pieces of the map, and one pack more than the image has now.
 static uint64_t image_bytes_max(const struct fl_image *image)
 {
-    uint64_t pages = image->header.pages;
+    uint64_t pages = image->entries;
     uint64_t pieces = (pages + FL_PIECE_ENTRIES - 1) / FL_PIECE_ENTRIES;
     return sizeof(struct fl_disk_image_header) + pages * sizeof(uint64_t) +
            pieces * sizeof(struct fl_disk_map_piece) +

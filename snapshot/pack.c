@@ -206,7 +206,7 @@ static int publish_locked(struct job *job, struct fl_disk_image_header *header)
     int r = fl_store_lock_names(job->store);
     if (r < 0)
         return r;
-    r = fl_image_writer_publish(job->run.image, header, packs, job->store->reader->images_fd,
+    r = fl_image_writer_publish(job->run.image, header, packs, NULL, job->store->reader->images_fd,
                                 job->options->replace, &job->result.image_bytes);
     fl_store_unlock_names(job->store);
     return r;

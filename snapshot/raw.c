@@ -80,5 +80,5 @@ int fl_image_open_raw(const char *path, struct fl_image **ret_image)
         return r;
     }
     fd = -1; // the pack's now
-    return fl_image_new(&header, map, packs, ret_image);
+    return fl_image_new(&header, header.pages, map, packs, ret_image);
 }

@@ -240,7 +240,7 @@ int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **
     int r = fl_image_open_lazy(reader, name, &image);
     if (r < 0)
         return r;
-    r = fl_image_read_map(image, 0, fl_image_pages(image));
+    r = fl_image_read_map(image, 0, image->entries);
     if (r < 0)
         fl_image_unref(image);
     else

@@ -156,6 +156,9 @@ struct fl_image_info {
 // Reads the image's header and pack table only. -ENOENT, -EINVAL (bad name), -EBADMSG.
 int fl_store_image_info(struct fl_store *store, const char *name, struct fl_image_info *ret_info,
                         struct fl_error *ret_error);
+// Tells what the image has besides memory. Errors likewise. Release it with fl_image_about_free.
+int fl_store_image_about(struct fl_store *store, const char *name, struct fl_image_about *ret_about,
+                         struct fl_error *ret_error);
 // Returns the names of all images, sorted. Release them with fl_store_free_names. count may be 0.
 int fl_store_image_names(struct fl_store *store, char ***ret_names, size_t *ret_count,
                          struct fl_error *ret_error);

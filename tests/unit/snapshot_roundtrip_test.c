@@ -220,7 +220,7 @@ Test(roundtrip, frames_of_512_pages)
     fl_pack_writer_free(pack);
     cr_assert_eq(fl_image_writer_new(tmp, &writer), 0);
     cr_assert_eq(fl_image_writer_append(writer, entries, PAGES), 0);
-    cr_assert_eq(fl_image_writer_publish(writer, &header, &id, images, false, &written), 0);
+    cr_assert_eq(fl_image_writer_publish(writer, &header, &id, NULL, images, false, &written), 0);
     fl_image_writer_free(writer);
     check_image("large", space.memory);
     struct fl_reader *reader;

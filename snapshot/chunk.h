@@ -9,12 +9,15 @@
 #define FL_CHUNK_PAGES 512u // 2 MiB: the range over which fragmentation is bounded
 #define FL_CHUNK_BYTES ((size_t)FL_CHUNK_PAGES * FL_PAGE_SIZE)
 
+struct fl_pack_companion;
+
 // One stage at a time owns a chunk; pipeline.c hands it on.
 struct fl_chunk {
     // Reading and hashing.
     uint64_t first_page;
-    uint64_t pages; // at most FL_CHUNK_PAGES, unless it is a hole
-    bool hole;      // nothing below is set then
+    uint64_t pages;                      // at most FL_CHUNK_PAGES, unless it is a hole
+    struct fl_pack_companion *companion; // that has these pages; NULL: they are memory
+    bool hole;                           // nothing below is set then, but for parent_pages
     uint64_t data_bytes;
     double hash_seconds, check_seconds;
     uint8_t *input; // FL_CHUNK_BYTES
@@ -22,6 +25,14 @@ struct fl_chunk {
     struct fl_identity identity[FL_CHUNK_PAGES];
     struct fl_disk_place hint[FL_CHUNK_PAGES]; // from the index; pack_id 0: not known
     bool checked[FL_CHUNK_PAGES];              // the hint may be used (share_check.h)
+    uint32_t foreign_max;                      // frames that hints may add
+
+    // Of a live source: pages that are as in the parent (pack_parent.h).
+    bool known[FL_CHUNK_PAGES];         // the parent knows the page's identity
+    uint64_t inherited[FL_CHUNK_PAGES]; // the parent's entry, where the page stays; 0: it does not
+    uint32_t inherited_pages;           // of them
+    uint32_t parent_pages; // identities of the parent's pages in the range, changed or not
+    struct fl_identity parent_identity[FL_CHUNK_PAGES];
 
     // Placing.
     uint64_t entry[FL_CHUNK_PAGES]; // of the image's map

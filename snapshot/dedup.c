@@ -18,6 +18,7 @@
 struct known_pack {
     struct fl_pack *pack; // NULL: the index names it, but it is gone or damaged
     uint32_t table_index; // in the image's pack table; UNLISTED
+    bool reserved;        // room in the table is kept for it
 };
 #define UNLISTED UINT32_MAX
 
@@ -31,6 +32,10 @@ struct fl_dedup {
     uint64_t table[FL_FOREIGN_PACKS_MAX + 1]; // the image's pack table
     uint32_t table_count;
     uint32_t own_index; // in it; UNLISTED before the first use
+
+    uint32_t reserved; // packs that are not listed yet, and have room kept for them
+    const uint64_t *parent_ids;
+    uint32_t *parent_index; // of each of parent_ids in the table; UNLISTED
 
     // Every pack that an entry of the index has named, so that none is opened twice. known_ids[i]
     // is the id of known[i].
@@ -75,6 +80,7 @@ void fl_dedup_free(struct fl_dedup *dedup)
     }
     free(dedup->known);
     free(dedup->known_ids);
+    free(dedup->parent_index);
     fl_seen_free(dedup->seen);
     free(dedup);
 }
@@ -96,14 +102,15 @@ static void collect_hits(struct fl_dedup *dedup, const struct fl_chunk *chunk)
     for (uint32_t page = 0; page < chunk->pages; page++) {
         struct fl_hit hit = {.page = (uint16_t)page};
         uint32_t slot;
-        dedup->accepted[page] = dedup->hit_page[page] = false;
-        if (chunk->zero[page])
+        dedup->accepted[page] = chunk->inherited[page] != 0;
+        dedup->hit_page[page] = chunk->known[page];
+        if (chunk->zero[page] || chunk->inherited[page] != 0)
             continue;
         if (fl_seen_get(dedup->seen, &chunk->identity[page], &hit.id.frame, &slot)) {
             hit.id.pack = dedup->own_id;
             hit.slot = (uint16_t)slot;
         } else if (!chunk->checked[page]) {
-            dedup->hit_page[page] = chunk->hint[page].pack_id != 0;
+            dedup->hit_page[page] |= chunk->hint[page].pack_id != 0;
         } else {
             hit.id.pack = chunk->hint[page].pack_id;
             hit.id.frame = chunk->hint[page].frame;
@@ -158,6 +165,13 @@ static uint32_t list_pack(struct fl_dedup *dedup, uint64_t id)
     return dedup->table_count++;
 }
 
+static void list_known(struct fl_dedup *dedup, struct known_pack *known, uint64_t id)
+{
+    known->table_index = list_pack(dedup, id);
+    dedup->reserved -= known->reserved;
+    known->reserved = false;
+}
+
 static uint32_t own_index(struct fl_dedup *dedup)
 {
     if (dedup->own_index == UNLISTED)
@@ -165,11 +179,65 @@ static uint32_t own_index(struct fl_dedup *dedup)
     return dedup->own_index;
 }
 
-// True if there is room for one more foreign pack, with a place kept for the own pack.
-static bool table_has_room(const struct fl_dedup *dedup)
+// True if there is room for this foreign pack, with a place kept for the own pack.
+static bool table_has_room(const struct fl_dedup *dedup, const struct known_pack *known)
 {
     uint32_t foreign = dedup->table_count - (dedup->own_index != UNLISTED ? 1 : 0);
-    return foreign < FL_FOREIGN_PACKS_MAX;
+    return known->reserved || foreign + dedup->reserved < FL_FOREIGN_PACKS_MAX;
+}
+
+int fl_dedup_set_parent(struct fl_dedup *dedup, const uint64_t *ids, const bool *kept,
+                        uint32_t count)
+{
+    dedup->parent_ids = ids;
+    dedup->parent_index = malloc((count + 1) * sizeof(*dedup->parent_index));
+    if (!dedup->parent_index)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        struct known_pack *known;
+        dedup->parent_index[i] = UNLISTED;
+        int r = kept[i] ? find_known(dedup, ids[i], &known) : 0;
+        if (r < 0)
+            return r;
+        if (kept[i] && !known->reserved) {
+            known->reserved = true;
+            dedup->reserved++;
+        }
+    }
+    return 0;
+}
+
+// Gives the page the place that the parent has for it.
+static int inherit(struct fl_dedup *dedup, struct fl_chunk *chunk, uint32_t page)
+{
+    uint64_t entry = chunk->inherited[page];
+    uint32_t *index = &dedup->parent_index[fl_entry_pack(entry)];
+    if (*index == UNLISTED) {
+        struct known_pack *known;
+        uint64_t id = dedup->parent_ids[fl_entry_pack(entry)];
+        int r = find_known(dedup, id, &known);
+        if (r < 0)
+            return r;
+        if (known->table_index == UNLISTED && !table_has_room(dedup, known))
+            return -EBADMSG;
+        if (known->table_index == UNLISTED)
+            list_known(dedup, known, id);
+        *index = known->table_index;
+    }
+    chunk->entry[page] = fl_entry(*index, fl_entry_frame(entry), fl_entry_slot(entry));
+    dedup->counts.shared++;
+    dedup->counts.inherited++;
+    return 0;
+}
+
+static int inherit_pages(struct fl_dedup *dedup, struct fl_chunk *chunk)
+{
+    int r = 0;
+    for (uint32_t page = 0; r == 0 && chunk->inherited_pages > 0 && page < chunk->pages; page++) {
+        if (chunk->inherited[page] != 0)
+            r = inherit(dedup, chunk, page);
+    }
+    return r;
 }
 
 // Accepts the pages of the group that the pack really has; *ret_used says whether there was one.
@@ -193,9 +261,9 @@ static int accept_foreign(struct fl_dedup *dedup, struct fl_chunk *chunk,
             continue;
         dedup->hit_page[hit->page] = true;
         if (known->table_index == UNLISTED) {
-            if (!table_has_room(dedup))
+            if (!table_has_room(dedup, known))
                 continue;
-            known->table_index = list_pack(dedup, hit->id.pack);
+            list_known(dedup, known, hit->id.pack);
         }
         chunk->entry[hit->page] = fl_entry(known->table_index, hit->id.frame, hit->slot);
         dedup->accepted[hit->page] = *ret_used = true;
@@ -228,7 +296,7 @@ static int accept_groups(struct fl_dedup *dedup, struct fl_chunk *chunk)
         const struct fl_hit_group *group = &dedup->groups[i];
         bool used = false;
         int r = 0;
-        if (frames == FL_FOREIGN_FRAMES_MAX)
+        if (frames >= chunk->foreign_max)
             mark_declined(dedup, group);
         else if (dedup->hits[group->first].id.pack == dedup->own_id)
             accept_own(dedup, chunk, group), used = true;
@@ -271,9 +339,12 @@ int fl_dedup_place(struct fl_dedup *dedup, struct fl_chunk *chunk)
     }
     if (dedup->next_frame > UINT32_MAX - FL_CHUNK_PAGES)
         return -EOVERFLOW;
+    int r = inherit_pages(dedup, chunk);
+    if (r < 0)
+        return r;
     collect_hits(dedup, chunk);
     dedup->groups_count = fl_group_hits(dedup->hits, dedup->hits_count, dedup->groups);
-    int r = accept_groups(dedup, chunk);
+    r = accept_groups(dedup, chunk);
     if (r < 0)
         return r;
     for (uint32_t page = 0; page < chunk->pages; page++) {

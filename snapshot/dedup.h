@@ -19,6 +19,7 @@ struct fl_dedup;
 
 struct fl_dedup_counts {
     uint64_t zero, duplicate, shared, stored, declined;
+    uint64_t inherited; // of shared
 };
 
 // pages: the pages of the whole input. The registry must outlive the result. -ENOMEM.
@@ -26,8 +27,15 @@ int fl_dedup_new(struct fl_registry *registry, uint64_t own_pack_id, uint64_t pa
                  struct fl_dedup **ret_dedup);
 void fl_dedup_free(struct fl_dedup *dedup); // NULL is a no-op
 
+// Pages that a chunk inherits are in these packs: `ids` is the table that inherited entries refer
+// to, and room is kept for the packs that are `kept`. Both outlive the dedup. Call it before the
+// first chunk. -ENOMEM.
+int fl_dedup_set_parent(struct fl_dedup *dedup, const uint64_t *ids, const bool *kept,
+                        uint32_t count);
+
 // Sets the chunk's entry, fresh and fresh_count. -ENOMEM; -EOVERFLOW: there are more frames than a
-// pack can hold.
+// pack can hold; -EBADMSG: damaged frames of the parent would need more packs than an image may
+// have.
 int fl_dedup_place(struct fl_dedup *dedup, struct fl_chunk *chunk);
 
 struct fl_dedup_counts fl_dedup_counts(const struct fl_dedup *dedup);

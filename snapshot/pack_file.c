@@ -380,6 +380,18 @@ int fl_pack_read_identities(const struct fl_pack *pack, uint32_t frame, uint32_t
                          pack->table->identity_offset + first * FL_IDENTITY_BYTES);
 }
 
+int fl_pack_page_number(const struct fl_pack *pack, uint32_t frame, uint32_t slot,
+                        uint64_t *ret_number)
+{
+    int r = 0;
+    const struct fl_frame_entry *entry =
+        pack->table ? fl_pack_table_find(pack->table, frame, &r) : NULL;
+    if (!entry || slot >= entry->disk.pages)
+        return r < 0 ? r : -EINVAL;
+    *ret_number = entry->first_page + slot;
+    return 0;
+}
+
 int fl_pack_check_identities(const struct fl_pack *pack)
 {
     return fl_pack_table_check_identities(pack->table);

@@ -55,6 +55,10 @@ int fl_pack_unpack_frame(const struct fl_pack *pack, uint32_t frame, const void 
 // verifies those of all pages. For packing, verifying and collecting only, and not for raw files.
 int fl_pack_read_identities(const struct fl_pack *pack, uint32_t frame, uint32_t slot,
                             uint32_t count, struct fl_identity *ret_identities);
+// Returns the number of a page among all pages of the pack: consecutive numbers have consecutive
+// identities. Errors as those of fl_pack_know_frame; -EINVAL: there is no such page.
+int fl_pack_page_number(const struct fl_pack *pack, uint32_t frame, uint32_t slot,
+                        uint64_t *ret_number);
 int fl_pack_check_identities(const struct fl_pack *pack);
 
 #endif

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Theory of operation. Packing has five stages, and chunks pass through them (pipeline.h):
-// - next (ordered) cuts the file into chunks; holes are chunks of their own.
+// - next (ordered) cuts the file into chunks; holes are chunks of their own. Of a live source it
+//   waits for the pages of a chunk. The chunks of companions come after those of memory.
 // - load (parallel) reads, finds zero pages, hashes, asks the index and reads frames to be shared.
+//   Of a live source it also finds out which pages stay where the parent has them.
 // - place (ordered) decides where each page goes and numbers the new frames.
 // - encode (parallel) compresses the new frames.
 // - write (ordered) appends frames, identities and map entries.
@@ -16,105 +18,38 @@
 
 #include "snapshot/frame.h"
 #include "snapshot/io.h"
+#include "snapshot/pack_input.h"
+#include "snapshot/pack_live.h"
 #include "snapshot/pipeline.h"
 #include "snapshot/store_dir.h"
-
-// A hole is cut as well, so that progress and cancelling do not wait for a huge one.
-#define HOLE_PAGES_MAX (UINT64_C(1) << 20)
-
-static int fault(struct fl_pack_run *run, enum fl_pack_fault what, int error)
-{
-    int none = FL_FAULT_NONE;
-    atomic_compare_exchange_strong(&run->fault, &none, (int)what);
-    return error;
-}
-
-// Returns the first byte of data at or after `at`; the file's size if only a hole is left.
-static int find_data(const struct fl_pack_run *run, uint64_t at, uint64_t *ret_data)
-{
-    off_t data = lseek(run->input_fd, (off_t)at, SEEK_DATA);
-    if (data < 0 && errno != ENXIO)
-        return -errno;
-    uint64_t found = data < 0 ? run->input_bytes : (uint64_t)data;
-    *ret_data = found < run->input_bytes ? found : run->input_bytes;
-    return 0;
-}
 
 static int next_chunk(void *arg, void *item, unsigned thread)
 {
     (void)thread;
     struct fl_pack_run *run = arg;
     struct fl_chunk *chunk = item;
+    chunk->companion = NULL;
+    chunk->hole = false;
     if (run->next_page == run->input_pages)
-        return 0;
-    uint64_t data = 0;
-    int r = find_data(run, run->next_page * FL_PAGE_SIZE, &data);
-    if (r < 0)
-        return fault(run, FL_FAULT_INPUT, r);
-    // Chunks are aligned: the bound on fragmentation is for ranges that huge pages have.
-    uint64_t hole_end =
-        data == run->input_bytes ? run->input_pages : data / FL_CHUNK_BYTES * FL_CHUNK_PAGES;
-    uint64_t limit = FL_CHUNK_PAGES;
-    chunk->hole = hole_end > run->next_page;
-    if (chunk->hole) {
-        limit = hole_end - run->next_page;
-        limit = limit < HOLE_PAGES_MAX ? limit : HOLE_PAGES_MAX;
-    }
-    uint64_t left = run->input_pages - run->next_page;
-    chunk->first_page = run->next_page;
-    chunk->pages = left < limit ? left : limit;
-    run->next_page += chunk->pages;
-    return 1;
+        return fl_with_next(&run->with, chunk);
+    return run->live ? fl_live_next(run, chunk) : fl_input_next(run, chunk);
 }
 
-static int read_input(struct fl_pack_run *run, void *buf, size_t len, uint64_t offset)
+int fl_pack_failed(struct fl_pack_run *run, enum fl_pack_fault what, int error)
 {
-    int r = fl_pread_full(run->input_fd, buf, len, offset);
-    if (r == -EBADMSG)
-        return fault(run, FL_FAULT_SHRANK, -ENODATA);
-    return r < 0 ? fault(run, FL_FAULT_INPUT, r) : 0;
-}
-
-// Reads the data of the chunk and clears the holes between; the last page is filled up with zeros.
-static int read_chunk(struct fl_pack_run *run, struct fl_chunk *chunk)
-{
-    uint64_t start = chunk->first_page * FL_PAGE_SIZE;
-    uint64_t end = start + chunk->pages * FL_PAGE_SIZE;
-    uint64_t at = start;
-    chunk->data_bytes = 0;
-    while (at < end) {
-        uint64_t data = 0;
-        int r = find_data(run, at, &data);
-        if (r < 0)
-            return fault(run, FL_FAULT_INPUT, r);
-        uint64_t from = data < end ? data : end;
-        memset(chunk->input + (at - start), 0, from - at);
-        at = from;
-        if (data >= run->input_bytes || data >= end)
-            break;
-        off_t hole = lseek(run->input_fd, (off_t)data, SEEK_HOLE);
-        // Data a moment ago and beyond the end now: the file has shrunk, and reading says so.
-        uint64_t to = hole < 0 ? run->input_bytes : (uint64_t)hole;
-        to = to < run->input_bytes ? to : run->input_bytes;
-        to = to < end ? to : end;
-        r = read_input(run, chunk->input + (at - start), to - at, at);
-        if (r < 0)
-            return r;
-        chunk->data_bytes += to - at;
-        at = to;
-    }
-    memset(chunk->input + (at - start), 0, end - at);
-    return 0;
+    int none = FL_FAULT_NONE;
+    atomic_compare_exchange_strong(&run->fault, &none, (int)what);
+    return error;
 }
 
 static int hash_chunk(struct fl_chunk *chunk, struct fl_hasher *hasher)
 {
     double begin = fl_seconds_thread();
     for (uint32_t page = 0; page < chunk->pages; page++) {
-        if (chunk->zero[page]) {
+        if (chunk->zero[page])
             chunk->identity[page] = fl_zero_identity;
+        if (chunk->zero[page] || chunk->known[page])
             continue;
-        }
         int r = fl_hash_page(hasher, chunk->input + (size_t)page * FL_PAGE_SIZE,
                              &chunk->identity[page]);
         if (r < 0)
@@ -124,23 +59,23 @@ static int hash_chunk(struct fl_chunk *chunk, struct fl_hasher *hasher)
     return 0;
 }
 
-// Asks the index once for all pages that are not zero. It is a cache: if it fails, these pages
-// count as not known.
+// Asks the index once for all pages that are not zero and not the parent's. It is a cache: if it
+// fails, these pages count as not known.
 static void ask_index(struct fl_pack_run *run, struct fl_chunk *chunk, struct fl_index_view *view)
 {
     struct fl_identity asked[FL_CHUNK_PAGES];
     struct fl_disk_place places[FL_CHUNK_PAGES];
     uint32_t count = 0;
     for (uint32_t page = 0; page < chunk->pages; page++) {
-        if (!chunk->zero[page])
+        if (!chunk->zero[page] && !chunk->known[page])
             asked[count++] = chunk->identity[page];
     }
-    int r = view ? fl_index_get(view, asked, count, places) : -ENOENT;
-    if (r < 0 && view)
+    int r = view && count > 0 ? fl_index_get(view, asked, count, places) : -ENOENT;
+    if (r < 0 && view && count > 0)
         atomic_store(&run->index_broken, true);
     uint32_t next_place = 0;
     for (uint32_t page = 0; page < chunk->pages; page++) {
-        if (chunk->zero[page] || r < 0)
+        if (chunk->zero[page] || chunk->known[page] || r < 0)
             chunk->hint[page].pack_id = 0;
         else
             chunk->hint[page] = places[next_place++];
@@ -155,21 +90,35 @@ static void check_shared(struct fl_pack_run *run, struct fl_chunk *chunk,
     chunk->check_seconds = fl_seconds_thread() - begin;
 }
 
+static int read_chunk(struct fl_pack_run *run, struct fl_chunk *chunk,
+                      const struct fl_pack_worker *worker)
+{
+    memset(chunk->zero, 0, sizeof(chunk->zero));
+    memset(chunk->known, 0, sizeof(chunk->known));
+    memset(chunk->inherited, 0, sizeof(chunk->inherited));
+    if (chunk->companion) {
+        int r = fl_with_read(chunk);
+        return r < 0 ? fl_pack_failed(run, FL_FAULT_COMPANION, r) : 0;
+    }
+    return run->live ? fl_live_read(run, chunk, worker) : fl_input_read(run, chunk);
+}
+
 static int load_chunk(void *arg, void *item, unsigned thread)
 {
     struct fl_pack_run *run = arg;
     struct fl_chunk *chunk = item;
-    if (chunk->hole) {
-        chunk->data_bytes = 0;
-        chunk->hash_seconds = chunk->check_seconds = 0;
-        return 0;
-    }
-    int r = read_chunk(run, chunk);
-    if (r < 0)
-        return r;
-    for (uint32_t page = 0; page < chunk->pages; page++)
-        chunk->zero[page] = fl_page_is_zero(chunk->input + (size_t)page * FL_PAGE_SIZE);
     const struct fl_pack_worker *worker = &run->workers[thread];
+    chunk->parent_pages = chunk->inherited_pages = 0;
+    chunk->foreign_max = FL_FOREIGN_FRAMES_MAX;
+    chunk->data_bytes = 0;
+    chunk->hash_seconds = chunk->check_seconds = 0;
+    int r = chunk->hole ? 0 : read_chunk(run, chunk, worker);
+    if (r < 0 || chunk->hole)
+        return r;
+    for (uint32_t page = 0; page < chunk->pages; page++) {
+        if (!chunk->zero[page] && !chunk->known[page])
+            chunk->zero[page] = fl_page_is_zero(chunk->input + (size_t)page * FL_PAGE_SIZE);
+    }
     r = hash_chunk(chunk, worker->hasher);
     if (r == 0)
         ask_index(run, chunk, worker->view);
@@ -180,6 +129,12 @@ static int load_chunk(void *arg, void *item, unsigned thread)
 
 static int add_content(struct fl_pack_run *run, const struct fl_chunk *chunk)
 {
+    if (chunk->parent_pages > 0) {
+        int failed = fl_hash_update(run->parent_content, chunk->parent_identity,
+                                    chunk->parent_pages * sizeof(chunk->parent_identity[0]));
+        if (failed < 0)
+            return failed;
+    }
     if (!chunk->hole)
         return fl_hash_update(run->content, chunk->identity,
                               chunk->pages * sizeof(chunk->identity[0]));
@@ -197,8 +152,12 @@ static int place_chunk(void *arg, void *item, unsigned thread)
     (void)thread;
     struct fl_pack_run *run = arg;
     struct fl_chunk *chunk = item;
-    int r = add_content(run, chunk);
-    return r < 0 ? r : fl_dedup_place(run->dedup, chunk);
+    int r = chunk->companion ? fl_with_hash(&run->with, chunk) : add_content(run, chunk);
+    if (r == 0)
+        r = fl_dedup_place(run->dedup, chunk);
+    if (!chunk->companion)
+        run->counts = fl_dedup_counts(run->dedup);
+    return r;
 }
 
 // Returns the frame's pages in one piece: where they are, or copied together to `gathered`.
@@ -256,7 +215,7 @@ static int write_chunk(void *arg, void *item, unsigned thread)
     double begin = fl_seconds_wall();
     int r = write_files(run, chunk);
     if (r < 0)
-        return fault(run, FL_FAULT_OUTPUT, r);
+        return fl_pack_failed(run, FL_FAULT_OUTPUT, r);
     run->write_seconds += fl_seconds_wall() - begin;
     if (!chunk->hole) {
         run->data_bytes += chunk->data_bytes;
@@ -264,7 +223,8 @@ static int write_chunk(void *arg, void *item, unsigned thread)
         run->check_seconds += chunk->check_seconds;
         run->compress_seconds += chunk->compress_seconds;
     }
-    atomic_fetch_add(&run->done, chunk->pages * FL_PAGE_SIZE);
+    if (!chunk->companion)
+        atomic_fetch_add(&run->done, chunk->pages * FL_PAGE_SIZE);
     return 0;
 }
 
@@ -273,6 +233,14 @@ static uint64_t done(void *arg)
     struct fl_pack_run *run = arg;
     uint64_t bytes = atomic_load(&run->done);
     return bytes < run->input_bytes ? bytes : run->input_bytes;
+}
+
+// The pages that were awaited will be of no use.
+static void stopped(void *arg)
+{
+    struct fl_pack_run *run = arg;
+    if (run->live && run->live->stop)
+        run->live->stop(run->live->arg);
 }
 
 static void free_chunks(struct fl_chunk **chunks, unsigned count)
@@ -323,10 +291,13 @@ int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress)
         .threads = run->threads,
         .arg = run,
         .done = done,
+        .stopped = stopped,
         .total = run->input_bytes,
         .progress = progress,
     };
     int r = fl_hash_start(run->content);
+    if (r == 0)
+        r = fl_hash_start(run->parent_content);
     if (r == 0)
         r = fl_pipeline_run(&pipeline);
     free_chunks(chunks, count);

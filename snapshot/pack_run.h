@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs the stages of packing, from the memory file to a pack and an image that are not published
-// yet.
+// Runs the stages of packing, from the memory file or the live source, and the companions, to a
+// pack and an image that are not published yet.
 #ifndef FAULTLINE_SNAPSHOT_PACK_RUN_H
 #define FAULTLINE_SNAPSHOT_PACK_RUN_H
 
@@ -11,6 +11,9 @@
 #include "snapshot/identity.h"
 #include "snapshot/image_writer.h"
 #include "snapshot/index.h"
+#include "snapshot/live.h"
+#include "snapshot/pack_parent.h"
+#include "snapshot/pack_with.h"
 #include "snapshot/pack_writer.h"
 #include "snapshot/share_check.h"
 #include "snapshot/store.h"
@@ -22,10 +25,21 @@ struct fl_pack_worker {
 };
 
 // Which file an error is about, for the error's sentence.
-enum fl_pack_fault { FL_FAULT_NONE, FL_FAULT_INPUT, FL_FAULT_SHRANK, FL_FAULT_OUTPUT };
+enum fl_pack_fault {
+    FL_FAULT_NONE,
+    FL_FAULT_INPUT,
+    FL_FAULT_SHRANK,
+    FL_FAULT_AWAIT,
+    FL_FAULT_PARENT,
+    FL_FAULT_COMPANION,
+    FL_FAULT_OUTPUT,
+};
 
 struct fl_pack_run {
-    int input_fd;
+    int input_fd;                    // the memory file
+    const struct fl_pack_live *live; // NULL: the memory file
+    struct fl_parent *parent;        // of the live source; NULL: none
+    struct fl_pack_with with;
     uint64_t input_bytes;
     uint64_t input_pages;
     unsigned threads;
@@ -34,10 +48,14 @@ struct fl_pack_run {
     struct fl_pack_writer *pack;
     struct fl_image_writer *image;
 
-    uint64_t next_page; // used by the stage `next` only
+    // Used by the stage `next` only.
+    uint64_t next_page;
+    double last_page_at; // wall: when the live source's last pages had come
     // Used by the stage `place` only, which is ordered: one thread at a time.
     struct fl_dedup *dedup;
+    struct fl_dedup_counts counts; // of the pages of memory
     struct fl_hasher *content;
+    struct fl_hasher *parent_content; // of the pages of the parent, to compare it with its own
     struct fl_identity zeros[FL_CHUNK_PAGES]; // of zero pages, for the content id of holes
     // Used by the stage `write` only.
     uint64_t data_bytes;
@@ -48,6 +66,8 @@ struct fl_pack_run {
     atomic_bool index_broken;  // a view has found the index damaged
 };
 
+// Remembers which file the first error was about; returns the error.
+int fl_pack_failed(struct fl_pack_run *run, enum fl_pack_fault what, int error);
 // Runs all stages. The caller finishes `content`, the hash that becomes the content id.
 int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress);
 

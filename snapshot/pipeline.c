@@ -80,6 +80,17 @@ static bool pick(struct run *run, struct task *ret_task)
     return false;
 }
 
+// Call it under the lock. The first error counts.
+static void fail(struct run *run, int error)
+{
+    if (run->error != 0)
+        return;
+    run->error = error;
+    if (run->pipeline->stopped)
+        run->pipeline->stopped(run->pipeline->arg);
+    pthread_cond_broadcast(&run->changed);
+}
+
 // The first stage's item counts as read before it runs, so that no other thread reads into its
 // slot; it is taken back if the input was at its end.
 static void take_task(struct run *run, const struct task *task)
@@ -99,8 +110,7 @@ static void finish(struct run *run, const struct task *task, int result)
     slot->busy = false;
     run->stage_busy[task->stage] = false;
     if (result < 0) {
-        if (run->error == 0)
-            run->error = result;
+        fail(run, result);
     } else if (task->stage == 0 && result == 0) {
         run->ended = true;
         run->tail--;
@@ -182,10 +192,8 @@ static void watch(struct run *run)
         int r =
             fl_progress_call(pipeline->progress, pipeline->done(pipeline->arg), pipeline->total);
         pthread_mutex_lock(&run->lock);
-        if (r < 0 && run->error == 0) {
-            run->error = r;
-            pthread_cond_broadcast(&run->changed);
-        }
+        if (r < 0)
+            fail(run, r);
         last = fl_seconds_wall();
     }
     pthread_mutex_unlock(&run->lock);
@@ -218,7 +226,7 @@ int fl_pipeline_run(const struct fl_pipeline *pipeline)
     }
     if (r < 0) {
         pthread_mutex_lock(&run.lock);
-        run.error = run.error ? run.error : r;
+        fail(&run, r);
         run.running -= pipeline->threads - started;
         pthread_cond_broadcast(&run.changed);
         pthread_mutex_unlock(&run.lock);

@@ -33,6 +33,9 @@ struct fl_pipeline {
     // done is called in the thread that called fl_pipeline_run, to report progress; it may be
     // called while stages run.
     uint64_t (*done)(void *arg);
+    // May be NULL. Called once if the pipeline ends with an error, as soon as that is known: a
+    // stage that waits for something should wait no longer. Must not block.
+    void (*stopped)(void *arg);
     uint64_t total;
     const struct fl_progress *progress;
 };

@@ -76,7 +76,7 @@ static void group_hints(const struct fl_chunk *chunk, struct groups *groups)
 
 // --- one frame ---
 
-static void note_bad(struct fl_share_check *check, struct fl_frame_id id)
+void fl_share_check_note(struct fl_share_check *check, struct fl_frame_id id)
 {
     pthread_mutex_lock(&check->lock);
     if (fl_bad_frames_add(&check->found, id) < 0)
@@ -162,7 +162,7 @@ static bool check_frame(struct fl_share_check *check, struct fl_chunk *chunk,
     if (r == -ENOMEM)
         return false;
     if (r < 0 || !pages_match(chunk, hits, count, pack, room->pages)) {
-        note_bad(check, id);
+        fl_share_check_note(check, id);
         return false;
     }
     return true;
@@ -175,7 +175,7 @@ void fl_share_check_chunk(struct fl_share_check *check, struct fl_chunk *chunk,
     uint32_t good = 0;
     memset(chunk->checked, 0, sizeof(chunk->checked));
     group_hints(chunk, &groups);
-    for (uint32_t i = 0; i < groups.count && good < FL_FOREIGN_FRAMES_MAX; i++) {
+    for (uint32_t i = 0; i < groups.count && good < chunk->foreign_max; i++) {
         const struct fl_hit *hits = &groups.hits[groups.groups[i].first];
         uint32_t count = groups.groups[i].count;
         bool use = check_frame(check, chunk, hits, count, room);

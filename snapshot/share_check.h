@@ -24,10 +24,13 @@ struct fl_share_room {
 
 // Checks a chunk that has its identities and hints. Removes hints to bad frames and sets `checked`
 // of the pages whose hints may be used. Reads only the frames that give most pages, up to
-// FL_FOREIGN_FRAMES_MAX, because no more are used for a chunk: so it reads at most as many bytes as
-// the chunk has. Any thread; blocks on storage.
+// foreign_max, because no more are used for a chunk: so it reads at most as many bytes as the chunk
+// has. Any thread; blocks on storage.
 void fl_share_check_chunk(struct fl_share_check *check, struct fl_chunk *chunk,
                           struct fl_share_room *room);
+
+// Remembers a frame that was found bad elsewhere. Any thread.
+void fl_share_check_note(struct fl_share_check *check, struct fl_frame_id id);
 
 // Call it after all chunks. Returns the frames that this run has found bad, sorted and without the
 // known ones; the check owns them. -ENOMEM: some are missing.

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot/pack_live.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "snapshot/io.h"
+#include "snapshot/store_dir.h"
+
+int fl_live_next(struct fl_pack_run *run, struct fl_chunk *chunk)
+{
+    uint64_t left = run->input_pages - run->next_page;
+    chunk->first_page = run->next_page;
+    chunk->pages = left < FL_CHUNK_PAGES ? left : FL_CHUNK_PAGES;
+    int r = run->live->await(run->live->arg, chunk->first_page, chunk->pages);
+    if (r < 0)
+        return fl_pack_failed(run, FL_FAULT_AWAIT, r);
+    run->next_page += chunk->pages;
+    run->last_page_at = fl_seconds_wall();
+    return 1;
+}
+
+// Of the page's bytes, those that the image has: the last page may be shorter.
+static size_t page_bytes(const struct fl_pack_run *run, uint64_t page)
+{
+    uint64_t left = run->input_bytes - page * FL_PAGE_SIZE;
+    return left < FL_PAGE_SIZE ? (size_t)left : FL_PAGE_SIZE;
+}
+
+// A parent's page may have bytes where the image ends already.
+static int cut_page(struct fl_pack_run *run, struct fl_chunk *chunk, uint32_t page,
+                    const struct fl_pack_worker *worker)
+{
+    uint8_t *at = chunk->input + (size_t)page * FL_PAGE_SIZE;
+    size_t bytes = page_bytes(run, chunk->first_page + page);
+    int r = fl_parent_read_page(run->parent, chunk->first_page + page, worker->room, at);
+    if (r < 0)
+        return fl_pack_failed(run, FL_FAULT_PARENT, r);
+    memset(at + bytes, 0, FL_PAGE_SIZE - bytes);
+    return 0;
+}
+
+static int take_parent(struct fl_pack_run *run, struct fl_chunk *chunk, uint32_t page,
+                       const struct fl_pack_worker *worker)
+{
+    uint64_t entry = 0;
+    if (!run->parent)
+        return fl_pack_failed(run, FL_FAULT_PARENT, -EINVAL);
+    entry = fl_parent_entry(run->parent, chunk->first_page + page);
+    if (entry != 0 && page_bytes(run, chunk->first_page + page) < FL_PAGE_SIZE)
+        return cut_page(run, chunk, page, worker);
+    chunk->zero[page] = entry == 0;
+    chunk->known[page] = entry != 0;
+    chunk->inherited[page] = entry;
+    return 0;
+}
+
+static int read_data(struct fl_pack_run *run, struct fl_chunk *chunk, uint32_t page, uint32_t pages)
+{
+    uint8_t *at = chunk->input + (size_t)page * FL_PAGE_SIZE;
+    uint64_t first = chunk->first_page + page;
+    size_t bytes = (size_t)(pages - 1) * FL_PAGE_SIZE + page_bytes(run, first + pages - 1);
+    chunk->data_bytes += bytes;
+    memset(at + bytes, 0, (size_t)pages * FL_PAGE_SIZE - bytes);
+    int r = fl_pread_full(run->live->buffer_fd, at, bytes, first * FL_PAGE_SIZE);
+    return r < 0 ? fl_pack_failed(run, FL_FAULT_INPUT, r == -EBADMSG ? -ENODATA : r) : 0;
+}
+
+static int read_pages(struct fl_pack_run *run, struct fl_chunk *chunk,
+                      const struct fl_pack_worker *worker)
+{
+    const struct fl_pack_live *live = run->live;
+    uint32_t data = 0; // pages with bytes right before this one
+    int r = 0;
+    for (uint32_t page = 0; r == 0 && page < chunk->pages; page++) {
+        enum fl_live_page what = live->page(live->arg, chunk->first_page + page);
+        if (what == FL_LIVE_DATA) {
+            data++;
+            continue;
+        }
+        if (data > 0)
+            r = read_data(run, chunk, page - data, data);
+        data = 0;
+        chunk->zero[page] = what == FL_LIVE_ZERO;
+        if (r == 0 && what == FL_LIVE_PARENT)
+            r = take_parent(run, chunk, page, worker);
+    }
+    if (r == 0 && data > 0)
+        r = read_data(run, chunk, (uint32_t)chunk->pages - data, data);
+    return r;
+}
+
+static bool all_zero(const struct fl_chunk *chunk)
+{
+    return !memchr(chunk->zero, false, chunk->pages);
+}
+
+int fl_live_read(struct fl_pack_run *run, struct fl_chunk *chunk,
+                 const struct fl_pack_worker *worker)
+{
+    int r = read_pages(run, chunk, worker);
+    if (r < 0)
+        return r;
+    run->live->consumed(run->live->arg, chunk->first_page, chunk->pages);
+    if (run->parent) {
+        r = fl_parent_look(run->parent, chunk);
+        if (r == 0)
+            r = fl_parent_settle(run->parent, chunk, run->check, worker->room);
+        if (r < 0)
+            return fl_pack_failed(run, FL_FAULT_PARENT, r);
+    }
+    chunk->hole = all_zero(chunk);
+    return 0;
+}

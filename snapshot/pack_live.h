@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stages for a chunk of a live source (live.h): wait for its pages, and read those that came.
+#ifndef FAULTLINE_SNAPSHOT_PACK_LIVE_H
+#define FAULTLINE_SNAPSHOT_PACK_LIVE_H
+
+#include "snapshot/pack_run.h"
+
+int fl_live_next(struct fl_pack_run *run, struct fl_chunk *chunk);
+int fl_live_read(struct fl_pack_run *run, struct fl_chunk *chunk,
+                 const struct fl_pack_worker *worker);
+
+#endif

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "snapshot/pack_job.h"
+#include "snapshot/pack_name.h"
+
+int fl_pack_exists(struct fl_pack_job *job)
+{
+    return fl_fail_plain(job->error, -EEXIST,
+                         "the store %s has an image '%s' already (--replace replaces it)",
+                         job->store->dir, job->options->name);
+}
+
+void fl_pack_close_views(struct fl_pack_job *job)
+{
+    for (unsigned i = 0; i < job->run.threads; i++) {
+        fl_index_view_close(job->run.workers[i].view);
+        job->run.workers[i].view = NULL;
+    }
+}
+
+static void fill_header(struct fl_pack_job *job, struct fl_disk_image_header *header)
+{
+    struct fl_dedup_counts counts = job->run.counts;
+    *header = (struct fl_disk_image_header){
+        .bytes = job->run.input_bytes,
+        .pages = job->run.input_pages,
+        .created = (uint64_t)time(NULL),
+        .zero_pages = counts.zero,
+        .stored_pages = counts.stored,
+        .duplicate_pages = counts.duplicate,
+        .shared_pages = counts.shared,
+        .declined_pages = counts.declined,
+    };
+    strncpy(header->name, job->options->name, sizeof(header->name) - 1);
+}
+
+static int publish_locked(struct fl_pack_job *job, struct fl_disk_image_header *header)
+{
+    const uint64_t *packs = fl_dedup_packs(job->run.dedup, &header->packs);
+    struct fl_image_tail tail = {.about = NULL};
+    int r = fl_with_tail(&job->run.with, job->options->live, &tail);
+    if (r == 0)
+        r = fl_store_lock_names(job->store);
+    if (r == 0) {
+        r = fl_image_writer_publish(job->run.image, header, packs, &tail,
+                                    job->store->reader->images_fd, job->options->replace,
+                                    &job->result.image_bytes);
+        fl_store_unlock_names(job->store);
+    }
+    fl_image_tail_free(&tail);
+    return r;
+}
+
+static int publish_image(struct fl_pack_job *job)
+{
+    struct fl_disk_image_header header;
+    fill_header(job, &header);
+    int r = fl_hash_finish(job->run.content, &header.content_id);
+    if (r == 0)
+        r = publish_locked(job, &header);
+    memcpy(job->result.content_id, header.content_id.bytes, sizeof(job->result.content_id));
+    if (r == -EEXIST)
+        return fl_pack_exists(job);
+    return r < 0 ? fl_fail(job->error, r, "cannot write to the store %s", job->store->dir) : 0;
+}
+
+// No image can refer to the pack yet: its pages are not in the index.
+static void withdraw_pack(struct fl_pack_job *job)
+{
+    char name[FL_PACK_NAME_BYTES];
+    if (job->result.pack_id == 0)
+        return;
+    fl_pack_name(job->result.pack_id, name);
+    unlinkat(job->store->packs_fd, name, 0);
+}
+
+int fl_pack_publish(struct fl_pack_job *job)
+{
+    double start = fl_seconds_wall();
+    if (fl_pack_writer_frames(job->run.pack) > 0) {
+        int r =
+            fl_pack_writer_publish(job->run.pack, job->store->packs_fd, &job->result.stored_bytes);
+        if (r < 0)
+            return fl_fail(job->error, r, "cannot write to the store %s", job->store->dir);
+        job->result.pack_id = fl_pack_writer_id(job->run.pack);
+    }
+    int r = publish_image(job);
+    if (r < 0)
+        withdraw_pack(job);
+    job->run.write_seconds += fl_seconds_wall() - start;
+    return r;
+}
+
+static int add_to_index(struct fl_pack_job *job)
+{
+    struct fl_pack *pack;
+    if (!job->index)
+        return job->result.index_error;
+    if (job->run.index_broken)
+        return -EBADMSG;
+    if (job->result.pack_id == 0)
+        return 0;
+    int r = fl_pack_open(job->store->reader->registry, job->result.pack_id, &pack);
+    if (r < 0)
+        return r;
+    r = fl_index_add_pack(job->index, pack, FL_INDEX_NEWER);
+    fl_pack_unref(pack);
+    return r;
+}
+
+// The image is published: from here on no error is a failure of packing. An index that turned out
+// to be damaged is built again, with this pack.
+void fl_pack_update_index(struct fl_pack_job *job)
+{
+    double start = fl_seconds_wall();
+    fl_pack_close_views(job);
+    int r = add_to_index(job);
+    job->result.index_damaged |= job->run.index_broken;
+    if (r == -EBADMSG) {
+        fl_index_close(job->index);
+        job->index = NULL;
+        r = fl_index_rebuild(job->store, &job->index);
+        job->result.index_rebuilt |= r == 0;
+    }
+    fl_index_close(job->index); // healing opens it again
+    job->index = NULL;
+    job->result.index_error = r;
+    job->result.index_not_updated = r < 0 && job->result.pack_id != 0;
+    job->result.index_seconds = fl_seconds_wall() - start;
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Packing from a live source: what comes, in whatever order, is what the image has, and what is as
+// in the parent is not stored again.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/live_source.h"
+#include "tests/unit/snapshot_support.h"
+
+enum { CHUNK = 512 };
+#define CHUNK_BYTES ((uint64_t)CHUNK * FL_PAGE_SIZE)
+
+static struct workspace space;
+static uint64_t state;
+static char expected[128], plain_store[128];
+static struct fl_pack_result parent;
+
+static void setup(void)
+{
+    state = test_seed();
+    cr_assert_eq(workspace_make(&space), 0);
+    snprintf(expected, sizeof(expected), "%s/expected", space.dir);
+    snprintf(plain_store, sizeof(plain_store), "%s/plain", space.dir);
+}
+
+static void teardown(void)
+{
+    workspace_remove(&space);
+}
+
+TestSuite(live, .init = setup, .fini = teardown, .timeout = 150);
+
+static void make_parent(uint64_t bytes)
+{
+    cr_assert_eq(make_memory(space.memory, bytes, &state), 0);
+    cr_assert_eq(pack_file(space.store, "parent", space.memory, &parent), 0);
+}
+
+static void expect_image(const char *name, const char *path)
+{
+    struct fl_image *image;
+    uint64_t bad;
+    cr_assert_eq(open_image(space.store, name, &image), 0);
+    cr_assert(image_is_file(image, path), "%s", name);
+    fl_image_unref(image);
+    cr_assert_eq(unpack_file(space.store, name, space.output), 0);
+    cr_assert(same_files(space.output, path), "%s", name);
+    cr_assert_eq(verify_store(space.store, &bad), 0);
+    cr_assert_eq(bad, 0);
+}
+
+// The content id is that of the same bytes packed from a file.
+static void expect_content(const struct fl_pack_result *result, const char *path)
+{
+    struct fl_pack_result plain;
+    cr_assert_eq(pack_file(plain_store, "plain", path, &plain), 0);
+    cr_assert_arr_eq(result->content_id, plain.content_id, sizeof(plain.content_id));
+    cr_assert_eq(result->pages, plain.pages);
+    cr_assert_eq(result->zero_pages, plain.zero_pages);
+    remove_tree(plain_store);
+}
+
+static void expect_all_read(const struct live_source *source)
+{
+    for (uint64_t page = 0; page < source->pages; page++)
+        cr_assert(source->read[page], "page %lu", page);
+    cr_assert_eq(source->twice, 0);
+    cr_assert(!source->stopped);
+    cr_assert_eq(source->published, 1);
+}
+
+static void pack_child(uint64_t bytes, struct live_mix mix, unsigned threads)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    cr_assert_eq(live_make(&source, space.memory, expected, bytes, mix, &state), 0);
+    cr_assert_eq(
+        live_pack(&source, space.store, "child", "parent", parent.content_id, threads, &result), 0);
+    expect_all_read(&source);
+    cr_assert_arr_eq(source.content_id, result.content_id, sizeof(result.content_id));
+    cr_assert_eq(result.pages, result.zero_pages + result.duplicate_pages + result.shared_pages +
+                                   result.stored_pages);
+    cr_assert_leq(result.inherited_pages, result.shared_pages);
+    expect_image("child", expected);
+    expect_content(&result, expected);
+    live_free(&source);
+}
+
+Test(live, pages_of_all_kinds_come_in_any_order)
+{
+    static const struct live_mix mixes[] = {{100, 60, 9}, {20, 20, 600}, {4, 2, 40},
+                                            {250, 3, 3},  {3, 250, 100}, {0, 0, 1}};
+    make_parent(5 * CHUNK_BYTES + 12345);
+    for (size_t i = 0; i < sizeof(mixes) / sizeof(mixes[0]); i++) {
+        pack_child(5 * CHUNK_BYTES + 12345, mixes[i], i % 2 ? 0 : 1);
+        cr_assert_eq(remove_image(space.store, "child"), 0);
+    }
+}
+
+// Of image and parent: both sides end within a page, at its end, and around a chunk.
+Test(live, sizes_end_anywhere)
+{
+    static const uint64_t sizes[] = {1,
+                                     FL_PAGE_SIZE - 1,
+                                     FL_PAGE_SIZE,
+                                     CHUNK_BYTES - FL_PAGE_SIZE,
+                                     CHUNK_BYTES - 1,
+                                     CHUNK_BYTES,
+                                     CHUNK_BYTES + 1,
+                                     CHUNK_BYTES + 3 * FL_PAGE_SIZE + 77};
+    enum { COUNT = sizeof(sizes) / sizeof(sizes[0]) };
+    for (unsigned of_parent = 0; of_parent < COUNT; of_parent++) {
+        make_parent(sizes[of_parent]);
+        for (unsigned of_child = 0; of_child < COUNT; of_child++) {
+            pack_child(sizes[of_child], (struct live_mix){60, 30, 50}, 0);
+            cr_assert_eq(remove_image(space.store, "child"), 0);
+        }
+        cr_assert_eq(remove_image(space.store, "parent"), 0);
+    }
+}
+
+Test(live, without_a_parent_all_pages_come)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    cr_assert_eq(live_make(&source, NULL, expected, 3 * CHUNK_BYTES + 5000,
+                           (struct live_mix){150, 106, 30}, &state),
+                 0);
+    cr_assert_eq(live_pack(&source, space.store, "child", NULL, NULL, 0, &result), 0);
+    expect_all_read(&source);
+    cr_assert_eq(result.inherited_pages, 0);
+    expect_image("child", expected);
+    expect_content(&result, expected);
+    live_free(&source);
+}
+
+Test(live, a_page_of_no_parent_is_an_error)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    cr_assert_eq(
+        live_make(&source, NULL, expected, CHUNK_BYTES, (struct live_mix){250, 6, 30}, &state), 0);
+    source.kind[300] = FL_LIVE_PARENT;
+    cr_assert_eq(live_pack(&source, space.store, "child", NULL, NULL, 0, &result), -EINVAL);
+    cr_assert_eq(count_files(space.store, "images"), 0);
+    live_free(&source);
+}
+
+Test(live, what_does_not_change_is_not_stored)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    make_parent(4 * CHUNK_BYTES);
+    int packs = count_files(space.store, "packs");
+    cr_assert_eq(live_make(&source, space.memory, expected, 4 * CHUNK_BYTES,
+                           (struct live_mix){0, 0, 1}, &state),
+                 0);
+    cr_assert_eq(live_pack(&source, space.store, "child", "parent", parent.content_id, 0, &result),
+                 0);
+    cr_assert_eq(result.stored_pages, 0);
+    cr_assert_eq(result.pack_id, 0);
+    cr_assert_eq(result.inherited_pages + result.zero_pages, result.pages);
+    cr_assert_arr_eq(result.content_id, parent.content_id, sizeof(parent.content_id));
+    cr_assert_eq(count_files(space.store, "packs"), packs);
+    expect_image("child", expected);
+    // It stands by itself: the parent may go.
+    cr_assert_eq(remove_image(space.store, "parent"), 0);
+    cr_assert_eq(collect_store(space.store, false, NULL), 0);
+    expect_image("child", expected);
+    live_free(&source);
+}
+
+static void expect_failure(uint64_t fail_at, int error)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    int packs = count_files(space.store, "packs");
+    cr_assert_eq(live_make(&source, space.memory, expected, 5 * CHUNK_BYTES,
+                           (struct live_mix){90, 60, 20}, &state),
+                 0);
+    source.fail_at = fail_at;
+    source.fail_with = error;
+    cr_assert_eq(live_pack(&source, space.store, "child", "parent", parent.content_id, 0, &result),
+                 error);
+    cr_assert(source.stopped);
+    cr_assert_eq(source.twice, 0);
+    cr_assert_eq(source.published, 0);
+    cr_assert_eq(count_files(space.store, "packs"), packs);
+    cr_assert_eq(count_files(space.store, "images"), 1);
+    cr_assert_eq(count_files(space.store, "tmp"), 0);
+    live_free(&source);
+}
+
+Test(live, an_error_of_await_ends_it_and_leaves_nothing)
+{
+    static const int errors[] = {-EPIPE, -ECANCELED, -ESTALE, -EBADMSG, -ENOENT, -EEXIST, -EIO};
+    make_parent(5 * CHUNK_BYTES);
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        expect_failure(test_random(&state) % (5 * CHUNK), errors[i]);
+    expect_failure(0, -EPIPE);
+    expect_failure(5 * CHUNK - 1, -EPIPE);
+    pack_child(5 * CHUNK_BYTES, (struct live_mix){90, 60, 20}, 0);
+}
+
+// Otherwise a command that is interrupted would wait for pages that never come.
+static int cancel(void *arg, uint64_t done, uint64_t total)
+{
+    (void)arg;
+    (void)done;
+    (void)total;
+    return 1;
+}
+
+Test(live, to_cancel_it_does_not_wait_for_pages)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    struct fl_store *store;
+    struct fl_error error;
+    make_parent(3 * CHUNK_BYTES);
+    cr_assert_eq(live_make(&source, space.memory, expected, 3 * CHUNK_BYTES,
+                           (struct live_mix){90, 60, 20}, &state),
+                 0);
+    source.live.parent = "parent";
+    source.live.parent_content_id = parent.content_id;
+    struct fl_pack_options options = {
+        .name = "child", .live = &source.live, .progress = {.fn = cancel}};
+    cr_assert_eq(fl_store_open(space.store, false, &store, &error), 0);
+    cr_assert_eq(fl_store_pack(store, &options, &result, &error), -ECANCELED); // no page comes
+    fl_store_close(store);
+    cr_assert(source.stopped);
+    cr_assert_eq(count_files(space.store, "images"), 1);
+    cr_assert_eq(count_files(space.store, "tmp"), 0);
+    live_free(&source);
+}
+
+static int try_child(const uint8_t *content_id, void (*before)(void *arg, uint64_t first))
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    cr_assert_eq(live_make(&source, space.memory, expected, 4 * CHUNK_BYTES,
+                           (struct live_mix){40, 20, 90}, &state),
+                 0);
+    source.before = before;
+    int r = live_pack(&source, space.store, "child", "parent", content_id, 0, &result);
+    live_free(&source);
+    return r;
+}
+
+Test(live, a_parent_that_is_gone_or_another_is_refused)
+{
+    uint8_t other[32];
+    make_parent(4 * CHUNK_BYTES);
+    memcpy(other, parent.content_id, sizeof(other));
+    other[31] ^= 1;
+    cr_assert_eq(try_child(other, NULL), -ESTALE);
+    cr_assert_eq(remove_image(space.store, "parent"), 0);
+    cr_assert_eq(try_child(parent.content_id, NULL), -ENOENT);
+    cr_assert_eq(count_files(space.store, "images"), 0);
+    cr_assert_eq(count_files(space.store, "tmp"), 0);
+}
+
+static void remove_parent(void *arg, uint64_t first)
+{
+    (void)arg;
+    if (first == CHUNK)
+        cr_assert_eq(remove_image(space.store, "parent"), 0);
+}
+
+Test(live, a_parent_that_is_removed_meanwhile_is_read_to_its_end)
+{
+    make_parent(4 * CHUNK_BYTES);
+    cr_assert_eq(try_child(parent.content_id, remove_parent), 0);
+    expect_image("child", expected);
+    cr_assert_eq(collect_store(space.store, false, NULL), 0);
+    expect_image("child", expected);
+}

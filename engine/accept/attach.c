@@ -19,6 +19,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/admission.h"
+#include "engine/accept/captures.h"
 #include "engine/accept/peer.h"
 #include "engine/accept/replay_order.h"
 #include "engine/ahead/fill.h"
@@ -193,6 +194,7 @@ void fl_vm_dispose(struct fl_engine *engine, struct fl_vm *vm)
         count_end(&engine->counts->ends, vm, engine->options.populate);
     }
     note_end(engine, vm);
+    fl_captures_vm_gone(engine->captures, vm->id);
     fl_vms_remove(&engine->vms, vm);
     FL_CRASH_POINT("vm_gone");
     fl_keeper_link_drop(engine->keeper_link, FL_RECORD_VM, vm->id);

@@ -91,6 +91,7 @@ enum fl_message_type {
                               // and the reason as text
     FL_MESSAGE_CAPTURE_FREEZE, // the VM is paused
     FL_MESSAGE_CAPTURE_COMMIT, // the image is published: text as of BEGUN; answered by PHASE
+                               // KEPT, also if nothing is kept, and that was all
     // A keeper to the one that replaces it (keeper_replacement.c): RECORD for each record, then
     FL_MESSAGE_ENGINE = 80, // slots: enum fl_engine_slot; value: its generation; other: deaths of
                             // engines; text: the number of upgrades

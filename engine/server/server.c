@@ -21,6 +21,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/accept.h"
+#include "engine/accept/captures.h"
 #include "engine/accept/connections.h"
 #include "engine/accept/drain.h"
 #include "engine/accept/listen.h"
@@ -91,6 +92,7 @@ static void on_signal(struct fl_source *source, uint32_t events)
 void fl_server_yield(struct fl_server *server)
 {
     struct fl_engine *engine = server->engine;
+    fl_captures_leave(engine->captures);
     fl_rcu_offline();
     fl_limit_watch_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);

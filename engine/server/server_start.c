@@ -12,6 +12,7 @@
 
 #include "engine/accept/accept.h"
 #include "engine/accept/attach.h"
+#include "engine/accept/captures.h"
 #include "engine/accept/listen.h"
 #include "engine/accept/listener.h"
 #include "engine/accept/refuse.h"
@@ -95,6 +96,10 @@ static int start_store(struct fl_server *server, struct fl_error *ret_error)
                               &server->engine->images);
     if (!error)
         error = fl_server_start_templates(server);
+    if (!error) {
+        server->engine->captures = fl_captures_new(&server->acceptor);
+        error = server->engine->captures ? 0 : -ENOMEM;
+    }
     if (!error)
         error = fl_server_start_control(server);
     return error ? fl_fail_plain(ret_error, error, "%s", strerror(-error)) : 0;
@@ -204,10 +209,12 @@ void fl_server_end(struct fl_server *server)
         struct fl_images *images = server->engine->images;
         struct fl_keeper_link *keeper_link = server->engine->keeper_link;
         struct fl_templates *templates = server->engine->templates;
+        struct fl_captures *captures = server->engine->captures;
         struct fl_store_space *space = server->engine->space;
         fl_takeover_stop(&server->takeover);
         fl_templates_stop(templates);
         fl_engine_stop(server->engine);
+        fl_captures_free(captures);
         fl_templates_free(templates);
         fl_heartbeat_free(server->heartbeat);
         fl_store_space_free(space);

@@ -3,8 +3,8 @@
 // Theory of operation. Each client of the socket is a `struct visitor`, which says one thing.
 // HELLO: it is a new keeper, and its socket becomes the channel, or goes on to the keeper that it
 // is to replace. ADOPT and MAY_ADOPT: it is watched
-// no more, and answer_visitor(), which is called once at any time later, frees it. Anything else:
-// it is cut off.
+// no more, and answer_visitor(), which is called once at any time later, frees it. CAPTURE: its
+// socket goes on as the line of a capture (accept/captures.h). Anything else: it is cut off.
 #include "engine/takeover/keeper_socket.h"
 
 #include <errno.h>
@@ -19,6 +19,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/acceptor.h"
+#include "engine/accept/captures.h"
 #include "engine/base/log.h"
 #include "engine/base/loop.h"
 #include "engine/link/degraded.h"
@@ -89,6 +90,14 @@ static void new_keeper(struct visitor *visitor, int log)
     free(visitor);
 }
 
+static void new_capture(struct visitor *visitor, const struct fl_message *message)
+{
+    struct fl_acceptor *acceptor = visitor->takeover->acceptor;
+    fl_loop_unwatch(acceptor->loop, &visitor->source);
+    fl_captures_take(acceptor->engine->captures, message, visitor->source.fd);
+    free(visitor);
+}
+
 static void visitor_ready(struct fl_source *source, uint32_t events)
 {
     (void)events;
@@ -109,6 +118,8 @@ static void visitor_ready(struct fl_source *source, uint32_t events)
     } else if (got == 1 && message.type == FL_MESSAGE_MAY_ADOPT) {
         fl_loop_unwatch(visitor->takeover->acceptor->loop, source);
         fl_takeover_check(visitor->takeover, fds, answer_visitor, visitor);
+    } else if (got == 1 && message.type == FL_MESSAGE_CAPTURE) {
+        new_capture(visitor, &message);
     } else {
         visitor_leave(visitor);
     }

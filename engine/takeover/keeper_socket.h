@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where an engine can be reached by a new keeper, after its own was killed, and by `faultline
-// rescue`, which brings VMs that their handler left behind: CONTROL.keeper, for its owner and root.
+// Where an engine can be reached by a new keeper, after its own was killed, by `faultline rescue`,
+// which brings VMs that their handler left behind, and by those that have a VM captured:
+// CONTROL.keeper, for its owner and root.
 // Control thread.
 #ifndef FAULTLINE_TAKEOVER_KEEPER_SOCKET_H
 #define FAULTLINE_TAKEOVER_KEEPER_SOCKET_H

@@ -17,12 +17,14 @@
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
 #include "engine/serve/kill.h"
+#include "engine/vm/capture_counts.h"
 #include "engine/vm/histories.h"
 #include "engine/vm/image_counts.h"
 #include "engine/vm/options.h"
 #include "engine/vm/vms.h"
 
 struct fl_cache;
+struct fl_captures;
 struct fl_engine;
 struct fl_images;
 struct fl_io_pool;
@@ -58,6 +60,7 @@ struct fl_engine_counts {
     uint64_t deaths_seen; // of these, under the keeper that there is, as far as it has told
     struct fl_histogram attach_ns;   // a connection was accepted -> its VM is there
     struct fl_histogram takeover_ns; // for which no engine served
+    struct fl_capture_counts captures;
 };
 
 // What the engine has the rooms above it do. All of it in the control thread, which must not block.
@@ -80,6 +83,7 @@ struct fl_engine {
     const char *raw_file;               // or its path; likewise
     struct fl_keeper_link *keeper_link; // what the keeper holds; likewise
     struct fl_templates *templates;     // likewise
+    struct fl_captures *captures;       // likewise; NULL for a raw file
     struct fl_life_table *life;         // by which the keeper sees us die
     int life_fd;                        // its memfd
     sem_t begun;                        // posted by each thread of a worker or lane that has

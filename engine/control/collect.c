@@ -51,6 +51,18 @@ static void count_lacking(void *arg, const struct fl_vm *vm)
     *(unsigned *)arg += atomic_load(&vm->shortage.since_ns) != 0;
 }
 
+static void look_at_captures(const struct fl_engine *engine, struct fl_stats *stats)
+{
+    const struct fl_capture_counts *counts = &engine->counts->captures;
+    stats->captures = fl_captures_count(engine->captures);
+    stats->captured.completed = counts->completed;
+    memcpy(stats->captured.failed, counts->failed, sizeof(counts->failed));
+    stats->captured.by_fault = counts->by_fault;
+    stats->captured.by_sweep = counts->by_sweep;
+    stats->captured.write_faults = counts->write_faults;
+    fl_histogram_merge(&stats->captured.freeze_ns, &counts->freeze_ns);
+}
+
 static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
 {
     stats->engine.workers = engine->worker_count;
@@ -63,6 +75,7 @@ static void look_at_engine(struct fl_engine *engine, struct fl_stats *stats)
     stats->log.held_back = engine->counts->log_held_back;
     fl_histogram_merge(&stats->attach_ns, &engine->counts->attach_ns);
     fl_histogram_merge(&stats->takeover_ns, &engine->counts->takeover_ns);
+    look_at_captures(engine, stats);
     stats->engine.oldest_ns = fl_oldest_fault(engine);
     stats->engine.unproven = atomic_load(&engine->prefetch_unproven);
     stats->engine.promised = fl_admission_promised(engine);
@@ -125,4 +138,6 @@ void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *
     ret_stats->store = fl_store_space_now(engine->space);
     fl_image_counts_show(&engine->image_counting, ret_stats->image);
     fl_totals_add_carried(engine, ret_stats);
+    for (unsigned i = 0; i < FL_CAPTURE_BLAMES; i++)
+        ret_stats->captures_failed += ret_stats->captured.failed[i];
 }

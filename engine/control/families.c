@@ -17,6 +17,11 @@ const struct fl_family_row fl_family_rows[FL_FAMILIES] = {
     [FL_FAMILY_TAKEOVER_DURATION] =
         {"takeover_duration_seconds", "histogram", NULL, NULL,
          "For how long no engine served, each time that one took over from another."},
+    [FL_FAMILY_CAPTURES_FAILED] = {"captures_failed_total", "counter", "blame", NULL,
+                                   "Captures that failed or were refused, by whose doing."},
+    [FL_FAMILY_CAPTURE_FREEZE] =
+        {"capture_freeze_duration_seconds", "histogram", NULL, NULL,
+         "Time from the order to freeze a VM's memory until it may go on, of each capture."},
     [FL_FAMILY_IMAGE_VMS] = {"image_vms", "gauge", "image", NULL,
                              "VMs of the image that are attached now."},
     [FL_FAMILY_IMAGE_ATTACHED] = {"image_vms_attached_total", "counter", "image", NULL,

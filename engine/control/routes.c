@@ -38,6 +38,8 @@ static const struct route routes[] = {
     {"/v1/histories", MHD_HTTP_METHOD_GET, fl_control_get_histories, false},
     {"/v1/histories", MHD_HTTP_METHOD_POST, fl_control_post_history, false},
     {"/v1/histories", MHD_HTTP_METHOD_DELETE, fl_control_delete_history, false},
+    {"/v1/captures", MHD_HTTP_METHOD_GET, fl_control_get_captures, false},
+    {"/v1/captures", MHD_HTTP_METHOD_DELETE, fl_control_delete_capture, false},
     {"/v1/templates", MHD_HTTP_METHOD_GET, fl_control_get_templates, false},
     {"/v1/templates", MHD_HTTP_METHOD_POST, fl_control_post_template, false},
     {"/v1/templates", MHD_HTTP_METHOD_DELETE, fl_control_delete_template, false},

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/accept/captures.h"
 #include "engine/ahead/recording_orders.h"
 #include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
@@ -16,6 +17,7 @@
 #include "engine/host/process_usage.h"
 #include "engine/image/store_space.h"
 #include "engine/template/templates.h"
+#include "engine/vm/capture_counts.h"
 #include "engine/vm/image_counts.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
@@ -33,6 +35,9 @@ struct fl_stats {
     struct fl_lanes_now lanes;
     struct fl_recording_orders_now recordings;
     struct fl_templates_stats templates;
+    struct fl_captures_now captures;
+    struct fl_capture_counts captured;
+    uint64_t captures_failed; // for whatever reason
     struct {
         unsigned workers;
         unsigned vms;

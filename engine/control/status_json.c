@@ -10,7 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/accept/captures.h"
 #include "engine/base/clock.h"
+#include "engine/control/capture_name.h"
 #include "engine/control/collect.h"
 #include "engine/control/counters.h"
 #include "engine/control/stats.h"
@@ -88,15 +90,21 @@ static json_t *waits_of(const struct fl_vm *vm)
                      (json_int_t)(fl_counter_get(&waits->most_ns) / FL_NS_PER_US));
 }
 
+struct vm_list {
+    json_t *list;
+    const struct fl_captures *captures;
+};
+
 static void add_vm(void *arg, const struct fl_vm *vm)
 {
+    const struct vm_list *vms = arg;
     const struct fl_vm_counters *counters = &vm->state->counters;
     uint64_t bytes = vm->state->layout.pages << vm->page_shift;
     json_array_append_new(
-        arg,
+        vms->list,
         json_pack(
-            "{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o, s:o, "
-            "s:o, s:o}",
+            "{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:s, s:o, "
+            "s:o, s:o, s:o}",
             "id", (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
             "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
             (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
@@ -104,7 +112,8 @@ static void add_vm(void *arg, const struct fl_vm *vm)
             number(&counters->poisoned), "faults", number(&counters->faults), "lacking_ms",
             lacking_ms(vm), "lacked", number(&vm->shortage.refused), "template",
             (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded", fl_vm_is_recorded(vm),
-            "waits", waits_of(vm), "replay", replay_of(&vm->replay), "lane", fl_lane_json(vm),
+            "capture", fl_capture_phase_name(fl_captures_find(vms->captures, vm->id)), "waits",
+            waits_of(vm), "replay", replay_of(&vm->replay), "lane", fl_lane_json(vm),
             "memory_limit", fl_limit_json(vm)));
 }
 
@@ -194,9 +203,9 @@ static json_t *config_json(const struct fl_engine_options *options)
 
 static json_t *vm_list(struct fl_engine *engine)
 {
-    json_t *vms = json_array();
-    fl_vms_each(&engine->vms, add_vm, vms);
-    return vms;
+    struct vm_list vms = {json_array(), engine->captures};
+    fl_vms_each(&engine->vms, add_vm, &vms);
+    return vms.list;
 }
 
 // Of the thread that was started with the worker, which may serve a lane's VM now; 0 if it has

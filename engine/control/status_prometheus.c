@@ -89,6 +89,19 @@ static void write_latency(FILE *out, const struct fl_stats *stats)
                         &stats->workers.latency_ns[stage]);
 }
 
+// --- captures ---
+
+static void write_captures(FILE *out, const struct fl_stats *stats)
+{
+    write_head(out, FL_FAMILY_CAPTURES_FAILED);
+    for (unsigned i = 0; i < FL_CAPTURE_BLAMES; i++)
+        fprintf(out, "faultline_%s{blame=\"%s\"} %" PRIu64 "\n",
+                fl_family_rows[FL_FAMILY_CAPTURES_FAILED].metric,
+                fl_capture_blame_name((enum fl_capture_blame)i), stats->captured.failed[i]);
+    write_head(out, FL_FAMILY_CAPTURE_FREEZE);
+    write_histogram(out, FL_FAMILY_CAPTURE_FREEZE, "", &stats->captured.freeze_ns);
+}
+
 // --- images ---
 
 static uint64_t image_value(const struct fl_image_shown *shown, enum fl_family family)
@@ -111,6 +124,8 @@ static uint64_t image_value(const struct fl_image_shown *shown, enum fl_family f
     case FL_FAMILY_FAULT_DURATION:
     case FL_FAMILY_ATTACH_DURATION:
     case FL_FAMILY_TAKEOVER_DURATION:
+    case FL_FAMILY_CAPTURES_FAILED:
+    case FL_FAMILY_CAPTURE_FREEZE:
     case FL_FAMILIES:
         break;
     }
@@ -151,6 +166,7 @@ static void write_all(FILE *out, const struct fl_engine *engine, const struct fl
     write_histogram(out, FL_FAMILY_ATTACH_DURATION, "", &stats->attach_ns);
     write_head(out, FL_FAMILY_TAKEOVER_DURATION);
     write_histogram(out, FL_FAMILY_TAKEOVER_DURATION, "", &stats->takeover_ns);
+    write_captures(out, stats);
     write_images(out, stats);
 }
 

@@ -34,6 +34,12 @@ static const struct place {
     {"log.dropped", FL_LEDGER_CONTROL, offsetof(struct fl_engine_counts, log_dropped)},
     {"log.held_back", FL_LEDGER_CONTROL, offsetof(struct fl_engine_counts, log_held_back)},
     {"engine.refused_calls", FL_LEDGER_CONTROL, offsetof(struct fl_engine_counts, calls_refused)},
+    {"captured.completed", FL_LEDGER_CONTROL,
+     offsetof(struct fl_engine_counts, captures.completed)},
+    {"captured.by_fault", FL_LEDGER_CONTROL, offsetof(struct fl_engine_counts, captures.by_fault)},
+    {"captured.by_sweep", FL_LEDGER_CONTROL, offsetof(struct fl_engine_counts, captures.by_sweep)},
+    {"captured.write_faults", FL_LEDGER_CONTROL,
+     offsetof(struct fl_engine_counts, captures.write_faults)},
     {"keeper.deaths", FL_LEDGER_CONTROL, offsetof(struct fl_engine_counts, deaths)},
     {"cache.evictions", FL_LEDGER_CACHE, offsetof(struct fl_cache_counts, evictions)},
     {"cache.reads", FL_LEDGER_CACHE, offsetof(struct fl_cache_counts, reads)},
@@ -74,10 +80,26 @@ static const struct histogram {
     {"takeover_duration_seconds", "takeover_duration_seconds/sum", "takeover_duration_seconds/max",
      FL_LEDGER_CONTROL, offsetof(struct fl_engine_counts, takeover_ns),
      offsetof(struct fl_stats, takeover_ns)},
+    {"capture_freeze_duration_seconds", "capture_freeze_duration_seconds/sum",
+     "capture_freeze_duration_seconds/max", FL_LEDGER_CONTROL,
+     offsetof(struct fl_engine_counts, captures.freeze_ns),
+     offsetof(struct fl_stats, captured.freeze_ns)},
+};
+
+// Of captures that failed, one series for each that can be to blame.
+static const char *const failures[FL_CAPTURE_BLAMES] = {
+    [FL_BLAME_REFUSED] = "captures_failed_total/refused",
+    [FL_BLAME_CLIENT] = "captures_failed_total/client",
+    [FL_BLAME_VM] = "captures_failed_total/vm",
+    [FL_BLAME_ENGINE] = "captures_failed_total/engine",
+    [FL_BLAME_MEMORY] = "captures_failed_total/memory",
+    [FL_BLAME_TORN] = "captures_failed_total/torn",
+    [FL_BLAME_KERNEL] = "captures_failed_total/kernel",
 };
 
 #define COUNT_OF(list) (sizeof(list) / sizeof((list)[0]))
-static_assert(COUNT_OF(places) + COUNT_OF(histograms) * 3 + FL_IMAGE_SERIES < FL_TOTALS_MOST / 2,
+static_assert(COUNT_OF(places) + COUNT_OF(histograms) * 3 + FL_CAPTURE_BLAMES + FL_IMAGE_SERIES <
+                  FL_TOTALS_MOST / 2,
               "the other half is for workers");
 
 // --- the list ---
@@ -141,6 +163,19 @@ static void add_histogram(struct fl_totals *totals, const struct histogram *hist
     add(totals, series, histogram->in_stats + offsetof(struct fl_histogram, max));
 }
 
+static void add_failures(struct fl_totals *totals)
+{
+    for (uint32_t i = 0; i < FL_CAPTURE_BLAMES; i++)
+        add(totals,
+            (struct fl_ledger_series){
+                .name = failures[i],
+                .block = FL_LEDGER_CONTROL,
+                .offset = (uint32_t)(offsetof(struct fl_engine_counts, captures.failed) +
+                                     i * sizeof(uint64_t)),
+                .values = 1},
+            offsetof(struct fl_stats, captured.failed) + i * sizeof(uint64_t));
+}
+
 // In the order of struct fl_image_counts.
 static void add_images(struct fl_totals *totals)
 {
@@ -168,6 +203,7 @@ void fl_totals_list(struct fl_totals *ret_totals)
     add_rows(ret_totals);
     for (size_t i = 0; i < COUNT_OF(histograms); i++)
         add_histogram(ret_totals, &histograms[i]);
+    add_failures(ret_totals);
     add_images(ret_totals);
     ret_totals->seen = ret_totals->count;
     add(ret_totals,

@@ -12,6 +12,7 @@
 
 #include "tests/e2e/protocol/good.h"
 #include "tests/e2e/protocol/http.h"
+#include "tests/support/capture_client.h"
 
 TestSuite(openapi, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
 
@@ -94,6 +95,18 @@ static bool is_recorded(void *arg)
            strstr(answer.body, "\"complete\":1,") != NULL;
 }
 
+// Of the VM that there is.
+static void ask_captures(void)
+{
+    struct capture_client capture;
+    cr_assert(capture_connect(&capture, control), "%s", capture.text);
+    cr_assert_eq(capture_begin(&capture, 1, 0), 0, "%s", capture.text);
+    ASK(200, "GET", "/v1/captures", "");
+    ASK(200, "DELETE", "/v1/captures", "{\"vm\":1}");
+    capture_close(&capture);
+    ASK(404, "DELETE", "/v1/captures", "{\"vm\":99}");
+}
+
 // A VM that is recorded, and whose history is kept.
 static void ask_of_a_vm(void)
 {
@@ -115,6 +128,7 @@ static void ask_of_a_vm(void)
     ASK(200, "GET", "/v1/histories?vm=1&map=0", "");
     ASK(404, "GET", "/v1/histories?vm=99", "");
     ASK(400, "GET", "/v1/histories?vm=x", "");
+    ask_captures();
     cr_assert_eq(good_end(&good), 0);
     cr_assert(wait_until(is_recorded, NULL));
     ASK(200, "GET", "/v1/recordings", "");
@@ -170,6 +184,7 @@ static void ask_what_is_forbidden(void)
         if (i < 4)
             ASK(403, "DELETE", paths[i], "{}");
     }
+    ASK(403, "DELETE", "/v1/captures", "{}");
     snprintf(control, sizeof(control), "%s", own);
 }
 

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Captures over CONTROL.keeper, of a VM that writes, reads and gives back all the time: the image
+// is what the memory was while the VM was paused. And orders of the control API.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/e2e/protocol/http.h"
+#include "tests/support/capture_world.h"
+
+TestSuite(capture, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
+
+Test(capture, is_what_the_memory_was)
+{
+    captured_begin(NULL, 50);
+    for (unsigned i = 0; i < 3; i++)
+        capture_works(&captured.guest[0], 1);
+    cr_assert_eq(world_status(captured.world, "captures", "completed"), 3);
+    cr_assert_eq(world_status(captured.world, "captures", "failed"), 0);
+    cr_assert_gt(world_status(captured.world, "captures", "by_fault"), 0);
+    cr_assert_gt(world_status(captured.world, "captures", "by_sweep"), 0);
+    cr_assert_eq(world_status(captured.world, "captures", "kept"), 0);
+    cr_assert_eq(server_logs(&captured.world->server, "event=capture_begun vm=1 image=image", 3),
+                 3);
+    cr_assert_eq(
+        server_logs(&captured.world->server, "event=captured vm=1 image=image as=image-2", 3), 3);
+    captured_end();
+}
+
+static int cancel_capture(unsigned vm)
+{
+    static struct http_answer answer;
+    char body[64];
+    snprintf(body, sizeof(body), "{\"vm\":%u}", vm);
+    return http_ask(captured.control, &answer, "DELETE", "/v1/captures", body);
+}
+
+// The second has what was written since the first, and says that it is the first one's child.
+Test(capture, that_is_kept_makes_the_next_one_small)
+{
+    struct capture_client capture;
+    captured_begin(NULL, 50);
+    capture_all(&capture, &captured.guest[0], 1, FL_CAPTURE_KEEP_ARMED);
+    cr_assert(capture.granted & FL_CAPTURE_KEEP_ARMED);
+    publish(&capture, "first");
+    cr_assert_eq(world_status(captured.world, "captures", "kept"), 1);
+    cr_assert(writers_go_on(captured.guest[0].writers, OPERATIONS));
+    uint8_t *first = captured.image; // the parent of the second
+    captured.image = malloc(CAPTURED_BYTES);
+    connect_capture(&capture);
+    cr_assert_eq(capture_begin(&capture, 1, FL_CAPTURE_KEEP_ARMED), 0, "%s", capture.text);
+    cr_assert_str_eq(capture.text, published_as("first"));
+    memcpy(captured.image, first, CAPTURED_BYTES);
+    freeze_capture(&capture, &captured.guest[0]);
+    cr_assert(capture_take_all(&capture, captured.image), "%s", capture.text);
+    expect_same("the second");
+    publish(&capture, "second");
+    free(first);
+    cr_assert_eq(world_status(captured.world, "captures", "kept"), 1);
+    cr_assert_eq(cancel_capture(1), 200);
+    captured_end();
+}
+
+// Others of other VMs go on beside it.
+Test(capture, of_one_vm_runs_once)
+{
+    struct capture_client first;
+    struct capture_client second;
+    struct capture_client other;
+    captured_begin(NULL, 50);
+    guest_start(&captured.guest[1], 0);
+    begin_capture(&first, 1, 0);
+    connect_capture(&second);
+    cr_assert_eq(capture_begin(&second, 1, 0), -EBUSY);
+    cr_assert_not_null(strstr(second.text, "a capture of VM 1 runs already"), "%s", second.text);
+    capture_close(&second);
+    capture_all(&other, &captured.guest[1], 2, 0);
+    publish(&other, "other");
+    memcpy(captured.image, captured.world->memory.data, CAPTURED_BYTES);
+    freeze_capture(&first, &captured.guest[0]);
+    cr_assert(capture_take_all(&first, captured.image), "%s", first.text);
+    expect_same("the first");
+    publish(&first, "first");
+    guest_end(&captured.guest[1]);
+    captured_end();
+}
+
+// --- orders of operators ---
+
+static bool shows(const char *text)
+{
+    static struct http_answer answer;
+    cr_assert_eq(http_ask(captured.control, &answer, "GET", "/v1/captures", ""), 200);
+    return strstr(answer.body, text) != NULL;
+}
+
+Test(capture, is_cancelled_by_the_control_api)
+{
+    struct capture_client capture;
+    captured_begin(NULL, 50);
+    cr_assert(shows("{\"captures\":[]}"));
+    cr_assert_eq(cancel_capture(1), 404);
+    capture_until(&capture, &captured.guest[0], READY);
+    cr_assert(shows("\"phase\":\"ready\""));
+    cr_assert_eq(cancel_capture(1), 200);
+    cr_assert_not(capture_await(&capture, FL_CAPTURE_FROZEN));
+    cr_assert_eq(capture.error, -ECANCELED, "%s", capture.text);
+    cr_assert_str_eq(capture.text, "it was cancelled by the control API");
+    capture_close(&capture);
+    guest_is_free(&captured.guest[0]);
+    captured_end();
+}
+
+// What is kept for the next one is not the client's any more.
+Test(capture, that_is_kept_is_undone_by_the_control_api)
+{
+    struct capture_client capture;
+    captured_begin(NULL, 50);
+    capture_all(&capture, &captured.guest[0], 1, FL_CAPTURE_KEEP_ARMED);
+    publish(&capture, "first");
+    cr_assert(shows("\"phase\":\"kept\""));
+    cr_assert_gt(guest_protected(&captured.guest[0]), 0);
+    cr_assert_eq(cancel_capture(1), 200);
+    guest_is_free(&captured.guest[0]);
+    cr_assert(shows("{\"captures\":[]}"));
+    capture_works(&captured.guest[0], 1);
+    captured_end();
+}
+
+Test(capture, ends_when_the_server_lets_its_vms_go)
+{
+    struct capture_client capture;
+    const char *drain[] = {"drain", "--populate", "--control", NULL, NULL};
+    captured_begin(NULL, 0);
+    drain[3] = captured.control;
+    capture_until(&capture, &captured.guest[0], READY);
+    cr_assert_eq(faultline_run(NULL, 0, drain), 0);
+    cr_assert_not(capture_await(&capture, FL_CAPTURE_FROZEN));
+    cr_assert_eq(capture.phase, FL_CAPTURE_FAILED, "%d: %s", capture.error, capture.text);
+    capture_close(&capture);
+    cr_assert(wait_until(no_vm_is_left, NULL));
+    captured_end();
+}

@@ -200,13 +200,15 @@ void fl_install_succeed(struct fl_vm *vm)
     uint64_t pages = vm->state->layout.pages;
     uint64_t first = filling->page < pages ? filling->page : pages;
     uint64_t count = filling->pages < pages - first ? filling->pages : pages - first;
+    // By a thread of this engine, which is the one that goes on with the VM.
+    uint64_t filled = fl_shard_call(vm->owner)->filled >> vm->page_shift;
+    if (vm->capture && filled > 0 && filled <= count)
+        fl_capture_installed(vm, first, filled);
     for (uint64_t page = first; page < first + count; page++) {
         uint64_t address = fl_layout_address(&vm->state->layout, page);
         if (fl_vm_any_absent(vm, address, fl_vm_page_bytes(vm)) != 0)
             continue;
         fl_bit_set(vm->installed, page);
-        if (vm->capture)
-            fl_capture_found(vm, page);
         if (fl_vm_history(vm)) // what its last thread has wanted it for went with that
             fl_vm_history_came(fl_vm_history(vm), page, 1, FL_CAME_OTHER);
     }

@@ -23,6 +23,7 @@ struct fl_call *fl_call_begin(struct fl_vm *vm)
     struct fl_call *call = fl_shard_call(vm->owner);
     uint64_t before = atomic_load_explicit(&call->word, memory_order_relaxed);
     call->vm = vm;
+    call->filled = 0;
     atomic_store_explicit(call->shared, vm->id, memory_order_relaxed);
     atomic_store_explicit(&call->word, before + FL_CALL_STATES + FL_CALL_IN, memory_order_release);
     // A full barrier, also for the watcher: either it sees the call before it sleeps, or we see
@@ -91,6 +92,7 @@ int fl_vm_copy(struct fl_vm *vm, uint64_t to, const void *from, uint64_t bytes, 
 {
     struct fl_call *call = fl_call_begin(vm);
     int error = fl_uffd_copy(vm->uffd, to, from, bytes, wake, ret_done);
+    call->filled = *ret_done;
     fl_call_end(call);
     return error;
 }
@@ -99,6 +101,7 @@ int fl_vm_zero(struct fl_vm *vm, uint64_t to, uint64_t bytes, bool wake, uint64_
 {
     struct fl_call *call = fl_call_begin(vm);
     int error = fl_uffd_zero(vm->uffd, to, bytes, wake, ret_done);
+    call->filled = *ret_done;
     fl_call_end(call);
     return error;
 }

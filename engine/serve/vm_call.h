@@ -44,6 +44,7 @@ struct fl_call {
     struct fl_sleeper *watcher; // sleeps while no thread is within a call; constant
     struct fl_vm *vm;
     struct fl_frame *source; // pinned while its bytes are copied; NULL: none
+    uint64_t filled;         // bytes that this call, or the last one, has put into the VM
     jmp_buf anew;            // where the thread goes on when it was taken from
 };
 

@@ -104,15 +104,6 @@ void fl_capture_installed(struct fl_vm *vm, uint64_t page, uint64_t count)
         note_absent(vm, page, page + count);
 }
 
-void fl_capture_found(struct fl_vm *vm, uint64_t page)
-{
-    struct fl_capture *capture = vm->capture;
-    fl_capture_set_unarmed(capture, page, 1);
-    fl_bit_set(capture->changed, page);
-    if (fl_capture_holds(capture))
-        note_absent(vm, page, page + 1);
-}
-
 uint64_t fl_capture_span_pages(const struct fl_vm *vm, uint64_t start, uint64_t end,
                                uint32_t *index, uint64_t *ret_page)
 {

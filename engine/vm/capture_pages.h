@@ -31,8 +31,6 @@ bool fl_capture_holds(const struct fl_capture *capture);
 
 // What happens to the VM's pages meanwhile. They were put where none were:
 void fl_capture_installed(struct fl_vm *vm, uint64_t page, uint64_t count);
-// ... by a thread that ended before it could say so, those that are there and not protected
-void fl_capture_found(struct fl_vm *vm, uint64_t page);
 // The guest gives [start, end) back, as the kernel tells it. Of a page of 2 MiB it may be a part.
 void fl_capture_removed(struct fl_vm *vm, uint64_t start, uint64_t end);
 

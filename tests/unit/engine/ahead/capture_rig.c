@@ -84,7 +84,7 @@ static void turn(struct rig *rig)
     fl_mailbox_drain(&rig->engine->control, rig->engine);
     fl_rcu_quiescent();
     fl_rcu_offline();
-    poll(&mail, 1, 1);
+    ppoll(&mail, 1, &(struct timespec){.tv_nsec = 100000}, NULL); // a pause is not to be longer
     fl_rcu_online();
 }
 

@@ -4,6 +4,7 @@
 // meanwhile; and when it has ended, however, no page is protected, and no byte is lost.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,16 +32,21 @@ static long first_difference(const uint8_t *a, const uint8_t *b, uint64_t bytes)
     return -1;
 }
 
-// From READY to FROZEN with the writers paused; what the image must be then.
+// From READY to FROZEN with the writers paused; what the image must be then. They are let go as
+// soon as they may be: it is copied while they write.
 static bool freeze_paused(struct rig *rig, struct taken *taken, uint8_t *ret_expected)
 {
     if (!rig_await(rig, taken, FL_CAPTURE_READY))
         return false;
-    cr_assert(writers_pause(rig->writers));
+    size_t bytes = sizeof(struct writers) + rig->writers->pages * sizeof(struct writers_page);
+    struct writers *model = malloc(bytes);
+    cr_assert(model && writers_pause(rig->writers));
+    memcpy(model, rig->writers, bytes);
     rig_freeze(rig, taken);
     bool frozen = rig_await(rig, taken, FL_CAPTURE_FROZEN);
-    writers_image(rig->writers, &rig->memory, ret_expected);
     writers_resume(rig->writers);
+    writers_image(model, &rig->memory, ret_expected);
+    free(model);
     return frozen;
 }
 
@@ -52,29 +58,60 @@ static void assert_captured(struct rig *rig, const struct taken *taken, uint8_t 
     cr_assert_eq(page, -1, "page %ld differs", page);
 }
 
-// One capture of a VM of which some is there, and some was given back.
-static void capture_once(const struct rig_wish *wish, uint64_t flags)
+struct images {
+    uint8_t *image;
+    uint8_t *expected;
+};
+
+static struct images new_images(struct rig *rig)
 {
-    struct rig *rig = rig_start(wish);
-    uint8_t *image = new_image(rig);
-    uint8_t *expected = new_image(rig);
-    cr_assert(writers_go_on(rig->writers, 3000));
+    struct images images = {new_image(rig), new_image(rig)};
+    memcpy(images.image, rig->memory.data, rig->bytes);
+    return images;
+}
+
+static void free_images(struct images *images)
+{
+    free(images->image);
+    free(images->expected);
+}
+
+// Takes one over images->image, which has what the parent has.
+static void capture_into(struct rig *rig, uint64_t flags, struct images *images,
+                         struct taken **ret_taken)
+{
     struct taken *taken = rig_begin(rig, flags);
-    cr_assert(freeze_paused(rig, taken, expected), "%s", taken->reason);
+    cr_assert(freeze_paused(rig, taken, images->expected), "%s", taken->reason);
     cr_assert(rig_await(rig, taken, FL_CAPTURE_COPIED), "%s", taken->reason);
-    memcpy(image, rig->memory.data, rig->bytes);
-    assert_captured(rig, taken, image, expected);
+    assert_captured(rig, taken, images->image, images->expected);
+    *ret_taken = taken;
+}
+
+static void assert_nothing_left(struct rig *rig)
+{
     cr_assert(rig_is_free(rig));
     cr_assert_eq(rig_protected(rig), 0);
+}
+
+// One capture of a VM of which some is there, and some was given back.
+static void capture_once(const struct rig_wish *wish, uint64_t flags, uint64_t operations)
+{
+    struct rig *rig = rig_start(wish);
+    struct images images = new_images(rig);
+    struct taken *taken;
+    cr_assert(writers_go_on(rig->writers, operations));
+    capture_into(rig, flags, &images, &taken);
+    cr_assert_eq(taken->told, 5); // ARMING, READY, FREEZING, FROZEN, COPIED
+    assert_nothing_left(rig);
     rig_drop(taken);
+    cr_assert(writers_go_on(rig->writers, 100));
     cr_assert(rig_vm_ends(rig));
-    free(image);
-    free(expected);
+    free_images(&images);
 }
 
 Test(capture, is_the_memory_of_one_moment)
 {
-    capture_once(&(struct rig_wish){.bytes = 64 * MIB, .page_bytes = PAGE}, 0);
+    capture_once(&(struct rig_wish){.bytes = 64 * MIB, .page_bytes = PAGE}, 0, 3000);
 }
 
 Test(capture, of_several_regions_and_removals)
@@ -82,5 +119,254 @@ Test(capture, of_several_regions_and_removals)
     capture_once(
         &(struct rig_wish){
             .bytes = 64 * MIB, .page_bytes = PAGE, .regions = 3, .threads = 4, .removes = 8},
-        0);
+        0, 3000);
+}
+
+Test(capture, of_a_storm_of_removals)
+{
+    capture_once(
+        &(struct rig_wish){.bytes = 32 * MIB, .page_bytes = PAGE, .threads = 6, .removes = 2}, 0,
+        20000);
+}
+
+Test(capture, of_memory_that_was_hardly_touched)
+{
+    capture_once(&(struct rig_wish){.bytes = 64 * MIB, .page_bytes = PAGE, .rests_us = 1000}, 0,
+                 10);
+}
+
+Test(capture, while_it_is_paused)
+{
+    struct rig *rig =
+        rig_start(&(struct rig_wish){.bytes = 32 * MIB, .page_bytes = PAGE, .removes = 8});
+    struct images images = new_images(rig);
+    struct taken *taken;
+    cr_assert(writers_go_on(rig->writers, 3000));
+    capture_into(rig, FL_CAPTURE_WHILE_PAUSED | FL_CAPTURE_KEEP_ARMED, &images, &taken);
+    cr_assert_eq(fl_capture_granted(taken->capture), FL_CAPTURE_WHILE_PAUSED | FL_CAPTURE_FULL);
+    cr_assert_eq(rig_board(taken)->write_faults, 0);
+    assert_nothing_left(rig);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    free_images(&images);
+}
+
+// Each has the one before as its parent, and copies what was written since.
+static void capture_chain(const struct rig_wish *wish, unsigned count)
+{
+    struct rig *rig = rig_start(wish);
+    struct images images = new_images(rig);
+    struct taken *taken;
+    char name[FL_CAPTURE_PARENT];
+    cr_assert(writers_go_on(rig->writers, 8000));
+    uint64_t first = 0;
+    for (unsigned i = 0; i < count; i++) {
+        capture_into(rig, FL_CAPTURE_KEEP_ARMED, &images, &taken);
+        const struct fl_capture_board *board = rig_board(taken);
+        uint64_t copied = board->by_sweep + board->by_fault;
+        first = i == 0 ? copied : first;
+        if (i == 0)
+            cr_assert_eq(fl_capture_granted(taken->capture),
+                         FL_CAPTURE_KEEP_ARMED | FL_CAPTURE_FULL);
+        else {
+            cr_assert_eq(fl_capture_granted(taken->capture), FL_CAPTURE_KEEP_ARMED);
+            cr_assert_str_eq(fl_capture_parent(taken->capture), name);
+            cr_assert_lt(copied, first);
+        }
+        snprintf(name, sizeof(name), "%064u image-%u", i, i);
+        rig_commit(rig, taken, name);
+        cr_assert(rig_await(rig, taken, FL_CAPTURE_KEPT));
+        rig_drop(taken);
+        cr_assert(writers_go_on(rig->writers, 300));
+    }
+    cr_assert_gt(rig_protected(rig), 0);
+    // All of it again, from the served image; and then nothing is tracked.
+    memcpy(images.image, rig->memory.data, rig->bytes);
+    capture_into(rig, FL_CAPTURE_FULL, &images, &taken);
+    cr_assert_eq(fl_capture_granted(taken->capture), FL_CAPTURE_FULL);
+    assert_nothing_left(rig);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    free_images(&images);
+}
+
+Test(capture, after_capture)
+{
+    capture_chain(&(struct rig_wish){.bytes = 32 * MIB,
+                                     .page_bytes = PAGE,
+                                     .regions = 2,
+                                     .threads = 4,
+                                     .removes = 8,
+                                     .rests_us = 50},
+                  6);
+}
+
+// The last of a chain.
+Test(capture, that_keeps_nothing_after_one_that_did)
+{
+    struct rig *rig = rig_start(
+        &(struct rig_wish){.bytes = 32 * MIB, .page_bytes = PAGE, .removes = 8, .rests_us = 50});
+    struct images images = new_images(rig);
+    struct taken *taken;
+    cr_assert(writers_go_on(rig->writers, 8000));
+    capture_into(rig, FL_CAPTURE_KEEP_ARMED, &images, &taken);
+    rig_commit(rig, taken, "0 first");
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_KEPT));
+    rig_drop(taken);
+    capture_into(rig, 0, &images, &taken);
+    cr_assert_str_eq(fl_capture_parent(taken->capture), "0 first");
+    assert_nothing_left(rig);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    free_images(&images);
+}
+
+// --- its end before its time ---
+
+static void cancel_at(enum fl_capture_phase phase)
+{
+    struct rig *rig = rig_start(
+        &(struct rig_wish){.bytes = 64 * MIB, .page_bytes = PAGE, .threads = 4, .removes = 8});
+    struct images images = new_images(rig);
+    cr_assert(writers_go_on(rig->writers, 8000));
+    struct taken *taken = rig_begin(rig, FL_CAPTURE_KEEP_ARMED);
+    if (phase >= FL_CAPTURE_FREEZING)
+        cr_assert(freeze_paused(rig, taken, images.expected));
+    cr_assert(rig_await(rig, taken, phase));
+    rig_cancel(rig, taken);
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_FAILED));
+    cr_assert_eq(taken->error, -ECANCELED);
+    cr_assert_str_eq(taken->reason, "the test cancels it");
+    unsigned told = taken->told;
+    assert_nothing_left(rig);
+    cr_assert_eq(taken->told, told);
+    rig_drop(taken);
+    // Nothing of it is left for the next one.
+    capture_into(rig, 0, &images, &taken);
+    assert_nothing_left(rig);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    free_images(&images);
+}
+
+Test(capture, cancelled_at_its_beginning)
+{
+    cancel_at(FL_CAPTURE_NONE);
+}
+
+Test(capture, cancelled_while_it_arms)
+{
+    cancel_at(FL_CAPTURE_ARMING);
+}
+
+Test(capture, cancelled_before_the_freeze)
+{
+    cancel_at(FL_CAPTURE_READY);
+}
+
+Test(capture, cancelled_while_it_copies)
+{
+    cancel_at(FL_CAPTURE_FROZEN);
+}
+
+Test(capture, cancelled_when_all_is_copied)
+{
+    cancel_at(FL_CAPTURE_COPIED);
+}
+
+static void die_at(enum fl_capture_phase phase)
+{
+    struct rig *rig =
+        rig_start(&(struct rig_wish){.bytes = 64 * MIB, .page_bytes = PAGE, .threads = 4});
+    struct images images = new_images(rig);
+    cr_assert(writers_go_on(rig->writers, 8000));
+    struct taken *taken = rig_begin(rig, FL_CAPTURE_KEEP_ARMED);
+    if (phase >= FL_CAPTURE_FREEZING)
+        cr_assert(freeze_paused(rig, taken, images.expected));
+    cr_assert(rig_await(rig, taken, phase));
+    rig_vm_dies(rig);
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_FAILED));
+    cr_assert_eq(taken->error, -ESRCH);
+    rig_drop(taken);
+    free_images(&images);
+}
+
+Test(capture, of_a_vm_that_dies_while_it_arms)
+{
+    die_at(FL_CAPTURE_ARMING);
+}
+
+Test(capture, of_a_vm_that_dies_while_it_copies)
+{
+    die_at(FL_CAPTURE_FROZEN);
+}
+
+Test(capture, of_a_vm_that_is_captured_already)
+{
+    struct rig *rig = rig_start(&(struct rig_wish){.bytes = 32 * MIB, .page_bytes = PAGE});
+    struct images images = new_images(rig);
+    cr_assert(writers_go_on(rig->writers, 3000));
+    struct taken *taken = rig_begin(rig, 0);
+    struct taken *second = rig_begin(rig, 0);
+    cr_assert(rig_await(rig, second, FL_CAPTURE_FAILED));
+    cr_assert_eq(second->error, -EBUSY);
+    cr_assert_eq(second->told, 1);
+    cr_assert_str_eq(second->reason, "a capture of the VM runs already");
+    rig_drop(second);
+    cr_assert(freeze_paused(rig, taken, images.expected));
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_COPIED));
+    assert_captured(rig, taken, images.image, images.expected);
+    assert_nothing_left(rig);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    free_images(&images);
+}
+
+// --- pages of 2 MiB ---
+
+static void need_huge_pages(unsigned count)
+{
+    if (huge_pages_free() < count)
+        cr_skip_test("no free pages of 2 MiB");
+}
+
+Test(capture, of_huge_pages)
+{
+    need_huge_pages(16);
+    capture_once(
+        &(struct rig_wish){.bytes = 32 * MIB, .page_bytes = HUGE, .threads = 3, .rests_us = 20}, 0,
+        40);
+}
+
+Test(capture, of_huge_pages_that_are_given_back)
+{
+    need_huge_pages(16);
+    capture_once(
+        &(struct rig_wish){
+            .bytes = 32 * MIB, .page_bytes = HUGE, .regions = 2, .threads = 4, .removes = 3},
+        0, 200);
+}
+
+Test(capture, of_huge_pages_after_another)
+{
+    need_huge_pages(16);
+    struct rig *rig = rig_start(&(struct rig_wish){
+        .bytes = 32 * MIB, .page_bytes = HUGE, .threads = 2, .removes = 6, .rests_us = 20000});
+    struct images images = new_images(rig);
+    struct taken *taken;
+    char name[FL_CAPTURE_PARENT];
+    cr_assert(writers_go_on(rig->writers, 40));
+    for (unsigned i = 0; i < 4; i++) {
+        capture_into(rig, FL_CAPTURE_KEEP_ARMED, &images, &taken);
+        snprintf(name, sizeof(name), "%064u image-%u", i, i);
+        rig_commit(rig, taken, name);
+        cr_assert(rig_await(rig, taken, FL_CAPTURE_KEPT));
+        rig_drop(taken);
+        cr_assert(writers_go_on(rig->writers, 4));
+    }
+    capture_into(rig, 0, &images, &taken);
+    assert_nothing_left(rig);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    free_images(&images);
 }

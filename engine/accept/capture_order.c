@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <urcu/compiler.h>
 
 #include "engine/ahead/capture.h"
+#include "engine/ahead/unprotect.h"
 #include "engine/base/crash_point.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
@@ -47,11 +49,11 @@ struct order {
 
 static void read_order(const struct fl_capture_session *session, struct order *ret_order)
 {
-    bool undoes = session->order == FL_CAPTURE_ORDER_CANCEL;
+    bool publishes = session->order == FL_CAPTURE_ORDER_COMMIT;
     *ret_order = (struct order){
         .what = session->order, .capture = session->capture, .error = session->undo_error};
     snprintf(ret_order->text, sizeof(ret_order->text), "%s",
-             undoes ? session->undo_reason : session->published);
+             publishes ? session->published : session->undo_reason);
 }
 
 static void obey(struct fl_shard *shard, struct fl_vm *vm, const struct order *order)
@@ -72,6 +74,10 @@ static void obey(struct fl_shard *shard, struct fl_vm *vm, const struct order *o
     case FL_CAPTURE_ORDER_CANCEL:
         FL_CRASH_POINT("capture_cancelling");
         fl_capture_cancel(shard, vm, order->capture, order->error, order->text);
+        break;
+    case FL_CAPTURE_ORDER_FORGET:
+        FL_CRASH_POINT("capture_forgetting");
+        fl_capture_end(vm, order->error, order->text);
         break;
     }
 }
@@ -121,4 +127,45 @@ void fl_capture_order_post(struct fl_capture_session *session, enum fl_capture_o
     session->order_out = true;
     session->order_mail = (struct fl_mail){.deliver = order_came};
     fl_mailbox_post(&owner->mailbox, &session->order_mail);
+}
+
+// --- without a capture ---
+
+struct unprotect_order {
+    struct fl_mail mail;
+    struct fl_engine *engine;
+    uint64_t vm;
+};
+
+static void unprotect_order_came(void *owner, struct fl_mail *mail)
+{
+    struct unprotect_order *order = caa_container_of(mail, struct unprotect_order, mail);
+    struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm);
+    struct fl_shard *its = vm ? atomic_load(&vm->owner) : NULL;
+    if (its && its != owner) { // it has moved meanwhile
+        fl_mailbox_post(&its->mailbox, mail);
+        return;
+    }
+    free(order);
+    if (vm && vm->phase == FL_VM_SERVING && !vm->capture && !vm->unprotect.runs)
+        fl_unprotect_begin(owner, vm, NULL);
+}
+
+static void drop_unprotect_order(struct fl_mail *mail)
+{
+    free(caa_container_of(mail, struct unprotect_order, mail));
+}
+
+bool fl_capture_order_unprotect(struct fl_engine *engine, const struct fl_vm *vm)
+{
+    struct fl_shard *owner = atomic_load(&vm->owner);
+    struct unprotect_order *order = owner ? malloc(sizeof(*order)) : NULL;
+    if (!order)
+        return false;
+    *order = (struct unprotect_order){
+        .mail = {.deliver = unprotect_order_came, .drop = drop_unprotect_order},
+        .engine = engine,
+        .vm = vm->id};
+    fl_mailbox_post(&owner->mailbox, &order->mail);
+    return true;
 }

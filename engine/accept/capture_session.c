@@ -193,7 +193,7 @@ void fl_capture_session_forget(struct fl_capture_session *session)
     session->forgotten = true;
     fl_log(FL_LOG_INFO, "event=capture_forgotten vm=%" PRIu64 " image=%s", session->vm,
            session->image);
-    undo(session);
+    fl_capture_order_post(session, FL_CAPTURE_ORDER_FORGET);
     free_if_over(session);
 }
 

@@ -23,6 +23,7 @@ enum fl_capture_order {
     FL_CAPTURE_ORDER_FREEZE,
     FL_CAPTURE_ORDER_COMMIT,
     FL_CAPTURE_ORDER_CANCEL,
+    FL_CAPTURE_ORDER_FORGET, // of one that is KEPT
 };
 
 // Mail of what a worker tells: each phase once.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "engine/accept/acceptor.h"
+#include "engine/accept/capture_order.h"
 #include "engine/accept/capture_session.h"
 #include "engine/base/close_thread.h"
 #include "engine/base/log.h"
@@ -127,7 +128,9 @@ bool fl_captures_cancel(struct fl_captures *captures, uint64_t vm)
         else if (!session->committed)
             fl_capture_session_fail(session, -ECANCELED, "it was cancelled by the control API");
     }
-    return any;
+    struct fl_engine *engine = captures->acceptor->engine;
+    const struct fl_vm *served = any ? NULL : fl_vms_find(&engine->vms, vm);
+    return any || (served && fl_capture_order_unprotect(engine, served));
 }
 
 void fl_captures_vm_gone(struct fl_captures *captures, uint64_t vm)

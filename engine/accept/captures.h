@@ -25,7 +25,8 @@ void fl_captures_take(struct fl_captures *captures, const struct fl_message *mes
 // Another engine goes on: clients are told that their captures have failed, and workers nothing.
 // The successor takes away what is still protected.
 void fl_captures_leave(struct fl_captures *captures);
-// Ends the capture of a VM that runs, or is kept: false if there is none.
+// Ends the capture of a VM that runs, or is kept. If there is none, pages that were left protected
+// are freed all the same. False if there is no such VM.
 bool fl_captures_cancel(struct fl_captures *captures, uint64_t vm);
 // The VM has no worker any more.
 void fl_captures_vm_gone(struct fl_captures *captures, uint64_t vm);

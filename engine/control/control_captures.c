@@ -45,12 +45,14 @@ static enum MHD_Result cancel_capture(struct fl_captures *captures, struct MHD_C
                                       uint64_t vm)
 {
     const struct fl_capture_session *session = fl_captures_find(captures, vm);
-    json_t *answer = session ? describe(session) : NULL; // it may be gone once it is cancelled
-    if (session && fl_captures_cancel(captures, vm))
+    // It may be gone once it is cancelled.
+    json_t *answer = session ? describe(session)
+                             : json_pack("{s:I, s:s}", "vm", (json_int_t)vm, "phase",
+                                         fl_capture_phase_name(NULL));
+    if (fl_captures_cancel(captures, vm))
         return fl_control_send_json(client, MHD_HTTP_OK, answer);
     json_decref(answer);
-    return fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                 "no capture of VM %llu runs, and none is kept",
+    return fl_control_send_error(client, MHD_HTTP_NOT_FOUND, "there is no VM %llu that is served",
                                  (unsigned long long)vm);
 }
 

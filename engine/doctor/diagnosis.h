@@ -61,6 +61,8 @@ struct fl_uffd_case {
     bool kvm;  // it has a KVM guest
     char vm_name[FL_PROC_NAME];
     char image[FL_IMAGE_NAME_BYTES]; // that a Faultline kept of it; empty: none
+    uint64_t kept_id;                // its number there; 0: none was kept
+    uint64_t left_protected;         // pages of 4 KiB that a capture has left write-protected
     size_t tasks;                    // of the VM that wait
     size_t still;                    // those of them that have not moved
     int64_t waiting_ms;              // the longest of these, -1 if there is none

@@ -8,6 +8,7 @@
 
 #include <linux/userfaultfd.h>
 
+#include "engine/doctor/doctor_protected.h"
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
 #include "engine/rescue/orphan_state.h"
@@ -24,6 +25,8 @@ struct memory {
 struct kept_state {
     pid_t pid;
     char image[FL_IMAGE_NAME_BYTES];
+    uint64_t id;
+    uint64_t left_protected;
 };
 
 // What has been found so far.
@@ -108,16 +111,29 @@ static int take_kept(struct walk *walk, const struct kept_state *kept)
     return 0;
 }
 
+// The keeper, its engine and the standby may hold one and the same.
+static bool is_kept(const struct walk *walk, pid_t pid)
+{
+    for (size_t i = 0; i < walk->states; i++) {
+        if (walk->kept[i].pid == pid)
+            return true;
+    }
+    return false;
+}
+
 static int look_at_descriptor(void *arg, const struct fl_proc_fd *fd)
 {
     struct walk *walk = arg;
     struct fl_proc_uffd info;
-    struct kept_state kept;
+    struct kept_state kept = {0};
     if (fl_proc_uffd(fd, &info))
         return take_userfaultfd(walk, fd, &info);
     if (strcmp(fd->target, "anon_inode:kvm-vm") == 0)
         return take_guest(walk, fd->pid);
-    return fl_orphan_state_head(fd, &kept.pid, kept.image) ? take_kept(walk, &kept) : 0;
+    if (!fl_orphan_state_head(fd, &kept.pid, kept.image) || is_kept(walk, kept.pid))
+        return 0;
+    kept.left_protected = fl_doctor_protected(fd, &kept.id);
+    return take_kept(walk, &kept);
 }
 
 // --- tasks ---
@@ -261,8 +277,11 @@ static void find_vm(struct walk *walk, struct fl_uffd_case *uffd)
     for (size_t i = 0; i < walk->guests; i++)
         uffd->kvm = uffd->kvm || walk->guest[i] == vm->pid;
     for (size_t i = 0; i < walk->states; i++) {
-        if (walk->kept[i].pid == vm->pid)
-            memcpy(uffd->image, walk->kept[i].image, sizeof(uffd->image));
+        if (walk->kept[i].pid != vm->pid)
+            continue;
+        memcpy(uffd->image, walk->kept[i].image, sizeof(uffd->image));
+        uffd->kept_id = walk->kept[i].id;
+        uffd->left_protected = walk->kept[i].left_protected;
     }
 }
 

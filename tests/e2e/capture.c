@@ -103,7 +103,6 @@ Test(capture, is_cancelled_by_the_control_api)
     struct capture_client capture;
     captured_begin(NULL, 50);
     cr_assert(shows("{\"captures\":[]}"));
-    cr_assert_eq(cancel_capture(1), 404);
     capture_until(&capture, &captured.guest[0], READY);
     cr_assert(shows("\"phase\":\"ready\""));
     cr_assert_eq(cancel_capture(1), 200);
@@ -112,6 +111,8 @@ Test(capture, is_cancelled_by_the_control_api)
     cr_assert_str_eq(capture.text, "it was cancelled by the control API");
     capture_close(&capture);
     guest_is_free(&captured.guest[0]);
+    cr_assert_eq(cancel_capture(1), 200); // there is nothing to end
+    cr_assert_eq(cancel_capture(99), 404);
     captured_end();
 }
 
@@ -143,5 +144,57 @@ Test(capture, ends_when_the_server_lets_its_vms_go)
     cr_assert_eq(capture.phase, FL_CAPTURE_FAILED, "%d: %s", capture.error, capture.text);
     capture_close(&capture);
     cr_assert(wait_until(no_vm_is_left, NULL));
+    captured_end();
+}
+
+// --- the doctor ---
+
+static char said[1 << 16];
+
+static bool doctor_speaks_of_it(void *arg)
+{
+    (void)arg;
+    const char *args[] = {"doctor", NULL};
+    faultline_run(said, sizeof(said), args);
+    return strstr(said, "), VM 1: ") != NULL;
+}
+
+static bool doctor_says_nothing(void *arg)
+{
+    return !doctor_speaks_of_it(arg);
+}
+
+static void do_as_printed(void)
+{
+    char command[4 * TEST_PATH];
+    const char *at = strstr(strstr(said, "), VM 1: "), "to mend ");
+    cr_assert_not_null(at, "%s", said);
+    at += strlen("to mend ");
+    snprintf(command, sizeof(command), "FAULTLINE_CONTROL='%s'; %.*s", captured.control,
+             (int)strcspn(at, "\n"), at);
+    cr_assert_eq(system(command), 0, "%s", command);
+}
+
+// He does not speak of what a capture protects, and speaks of what none does.
+Test(capture, that_is_not_there_and_its_protection_is_is_seen_by_the_doctor)
+{
+    enum { LEFT = 64 };
+    struct capture_client capture;
+    captured_begin(NULL, 0);
+    capture_all(&capture, &captured.guest[0], 1, FL_CAPTURE_KEEP_ARMED);
+    publish(&capture, "first");
+    cr_assert_gt(guest_protected(&captured.guest[0]), LEFT);
+    cr_assert_not(doctor_speaks_of_it(NULL), "%s", said);
+    cr_assert_eq(cancel_capture(1), 200);
+    guest_is_free(&captured.guest[0]);
+    cr_assert_not(doctor_speaks_of_it(NULL), "%s", said);
+    cr_assert(writers_pause(captured.guest[0].writers));
+    guest_protect(&captured.guest[0], LEFT);
+    cr_assert_gt(guest_protected(&captured.guest[0]), 0);
+    cr_assert(doctor_speaks_of_it(NULL), "%s", said);
+    cr_assert_not_null(strstr(said, "no capture of it runs or is kept"), "%s", said);
+    do_as_printed();
+    cr_assert(wait_until(doctor_says_nothing, NULL), "%s", said);
+    writers_resume(captured.guest[0].writers);
     captured_end();
 }

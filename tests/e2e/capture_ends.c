@@ -176,3 +176,43 @@ Test(capture_ends, when_it_is_to_be_undone)
 {
     live_through("capture_cancelling", false);
 }
+
+Test(capture_ends, when_its_task_begins)
+{
+    live_through("capture_begun", true);
+}
+
+Test(capture_ends, when_nothing_is_protected_yet)
+{
+    live_through("capture_prepared", true);
+}
+
+Test(capture_ends, when_some_is_protected)
+{
+    live_through("capture_armed", true);
+}
+
+Test(capture_ends, when_it_is_frozen)
+{
+    live_through("capture_frozen", true);
+}
+
+Test(capture_ends, when_some_is_copied)
+{
+    live_through("capture_copied", true);
+}
+
+Test(capture_ends, when_all_is_copied)
+{
+    live_through("capture_all_copied", true);
+}
+
+Test(capture_ends, when_it_ends)
+{
+    live_through("capture_ending", false);
+}
+
+Test(capture_ends, when_nothing_is_protected_any_more)
+{
+    live_through("unprotected", false);
+}

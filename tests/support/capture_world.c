@@ -3,11 +3,14 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct captured captured;
@@ -20,9 +23,11 @@ static int guest_main(int channel, struct client_shared *shared, void *arg)
     struct guest *guest = arg;
     vmm_map(&vmm, &captured.world->memory, PAGE, CAPTURED_REGIONS, VMM_1_12);
     vmm.shared = shared;
-    memcpy(guest->region, vmm.region, sizeof(vmm.region));
+    memcpy(guest->place->region, vmm.region, sizeof(vmm.region));
+    guest->place->uffd = vmm.uffd;
     vmm_handshake(&vmm, captured.world->socket);
-    vmm_check(&vmm, 5);
+    for (uint32_t page = guest->writers->hot; page < vmm.pages; page++)
+        vmm_check(&vmm, page);
     tell_test(channel, 's');
     writers_run(guest->writers, &vmm);
     return 0;
@@ -33,10 +38,11 @@ void guest_start(struct guest *guest, unsigned removes)
     guest->writers = writers_new(CAPTURED_PAGES, PAGE);
     cr_assert_not_null(guest->writers);
     guest->writers->threads = 3;
+    guest->writers->hot = CAPTURED_PAGES / 4 * 3;
     guest->writers->removes = removes;
     guest->writers->rests_us = 20;
-    guest->region = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    cr_assert_neq(guest->region, MAP_FAILED);
+    guest->place = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq(guest->place, MAP_FAILED);
     client_start(&guest->client, guest_main, guest);
     cr_assert(client_says(&guest->client, 's'));
     cr_assert(writers_go_on(guest->writers, OPERATIONS));
@@ -46,13 +52,25 @@ long guest_protected(const struct guest *guest)
 {
     long count = 0;
     for (unsigned i = 0; i < CAPTURED_REGIONS; i++) {
-        long here =
-            writers_protected(guest->client.pid, guest->region[i].base, guest->region[i].bytes);
+        long here = writers_protected(guest->client.pid, guest->place->region[i].base,
+                                      guest->place->region[i].bytes);
         if (here < 0)
             return here;
         count += here;
     }
     return count;
+}
+
+void guest_protect(const struct guest *guest, unsigned pages)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, guest->client.pid, 0);
+    int uffd = (int)syscall(SYS_pidfd_getfd, pidfd, guest->place->uffd, 0);
+    struct uffdio_writeprotect protect = {
+        .range = {(uintptr_t)guest->place->region[0].base, (uint64_t)pages * PAGE},
+        .mode = UFFDIO_WRITEPROTECT_MODE_WP};
+    cr_assert_eq(ioctl(uffd, UFFDIO_WRITEPROTECT, &protect), 0, "%s", strerror(errno));
+    close(uffd);
+    close(pidfd);
 }
 
 static bool is_unprotected(void *arg)
@@ -75,7 +93,7 @@ void guest_end(struct guest *guest)
     writers_end(guest->writers);
     cr_assert_eq(client_wait(&guest->client), 0, "%s", client_failure());
     writers_free(guest->writers);
-    munmap(guest->region, PAGE);
+    munmap(guest->place, PAGE);
     guest->writers = NULL;
 }
 

@@ -20,11 +20,17 @@ enum {
     OPERATIONS = 2000 // of a VM, before something is looked at
 };
 
+// What the client tells the test.
+struct guest_place {
+    struct vmm_region region[VMM_REGIONS];
+    int uffd; // there
+};
+
 // One VM of the test.
 struct guest {
     struct client client;
     struct writers *writers;
-    struct vmm_region *region; // shared with the client
+    struct guest_place *place; // shared with the client
 };
 
 struct captured {
@@ -44,11 +50,15 @@ void captured_end(void);
 void captured_end_of_vm(void);
 
 void guest_start(struct guest *guest, unsigned removes);
-// It runs, and no page of it is protected, or will soon be.
+// It runs, and no page of it is protected, or will soon be. It never writes to a quarter of its
+// pages: only an engine can free those.
 void guest_is_free(struct guest *guest);
 void guest_end(struct guest *guest);
 // Pages of 4 KiB.
 long guest_protected(const struct guest *guest);
+// Write-protects its first pages behind the server's back, as its own process could: not before it
+// was captured.
+void guest_protect(const struct guest *guest, unsigned pages);
 
 void connect_capture(struct capture_client *capture);
 // The image has the bytes of the file.

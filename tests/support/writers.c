@@ -28,7 +28,7 @@ struct writers *writers_new(uint32_t pages, uint32_t page_bytes)
     if (writers == MAP_FAILED)
         return NULL;
     writers->threads = 2;
-    writers->pages = pages;
+    writers->pages = writers->hot = pages;
     writers->page_bytes = page_bytes;
     return writers;
 }
@@ -102,7 +102,7 @@ static void operate(struct writer *writer)
 {
     struct writers *writers = writer->writers;
     uint64_t dice = random_next(&writer->random);
-    uint32_t mine = (writers->pages - writer->number + writers->threads - 1) / writers->threads;
+    uint32_t mine = (writers->hot - writer->number + writers->threads - 1) / writers->threads;
     uint32_t page = (uint32_t)(dice % mine) * writers->threads + writer->number;
     if (writers->removes && (dice >> 32) % writers->removes == 0)
         remove_page(writers, writer->vmm, page);

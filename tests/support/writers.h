@@ -22,9 +22,10 @@ struct writers_page {
 };
 
 struct writers {
-    unsigned threads;  // set these three before the VMM is forked
+    unsigned threads;  // set these four before the VMM is forked
     unsigned removes;  // one of so many operations gives a page back; 0: none does
     unsigned rests_us; // after each operation; 0: the threads never rest
+    uint32_t hot;      // pages that they use; the rest is as in the memory file
     uint32_t pages;
     uint32_t page_bytes;
     atomic_bool paused;          // orders of the test,

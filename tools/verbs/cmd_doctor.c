@@ -128,6 +128,17 @@ static void print_stopped(const struct fl_uffd_case *uffd, const struct fl_uffd_
         printf("  to mend     %s\n", command);
 }
 
+static void print_protected(const struct fl_uffd_case *uffd)
+{
+    char command[DOCTOR_COMMAND];
+    printf("%s (pid %d), VM %" PRIu64 ": %" PRIu64
+           " pages of 4 KiB are write-protected, and no capture of it runs or is kept: each costs "
+           "its guest a fault when it writes\n",
+           uffd->vm_name, (int)uffd->vm, uffd->kept_id, uffd->left_protected);
+    doctor_mend_protected(uffd, command, sizeof(command));
+    printf("  to mend     %s\n", command);
+}
+
 // Names each stopped process once, however many userfaultfds it holds.
 static void print_all_stopped(const struct fl_diagnosis *found)
 {
@@ -154,6 +165,10 @@ static void print_doctor_text(const struct fl_diagnosis *found, int64_t patience
     for (size_t i = 0; i < found->dyings && shows_dying(found); i++)
         print_dying(&found->dying[i]);
     print_all_stopped(found);
+    for (size_t i = 0; i < found->cases; i++) {
+        if (found->uffd[i].left_protected > 0)
+            print_protected(&found->uffd[i]);
+    }
     const char *unseen = doctor_explain_view(found);
     if (unseen)
         printf("%s\n", unseen);
@@ -178,12 +193,13 @@ static json_t *case_json(const struct fl_diagnosis *found, const struct fl_uffd_
                                         "fd", uffd->holder[i].fd, "name", uffd->holder[i].name,
                                         "stopped", (int)uffd->holder[i].stopped));
     doctor_mend(found, uffd, &mend);
-    return json_pack("{s:I, s:s, s:s, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "inode",
-                     (json_int_t)uffd->inode, "verdict", fl_verdict_name(uffd->verdict), "reason",
-                     doctor_explain(found, uffd), "vm_pid", (int)uffd->vm, "vm_name", uffd->vm_name,
-                     "holders", holders, "unread", (json_int_t)uffd->pending, "unresolved",
-                     (json_int_t)uffd->unresolved, "tasks", (json_int_t)uffd->tasks, "waiting_ms",
-                     (json_int_t)uffd->waiting_ms, "mend", mend.command, "mend_only_if",
+    return json_pack("{s:I, s:s, s:s, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}",
+                     "inode", (json_int_t)uffd->inode, "verdict", fl_verdict_name(uffd->verdict),
+                     "reason", doctor_explain(found, uffd), "vm_pid", (int)uffd->vm, "vm_name",
+                     uffd->vm_name, "holders", holders, "unread", (json_int_t)uffd->pending,
+                     "unresolved", (json_int_t)uffd->unresolved, "tasks", (json_int_t)uffd->tasks,
+                     "waiting_ms", (json_int_t)uffd->waiting_ms, "left_protected",
+                     (json_int_t)uffd->left_protected, "mend", mend.command, "mend_only_if",
                      mend.only_if ? mend.only_if : "", "mend_else", mend.otherwise);
 }
 

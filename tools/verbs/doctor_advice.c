@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/verbs/doctor_advice.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -208,6 +209,16 @@ void doctor_mend_stopped(const struct fl_uffd_holder *holder, char *buf, size_t 
     buf[0] = '\0';
     if (holder->tracer == 0)
         snprintf(buf, size, "kill -CONT %d", (int)holder->pid);
+}
+
+// --- what is left protected ---
+
+void doctor_mend_protected(const struct fl_uffd_case *uffd, char *buf, size_t size)
+{
+    snprintf(buf, size,
+             "curl -sSf --unix-socket \"${FAULTLINE_CONTROL:-/run/faultline/control.sock}\" -X "
+             "DELETE -d '{\"vm\":%" PRIu64 "}' http://localhost/v1/captures",
+             uffd->kept_id);
 }
 
 // --- what cannot be seen ---

@@ -30,6 +30,8 @@ const char *doctor_explain_stopped(const struct fl_uffd_case *uffd,
                                    const struct fl_uffd_holder *holder);
 // Writes a command that lets the holder go on; "" if a debugger stops it.
 void doctor_mend_stopped(const struct fl_uffd_holder *holder, char *buf, size_t size);
+// Writes a command that has the server take the protection from pages that were left protected.
+void doctor_mend_protected(const struct fl_uffd_case *uffd, char *buf, size_t size);
 // Says which processes could not be seen; NULL if all were.
 const char *doctor_explain_view(const struct fl_diagnosis *found);
 // Writes the end of a sentence that says which process's memory a task waits for; "" if it is the

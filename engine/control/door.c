@@ -252,7 +252,8 @@ static void rest(struct fl_door *door, uint64_t until)
     door->due_ns = until;
 }
 
-// It cannot accept then, and would try again for ever: that a client waits stays true.
+// It cannot accept then, and would try again for ever: that a client waits stays true
+// (findings/libmicrohttpd-emfile-spins.sh).
 static bool lacks_files(const struct fl_door *door)
 {
     if (!door->complained)

@@ -17,6 +17,7 @@
 #include "engine/control/counters.h"
 #include "engine/control/stats.h"
 #include "engine/control/status_lanes.h"
+#include "engine/image/store_space.h"
 #include "engine/link/keeper_link.h"
 #include "engine/template/templates.h"
 #include "engine/vm/vm.h"
@@ -267,6 +268,8 @@ static json_t *build(struct fl_engine *engine, const struct fl_stats *stats)
         if (fl_counter_rows[i].json)
             add_row(status, &fl_counter_rows[i], stats);
     }
+    const char *path = fl_store_space_path(engine->space);
+    json_object_set_new(section(status, "store"), "path", path ? json_string(path) : json_null());
     json_object_set_new(status, "degraded", fl_degraded_json(&engine->degraded));
     json_object_set_new(status, "worker_list", worker_list(engine));
     json_object_set_new(status, "image_list", image_list(stats));

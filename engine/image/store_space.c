@@ -132,7 +132,9 @@ struct fl_store_space *fl_store_space_new(const char *store)
     struct fl_store_space *space = calloc(1, sizeof(*space));
     if (!space)
         return NULL;
-    space->store = strdup(store);
+    space->store = realpath(store, NULL);
+    if (!space->store)
+        space->store = strdup(store);
     if (!space->store) {
         free(space);
         return NULL;
@@ -152,6 +154,11 @@ void fl_store_space_free(struct fl_store_space *space)
     pthread_cond_signal(&space->changed);
     pthread_mutex_unlock(&space->lock);
     space_unref(space);
+}
+
+const char *fl_store_space_path(const struct fl_store_space *space)
+{
+    return space ? space->store : NULL;
 }
 
 // Without memory for it, at the next question.

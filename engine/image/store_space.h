@@ -19,9 +19,13 @@ struct fl_store_space_now {
 };
 
 // Control thread. NULL without memory. The path is the caller's, and is copied.
+// Looks where it leads, which may wait for storage: before there are VMs.
 struct fl_store_space *fl_store_space_new(const char *store);
 // Control thread. NULL is a no-op. Does not wait for the thread, which may be held up by storage.
 void fl_store_space_free(struct fl_store_space *space);
+// Control thread. The store's path, which begins with '/' if that could be found out. NULL for
+// NULL.
+const char *fl_store_space_path(const struct fl_store_space *space);
 // Control thread, never waits. Has it looked at if the last look is some time ago, and says what
 // that has seen. For NULL nothing is known.
 struct fl_store_space_now fl_store_space_now(struct fl_store_space *space);

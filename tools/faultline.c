@@ -23,6 +23,8 @@ const struct verb *const verb_table[] = {
     &verb_engine,
     &verb_handler,
     &verb_listen,
+    &verb_checkpoint,
+    &verb_fork,
     &verb_record,
     &verb_template,
     &verb_status,

@@ -92,6 +92,11 @@ static int progress_called(void *arg, uint64_t done, uint64_t total)
     return interrupted ? 1 : 0;
 }
 
+bool progress_interrupted(void)
+{
+    return interrupted != 0;
+}
+
 bool progress_is_drawn(void)
 {
     const char *kind = getenv("TERM");

@@ -20,6 +20,8 @@ struct progress {
 // Catches SIGINT, SIGTERM and SIGHUP from here on. Returns the callback to give to the operation;
 // it refers to *progress.
 struct fl_progress progress_begin(struct progress *progress, const char *what, bool bytes);
+// Whether one of these signals has come since the process began. Any thread.
+bool progress_interrupted(void);
 // Removes the bar from the screen.
 void progress_end(struct progress *progress);
 

@@ -8,10 +8,12 @@
 
 #include "tools/cli/verb.h"
 
+extern const struct verb verb_checkpoint;
 extern const struct verb verb_config;
 extern const struct verb verb_doctor;
 extern const struct verb verb_drain;
 extern const struct verb verb_engine;
+extern const struct verb verb_fork;
 extern const struct verb verb_gc;
 extern const struct verb verb_handler;
 extern const struct verb verb_help;

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Several images of one moment, from which as many VMs go on at once; and drives that are cloned in
+// the pause.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/checkpoint_world.h"
+
+TestSuite(checkpoint_fork, .init = need_userfaultfd, .fini = checkpoint_world_close,
+          .timeout = 240);
+
+static struct checkpoint_world *all;
+
+static void make_and_start(void)
+{
+    all = checkpoint_world_make(MIXED, 8 << 20);
+    checkpoint_world_start();
+}
+
+Test(checkpoint_fork, all_can_be_restored_when_it_ends)
+{
+    char text[CHECKPOINT_TEXT];
+    make_and_start();
+    const char *args[] = {"--count", "3", "--name", "box", NULL};
+    cr_assert_eq(checkpoint_do("fork", text, args), 0, "%s", text);
+    cr_assert_str_eq(text, "box-1\nbox-2\nbox-3\n");
+    for (unsigned i = 1; i <= 3; i++) {
+        char name[16];
+        char leaf[64];
+        snprintf(name, sizeof(name), "box-%u", i);
+        snprintf(leaf, sizeof(leaf), "sockets/%s.sock", name);
+        cr_assert_eq(access(temp_path(&all->world->temp, leaf), F_OK), 0, "%s", leaf);
+        checkpoint_image_is_right(name);
+        checkpoint_restores(name);
+    }
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
+// Named after the image and the VM; the second time these names are taken.
+Test(checkpoint_fork, all_or_none)
+{
+    char text[CHECKPOINT_TEXT];
+    make_and_start();
+    const char *one[] = {"--count", "1", NULL};
+    cr_assert_eq(checkpoint_do("fork", text, one), 0, "%s", text);
+    cr_assert_str_eq(text, "image-1-1\n");
+    const char *taken[] = {"--count", "3", "--name", "box", NULL};
+    const char *pack[] = {"pack",           "--store", all->world->store, "--name", "box-3",
+                          all->world->file, NULL};
+    cr_assert_eq(faultline_run(text, sizeof(text), pack), 0, "%s", text);
+    unsigned pauses = atomic_load(&all->mini->pauses);
+    cr_assert_eq(checkpoint_do("fork", text, taken), 1);
+    cr_assert(strstr(text, "the store has an image 'box-3' already"), "%s", text);
+    cr_assert_eq(atomic_load(&all->mini->pauses), pauses);
+    cr_assert_not(checkpoint_has_image("box-1"));
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
+// --- drives ---
+
+static void write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0640);
+    cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+static bool file_has(const char *path, const char *want)
+{
+    char text[64] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    return got >= 0 && strcmp(text, want) == 0;
+}
+
+Test(checkpoint_fork, drives_are_cloned_in_the_pause)
+{
+    char text[CHECKPOINT_TEXT];
+    char drive[2 * TEST_PATH];
+    char clone[3 * TEST_PATH];
+    make_and_start();
+    snprintf(drive, sizeof(drive), "%s", temp_path(&all->world->temp, "disk"));
+    snprintf(clone, sizeof(clone), "%s.one", drive);
+    write_file(drive, "before");
+    setenv("LD_PRELOAD", CLONING_LIBRARY, 1);
+    atomic_store(&all->mini->waits_at, MINI_PAUSE);
+    const char *extra[] = {"--drive", drive, NULL};
+    pid_t pid = checkpoint_begin("one", extra, temp_path(&all->world->temp, "output"));
+    cr_assert(mini_comes_to(all->mini, MINI_PAUSE));
+    write_file(drive, "in the pause");
+    atomic_store(&all->mini->waits_at, MINI_RESUME);
+    cr_assert(mini_comes_to(all->mini, MINI_RESUME));
+    write_file(drive, "after");
+    cr_assert_neq(access(clone, F_OK), 0); // not before there is an image
+    atomic_store(&all->mini->waits_at, MINI_NOWHERE);
+    cr_assert_eq(checkpoint_ended(pid), 0);
+    cr_assert(file_has(clone, "in the pause"));
+    // There already; then replaced.
+    const char *args[] = {"--name", "one", "--drive", drive, "--replace", NULL};
+    cr_assert_eq(checkpoint_do("checkpoint", text, args), 0, "%s", text);
+    cr_assert(file_has(clone, "after"));
+    snprintf(clone, sizeof(clone), "%s.two", drive);
+    write_file(clone, "mine");
+    const char *taken[] = {"--name", "two", "--drive", drive, NULL};
+    cr_assert_eq(checkpoint_do("checkpoint", text, taken), 1);
+    cr_assert(strstr(text, "disk.two is there already"), "%s", text);
+    cr_assert(file_has(clone, "mine"));
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
+Test(checkpoint_fork, each_has_a_drive)
+{
+    char text[CHECKPOINT_TEXT];
+    char drive[2 * TEST_PATH];
+    make_and_start();
+    snprintf(drive, sizeof(drive), "%s", temp_path(&all->world->temp, "disk"));
+    write_file(drive, "disk");
+    setenv("LD_PRELOAD", CLONING_LIBRARY, 1);
+    const char *args[] = {"--count", "3", "--name", "box", "--drive", drive, NULL};
+    cr_assert_eq(checkpoint_do("fork", text, args), 0, "%s", text);
+    for (unsigned i = 1; i <= 3; i++) {
+        char clone[3 * TEST_PATH];
+        snprintf(clone, sizeof(clone), "%s.box-%u", drive, i);
+        cr_assert(file_has(clone, "disk"), "%s", clone);
+    }
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
+// The image is not made: its drive must not be there either.
+Test(checkpoint_fork, no_image_no_drive)
+{
+    char drive[2 * TEST_PATH];
+    char clone[3 * TEST_PATH];
+    make_and_start();
+    snprintf(drive, sizeof(drive), "%s", temp_path(&all->world->temp, "disk"));
+    snprintf(clone, sizeof(clone), "%s.one", drive);
+    write_file(drive, "disk");
+    setenv("LD_PRELOAD", CLONING_LIBRARY, 1);
+    atomic_store(&all->mini->refuses_at, MINI_RESUME);
+    const char *extra[] = {"--drive", drive, NULL};
+    pid_t pid = checkpoint_begin("one", extra, temp_path(&all->world->temp, "output"));
+    cr_assert(mini_comes_to(all->mini, MINI_RESUME));
+    cr_assert_eq(checkpoint_ended(pid), 1);
+    cr_assert_neq(access(clone, F_OK), 0);
+    cr_assert_not(checkpoint_has_image("one"));
+    atomic_store(&all->mini->refuses_at, MINI_NOWHERE);
+    atomic_store(&all->mini->paused, false);
+    writers_resume(all->mini->writers);
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}

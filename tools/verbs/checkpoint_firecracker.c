@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. The VM is paused, and told to write its state, with a FIFO for its memory.
+// When the file of the state is closed, Firecracker is on its way into open() of the FIFO, and
+// there it waits, with all devices still: no other client of the API can resume the VM. The engine
+// now protects what is left. Then the FIFO is opened, and Firecracker answers that it cannot be
+// truncated. Only that answer proves that it was in there all the time; with any other the VM may
+// have run meanwhile, and the capture is thrown away.
+//
+// Firecracker must never be left in open(). After a failure the FIFO is opened here, and the VM is
+// resumed; if the command is killed, or Firecracker does not answer, the guard does that.
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "tools/verbs/checkpoint_steps.h"
+
+enum { ASK_MS = 10000, RESUME_MS = 10000, SLACK_MS = 5000 };
+
+// The thread that waits for the answer to the request has no other way to be told.
+static atomic_bool create_is_given_up;
+
+static bool create_gives_up(void)
+{
+    return atomic_load(&create_is_given_up);
+}
+
+// --- before anything is touched ---
+
+static int check_peer(struct run *run, struct fl_error *ret_error)
+{
+    struct meeting_peer *peer = &run->peer;
+    peer->api = run->api;
+    int error = firecracker_peer(run->api, &peer->pid, &peer->uid, &peer->gid, ret_error);
+    if (!error && peer->pid != run->result->vm.pid)
+        return fl_fail_plain(ret_error, -EINVAL,
+                             "process %d listens at %s, but VM %llu is process %d: --api must "
+                             "name the socket of the VM's own Firecracker",
+                             (int)peer->pid, run->api, (unsigned long long)run->result->vm.id,
+                             (int)run->result->vm.pid);
+    return error;
+}
+
+static int check_state(struct run *run, struct fl_error *ret_error)
+{
+    struct firecracker_info info;
+    int error = firecracker_describe(run->api, ASK_MS, &info, ret_error);
+    if (error)
+        return error;
+    if (info.state == FIRECRACKER_NOT_STARTED)
+        return fl_fail_plain(ret_error, -EINVAL, "the Firecracker at %s has not started its VM",
+                             run->api);
+    run->result->was_paused = info.state == FIRECRACKER_PAUSED;
+    if (strpbrk(info.version, "=\n") == NULL)
+        snprintf(run->result->label, sizeof(run->result->label), "firecracker=%s", info.version);
+    return 0;
+}
+
+static int fc_prepare(struct run *run, struct fl_error *ret_error)
+{
+    const struct checkpoint_order *order = run->order;
+    run->api =
+        order->api ? strdup(order->api) : checkpoint_find_api(run->result->vm.pid, ret_error);
+    if (!run->api)
+        return order->api ? fl_fail(ret_error, -ENOMEM, "%s cannot be asked", order->api) : -ENOENT;
+    int error = check_peer(run, ret_error);
+    if (!error)
+        error = check_state(run, ret_error);
+    if (!error)
+        error = meeting_make(&run->peer, order->fifo_dir, &run->meeting, ret_error);
+    return error;
+}
+
+// --- the pause ---
+
+static void *run_create(void *arg)
+{
+    struct create *create = arg;
+    create->outcome = firecracker_create(create->api, create->vmstate, create->fifo,
+                                         create->timeout_ms, create_gives_up, &create->why);
+    eventfd_write(create->ended, 1);
+    return NULL;
+}
+
+// Signals are the main thread's.
+static int start_create(struct run *run, struct fl_error *ret_error)
+{
+    struct create *create = &run->create;
+    sigset_t all;
+    sigset_t before;
+    *create = (struct create){.ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                              .api = run->api,
+                              .vmstate = run->meeting.vmstate_seen,
+                              .fifo = run->meeting.fifo_seen,
+                              .timeout_ms = (unsigned)run->order->pause_ms + SLACK_MS};
+    if (create->ended < 0)
+        return fl_fail(ret_error, -errno, "an eventfd cannot be made");
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = -pthread_create(&create->thread, NULL, run_create, create);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    create->running = !error;
+    return error ? fl_fail(ret_error, error, "a thread cannot be started") : 0;
+}
+
+static bool create_has_ended(struct run *run)
+{
+    eventfd_t count;
+    if (eventfd_read(run->create.ended, &count) == 0)
+        run->create.over = true;
+    return run->create.over;
+}
+
+static void join_create(struct run *run)
+{
+    if (run->create.running)
+        pthread_join(run->create.thread, NULL);
+    run->create.running = false;
+    if (run->create.ended >= 0)
+        close(run->create.ended);
+    run->create.ended = -1;
+}
+
+// Joins it, and says why it was answered before the FIFO was opened here.
+static int say_too_early(struct run *run, struct fl_error *ret_error)
+{
+    join_create(run);
+    if (run->create.outcome == FIRECRACKER_CUT_SHORT)
+        return fl_fail_plain(ret_error, -EBUSY,
+                             "another process has opened the FIFO of the checkpoint, %s in the "
+                             "VM's process",
+                             run->meeting.fifo_seen);
+    return fl_fail_plain(ret_error, -EREMOTEIO, "%s", run->create.why.text);
+}
+
+static bool is_written(struct run *run)
+{
+    return meeting_is_written(&run->meeting) || create_has_ended(run);
+}
+
+static int have_state_written(struct run *run, struct fl_error *ret_error)
+{
+    struct stat status;
+    int error = start_create(run, ret_error);
+    if (!error)
+        error =
+            run_wait(run, is_written, "Firecracker has not written the state of the VM", ret_error);
+    if (error)
+        return error;
+    if (create_has_ended(run))
+        return say_too_early(run, ret_error);
+    if (fstat(run->meeting.vmstate, &status) < 0 || status.st_size == 0)
+        return fl_fail_plain(ret_error, -EPROTO,
+                             "Firecracker has written nothing as the state of the VM");
+    run->result->vmstate = fcntl(run->meeting.vmstate, F_DUPFD_CLOEXEC, 0);
+    if (run->result->vmstate < 0)
+        return fl_fail(ret_error, -errno, "the state of the VM cannot be kept");
+    snprintf(run->vmstate, sizeof(run->vmstate), "/proc/self/fd/%d", run->result->vmstate);
+    return 0;
+}
+
+static int fc_stop(struct run *run, struct fl_error *ret_error)
+{
+    struct guard_orders *orders = run->meeting.guard.orders;
+    run_pause_begins(run);
+    if (!run->result->was_paused) {
+        atomic_store(&orders->pausing, true);
+        atomic_store(&orders->paused, true);
+        run->paused = true; // as soon as it may be
+        int error = firecracker_pause(run->api, (unsigned)run->order->pause_ms,
+                                      progress_interrupted, ret_error);
+        if (error == -ETIMEDOUT && progress_interrupted())
+            return fl_fail_plain(ret_error, -ECANCELED, "interrupted");
+        if (error)
+            return error;
+        atomic_store(&orders->pausing, false);
+    }
+    return have_state_written(run, ret_error);
+}
+
+static int resume(struct run *run, struct fl_error *ret_error)
+{
+    if (!run->paused)
+        return 0;
+    int error = firecracker_resume(run->api, RESUME_MS, ret_error);
+    if (error)
+        return error;
+    run->paused = false;
+    atomic_store(&run->meeting.guard.orders->paused, false);
+    return 0;
+}
+
+static int fc_go_on(struct run *run, struct fl_error *ret_error)
+{
+    if (create_has_ended(run))
+        return say_too_early(run, ret_error);
+    int error = meeting_open(&run->meeting);
+    if (error)
+        return fl_fail(ret_error, error, "the FIFO of the checkpoint cannot be opened");
+    join_create(run);
+    if (run->create.outcome != FIRECRACKER_CUT_SHORT)
+        return fl_fail_plain(ret_error, -EREMOTEIO, "%s", run->create.why.text);
+    error = resume(run, ret_error);
+    run->result->pause_ms = (double)(fl_now() - run->paused_at) / (double)FL_NS_PER_MS;
+    if (!error)
+        checkpoint_say(run->order, "resumed");
+    return error;
+}
+
+// --- after a failure ---
+
+// Appends to a sentence.
+static void add(struct fl_error *error, const char *more)
+{
+    size_t used = strlen(error->text);
+    snprintf(error->text + used, sizeof(error->text) - used, "%s", more);
+}
+
+static void fc_undo(struct run *run, struct fl_error *error)
+{
+    struct firecracker_info info;
+    meeting_release(&run->meeting);
+    int resumed = resume(run, NULL);
+    if (resumed == -ETIMEDOUT) {
+        add(error, "; the VM cannot be resumed yet, and a process that was left behind tries on");
+        atomic_store(&create_is_given_up, true);
+        meeting_leave(&run->meeting);
+    } else if (resumed && firecracker_describe(run->api, ASK_MS, &info, NULL) == 0 &&
+               info.state == FIRECRACKER_PAUSED) {
+        add(error, "; AND THE VM IS STILL PAUSED: Firecracker does not resume it");
+    }
+    join_create(run);
+}
+
+static void fc_end(struct run *run)
+{
+    meeting_end(&run->meeting);
+    free(run->api);
+    run->api = NULL;
+}
+
+const struct pauser pauser_firecracker = {
+    .prepare = fc_prepare,
+    .stop = fc_stop,
+    .go_on = fc_go_on,
+    .undo = fc_undo,
+    .end = fc_end,
+};

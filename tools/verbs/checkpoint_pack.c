@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation. The store asks for one chunk after the other (`await`), and reads the pages
+// of each before it says that it has (`consumed`). The engine copies in its own order, and not far
+// ahead of that: so a chunk that is read is punched out of the buffer at once. The last chunk is
+// given only when the capture is allowed to become an image.
+#include "tools/verbs/checkpoint_pack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LOOK_EVERY_US = 500 };
+
+static bool may_be_read(const struct capture_pack *pack, uint64_t first, uint64_t count)
+{
+    bool last = first + count >= pack->line->image_pages;
+    return capture_board_done(pack->line, first, count) && (!last || atomic_load(&pack->allowed));
+}
+
+static int pack_await(void *arg, uint64_t first, uint64_t count)
+{
+    struct capture_pack *pack = arg;
+    while (!may_be_read(pack, first, count)) {
+        if (atomic_load(&pack->cancelled) || capture_line_failed(pack->line))
+            return -ECANCELED;
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_EVERY_US * 1000}, NULL);
+    }
+    return 0;
+}
+
+static enum fl_live_page pack_page(void *arg, uint64_t page)
+{
+    const struct capture_pack *pack = arg;
+    const struct fl_capture_board *board = pack->line->board;
+    if (capture_board_has(pack->line, board->data_offset, page))
+        return FL_LIVE_DATA;
+    if (capture_board_has(pack->line, board->zero_offset, page))
+        return FL_LIVE_ZERO;
+    return FL_LIVE_PARENT;
+}
+
+static void pack_consumed(void *arg, uint64_t first, uint64_t count)
+{
+    struct capture_pack *pack = arg;
+    struct fl_capture_board *board = pack->line->board;
+    uint64_t pages = 0;
+    for (uint64_t page = first; page < first + count; page++)
+        pages += capture_board_has(pack->line, board->data_offset, page);
+    if (pages == 0)
+        return;
+    // It gives memory back and nothing else: what fails is freed with the buffer.
+    int punched = fallocate(pack->line->buffer, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                            (off_t)(first * FL_PAGE_SIZE), (off_t)(count * FL_PAGE_SIZE));
+    (void)punched;
+    atomic_fetch_add(&board->consumed, pages);
+}
+
+static void pack_stop(void *arg)
+{
+    struct capture_pack *pack = arg;
+    atomic_store(&pack->cancelled, true);
+}
+
+static int pack_progressed(void *arg, uint64_t done, uint64_t total)
+{
+    struct capture_pack *pack = arg;
+    (void)total;
+    atomic_store(&pack->bytes_done, done);
+    return atomic_load(&pack->cancelled);
+}
+
+static void *run_pack(void *arg)
+{
+    struct capture_pack *pack = arg;
+    pack->error = fl_store_pack(pack->store, &pack->options, &pack->result, &pack->why);
+    eventfd_write(pack->ended, 1);
+    return NULL;
+}
+
+// Signals are the main thread's.
+static int start_thread(struct capture_pack *pack)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&pack->thread, NULL, run_pack, pack);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
+                       const struct capture_line *line, const struct fl_pack_options *options)
+{
+    *pack = (struct capture_pack){.store = store, .line = line, .options = *options};
+    pack->live = (struct fl_pack_live){
+        .buffer_fd = line->buffer,
+        .bytes = line->image_pages * FL_PAGE_SIZE,
+        .await = pack_await,
+        .page = pack_page,
+        .consumed = pack_consumed,
+        .stop = pack_stop,
+        .arg = pack,
+        .parent = line->parent[0] ? line->parent : NULL,
+        .parent_content_id = line->parent[0] ? line->parent_content_id : NULL,
+    };
+    pack->options.live = &pack->live;
+    pack->options.progress = (struct fl_progress){.fn = pack_progressed, .arg = pack};
+    pack->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int error = pack->ended < 0 ? -errno : start_thread(pack);
+    if (error && pack->ended >= 0)
+        close(pack->ended);
+    pack->running = !error;
+    return error;
+}
+
+void capture_pack_allow(struct capture_pack *pack)
+{
+    atomic_store(&pack->allowed, true);
+}
+
+void capture_pack_cancel(struct capture_pack *pack)
+{
+    atomic_store(&pack->cancelled, true);
+}
+
+int capture_pack_join(struct capture_pack *pack, struct fl_error *ret_error)
+{
+    if (pack->running) {
+        pthread_join(pack->thread, NULL);
+        close(pack->ended);
+        pack->running = false;
+    }
+    if (pack->error)
+        fl_fail_plain(ret_error, pack->error, "%s", pack->why.text);
+    return pack->error;
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the files of a checkpoint share: one run of it. checkpoint_run.c has the order of the steps;
+// how the VM is paused and goes on is in checkpoint_firecracker.c, and for an orchestrator that
+// does it itself in checkpoint_external.c. Main thread. A step returns 0, or -errno and a sentence.
+#ifndef FAULTLINE_TOOLS_VERBS_CHECKPOINT_STEPS_H
+#define FAULTLINE_TOOLS_VERBS_CHECKPOINT_STEPS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "tools/cli/progress.h"
+#include "tools/verbs/capture_line.h"
+#include "tools/verbs/checkpoint.h"
+#include "tools/verbs/checkpoint_meeting.h"
+#include "tools/verbs/checkpoint_pack.h"
+#include "tools/verbs/firecracker_api.h"
+
+// The request to write the state, which is answered only when the FIFO was opened: in a thread.
+struct create {
+    bool running;
+    bool over; // its end was seen
+    int ended; // an eventfd; -1: none
+    pthread_t thread;
+    const char *api;
+    const char *vmstate;
+    const char *fifo;
+    unsigned timeout_ms;
+    enum firecracker_create outcome; // when it has ended
+    struct fl_error why;
+};
+
+// What an orchestrator says, of which a part of a line may have come.
+struct orchestrator {
+    bool asked; // it is to say something
+    bool over;  // it says nothing more
+    char text[64];
+    size_t used;
+};
+
+struct run {
+    struct checkpoint_order *order;
+    struct checkpoint_result *result;
+    struct fl_store *store;
+    struct capture_line line;
+    struct capture_pack pack;
+    struct progress progress;
+    struct fl_progress bar;
+    uint64_t begun;         // times by fl_now()
+    uint64_t deadline;      // of the step that is waited for
+    uint64_t paused_at;     // 0: not yet
+    char vmstate[PATH_MAX]; // its state; "": none
+    // Of a Firecracker:
+    char *api;
+    struct meeting_peer peer;
+    struct meeting meeting;
+    struct create create;
+    bool paused; // by this command: it is to be resumed
+    // Of an orchestrator:
+    struct orchestrator orchestrator;
+};
+
+// Waits until reached() says so. Fails with a sentence if the capture, the packing or the user ends
+// it, or at run->deadline: "WHAT within N ms".
+int run_wait(struct run *run, bool (*reached)(struct run *run), const char *what,
+             struct fl_error *ret_error);
+// The pause begins: no step takes longer than the time that it may take.
+void run_pause_begins(struct run *run);
+
+// How a VM is stopped and goes on.
+struct pauser {
+    // Before the capture is asked for: looks whether all that is needed is there.
+    int (*prepare)(struct run *run, struct fl_error *ret_error);
+    // Pauses the VM, and has its state written. Then nothing writes to its memory.
+    int (*stop)(struct run *run, struct fl_error *ret_error);
+    // What the image will be is certain: the VM goes on.
+    int (*go_on)(struct run *run, struct fl_error *ret_error);
+    // After a failure of any of them or in between: the VM goes on, if it does not. May add to the
+    // sentence of the failure.
+    void (*undo)(struct run *run, struct fl_error *error);
+    // Removes what prepare() has made, after success and after failure.
+    void (*end)(struct run *run);
+};
+extern const struct pauser pauser_firecracker;
+extern const struct pauser pauser_external;
+
+#endif

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/verbs/firecracker_api.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/base/unix_socket.h"
+#include "tools/cli/http_client.h"
+
+enum { STATUS_OK = 200, STATUS_NO_CONTENT = 204, STATUS_REFUSED = 400 };
+
+static int say_no_answer(const char *api, const char *what, unsigned timeout_ms,
+                         const struct http_answer *answer, struct fl_error *ret_error)
+{
+    switch (answer->outcome) {
+    case HTTP_UNREACHABLE:
+        return fl_fail_plain(ret_error, answer->error, "no Firecracker listens at %s: %s", api,
+                             fl_socket_why(api, answer->error));
+    case HTTP_GONE:
+    case HTTP_CUT:
+        return fl_fail_plain(ret_error, -ECONNRESET,
+                             "the Firecracker at %s has ended while it was told to %s", api, what);
+    case HTTP_NO_HTTP:
+        return fl_fail_plain(ret_error, -EPROTO, "what listens at %s is no Firecracker's API", api);
+    case HTTP_LATE:
+        return fl_fail_plain(ret_error, -ETIMEDOUT,
+                             "the Firecracker at %s was told to %s and has not answered within "
+                             "%u ms",
+                             api, what, timeout_ms);
+    case HTTP_ANSWERED:
+    case HTTP_FAILED:
+    default:
+        return fl_fail(ret_error, answer->error, "the Firecracker at %s cannot be asked", api);
+    }
+}
+
+// Asks, and returns the HTTP status, or -errno and a sentence without an answer. The caller owns
+// *ret_body, which is NULL if it is no JSON. what: such as "pause the VM".
+static int ask(const struct http_question *question, const char *what, unsigned timeout_ms,
+               json_t **ret_body, struct fl_error *ret_error)
+{
+    struct http_answer answer;
+    http_ask(question, timeout_ms, &answer);
+    *ret_body = NULL;
+    if (answer.outcome != HTTP_ANSWERED) {
+        free(answer.text);
+        return say_no_answer(question->socket, what, timeout_ms, &answer, ret_error);
+    }
+    *ret_body = answer.text ? json_loadb(answer.text, answer.used, 0, NULL) : NULL;
+    free(answer.text);
+    return answer.status;
+}
+
+// Firecracker's own reason.
+static const char *fault_of(const json_t *body)
+{
+    const char *fault = json_string_value(json_object_get(body, "fault_message"));
+    return fault ? fault : "it gives no reason";
+}
+
+static int say_refusal(const char *api, const char *what, int status, const json_t *body,
+                       struct fl_error *ret_error)
+{
+    return fl_fail_plain(ret_error, -EREMOTEIO, "the Firecracker at %s does not %s (%d): %s", api,
+                         what, status, fault_of(body));
+}
+
+int firecracker_peer(const char *api, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid,
+                     struct fl_error *ret_error)
+{
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+    int fd = fl_socket_connect(api, SOCK_STREAM);
+    if (fd < 0)
+        return fl_fail_plain(ret_error, fd, "no Firecracker listens at %s: %s", api,
+                             fl_socket_why(api, fd));
+    int error = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? -errno : 0;
+    close(fd);
+    if (error)
+        return fl_fail(ret_error, error, "the process that listens at %s is not known", api);
+    *ret_pid = peer.pid;
+    *ret_uid = peer.uid;
+    *ret_gid = peer.gid;
+    return 0;
+}
+
+static bool read_state(const char *text, enum firecracker_state *ret_state)
+{
+    static const char *const name[] = {[FIRECRACKER_NOT_STARTED] = "Not started",
+                                       [FIRECRACKER_RUNNING] = "Running",
+                                       [FIRECRACKER_PAUSED] = "Paused"};
+    for (unsigned i = 0; text && i < sizeof(name) / sizeof(name[0]); i++) {
+        if (strcmp(text, name[i]) == 0) {
+            *ret_state = (enum firecracker_state)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+int firecracker_describe(const char *api, unsigned timeout_ms, struct firecracker_info *ret_info,
+                         struct fl_error *ret_error)
+{
+    json_t *body;
+    struct http_question question = {.socket = api, .method = "GET", .path = "/"};
+    int status = ask(&question, "describe itself", timeout_ms, &body, ret_error);
+    const char *version = json_string_value(json_object_get(body, "vmm_version"));
+    const char *state = json_string_value(json_object_get(body, "state"));
+    if (status >= 0 && (status != STATUS_OK || !read_state(state, &ret_info->state)))
+        status =
+            fl_fail_plain(ret_error, -EPROTO, "what listens at %s is no Firecracker's API", api);
+    if (status >= 0)
+        snprintf(ret_info->version, sizeof(ret_info->version), "%s", version ? version : "?");
+    json_decref(body);
+    return status < 0 ? status : 0;
+}
+
+static int set_state(const char *api, const char *body, const char *what, unsigned timeout_ms,
+                     bool (*gives_up)(void), struct fl_error *ret_error)
+{
+    json_t *answer;
+    struct http_question question = {
+        .socket = api, .method = "PATCH", .path = "/vm", .body = body, .gives_up = gives_up};
+    int status = ask(&question, what, timeout_ms, &answer, ret_error);
+    if (status >= 0 && status != STATUS_NO_CONTENT)
+        status = say_refusal(api, what, status, answer, ret_error);
+    json_decref(answer);
+    return status < 0 ? status : 0;
+}
+
+int firecracker_pause(const char *api, unsigned timeout_ms, bool (*gives_up)(void),
+                      struct fl_error *ret_error)
+{
+    return set_state(api, "{\"state\":\"Paused\"}", "pause the VM", timeout_ms, gives_up,
+                     ret_error);
+}
+
+int firecracker_resume(const char *api, unsigned timeout_ms, struct fl_error *ret_error)
+{
+    return set_state(api, "{\"state\":\"Resumed\"}", "resume the VM", timeout_ms, NULL, ret_error);
+}
+
+// A FIFO cannot be truncated: EINVAL. Firecracker says so with the number, in any language.
+static bool is_cut_short(int status, const json_t *body)
+{
+    const char *fault = fault_of(body);
+    return status == STATUS_REFUSED && strstr(fault, "memory backing file") &&
+           strstr(fault, "os error 22");
+}
+
+enum firecracker_create firecracker_create(const char *api, const char *vmstate, const char *memory,
+                                           unsigned timeout_ms, bool (*gives_up)(void),
+                                           struct fl_error *ret_error)
+{
+    static const char what[] = "write the state of the VM";
+    json_t *answer = NULL;
+    // Full, also where Diff would do: older versions refuse Diff without tracking of dirty pages.
+    json_t *order = json_pack("{s:s, s:s, s:s}", "snapshot_type", "Full", "snapshot_path", vmstate,
+                              "mem_file_path", memory);
+    char *body = order ? json_dumps(order, JSON_COMPACT) : NULL;
+    json_decref(order);
+    if (!body) {
+        fl_fail_plain(ret_error, -EINVAL, "the path %s is not UTF-8, which Firecracker needs",
+                      vmstate);
+        return FIRECRACKER_REFUSED;
+    }
+    struct http_question question = {.socket = api,
+                                     .method = "PUT",
+                                     .path = "/snapshot/create",
+                                     .body = body,
+                                     .gives_up = gives_up};
+    int status = ask(&question, what, timeout_ms, &answer, ret_error);
+    enum firecracker_create outcome = FIRECRACKER_REFUSED;
+    if (status < 0)
+        outcome = FIRECRACKER_SILENT;
+    else if (is_cut_short(status, answer))
+        outcome = FIRECRACKER_CUT_SHORT;
+    else
+        say_refusal(api, what, status, answer, ret_error);
+    json_decref(answer);
+    free(body);
+    return outcome;
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The few requests that a checkpoint makes of a Firecracker, over its API socket. Firecracker
+// answers them one after the other. Any thread; a call waits for the answer.
+#ifndef FAULTLINE_TOOLS_VERBS_FIRECRACKER_API_H
+#define FAULTLINE_TOOLS_VERBS_FIRECRACKER_API_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "snapshot/error.h"
+
+enum firecracker_state { FIRECRACKER_NOT_STARTED, FIRECRACKER_RUNNING, FIRECRACKER_PAUSED };
+
+struct firecracker_info {
+    enum firecracker_state state;
+    char version[32];
+};
+
+// Which process listens at the socket, and as which user it does. Returns 0, or -errno and a
+// sentence.
+int firecracker_peer(const char *api, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid,
+                     struct fl_error *ret_error);
+
+// Asks what it is and does.
+int firecracker_describe(const char *api, unsigned timeout_ms, struct firecracker_info *ret_info,
+                         struct fl_error *ret_error);
+
+// Pauses or resumes the VM. gives_up: see struct http_question; NULL: never. After a failure it is
+// not known whether the VM is paused.
+int firecracker_pause(const char *api, unsigned timeout_ms, bool (*gives_up)(void),
+                      struct fl_error *ret_error);
+int firecracker_resume(const char *api, unsigned timeout_ms, struct fl_error *ret_error);
+
+// Has it write the state of its devices to one path and its memory to the other, both as it sees
+// them, and waits for the answer to that. Firecracker first writes the former, then it opens the
+// latter, and in that call it waits if it is a FIFO without a reader. `memory` is a FIFO here, so
+// the answer is never that it was done.
+enum firecracker_create {
+    FIRECRACKER_CUT_SHORT, // it had opened the FIFO, and could not make a file of it
+    FIRECRACKER_REFUSED,   // any other answer: the sentence says which
+    FIRECRACKER_SILENT,    // none: it has ended, or is too late
+};
+enum firecracker_create firecracker_create(const char *api, const char *vmstate, const char *memory,
+                                           unsigned timeout_ms, bool (*gives_up)(void),
+                                           struct fl_error *ret_error);
+
+#endif

@@ -24,6 +24,9 @@
 
 // A thread that has queued its event may be on its way to sleep, and is not seen until it does.
 #define PATIENCE (20 * FL_NS_PER_MS)
+// For each event that is read the kernel wakes all threads that wait with one. They go back to
+// sleep at once, and are not seen until they have.
+#define SETTLE (500 * FL_NS_PER_US)
 
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
@@ -128,10 +131,7 @@ static bool copy_removal(struct fl_vm *vm)
 static bool event_waits(struct fl_vm *vm)
 {
     struct pollfd watch = {.fd = vm->uffd, .events = POLLIN};
-    if (poll(&watch, 1, 0) <= 0)
-        return false;
-    // The VMM has it blocking, which polls as an error.
-    return (watch.revents & POLLIN) || fl_vm_removing(vm);
+    return poll(&watch, 1, 0) > 0; // also where the VMM has it blocking, which polls as an error
 }
 
 static bool removal_known(struct fl_shard *shard, struct fl_vm *vm)
@@ -139,12 +139,51 @@ static bool removal_known(struct fl_shard *shard, struct fl_vm *vm)
     struct fl_capture_removal *removal = &vm->capture->removal;
     if (removal->count > 0 || removal->all)
         return true;
+    if (shard->now < removal->read_ns + SETTLE)
+        return false;
     if (!removal->since_ns)
         removal->since_ns = shard->now;
     find_spans(vm, removal);
     if (removal->count == 0 && shard->now > removal->since_ns + PATIENCE)
         removal->all = true;
     return removal->count > 0 || removal->all;
+}
+
+static bool faults_pending(struct fl_capture *capture, unsigned *ret_pending)
+{
+    int error = fl_uffd_pending(capture->fdinfo, ret_pending);
+    if (error)
+        fl_capture_fail(capture, error, "its userfaultfd cannot be looked at in /proc: %s",
+                        strerror(-error));
+    *ret_pending = *ret_pending < FL_INBOX ? *ret_pending : FL_INBOX;
+    return !error;
+}
+
+// The thread of an event that waits sleeps, and is among those that are found; the oldest event is
+// read first. So one message is read, after what these threads give back was copied.
+static unsigned read_event(struct fl_shard *shard, struct fl_vm *vm)
+{
+    if (!event_waits(vm) || !removal_known(shard, vm) || !copy_removal(vm))
+        return 0;
+    vm->capture->removal = (struct fl_capture_removal){.read_ns = fl_now()};
+    return 1;
+}
+
+// A fault that was pending may be so no more: its thread was woken by what another one asked for.
+// Then the read brings an event instead. So what is known to be given back is copied before. If
+// that takes long, or an event has come just now, this may go wrong, and the capture ends.
+static unsigned read_fault(struct fl_shard *shard, struct fl_vm *vm, unsigned pending)
+{
+    struct fl_capture *capture = vm->capture;
+    unsigned still = 0;
+    bool known = removal_known(shard, vm);
+    bool copied = known && copy_removal(vm);
+    if (copied)
+        capture->removal = (struct fl_capture_removal){.read_ns = capture->removal.read_ns};
+    if (capture->error || !faults_pending(capture, &still))
+        return 0;
+    still = still < pending ? still : pending;
+    return still > 0 && copied ? 1 : still;
 }
 
 unsigned fl_capture_may_read(struct fl_shard *shard, struct fl_vm *vm, bool *ret_more)
@@ -154,20 +193,12 @@ unsigned fl_capture_may_read(struct fl_shard *shard, struct fl_vm *vm, bool *ret
     *ret_more = false;
     if (!fl_capture_holds(capture) || capture->error)
         return FL_INBOX;
-    int error = fl_uffd_pending(capture->fdinfo, &pending);
-    if (error) {
-        fl_capture_fail(capture, error, "its userfaultfd cannot be looked at in /proc: %s",
-                        strerror(-error));
-        return FL_INBOX;
+    if (!faults_pending(capture, &pending))
+        return 0;
+    if (!fl_vm_removing(vm)) {
+        capture->removal = (struct fl_capture_removal){.read_ns = capture->removal.read_ns};
+        return pending;
     }
-    if (pending > 0)
-        return pending < FL_INBOX ? pending : FL_INBOX;
-    if (!event_waits(vm))
-        return 0;
     *ret_more = true;
-    if (!removal_known(shard, vm) || !copy_removal(vm))
-        return 0;
-    // The oldest event is of one of these threads; others may have come since.
-    capture->removal = (struct fl_capture_removal){.count = 0};
-    return 1;
+    return pending > 0 ? read_fault(shard, vm, pending) : read_event(shard, vm);
 }

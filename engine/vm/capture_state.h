@@ -23,8 +23,9 @@ struct fl_capture_span {
 // What has to be copied before the next event is read: the kernel drops these pages then.
 struct fl_capture_removal {
     unsigned count;
-    bool all; // whose they are is not known
-    uint64_t since_ns;
+    bool all;          // whose they are is not known
+    uint64_t since_ns; // no thread was found since then
+    uint64_t read_ns;  // when the last event was read
     struct fl_capture_span span[FL_CAPTURE_SPANS];
 };
 

@@ -127,7 +127,7 @@ struct fl_verify_options {
 };
 
 struct fl_verify_result {
-    uint64_t images, packs, frames, pages, traces;
+    uint64_t images, packs, frames, pages, traces, companions;
     uint64_t bad;             // objects that were reported
     uint64_t unneeded_frames; // bad frames that no image needs any more: not reported
     bool list_not_written;    // the list of bad frames could not be written

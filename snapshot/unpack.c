@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "snapshot/companion.h"
 #include "snapshot/format.h"
 #include "snapshot/io.h"
 #include "snapshot/output.h"
@@ -25,6 +27,7 @@ struct kept {
 
 struct worker {
     struct kept kept[KEPT];
+    unsigned next; // the one that is given up next
 };
 
 struct unpack {
@@ -52,11 +55,14 @@ static int next_range(void *arg, void *item, unsigned thread)
 static int get_frame(const struct unpack *unpack, struct worker *worker, struct fl_frame_id id,
                      const char **ret_pages)
 {
-    struct kept *kept = &worker->kept[(id.frame ^ id.pack) % KEPT];
-    if (kept->id.pack == id.pack && kept->id.frame == id.frame) {
-        *ret_pages = kept->pages;
-        return 0;
+    for (unsigned i = 0; i < KEPT; i++) {
+        const struct kept *at = &worker->kept[i];
+        if (at->id.pack == id.pack && at->id.frame == id.frame) {
+            *ret_pages = at->pages;
+            return 0;
+        }
     }
+    struct kept *kept = &worker->kept[worker->next++ % KEPT];
     kept->id.pack = 0;
     size_t bytes = (size_t)fl_frame_pages(unpack->image, id) * FL_PAGE_SIZE;
     if (kept->room < bytes) {
@@ -166,17 +172,20 @@ static int fill_file(struct unpack *unpack, const struct fl_unpack_options *opti
     return r == 0 ? fl_progress_call(&options->progress, bytes, bytes) : r;
 }
 
+static int output_failed(const char *path, int error, struct fl_error *ret_error)
+{
+    if (error == -EEXIST)
+        return fl_fail_plain(ret_error, error, "%s exists already (--force replaces it)", path);
+    return fl_fail_plain(ret_error, error, "cannot write %s: %s", path, fl_output_strerror(error));
+}
+
 static int explain(const struct unpack *unpack, const struct fl_unpack_options *options, int error,
                    struct fl_error *ret_error)
 {
     if (error == -ECANCELED)
         return fl_fail_plain(ret_error, error, "interrupted; %s was not written", options->path);
-    if (error == -EEXIST)
-        return fl_fail_plain(ret_error, error, "%s exists already (--force replaces it)",
-                             options->path);
     if (unpack->output_failed)
-        return fl_fail_plain(ret_error, error, "cannot write %s: %s", options->path,
-                             fl_output_strerror(error));
+        return output_failed(options->path, error, ret_error);
     return fl_fail(ret_error, error, "cannot read image '%s'", options->name);
 }
 
@@ -197,6 +206,68 @@ static int write_output(struct unpack *unpack, const struct fl_unpack_options *o
     return r < 0 ? explain(unpack, options, r, ret_error) : 0;
 }
 
+static int write_companion(const struct unpack *unpack, const struct fl_unpack_options *options,
+                           const struct fl_image_tail *tail, uint32_t number, const char *path,
+                           struct fl_error *ret_error)
+{
+    struct fl_output output;
+    bool failed = true;
+    int r = fl_output_open(path, options->force, &output);
+    if (r == 0) {
+        failed = false;
+        r = fl_companion_write(unpack->image, tail, number, output.temp.fd, &failed);
+    }
+    if (r == 0) {
+        r = fl_output_publish(&output);
+        failed = r < 0;
+    }
+    fl_output_close(&output);
+    if (r < 0 && failed)
+        return output_failed(path, r, ret_error);
+    return r < 0 ? fl_fail(ret_error, r, "cannot read companion '%s' of image '%s'",
+                           fl_image_tail_companions(tail)[number].name, options->name)
+                 : 0;
+}
+
+static int find_companion(const struct fl_image_about *about, const char *name,
+                          const struct fl_unpack_options *options, uint32_t *ret_number,
+                          struct fl_error *ret_error)
+{
+    for (uint32_t i = 0; i < about->companions_count; i++) {
+        *ret_number = i;
+        if (strcmp(about->companions[i].name, name) == 0)
+            return 0;
+    }
+    return fl_fail_plain(ret_error, -ENOENT, "image '%s' has no companion '%s'", options->name,
+                         name);
+}
+
+// Looks for all of them before it writes the first.
+static int write_companions(const struct unpack *unpack, const struct fl_unpack_options *options,
+                            struct fl_error *ret_error)
+{
+    struct fl_image_tail tail = {.about = NULL};
+    struct fl_image_about about = {.companions = NULL};
+    uint32_t number = 0;
+    if (options->with_count == 0)
+        return 0;
+    int r = fl_image_tail_read(unpack->image, &tail);
+    if (r == 0)
+        r = fl_image_tail_tell(&tail, &about);
+    if (r < 0)
+        r = fl_fail(ret_error, r, "cannot read the companions of image '%s'", options->name);
+    for (size_t i = 0; r == 0 && i < options->with_count; i++)
+        r = find_companion(&about, options->with[i].name, options, &number, ret_error);
+    for (size_t i = 0; r == 0 && i < options->with_count; i++) {
+        r = find_companion(&about, options->with[i].name, options, &number, ret_error);
+        if (r == 0)
+            r = write_companion(unpack, options, &tail, number, options->with[i].path, ret_error);
+    }
+    fl_image_about_free(&about);
+    fl_image_tail_free(&tail);
+    return r;
+}
+
 int fl_store_unpack(struct fl_store *store, const struct fl_unpack_options *options,
                     struct fl_unpack_result *ret_result, struct fl_error *ret_error)
 {
@@ -205,10 +276,12 @@ int fl_store_unpack(struct fl_store *store, const struct fl_unpack_options *opti
     int r = fl_image_open(store->reader, options->name, &unpack.image);
     if (r < 0)
         return fl_image_failed(store, options->name, r, ret_error);
-    r = write_output(&unpack, options, ret_error);
+    r = write_companions(&unpack, options, ret_error);
+    if (r == 0 && options->path)
+        r = write_output(&unpack, options, ret_error);
     if (r == 0)
         *ret_result = (struct fl_unpack_result){
-            .bytes = fl_image_bytes(unpack.image),
+            .bytes = options->path ? fl_image_bytes(unpack.image) : 0,
             .data_bytes = unpack.data_bytes,
             .seconds = fl_seconds_wall() - start,
         };

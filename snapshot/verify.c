@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshot/companion.h"
 #include "snapshot/findings.h"
 #include "snapshot/identity.h"
 #include "snapshot/image.h"
@@ -135,8 +136,7 @@ static int verify_step(void *arg, void *item, unsigned thread)
 
 static uint64_t done(void *arg)
 {
-    struct verify *verify = arg;
-    return atomic_load(&verify->done);
+    return atomic_load(&((struct verify *)arg)->done);
 }
 
 static int verify_frames(struct verify *verify, const struct fl_pack *pack)
@@ -193,25 +193,13 @@ static int verify_pack(struct verify *verify, uint64_t id)
     return r;
 }
 
-static int run_identities(const struct fl_image *image, uint64_t page, const struct fl_run *run,
-                          struct fl_identity *identities)
-{
-    if (run->zero) {
-        for (uint32_t i = 0; i < run->pages; i++)
-            identities[i] = fl_zero_identity;
-        return 0;
-    }
-    const struct fl_pack *pack = image->packs[fl_entry_pack(fl_image_entry(image, page))];
-    return fl_pack_read_identities(pack, run->id.frame, run->slot, run->pages, identities);
-}
-
 static int compute_content(const struct fl_image *image, struct worker *worker,
                            struct fl_identity *ret_content)
 {
     int r = fl_hash_start(worker->hasher);
     for (uint64_t page = 0; r == 0 && page < image->header.pages;) {
         struct fl_run run = fl_image_run(image, page, FL_FRAME_PAGES_MAX);
-        r = run_identities(image, page, &run, worker->identities);
+        r = fl_image_run_identities(image, page, &run, worker->identities);
         if (r == 0)
             r = fl_hash_update(worker->hasher, worker->identities,
                                run.pages * sizeof(worker->identities[0]));
@@ -229,6 +217,30 @@ static void report_bad_pages(struct verify *verify, const char *object,
         report(verify, object,
                "%" PRIu64 " of its pages are in bad frames, the first in pack %016" PRIx64, pages,
                pack);
+}
+
+static void verify_companions(struct verify *verify, const char *object,
+                              const struct fl_image *image)
+{
+    struct fl_image_tail tail = {.about = NULL};
+    struct fl_image_about about = {.companions = NULL};
+    int r = fl_image_tail_read(image, &tail);
+    r = r < 0 ? r : fl_image_tail_tell(&tail, &about);
+    if (r < 0)
+        report(verify, object, "its companions and labels: %s", fl_frame_strerror(r));
+    for (uint32_t i = 0; r == 0 && i < about.companions_count; i++) {
+        uint64_t bad = fl_companion_bad_pages(image, &tail, i, &verify->findings.bad);
+        int wrong = fl_companion_check(image, &tail, i);
+        verify->result.companions++;
+        if (bad > 0)
+            report(verify, object, "%" PRIu64 " pages of its companion '%s' are in bad frames", bad,
+                   about.companions[i].name);
+        if (wrong < 0)
+            report(verify, object, "its companion '%s': %s", about.companions[i].name,
+                   fl_frame_strerror(wrong));
+    }
+    fl_image_about_free(&about);
+    fl_image_tail_free(&tail);
 }
 
 static void verify_image(struct verify *verify, const char *name)
@@ -252,6 +264,7 @@ static void verify_image(struct verify *verify, const char *name)
         report(verify, object, "its pages' identities: %s", fl_frame_strerror(r));
     else if (memcmp(&content, &image->header.content_id, sizeof(content)) != 0)
         report(verify, object, "its content id is not that of its pages");
+    verify_companions(verify, object, image);
     fl_image_unref(image);
 }
 

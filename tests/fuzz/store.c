@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <xxhash.h>
 
+#include "snapshot/companion.h"
 #include "snapshot/format.h"
 #include "tests/fuzz/mutate.h"
 #include "tests/support/memory.h"
@@ -19,13 +22,14 @@
 #include "tests/unit/snapshot_sign.h"
 #include "tests/unit/snapshot_support.h"
 
-enum { PAGES = 150, CHANGES_MAX = 4 };
+enum { PAGES = 150, CHANGES_MAX = 4, COMPANION_BYTES = 5 * PAGE };
 
 struct target {
     struct temp temp;
     struct memory memory;
     char store[2 * TEST_PATH];
     struct file image;
+    struct file rich; // an image with companions and labels
     struct file pack;
     struct file trace;
 };
@@ -33,6 +37,8 @@ struct target {
 struct tally {
     uint64_t refused;    // the image could not be opened
     uint64_t traceless;  // the trace could not
+    uint64_t untold;     // what the image has besides memory could not be told
+    uint64_t companions; // that were read
     uint64_t unreadable; // a frame could not be read
     uint64_t right;
 };
@@ -51,6 +57,34 @@ static void make_trace(const struct target *target)
     need(merge_trace(target->store, "image", both, 2, false) == 0, "recorded");
 }
 
+// The same memory, with its beginning as a companion.
+static void make_rich(const struct target *target, const char *memory)
+{
+    struct fl_store *store = NULL;
+    struct fl_error error;
+    struct fl_pack_result result;
+    char start[COMPANION_BYTES];
+    const char *path = temp_path(&target->temp, "start");
+    FILE *from = fopen(memory, "re");
+    FILE *to = fopen(path, "we");
+    need(from && to && fread(start, 1, sizeof(start), from) == sizeof(start) &&
+             fwrite(start, 1, sizeof(start), to) == sizeof(start) && fclose(to) == 0,
+         "a companion");
+    fclose(from);
+    const struct fl_companion_file with[] = {{"start", path}, {"again", path}};
+    const char *const labels[] = {"key=value", "other="};
+    const struct fl_pack_options options = {.name = "rich",
+                                            .path = memory,
+                                            .with = with,
+                                            .with_count = 2,
+                                            .labels = labels,
+                                            .labels_count = 2};
+    need(fl_store_open(target->store, false, &store, &error) == 0 &&
+             fl_store_pack(store, &options, &result, &error) == 0,
+         "packed with companions");
+    fl_store_close(store);
+}
+
 static void make(struct target *target)
 {
     temp_make(&target->temp);
@@ -59,7 +93,11 @@ static void make(struct target *target)
     memory_make(&target->memory, memory, (uint64_t)PAGES * PAGE - 100, 3);
     need(pack_file(target->store, "image", memory, NULL) == 0, "packed");
     make_trace(target);
+    char path[TEST_PATH];
+    snprintf(path, sizeof(path), "%s", memory); // temp_path() has one place for all
+    make_rich(target, path);
     file_load(&target->temp, "store/images/image.img", &target->image);
+    file_load(&target->temp, "store/images/rich.img", &target->rich);
     file_load(&target->temp, "store/packs/*.pack", &target->pack);
     file_load(&target->temp, "store/traces/image.trace", &target->trace);
 }
@@ -69,6 +107,7 @@ static void destroy(struct target *target)
     memory_free(&target->memory);
     temp_remove(&target->temp);
     file_free(&target->image);
+    file_free(&target->rich);
     file_free(&target->pack);
     file_free(&target->trace);
 }
@@ -173,35 +212,80 @@ static void check_trace(struct fl_reader *reader, const struct fl_image *image, 
     fl_trace_unref(trace);
 }
 
+static void read_companion(const struct target *target, const struct fl_image *image,
+                           const struct fl_image_tail *tail, uint32_t number, bool as_packed,
+                           struct tally *tally)
+{
+    static uint8_t bytes[COMPANION_BYTES];
+    bool output_failed = false;
+    int fd = memfd_create("companion", MFD_CLOEXEC);
+    (void)fl_companion_check(image, tail, number);
+    int error = fl_companion_write(image, tail, number, fd, &output_failed);
+    need(fd >= 0 && error <= 0 && !output_failed, "an errno");
+    tally->companions += error == 0;
+    if (error == 0 && as_packed)
+        need(pread(fd, bytes, sizeof(bytes), 0) == sizeof(bytes) &&
+                 memory_same(&target->memory, 0, bytes, sizeof(bytes)),
+             "a companion is right");
+    close(fd);
+}
+
+static void read_about(const struct target *target, const struct fl_image *image, bool as_packed,
+                       struct tally *tally)
+{
+    struct fl_image_tail tail = {.about = NULL};
+    struct fl_image_about about = {.companions = NULL};
+    int error = fl_image_read_map(image, 0, image->entries);
+    if (error == 0)
+        error = fl_image_tail_read(image, &tail);
+    if (error == 0)
+        error = fl_image_tail_tell(&tail, &about);
+    need(error <= 0, "an errno");
+    tally->untold += error < 0;
+    for (uint32_t i = 0; error == 0 && i < about.companions_count; i++)
+        read_companion(target, image, &tail, i, as_packed, tally);
+    fl_image_about_free(&about);
+    fl_image_tail_free(&tail);
+}
+
+static void read_named(const struct target *target, struct fl_reader *reader, const char *name,
+                       bool as_packed, struct tally *tally)
+{
+    struct fl_image *image = NULL;
+    int error = fl_image_open_lazy(reader, name, &image);
+    need(error <= 0, "an errno");
+    if (error) {
+        tally->refused++;
+        return;
+    }
+    read_image(target, image, as_packed, tally);
+    read_about(target, image, as_packed, tally);
+    if (strcmp(name, "image") == 0)
+        check_trace(reader, image, tally);
+    fl_image_unref(image);
+}
+
 static void read_store(const struct target *target, bool as_packed, struct tally *tally)
 {
     struct fl_reader *reader = NULL;
-    struct fl_image *image = NULL;
     need(fl_reader_open(target->store, &reader) == 0, "the store opens");
-    int error = fl_image_open_lazy(reader, "image", &image);
-    need(error <= 0, "an errno");
-    if (error)
-        tally->refused++;
-    else
-        read_image(target, image, as_packed, tally);
-    if (!error)
-        check_trace(reader, image, tally);
-    fl_image_unref(image);
+    read_named(target, reader, "image", as_packed, tally);
+    read_named(target, reader, "rich", as_packed, tally);
     fl_reader_close(reader);
 }
 
 static void once(struct target *target, uint64_t seed, struct tally *tally)
 {
     uint64_t state = seed;
-    struct file *const files[] = {&target->image, &target->pack, &target->trace};
-    struct file *file = files[random_next(&state) % 3];
+    struct file *const files[] = {&target->image, &target->pack, &target->trace, &target->rich};
+    struct file *file = files[random_next(&state) % 4];
     bool sign = random_next(&state) % 2;
     uint64_t changes = 1 + random_next(&state) % CHANGES_MAX;
     memcpy(file->bytes, file->good, file->good_bytes);
     file->used = file->good_bytes;
     for (uint64_t i = 0; i < changes; i++)
         file_change(&state, file);
-    if (sign && file == &target->image)
+    if (sign && (file == &target->image || file == &target->rich))
         sign_image(file->bytes, file->used);
     else if (sign && file == &target->pack)
         sign_pack(file->bytes, file->used);
@@ -221,7 +305,8 @@ int main(int argc, char **argv)
     printf("%" PRIu64 " iterations from seed %" PRIu64 "\n", iterations, seed);
     make(&target);
     read_store(&target, true, &tally);
-    need(tally.right == 1 && tally.traceless == 0, "the store is right before it is changed");
+    need(tally.right == 2 && tally.traceless == 0 && tally.companions == 2,
+         "the store is right before it is changed");
     for (uint64_t i = 0; i < iterations; i++) {
         fuzz_current = seed + i;
         once(&target, fuzz_current, &tally);
@@ -230,8 +315,8 @@ int main(int argc, char **argv)
     printf("%" PRIu64 " refused, %" PRIu64 " with frames that cannot be read, %" PRIu64
            " with a trace that cannot be, %" PRIu64 " right\n",
            tally.refused, tally.unreadable, tally.traceless, tally.right);
-    need(iterations < 1000 ||
-             (tally.refused && tally.unreadable && tally.traceless && tally.right > 1),
+    need(iterations < 1000 || (tally.refused && tally.unreadable && tally.traceless &&
+                               tally.untold && tally.companions > 2 && tally.right > 2),
          "every outcome occurs");
     return 0;
 }

@@ -238,6 +238,50 @@ Test(live, to_cancel_it_does_not_wait_for_pages)
     live_free(&source);
 }
 
+// Each child is of the one before. However long the chain is, a child reads about as well as one
+// that is packed anew, and what is stored again is bounded.
+Test(live, a_chain_of_children_stays_short_to_read)
+{
+    enum { CHAIN = 90, PAGES = 3 * CHUNK };
+    char name[2][16] = {"parent", ""};
+    char files[2][128];
+    uint8_t content[32];
+    uint64_t stored = 0;
+    uint64_t written = 0;
+    struct fl_image_detail detail;
+    cr_assert_eq(make_pages(space.memory, 1, PAGES), 0);
+    cr_assert_eq(pack_file(space.store, "parent", space.memory, &parent), 0);
+    memcpy(content, parent.content_id, sizeof(content));
+    for (int i = 0; i < 2; i++)
+        snprintf(files[i], sizeof(files[i]), "%s/chain-%d", space.dir, i);
+    for (int i = 0; i < CHAIN; i++) {
+        struct live_source source;
+        struct fl_pack_result result;
+        const char *from = i == 0 ? space.memory : files[(i + 1) % 2];
+        snprintf(name[(i + 1) % 2], sizeof(name[0]), "child-%d", i);
+        cr_assert_eq(live_make(&source, from, files[i % 2], PAGES * FL_PAGE_SIZE,
+                               (struct live_mix){3, 0, 1}, &state),
+                     0);
+        for (uint64_t page = 0; page < PAGES; page++)
+            written += source.kind[page] == FL_LIVE_DATA;
+        cr_assert_eq(
+            live_pack(&source, space.store, name[(i + 1) % 2], name[i % 2], content, 0, &result),
+            0);
+        memcpy(content, result.content_id, sizeof(content));
+        stored += result.stored_pages;
+        live_free(&source);
+        cr_assert_eq(inspect_image(space.store, name[(i + 1) % 2], &detail), 0);
+        cr_assert_leq(detail.range_frames_max, 64, "generation %d", i);
+        cr_assert_leq(detail.frame_pages, PAGES * 5 / 4, "generation %d", i);
+        cr_assert_leq(detail.info.packs, 70, "generation %d", i);
+        cr_assert_str_eq(detail.info.parent, name[i % 2]);
+        if (i > 1)
+            cr_assert_eq(remove_image(space.store, name[i % 2]), 0);
+    }
+    cr_assert_leq(stored, 7 * written);
+    expect_image(name[CHAIN % 2], files[(CHAIN + 1) % 2]);
+}
+
 static int try_child(const uint8_t *content_id, void (*before)(void *arg, uint64_t first))
 {
     struct live_source source;

@@ -37,12 +37,32 @@ static void sign_pieces(uint8_t *bytes, const struct fl_disk_image_header *heade
     }
 }
 
+// Of version 3: what stands behind the pack table. Returns its bytes.
+static size_t sign_tail(uint8_t *bytes, size_t used)
+{
+    struct fl_disk_image_footer footer;
+    if (used < sizeof(struct fl_disk_image_header) + sizeof(footer))
+        return 0;
+    uint8_t *where = bytes + used - sizeof(footer);
+    memcpy(&footer, where, sizeof(footer));
+    uint64_t about =
+        (uint64_t)footer.companions * sizeof(struct fl_disk_companion) + footer.label_bytes;
+    bool there = about <= used - sizeof(struct fl_disk_image_header) - sizeof(footer);
+    if (there)
+        footer.about_checksum = fl_checksum(where - about, about);
+    footer.checksum = fl_checksum(&footer, offsetof(struct fl_disk_image_footer, checksum));
+    memcpy(where, &footer, sizeof(footer));
+    return there ? about + sizeof(footer) : 0;
+}
+
 void sign_image(uint8_t *bytes, size_t used)
 {
     struct fl_disk_image_header header;
     if (!inside(used, 0, 1, sizeof(header)))
         return;
     memcpy(&header, bytes, sizeof(header));
+    if (header.version == FL_IMAGE_VERSION)
+        used -= sign_tail(bytes, used);
     uint64_t packs = (uint64_t)header.packs * 8;
     uint64_t list = header.version == 1 ? header.pages : header.pieces;
     uint64_t size = header.version == 1 ? 8 : sizeof(struct fl_disk_map_piece);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/cli/about_options.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
@@ -72,7 +73,8 @@ static int find_space(struct fl_store *store, const char *name, struct fl_image_
 }
 
 static int print_inspect_json(const struct fl_image_detail *detail,
-                              const struct fl_image_space *space)
+                              const struct fl_image_space *space,
+                              const struct fl_image_about *about)
 {
     json_t *object = store_image_json(&detail->info);
     json_t *more = json_pack(
@@ -83,7 +85,8 @@ static int print_inspect_json(const struct fl_image_detail *detail,
         "frames_mean", mean_frames(detail), "frames_max", (json_int_t)detail->range_frames_max,
         "trace", "state", trace_state(detail->trace.state), "pages",
         (json_int_t)detail->trace.pages, "runs", (json_int_t)detail->trace.runs);
-    bool ok = object && more && json_object_update(object, more) == 0;
+    bool ok =
+        object && more && json_object_update(object, more) == 0 && about_add_json(object, about);
     json_decref(more);
     if (!ok) {
         json_decref(object);
@@ -106,7 +109,8 @@ static void print_inspect_trace(const struct fl_trace_info *trace)
 }
 
 static void print_inspect_text(const struct fl_image_detail *detail,
-                               const struct fl_image_space *space)
+                               const struct fl_image_space *space,
+                               const struct fl_image_about *about)
 {
     const struct fl_image_info *info = &detail->info;
     char text[65];
@@ -115,6 +119,7 @@ static void print_inspect_text(const struct fl_image_detail *detail,
     printf("created        %s\n", text);
     store_format_id(info->content_id, text);
     printf("content id     %s\n", text);
+    about_print(about);
     printf("size           %s (%" PRIu64 " bytes)\n",
            cli_format_bytes(info->bytes, text, sizeof(text)), info->bytes);
     printf("pages          %12" PRIu64 "\n", info->pages);
@@ -142,6 +147,7 @@ static int cmd_inspect(int argc, char **argv)
     struct arguments args = {.store = NULL};
     struct fl_image_detail detail;
     struct fl_image_space space = {0};
+    struct fl_image_about about = {.companions = NULL};
     struct fl_error error;
     int status = parse_inspect(argc, argv, &args);
     if (status != EXIT_DONE)
@@ -152,13 +158,17 @@ static int cmd_inspect(int argc, char **argv)
     int r = fl_store_inspect(store, argv[optind], &detail, &error);
     if (r == 0)
         r = find_space(store, argv[optind], &space, &error);
+    if (r == 0)
+        r = fl_store_image_about(store, argv[optind], &about, &error);
     fl_store_close(store);
     if (r < 0)
         return cli_fail("inspect", "%s", error.text);
     if (args.json)
-        return print_inspect_json(&detail, &space);
-    print_inspect_text(&detail, &space);
-    return EXIT_DONE;
+        status = print_inspect_json(&detail, &space, &about);
+    else
+        print_inspect_text(&detail, &space, &about);
+    fl_image_about_free(&about);
+    return status;
 }
 
 const struct verb verb_inspect = {
@@ -166,8 +176,8 @@ const struct verb verb_inspect = {
     .run = cmd_inspect,
     .summary = "show what an image is made of",
     .synopsis = {"[--store DIR] [--json] IMAGE"},
-    .about = "Shows how many pages of an image are zero, shared or stored, and the "
-             "state of its trace.",
+    .about = "Shows how many pages of an image are zero, shared or stored, the state "
+             "of its trace, and what it has besides memory: companions, labels and its parent.",
     .arguments = arguments,
     .options = options,
 };

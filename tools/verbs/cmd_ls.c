@@ -5,16 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tools/cli/about_options.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/cli/store_cli.h"
+#include "tools/verbs/ls_tree.h"
 #include "tools/verbs/verbs.h"
 
 struct arguments {
     const char *store;
     bool json;
     bool names;
+    bool tree;
 };
 
 static const struct cli_option options[] = {
@@ -22,6 +25,8 @@ static const struct cli_option options[] = {
     CLI_JSON(struct arguments, json),
     CLI_FLAG(struct arguments, names, .name = "names",
              .help = "print only the images' names, one a line"),
+    CLI_FLAG(struct arguments, tree, .name = "tree",
+             .help = "print each image below its parent, the one that its VM was restored from"),
     CLI_END,
 };
 
@@ -30,8 +35,8 @@ static int parse_ls(int argc, char **argv, struct arguments *args)
     int status = cli_parse(&verb_ls, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
-    if (args->json && args->names)
-        return cli_usage("ls", "--json and --names exclude each other");
+    if (args->json + args->names + args->tree > 1)
+        return cli_usage("ls", "--json, --names and --tree exclude each other");
     return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument '%s'", argv[optind]);
 }
 
@@ -60,9 +65,15 @@ static void print_ls_row(const struct fl_image_info *info, const struct fl_image
     putchar('\n');
 }
 
-static json_t *ls_image_json(const struct fl_image_info *info, const struct fl_image_space *space)
+static json_t *ls_image_json(struct fl_store *store, const struct fl_image_info *info,
+                             const struct fl_image_space *space)
 {
+    struct fl_image_about about = {.companions = NULL};
     json_t *object = store_image_json(info);
+    if (object && fl_store_image_about(store, info->name, &about, NULL) == 0) {
+        about_add_json(object, &about);
+        fl_image_about_free(&about);
+    }
     if (object) {
         json_object_set_new(object, "own_bytes", json_integer((json_int_t)space->own_bytes));
         json_object_set_new(object, "shared_bytes", json_integer((json_int_t)space->shared_bytes));
@@ -89,7 +100,7 @@ static int list_images(struct fl_store *store, char **names, size_t count,
             continue;
         }
         if (array)
-            json_array_append_new(array, ls_image_json(&info, &space[i]));
+            json_array_append_new(array, ls_image_json(store, &info, &space[i]));
         else
             print_ls_row(&info, &space[i]);
     }
@@ -119,7 +130,9 @@ static int list_store(struct fl_store *store, const struct arguments *args)
     json_t *array = args->json ? json_array() : NULL;
     for (size_t i = 0; args->names && i < count; i++)
         puts(names[i]);
-    int status = args->names ? EXIT_DONE : list_with_space(store, names, count, array);
+    int status = args->names  ? EXIT_DONE
+                 : args->tree ? ls_print_tree(store, names, count)
+                              : list_with_space(store, names, count, array);
     fl_store_free_names(names, count);
     if (args->json) {
         int printed = store_print_json("ls", json_pack("{s:o}", "images", array));
@@ -146,7 +159,7 @@ const struct verb verb_ls = {
     .name = "ls",
     .run = cmd_ls,
     .summary = "list the images of a store",
-    .synopsis = {"[--store DIR] [--json | --names]"},
+    .synopsis = {"[--store DIR] [--json | --names | --tree]"},
     .about = "Lists the images of a store. Pages are counted in ZERO to STORED. OWN DISK "
              "is what an image alone needs on disk, its map and its packs, which 'faultline rm' "
              "and 'faultline gc' would free; SHARED DISK is in packs that other images need as "

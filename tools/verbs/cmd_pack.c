@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/base/unix_socket.h"
+#include "tools/cli/about_options.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
@@ -18,6 +19,8 @@ struct arguments {
     const char *store;
     const char *trace; // the image whose trace is taken over; NULL: none
     bool json;
+    struct about_with with;
+    struct about_labels labels;
     struct fl_pack_options options;
 };
 
@@ -33,6 +36,11 @@ static const struct cli_option options[] = {
              .help =
                  "give the new image the trace of this image, and lay it out by that (see optimize "
                  "--help). OTHER is, for example, an earlier snapshot of the same guest"),
+    CLI_OTHER(struct arguments, with, take_with, .name = "with", .value = "NAME=FILE",
+              .hint = CLI_FILE, .otherwise = "memory alone",
+              .help = "a file that is kept with the image, as the VMM's state; may be given "
+                      "several times (see unpack --help)"),
+    CLI_LABEL(struct arguments, labels),
     CLI_FLAG(struct arguments, options.trust_store, .name = "trust-store",
              .help = "share pages without reading them first, except those in frames that are "
                      "known to be damaged. Faster, but unknown damage spreads"),
@@ -58,6 +66,10 @@ static int parse_pack(int argc, char **argv, struct arguments *args)
     if (argc - optind != 1)
         return cli_usage("pack", "exactly one memory file is needed");
     args->options.path = argv[optind];
+    args->options.with = args->with.files;
+    args->options.with_count = args->with.count;
+    args->options.labels = args->labels.labels;
+    args->options.labels_count = args->labels.count;
     return EXIT_DONE;
 }
 

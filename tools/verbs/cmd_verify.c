@@ -60,12 +60,13 @@ static void report_bad(void *arg, const char *object, const char *problem)
 
 static int print_verify_json(const struct fl_verify_result *result, json_t *list)
 {
-    json_t *object = json_pack(
-        "{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:f,s:O}", "ok", result->bad == 0, "images",
-        (json_int_t)result->images, "packs", (json_int_t)result->packs, "frames",
-        (json_int_t)result->frames, "pages", (json_int_t)result->pages, "traces",
-        (json_int_t)result->traces, "unneeded_frames", (json_int_t)result->unneeded_frames,
-        "list_not_written", result->list_not_written, "seconds", result->seconds, "bad", list);
+    json_t *object =
+        json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:f,s:O}", "ok", result->bad == 0, "images",
+                  (json_int_t)result->images, "packs", (json_int_t)result->packs, "frames",
+                  (json_int_t)result->frames, "pages", (json_int_t)result->pages, "traces",
+                  (json_int_t)result->traces, "companions", (json_int_t)result->companions,
+                  "unneeded_frames", (json_int_t)result->unneeded_frames, "list_not_written",
+                  result->list_not_written, "seconds", result->seconds, "bad", list);
     return store_print_json("verify", object);
 }
 

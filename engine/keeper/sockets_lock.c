@@ -147,9 +147,36 @@ int fl_sockets_lock_take(struct fl_sockets_lock *lock, const char *directory, co
     return 0;
 }
 
+// The file that was locked is elsewhere by now, or gone. It is let go when the new one is locked.
+static void take_anew(struct fl_sockets_lock *lock)
+{
+    int old = lock->fd;
+    lock->fd = -1;
+    lock->held = false;
+    int error = try_open(lock);
+    if (lock->held) {
+        close(old);
+        lock->lost = false;
+        return;
+    }
+    if (lock->fd >= 0)
+        close(lock->fd);
+    lock->fd = old;
+    lock->held = true;
+    if (error == -EWOULDBLOCK && !lock->lost)
+        fl_log(FL_LOG_WARNING,
+               "event=sockets_lock reason=\"the directory of sockets was made anew, and another "
+               "server has it\"");
+    lock->lost |= error == -EWOULDBLOCK;
+}
+
 void fl_sockets_lock_again(struct fl_sockets_lock *lock)
 {
-    if (lock->fd >= 0 && !lock->held && try_lock(lock) == -ESTALE)
+    if (lock->fd < 0)
+        return;
+    if (lock->held && !is_at_path(lock))
+        take_anew(lock);
+    else if (!lock->held && try_lock(lock) == -ESTALE)
         try_open(lock);
 }
 
@@ -159,7 +186,7 @@ void fl_sockets_lock_close(struct fl_sockets_lock *lock, bool over)
         return;
     if (over)
         fl_sockets_lock_again(lock);
-    if (over && lock->held)
+    if (over && lock->held && is_at_path(lock)) // or it would be another server's
         unlink(lock->path);
     if (lock->fd >= 0)
         close(lock->fd);

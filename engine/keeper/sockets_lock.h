@@ -20,6 +20,7 @@
 struct fl_sockets_lock {
     int fd; // for the engines as well; -1: there is no lock
     bool held;
+    bool lost; // another server has the file that is at the path by now, which was said
     char path[PATH_MAX];
     char server[PATH_MAX + 128]; // what the file says while this server has it
 };
@@ -29,7 +30,8 @@ struct fl_sockets_lock {
 // socket's path.
 int fl_sockets_lock_take(struct fl_sockets_lock *lock, const char *directory, const char *control,
                          char ret_other[PATH_MAX]);
-// Tries again if it is not held yet.
+// Tries again if it is not held yet, or if the directory was made anew. The engines that run then
+// have the old file, and those that start later the new one.
 void fl_sockets_lock_again(struct fl_sockets_lock *lock);
 // Closes it. `over`: no engine of this server goes on, so the file goes, too.
 void fl_sockets_lock_close(struct fl_sockets_lock *lock, bool over);

@@ -452,10 +452,16 @@ static void expect_second(const char *const *args, int status, const char *reaso
 }
 
 // The second does not start, whether the first has a keeper or not, and starts when it has ended.
+static bool is_there(void *path)
+{
+    return access(path, F_OK) == 0;
+}
+
 Test(lost_places, two_servers_with_one_directory_of_sockets)
 {
     struct server second;
     char lock[2 * TEST_PATH];
+    char sockets[2 * TEST_PATH];
     make();
     world_serve(world, NULL);
     keep(lock, "sockets/.faultline.lock");
@@ -471,6 +477,11 @@ Test(lost_places, two_servers_with_one_directory_of_sockets)
     check_served(NULL);
     kill_engine(); // its successor has the lock as well
     expect_second(args, 1, "give each server a directory of its own");
+    // The directory is made anew, and so is the lock.
+    cr_assert_eq(rename(keep(sockets, "sockets"), elsewhere), 0);
+    cr_assert(wait_until(is_there, lock), "there is no lock in the new directory");
+    expect_second(args, 1, temp_path(&world->temp, "control.sock"));
+    check_served(NULL);
     world_stop(world);
     cr_expect_eq(access(lock, F_OK), -1, "the lock is left");
     cr_assert(server_start(&second, &world->temp, "second", args));

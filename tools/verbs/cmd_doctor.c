@@ -174,11 +174,12 @@ static void print_doctor_text(const struct fl_diagnosis *found, int64_t patience
         printf("%s\n", unseen);
     else if (!found->complete)
         printf("not all processes could be read: run this as root\n");
-    printf("%s: %zu userfaultfds, %zu tasks waiting, %zu of them kernel workers\n",
+    printf("%s: %zu userfaultfd%s, %zu task%s waiting, %zu of them kernel worker%s\n",
            !found->healthy   ? "NOT HEALTHY"
            : found->complete ? "healthy"
                              : "NOT KNOWN",
-           found->cases, found->tasks, found->kernel_tasks);
+           found->cases, cli_s(found->cases), found->tasks, cli_s(found->tasks),
+           found->kernel_tasks, cli_s(found->kernel_tasks));
 }
 
 // --- JSON ---

@@ -169,6 +169,8 @@ const struct verb verb_repair = {
              "by --from and --from-store. A page is taken if its SHA-256 is right. "
              "An image is replaced at once or not at all, and keeps its content, "
              "name and trace. Running VMs keep what they have.",
-    .status = "0 if no image is left damaged, 1 if one is.",
+    .status = "0 if no image is left with damage that the store knows of, 1 if one is. Damage that "
+              "neither verify nor pack has met yet is not known: only 'faultline verify' says that "
+              "a store is whole.",
     .options = options,
 };

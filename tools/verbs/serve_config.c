@@ -236,6 +236,12 @@ int serve_check_file(const char *verb, const char *path)
         return cli_fail(verb, "there is no memory");
     optind = 1;
     int status = serve_read(verb, SERVE_SHOW, 3, argv, &serve, sources);
+    const char *metrics = status == EXIT_DONE ? serve.server.api.place[FL_DOOR_METRICS] : NULL;
+    if (metrics && !strchr(metrics, '/'))
+        cli_warn(verb,
+                 "metrics = %s is an address, and the shipped unit has no network: it needs the "
+                 "drop-in metrics-tcp.conf (docs/security.md)",
+                 metrics);
     conf_free(&sources->started);
     conf_free(&sources->current);
     free(sources);

@@ -145,6 +145,12 @@ Test(config, that_is_wrong_is_said_line_by_line)
     write_conf("cache = 1M\ncache-prealloc = 2M\n");
     cr_assert_eq(run_verb(output, check), 1);
     cr_expect_not_null(strstr(output, "--cache-prealloc is more than --cache"), "%s", output);
+    write_conf("metrics = 127.0.0.1:9642\n");
+    cr_assert_eq(run_verb(output, check), 0, "%s", output);
+    cr_expect_not_null(strstr(output, "drop-in metrics-tcp.conf"), "%s", output);
+    write_conf("metrics = /run/metrics.sock\n");
+    cr_assert_eq(run_verb(output, check), 0, "%s", output);
+    cr_expect_null(strstr(output, "metrics-tcp.conf"), "%s", output);
     cr_assert_eq(unlink(conf()), 0);
     cr_assert_eq(run_verb(output, serve), 1);
     cr_expect_not_null(strstr(output, "cannot read the configuration file"), "%s", output);

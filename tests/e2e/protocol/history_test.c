@@ -558,6 +558,24 @@ static const char *record_with(const char *text)
     return option;
 }
 
+// In order, and each right: what a hostile record has that takes time by the square of their
+// number.
+static const char *with_many_buckets(void)
+{
+    enum { BUCKETS = 5000, BUCKET_TEXT = 32 };
+    static char text[BUCKETS * BUCKET_TEXT + 1024];
+    int length = snprintf(
+        text, sizeof(text), "%s",
+        "{\"faultline_history\":1,\"version\":\"0\",\"host\":\"h\",\"image\":\"i\",\"since\":\"s\","
+        "\"vm\":1,\"pid\":2,\"page_size\":4096,\"pages\":1,\"begun\":0,\"age_us\":0,"
+        "\"counters\":{\"faults\":0,\"installed\":0,\"zeroed\":0,\"poisoned\":0,\"removed\":0},"
+        "\"faults\":{\"count\":0,\"logged\":0,\"last_us\":0,\"over_time\":[[0,1,1]");
+    for (int i = 1; i < BUCKETS; i++)
+        length += snprintf(text + length, sizeof(text) - (size_t)length, ",[%d,%d,1]", i, i + 1);
+    snprintf(text + length, sizeof(text) - (size_t)length, "]}}");
+    return text;
+}
+
 Test(history, report_says_what_is_wrong)
 {
     begin(DISTINCT, NULL);
@@ -574,5 +592,6 @@ Test(history, report_says_what_is_wrong)
     fails(1, record_with("[]"), NULL, NULL, "is not a record of 'faultline report --save'");
     fails(1, record_with("{\"faultline_history\":2}"), NULL, NULL, "is of another version");
     fails(1, record_with("{\"faultline_history\":1}"), NULL, NULL, "lacks a text");
+    fails(1, record_with(with_many_buckets()), NULL, NULL, "has more buckets than a server writes");
     world_stop(world);
 }

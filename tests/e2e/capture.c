@@ -147,6 +147,21 @@ Test(capture, ends_when_the_server_lets_its_vms_go)
     captured_end();
 }
 
+Test(capture, that_is_kept_goes_with_its_vm)
+{
+    struct capture_client capture;
+    captured_begin(NULL, 50);
+    capture_all(&capture, &captured.guest[0], 1, FL_CAPTURE_KEEP_ARMED);
+    publish(&capture, "first");
+    cr_assert_eq(world_status(captured.world, "captures", "kept"), 1);
+    client_kill(&captured.guest[0].client);
+    cr_assert(wait_until(no_vm_is_left, NULL));
+    cr_assert_eq(world_status(captured.world, "captures", "kept"), 0);
+    writers_free(captured.guest[0].writers);
+    guest_start(&captured.guest[0], 50);
+    captured_end();
+}
+
 // --- the doctor ---
 
 static char said[1 << 16];

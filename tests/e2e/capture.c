@@ -91,6 +91,14 @@ Test(capture, of_one_vm_runs_once)
 
 // --- orders of operators ---
 
+static bool status_says(const char *text)
+{
+    static char output[1 << 16];
+    const char *args[] = {"status", "--control", captured.control, NULL};
+    faultline_run(output, sizeof(output), args);
+    return strstr(output, text) != NULL;
+}
+
 static bool shows(const char *text)
 {
     static struct http_answer answer;
@@ -124,6 +132,7 @@ Test(capture, that_is_kept_is_undone_by_the_control_api)
     capture_all(&capture, &captured.guest[0], 1, FL_CAPTURE_KEEP_ARMED);
     publish(&capture, "first");
     cr_assert(shows("\"phase\":\"kept\""));
+    cr_assert(status_says("0 checkpoints being taken, 1 VM tracked for the next one"));
     cr_assert_gt(guest_protected(&captured.guest[0]), 0);
     cr_assert_eq(cancel_capture(1), 200);
     guest_is_free(&captured.guest[0]);

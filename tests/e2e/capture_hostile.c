@@ -74,6 +74,10 @@ Test(capture_hostile, ends_when_its_client_says_what_it_must_not)
     capture_all(&capture, &captured.guest[0], 1, 0);
     cr_assert(capture_commit(&capture, "not-a-content-id image"));
     expect_cut_off(&capture, 6);
+    begin_capture(&capture, 1, FL_CAPTURE_KEEP_ARMED);
+    freeze_capture(&capture, &captured.guest[0]);
+    cr_assert(capture_freeze(&capture)); // once more
+    expect_cut_off(&capture, 7);
     capture_works(&captured.guest[0], 1);
     captured_end();
 }

@@ -163,6 +163,15 @@ static void put_processes(struct page *page)
         json_number_value(json_object_get(page->status, "uptime_seconds")));
 }
 
+static void put_captures(struct page *page)
+{
+    long long running = number(page, "captures", "running");
+    long long kept = number(page, "captures", "kept");
+    if (running > 0 || kept > 0)
+        put(page, "captures", "%lld checkpoint%s being taken, %lld VM%s tracked for the next one",
+            running, cli_s((uint64_t)running), kept, cli_s((uint64_t)kept));
+}
+
 // What is there only now and then: VMs that hold a worker up, recordings, templates.
 static void put_others(struct page *page)
 {
@@ -183,6 +192,7 @@ static void put_others(struct page *page)
     if (count > 0)
         put(page, "templates", "%zu, %s of %s", count, bytes(page, "templates", "bytes", used),
             bytes(page, "templates", "limit", limit));
+    put_captures(page);
 }
 
 // --- VMs ---

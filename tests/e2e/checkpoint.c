@@ -65,6 +65,26 @@ Test(checkpoint, is_what_the_memory_was)
     checkpoint_world_stop();
 }
 
+// Of the state of the devices, which the image has as a companion.
+Test(checkpoint, has_the_state_with_it)
+{
+    char text[CHECKPOINT_TEXT];
+    char want[64];
+    make_and_start();
+    take("one", NULL);
+    const char *path = temp_path(&all->world->temp, "state");
+    char with[2 * TEST_PATH];
+    snprintf(with, sizeof(with), "vmstate=%s", path);
+    const char *args[] = {"unpack", "--store", all->world->store, "--with", with, "one", NULL};
+    cr_assert_eq(faultline_run(text, sizeof(text), args), 0, "%s", text);
+    FILE *file = fopen(path, "re");
+    cr_assert(file && fgets(text, sizeof(text), file));
+    fclose(file);
+    snprintf(want, sizeof(want), "state 1 of %d\n", (int)all->pid);
+    cr_assert_str_eq(text, want);
+    checkpoint_world_stop();
+}
+
 Test(checkpoint, again_and_again)
 {
     char name[16];

@@ -123,6 +123,15 @@ Test(checkpoint_failures, without_the_proof_that_firecracker_waited)
     checkpoint_world_stop();
 }
 
+// It was in the FIFO, but says something else than that it cannot be truncated.
+Test(checkpoint_failures, of_another_answer_than_the_proof)
+{
+    make_and_start();
+    atomic_store(&all->mini->refuses_at, MINI_OPENED);
+    fails_plainly("Cannot write memory file: no");
+    checkpoint_world_stop();
+}
+
 Test(checkpoint_failures, of_a_pause_that_is_too_long)
 {
     make_and_start();

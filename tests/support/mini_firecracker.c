@@ -184,7 +184,11 @@ static void write_memory(struct api *api, int fd, const char *path)
         answer_failed_call(fd, "open", "memory", errno);
         return;
     }
-    step(api->mini, MINI_OPENED);
+    if (!step(api->mini, MINI_OPENED)) {
+        answer_fault(fd, "Create snapshot error: Cannot write memory file: no");
+        close(file);
+        return;
+    }
     CHECK(fstat(file, &status) == 0, "%s", strerror(errno));
     if (ftruncate(file, 0) < 0) {
         answer_failed_call(fd, "truncate", "memory", errno);

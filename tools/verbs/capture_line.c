@@ -191,7 +191,7 @@ void capture_line_hear(struct capture_line *line)
         else if (message.value < FL_CAPTURE_FAILED && !capture_line_failed(line))
             atomic_store(&line->phase, (int)message.value);
     }
-    if (got != -EAGAIN)
+    if (got != -EAGAIN && !capture_line_is(line, FL_CAPTURE_KEPT)) // then it was the last word
         note_failure(line, hung_up);
 }
 

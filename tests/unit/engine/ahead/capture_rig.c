@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -177,6 +178,13 @@ struct rig *rig_start(const struct rig_wish *wish)
     return rig;
 }
 
+void rig_vm_is_let_go(struct rig *rig)
+{
+    for (uint64_t until = fl_now() + WAIT_MS * FL_NS_PER_MS; !all.gone && fl_now() < until;)
+        turn(rig);
+    cr_assert(all.gone);
+}
+
 bool rig_vm_ends(struct rig *rig)
 {
     writers_end(rig->writers);
@@ -184,18 +192,14 @@ bool rig_vm_ends(struct rig *rig)
     if (right)
         client_tell(&all.client, 'e');
     int status = client_wait(&all.client);
-    for (uint64_t until = fl_now() + WAIT_MS * FL_NS_PER_MS; !all.gone && fl_now() < until;)
-        turn(rig);
-    cr_assert(all.gone);
+    rig_vm_is_let_go(rig);
     return right && status == 0;
 }
 
 void rig_vm_dies(struct rig *rig)
 {
     client_kill(&all.client);
-    for (uint64_t until = fl_now() + WAIT_MS * FL_NS_PER_MS; !all.gone && fl_now() < until;)
-        turn(rig);
-    cr_assert(all.gone);
+    rig_vm_is_let_go(rig);
 }
 
 void rig_stop(void)
@@ -361,6 +365,37 @@ bool rig_is_free(struct rig *rig)
             return true;
     }
     return false;
+}
+
+// --- swap ---
+
+static long count_swapped(int pagemap, const struct fl_region *region)
+{
+    long count = 0;
+    uint64_t entry;
+    for (uint64_t at = 0; at < region->bytes; at += PAGE) {
+        off_t offset = (off_t)((region->base + at) / PAGE * sizeof(entry));
+        if (pread(pagemap, &entry, sizeof(entry), offset) == sizeof(entry))
+            count += (long)(entry >> 62 & 1);
+    }
+    return count;
+}
+
+long rig_swap_out(struct rig *rig)
+{
+    const struct fl_layout *layout = &rig->vm->state->layout;
+    int pidfd = (int)syscall(SYS_pidfd_open, rig->pid, 0);
+    long count = 0;
+    for (uint32_t i = 0; i < layout->regions; i++) {
+        const struct fl_region *region = &layout->region[i];
+        for (uint64_t at = 0; at < region->bytes; at += HUGE) {
+            struct iovec range = {(void *)(uintptr_t)(region->base + at), HUGE};
+            syscall(SYS_process_madvise, pidfd, &range, 1, MADV_PAGEOUT, 0);
+        }
+        count += count_swapped(rig->vm->presence.pagemap, region);
+    }
+    close(pidfd);
+    return count;
 }
 
 // --- what was captured ---

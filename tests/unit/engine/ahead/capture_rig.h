@@ -48,6 +48,8 @@ void rig_needs(void);
 struct rig *rig_start(const struct rig_wish *wish);
 // The VM ends by itself: every page must be as its writers left it. False if one is not.
 bool rig_vm_ends(struct rig *rig);
+// Waits until the engine has no VM any more.
+void rig_vm_is_let_go(struct rig *rig);
 void rig_vm_dies(struct rig *rig);
 void rig_stop(void);
 
@@ -64,6 +66,9 @@ void rig_cancel(struct rig *rig, struct taken *taken);
 void rig_drop(struct taken *taken);
 // The VM has no capture any more.
 bool rig_is_free(struct rig *rig);
+
+// Has the kernel move the VM's pages to swap; how many are there then, of 4 KiB. 0: there is none.
+long rig_swap_out(struct rig *rig);
 
 // All of the VM's image as the capture has it, over `image`, which has the parent's bytes. How many
 // pages are not done.

@@ -7,8 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "engine/ahead/unprotect.h"
+#include "engine/serve/vm_call.h"
 #include "engine/vm/vm.h"
+#include "engine/worker/release.h"
+#include "tests/support/swap.h"
 #include "tests/unit/engine/ahead/capture_rig.h"
 
 enum { MIB = 1 << 20 };
@@ -319,6 +324,84 @@ Test(capture, of_a_vm_that_is_captured_already)
     assert_nothing_left(rig);
     rig_drop(taken);
     cr_assert(rig_vm_ends(rig));
+    free_images(&images);
+}
+
+Test(capture, ends_before_the_server_lets_the_vm_go)
+{
+    struct rig *rig =
+        rig_start(&(struct rig_wish){.bytes = 32 * MIB, .page_bytes = PAGE, .rests_us = 50});
+    struct images images = new_images(rig);
+    cr_assert(writers_go_on(rig->writers, 3000));
+    struct taken *taken = rig_begin(rig, FL_CAPTURE_KEEP_ARMED);
+    cr_assert(freeze_paused(rig, taken, images.expected));
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_COPIED));
+    const struct fl_layout layout = rig->vm->state->layout;
+    fl_release_all(rig->engine);
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_FAILED));
+    cr_assert_str_eq(taken->reason, "the server lets the VM go");
+    rig_vm_is_let_go(rig);
+    cr_assert_eq(writers_protected(rig->pid, (void *)(uintptr_t)layout.region[0].base,
+                                   layout.region[0].bytes),
+                 0);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    free_images(&images);
+}
+
+// What the engine before has left: as if it had died within a capture.
+static void leave_protected(struct fl_shard *shard, struct fl_vm *vm, void *arg)
+{
+    const struct fl_region *region = &vm->state->layout.region[0];
+    fl_vm_filling(vm->state)->protected = 1;
+    cr_assert(fl_vm_register_protect(vm, region->base, region->bytes) == 0);
+    cr_assert(fl_vm_protect(vm, region->base, region->bytes) == 0);
+    atomic_store((_Atomic int *)arg, 1);
+    fl_unprotect_succeed(shard, vm);
+}
+
+Test(capture, of_an_engine_before_leaves_nothing_protected)
+{
+    static _Atomic int done;
+    struct rig *rig =
+        rig_start(&(struct rig_wish){.bytes = 32 * MIB, .page_bytes = PAGE, .removes = 8});
+    cr_assert(writers_go_on(rig->writers, 3000));
+    rig_in_owner(rig, leave_protected, &done);
+    assert_nothing_left(rig);
+    cr_assert(atomic_load(&done));
+    cr_assert_eq(fl_vm_filling(rig->vm->state)->protected, 0);
+    cr_assert(writers_go_on(rig->writers, 3000));
+    cr_assert(rig_vm_ends(rig));
+}
+
+// Before they are protected, and after.
+Test(capture, of_pages_that_are_in_swap)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/tmp/faultline-test-swap-%d", (int)getpid());
+    if (!swap_on(path, 64 * MIB)) // forks: while there is nothing that it could inherit
+        cr_skip_test("no swap file can be had");
+    struct rig *rig = rig_start(&(struct rig_wish){.bytes = 32 * MIB, .page_bytes = PAGE});
+    struct images images = new_images(rig);
+    cr_assert(writers_go_on(rig->writers, 3000));
+    cr_assert(writers_pause(rig->writers));
+    long before = rig_swap_out(rig);
+    struct taken *taken = rig_begin(rig, FL_CAPTURE_KEEP_ARMED);
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_READY), "%s", taken->reason);
+    long armed = rig_protected(rig);
+    writers_resume(rig->writers);
+    cr_assert(writers_go_on(rig->writers, 100));
+    cr_assert(writers_pause(rig->writers));
+    long after = rig_swap_out(rig);
+    cr_assert(before > 0 && after > 0 && armed > 0, "%ld, %ld, %ld pages", before, after, armed);
+    cr_assert(freeze_paused(rig, taken, images.expected), "%s", taken->reason);
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_COPIED), "%s", taken->reason);
+    assert_captured(rig, taken, images.image, images.expected);
+    rig_cancel(rig, taken);
+    assert_nothing_left(rig);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    swap_off();
     free_images(&images);
 }
 

@@ -34,6 +34,7 @@ static bool check_client(struct fl_vm *vm)
 {
     uint64_t features = 0;
     uint8_t byte = 0;
+    const struct fl_presence_kind nowhere = {.start = 1U << 12, .end = (1U << 12) + 1};
     struct fl_capture *capture = vm->capture;
     int error = fl_uffd_features(vm->uffd, &features);
     if (!error && capture->fdinfo < 0) {
@@ -56,7 +57,7 @@ static bool check_client(struct fl_vm *vm)
         return false;
     }
     // Of an address that no process maps: what is not allowed is said before it is looked for.
-    error = fl_vm_read(vm, 1U << 12, &byte, sizeof(byte));
+    error = fl_vm_read(vm, &nowhere, 1, &byte);
     if (error && error != -EFAULT) {
         fl_capture_fail(capture, error, "its memory cannot be read: %s", strerror(-error));
         return false;
@@ -273,12 +274,18 @@ static void owe(struct fl_capture *capture, uint64_t page, uint64_t count)
     capture->task.not_before_ns = 0;
 }
 
+int fl_capture_try_unprotect(struct fl_vm *vm, uint64_t page, uint64_t count)
+{
+    fl_capture_set_unarmed(vm->capture, page, count);
+    return fl_vm_unprotect(vm, fl_layout_address(&vm->state->layout, page),
+                           count << vm->page_shift);
+}
+
 void fl_capture_unprotect(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     struct fl_capture *capture = vm->capture;
     uint64_t address = fl_layout_address(&vm->state->layout, page);
-    fl_capture_set_unarmed(capture, page, count);
-    int error = fl_vm_unprotect(vm, address, count << vm->page_shift);
+    int error = fl_capture_try_unprotect(vm, page, count);
     if (error == -EAGAIN || (error == -ENOENT && count > 1))
         owe(capture, page, count);
     else if (error)

@@ -42,13 +42,13 @@ static uint64_t units_copied(const struct fl_capture *capture)
     return atomic_load(&board->by_sweep) + atomic_load(&board->by_fault);
 }
 
-static int write_buffer(const struct fl_capture *capture, uint64_t image_page, size_t bytes)
+static int write_buffer(const struct fl_capture *capture, const uint8_t *from, uint64_t image_page,
+                        size_t bytes)
 {
     size_t done = 0;
     off_t at = (off_t)(image_page << FL_PAGE_SHIFT);
     while (done < bytes) {
-        ssize_t put =
-            pwrite(capture->buffer_fd, capture->bounce + done, bytes - done, at + (off_t)done);
+        ssize_t put = pwrite(capture->buffer_fd, from + done, bytes - done, at + (off_t)done);
         if (put <= 0 && errno != EINTR)
             return put < 0 ? -errno : -EIO;
         done += put > 0 ? (size_t)put : 0;
@@ -56,122 +56,139 @@ static int write_buffer(const struct fl_capture *capture, uint64_t image_page, s
     return 0;
 }
 
-// A part of the pages, in 4 KiB from the beginning of `page` on.
-static bool move_bytes(struct fl_vm *vm, uint64_t page, uint64_t unit, uint64_t units)
+// Runs of memory that is there, no more than fits. `page` has the address `start`; of a page of 2
+// MiB a run may be a part.
+static bool move_bytes(struct fl_vm *vm, uint64_t page, uint64_t start,
+                       const struct fl_presence_kind *runs, size_t count)
 {
     struct fl_capture *capture = vm->capture;
-    const struct fl_layout *layout = &vm->state->layout;
-    size_t bytes = units << FL_PAGE_SHIFT;
-    int error = fl_vm_read(vm, fl_layout_address(layout, page) + (unit << FL_PAGE_SHIFT),
-                           capture->bounce, bytes);
+    uint64_t first = fl_layout_image_page(&vm->state->layout, page);
+    const uint8_t *from = capture->bounce;
+    int error = fl_vm_read(vm, runs, count, capture->bounce);
     if (error) {
         fl_capture_fail(capture, error, "its memory cannot be read: %s", strerror(-error));
         return false;
     }
-    error = write_buffer(capture, fl_layout_image_page(layout, page) + unit, bytes);
+    for (size_t i = 0; i < count && !error; i++) {
+        size_t bytes = runs[i].end - runs[i].start;
+        error =
+            write_buffer(capture, from, first + ((runs[i].start - start) >> FL_PAGE_SHIFT), bytes);
+        from += bytes;
+    }
     if (error)
         fl_capture_fail(capture, error, "its pages cannot be kept in memory: %s", strerror(-error));
     return !error;
 }
 
-// A page of 2 MiB in parts: the first that are copied stay so, as it is protected.
-static bool copy_huge(struct fl_vm *vm, uint64_t page, enum fl_capture_by by)
+// --- pages ---
+
+static bool lets_go(const struct fl_capture *capture, enum fl_capture_by by)
+{
+    return by == FL_CAPTURE_BY_SWEEP && !fl_capture_is_paused(capture) &&
+           !(capture->flags & FL_CAPTURE_KEEP_ARMED);
+}
+
+// Pages that were certain, and that nothing protects: somebody may have written to them.
+static bool is_torn(struct fl_capture *capture, const struct fl_presence_look *look)
+{
+    for (size_t i = 0; i < look->count && !fl_capture_is_paused(capture); i++) {
+        if (!look->kind[i].protected) {
+            fl_capture_fail(capture, -EIO, "page 0x%llx was not write-protected",
+                            (unsigned long long)look->kind[i].start);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void pass_absent(struct fl_vm *vm, uint64_t page, uint64_t count)
+{
+    if (count > 0)
+        fl_capture_set_done(vm, page, count, FL_CAPTURED_ABSENT);
+}
+
+// Page by page where the whole range is not taken: the kernel waits for an event to be read.
+static void let_go(struct fl_vm *vm, uint64_t page, const struct fl_presence_look *look)
+{
+    uint64_t count = (look->looked - look->start) >> vm->page_shift;
+    if (count == 0 || fl_capture_try_unprotect(vm, page, count) == 0)
+        return;
+    for (size_t i = 0; i < look->count; i++)
+        fl_capture_unprotect(vm, page + ((look->kind[i].start - look->start) >> vm->page_shift),
+                             (look->kind[i].end - look->kind[i].start) >> vm->page_shift);
+}
+
+// All that one look has found: no more than fits at once.
+static uint64_t copy_small(struct fl_vm *vm, uint64_t page, const struct fl_presence_look *look,
+                           enum fl_capture_by by)
+{
+    uint64_t at = page;
+    if (look->count > 0 && !move_bytes(vm, page, look->start, look->kind, look->count))
+        return page;
+    FL_CRASH_POINT("capture_copied");
+    for (size_t i = 0; i < look->count; i++) {
+        uint64_t first = page + ((look->kind[i].start - look->start) >> FL_PAGE_SHIFT);
+        uint64_t count = (look->kind[i].end - look->kind[i].start) >> FL_PAGE_SHIFT;
+        pass_absent(vm, at, first - at);
+        fl_capture_set_done(vm, first, count, FL_CAPTURED_DATA);
+        count_copied(vm->capture, count, by);
+        at = first + count;
+    }
+    uint64_t end = page + ((look->looked - look->start) >> FL_PAGE_SHIFT);
+    pass_absent(vm, at, end - at);
+    if (lets_go(vm->capture, by))
+        let_go(vm, page, look);
+    return end;
+}
+
+// In parts: the first that are copied stay so, as the page is protected.
+static bool move_huge(struct fl_vm *vm, uint64_t page)
 {
     struct fl_capture *capture = vm->capture;
-    uint64_t units = fl_vm_page_units(vm);
+    uint64_t start = fl_layout_address(&vm->state->layout, page);
     if (capture->part_of != page)
         capture->part = 0;
     capture->part_of = page;
-    while (capture->part < units) {
-        uint64_t left = units - capture->part;
-        uint64_t now = left < BOUNCE_PAGES ? left : BOUNCE_PAGES;
-        if (!move_bytes(vm, page, capture->part, now))
+    while (capture->part < FL_HUGE_PAGES) {
+        struct fl_presence_kind part = {.start = start + (capture->part << FL_PAGE_SHIFT)};
+        part.end = part.start + FL_CAPTURE_BOUNCE;
+        if (!move_bytes(vm, page, start, &part, 1))
             return false;
-        capture->part += now;
+        capture->part += BOUNCE_PAGES;
     }
     capture->part = 0;
-    count_copied(capture, units, by);
     return true;
 }
 
-// Pages that are there. How many were copied; 0: it fails.
-static uint64_t copy_data(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_capture_by by)
-{
-    bool huge = vm->page_shift != FL_PAGE_SHIFT;
-    uint64_t most = huge ? 1 : BOUNCE_PAGES;
-    count = count < most ? count : most;
-    if (huge ? !copy_huge(vm, page, by) : !move_bytes(vm, page, 0, count))
-        return 0;
-    if (!huge)
-        count_copied(vm->capture, count, by);
-    FL_CRASH_POINT("capture_copied");
-    fl_capture_set_done(vm, page, count, FL_CAPTURED_DATA);
-    return count;
-}
-
-// --- pages ---
-
-static void let_go(struct fl_vm *vm, uint64_t page, uint64_t count)
-{
-    struct fl_capture *capture = vm->capture;
-    if (!fl_capture_is_paused(capture) && !(capture->flags & FL_CAPTURE_KEEP_ARMED))
-        fl_capture_unprotect(vm, page, count);
-}
-
-// They are not there. Of 4 KiB no trace of the protection is left.
-static void pass_absent(struct fl_vm *vm, uint64_t page, uint64_t count)
-{
-    if (count == 0)
-        return;
-    fl_capture_set_done(vm, page, count, FL_CAPTURED_ABSENT);
-    if (vm->page_shift != FL_PAGE_SHIFT)
-        let_go(vm, page, count);
-    else if (!(vm->capture->flags & FL_CAPTURE_KEEP_ARMED))
-        fl_capture_set_unarmed(vm->capture, page, count);
-}
-
-// A page that was certain, and that nothing protects: somebody may have written to it.
-static void fail_torn(struct fl_capture *capture, const struct fl_presence_kind *kind)
-{
-    fl_capture_fail(capture, -EIO, "page 0x%llx was not write-protected",
-                    (unsigned long long)kind->start);
-}
-
-// A run of one kind. How many pages are done with; 0: it fails.
-static uint64_t copy_kind(struct fl_vm *vm, uint64_t page, const struct fl_presence_kind *kind,
+// The first page that a look has found, and those before it, which are not there. Their mark, that
+// they shall be protected when they come, goes with the page.
+static uint64_t copy_huge(struct fl_vm *vm, uint64_t page, const struct fl_presence_look *look,
                           enum fl_capture_by by)
 {
-    uint64_t count = (kind->end - kind->start) >> vm->page_shift;
-    if (!fl_capture_is_paused(vm->capture) && !kind->protected) {
-        fail_torn(vm->capture, kind);
-        return 0;
+    uint64_t there = look->count > 0 ? look->kind[0].start : look->looked;
+    uint64_t end = page + ((there - look->start) >> FL_HUGE_SHIFT);
+    pass_absent(vm, page, end - page);
+    if (look->count > 0) {
+        if (!move_huge(vm, end))
+            return end;
+        FL_CRASH_POINT("capture_copied");
+        fl_capture_set_done(vm, end, 1, FL_CAPTURED_DATA);
+        count_copied(vm->capture, FL_HUGE_PAGES, by);
+        end++;
     }
-    count = copy_data(vm, page, count, by);
-    if (count > 0 && by == FL_CAPTURE_BY_SWEEP)
-        let_go(vm, page, count);
-    return count;
+    if (lets_go(vm->capture, by))
+        fl_capture_unprotect(vm, page, end - page);
+    return end;
 }
 
 // What one look has found of the pages from `page` on. The first page that is not done with.
 static uint64_t act_on_look(struct fl_vm *vm, uint64_t page, const struct fl_presence_look *look,
                             enum fl_capture_by by)
 {
-    uint64_t start = look->start;
-    for (size_t i = 0; i < look->count && !vm->capture->error; i++) {
-        uint64_t at = page + ((look->kind[i].start - start) >> vm->page_shift);
-        uint64_t count = (look->kind[i].end - look->kind[i].start) >> vm->page_shift;
-        pass_absent(vm, page, at - page);
-        uint64_t copied = copy_kind(vm, at, &look->kind[i], by);
-        page = at + copied;
-        start = look->kind[i].start + (copied << vm->page_shift);
-        if (copied < count)
-            return page;
-    }
-    if (vm->capture->error)
+    if (is_torn(vm->capture, look))
         return page;
-    uint64_t rest = (look->looked - start) >> vm->page_shift;
-    pass_absent(vm, page, rest);
-    return page + rest;
+    return vm->page_shift == FL_PAGE_SHIFT ? copy_small(vm, page, look, by)
+                                           : copy_huge(vm, page, look, by);
 }
 
 bool fl_capture_copy(struct fl_vm *vm, uint64_t *page, uint64_t end, enum fl_capture_by by)

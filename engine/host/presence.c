@@ -333,19 +333,23 @@ int fl_presence_look(const struct fl_presence *presence, struct fl_presence_look
     return error ? error : check_alive(presence->pagemap, look->start);
 }
 
-int fl_presence_read(const struct fl_presence *presence, pid_t pid, int pidfd, uint64_t start,
-                     void *to, size_t bytes)
+int fl_presence_read(const struct fl_presence *presence, pid_t pid, int pidfd,
+                     const struct fl_presence_kind *runs, size_t count, void *to)
 {
-    struct iovec local = {.iov_base = to, .iov_len = bytes};
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of another process
-    struct iovec remote = {.iov_base = (void *)(uintptr_t)start, .iov_len = bytes};
-    ssize_t got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
-    int error = got < 0 ? -errno : (size_t)got < bytes ? -EFAULT : 0;
+    struct iovec remote[FL_PRESENCE_KINDS];
+    struct iovec local = {.iov_base = to};
+    for (size_t i = 0; i < count; i++) {
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of another process
+        remote[i] = (struct iovec){(void *)(uintptr_t)runs[i].start, runs[i].end - runs[i].start};
+        local.iov_len += remote[i].iov_len;
+    }
+    ssize_t got = process_vm_readv(pid, &local, 1, remote, count, 0);
+    int error = got < 0 ? -errno : (size_t)got < local.iov_len ? -EFAULT : 0;
     // It was read by the number of the process: what was read is of this memory if the process had
     // it then, and has it still.
     if (has_ended(pidfd))
         return -ESRCH;
-    int gone = check_alive(presence->pagemap, start);
+    int gone = check_alive(presence->pagemap, runs[0].start);
     return gone ? gone : error;
 }
 

@@ -49,7 +49,7 @@ struct fl_presence_kind {
     bool file;      // of a file, or shared: nobody has written to it through a private mapping
 };
 
-enum { FL_PRESENCE_KINDS = 16 };
+enum { FL_PRESENCE_KINDS = 64 };
 struct fl_presence_look {
     uint64_t start;
     uint64_t end;
@@ -76,10 +76,11 @@ int fl_presence_runs(const struct fl_presence *presence, uint64_t start, uint64_
 // As fl_presence_runs(), with what else is known of the pages. A page in swap that is
 // write-protected is there. Costs about as much. 0, or an error.
 int fl_presence_look(const struct fl_presence *presence, struct fl_presence_look *look);
-// Reads memory of the process, which all must be there: nobody else would bring it. -EFAULT: a part
+// Reads memory of the process, at most FL_PRESENCE_KINDS runs of it, one behind the other. It must
+// be there: nobody else would bring it. -EFAULT: a part
 // of it cannot be read (it is poisoned, for one).
-int fl_presence_read(const struct fl_presence *presence, pid_t pid, int pidfd, uint64_t start,
-                     void *to, size_t bytes);
+int fl_presence_read(const struct fl_presence *presence, pid_t pid, int pidfd,
+                     const struct fl_presence_kind *runs, size_t count, void *to);
 // The first page that is (not) there: 1 and its address, 0 if there is none, or an error.
 int fl_presence_first_present(const struct fl_presence *presence, uint64_t start, uint64_t end,
                               uint64_t *ret_address);

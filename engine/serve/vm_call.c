@@ -212,10 +212,10 @@ int fl_vm_look(struct fl_vm *vm, struct fl_presence_look *look)
     return error;
 }
 
-int fl_vm_read(struct fl_vm *vm, uint64_t start, void *to, size_t bytes)
+int fl_vm_read(struct fl_vm *vm, const struct fl_presence_kind *runs, size_t count, void *to)
 {
     struct fl_call *call = fl_call_begin(vm);
-    int error = fl_presence_read(&vm->presence, (pid_t)vm->state->pid, vm->pidfd, start, to, bytes);
+    int error = fl_presence_read(&vm->presence, (pid_t)vm->state->pid, vm->pidfd, runs, count, to);
     fl_call_end(call);
     return error;
 }

@@ -25,6 +25,7 @@
 #include "engine/base/sleeper.h"
 
 struct fl_frame;
+struct fl_presence_kind;
 struct fl_presence_look;
 struct fl_presence_run;
 struct fl_vm;
@@ -88,6 +89,6 @@ int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
 int fl_vm_look(struct fl_vm *vm, struct fl_presence_look *look);
 // Only of pages that were seen to be there, in a VM whose removals are told and wait to be read: a
 // page that is missing would be asked for of this very thread.
-int fl_vm_read(struct fl_vm *vm, uint64_t start, void *to, size_t bytes);
+int fl_vm_read(struct fl_vm *vm, const struct fl_presence_kind *runs, size_t count, void *to);
 
 #endif

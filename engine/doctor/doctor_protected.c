@@ -6,7 +6,6 @@
 #include "engine/doctor/doctor_protected.h"
 
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -47,8 +46,7 @@ static uint64_t count_all(const struct fl_vm_state *state)
 
 static bool says_protected(struct fl_vm_state *state)
 {
-    atomic_thread_fence(memory_order_seq_cst);
-    return *(volatile uint64_t *)&fl_vm_filling(state)->protected != 0;
+    return __atomic_load_n(&fl_vm_filling(state)->protected, __ATOMIC_SEQ_CST) != 0;
 }
 
 uint64_t fl_doctor_protected(const struct fl_proc_fd *fd, uint64_t *ret_id)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The tables of bench/run checkpoint. "Worst of N" is the longest pause: with so few of them it is the p99, too.
+include "lib";
+
+def ms: . / 1e6;
+def of($how): [.[] | select(.how == $how)];
+def size: if . >= 1073741824 then "\(. / 1073741824) GiB" else "\(mib) MiB" end;
+def pages: if . == 4096 then "4 KiB" else "2 MiB" end;
+
+# The pause of each round to that of the other way in the same round.
+def to($other): . as $all | [of("checkpoint")[] | . as $one
+    | ($all[] | select(.how == $other and .round == $one.round) | .ns) | $one.ns / .] | median;
+def copy_rate: [of("checkpoint")[].checkpoint | select(.copy_ms > 0)
+    | (.copied_by_fault + .copied_by_sweep) * 4096 / 1048576 / (.copy_ms / 1000)] | median;
+
+def pause_row:
+    . as $all | of("checkpoint") as $ours
+    | ["\($all[0].memory | size)", ($all[0].page_size | pages), "\($all[0].rate)", "\($ours | length)",
+       ([$ours[].ns | ms] | median | digits(2)), ([$ours[].ns | ms] | max | digits(2)),
+       ([$ours[].checkpoint.freeze_ms] | median | digits(2)),
+       ([of("diff")[].ns | ms] | median | digits(1)), ([of("diff")[].dumped] | median | digits(0)),
+       ([of("full")[].ns | ms] | median | digits(1)), (to("diff") | digits(2)), (to("full") | digits(3)),
+       (copy_rate | digits(0))] | row;
+def pause_table:
+    "\n### Pauses of a VM\n",
+    "| memory | pages | writes/s | rounds | checkpoint ms | worst ms | of it freeze ms | Diff ms | dirty pages | Full ms | to Diff | to Full | copied MiB/s |",
+    "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    (unordered_keys([.page_size, .memory, .rate])[] as $key
+        | [.[] | select([.page_size, .memory, .rate] == $key)] | pause_row);
+
+def slowdown_table:
+    "\n### A guest that computes\n",
+    "| pages | rounds | writes/s before | writes/s meanwhile | slower by % | checkpoint s | pages copied | of them because of a write |",
+    "| --- | --: | --: | --: | --: | --: | --: | --: |",
+    (unordered_keys(.page_size)[] as $size | [.[] | select(.page_size == $size)]
+        | [($size | pages), "\(length)", ([.[].before] | median | digits(0)), ([.[].during] | median | digits(0)),
+           ([.[] | 100 - 100 * .during / .before] | median | digits(1)), ([.[].checkpoint.seconds] | median | digits(2)),
+           ([.[].checkpoint | .copied_by_fault + .copied_by_sweep] | median | digits(0)),
+           ([.[].checkpoint.copied_by_fault] | median | digits(0))] | row);
+
+def neighbours_table:
+    . as $all | "\n### Neighbours\n",
+    "| the other VM | rounds | k pages/s | p50 us | p99 us | p99 to alone |",
+    "| --- | --: | --: | --: | --: | --: |",
+    (("alone", "captured") as $how | of($how)
+        | [(if $how == "alone" then "runs" else "is captured all the time" end), "\(length)",
+           ([.[].touches_per_s] | median / 1000 | digits(1)), ([.[].latency_us.p50] | median | digits(1)),
+           ([.[].latency_us.p99] | median | digits(1)),
+           ([.[] | . as $one | ($all[] | select(.how == "alone" and .round == $one.round) | .latency_us.p99)
+               | $one.latency_us.p99 / .] | median | digits(2))] | row);
+
+def chain_row($first):
+    [([.[].checkpoint.bytes] | median), ([.[] | .command_s + .server_s] | median)] as [$bytes, $cpu]
+    | ["\(.[0].number)", "\(length)", ([.[].checkpoint | .copied_by_sweep + .copied_by_fault] | median | digits(0)),
+       ([.[].checkpoint.stored_pages] | median | digits(0)), ($bytes | mib | digits(2)), ($bytes / $first[0] * 100 | digits(1)),
+       ([.[].command_s] | median | digits(2)), ([.[].server_s] | median | digits(2)), ($cpu / $first[1] * 100 | digits(1)),
+       ([.[].checkpoint.seconds] | median | digits(2)), ([.[].checkpoint.pause_ms] | median | digits(1))] | row;
+def chain_table:
+    . as $all | "\n### A chain\n",
+    "| checkpoint | rounds | pages copied | pages stored | MiB stored | % of the first | command CPU s | server CPU s | CPU, % of the first | seconds | pause ms |",
+    "| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ([.[] | select(.number == 1)] | [([.[].checkpoint.bytes] | median), ([.[] | .command_s + .server_s] | median)]) as $first
+    | $all | (1, 2, 10) as $number | [$all[] | select(.number == $number)] | select(length > 0) | chain_row($first);
+
+"Faultline \(.version | ltrimstr("faultline ")), \(.cpus) vCPU virtual machine, \(.memory_gib) GiB, Linux \(.linux), \(.date)",
+(.records as $records
+ | ([$records[] | select(.part == "pause")] | select(length > 0) | pause_table),
+   ([$records[] | select(.part == "slowdown")] | select(length > 0) | slowdown_table),
+   ([$records[] | select(.part == "neighbours")] | select(length > 0) | neighbours_table),
+   ([$records[] | select(.part == "chain")] | select(length > 0) | chain_table))

@@ -41,6 +41,13 @@ static int run_optimize(long at, int error)
     return run(argv, at, error);
 }
 
+static int run_live(long at, int error)
+{
+    const char *const argv[] = {PACK_LIVE, space.store,  "second", second,
+                                "first",   space.memory, NULL};
+    return run(argv, at, error);
+}
+
 static int run_gc(long at, int error)
 {
     const char *const argv[] = {faultline(), "gc", "--store", space.store, NULL};
@@ -85,6 +92,36 @@ Test(crash, pack_killed_before_each_call)
         published |= has_image("second") && was_killed(status);
         if (!was_killed(status))
             cr_assert_eq(status, 0, "round %ld", round);
+        expect_whole(round);
+        if (!was_killed(status))
+            break;
+    }
+    cr_assert_gt(round, 10);
+    cr_assert_lt(round, ROUNDS_MAX);
+    cr_assert(published, "some rounds were killed after publishing");
+}
+
+// A child of "first", with a companion.
+static void expect_child(long round)
+{
+    struct fl_image_detail detail;
+    cr_assert_eq(inspect_image(space.store, "second", &detail), 0, "round %ld", round);
+    cr_assert_str_eq(detail.info.parent, "first");
+    cr_assert_eq(detail.info.companions, 1);
+}
+
+Test(crash, live_pack_killed_before_each_call)
+{
+    long round = 1;
+    bool published = false;
+    for (; round < ROUNDS_MAX; round++) {
+        copy_base();
+        int status = run_live(round, 0);
+        published |= has_image("second") && was_killed(status);
+        if (!was_killed(status))
+            cr_assert_eq(status, 0, "round %ld", round);
+        if (has_image("second"))
+            expect_child(round);
         expect_whole(round);
         if (!was_killed(status))
             break;

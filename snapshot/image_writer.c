@@ -2,6 +2,7 @@
 #include "snapshot/image_writer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,14 +124,11 @@ static int end_map(struct fl_image_writer *writer)
     return rest > 0 ? end_piece(writer, rest) : 0;
 }
 
-int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
-                            const uint64_t *pack_ids, struct fl_image_tail *tail, int images_fd,
-                            bool replace, uint64_t *ret_bytes)
+int fl_image_writer_finish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
+                           const uint64_t *pack_ids, struct fl_image_tail *tail,
+                           uint64_t *ret_bytes)
 {
-    char file_name[FL_IMAGE_NAME_BYTES];
-    int r = fl_image_file_name(header->name, file_name);
-    if (r == 0)
-        r = end_map(writer);
+    int r = end_map(writer);
     if (r < 0)
         return r;
     size_t list_bytes = writer->pieces * sizeof(*writer->piece);
@@ -150,9 +148,26 @@ int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image
         r = fl_image_tail_write(tail, writer->temp.fd, &end);
     if (r == 0)
         r = fl_pwrite_full(writer->temp.fd, header, sizeof(*header), 0);
-    if (r == 0)
-        r = fl_temp_publish(&writer->temp, images_fd, file_name, replace);
-    if (r == 0)
-        *ret_bytes = end;
-    return r;
+    if (r < 0)
+        return r;
+    // A hint. A pack that is flushed next takes with it what the file system notes of this file.
+    sync_file_range(writer->temp.fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    *ret_bytes = end;
+    return 0;
+}
+
+int fl_image_writer_place(struct fl_image_writer *writer, const struct fl_disk_image_header *header,
+                          int images_fd, bool replace)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    int r = fl_image_file_name(header->name, file_name);
+    return r < 0 ? r : fl_temp_publish(&writer->temp, images_fd, file_name, replace);
+}
+
+int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
+                            const uint64_t *pack_ids, struct fl_image_tail *tail, int images_fd,
+                            bool replace, uint64_t *ret_bytes)
+{
+    int r = fl_image_writer_finish(writer, header, pack_ids, tail, ret_bytes);
+    return r < 0 ? r : fl_image_writer_place(writer, header, images_fd, replace);
 }

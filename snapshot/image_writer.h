@@ -15,9 +15,16 @@ void fl_image_writer_free(struct fl_image_writer *writer);
 
 int fl_image_writer_append(struct fl_image_writer *writer, const uint64_t *entries, uint64_t count);
 int fl_image_writer_append_zero(struct fl_image_writer *writer, uint64_t count);
-// Writes the pack table, the tail and the header and publishes the image under the header's name.
-// Fills in the magic, the version and the checksums. -EEXIST: there is an image of this name
+// Writes the pack table, the tail and the header, whose magic, version and checksums it fills in,
+// and has the kernel begin to write the file out.
+int fl_image_writer_finish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
+                           const uint64_t *pack_ids, struct fl_image_tail *tail,
+                           uint64_t *ret_bytes);
+// Publishes a finished image under the header's name. -EEXIST: there is an image of this name
 // (without replace).
+int fl_image_writer_place(struct fl_image_writer *writer, const struct fl_disk_image_header *header,
+                          int images_fd, bool replace);
+// Does both.
 int fl_image_writer_publish(struct fl_image_writer *writer, struct fl_disk_image_header *header,
                             const uint64_t *pack_ids, struct fl_image_tail *tail, int images_fd,
                             bool replace, uint64_t *ret_bytes);

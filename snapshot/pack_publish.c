@@ -38,34 +38,31 @@ static void fill_header(struct fl_pack_job *job, struct fl_disk_image_header *he
     strncpy(header->name, job->options->name, sizeof(header->name) - 1);
 }
 
-static int publish_locked(struct fl_pack_job *job, struct fl_disk_image_header *header)
+// The image is written before the pack is flushed, so that the disk gets both at once.
+static int finish_image(struct fl_pack_job *job, struct fl_disk_image_header *header)
 {
-    const uint64_t *packs = fl_dedup_packs(job->run.dedup, &header->packs);
     struct fl_image_tail tail = {.about = NULL};
-    int r = fl_with_tail(&job->run.with, job->options->live, &tail);
+    fill_header(job, header);
+    const uint64_t *packs = fl_dedup_packs(job->run.dedup, &header->packs);
+    int r = fl_hash_finish(job->run.content, &header->content_id);
     if (r == 0)
-        r = fl_store_lock_names(job->store);
-    if (r == 0) {
-        r = fl_image_writer_publish(job->run.image, header, packs, &tail,
-                                    job->store->reader->images_fd, job->options->replace,
-                                    &job->result.image_bytes);
-        fl_store_unlock_names(job->store);
-    }
+        r = fl_with_tail(&job->run.with, job->options->live, &tail);
+    if (r == 0)
+        r = fl_image_writer_finish(job->run.image, header, packs, &tail, &job->result.image_bytes);
     fl_image_tail_free(&tail);
     return r;
 }
 
-static int publish_image(struct fl_pack_job *job)
+static int place_image(struct fl_pack_job *job, const struct fl_disk_image_header *header)
 {
-    struct fl_disk_image_header header;
-    fill_header(job, &header);
-    int r = fl_hash_finish(job->run.content, &header.content_id);
-    if (r == 0)
-        r = publish_locked(job, &header);
-    memcpy(job->result.content_id, header.content_id.bytes, sizeof(job->result.content_id));
-    if (r == -EEXIST)
-        return fl_pack_exists(job);
-    return r < 0 ? fl_fail(job->error, r, "cannot write to the store %s", job->store->dir) : 0;
+    int r = fl_store_lock_names(job->store);
+    if (r < 0)
+        return r;
+    r = fl_image_writer_place(job->run.image, header, job->store->reader->images_fd,
+                              job->options->replace);
+    fl_store_unlock_names(job->store);
+    memcpy(job->result.content_id, header->content_id.bytes, sizeof(job->result.content_id));
+    return r;
 }
 
 // No image can refer to the pack yet: its pages are not in the index.
@@ -81,18 +78,22 @@ static void withdraw_pack(struct fl_pack_job *job)
 int fl_pack_publish(struct fl_pack_job *job)
 {
     double start = fl_seconds_wall();
-    if (fl_pack_writer_frames(job->run.pack) > 0) {
-        int r =
-            fl_pack_writer_publish(job->run.pack, job->store->packs_fd, &job->result.stored_bytes);
-        if (r < 0)
-            return fl_fail(job->error, r, "cannot write to the store %s", job->store->dir);
-        job->result.pack_id = fl_pack_writer_id(job->run.pack);
+    struct fl_disk_image_header header;
+    int r = finish_image(job, &header);
+    if (r == 0 && fl_pack_writer_frames(job->run.pack) > 0) {
+        r = fl_pack_writer_publish(job->run.pack, job->store->packs_fd, &job->result.stored_bytes);
+        if (r == 0)
+            job->result.pack_id = fl_pack_writer_id(job->run.pack);
     }
-    int r = publish_image(job);
+    bool placing = r == 0;
+    if (placing)
+        r = place_image(job, &header);
     if (r < 0)
         withdraw_pack(job);
     job->run.write_seconds += fl_seconds_wall() - start;
-    return r;
+    if (r == -EEXIST && placing)
+        return fl_pack_exists(job);
+    return r < 0 ? fl_fail(job->error, r, "cannot write to the store %s", job->store->dir) : 0;
 }
 
 static int add_to_index(struct fl_pack_job *job)

@@ -81,10 +81,11 @@ static void read_page(struct writers *writers, struct vmm *vmm, uint32_t page)
               (unsigned long long)word_get(bytes + at + LAST_WORD), (unsigned long long)sequence);
 }
 
-static void remove_page(struct writers *writers, struct vmm *vmm, uint32_t page)
+static void remove_pages(struct writers *writers, struct vmm *vmm, uint32_t page, uint32_t count)
 {
-    vmm_remove(vmm, page, 1);
-    writers->page[page] = (struct writers_page){.removed = true};
+    vmm_remove(vmm, page, count);
+    for (uint32_t i = 0; i < count; i++)
+        writers->page[page + i] = (struct writers_page){.removed = true};
 }
 
 // Between two operations: what the model says is so.
@@ -98,14 +99,35 @@ static void pause_here(struct writers *writers)
     atomic_fetch_sub(&writers->waiting, 1);
 }
 
+// A page of the thread's. With at_once it has a part of the memory, and else every Nth page.
+// *ret_count: that it may give back from there on, in one region.
+static uint32_t choose_page(const struct writer *writer, uint64_t dice, uint32_t *ret_count)
+{
+    const struct writers *writers = writer->writers;
+    uint32_t mine = (writers->hot - writer->number + writers->threads - 1) / writers->threads;
+    *ret_count = 1;
+    if (!writers->at_once)
+        return (uint32_t)(dice % mine) * writers->threads + writer->number;
+    uint32_t share = writers->hot / writers->threads;
+    uint32_t page = (uint32_t)(dice % share);
+    uint32_t count = 1 + (uint32_t)(dice >> 40) % writers->at_once;
+    count = count < share - page ? count : share - page;
+    page += writer->number * share;
+    while (*ret_count < count &&
+           vmm_page(writer->vmm, page + *ret_count) ==
+               vmm_page(writer->vmm, page) + (uint64_t)*ret_count * writers->page_bytes)
+        (*ret_count)++;
+    return page;
+}
+
 static void operate(struct writer *writer)
 {
     struct writers *writers = writer->writers;
     uint64_t dice = random_next(&writer->random);
-    uint32_t mine = (writers->hot - writer->number + writers->threads - 1) / writers->threads;
-    uint32_t page = (uint32_t)(dice % mine) * writers->threads + writer->number;
+    uint32_t count = 1;
+    uint32_t page = choose_page(writer, dice, &count);
     if (writers->removes && (dice >> 32) % writers->removes == 0)
-        remove_page(writers, writer->vmm, page);
+        remove_pages(writers, writer->vmm, page, count);
     else if ((dice >> 60) < 5)
         read_page(writers, writer->vmm, page);
     else

@@ -22,8 +22,9 @@ struct writers_page {
 };
 
 struct writers {
-    unsigned threads;  // set these four before the VMM is forked
+    unsigned threads;  // set these before the VMM is forked
     unsigned removes;  // one of so many operations gives a page back; 0: none does
+    unsigned at_once;  // up to so many pages in a row, which are then one thread's; 0: one
     unsigned rests_us; // after each operation; 0: the threads never rest
     uint32_t hot;      // pages that they use; the rest is as in the memory file
     uint32_t pages;

@@ -93,12 +93,13 @@ static void unprotect_advance(struct fl_shard *shard, struct fl_vm *vm, uint64_t
     }
 }
 
-// Where a capture knows that none is protected, there is nothing to do.
+// Where a capture knows that none is protected, there is nothing to do. Of a page of 2 MiB that was
+// protected when the guest gave it back the kernel keeps the protection.
 static uint64_t next_protected(const struct fl_vm *vm, uint64_t page)
 {
     const struct fl_capture *capture = vm->capture;
     uint64_t end = vm->state->layout.pages;
-    return capture && !capture->moved
+    return capture && !capture->moved && vm->page_shift == FL_PAGE_SHIFT
                ? fl_bits_next_clear(capture->unarmed, capture->unarmed, page, end)
                : page;
 }

@@ -175,11 +175,12 @@ static uint64_t template_share_zero(struct fl_vm *vm, uint64_t page, uint64_t co
 
 // Of memory that can be dropped without an event the bit of each page that was there must be set,
 // or its fault is taken for the first one. A capture must know of each page that it has not
-// protected. An end in between leaves the note.
+// protected, and a later one that a page which was given back has come anew, and is not about to
+// go. An end in between leaves the note.
 static void filling_begin(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     struct fl_vm_filling *filling = fl_vm_filling(vm->state);
-    if ((vm->state->flags & (FL_VM_STATE_TOLD | FL_VM_STATE_TEMPLATE)) && !vm->capture)
+    if ((vm->state->flags & FL_VM_STATE_TEMPLATE) && !vm->capture)
         return;
     filling->page = page;
     atomic_signal_fence(memory_order_seq_cst);

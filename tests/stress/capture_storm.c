@@ -65,7 +65,9 @@ struct storm_vm {
     uint64_t id;
     unsigned captures;
     uint8_t *parent; // of its next capture, if it is tracked
+    bool committed;
     bool tracked;
+    bool chained;       // this one has only what changed
     uint64_t protected; // pages, when last looked at
     bool unpaused;      // it ran on while it was captured
     long unnoticed;     // pages that were un-protected behind the engine's back
@@ -163,7 +165,7 @@ static bool vm_start(struct storm_vm *vm)
     vm->writers->rests_us = dice(3) ? 0 : 25;
     vm->id = random_next(&storm.seed) >> 8;
     vm->captures = 0;
-    vm->tracked = false;
+    vm->tracked = vm->committed = false;
     client_start(&vm->client, vm_main, vm);
     if (!client_says(&vm->client, 's')) {
         int status = client_wait(&vm->client);
@@ -431,20 +433,19 @@ static bool compare(const struct storm_vm *vm, const char *trouble)
     memcpy(&has[1], storm.model + first * PAGE, sizeof(has[1]));
     return fail("TORN: capture %u, of VM %" PRIu64 ", %s, %s: %" PRIu64
                 " pages, the first is %" PRIu64 ", which has %" PRIx64 " and not %" PRIx64,
-                storm.tally.tried, vm->id, vm->tracked ? "in a chain" : "the first", trouble, wrong,
+                storm.tally.tried, vm->id, vm->chained ? "in a chain" : "the first", trouble, wrong,
                 first, has[0], has[1]);
 }
 
 // It is published, and the next one is to have it as its parent.
-static bool keep(struct storm_vm *vm, struct capture_client *capture)
+static void keep(struct storm_vm *vm, struct capture_client *capture)
 {
     static const char published[] =
         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef kept";
-    vm->tracked = capture_commit(capture, published) && capture_await(capture, FL_CAPTURE_KEPT);
-    if (!vm->tracked)
-        return false;
     memcpy(vm->parent, storm.image, storm.memory.bytes);
-    return true;
+    // Without an answer the engine may have it all the same.
+    vm->committed = capture_commit(capture, published);
+    vm->tracked = vm->committed && capture_await(capture, FL_CAPTURE_KEPT);
 }
 
 static bool judge(struct storm_vm *vm, struct capture_client *capture, bool complete,
@@ -456,7 +457,7 @@ static bool judge(struct storm_vm *vm, struct capture_client *capture, bool comp
     if (complete) {
         tally->by_fault += capture->board->by_fault;
         tally->by_sweep += capture->board->by_sweep;
-        tally->chained += vm->tracked && !(capture->granted & FL_CAPTURE_FULL);
+        tally->chained += vm->chained;
         right = compare(vm, trouble);
     } else {
         tally->failed++;
@@ -489,8 +490,10 @@ static bool begin(struct storm_vm *vm, struct capture_client *capture)
         return false;
     }
     bool chained = !(capture->granted & FL_CAPTURE_FULL);
-    if (chained && !vm->tracked)
+    if (chained && !vm->committed)
         return fail("a chain goes on that was not committed");
+    vm->chained = chained;
+    vm->committed = false;
     memcpy(storm.image, chained ? vm->parent : storm.memory.data, storm.memory.bytes);
     return true;
 }
@@ -503,7 +506,7 @@ static bool capture_one(struct storm_vm *vm)
     maker.after_us = dice(2) ? dice(8000) : dice(60000);
     if (!begin(vm, &capture)) {
         vm->tracked = false;
-        return storm.reason[0] == '\0' && expect_unprotected(vm);
+        return storm.reason[0] == '\0' && (vm->committed || expect_unprotected(vm));
     }
     storm.tally.trouble[maker.trouble]++;
     if (pthread_create(&maker.thread, NULL, make_trouble, &maker) != 0)
@@ -523,6 +526,8 @@ static bool capture_one(struct storm_vm *vm)
     // An engine that died after the capture was kept has taken with it what was tracked.
     if (maker.trouble != NONE && maker.trouble != CLOSED)
         vm->tracked = vm->tracked && !none_is_protected(vm);
+    if (maker.trouble != NONE && vm->committed && !vm->tracked)
+        return right; // it may be kept
     return right && (vm->tracked || expect_unprotected(vm));
 }
 

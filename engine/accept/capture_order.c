@@ -47,13 +47,18 @@ struct order {
     char text[FL_CAPTURE_REASON];
 };
 
+// No more of it than the order is about: the control thread may write the reason for the next one.
 static void read_order(const struct fl_capture_session *session, struct order *ret_order)
 {
-    bool publishes = session->order == FL_CAPTURE_ORDER_COMMIT;
-    *ret_order = (struct order){
-        .what = session->order, .capture = session->capture, .error = session->undo_error};
-    snprintf(ret_order->text, sizeof(ret_order->text), "%s",
-             publishes ? session->published : session->undo_reason);
+    const char *text = "";
+    *ret_order = (struct order){.what = session->order, .capture = session->capture};
+    if (session->order == FL_CAPTURE_ORDER_COMMIT)
+        text = session->published;
+    if (session->order == FL_CAPTURE_ORDER_CANCEL || session->order == FL_CAPTURE_ORDER_FORGET) {
+        ret_order->error = session->undo_error;
+        text = session->undo_reason;
+    }
+    snprintf(ret_order->text, sizeof(ret_order->text), "%s", text);
 }
 
 static void obey(struct fl_shard *shard, struct fl_vm *vm, const struct order *order)

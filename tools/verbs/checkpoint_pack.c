@@ -12,10 +12,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOK_EVERY_US = 500 };
+enum { LOOK_EVERY_US = 500, GIVES_WAY = 10 }; // the latter: steps of nice
 
 static bool may_be_read(const struct capture_pack *pack, uint64_t first, uint64_t count)
 {
@@ -75,9 +76,21 @@ static int pack_progressed(void *arg, uint64_t done, uint64_t total)
     return atomic_load(&pack->cancelled);
 }
 
+// The guest runs meanwhile, and is what the host is for. The threads that pack inherit it.
+static void give_way(void)
+{
+    pid_t thread = gettid();
+    errno = 0;
+    int nice = getpriority(PRIO_PROCESS, (id_t)thread);
+    if (errno == 0)
+        setpriority(PRIO_PROCESS, (id_t)thread, nice + GIVES_WAY);
+}
+
 static void *run_pack(void *arg)
 {
     struct capture_pack *pack = arg;
+    if (pack->gives_way)
+        give_way();
     pack->error = fl_store_pack(pack->store, &pack->options, &pack->result, &pack->why);
     eventfd_write(pack->ended, 1);
     return NULL;
@@ -96,9 +109,11 @@ static int start_thread(struct capture_pack *pack)
 }
 
 int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
-                       const struct capture_line *line, const struct fl_pack_options *options)
+                       const struct capture_line *line, const struct fl_pack_options *options,
+                       bool gives_way)
 {
-    *pack = (struct capture_pack){.store = store, .line = line, .options = *options};
+    *pack = (struct capture_pack){
+        .store = store, .line = line, .options = *options, .gives_way = gives_way};
     pack->live = (struct fl_pack_live){
         .buffer_fd = line->buffer,
         .bytes = line->image_pages * FL_PAGE_SIZE,

@@ -22,6 +22,7 @@ struct capture_pack {
     const struct capture_line *line;
     struct fl_pack_live live;
     struct fl_pack_options options;
+    bool gives_way;
     atomic_bool allowed;
     atomic_bool cancelled;
     _Atomic uint64_t bytes_done; // for a bar
@@ -32,9 +33,11 @@ struct capture_pack {
 };
 
 // Fills in options->live and ->progress, and begins. Nothing else uses the store until it ends.
-// What options refer to stays the caller's. Returns 0 or -errno.
+// What options refer to stays the caller's. gives_way: at a lower priority than the command, as the
+// VM runs meanwhile. Returns 0 or -errno.
 int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
-                       const struct capture_line *line, const struct fl_pack_options *options);
+                       const struct capture_line *line, const struct fl_pack_options *options,
+                       bool gives_way);
 // All is copied and right: it may publish.
 void capture_pack_allow(struct capture_pack *pack);
 // It ends as soon as it can, and publishes nothing unless it has already.

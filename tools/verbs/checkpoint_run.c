@@ -197,7 +197,8 @@ static int start_pack(struct run *run, struct fl_companion_file *with, const cha
         .labels = label,
         .labels_count = run->result->label[0] ? 1 : 0,
     };
-    int error = capture_pack_start(&run->pack, run->store, &run->line, &options);
+    int error =
+        capture_pack_start(&run->pack, run->store, &run->line, &options, !run->order->while_paused);
     return error ? fl_fail(ret_error, error, "the packing cannot be started") : 0;
 }
 

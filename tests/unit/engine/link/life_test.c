@@ -110,6 +110,19 @@ static bool is_over(const struct engine *engine, int wait_ms)
     return readable;
 }
 
+// A thread that was killed and got no CPU for some milliseconds counts as held up until it has
+// ended.
+static bool lets_go(const struct engine *engine, uint64_t vm)
+{
+    uint64_t count = 0;
+    struct pollfd again = {.fd = fl_death_watch_event_fd(engine->watch), .events = POLLIN};
+    while (fl_death_watch_holds(engine->watch, vm)) {
+        if (read(again.fd, &count, sizeof(count)) < 0 && poll(&again, 1, WAIT_MS) != 1)
+            return false;
+    }
+    return true;
+}
+
 Test(life, ends_with_a_kill)
 {
     struct engine engine;
@@ -210,7 +223,7 @@ Test(life, is_seen_by_two_keepers)
         cr_assert_eq(fl_death_watch_start(engine.life, &engine.watch), 0);
         kill(engine.pid, SIGKILL);
         cr_expect(is_over(&engine, WAIT_MS));
-        cr_expect_not(fl_death_watch_holds(engine.watch, 12));
+        cr_expect(lets_go(&engine, 12));
         cr_assert_eq(waitpid(other, &status, 0), other);
         cr_expect_eq(status, 0);
         end(&engine);

@@ -33,8 +33,6 @@ enum { MOST_SMALL = 512, MOST_HUGE = 256, GAP = 128, FEW = 1024, PASSES = 4 };
 static bool check_client(struct fl_vm *vm)
 {
     uint64_t features = 0;
-    uint8_t byte = 0;
-    const struct fl_presence_kind nowhere = {.start = 1U << 12, .end = (1U << 12) + 1};
     struct fl_capture *capture = vm->capture;
     int error = fl_uffd_features(vm->uffd, &features);
     if (!error && capture->fdinfo < 0) {
@@ -56,10 +54,11 @@ static bool check_client(struct fl_vm *vm)
                         features);
         return false;
     }
-    // Of an address that no process maps: what is not allowed is said before it is looked for.
-    error = fl_vm_read(vm, &nowhere, 1, &byte);
-    if (error && error != -EFAULT) {
-        fl_capture_fail(capture, error, "its memory cannot be read: %s", strerror(-error));
+    if (capture->memory < 0)
+        capture->memory = fl_vm_open_memory(vm);
+    if (capture->memory < 0) {
+        fl_capture_fail(capture, capture->memory, "its memory cannot be read: %s",
+                        strerror(-capture->memory));
         return false;
     }
     return true;

@@ -64,7 +64,7 @@ static bool move_bytes(struct fl_vm *vm, uint64_t page, uint64_t start,
     struct fl_capture *capture = vm->capture;
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     const uint8_t *from = capture->bounce;
-    int error = fl_vm_read(vm, runs, count, capture->bounce);
+    int error = fl_vm_read(vm, capture->memory, runs, count, capture->bounce);
     if (error) {
         fl_capture_fail(capture, error, "its memory cannot be read: %s", strerror(-error));
         return false;

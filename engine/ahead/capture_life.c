@@ -96,6 +96,8 @@ static void capture_free(struct fl_capture *capture)
         close(capture->buffer_fd);
     if (capture->fdinfo >= 0)
         close(capture->fdinfo);
+    if (capture->memory >= 0)
+        close(capture->memory);
     free(capture->done);
     free(capture->unarmed);
     free(capture->changed);
@@ -116,7 +118,7 @@ int fl_capture_new(const struct fl_vm *vm, const struct fl_capture_wish *wish,
     int error = -ENOMEM;
     if (capture) {
         atomic_init(&capture->refs, 1);
-        capture->board_fd = capture->buffer_fd = capture->fdinfo = -1;
+        capture->board_fd = capture->buffer_fd = capture->fdinfo = capture->memory = -1;
         capture->tell = wish->tell;
         capture->arg = wish->arg;
         capture->flags = wish->flags;

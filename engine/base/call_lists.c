@@ -29,7 +29,7 @@ const char *const fl_calls_that_start_programs[] = {
 const char *const fl_calls_of_the_engine[] = {
     // faults and their bytes
     "ioctl", "read", "write", "io_uring_enter", "futex", "epoll_pwait2", "pread64", "preadv2", "preadv", "readv",
-    "madvise", "clock_gettime", "sched_yield", "process_vm_readv",
+    "madvise", "clock_gettime", "sched_yield",
     // memory
     "brk", "munmap", "mremap", "mlock", "munlock", "memfd_create", "userfaultfd",
     // waiting

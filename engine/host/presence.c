@@ -64,7 +64,8 @@ static bool can_scan(int pagemap)
     return ioctl(pagemap, SCAN_IOCTL, &scan) == 0 || errno != ENOTTY;
 }
 
-int fl_presence_open(pid_t pid, int pidfd, struct fl_presence *ret_presence)
+// A file of the process, which belongs to its address space. The descriptor, or -errno.
+static int open_of_process(pid_t pid, int pidfd, const char *name)
 {
     char path[64];
     pid_t tid = pid;
@@ -72,14 +73,27 @@ int fl_presence_open(pid_t pid, int pidfd, struct fl_presence *ret_presence)
         return -ENOENT;
     // A process whose first thread has ended has its memory by the others.
     fl_proc_live_task(pid, &tid);
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/pagemap", (int)pid, (int)tid);
-    int pagemap = open(path, O_RDONLY | O_CLOEXEC);
-    if (pagemap < 0)
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)tid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
         return -errno;
     if (has_ended(pidfd)) {
-        close(pagemap);
+        close(fd);
         return -ESRCH;
     }
+    return fd;
+}
+
+int fl_presence_open_memory(pid_t pid, int pidfd)
+{
+    return open_of_process(pid, pidfd, "mem");
+}
+
+int fl_presence_open(pid_t pid, int pidfd, struct fl_presence *ret_presence)
+{
+    int pagemap = open_of_process(pid, pidfd, "pagemap");
+    if (pagemap < 0)
+        return pagemap;
     *ret_presence = (struct fl_presence){.pagemap = pagemap, .by_read = !can_scan(pagemap)};
     return 0;
 }
@@ -333,24 +347,30 @@ int fl_presence_look(const struct fl_presence *presence, struct fl_presence_look
     return error ? error : check_alive(presence->pagemap, look->start);
 }
 
-int fl_presence_read(const struct fl_presence *presence, pid_t pid, int pidfd,
-                     const struct fl_presence_kind *runs, size_t count, void *to)
+// -ESRCH also at the end of the file: the address space has no user any more.
+static int read_run(int memory, const struct fl_presence_kind *run, uint8_t *to)
 {
-    struct iovec remote[FL_PRESENCE_KINDS];
-    struct iovec local = {.iov_base = to};
-    for (size_t i = 0; i < count; i++) {
-        // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of another process
-        remote[i] = (struct iovec){(void *)(uintptr_t)runs[i].start, runs[i].end - runs[i].start};
-        local.iov_len += remote[i].iov_len;
+    uint64_t at = run->start;
+    while (at < run->end) {
+        ssize_t got = pread(memory, to + (at - run->start), run->end - at, (off_t)at);
+        if (got == 0)
+            return -ESRCH;
+        if (got < 0 && errno != EINTR)
+            return -errno;
+        at += got > 0 ? (uint64_t)got : 0;
     }
-    ssize_t got = process_vm_readv(pid, &local, 1, remote, count, 0);
-    int error = got < 0 ? -errno : (size_t)got < local.iov_len ? -EFAULT : 0;
-    // It was read by the number of the process: what was read is of this memory if the process had
-    // it then, and has it still.
-    if (has_ended(pidfd))
-        return -ESRCH;
-    int gone = check_alive(presence->pagemap, runs[0].start);
-    return gone ? gone : error;
+    return 0;
+}
+
+int fl_presence_read(int memory, const struct fl_presence_kind *runs, size_t count, void *to)
+{
+    uint8_t *next = to;
+    int error = 0;
+    for (size_t i = 0; i < count && !error; i++) {
+        error = read_run(memory, &runs[i], next);
+        next += runs[i].end - runs[i].start;
+    }
+    return error;
 }
 
 // --- as bits ---

@@ -76,11 +76,14 @@ int fl_presence_runs(const struct fl_presence *presence, uint64_t start, uint64_
 // As fl_presence_runs(), with what else is known of the pages. A page in swap that is
 // write-protected is there. Costs about as much. 0, or an error.
 int fl_presence_look(const struct fl_presence *presence, struct fl_presence_look *look);
-// Reads memory of the process, at most FL_PRESENCE_KINDS runs of it, one behind the other. It must
-// be there: nobody else would bring it. -EFAULT: a part
-// of it cannot be read (it is poisoned, for one).
-int fl_presence_read(const struct fl_presence *presence, pid_t pid, int pidfd,
-                     const struct fl_presence_kind *runs, size_t count, void *to);
+// Opens the memory of the process to be read: a descriptor, or an error. As the pagemap it belongs
+// to the address space.
+int fl_presence_open_memory(pid_t pid, int pidfd);
+// Reads runs of it, one behind the other. -EIO: a part of it is not there, or is poisoned. It never
+// waits for the handler of a fault, who may be the caller: a fault that is raised through
+// /proc/PID/mem may not be retried, and handle_userfault() then refuses it (fs/proc/base.c,
+// fs/userfaultfd.c), where process_vm_readv() would wait.
+int fl_presence_read(int memory, const struct fl_presence_kind *runs, size_t count, void *to);
 // The first page that is (not) there: 1 and its address, 0 if there is none, or an error.
 int fl_presence_first_present(const struct fl_presence *presence, uint64_t start, uint64_t end,
                               uint64_t *ret_address);

@@ -212,10 +212,17 @@ int fl_vm_look(struct fl_vm *vm, struct fl_presence_look *look)
     return error;
 }
 
-int fl_vm_read(struct fl_vm *vm, const struct fl_presence_kind *runs, size_t count, void *to)
+// No call: it takes the lock of the task, and none of its memory.
+int fl_vm_open_memory(struct fl_vm *vm)
+{
+    return fl_presence_open_memory((pid_t)vm->state->pid, vm->pidfd);
+}
+
+int fl_vm_read(struct fl_vm *vm, int memory, const struct fl_presence_kind *runs, size_t count,
+               void *to)
 {
     struct fl_call *call = fl_call_begin(vm);
-    int error = fl_presence_read(&vm->presence, (pid_t)vm->state->pid, vm->pidfd, runs, count, to);
+    int error = fl_presence_read(memory, runs, count, to);
     fl_call_end(call);
     return error;
 }

@@ -87,8 +87,8 @@ int fl_vm_any_absent(struct fl_vm *vm, uint64_t start, uint64_t bytes);
 int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
                        struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked);
 int fl_vm_look(struct fl_vm *vm, struct fl_presence_look *look);
-// Only of pages that were seen to be there, in a VM whose removals are told and wait to be read: a
-// page that is missing would be asked for of this very thread.
-int fl_vm_read(struct fl_vm *vm, const struct fl_presence_kind *runs, size_t count, void *to);
+int fl_vm_open_memory(struct fl_vm *vm);
+int fl_vm_read(struct fl_vm *vm, int memory, const struct fl_presence_kind *runs, size_t count,
+               void *to);
 
 #endif

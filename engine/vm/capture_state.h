@@ -72,6 +72,7 @@ struct fl_capture {
     uint64_t part_of;  // ... which page that is
     struct fl_capture_removal removal;
     int fdinfo;      // of the userfaultfd; -1: not open
+    int memory;      // /proc/PID/mem; -1: not open
     uint8_t *bounce; // what was read from the VM, on its way to the buffer
     struct fl_task task;
 };

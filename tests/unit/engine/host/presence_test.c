@@ -213,6 +213,26 @@ Test(presence, takes_what_is_poisoned_for_there_and_what_is_only_protected_for_a
     fl_presence_close(&presence);
 }
 
+// --- its bytes ---
+
+// Page 2 is there; of page 3 nobody answers the fault.
+Test(presence, memory_that_is_missing_is_read_without_a_wait)
+{
+    uint8_t byte[PAGE];
+    start(poisoned_and_protected);
+    int memory = fl_presence_open_memory(child, -1);
+    cr_assert_geq(memory, 0, "%s", strerror(-memory));
+    struct fl_presence_kind there = {.start = address(2), .end = address(3)};
+    struct fl_presence_kind both[] = {there, {.start = address(3), .end = address(4)}};
+    byte[0] = 1;
+    cr_expect_eq(fl_presence_read(memory, &there, 1, byte), 0);
+    cr_expect_eq(byte[0], 0);
+    cr_expect_eq(fl_presence_read(memory, both, 2, (uint8_t[2 * PAGE]){0}), -EIO);
+    stop_child();
+    cr_expect_eq(fl_presence_read(memory, &there, 1, byte), -ESRCH);
+    close(memory);
+}
+
 // --- pages of 2 MiB ---
 
 static void every_other_huge_page(void)

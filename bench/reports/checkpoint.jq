@@ -24,14 +24,14 @@ def pause_row:
        (copy_rate | digits(0))] | row;
 def pause_table:
     "\n### Pauses of a VM\n",
-    "| memory | pages | writes/s | rounds | checkpoint ms | worst ms | of it freeze ms | Diff ms | dirty pages | Full ms | to Diff | to Full | copied MiB/s |",
+    "| memory | pages | writes/s | runs | ms | worst | freeze | Diff ms | dirty | Full ms | to Diff | to Full | MiB/s |",
     "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys([.page_size, .memory, .rate])[] as $key
         | [.[] | select([.page_size, .memory, .rate] == $key)] | pause_row);
 
 def slowdown_table:
     "\n### A guest that computes\n",
-    "| pages | rounds | writes/s before | writes/s meanwhile | slower by % | checkpoint s | pages copied | of them because of a write |",
+    "| pages | runs | writes/s before | meanwhile | slower by % | seconds | copied | of them by a write |",
     "| --- | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys(.page_size)[] as $size | [.[] | select(.page_size == $size)]
         | [($size | pages), "\(length)", ([.[].before] | median | digits(0)), ([.[].during] | median | digits(0)),
@@ -58,7 +58,7 @@ def chain_row($first):
        ([.[].checkpoint.seconds] | median | digits(2)), ([.[].checkpoint.pause_ms] | median | digits(1))] | row;
 def chain_table:
     . as $all | "\n### A chain\n",
-    "| checkpoint | rounds | pages copied | pages stored | MiB stored | % of the first | command CPU s | server CPU s | CPU, % of the first | seconds | pause ms |",
+    "| which | runs | copied | stored | MiB | % of first | command CPU s | server CPU s | % of first | seconds | pause ms |",
     "| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ([.[] | select(.number == 1)] | [([.[].checkpoint.bytes] | median), ([.[] | .command_s + .server_s] | median)]) as $first
     | $all | (1, 2, 10) as $number | [$all[] | select(.number == $number)] | select(length > 0) | chain_row($first);

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum { FILE_MODE = 0600, DIRECTORY_MODE = 0711 };
@@ -82,18 +84,35 @@ static int use_given(int root, const char *directory, struct meeting *meeting,
     return find_seen(root, directory, meeting, ret_error);
 }
 
+// Firecracker has the state on the disk before the VM may go on: on a disk that is busy that takes
+// longer than all the rest of the pause.
+static bool is_in_memory(int directory)
+{
+    struct statfs status;
+    return fstatfs(directory, &status) == 0 && status.f_type == TMPFS_MAGIC;
+}
+
+static bool use_usual(int root, const char *path, bool in_memory, struct meeting *meeting)
+{
+    int fd = open_in(root, path, O_RDONLY | O_DIRECTORY);
+    if (fd >= 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) == 0 &&
+        (!in_memory || is_in_memory(fd))) {
+        meeting->base = fd;
+        snprintf(meeting->base_seen, sizeof(meeting->base_seen), "%s", path);
+        return true;
+    }
+    if (fd >= 0)
+        close(fd);
+    return false;
+}
+
 static int choose(int root, struct meeting *meeting, struct fl_error *ret_error)
 {
-    static const char *const usual[] = {"/run", "/tmp", "/var/tmp", "/"};
-    for (unsigned i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {
-        int fd = open_in(root, usual[i], O_RDONLY | O_DIRECTORY);
-        if (fd >= 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) == 0) {
-            meeting->base = fd;
-            snprintf(meeting->base_seen, sizeof(meeting->base_seen), "%s", usual[i]);
+    static const char *const usual[] = {"/run", "/dev/shm", "/tmp", "/var/tmp", "/"};
+    for (unsigned i = 0; i < 2 * sizeof(usual) / sizeof(usual[0]); i++) {
+        bool in_memory = i < sizeof(usual) / sizeof(usual[0]);
+        if (use_usual(root, usual[i % (sizeof(usual) / sizeof(usual[0]))], in_memory, meeting))
             return 0;
-        }
-        if (fd >= 0)
-            close(fd);
     }
     return fl_fail_plain(ret_error, -EACCES,
                          "this user can write to none of /run, /tmp and / of the VM's process: "

@@ -37,7 +37,8 @@ const struct cli_option checkpoint_options[] = {
              .hint = CLI_DIRECTORY,
              .help = "make the files that Firecracker and this command share below this directory, "
                      "which must be in the jail if there is one",
-             .otherwise = "/run, /tmp, /var/tmp or / of the VM's process"),
+             .otherwise = "/run, /dev/shm, /tmp, /var/tmp or / of the VM's process; one in memory "
+                          "before one on a disk"),
     CLI_OTHER(struct checkpoint_order, drives, take_drive, .name = "drive", .value = "FILE",
               .hint = CLI_FILE,
               .help = "clone this file behind a drive to FILE.IMAGE in the pause, on a file system "

@@ -154,8 +154,9 @@ Test(huge_shortage, is_looked_at_less_and_less_often)
     client_tell(&client, 'A');
     int attempts = FIRST;
     cr_assert(wait_until(lacks, &attempts));
-    long long before = world_status(world, "shortage", "huge_pages");
+    // The time first: what the questions themselves take counts as time between the attempts.
     long long lacking_ms = world_vm_status(world, 1, "", "lacking_ms");
+    long long before = world_status(world, "shortage", "huge_pages");
     attempts = (int)before + MORE;
     cr_assert(wait_until(lacks, &attempts));
     long long more = world_status(world, "shortage", "huge_pages") - before;

@@ -184,6 +184,9 @@ Test(twice, over_the_death_of_an_engine)
     for (unsigned i = 0; i < 2; i++) {
         cr_assert(client_says(&client, 'h'));
         cr_assert(server_wait_log(&world->server, "event=engine_ready", i + 1));
+        // What the log's thread has not written when an engine is killed is lost.
+        cr_assert(
+            server_wait_log(&world->server, i == 0 ? "event=attach" : "event=rejoin vm=1", 1));
         cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
         world->server.deaths++;
         client_tell(&client, 'k');

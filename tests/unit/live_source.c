@@ -126,7 +126,7 @@ static void fill_pages(struct live_source *source, const uint8_t *parent, uint64
         }
         if (kind == FL_LIVE_PARENT && !parent)
             kind = FL_LIVE_DATA;
-        source->kind[page] = kind;
+        source->kind[page] = (uint8_t)kind;
         if (kind == FL_LIVE_DATA)
             fill_data(source, page, parent, parent_bytes, state);
         else if (kind == FL_LIVE_PARENT && at < parent_bytes)

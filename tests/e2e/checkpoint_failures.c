@@ -140,7 +140,7 @@ Test(checkpoint_failures, of_a_pause_that_is_too_long)
     char text[CHECKPOINT_TEXT];
     pid_t pid = checkpoint_begin("one", args + 2, temp_path(&all->world->temp, "output"));
     cr_assert(mini_comes_to(all->mini, MINI_PAUSED));
-    usleep(400 * 1000);
+    usleep(400 * 1000); // an answer that takes longer than the pause may
     atomic_store(&all->mini->waits_at, MINI_NOWHERE);
     cr_assert_eq(checkpoint_ended(pid), 1);
     int fd = open(temp_path(&all->world->temp, "output"), O_RDONLY | O_CLOEXEC);

@@ -20,7 +20,9 @@ struct fl_chunk {
     bool hole;                           // nothing below is set then, but for parent_pages
     uint64_t data_bytes;
     double hash_seconds, check_seconds;
-    uint8_t *input; // FL_CHUNK_BYTES
+    uint8_t *input;              // FL_CHUNK_BYTES
+    uint16_t at[FL_CHUNK_PAGES]; // in it, in pages: where a page's bytes are, if there are any
+    uint32_t input_pages;        // of a live source: bytes of pages, one behind the other
     bool zero[FL_CHUNK_PAGES];
     struct fl_identity identity[FL_CHUNK_PAGES];
     struct fl_disk_place hint[FL_CHUNK_PAGES]; // from the index; pack_id 0: not known
@@ -47,5 +49,26 @@ struct fl_chunk {
     size_t output_bytes;
     double compress_seconds;
 };
+
+static inline uint8_t *fl_chunk_page(const struct fl_chunk *chunk, uint32_t page)
+{
+    return chunk->input + (size_t)chunk->at[page] * FL_PAGE_SIZE;
+}
+
+// Every page has bytes, at its place.
+static inline void fl_chunk_fill(struct fl_chunk *chunk)
+{
+    for (uint16_t page = 0; page < FL_CHUNK_PAGES; page++)
+        chunk->at[page] = page;
+}
+
+// Gives `pages` pages places behind all that were given before. So the bytes of a chunk of which
+// little has changed take little memory. Returns the first one's.
+static inline uint8_t *fl_chunk_add(struct fl_chunk *chunk, uint32_t page, uint32_t pages)
+{
+    for (uint32_t i = 0; i < pages; i++)
+        chunk->at[page + i] = (uint16_t)chunk->input_pages++;
+    return fl_chunk_page(chunk, page);
+}
 
 #endif

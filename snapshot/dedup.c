@@ -52,8 +52,7 @@ struct fl_dedup {
     uint32_t groups_count;
 };
 
-int fl_dedup_new(struct fl_registry *registry, uint64_t own_pack_id, uint64_t pages,
-                 struct fl_dedup **ret_dedup)
+int fl_dedup_new(struct fl_registry *registry, uint64_t own_pack_id, struct fl_dedup **ret_dedup)
 {
     struct fl_dedup *dedup = calloc(1, sizeof(*dedup));
     if (!dedup)
@@ -61,7 +60,7 @@ int fl_dedup_new(struct fl_registry *registry, uint64_t own_pack_id, uint64_t pa
     dedup->registry = registry;
     dedup->own_id = own_pack_id;
     dedup->own_index = UNLISTED;
-    int r = fl_seen_new(pages, &dedup->seen);
+    int r = fl_seen_new(&dedup->seen);
     if (r < 0) {
         free(dedup);
         return r;

@@ -22,9 +22,8 @@ struct fl_dedup_counts {
     uint64_t inherited; // of shared
 };
 
-// pages: the pages of the whole input. The registry must outlive the result. -ENOMEM.
-int fl_dedup_new(struct fl_registry *registry, uint64_t own_pack_id, uint64_t pages,
-                 struct fl_dedup **ret_dedup);
+// The registry must outlive the result. -ENOMEM.
+int fl_dedup_new(struct fl_registry *registry, uint64_t own_pack_id, struct fl_dedup **ret_dedup);
 void fl_dedup_free(struct fl_dedup *dedup); // NULL is a no-op
 
 // Pages that a chunk inherits are in these packs: `ids` is the table that inherited entries refer

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -23,6 +24,7 @@ struct fl_index {
 };
 
 struct fl_index_view {
+    pthread_mutex_t lock; // covers the link, from a request to its answer
     struct fl_index_link link;
 };
 
@@ -88,6 +90,7 @@ int fl_index_view_open(struct fl_index *index, struct fl_index_view **ret_view)
     if (!view)
         return -ENOMEM;
     view->link.fd = -1;
+    pthread_mutex_init(&view->lock, NULL);
     int r = fl_index_link_start(index->dir, &view->link);
     if (r == 0)
         r = call(&view->link, &(struct fl_index_request){.op = FL_INDEX_VIEW});
@@ -104,6 +107,7 @@ void fl_index_view_close(struct fl_index_view *view)
     if (!view)
         return;
     fl_index_link_end(&view->link);
+    pthread_mutex_destroy(&view->lock);
     free(view);
 }
 
@@ -114,9 +118,11 @@ int fl_index_get(struct fl_index_view *view, const struct fl_identity *identitie
     struct fl_index_request request = {.op = FL_INDEX_GET, .count = count};
     if (count == 0 || count > FL_INDEX_GET_MAX)
         return count == 0 ? 0 : -EINVAL;
+    pthread_mutex_lock(&view->lock);
     int r = fl_index_link_send(&view->link, &request, identities, count * sizeof(*identities));
     if (r == 0)
         r = fl_index_link_receive(&view->link, &number, ret_places, count * sizeof(*ret_places));
+    pthread_mutex_unlock(&view->lock);
     return r < 0 ? r : number;
 }
 

@@ -19,7 +19,7 @@
 #include "snapshot/store_dir.h"
 
 struct fl_index;      // one thread at a time
-struct fl_index_view; // a consistent view for one thread at a time
+struct fl_index_view; // a consistent view, for any thread: those that share one take turns
 
 int fl_index_open(const char *dir, struct fl_index **ret_index);
 // All views must be closed before. NULL is a no-op.

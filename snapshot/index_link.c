@@ -65,14 +65,16 @@ static int broken(struct fl_index_link *link)
 static int wait_for(struct fl_index_link *link, short events, double most)
 {
     struct pollfd wait = {.fd = link->fd, .events = events};
-    double start = cpu_seconds(link->pid);
+    double start = -1; // most answers come at once: the clock is read when one does not
     for (;;) {
         int n = poll(&wait, 1, POLL_MS);
         if (n > 0)
             return 0;
         if (n < 0 && errno != EINTR)
             return -errno;
-        if (cpu_seconds(link->pid) - start > most)
+        double now = cpu_seconds(link->pid);
+        start = start < 0 ? now : start;
+        if (now - start > most)
             return broken(link);
     }
 }
@@ -86,13 +88,13 @@ int fl_index_link_send(struct fl_index_link *link, const struct fl_index_request
     bool changes = request->op == FL_INDEX_RECORDS || request->op == FL_INDEX_COMMIT;
     link->most = changes ? CPU_SECONDS_COMMIT : CPU_SECONDS;
     while (link->fd >= 0) {
-        int r = wait_for(link, POLLOUT, CPU_SECONDS_COMMIT); // what was sent before may be changes
-        if (r < 0)
-            return r;
         if (sendmsg(link->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
             return 0;
         if (errno != EINTR && errno != EAGAIN && errno != ENOBUFS)
             return broken(link);
+        int r = wait_for(link, POLLOUT, CPU_SECONDS_COMMIT); // what was sent before may be changes
+        if (r < 0)
+            return r;
     }
     return -EBADMSG;
 }

@@ -74,17 +74,26 @@ int fl_file_size(int fd, uint64_t *ret_bytes)
     return 0;
 }
 
-void *fl_map_memory(size_t bytes)
+static void *map_memory(size_t bytes, int advice)
 {
-    static const size_t large = (size_t)2 << 20;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
     madvise(memory, bytes, MADV_DONTDUMP);
-    if (bytes >= large)
-        madvise(memory, bytes, MADV_HUGEPAGE);
+    if (bytes >= (size_t)2 << 20)
+        madvise(memory, bytes, advice);
     return memory;
+}
+
+void *fl_map_memory(size_t bytes)
+{
+    return map_memory(bytes, MADV_HUGEPAGE);
+}
+
+void *fl_map_small_pages(size_t bytes)
+{
+    return map_memory(bytes, MADV_NOHUGEPAGE);
 }
 
 void fl_unmap(void *memory, size_t bytes)

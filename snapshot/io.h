@@ -25,6 +25,8 @@ int fl_file_size(int fd, uint64_t *ret_bytes);
 // pages. It is left out of core dumps, which it would make long. Its owner releases it with
 // fl_unmap and the same size.
 void *fl_map_memory(size_t bytes);
+// The same, never on huge pages: for memory of which little may be used.
+void *fl_map_small_pages(size_t bytes);
 void fl_unmap(void *memory, size_t bytes);
 
 uint64_t fl_checksum(const void *bytes, size_t len); // XXH3-64

@@ -81,12 +81,30 @@ static int open_workers(struct fl_pack_job *job)
     return r;
 }
 
+// Each view is a process. Of a live source little is asked for: the threads take turns at one.
+static int open_views(struct fl_pack_job *job)
+{
+    struct fl_pack_run *run = &job->run;
+    unsigned wanted = run->live ? 1 : run->threads;
+    int r = 0;
+    run->views = calloc(wanted, sizeof(struct fl_index_view *));
+    if (!run->views)
+        return -ENOMEM;
+    while (r == 0 && run->views_count < wanted) {
+        r = fl_index_view_open(job->index, &run->views[run->views_count]);
+        run->views_count += r == 0;
+    }
+    for (unsigned i = 0; r == 0 && i < run->threads; i++)
+        run->workers[i].view = run->views[i % wanted];
+    return r;
+}
+
 // All threads have a view, or none has: otherwise it would be chance which pages are shared.
 static void open_index(struct fl_pack_job *job)
 {
     int r = fl_index_open_or_rebuild(job->store, &job->index, &job->result.index_rebuilt);
-    for (unsigned i = 0; r == 0 && i < job->run.threads; i++)
-        r = fl_index_view_open(job->index, &job->run.workers[i].view);
+    if (r == 0)
+        r = open_views(job);
     if (r == 0)
         return;
     fl_pack_close_views(job);
@@ -118,8 +136,7 @@ static int begin_writing(struct fl_pack_job *job)
     if (r == 0)
         r = fl_image_writer_new(store->tmp_fd, &run->image);
     if (r == 0)
-        r = fl_dedup_new(store->reader->registry, fl_pack_writer_id(run->pack), run->input_pages,
-                         &run->dedup);
+        r = fl_dedup_new(store->reader->registry, fl_pack_writer_id(run->pack), &run->dedup);
     if (r == 0)
         r = share_with_parent(run);
     if (r == 0)
@@ -161,8 +178,7 @@ static int run_failed(struct fl_pack_job *job, int error)
 static void end_job(struct fl_pack_job *job)
 {
     struct fl_pack_run *run = &job->run;
-    if (run->workers)
-        fl_pack_close_views(job);
+    fl_pack_close_views(job);
     fl_index_close(job->index);
     for (unsigned i = 0; run->workers && i < run->threads; i++) {
         fl_hasher_free(run->workers[i].hasher);

@@ -165,7 +165,7 @@ static void read_declined(const struct fl_parent *parent, struct fl_chunk *chunk
         uint64_t entry = chunk->inherited[page];
         if (entry == 0)
             continue;
-        memcpy(chunk->input + (size_t)page * FL_PAGE_SIZE,
+        memcpy(fl_chunk_add(chunk, page, 1),
                room->pages + (size_t)fl_entry_slot(entry) * FL_PAGE_SIZE, FL_PAGE_SIZE);
         chunk->inherited[page] = 0;
     }

@@ -90,6 +90,7 @@ int fl_input_read(struct fl_pack_run *run, struct fl_chunk *chunk)
     uint64_t end = start + chunk->pages * FL_PAGE_SIZE;
     uint64_t at = start;
     chunk->data_bytes = 0;
+    fl_chunk_fill(chunk);
     while (at < end) {
         uint64_t data = 0;
         int r = find_data(run, at, &data);

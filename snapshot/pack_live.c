@@ -31,7 +31,7 @@ static size_t page_bytes(const struct fl_pack_run *run, uint64_t page)
 static int cut_page(struct fl_pack_run *run, struct fl_chunk *chunk, uint32_t page,
                     const struct fl_pack_worker *worker)
 {
-    uint8_t *at = chunk->input + (size_t)page * FL_PAGE_SIZE;
+    uint8_t *at = fl_chunk_add(chunk, page, 1);
     size_t bytes = page_bytes(run, chunk->first_page + page);
     int r = fl_parent_read_page(run->parent, chunk->first_page + page, worker->room, at);
     if (r < 0)
@@ -57,7 +57,7 @@ static int take_parent(struct fl_pack_run *run, struct fl_chunk *chunk, uint32_t
 
 static int read_data(struct fl_pack_run *run, struct fl_chunk *chunk, uint32_t page, uint32_t pages)
 {
-    uint8_t *at = chunk->input + (size_t)page * FL_PAGE_SIZE;
+    uint8_t *at = fl_chunk_add(chunk, page, pages);
     uint64_t first = chunk->first_page + page;
     size_t bytes = (size_t)(pages - 1) * FL_PAGE_SIZE + page_bytes(run, first + pages - 1);
     chunk->data_bytes += bytes;
@@ -72,6 +72,7 @@ static int read_pages(struct fl_pack_run *run, struct fl_chunk *chunk,
     const struct fl_pack_live *live = run->live;
     uint32_t data = 0; // pages with bytes right before this one
     int r = 0;
+    chunk->input_pages = 0;
     for (uint32_t page = 0; r == 0 && page < chunk->pages; page++) {
         enum fl_live_page what = live->page(live->arg, chunk->first_page + page);
         if (what == FL_LIVE_DATA) {

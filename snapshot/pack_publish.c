@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,10 +17,14 @@ int fl_pack_exists(struct fl_pack_job *job)
 
 void fl_pack_close_views(struct fl_pack_job *job)
 {
-    for (unsigned i = 0; i < job->run.threads; i++) {
-        fl_index_view_close(job->run.workers[i].view);
-        job->run.workers[i].view = NULL;
-    }
+    struct fl_pack_run *run = &job->run;
+    for (unsigned i = 0; i < run->views_count; i++)
+        fl_index_view_close(run->views[i]);
+    for (unsigned i = 0; run->workers && i < run->threads; i++)
+        run->workers[i].view = NULL;
+    free(run->views);
+    run->views = NULL;
+    run->views_count = 0;
 }
 
 static void fill_header(struct fl_pack_job *job, struct fl_disk_image_header *header)

@@ -50,8 +50,7 @@ static int hash_chunk(struct fl_chunk *chunk, struct fl_hasher *hasher)
             chunk->identity[page] = fl_zero_identity;
         if (chunk->zero[page] || chunk->known[page])
             continue;
-        int r = fl_hash_page(hasher, chunk->input + (size_t)page * FL_PAGE_SIZE,
-                             &chunk->identity[page]);
+        int r = fl_hash_page(hasher, fl_chunk_page(chunk, page), &chunk->identity[page]);
         if (r < 0)
             return r;
     }
@@ -117,7 +116,7 @@ static int load_chunk(void *arg, void *item, unsigned thread)
         return r;
     for (uint32_t page = 0; page < chunk->pages; page++) {
         if (!chunk->zero[page] && !chunk->known[page])
-            chunk->zero[page] = fl_page_is_zero(chunk->input + (size_t)page * FL_PAGE_SIZE);
+            chunk->zero[page] = fl_page_is_zero(fl_chunk_page(chunk, page));
     }
     r = hash_chunk(chunk, worker->hasher);
     if (r == 0)
@@ -165,11 +164,14 @@ static const uint8_t *frame_input(const struct fl_chunk *chunk, uint32_t first, 
                                   uint8_t *gathered)
 {
     const uint16_t *fresh = &chunk->fresh[first];
-    if ((uint32_t)fresh[pages - 1] - fresh[0] == pages - 1)
-        return chunk->input + (size_t)fresh[0] * FL_PAGE_SIZE;
+    uint32_t together = 1;
+    while (together < pages &&
+           (uint32_t)chunk->at[fresh[together]] == (uint32_t)chunk->at[fresh[0]] + together)
+        together++;
+    if (together == pages)
+        return fl_chunk_page(chunk, fresh[0]);
     for (uint32_t i = 0; i < pages; i++)
-        memcpy(gathered + (size_t)i * FL_PAGE_SIZE, chunk->input + (size_t)fresh[i] * FL_PAGE_SIZE,
-               FL_PAGE_SIZE);
+        memcpy(gathered + (size_t)i * FL_PAGE_SIZE, fl_chunk_page(chunk, fresh[i]), FL_PAGE_SIZE);
     return gathered;
 }
 
@@ -253,14 +255,16 @@ static void free_chunks(struct fl_chunk **chunks, unsigned count)
     free(chunks);
 }
 
-static struct fl_chunk **make_chunks(unsigned count)
+// Of a live source with a parent most chunks have little: they would not need a huge page each.
+static struct fl_chunk **make_chunks(unsigned count, bool small)
 {
+    void *(*map)(size_t bytes) = small ? fl_map_small_pages : fl_map_memory;
     struct fl_chunk **chunks = calloc(count, sizeof(struct fl_chunk *));
     for (unsigned i = 0; chunks && i < count; i++) {
         chunks[i] = calloc(1, sizeof(struct fl_chunk));
         if (chunks[i]) {
-            chunks[i]->input = fl_map_memory(FL_CHUNK_BYTES);
-            chunks[i]->output = fl_map_memory(FL_CHUNK_BYTES);
+            chunks[i]->input = map(FL_CHUNK_BYTES);
+            chunks[i]->output = map(FL_CHUNK_BYTES);
         }
         if (!chunks[i] || !chunks[i]->input || !chunks[i]->output) {
             free_chunks(chunks, i + 1);
@@ -278,7 +282,7 @@ int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress)
     };
     // Twice the threads, so that a slow chunk at the front does not stop those behind it at once.
     unsigned count = 2 * run->threads + 2;
-    struct fl_chunk **chunks = make_chunks(count);
+    struct fl_chunk **chunks = make_chunks(count, run->parent != NULL);
     if (!chunks)
         return -ENOMEM;
     for (uint32_t i = 0; i < FL_CHUNK_PAGES; i++)

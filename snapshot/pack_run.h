@@ -20,8 +20,8 @@
 
 struct fl_pack_worker {
     struct fl_hasher *hasher;
-    struct fl_index_view *view; // NULL: no index
-    struct fl_share_room *room; // likewise
+    struct fl_index_view *view; // one of the run's; NULL: no index
+    struct fl_share_room *room;
 };
 
 // Which file an error is about, for the error's sentence.
@@ -44,7 +44,9 @@ struct fl_pack_run {
     uint64_t input_pages;
     unsigned threads;
     struct fl_pack_worker *workers; // one for each thread
-    struct fl_share_check *check;   // any thread
+    struct fl_index_view **views;   // the workers share them
+    unsigned views_count;
+    struct fl_share_check *check; // any thread
     struct fl_pack_writer *pack;
     struct fl_image_writer *image;
 

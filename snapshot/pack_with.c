@@ -180,6 +180,7 @@ int fl_with_read(struct fl_chunk *chunk)
     uint64_t left = companion->disk.bytes - at;
     size_t room = chunk->pages * FL_PAGE_SIZE;
     size_t bytes = left < room ? (size_t)left : room;
+    fl_chunk_fill(chunk);
     memset(chunk->input + bytes, 0, room - bytes);
     int r = fl_pread_full(companion->fd, chunk->input, bytes, at);
     return r == -EBADMSG ? -ENODATA : r; // it has become shorter

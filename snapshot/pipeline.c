@@ -19,7 +19,8 @@ struct slot {
 struct run {
     const struct fl_pipeline *pipeline;
     pthread_mutex_t lock;
-    pthread_cond_t changed;
+    pthread_cond_t work;    // a thread may find some, or has to end
+    pthread_cond_t watched; // a thread has, or there was an error: for the one that watches
     // lock covers these. Item n of the input is in slot n % items_count from `read` on until it has
     // left the last stage.
     struct slot *slots;
@@ -30,6 +31,7 @@ struct run {
     bool ended; // the first stage has reached the end of the input
     unsigned started;
     unsigned running; // threads
+    unsigned idle;    // of them: they wait for work
     int error;
 };
 
@@ -88,7 +90,8 @@ static void fail(struct run *run, int error)
     run->error = error;
     if (run->pipeline->stopped)
         run->pipeline->stopped(run->pipeline->arg);
-    pthread_cond_broadcast(&run->changed);
+    pthread_cond_broadcast(&run->work);
+    pthread_cond_broadcast(&run->watched);
 }
 
 // The first stage's item counts as read before it runs, so that no other thread reads into its
@@ -121,12 +124,27 @@ static void finish(struct run *run, const struct task *task, int result)
         while (run->head < run->tail && ready(run, run->pipeline->stages_count, run->head))
             run->head++;
     }
-    pthread_cond_broadcast(&run->changed);
 }
 
 static bool over(const struct run *run)
 {
     return run->error != 0 || (run->ended && run->head == run->tail);
+}
+
+// Whoever takes a task wakes one thread if there is another task, and that one does likewise: so
+// none is woken in vain, and none sleeps while there is work. Call it under the lock.
+static void wake_one(struct run *run)
+{
+    struct task another;
+    if (run->idle > 0 && pick(run, &another))
+        pthread_cond_signal(&run->work);
+}
+
+static void wait_for_work(struct run *run)
+{
+    run->idle++;
+    pthread_cond_wait(&run->work, &run->lock);
+    run->idle--;
 }
 
 static void *work(void *arg)
@@ -138,10 +156,11 @@ static void *work(void *arg)
     while (!over(run)) {
         struct task task;
         if (!pick(run, &task)) {
-            pthread_cond_wait(&run->changed, &run->lock);
+            wait_for_work(run);
             continue;
         }
         take_task(run, &task);
+        wake_one(run);
         pthread_mutex_unlock(&run->lock);
         int r = pipeline->stages[task.stage].fn(
             pipeline->arg, pipeline->items[task.item % pipeline->items_count], thread);
@@ -149,7 +168,8 @@ static void *work(void *arg)
         finish(run, &task, r);
     }
     run->running--;
-    pthread_cond_broadcast(&run->changed);
+    pthread_cond_broadcast(&run->work); // it is over for all
+    pthread_cond_broadcast(&run->watched);
     pthread_mutex_unlock(&run->lock);
     return NULL;
 }
@@ -175,7 +195,7 @@ static void wait_a_moment(struct run *run)
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
     }
-    pthread_cond_timedwait(&run->changed, &run->lock, &until);
+    pthread_cond_timedwait(&run->watched, &run->lock, &until);
 }
 
 // Runs in the calling thread until the other threads have ended. Calls progress without the lock.
@@ -204,7 +224,8 @@ static void init_sync(struct run *run)
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&run->changed, &attr);
+    pthread_cond_init(&run->watched, &attr);
+    pthread_cond_init(&run->work, NULL);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&run->lock, NULL);
 }
@@ -228,13 +249,14 @@ int fl_pipeline_run(const struct fl_pipeline *pipeline)
         pthread_mutex_lock(&run.lock);
         fail(&run, r);
         run.running -= pipeline->threads - started;
-        pthread_cond_broadcast(&run.changed);
+        pthread_cond_broadcast(&run.watched);
         pthread_mutex_unlock(&run.lock);
     }
     watch(&run);
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
-    pthread_cond_destroy(&run.changed);
+    pthread_cond_destroy(&run.work);
+    pthread_cond_destroy(&run.watched);
     pthread_mutex_destroy(&run.lock);
     return run.error;
 }

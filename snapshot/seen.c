@@ -10,6 +10,8 @@
 // 2^23 pages, 320 MiB: never full for inputs up to 16 GiB of data, and a bound for all others.
 #define PAGES_MAX (UINT64_C(1) << 23)
 #define WAYS 8u // a bucket is searched from end to end
+// It grows with what is put into it: a child of an image may have few pages of its own.
+#define WAYS_MIN (UINT64_C(1) << 12)
 
 struct way {
     struct fl_identity identity;
@@ -20,20 +22,24 @@ struct way {
 
 struct fl_seen {
     uint64_t buckets; // a power of two
+    uint64_t used;    // ways
     struct way *ways;
 };
 
-int fl_seen_new(uint64_t pages, struct fl_seen **ret_seen)
+static int make_ways(struct fl_seen *seen, uint64_t ways)
+{
+    seen->buckets = ways / WAYS;
+    seen->used = 0;
+    seen->ways = fl_map_memory(ways * sizeof(struct way));
+    return seen->ways ? 0 : -ENOMEM;
+}
+
+int fl_seen_new(struct fl_seen **ret_seen)
 {
     struct fl_seen *seen = malloc(sizeof(*seen));
     if (!seen)
         return -ENOMEM;
-    uint64_t wanted = 1024;
-    while (wanted < pages * 2 && wanted < PAGES_MAX)
-        wanted *= 2;
-    seen->buckets = wanted / WAYS;
-    seen->ways = fl_map_memory(wanted * sizeof(struct way));
-    if (!seen->ways) {
+    if (make_ways(seen, WAYS_MIN) < 0) {
         free(seen);
         return -ENOMEM;
     }
@@ -78,21 +84,39 @@ bool fl_seen_get(const struct fl_seen *seen, const struct fl_identity *identity,
     return true;
 }
 
-void fl_seen_put(struct fl_seen *seen, const struct fl_identity *identity, uint32_t frame,
-                 uint32_t slot)
+static void put(struct fl_seen *seen, const struct way *put)
 {
-    struct way *bucket = bucket_of(seen, identity);
-    struct way *way = find(bucket, identity);
+    struct way *bucket = bucket_of(seen, &put->identity);
+    struct way *way = find(bucket, &put->identity);
     for (uint32_t i = 0; !way && i < WAYS; i++) {
         if (!bucket[i].used)
             way = &bucket[i];
     }
     if (!way) // full: another identity gives way, a different one each time
-        way = &bucket[identity->bytes[8] % WAYS];
-    *way = (struct way){
-        .identity = *identity,
-        .frame = frame,
-        .slot = (uint16_t)slot,
-        .used = 1,
-    };
+        way = &bucket[put->identity.bytes[8] % WAYS];
+    seen->used += !way->used;
+    *way = *put;
+}
+
+// At three eighths few buckets are full. Without memory it stays as it is.
+static void grow(struct fl_seen *seen)
+{
+    uint64_t ways = seen->buckets * WAYS;
+    struct fl_seen grown;
+    if (seen->used < ways / 8 * 3 || ways >= PAGES_MAX || make_ways(&grown, ways * 2) < 0)
+        return;
+    for (uint64_t i = 0; i < ways; i++) {
+        if (seen->ways[i].used)
+            put(&grown, &seen->ways[i]);
+    }
+    fl_unmap(seen->ways, ways * sizeof(struct way));
+    *seen = grown;
+}
+
+void fl_seen_put(struct fl_seen *seen, const struct fl_identity *identity, uint32_t frame,
+                 uint32_t slot)
+{
+    grow(seen);
+    put(seen,
+        &(struct way){.identity = *identity, .frame = frame, .slot = (uint16_t)slot, .used = 1});
 }

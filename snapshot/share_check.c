@@ -132,9 +132,8 @@ static bool pages_match(struct fl_chunk *chunk, const struct fl_hit *hits, uint3
         struct fl_identity recorded;
         uint32_t page = hits[i].page;
         struct fl_disk_place *hint = &chunk->hint[page];
-        bool same = hint->slot < slots &&
-                    memcmp(frame + (size_t)hint->slot * FL_PAGE_SIZE,
-                           chunk->input + (size_t)page * FL_PAGE_SIZE, FL_PAGE_SIZE) == 0;
+        bool same = hint->slot < slots && memcmp(frame + (size_t)hint->slot * FL_PAGE_SIZE,
+                                                 fl_chunk_page(chunk, page), FL_PAGE_SIZE) == 0;
         if (same)
             continue;
         if (hint->slot < slots &&

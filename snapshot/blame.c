@@ -19,6 +19,8 @@ const char *fl_frame_strerror(int error)
            : error == -EPROTONOSUPPORT ? "has a format version that is not known"
            : error == -ENOENT          ? "is missing"
            : error == -ENODATA         ? "is cut short: its file ends within it"
+           : error == -EOWNERDEAD      ? "will never come: the image was not packed to its end"
+           : error == -EINPROGRESS     ? "is not packed yet"
                                        : strerror(-error);
 }
 
@@ -26,8 +28,10 @@ const char *fl_image_strerror(int error)
 {
     return error == -EBADMSG
                ? "it, or a pack that it needs, is missing or does not match its checksum"
-           : error == -ENOENT ? "the store has no such image"
-                              : strerror(-error);
+           : error == -ENOENT      ? "the store has no such image"
+           : error == -EINPROGRESS ? "it is still being packed"
+           : error == -EOWNERDEAD  ? "it was not packed to its end"
+                                   : strerror(-error);
 }
 
 // Finds the first pack that cannot be opened. Returns 0 with its id, or with id 0 if there is none.

@@ -95,6 +95,11 @@ const uint64_t *fl_dedup_packs(const struct fl_dedup *dedup, uint32_t *ret_count
     return dedup->table;
 }
 
+const uint64_t *fl_dedup_table(const struct fl_dedup *dedup)
+{
+    return dedup->table;
+}
+
 static void collect_hits(struct fl_dedup *dedup, const struct fl_chunk *chunk)
 {
     dedup->hits_count = 0;

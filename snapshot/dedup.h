@@ -40,5 +40,7 @@ int fl_dedup_place(struct fl_dedup *dedup, struct fl_chunk *chunk);
 struct fl_dedup_counts fl_dedup_counts(const struct fl_dedup *dedup);
 // Returns the image's pack table, which is valid until the next chunk is placed.
 const uint64_t *fl_dedup_packs(const struct fl_dedup *dedup, uint32_t *ret_count);
+// The same without its length, for any thread: what the entries of a placed chunk refer to stays.
+const uint64_t *fl_dedup_table(const struct fl_dedup *dedup);
 
 #endif

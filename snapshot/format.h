@@ -9,6 +9,8 @@
 //             (companion*  label*  image_footer)
 //   TRACE  := trace_header  trace_entry[count]
 //   bad-frames := bad_header  bad_frame[count]
+//   images/NAME.live* := offer_head  pack-id[packs]
+//   images/ID.table*  := offer_table ... (see struct fl_disk_offer_table)
 //
 // All integers are little-endian and all fields have fixed widths. No byte of a file is trusted:
 // code that reads one of these structures checks the checksum first and then the bounds of every
@@ -249,6 +251,79 @@ static_assert(sizeof(struct fl_disk_bad_frame) == 16, "layout");
 #define FL_BAD_NAME "bad-frames"
 // FL_BAD_UNUSED: no image refers to it any more, and none will.
 enum fl_bad_state { FL_BAD_NEEDED = 0, FL_BAD_UNUSED = 1 };
+
+// An image on offer: it can be restored while it is still packed. A process holds the lock
+// (flock) of its table for as long as it packs: what is there without that lock is left over. These
+// files are not flushed, and belong to one run of the system.
+#define FL_OFFER_VERSION 1u
+#define FL_OFFER_SUFFIX ".live"
+#define FL_OFFER_TABLE_SUFFIX ".table"
+static const uint8_t fl_magic_offer[FL_MAGIC_BYTES] = {'F', 'L', 'O', 'F', 'F', 'E', 'R', '\n'};
+static const uint8_t fl_magic_table[FL_MAGIC_BYTES] = {'F', 'L', 'T', 'A', 'B', 'L', 'E', '\n'};
+
+// A name of the image. Its table may have several. The pack table follows.
+struct fl_disk_offer_head {
+    uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_offer
+    uint32_t version;
+    uint32_t packs;               // at least 1: the first is the pack that is being written
+    uint64_t id;                  // of the table, random; in its file's name
+    uint64_t bytes;               // of the memory
+    uint64_t pages;               // bytes rounded up
+    uint64_t pack_table_checksum; // XXH3-64 of the pack table
+    char name[FL_NAME_MAX + 8];   // padded with NUL
+    char pack_file[64];           // of that pack, in tmp/ until it is published; padded with NUL
+    uint64_t checksum;            // XXH3-64 of the bytes before
+};
+static_assert(sizeof(struct fl_disk_offer_head) == 256, "layout");
+
+// The header of a table. The sections follow, each at a multiple of FL_OFFER_ALIGN:
+//   state at FL_OFFER_STATE_AT;  wanted: a byte for each chunk;  offer_chunk[chunks];
+//   offer_frame[frames];  entry[pages];  offer_companion[companions], then their bytes.
+// A chunk is FL_OFFER_CHUNK pages, and the last may be shorter. All but the header and the
+// companions is zero at first. What a chunk refers to is written before its own structure is.
+#define FL_OFFER_CHUNK 512u
+#define FL_OFFER_ALIGN 4096u
+#define FL_OFFER_STATE_AT 1024u
+struct fl_disk_offer_table {
+    uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_table
+    uint32_t version;
+    uint32_t companions; // at most FL_COMPANIONS_MAX
+    uint64_t id;
+    uint64_t pages;
+    uint64_t list_checksum; // XXH3-64 of the list of companions
+    uint64_t checksum;      // XXH3-64 of the bytes before
+};
+static_assert(sizeof(struct fl_disk_offer_table) == 48, "layout");
+
+// All zero until the image is published.
+struct fl_disk_offer_state {
+    struct fl_identity content_id;
+    uint64_t published; // 1
+    uint64_t checksum;  // XXH3-64 of the bytes before
+};
+static_assert(sizeof(struct fl_disk_offer_state) == 48, "layout");
+
+// All zero until the chunk is packed.
+struct fl_disk_offer_chunk {
+    uint64_t packed;   // 1
+    uint64_t checksum; // XXH3-64 of its entries
+};
+static_assert(sizeof(struct fl_disk_offer_chunk) == 16, "layout");
+
+// A frame of the pack that is being written.
+struct fl_disk_offer_frame {
+    struct fl_disk_frame frame;
+    uint64_t checksum; // XXH3-64 of it
+};
+static_assert(sizeof(struct fl_disk_offer_frame) == 32, "layout");
+
+struct fl_disk_offer_companion {
+    uint64_t offset; // of its bytes in the table's file
+    uint64_t bytes;
+    uint64_t checksum; // XXH3-64 of its bytes
+    char name[FL_NAME_MAX + 8];
+};
+static_assert(sizeof(struct fl_disk_offer_companion) == 160, "layout");
 
 // A value of the index, whose key is the page's identity: where that page is stored.
 struct fl_disk_place {

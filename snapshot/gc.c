@@ -17,6 +17,7 @@
 #include "snapshot/image_file.h"
 #include "snapshot/index.h"
 #include "snapshot/io.h"
+#include "snapshot/offer_left.h"
 #include "snapshot/pack_list.h"
 #include "snapshot/pack_name.h"
 #include "snapshot/store_dir.h"
@@ -247,6 +248,20 @@ static int sweep_temporary(void *arg, const char *name)
     return 0;
 }
 
+// An image on offer whose process was killed.
+static int sweep_offer(void *arg, const char *name)
+{
+    struct gc *gc = arg;
+    int images_fd = gc->store->reader->images_fd;
+    uint64_t bytes = file_bytes(images_fd, name);
+    if (gc->options->dry_run ? !fl_offer_is_left(images_fd, name)
+                             : !fl_offer_remove_left(images_fd, name))
+        return 0;
+    gc->result.temporaries_removed++;
+    gc->result.bytes_freed += bytes;
+    return 0;
+}
+
 // A trace has no use any more once its image is gone or has other content. A trace that cannot be
 // read stays: verify reports it.
 static bool trace_useless(struct gc *gc, const char *name)
@@ -297,6 +312,8 @@ static int collect(struct gc *gc)
 {
     // Before the images are read: what is in tmp/ needs no knowledge of them.
     int r = fl_each_file(gc->store->tmp_fd, sweep_temporary, gc);
+    if (r == 0)
+        r = fl_each_file(gc->store->reader->images_fd, sweep_offer, gc);
     if (r == 0)
         r = fl_reader_list(gc->store->reader, mark_image, gc);
     if (r == 0)

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,9 @@ static void image_free(struct fl_image *image)
     free(image->packs);
     free(image->by_id);
     fl_cleanup_close(&image->fd);
+    if (image->offer)
+        fl_cleanup_close(&image->offer->fd);
+    free(image->offer);
     free(image);
 }
 
@@ -106,6 +110,7 @@ static struct fl_image *new_image(const struct fl_disk_image_header *header, uin
     image->entries = entries;
     image->id = id_of(header);
     image->map_id = atomic_fetch_add(&last_map, 1) + 1;
+    image->piece_entries = FL_PIECE_ENTRIES;
     image->packs = packs;
     return image;
 }
@@ -151,6 +156,24 @@ int fl_image_new_lazy(const struct fl_disk_image_header *header, uint64_t entrie
     return end_new(image, r, ret_image);
 }
 
+// Its content has no id yet. Each of its names is the same content.
+int fl_image_new_offered(const struct fl_disk_image_header *header, struct fl_offer_table *offer,
+                         struct fl_pack **packs, struct fl_image **ret_image)
+{
+    struct fl_image *image = new_image(header, header->pages, packs);
+    if (!image) {
+        fl_cleanup_close(&offer->fd);
+        free(offer);
+        return -ENOMEM;
+    }
+    image->offer = offer;
+    image->id = (struct fl_image_id){{offer->id, UINT64_MAX}};
+    image->piece_entries = FL_OFFER_CHUNK;
+    int r = fl_lazy_init(&image->map, image->entries * sizeof(uint64_t),
+                         FL_OFFER_CHUNK * sizeof(uint64_t), FL_PIECE_UNREAD);
+    return end_new(image, r, ret_image);
+}
+
 // --- pieces of the map ---
 
 static uint32_t find_piece(const struct fl_image *image, uint64_t number)
@@ -168,17 +191,26 @@ static uint32_t find_piece(const struct fl_image *image, uint64_t number)
 }
 
 // The file must have this piece.
+static int read_entries(const struct fl_image *image, uint64_t number, uint64_t *ret_entries,
+                        size_t bytes)
+{
+    if (image->offer)
+        return fl_offer_table_read_chunk(image->offer, number, ret_entries);
+    uint32_t at = find_piece(image, number);
+    int r = fl_pread_full(image->fd, ret_entries, bytes,
+                          sizeof(image->header) + at * image->map.piece_bytes);
+    if (r == 0 && fl_checksum(ret_entries, bytes) != image->piece[at].checksum)
+        r = -EBADMSG;
+    return r;
+}
+
 static int read_piece(const struct fl_image *image, uint64_t number)
 {
-    uint32_t at = find_piece(image, number);
     size_t bytes = fl_lazy_piece_bytes(&image->map, number);
     FL_AUTO_FREE uint64_t *entries = malloc(bytes);
     if (!entries)
         return -ENOMEM;
-    int r = fl_pread_full(image->fd, entries, bytes,
-                          sizeof(image->header) + at * image->map.piece_bytes);
-    if (r == 0 && fl_checksum(entries, bytes) != image->piece[at].checksum)
-        r = -EBADMSG;
+    int r = read_entries(image, number, entries, bytes);
     if (r == 0)
         r = check_entries(image, entries, bytes / sizeof(*entries));
     if (r == 0)
@@ -188,13 +220,13 @@ static int read_piece(const struct fl_image *image, uint64_t number)
 
 static enum fl_piece_state state_at(const struct fl_image *image, uint64_t page)
 {
-    return fl_lazy_state(&image->map, page / FL_PIECE_ENTRIES);
+    return fl_lazy_state(&image->map, page / image->piece_entries);
 }
 
 // The first page of the next piece, or `end`.
-static uint64_t piece_end(uint64_t page, uint64_t end)
+static uint64_t piece_end(const struct fl_image *image, uint64_t page, uint64_t end)
 {
-    uint64_t next = (page / FL_PIECE_ENTRIES + 1) * FL_PIECE_ENTRIES;
+    uint64_t next = (page / image->piece_entries + 1) * image->piece_entries;
     return next < end ? next : end;
 }
 
@@ -203,9 +235,9 @@ int fl_image_read_map(const struct fl_image *image, uint64_t page, uint64_t page
     uint64_t left = page < image->entries ? image->entries - page : 0;
     uint64_t end = page + (pages < left ? pages : left);
     int r = 0;
-    for (; r == 0 && page < end; page = piece_end(page, end)) {
+    for (; r == 0 && page < end; page = piece_end(image, page, end)) {
         if (state_at(image, page) == FL_PIECE_UNREAD)
-            r = read_piece(image, page / FL_PIECE_ENTRIES);
+            r = read_piece(image, page / image->piece_entries);
     }
     return r;
 }
@@ -220,7 +252,7 @@ uint64_t fl_image_entry(const struct fl_image *image, uint64_t page)
 uint64_t fl_image_skip_zero(const struct fl_image *image, uint64_t page)
 {
     while (page < image->entries && state_at(image, page) == FL_PIECE_ZERO)
-        page = piece_end(page, image->entries);
+        page = piece_end(image, page, image->entries);
     return page;
 }
 
@@ -261,7 +293,43 @@ uint64_t fl_image_pages(const struct fl_image *image)
 
 const uint8_t *fl_image_content_id(const struct fl_image *image)
 {
-    return image->fd < 0 ? NULL : image->header.content_id.bytes;
+    // Acquire pairs with the release of fl_image_settle.
+    bool known = image->fd >= 0 &&
+                 (!image->offer || atomic_load_explicit(&image->published, memory_order_acquire));
+    return known ? image->header.content_id.bytes : NULL;
+}
+
+bool fl_image_is_offered(const struct fl_image *image)
+{
+    return image->offer != NULL;
+}
+
+// One thread at a time writes the id, and only before others may look at it.
+int fl_image_settle(struct fl_image *image)
+{
+    static pthread_mutex_t settling = PTHREAD_MUTEX_INITIALIZER;
+    struct fl_identity content_id;
+    if (!image->offer || fl_image_content_id(image))
+        return 0;
+    int r = fl_offer_table_published(image->offer, &content_id);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&settling);
+    if (!atomic_load(&image->published)) {
+        image->header.content_id = content_id;
+        atomic_store_explicit(&image->published, true, memory_order_release);
+    }
+    pthread_mutex_unlock(&settling);
+    return 0;
+}
+
+bool fl_image_same(const struct fl_image *image, const struct fl_image *other)
+{
+    const uint8_t *id = fl_image_content_id(image);
+    const uint8_t *other_id = fl_image_content_id(other);
+    if (id && other_id)
+        return memcmp(id, other_id, FL_IDENTITY_BYTES) == 0;
+    return memcmp(&image->id, &other->id, sizeof(image->id)) == 0;
 }
 
 // Sees only what has been read of the map.
@@ -271,7 +339,7 @@ static uint32_t zero_run(const struct fl_image *image, uint64_t page, uint32_t l
     uint64_t end = page + limit;
     uint64_t at = page;
     while (at < end && state_at(image, at) != FL_PIECE_UNREAD) {
-        uint64_t next = piece_end(at, end);
+        uint64_t next = piece_end(image, at, end);
         bool there = state_at(image, at) == FL_PIECE_THERE;
         while (there && at < next && entries[at] == 0)
             at++;
@@ -304,12 +372,12 @@ struct fl_run fl_image_run(const struct fl_image *image, uint64_t page, uint32_t
         return (struct fl_run){
             .pages = 1,
             .unread = true,
-            .id = {.pack = image->map_id, .frame = (uint32_t)(page / FL_PIECE_ENTRIES)}};
+            .id = {.pack = image->map_id, .frame = (uint32_t)(page / image->piece_entries)}};
     const uint64_t *entry = (const uint64_t *)image->map.memory + page;
     if (state == FL_PIECE_ZERO || *entry == 0)
         return (struct fl_run){.pages = zero_run(image, page, limit), .zero = true};
     if (image->map.state) // the next piece may not be there
-        limit = (uint32_t)(piece_end(page, page + limit) - page);
+        limit = (uint32_t)(piece_end(image, page, page + limit) - page);
     return (struct fl_run){
         .pages = stored_run(entry, limit),
         .slot = fl_entry_slot(*entry),
@@ -367,7 +435,7 @@ int fl_frame_know(const struct fl_image *image, struct fl_frame_id id)
 static int read_map_frame(const struct fl_image *image, struct fl_frame_id id, void *buf)
 {
     memset(buf, 0, FL_PAGE_SIZE);
-    return fl_image_read_map(image, (uint64_t)id.frame * FL_PIECE_ENTRIES, 1);
+    return fl_image_read_map(image, (uint64_t)id.frame * image->piece_entries, 1);
 }
 
 int fl_frame_read(const struct fl_image *image, struct fl_frame_id id, void *buf)

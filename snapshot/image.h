@@ -8,6 +8,7 @@
 
 #include "snapshot/format.h"
 #include "snapshot/lazy.h"
+#include "snapshot/offer_table.h"
 #include "snapshot/pack_file.h"
 
 struct fl_image {
@@ -23,6 +24,11 @@ struct fl_image {
     struct fl_pack **by_id;             // the same, sorted by id
     // What is there has been checked against the packs, and does not change.
     struct fl_lazy map;
+    uint32_t piece_entries; // of a piece of the map
+    // Of an image on offer, which is still being packed: where its map comes from, and whether it
+    // was seen to be published; header.content_id is set before that is. NULL: of all others.
+    struct fl_offer_table *offer;
+    atomic_bool published;
 };
 
 // Makes an image that has no file of its own yet. `entries` is the length of the map. Takes over
@@ -35,6 +41,10 @@ int fl_image_new(const struct fl_disk_image_header *header, uint64_t entries, ui
 int fl_image_new_lazy(const struct fl_disk_image_header *header, uint64_t entries,
                       struct fl_disk_map_piece *piece, struct fl_pack **packs,
                       struct fl_image **ret_image);
+
+// Makes an image on offer. Takes over the table (from malloc; its descriptor, too) and the packs.
+int fl_image_new_offered(const struct fl_disk_image_header *header, struct fl_offer_table *offer,
+                         struct fl_pack **packs, struct fl_image **ret_image);
 
 // Pages from header.pages on are those of companions, in the order of their list: to the functions
 // here and to fl_image_run() they are pages as the others are.

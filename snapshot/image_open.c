@@ -60,9 +60,12 @@ uint32_t fl_image_files(const struct fl_image *image, int *ret_fds, uint32_t max
         return 0;
     if (max > 0)
         ret_fds[0] = image->fd;
-    for (uint32_t i = 0; i < image->header.packs && i + 1 < max; i++)
-        ret_fds[i + 1] = fl_pack_fd(image->packs[i]);
-    return image->header.packs + 1;
+    uint32_t own = image->offer ? 2 : 1;
+    if (image->offer && max > 1)
+        ret_fds[1] = image->offer->fd;
+    for (uint32_t i = 0; i < image->header.packs && i + own < max; i++)
+        ret_fds[i + own] = fl_pack_fd(image->packs[i]);
+    return image->header.packs + own;
 }
 
 struct files {
@@ -99,7 +102,7 @@ static int load_files(struct files *files, struct fl_image **ret_image)
     return fl_image_load(&fd, NULL, &source, ret_image);
 }
 
-int fl_image_open_files(const int *fds, uint32_t count, struct fl_image **ret_image)
+int fl_image_load_files(const int *fds, uint32_t count, struct fl_image **ret_image)
 {
     struct files files = {.fds = fds, .count = count};
     int r = load_files(&files, ret_image);

@@ -25,4 +25,7 @@ struct fl_pack_source {
 int fl_image_load(int *fd, const char *name, const struct fl_pack_source *source,
                   struct fl_image **ret_image);
 
+// As fl_image_open_files(), but of no image on offer.
+int fl_image_load_files(const int *fds, uint32_t count, struct fl_image **ret_image);
+
 #endif

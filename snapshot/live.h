@@ -4,11 +4,13 @@
 // come into a buffer while they are packed, in any order. Pages that did not change are as in a
 // parent image; they are neither read nor compressed.
 //
-// Threads: `await` is called for one chunk at a time, in order, and the other functions of the
-// source from several threads at once. A chunk is 512 pages (2 MiB), and the last may be shorter.
+// Threads: `await`, or `look` and `settle`, are called for one chunk at a time, and the other
+// functions of the source from several threads at once. A chunk is 512 pages (2 MiB), and the last
+// may be shorter.
 #ifndef FAULTLINE_SNAPSHOT_LIVE_H
 #define FAULTLINE_SNAPSHOT_LIVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum fl_live_page {
@@ -22,7 +24,16 @@ struct fl_pack_live {
     uint64_t bytes; // of the memory file that the image stands for, at least 1
     // Waits until these pages are done: what `page` says of them, and their bytes, do not change
     // any more. Negative errno ends the packing with this error, and nothing is published.
+    // In order.
     int (*await)(void *arg, uint64_t first, uint64_t count);
+    // Of an image on offer (fl_offer_new()), in the place of `await`: 1 if these pages are done, 0
+    // if they are not, negative errno as of `await`. `hurry`: a VM waits for them; this is so until
+    // another chunk is hurried. In any order.
+    int (*look)(void *arg, uint64_t first, uint64_t count, bool hurry);
+    // Also of an image on offer: waits until the image may be published. All pages were read.
+    int (*settle)(void *arg);
+    // May be NULL. The image is on offer: it can be restored.
+    void (*offered)(void *arg);
     enum fl_live_page (*page)(void *arg, uint64_t page);
     // The bytes of these pages were read, and will not be again.
     void (*consumed)(void *arg, uint64_t first, uint64_t count);

@@ -31,6 +31,7 @@ static int open_input(struct fl_pack_job *job)
 {
     struct fl_pack_run *run = &job->run;
     run->live = job->options->live;
+    run->offer = run->live ? job->options->offer : NULL;
     if (run->live) {
         run->input_bytes = run->live->bytes;
         if (run->input_bytes < 1 || run->input_bytes > FL_IMAGE_BYTES_MAX)
@@ -139,6 +140,8 @@ static int begin_writing(struct fl_pack_job *job)
         r = fl_dedup_new(store->reader->registry, fl_pack_writer_id(run->pack), &run->dedup);
     if (r == 0)
         r = share_with_parent(run);
+    if (r == 0 && run->offer)
+        r = fl_pack_order_new(run->input_pages, &run->order);
     if (r == 0)
         r = fl_bad_list_load(store, FL_BAD_ALL, &job->known);
     if (r == 0)
@@ -188,6 +191,7 @@ static void end_job(struct fl_pack_job *job)
     fl_hasher_free(run->content);
     fl_hasher_free(run->parent_content);
     fl_dedup_free(run->dedup);
+    fl_pack_order_free(run->order);
     fl_parent_free(run->parent);
     fl_with_close(&run->with);
     fl_share_check_free(run->check);
@@ -250,6 +254,25 @@ static int check_inputs(struct fl_pack_job *job)
     return r < 0 ? fl_fail(job->error, r, "cannot read image '%s'", options->live->parent) : 0;
 }
 
+static int begin_offer(struct fl_pack_job *job)
+{
+    struct fl_pack_run *run = &job->run;
+    if (!run->offer)
+        return 0;
+    const struct fl_offer_plan plan = {
+        .bytes = run->input_bytes,
+        .pack_id = fl_pack_writer_id(run->pack),
+        .pack_file = fl_pack_writer_file(run->pack),
+        .parent = run->parent ? run->parent->ids : NULL,
+        .parent_packs = run->parent ? run->parent->image->header.packs : 0,
+        .with = &run->with,
+    };
+    int r = fl_offer_begin(run->offer, job->store, &plan, job->error);
+    if (r == 0 && run->live->offered)
+        run->live->offered(run->live->arg);
+    return r;
+}
+
 static int pack_locked(struct fl_pack_job *job)
 {
     const struct fl_pack_live *live = job->options->live;
@@ -259,6 +282,8 @@ static int pack_locked(struct fl_pack_job *job)
                            job->error);
     if (r == 0)
         r = begin_writing(job);
+    if (r == 0)
+        r = begin_offer(job);
     if (r < 0)
         return r;
     r = fl_pack_run(&job->run, &job->options->progress);
@@ -272,6 +297,8 @@ static int pack_locked(struct fl_pack_job *job)
         r = fl_pack_publish(job);
     if (r < 0)
         return r;
+    if (job->run.offer)
+        fl_offer_published(job->run.offer, job->options->name, job->result.content_id);
     if (live)
         job->result.settle_seconds = fl_seconds_wall() - job->run.last_page_at;
     if (live && live->published)

@@ -78,6 +78,24 @@ int fl_pack_open_fd(int fd, uint64_t id, struct fl_pack **ret_pack)
     return 0;
 }
 
+int fl_pack_open_offered(int fd, uint64_t id, const struct fl_offer_table *offer,
+                         struct fl_pack **ret_pack)
+{
+    struct fl_pack *pack = calloc(1, sizeof(*pack));
+    if (!pack) {
+        close(fd);
+        return -ENOMEM;
+    }
+    *pack = (struct fl_pack){.id = id, .fd = fd, .refs = 1, .frames = offer->frames};
+    int r = fl_pack_table_open_offered(fd, id, offer, &pack->table);
+    if (r < 0) {
+        pack_free(pack);
+        return r;
+    }
+    *ret_pack = pack;
+    return 0;
+}
+
 static int open_named(struct fl_registry *registry, uint64_t id, struct fl_pack **ret_pack)
 {
     char name[FL_PACK_NAME_BYTES];

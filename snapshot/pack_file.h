@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "snapshot/format.h"
+#include "snapshot/offer_table.h"
 
 struct fl_registry;
 struct fl_pack;
@@ -24,6 +25,10 @@ int fl_pack_open(struct fl_registry *registry, uint64_t id, struct fl_pack **ret
 // Opens a pack from an open file of any name. The pack has one owner, and no registry knows it.
 // Takes fd over in every case. -EBADMSG: it is not the pack of this id.
 int fl_pack_open_fd(int fd, uint64_t id, struct fl_pack **ret_pack);
+// Opens the pack that is being written for an image on offer, from its open file. Has one owner, as
+// above, and takes fd over; `offer` must outlive it. Its pages have no identities.
+int fl_pack_open_offered(int fd, uint64_t id, const struct fl_offer_table *offer,
+                         struct fl_pack **ret_pack);
 // Makes a pack of a raw memory file; bytes is the file's size. Takes fd over if it succeeds.
 int fl_pack_open_raw(int fd, uint64_t bytes, struct fl_pack **ret_pack);
 void fl_pack_unref(struct fl_pack *pack);

@@ -7,17 +7,32 @@
 #include "snapshot/io.h"
 #include "snapshot/store_dir.h"
 
+static int await_chunk(struct fl_pack_run *run, struct fl_chunk *chunk)
+{
+    uint64_t number = run->next_page / FL_CHUNK_PAGES;
+    int r = run->offer ? fl_offer_next(run->offer, run->live, &number) : 0;
+    uint64_t left = run->input_pages - number * FL_CHUNK_PAGES;
+    chunk->first_page = number * FL_CHUNK_PAGES;
+    chunk->pages = left < FL_CHUNK_PAGES ? left : FL_CHUNK_PAGES;
+    return run->offer ? r : run->live->await(run->live->arg, chunk->first_page, chunk->pages);
+}
+
+// next_page counts the pages that were taken, wherever they are.
 int fl_live_next(struct fl_pack_run *run, struct fl_chunk *chunk)
 {
-    uint64_t left = run->input_pages - run->next_page;
-    chunk->first_page = run->next_page;
-    chunk->pages = left < FL_CHUNK_PAGES ? left : FL_CHUNK_PAGES;
-    int r = run->live->await(run->live->arg, chunk->first_page, chunk->pages);
+    int r = await_chunk(run, chunk);
     if (r < 0)
         return fl_pack_failed(run, FL_FAULT_AWAIT, r);
     run->next_page += chunk->pages;
     run->last_page_at = fl_seconds_wall();
     return 1;
+}
+
+int fl_live_settle(struct fl_pack_run *run)
+{
+    int r = run->settled ? 0 : run->live->settle(run->live->arg);
+    run->settled = r == 0;
+    return r < 0 ? fl_pack_failed(run, FL_FAULT_AWAIT, r) : 0;
 }
 
 // Of the page's bytes, those that the image has: the last page may be shorter.

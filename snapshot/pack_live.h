@@ -7,6 +7,8 @@
 #include "snapshot/pack_run.h"
 
 int fl_live_next(struct fl_pack_run *run, struct fl_chunk *chunk);
+// Waits until an image on offer may be published.
+int fl_live_settle(struct fl_pack_run *run);
 int fl_live_read(struct fl_pack_run *run, struct fl_chunk *chunk,
                  const struct fl_pack_worker *worker);
 

@@ -2,13 +2,16 @@
 //
 // Theory of operation. Packing has five stages, and chunks pass through them (pipeline.h):
 // - next (ordered) cuts the file into chunks; holes are chunks of their own. Of a live source it
-//   waits for the pages of a chunk. The chunks of companions come after those of memory.
+//   waits for the pages of a chunk; of an image on offer it takes first what is waited for. The
+//   chunks of companions come after those of memory.
 // - load (parallel) reads, finds zero pages, hashes, asks the index and reads frames to be shared.
 //   Of a live source it also finds out which pages stay where the parent has them.
 // - place (ordered) decides where each page goes and numbers the new frames.
 // - encode (parallel) compresses the new frames.
 // - write (ordered) appends frames, identities and map entries.
-// So the files are in the order of the memory file, whatever the number of threads.
+// So the files are in the order of the memory file, whatever the number of threads. Of an image on
+// offer the frames are in the order in which chunks were taken; the rest waits in `write` for the
+// chunks before it (pack_order.h).
 #include "snapshot/pack_run.h"
 
 #include <errno.h>
@@ -30,8 +33,10 @@ static int next_chunk(void *arg, void *item, unsigned thread)
     struct fl_chunk *chunk = item;
     chunk->companion = NULL;
     chunk->hole = false;
-    if (run->next_page == run->input_pages)
-        return fl_with_next(&run->with, chunk);
+    if (run->next_page == run->input_pages) {
+        int r = run->offer ? fl_live_settle(run) : 0;
+        return r < 0 ? r : fl_with_next(&run->with, chunk);
+    }
     return run->live ? fl_live_next(run, chunk) : fl_input_next(run, chunk);
 }
 
@@ -81,6 +86,16 @@ static void ask_index(struct fl_pack_run *run, struct fl_chunk *chunk, struct fl
     }
 }
 
+// Who restores an image on offer has opened its packs before: no others can be shared.
+static void drop_hints(const struct fl_pack_run *run, struct fl_chunk *chunk)
+{
+    for (uint32_t page = 0; page < chunk->pages; page++) {
+        if (chunk->hint[page].pack_id != 0 &&
+            !fl_offer_has_pack(run->offer, chunk->hint[page].pack_id))
+            chunk->hint[page].pack_id = 0;
+    }
+}
+
 static void check_shared(struct fl_pack_run *run, struct fl_chunk *chunk,
                          struct fl_share_room *room)
 {
@@ -121,6 +136,8 @@ static int load_chunk(void *arg, void *item, unsigned thread)
     r = hash_chunk(chunk, worker->hasher);
     if (r == 0)
         ask_index(run, chunk, worker->view);
+    if (r == 0 && run->offer)
+        drop_hints(run, chunk);
     if (r == 0)
         check_shared(run, chunk, worker->room);
     return r;
@@ -151,7 +168,9 @@ static int place_chunk(void *arg, void *item, unsigned thread)
     (void)thread;
     struct fl_pack_run *run = arg;
     struct fl_chunk *chunk = item;
-    int r = chunk->companion ? fl_with_hash(&run->with, chunk) : add_content(run, chunk);
+    int r = chunk->companion ? fl_with_hash(&run->with, chunk)
+            : run->offer     ? 0 // in `write`
+                             : add_content(run, chunk);
     if (r == 0)
         r = fl_dedup_place(run->dedup, chunk);
     if (!chunk->companion)
@@ -198,15 +217,38 @@ static int encode_chunk(void *arg, void *item, unsigned thread)
     return 0;
 }
 
+static int write_map(struct fl_pack_run *run, const struct fl_chunk *chunk)
+{
+    return chunk->hole ? fl_image_writer_append_zero(run->image, chunk->pages)
+                       : fl_image_writer_append(run->image, chunk->entry, chunk->pages);
+}
+
+static int write_in_order(void *arg, const struct fl_chunk *chunk)
+{
+    struct fl_pack_run *run = arg;
+    int r = add_content(run, chunk);
+    return r < 0 ? r : write_map(run, chunk);
+}
+
+// VMs see the chunk as soon as it is put: its frames are in the pack by then.
+static int write_offered(struct fl_pack_run *run, const struct fl_chunk *chunk,
+                         uint32_t first_frame)
+{
+    int r = fl_offer_put(run->offer, chunk, first_frame, fl_dedup_table(run->dedup));
+    return r < 0 ? r : fl_pack_order_add(run->order, chunk, write_in_order, run);
+}
+
 static int write_files(struct fl_pack_run *run, struct fl_chunk *chunk)
 {
-    if (chunk->hole)
-        return fl_image_writer_append_zero(run->image, chunk->pages);
+    uint32_t first_frame = fl_pack_writer_frames(run->pack);
     int r = 0;
-    if (chunk->frames > 0)
+    if (!chunk->hole && chunk->frames > 0)
         r = fl_pack_writer_append(run->pack, chunk->frame, chunk->frames, chunk->output,
                                   chunk->output_bytes, chunk->fresh_identity);
-    return r < 0 ? r : fl_image_writer_append(run->image, chunk->entry, chunk->pages);
+    if (r < 0)
+        return r;
+    return run->offer && !chunk->companion ? write_offered(run, chunk, first_frame)
+                                           : write_map(run, chunk);
 }
 
 static int write_chunk(void *arg, void *item, unsigned thread)

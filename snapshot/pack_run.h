@@ -12,6 +12,8 @@
 #include "snapshot/image_writer.h"
 #include "snapshot/index.h"
 #include "snapshot/live.h"
+#include "snapshot/offer.h"
+#include "snapshot/pack_order.h"
 #include "snapshot/pack_parent.h"
 #include "snapshot/pack_with.h"
 #include "snapshot/pack_writer.h"
@@ -39,6 +41,7 @@ struct fl_pack_run {
     int input_fd;                    // the memory file
     const struct fl_pack_live *live; // NULL: the memory file
     struct fl_parent *parent;        // of the live source; NULL: none
+    struct fl_offer *offer;          // of the live source; NULL: it is not on offer
     struct fl_pack_with with;
     uint64_t input_bytes;
     uint64_t input_pages;
@@ -53,13 +56,16 @@ struct fl_pack_run {
     // Used by the stage `next` only.
     uint64_t next_page;
     double last_page_at; // wall: when the live source's last pages had come
+    bool settled;        // of an image on offer: it may be published
     // Used by the stage `place` only, which is ordered: one thread at a time.
     struct fl_dedup *dedup;
     struct fl_dedup_counts counts; // of the pages of memory
+    // Of an image on offer the stage `write` uses these three.
     struct fl_hasher *content;
     struct fl_hasher *parent_content; // of the pages of the parent, to compare it with its own
     struct fl_identity zeros[FL_CHUNK_PAGES]; // of zero pages, for the content id of holes
     // Used by the stage `write` only.
+    struct fl_pack_order *order; // of an image on offer
     uint64_t data_bytes;
     double hash_seconds, check_seconds, compress_seconds, write_seconds;
 

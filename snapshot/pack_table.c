@@ -134,6 +134,38 @@ static int read_list(struct fl_pack_table *table, uint64_t checksum)
     return 0;
 }
 
+// --- a pack that is being written ---
+
+static int read_offered(const struct fl_pack_table *table, uint32_t frame)
+{
+    struct fl_frame_entry entry = {.first_page = 0};
+    int r = fl_offer_table_read_frame(table->offer, frame, &entry.disk);
+    if (r == 0 && !fl_frame_valid(&entry.disk, INT64_MAX))
+        r = -EBADMSG;
+    if (r == 0)
+        fl_lazy_put(&table->entries, frame, &entry);
+    return r;
+}
+
+int fl_pack_table_open_offered(int fd, uint64_t id, const struct fl_offer_table *offer,
+                               struct fl_pack_table **ret_table)
+{
+    int r = check_header(fd, id);
+    if (r < 0)
+        return r;
+    struct fl_pack_table *table = calloc(1, sizeof(*table));
+    if (!table)
+        return -ENOMEM;
+    *table = (struct fl_pack_table){.fd = fd, .frames = offer->frames, .offer = offer};
+    r = fl_lazy_init(&table->entries, table->frames * sizeof(struct fl_frame_entry),
+                     sizeof(struct fl_frame_entry), FL_PIECE_UNREAD);
+    if (r < 0)
+        fl_pack_table_close(table);
+    else
+        *ret_table = table;
+    return r;
+}
+
 // --- version 1 ---
 
 static int read_whole(struct fl_pack_table *table, uint64_t checksum)
@@ -205,10 +237,10 @@ void fl_pack_table_close(struct fl_pack_table *table)
 const struct fl_frame_entry *fl_pack_table_find(const struct fl_pack_table *table, uint32_t frame,
                                                 int *ret_error)
 {
-    uint64_t piece = frame / FL_PIECE_FRAMES;
+    uint64_t piece = table->offer ? frame : frame / FL_PIECE_FRAMES;
     int r = 0;
     if (frame < table->frames && fl_lazy_state(&table->entries, piece) == FL_PIECE_UNREAD)
-        r = read_piece(table, piece);
+        r = table->offer ? read_offered(table, frame) : read_piece(table, piece);
     if (ret_error)
         *ret_error = r;
     return r < 0 || frame >= table->frames

@@ -7,6 +7,7 @@
 
 #include "snapshot/format.h"
 #include "snapshot/lazy.h"
+#include "snapshot/offer_table.h"
 
 struct fl_frame_entry {
     struct fl_disk_frame disk;
@@ -20,13 +21,18 @@ struct fl_pack_table {
     uint64_t offset;
     uint64_t identity_offset;
     uint64_t identity_checksum;
-    struct fl_disk_frame_piece *piece; // NULL: version 1, all of it is there
-    struct fl_lazy entries;            // of struct fl_frame_entry
+    struct fl_disk_frame_piece *piece;  // NULL: version 1, all of it is there
+    struct fl_lazy entries;             // of struct fl_frame_entry
+    const struct fl_offer_table *offer; // of a pack that is being written: its frames come from
+                                        // there, one by one, and have no identities. NULL: others
 };
 
 // Opens the table of a pack. The caller keeps fd, which must outlive the table. -EBADMSG: it is not
 // the pack of this id; -EPROTONOSUPPORT, -ENOMEM, errors of reading. Any thread; blocks on storage.
 int fl_pack_table_open(int fd, uint64_t id, uint64_t file_bytes, struct fl_pack_table **ret_table);
+// The table of a pack that is being written; its header is checked alone. `offer` must outlive it.
+int fl_pack_table_open_offered(int fd, uint64_t id, const struct fl_offer_table *offer,
+                               struct fl_pack_table **ret_table);
 void fl_pack_table_close(struct fl_pack_table *table); // NULL is a no-op
 
 // Returns what the table says of a frame. NULL if there is no such frame, or if its piece cannot be

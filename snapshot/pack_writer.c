@@ -99,6 +99,11 @@ uint32_t fl_pack_writer_frames(const struct fl_pack_writer *writer)
     return writer->frames;
 }
 
+const char *fl_pack_writer_file(const struct fl_pack_writer *writer)
+{
+    return writer->temp.name;
+}
+
 static void begin_writeback(struct fl_pack_writer *writer)
 {
     if (writer->offset - writer->writeback < WRITEBACK_STEP)

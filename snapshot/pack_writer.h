@@ -18,6 +18,9 @@ void fl_pack_writer_free(struct fl_pack_writer *writer);
 uint64_t fl_pack_writer_id(const struct fl_pack_writer *writer);
 uint32_t fl_pack_writer_frames(const struct fl_pack_writer *writer);
 
+// In tmp/, until it is published.
+const char *fl_pack_writer_file(const struct fl_pack_writer *writer);
+
 // Appends frames whose stored bytes follow each other in `bytes`; sets their offsets. identities
 // has one for each page.
 int fl_pack_writer_append(struct fl_pack_writer *writer, struct fl_disk_frame *frames,

@@ -89,17 +89,20 @@ int fl_image_look(struct fl_reader *reader, const char *name);
 
 // Opens an image and every pack that it refers to, so that an open image stays readable after its
 // removal from the store. Blocks on storage. -ENOENT, -EINVAL (bad name), -EBADMSG, -ENOMEM ...
+// Not one on offer.
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image);
 // Opens an image without reading its map, at a cost that does not depend on the image's size (a
 // file of version 1 is opened as by fl_image_open). Damage to a piece of the map shows when the
-// piece is read. Blocks on storage.
+// piece is read. Blocks on storage. -EOWNERDEAD: there is an image on offer, which will never be
+// finished.
 int fl_image_open_lazy(struct fl_reader *reader, const char *name, struct fl_image **ret_image);
 // Reads the unread pieces of the map that have the `pages` pages from `page` on. Blocks on storage.
 int fl_image_read_map(const struct fl_image *image, uint64_t page, uint64_t pages);
-// Returns how many descriptors stand behind an open image: that of its own file, then one for each
-// pack that it refers to. Writes at most `max` of them to ret_fds (may be NULL if max is 0). The
-// image owns them: do not close them. Returns 0 for the image of a raw memory file, whose pack id
-// is valid in this process only; open such a file again by its path.
+// Returns how many descriptors stand behind an open image: that of its own file, of one on offer
+// also that of its table, then one for each pack that it refers to. Writes at most `max` of them to
+// ret_fds (may be NULL if max is 0). The image owns them: do not close them. Returns 0 for the
+// image of a raw memory file, whose pack id is valid in this process only; open such a file again
+// by its path.
 uint32_t fl_image_files(const struct fl_image *image, int *ret_fds, uint32_t max);
 // Opens an image from such descriptors (duplicates that came to another process), in the same
 // order. The store is not needed for this. The image is verified as by fl_image_open_lazy, and each
@@ -130,8 +133,26 @@ const char *fl_image_name(const struct fl_image *image);
 uint64_t fl_image_bytes(const struct fl_image *image); // of the memory file, exact
 uint64_t fl_image_pages(const struct fl_image *image); // bytes rounded up to pages
 // Returns the 32 bytes of the content id, which does not depend on the layout; the image owns them.
-// NULL for the image of a raw memory file.
+// NULL for the image of a raw memory file, and for one on offer until it was seen to be published.
 const uint8_t *fl_image_content_id(const struct fl_image *image);
+
+// Returns true if both have the same content, under whatever names.
+bool fl_image_same(const struct fl_image *image, const struct fl_image *other);
+
+// An image on offer can be restored while it is still packed ("NAME.live" in the directory of
+// images). It is opened as any other, where there is no finished image of its name. A piece of its
+// map that is not packed yet is unread; it is wanted by being read, which is -EINPROGRESS until it
+// is there. -EOWNERDEAD: it never will be, as the process that packed has ended before. When the
+// image is published, an open one goes on as it is, and needs nothing of the files that are removed
+// then.
+bool fl_image_is_offered(const struct fl_image *image);
+// Blocks on storage, shortly. Looks whether an image on offer is published: then
+// fl_image_content_id() knows it from now on. 0; -EINPROGRESS: not yet; errors of reading.
+int fl_image_settle(struct fl_image *image);
+// Calls fn once for each image on offer that is being packed now and that has no finished image,
+// in no order, as fl_reader_list() does.
+int fl_reader_list_offered(struct fl_reader *reader, int (*fn)(void *arg, const char *name),
+                           void *arg);
 
 // Returns the longest run that starts at `page`, of at most max_pages (>= 1) pages and not beyond
 // the image's end. page must be below fl_image_pages(). Never blocks.

@@ -214,7 +214,7 @@ int fl_image_look(struct fl_reader *reader, const char *name)
 // A pack may vanish after its image was opened and before the pack is, because the image was
 // removed or replaced and gc ran. Then the name is looked up again. If a published image lacks a
 // pack, that is damage.
-int fl_image_open_lazy(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
+int fl_reader_open_finished(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
 {
     char file_name[FL_IMAGE_NAME_BYTES];
     struct fl_pack_source source = {.open = open_pack, .arg = reader->registry, .any = true};
@@ -237,7 +237,7 @@ int fl_image_open_lazy(struct fl_reader *reader, const char *name, struct fl_ima
 int fl_image_open(struct fl_reader *reader, const char *name, struct fl_image **ret_image)
 {
     struct fl_image *image = NULL;
-    int r = fl_image_open_lazy(reader, name, &image);
+    int r = fl_reader_open_finished(reader, name, &image);
     if (r < 0)
         return r;
     r = fl_image_read_map(image, 0, image->entries);

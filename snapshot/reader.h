@@ -25,6 +25,9 @@ struct fl_reader {
     struct fl_registry *registry;
 };
 
+// Opens the image lazily as fl_image_open_lazy() does, but none on offer.
+int fl_reader_open_finished(struct fl_reader *reader, const char *name,
+                            struct fl_image **ret_image);
 // Returns true if the name in images/ still leads to the open file.
 bool fl_file_still_published(const struct fl_reader *reader, const char *file_name, int fd);
 // Returns true if the image's name still leads to its file.

@@ -40,6 +40,18 @@ int fl_store_open(const char *dir, bool create, struct fl_store **ret_store,
                   struct fl_error *ret_error);
 void fl_store_close(struct fl_store *store); // NULL is a no-op
 
+// An image on offer (read.h) has one or more names, and can be restored by them while it is packed
+// from a live source. What is packed of it is where the image will have it. Of an offer one image
+// is packed; who made the offer publishes the others, as copies, and withdraws their names.
+struct fl_offer;
+// -ENOMEM. It has no file before fl_store_pack().
+int fl_offer_new(const char *const *names, size_t count, struct fl_offer **ret_offer);
+// The name leads to an image by now, or never will.
+void fl_offer_withdraw(struct fl_offer *offer, const char *name);
+// Removes what is left of its files. If the image was not published, VMs that were restored from it
+// get no more pages. NULL is a no-op.
+void fl_offer_end(struct fl_offer *offer);
+
 struct fl_pack_options {
     const char *name;
     const char *path;                     // of the memory file: a regular file of at least 1 byte
@@ -48,6 +60,7 @@ struct fl_pack_options {
     size_t with_count;
     const char *const *labels; // KEY=VALUE, each key once
     size_t labels_count;
+    struct fl_offer *offer;      // of a live source; NULL: it is not on offer
     bool replace;                // replace an image of this name, atomically
     bool trust_store;            // share frames without reading them, unless known to be bad
     unsigned threads;            // 0: one a core

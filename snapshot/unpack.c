@@ -10,6 +10,7 @@
 #include "snapshot/companion.h"
 #include "snapshot/format.h"
 #include "snapshot/io.h"
+#include "snapshot/offer_unpack.h"
 #include "snapshot/output.h"
 #include "snapshot/pipeline.h"
 #include "snapshot/store_dir.h"
@@ -274,6 +275,8 @@ int fl_store_unpack(struct fl_store *store, const struct fl_unpack_options *opti
     struct unpack unpack = {.fd = -1};
     double start = fl_seconds_wall();
     int r = fl_image_open(store->reader, options->name, &unpack.image);
+    if (r == -ENOENT && fl_offer_unpack(store, options, ret_result, ret_error, &r))
+        return r;
     if (r < 0)
         return fl_image_failed(store, options->name, r, ret_error);
     r = write_companions(&unpack, options, ret_error);

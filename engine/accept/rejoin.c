@@ -33,9 +33,7 @@ static bool same_image(const struct fl_vm *vm, const struct fl_image *image)
         return false;
     if (!vm->image)
         return true;
-    struct fl_image_id ours = fl_image_id(vm->image);
-    struct fl_image_id theirs = fl_image_id(image);
-    return memcmp(&ours, &theirs, sizeof(ours)) == 0;
+    return fl_image_same(vm->image, image);
 }
 
 const char *fl_rejoin_differs(const struct fl_vm *vm, const struct fl_image *image, bool template,

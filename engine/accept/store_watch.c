@@ -6,7 +6,8 @@
 //
 // An image of which a pack is missing gets no socket: a restore then fails at connect(), at once.
 // Nothing tells when packs come or go. So whenever the images are listed each is looked at, and
-// those that lack a pack every second. The first look, for which the server's start waits, takes
+// those that lack a pack every second. So is an image on offer: nothing tells when the process that
+// packs it ends. The first look, for which the server's start waits, takes
 // PATIENCE at most for that, and a second one does the rest.
 #include "engine/accept/store_watch.h"
 
@@ -25,6 +26,7 @@
 #include "engine/base/io_pool.h"
 #include "engine/base/loop.h"
 #include "engine/base/mailbox.h"
+#include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/link/degraded.h"
 #include "engine/link/inherited_sockets.h"
@@ -52,6 +54,7 @@ struct fl_store_watch {
     bool wanted;               // to list the images even if it is the same store
     bool listed;
     struct names names;   // of images that can be used
+    struct names offered; // of these, those that are still packed
     struct names lacking; // of those that lack a pack, at the last look
     struct names before;  // at the one before
     bool each;            // every image is looked at
@@ -108,9 +111,18 @@ static int watch_images(const struct fl_store_watch *watch)
                : 0;
 }
 
+static int add_offered(void *arg, const char *name)
+{
+    struct fl_store_watch *watch = arg;
+    int error = append_name(&watch->offered, name);
+    return error ? error : append_name(&watch->names, name);
+}
+
 static int add_name(void *arg, const char *name)
 {
     struct fl_store_watch *watch = arg;
+    if (has_name(&watch->offered, name)) // it was published in between
+        return 0;
     bool late = fl_now() > watch->until_ns;
     bool wanted = watch->each || has_name(&watch->before, name);
     watch->unfinished = watch->unfinished || (wanted && late);
@@ -127,7 +139,9 @@ static int list_images(struct fl_store_watch *watch, struct fl_reader *reader, b
     free_names(&watch->before);
     watch->before = watch->lacking;
     watch->lacking = (struct names){NULL, 0};
-    return fl_reader_list(reader, add_name, watch);
+    free_names(&watch->offered);
+    int error = fl_reader_list_offered(reader, add_offered, watch);
+    return error ? error : fl_reader_list(reader, add_name, watch);
 }
 
 // The watch comes first: what changes after the list was made is an event. What changed before the
@@ -141,7 +155,7 @@ static void read_store(struct fl_store_watch *watch)
         bool blind = watch->watch_error != 0;
         watch->watch_error = watch_images(watch);
         bool each = reader != watch->seen || watch->wanted || watch->watch_error || blind;
-        if (each || watch->lacking.count > 0) {
+        if (each || watch->lacking.count > 0 || watch->offered.count > 0) {
             watch->error = list_images(watch, reader, each);
             watch->listed = watch->error == 0;
             watch->wanted = !watch->listed;
@@ -149,6 +163,7 @@ static void read_store(struct fl_store_watch *watch)
     }
     fl_reader_close(watch->seen);
     watch->seen = reader;
+    fl_images_settle(watch->acceptor->engine->images);
 }
 
 // --- in the control thread ---
@@ -319,6 +334,7 @@ void fl_store_watch_stop(struct fl_store_watch *watch)
     }
     fl_reader_close(watch->seen);
     free_names(&watch->names);
+    free_names(&watch->offered);
     free_names(&watch->lacking);
     free_names(&watch->before);
     free(watch);

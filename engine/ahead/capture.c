@@ -147,6 +147,8 @@ static const char *reason_against(const struct fl_vm *vm, const struct fl_captur
     if (vm->unprotect.runs)
         return "the capture before is still being undone";
     *ret_error = -ENOTSUP;
+    if (vm->image && fl_image_is_offered(vm->image) && !fl_image_content_id(vm->image))
+        return "the image that it was restored from is still being packed";
     if (!vm->image || fl_vm_refused(vm) || !fl_image_content_id(vm->image))
         return "its memory is not served from an image of a store";
     if (vm->presence.pagemap < 0)

@@ -248,9 +248,58 @@ static void tell_done(struct fl_vm *vm)
     }
 }
 
+// Up to `end`, as far as a slice goes; what is done is told to the reader. True if something was
+// left of it.
+static bool copy_hurried(struct fl_vm *vm, uint64_t page, uint64_t end)
+{
+    struct fl_capture *capture = vm->capture;
+    uint64_t most = units_copied(capture) + BOUNCE_PAGES;
+    bool left = false;
+    for (unsigned runs = 0; runs < RUNS && page < end && units_copied(capture) < most; runs++) {
+        uint64_t first = fl_bits_next_clear(capture->done, capture->done, page, end);
+        if (first > page) // told twice it says the same
+            fl_capture_set_done(vm, page, first - page, FL_CAPTURED_PARENT);
+        page = first;
+        left = page < end;
+        if (left &&
+            !fl_capture_copy(vm, &page, fl_bits_next_set(capture->done, capture->done, page, end),
+                             FL_CAPTURE_BY_SWEEP))
+            return true;
+    }
+    return left;
+}
+
+// What a VM waits for that was restored from the image before all of it is there. It does not wait
+// for room in the buffer, as it is no more than a chunk. What the reader asks for may be anything.
+static bool sweep_hurried(struct fl_vm *vm)
+{
+    const struct fl_capture_board *board = vm->capture->board;
+    uint64_t hurried = atomic_load_explicit(&board->hurried, memory_order_relaxed);
+    if (hurried == 0 || hurried > board->image_pages)
+        return false;
+    uint64_t at = hurried - 1;
+    uint64_t end = at + FL_CAPTURE_HURRIED;
+    bool any = false;
+    while (at < end && at < board->image_pages && !any) {
+        uint64_t page = 0;
+        uint64_t units = 0;
+        if (!fl_layout_from_image(&vm->state->layout, at, &page, &units)) {
+            at++;
+            continue;
+        }
+        units = units < end - at ? units : end - at;
+        uint64_t last = page + (units + fl_vm_page_units(vm) - 1) / fl_vm_page_units(vm);
+        any = copy_hurried(vm, page, last < vm->capture->pages ? last : vm->capture->pages);
+        at += units;
+    }
+    return any;
+}
+
 bool fl_capture_sweep(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_capture *capture = vm->capture;
+    if (sweep_hurried(vm))
+        return true;
     tell_done(vm);
     if (capture->next == capture->pages) {
         fl_capture_copied(shard, vm);

@@ -28,6 +28,8 @@ enum { PATH_LOGGED = 1024 };
 #define FIRST_PAUSE (2 * FL_NS_PER_MS)
 #define PAUSE_GROWTH 5
 #define PLAN_PAUSE (20 * FL_NS_PER_US)
+#define OFFER_PAUSE (FL_NS_PER_MS / 4)
+enum { OFFER_SLOWER = 8, OFFER_SLOWEST = 4 }; // after so many looks the pause doubles, so often
 
 // --- references ---
 
@@ -106,8 +108,8 @@ static int read_part(const struct fl_part *part)
     FL_PROBE(load_start, fl_image_name(part->load->image), part->id.pack, part->id.frame);
     int error = fl_part_attempt(part, NULL);
     FL_PROBE(load_done, fl_image_name(part->load->image), part->id.pack, part->id.frame, error);
-    atomic_fetch_add(&cache->counts->reads, 1);
-    if (error)
+    atomic_fetch_add(&cache->counts->reads, error != -EINPROGRESS);
+    if (error && error != -EINPROGRESS)
         atomic_fetch_add(&cache->counts->read_errors, 1);
     return error;
 }
@@ -120,10 +122,35 @@ static uint64_t pause_after(unsigned attempts)
     return pause;
 }
 
+// A part of the map of an image on offer is not packed yet: it was read to say that it is wanted.
+// No reader waits for it; whoever waits for the page has a deadline of its own.
+static bool is_on_its_way(const struct fl_cache *cache, int *error)
+{
+    if (*error != -EINPROGRESS)
+        return false;
+    if (atomic_load(&cache->stopped))
+        *error = -ECANCELED;
+    return *error == -EINPROGRESS;
+}
+
+static uint64_t pause_of_offer(unsigned looks)
+{
+    unsigned slower = looks / OFFER_SLOWER;
+    return OFFER_PAUSE << (slower < OFFER_SLOWEST ? slower : OFFER_SLOWEST);
+}
+
+// Whether another attempt may do better.
+static bool may_come(int error)
+{
+    return error && error != -EOWNERDEAD && error != -ECANCELED;
+}
+
 // When the part is to be read again after the error; 0: it is over.
 static uint64_t settle_part(struct fl_part *part, int error)
 {
-    if (error && part->attempts++ < part->load->cache->retries) {
+    if (is_on_its_way(part->load->cache, &error))
+        return fl_now() + pause_of_offer(part->looks++);
+    if (may_come(error) && part->attempts++ < part->load->cache->retries) {
         fl_log(FL_LOG_DEBUG, "event=read_again image=%s frame=%u attempt=%u reason=\"%s\"",
                fl_image_name(part->load->image), part->id.frame, part->attempts,
                fl_frame_strerror(error));
@@ -229,7 +256,9 @@ static uint64_t plan_in_pool(struct fl_load *load)
     int error = try_load_plan(load, true, &mine);
     if (error == -EBUSY)
         return fl_now() + PLAN_PAUSE;
-    if (error && load->attempts++ < load->cache->retries)
+    if (is_on_its_way(load->cache, &error))
+        return fl_now() + pause_of_offer(load->looks++);
+    if (may_come(error) && load->attempts++ < load->cache->retries)
         return fl_now() + pause_after(load->attempts);
     int none = FL_PLAN_NONE;
     if (error && !atomic_compare_exchange_strong(&load->plan, &none, FL_PLAN_DONE))

@@ -23,6 +23,7 @@ struct fl_part {
     struct fl_frame_id id;
     _Atomic bool taken;
     unsigned attempts;           // of the thread that took it
+    unsigned looks;              // likewise, for what is not packed yet
     uint16_t first_piece;        // of a page of 2 MiB
     struct fl_part *next;        // the read-ahead's queue
     struct fl_frame_place place; // likewise
@@ -70,6 +71,7 @@ struct fl_load {
     _Atomic uint32_t left;      // parts not yet brought, and 1 while they are not yet known
     _Atomic uint32_t next_part; // for helpers to look at
     unsigned attempts;          // to plan
+    unsigned looks;             // for what is not packed yet
     struct fl_mail mail;        // to the read-ahead
     struct fl_load *next;       // asked for by the same call
     struct fl_load_helper helper[FL_LOAD_HELPERS];

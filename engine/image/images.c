@@ -96,27 +96,48 @@ static int add_entry(struct fl_images *images, const struct stat *file, uint64_t
     return 0;
 }
 
+static int stat_file(struct fl_images *images, const char *name, const char *suffix,
+                     struct stat *ret_file)
+{
+    char path[PATH_MAX];
+    const char *dir = fl_store_images_dir(images->place);
+    if (snprintf(path, sizeof(path), "%s/%s%s", dir, name, suffix) >= (int)sizeof(path))
+        return -ENAMETOOLONG;
+    return stat(path, ret_file) != 0 ? -errno : 0;
+}
+
+// Its own file; while it is still packed, that of the offer.
+static int stat_image(struct fl_images *images, const char *name, struct stat *ret_file,
+                      bool *ret_offered)
+{
+    int error = stat_file(images, name, ".img", ret_file);
+    *ret_offered = error == -ENOENT && stat_file(images, name, ".live", ret_file) == 0;
+    return *ret_offered ? 0 : error;
+}
+
 static int get_image(struct fl_images *images, struct fl_reader *reader, const char *name,
                      struct fl_image **ret_image)
 {
-    char path[PATH_MAX];
+    struct fl_image *image = NULL;
     struct stat file;
+    bool offered = false;
     if (!fl_name_valid(name))
         return -EINVAL;
-    int length =
-        snprintf(path, sizeof(path), "%s/%s.img", fl_store_images_dir(images->place), name);
-    if (length >= (int)sizeof(path))
-        return -ENAMETOOLONG;
-    if (stat(path, &file) != 0)
-        return -errno;
-    *ret_image = find_open(images, &file, name);
-    if (*ret_image)
-        return 0;
-    struct fl_image *image = NULL;
-    int error = fl_image_open_lazy(reader, name, &image);
-    if (error)
-        return error;
-    error = add_entry(images, &file, 0, image, ret_image);
+    for (;;) {
+        int error = stat_image(images, name, &file, &offered);
+        if (error)
+            return error;
+        *ret_image = find_open(images, &file, name);
+        if (*ret_image)
+            return 0;
+        error = fl_image_open_lazy(reader, name, &image);
+        if (error)
+            return error;
+        if (!offered || fl_image_is_offered(image))
+            break;
+        fl_image_unref(image); // it was published in between: that is another file
+    }
+    int error = add_entry(images, &file, 0, image, ret_image);
     fl_image_unref(image);
     return error;
 }
@@ -196,6 +217,38 @@ bool fl_images_is_current(struct fl_images *images, const struct fl_image *image
                           fl_image_name(image));
     return entry && length < (int)sizeof(path) && stat(path, &file) == 0 &&
            fl_same_file(&entry->file, &file);
+}
+
+// One that is on offer and was not seen to be published, and a reference.
+static struct fl_image *find_unsettled(struct fl_images *images, const struct fl_image *after)
+{
+    struct fl_image *found = NULL;
+    struct fl_image_entry *entry;
+    bool behind = !after;
+    pthread_mutex_lock(&images->lock);
+    cds_list_for_each_entry(entry, &images->open, link)
+    {
+        if (behind && fl_image_is_offered(entry->image) && !fl_image_content_id(entry->image)) {
+            found = fl_image_ref(entry->image);
+            break;
+        }
+        behind = behind || entry->image == after;
+    }
+    pthread_mutex_unlock(&images->lock);
+    return found;
+}
+
+// One that went meanwhile ends the round: there is another one soon.
+void fl_images_settle(struct fl_images *images)
+{
+    struct fl_image *image = find_unsettled(images, NULL);
+    while (image) {
+        if (fl_image_settle(image) == 0)
+            fl_log(FL_LOG_INFO, "event=image_published image=%s", fl_image_name(image));
+        struct fl_image *next = find_unsettled(images, image);
+        fl_image_unref(image);
+        image = next;
+    }
 }
 
 uint64_t fl_images_keep(struct fl_images *images, struct fl_image *image)

@@ -24,9 +24,13 @@ void fl_images_free(struct fl_images *images); // NULL is a no-op
 const char *fl_images_path(const struct fl_images *images, const char *name, char *buf,
                            size_t size);
 // Reader threads: blocks on storage. Adds a user; returns a reference to the image. FL_NO_STORE_NOW
-// (store_place.h) while there is no store.
+// (store_place.h) while there is no store. An image that is still packed is got as any other; see
+// read.h for what its map says.
 int fl_images_get(struct fl_images *images, const char *name, struct fl_image **ret_image);
-// The same from the files of the keeper's record `id`. The caller keeps the descriptors.
+// Reader threads, one at a time: blocks on storage, shortly. Looks which images on offer were
+// published since.
+void fl_images_settle(struct fl_images *images);
+// As fl_images_get() from the files of the keeper's record `id`. The caller keeps the descriptors.
 int fl_images_get_files(struct fl_images *images, uint64_t id, const int *fds, uint32_t count,
                         struct fl_image **ret_image);
 // Reader threads: blocks on storage. What replay makes of the trace that the store has for the

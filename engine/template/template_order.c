@@ -106,9 +106,12 @@ static void image_opened(void *control, struct fl_mail *mail)
     struct fl_template_order *order = caa_container_of(mail, struct fl_template_order, mail);
     const struct fl_templates_options *with = &order->templates->options;
     bool unwanted = order->state == FL_TEMPLATE_ORDER_CANCELLED;
-    if (!order->error && (unwanted || with->ops->refusing(with->arg))) {
+    bool packing = !order->error && fl_image_is_offered(order->opened);
+    if (packing)
+        order->error = -EINPROGRESS;
+    if (packing || (!order->error && (unwanted || with->ops->refusing(with->arg)))) {
         fl_images_put(with->images, order->opened);
-        unwanted = true;
+        unwanted = unwanted || !packing;
     }
     if (unwanted) {
         free_order(order);

@@ -7,8 +7,8 @@
 // The engine sets `data` or `zero` of a page, then `done`, and never clears them. A page that is
 // done has its bytes in the buffer if `data` is set; is zeros if `zero` is set; and else is as in
 // the parent image. What was read from the buffer is punched out by the reader, which adds it to
-// `consumed`. The reader writes nothing else, and the engine relies on nothing that it writes but
-// for how far the copying may run ahead.
+// `consumed`. The reader writes nothing else but `hurried`, and the engine relies on nothing that
+// it writes but for how far the copying may run ahead, and what it copies first.
 #ifndef FAULTLINE_VM_CAPTURE_BOARD_H
 #define FAULTLINE_VM_CAPTURE_BOARD_H
 
@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define FL_CAPTURE_MAGIC 0x74706163746c6c66ULL // "flltcapt", little-endian
-enum { FL_CAPTURE_VERSION = 1 };
+enum { FL_CAPTURE_VERSION = 2 };
 
 // Moves: ARMING -> READY -> FREEZING -> FROZEN -> COPIED -> KEPT, and from each of them to FAILED.
 enum fl_capture_phase {
@@ -35,6 +35,8 @@ enum fl_capture_phase {
 // write protection; FROZEN comes only when all is copied.
 enum { FL_CAPTURE_FULL = 1, FL_CAPTURE_KEEP_ARMED = 2, FL_CAPTURE_WHILE_PAUSED = 4 };
 
+enum { FL_CAPTURE_HURRIED = 512 };
+
 struct fl_capture_board {
     uint64_t magic;
     uint32_t version;
@@ -52,6 +54,8 @@ struct fl_capture_board {
     _Atomic uint64_t freeze_ns; // from the order to freeze until FROZEN
     _Atomic uint64_t copy_ns;   // from FROZEN until COPIED
     _Atomic uint64_t consumed;  // the reader's: pages of the buffer that it has punched out
+    _Atomic uint64_t hurried;   // the reader's: FL_CAPTURE_HURRIED pages from this one on, plus 1,
+                                // are copied first; 0: none are
 };
 
 #endif

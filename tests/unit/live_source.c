@@ -70,6 +70,44 @@ static void published(void *arg, const uint8_t *content_id)
     memcpy(source->content_id, content_id, sizeof(source->content_id));
 }
 
+static void bring_bytes(struct live_source *source, uint64_t page)
+{
+    uint64_t at = page * FL_PAGE_SIZE;
+    uint64_t left = source->live.bytes - at;
+    if (source->kind[page] == FL_LIVE_DATA)
+        memcpy(source->buffer + at, source->expected + at,
+               left < FL_PAGE_SIZE ? left : FL_PAGE_SIZE);
+}
+
+static int look(void *arg, uint64_t first, uint64_t count, bool hurry)
+{
+    struct live_source *source = arg;
+    if (atomic_load(&source->released) && source->fail_with < 0 && source->fail_at >= first &&
+        source->fail_at < first + count)
+        return source->fail_with;
+    if (!hurry && !atomic_load(&source->released))
+        return 0;
+    if (hurry && !atomic_load(&source->released))
+        atomic_fetch_add(&source->hurried, 1);
+    for (uint64_t page = first; page < first + count; page++)
+        bring_bytes(source, page);
+    return 1;
+}
+
+static int settle(void *arg)
+{
+    struct live_source *source = arg;
+    while (!atomic_load(&source->may_settle))
+        usleep(1000);
+    return 0;
+}
+
+static void offered(void *arg)
+{
+    struct live_source *source = arg;
+    atomic_store(&source->offered, true);
+}
+
 static void *bring(void *arg)
 {
     struct live_source *source = arg;
@@ -77,11 +115,7 @@ static void *bring(void *arg)
         uint64_t page = source->order[i];
         if (page == source->missing)
             continue;
-        uint64_t at = page * FL_PAGE_SIZE;
-        uint64_t left = source->live.bytes - at;
-        if (source->kind[page] == FL_LIVE_DATA)
-            memcpy(source->buffer + at, source->expected + at,
-                   left < FL_PAGE_SIZE ? left : FL_PAGE_SIZE);
+        bring_bytes(source, page);
         pthread_mutex_lock(&source->lock);
         source->done[page] = true;
         if (i % 16 == 0 || i + 1 == source->pages)
@@ -237,6 +271,35 @@ int live_pack(struct live_source *source, const char *store, const char *name, c
         r = fl_store_pack(open_store, &options, ret_result, &error);
         pthread_join(source->thread, NULL);
     }
+    fl_store_close(open_store);
+    if (r < 0)
+        fprintf(stderr, "%s\n", error.text);
+    return r;
+}
+
+int live_pack_offered(struct live_source *source, const char *store, const char *const *names,
+                      size_t count, const char *parent, const uint8_t *parent_content_id,
+                      const struct fl_companion_file *with, struct fl_pack_result *ret_result)
+{
+    struct fl_store *open_store = NULL;
+    struct fl_error error;
+    source->live.await = NULL;
+    source->live.look = look;
+    source->live.settle = settle;
+    source->live.offered = offered;
+    source->live.parent = parent;
+    source->live.parent_content_id = parent_content_id;
+    source->awaited = source->pages;
+    int r = fl_offer_new(names, count, &source->offer);
+    struct fl_pack_options options = {.name = names[0],
+                                      .live = &source->live,
+                                      .offer = source->offer,
+                                      .with = with,
+                                      .with_count = with ? 1 : 0};
+    if (r == 0)
+        r = fl_store_open(store, true, &open_store, &error);
+    if (r == 0)
+        r = fl_store_pack(open_store, &options, ret_result, &error);
     fl_store_close(open_store);
     if (r < 0)
         fprintf(stderr, "%s\n", error.text);

@@ -6,6 +6,7 @@
 #define FAULTLINE_TESTS_LIVE_SOURCE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,7 +21,7 @@ struct live_source {
     uint8_t *kind;     // enum fl_live_page, of each page
     uint64_t *order;   // in which pages come
     pthread_t thread;
-    bool started;
+    atomic_bool started;
     pthread_mutex_t lock;
     pthread_cond_t came;
     // lock covers these.
@@ -37,6 +38,12 @@ struct live_source {
     uint64_t missing;                          // a page that never comes; UINT64_MAX: none
     void (*before)(void *arg, uint64_t first); // called by await; may be NULL
     void *before_arg;
+    // Of an image on offer, set by live_pack_offered():
+    atomic_bool released; // a chunk comes when it is hurried, or when all are released
+    atomic_bool may_settle;
+    atomic_bool offered;
+    atomic_uint_fast64_t hurried; // looks that hurried a chunk which was not there
+    struct fl_offer *offer;
 };
 
 // What the pages of a child are, of 256: the rest is as in the parent.
@@ -55,5 +62,10 @@ void live_free(struct live_source *source);
 int live_pack(struct live_source *source, const char *store, const char *name, const char *parent,
               const uint8_t *parent_content_id, unsigned threads,
               struct fl_pack_result *ret_result);
+// Packs it as an image on offer under this name and others, on demand. The caller ends the offer,
+// source->offer, in any case. `with` may be NULL.
+int live_pack_offered(struct live_source *source, const char *store, const char *const *names,
+                      size_t count, const char *parent, const uint8_t *parent_content_id,
+                      const struct fl_companion_file *with, struct fl_pack_result *ret_result);
 
 #endif

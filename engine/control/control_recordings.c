@@ -9,6 +9,7 @@
 
 #include "engine/accept/acceptor.h"
 #include "engine/accept/listen.h"
+#include "engine/base/hex.h"
 #include "engine/base/log.h"
 #include "engine/control/control_request.h"
 #include "engine/control/routes.h"
@@ -16,16 +17,10 @@
 
 enum { PAGES_AT_ONCE = 65536, DEFAULT_WINDOW_MS = 30000, DEFAULT_SHARE = 50 };
 
-static void hex_of(const uint8_t *bytes, char *ret_hex)
-{
-    for (unsigned i = 0; i < 32; i++)
-        snprintf(ret_hex + (size_t)2 * i, 3, "%02x", bytes[i]);
-}
-
 static json_t *describe_run(const struct fl_vm_recording *touches)
 {
     char content_id[65];
-    hex_of(touches->content_id, content_id);
+    fl_hex(touches->content_id, sizeof(touches->content_id), content_id);
     return json_pack("{s:I, s:b, s:I, s:s}", "vm", (json_int_t)touches->vm_id, "complete",
                      touches->ended, "pages", (json_int_t)fl_counter_get(&touches->count),
                      "content_id", content_id);
@@ -165,7 +160,7 @@ static enum MHD_Result send_pages(struct MHD_Connection *client,
     FILE *out = open_memstream(&text, &size);
     if (!out)
         return MHD_NO;
-    hex_of(touches->content_id, content_id);
+    fl_hex(touches->content_id, sizeof(touches->content_id), content_id);
     fprintf(out,
             "{\"vm\":%" PRIu64 ",\"content_id\":\"%s\",\"from\":%" PRIu64 ",\"total\":%" PRIu64
             ",\"pages\":[",

@@ -5,7 +5,10 @@
 
 #include <jansson.h>
 
+#include "engine/base/hex.h"
 #include "engine/template/templates_internal.h"
+
+enum { CONTENT_ID_BYTES = 32 };
 
 static const char *state_name(const struct fl_template *template)
 {
@@ -37,6 +40,7 @@ static json_int_t bytes_of(uint64_t pages)
 static json_t *describe_template(const struct fl_template *template)
 {
     char path[PATH_MAX] = "";
+    char content_id[2 * CONTENT_ID_BYTES + 1];
     const struct fl_template_state *state = template->state;
     json_t *object = json_pack(
         "{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "image", state->image, "state",
@@ -46,6 +50,10 @@ static json_t *describe_template(const struct fl_template *template)
         "repaired_pages", (json_int_t)state->repaired, "private_pages", (json_int_t)state->refused);
     if (!object)
         return NULL;
+    if (template->image) {
+        fl_hex(fl_image_content_id(template->image), CONTENT_ID_BYTES, content_id);
+        json_object_set_new(object, "content_id", json_string(content_id));
+    }
     if ((state->flags & FL_TEMPLATE_PINNED) && fl_template_path(template, ".template", path))
         json_object_set_new(object, "socket", json_string(path));
     if (template->linked && fl_template_path(template, ".mem", path))

@@ -338,14 +338,27 @@ static void enter_jail(const char *jail)
           strerror(errno));
 }
 
+// The last pages of a file that are not mapped belong to no thread.
+static void map_file(struct vmm *vmm, const struct mini_firecracker *mini)
+{
+    const struct vmm_region *last = &vmm->region[mini->regions - 1];
+    vmm_map_file(vmm, mini->memory, mini->regions, mini->file, mini->shares_file);
+    if (mini->lacks_bytes)
+        munmap(last->base + last->bytes - mini->lacks_bytes, mini->lacks_bytes);
+}
+
 int mini_main(int channel, struct client_shared *shared, void *arg)
 {
     static struct vmm vmm;
     static struct api api;
     struct mini_firecracker *mini = arg;
-    vmm_map(&vmm, mini->memory, mini->page_bytes, mini->regions, mini->protocol);
+    if (mini->file)
+        map_file(&vmm, mini);
+    else
+        vmm_map(&vmm, mini->memory, mini->page_bytes, mini->regions, mini->protocol);
     vmm.shared = shared;
-    vmm_handshake(&vmm, mini->socket);
+    if (!mini->file)
+        vmm_handshake(&vmm, mini->socket);
     for (unsigned i = 0; i < vmm.regions; i++) {
         mini->base[i] = vmm.region[i].base;
         mini->bytes[i] = vmm.region[i].bytes;

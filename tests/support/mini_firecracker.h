@@ -33,7 +33,10 @@ struct mini_firecracker {
     const char *jail; // NULL: none; else its root, and it becomes the user 10007
     const char *version;
     const struct memory *memory;
-    const char *socket; // the image's
+    const char *socket;   // the image's
+    const char *file;     // that it maps instead (File backend), and hands nothing over; NULL: none
+    bool shares_file;     // maps it shared, as no Firecracker does
+    uint64_t lacks_bytes; // of the file's end, which are not mapped
     uint32_t page_bytes;
     unsigned regions;
     enum vmm_protocol protocol;

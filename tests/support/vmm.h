@@ -33,6 +33,7 @@ struct vmm {
     int uffd;
     int socket; // -1: closed
     enum vmm_protocol protocol;
+    bool of_file; // vmm_map_file()
     uint32_t page_bytes;
     uint32_t pages; // of page_bytes, of all regions
     unsigned regions;
@@ -48,6 +49,14 @@ void vmm_map(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes, 
 // The same with memory that is a memfd, mapped MAP_SHARED, as for a vhost-user device. Returns it.
 int vmm_map_shared(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes,
                    unsigned regions);
+// The same with the file itself, mapped privately (or shared), as Firecracker's File backend does:
+// nobody is told, and there is no userfaultfd.
+void vmm_map_file(struct vmm *vmm, const struct memory *memory, unsigned regions, const char *file,
+                  bool shared);
+// Such a VM gives a page back: of each other page as Firecracker's balloon does, which maps
+// anonymous memory over it, and of the others by madvise(). True: it is zeros now, else as in the
+// file.
+bool vmm_give_back_of_file(struct vmm *vmm, uint32_t page);
 // Connects to the socket of a template and maps that instead of anonymous memory; the handshake
 // goes over the same connection. `given`: its descriptor stays open there, unless it is NULL.
 void vmm_map_template(struct vmm *vmm, const struct memory *memory, unsigned regions,

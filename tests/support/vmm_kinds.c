@@ -3,6 +3,7 @@
 // The parts of vmm.h for guest memory of other kinds than most VMs have, and for what Firecracker
 // does with it.
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -29,6 +30,38 @@ int vmm_map_shared(struct vmm *vmm, const struct memory *memory, uint32_t page_b
     vmm_enable(vmm->uffd, 0);
     vmm_register(vmm);
     return fd;
+}
+
+void vmm_map_file(struct vmm *vmm, const struct memory *memory, unsigned regions, const char *file,
+                  bool shared)
+{
+    int fd = open(file, O_RDWR | O_CLOEXEC);
+    fd = fd < 0 ? open(file, O_RDONLY | O_CLOEXEC) : fd; // a template cannot be written to
+    vmm_map_memory(vmm, memory, PAGE, regions, VMM_MAIN);
+    vmm->of_file = true;
+    CHECK(fd >= 0, "%s: %s", file, strerror(errno));
+    for (unsigned i = 0; i < regions; i++) {
+        const struct vmm_region *region = &vmm->region[i];
+        CHECK(mmap(region->base, region->bytes, PROT_READ | PROT_WRITE,
+                   (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE | MAP_FIXED, fd,
+                   (off_t)region->offset) != MAP_FAILED,
+              "mmap of %s: %s", file, strerror(errno));
+    }
+    close(fd);
+}
+
+bool vmm_give_back_of_file(struct vmm *vmm, uint32_t page)
+{
+    uint8_t *at = vmm_page(vmm, page);
+    bool at_end = page + 1 == vmm->pages || vmm_page(vmm, page + 1) != at + PAGE;
+    bool by_balloon = page % 2 && !at_end; // there it is not certain whose the memory is
+    if (by_balloon)
+        CHECK(mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                   0) == at,
+              "mmap: %s", strerror(errno));
+    else
+        CHECK(madvise(at, PAGE, MADV_DONTNEED) == 0, "madvise: %s", strerror(errno));
+    return by_balloon;
 }
 
 void vmm_load(struct vmm *vmm, const char *socket)

@@ -83,6 +83,12 @@ static void read_page(struct writers *writers, struct vmm *vmm, uint32_t page)
 
 static void remove_pages(struct writers *writers, struct vmm *vmm, uint32_t page, uint32_t count)
 {
+    if (vmm->of_file) {
+        for (uint32_t i = 0; i < count; i++)
+            writers->page[page + i] =
+                (struct writers_page){.removed = vmm_give_back_of_file(vmm, page + i)};
+        return;
+    }
     vmm_remove(vmm, page, count);
     for (uint32_t i = 0; i < count; i++)
         writers->page[page + i] = (struct writers_page){.removed = true};

@@ -22,6 +22,7 @@ struct checkpoint_order {
     const char *control;
     const char *store; // NULL: the server's
     const char *vm;    // as the user names it
+    const char *base;  // it maps the memory file of this image, and nobody serves it; NULL: served
     const char *name;
     const char *api;      // NULL: looked for
     const char *fifo_dir; // NULL: looked for
@@ -38,7 +39,7 @@ struct checkpoint_order {
 };
 
 struct checkpoint_vm {
-    uint64_t id;
+    uint64_t id; // 0: no server serves it
     pid_t pid;
     char image[FL_NAME_MAX + 1]; // that it was restored from
     char *store;                 // the server's; NULL: it has none
@@ -83,9 +84,13 @@ int checkpoint_check(const struct checkpoint_order *order);
 
 // --- finding the VM (checkpoint_vm.c) ---
 
-// The VM with this number, or "pid:N". Returns 0, or -errno and a sentence.
+// The VM with this number, or "pid:N"; with `base`, the latter alone, served or not. Returns 0, or
+// -errno and a sentence.
 int checkpoint_find_vm(const struct checkpoint_order *order, struct checkpoint_vm *ret_vm,
                        struct fl_error *ret_error);
+// "VM 3", or "process 7" where nobody serves it.
+enum { CHECKPOINT_VM_TEXT = 32 };
+const char *checkpoint_vm_text(const struct checkpoint_vm *vm, char text[CHECKPOINT_VM_TEXT]);
 // Where the API of a Firecracker is, by its command line; to be freed. NULL and a sentence: it has
 // none, or cannot be looked at.
 char *checkpoint_find_api(pid_t pid, struct fl_error *ret_error);

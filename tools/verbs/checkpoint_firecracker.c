@@ -36,14 +36,15 @@ static bool create_gives_up(void)
 
 static int check_peer(struct run *run, struct fl_error *ret_error)
 {
+    char vm[CHECKPOINT_VM_TEXT];
     struct meeting_peer *peer = &run->peer;
     peer->api = run->api;
     int error = firecracker_peer(run->api, &peer->pid, &peer->uid, &peer->gid, ret_error);
     if (!error && peer->pid != run->result->vm.pid)
         return fl_fail_plain(ret_error, -EINVAL,
-                             "process %d listens at %s, but VM %llu is process %d: --api must "
-                             "name the socket of the VM's own Firecracker",
-                             (int)peer->pid, run->api, (unsigned long long)run->result->vm.id,
+                             "process %d listens at %s, but %s is process %d: --api must name the "
+                             "socket of the VM's own Firecracker",
+                             (int)peer->pid, run->api, checkpoint_vm_text(&run->result->vm, vm),
                              (int)run->result->vm.pid);
     return error;
 }

@@ -43,6 +43,11 @@ const struct cli_option checkpoint_options[] = {
               .hint = CLI_FILE,
               .help = "clone this file behind a drive to FILE.IMAGE in the pause, on a file system "
                       "that can (FICLONE); can be repeated"),
+    CLI_TEXT(struct checkpoint_order, base, .name = "base", .value = "IMAGE", .hint = CLI_IMAGE,
+             .help =
+                 "the VM, pid:N, is served by no server: it maps the memory file of this image, or "
+                 "its template, privately, as Firecracker's File backend does. What it has "
+                 "written is copied in the pause"),
     CLI_FLAG(struct checkpoint_order, full, .name = "full",
              .help = "copy all of the memory, also what an earlier --keep-armed knows not to have "
                      "changed"),
@@ -79,6 +84,10 @@ int checkpoint_check(const struct checkpoint_order *order)
     if (order->vmstate && !order->external)
         return cli_usage(verb, "--with needs --external: otherwise Firecracker writes the state "
                                "where it is told");
+    if (order->base && (order->keep_armed || order->full || order->while_paused))
+        return cli_usage(verb, "--base cannot be used with --keep-armed, --full or "
+                               "--while-paused: no engine tracks what that VM writes, and all of it "
+                               "is copied in the pause");
     if (order->while_paused && order->keep_armed)
         return cli_usage(verb, "--while-paused tracks no writes: it cannot be used with "
                                "--keep-armed");

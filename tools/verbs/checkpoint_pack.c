@@ -77,7 +77,7 @@ static int pack_progressed(void *arg, uint64_t done, uint64_t total)
 }
 
 // The guest runs meanwhile, and is what the host is for. The threads that pack inherit it.
-static void give_way(void)
+void capture_pack_give_way(void)
 {
     pid_t thread = gettid();
     errno = 0;
@@ -90,7 +90,7 @@ static void *run_pack(void *arg)
 {
     struct capture_pack *pack = arg;
     if (pack->gives_way)
-        give_way();
+        capture_pack_give_way();
     pack->error = fl_store_pack(pack->store, &pack->options, &pack->result, &pack->why);
     eventfd_write(pack->ended, 1);
     return NULL;

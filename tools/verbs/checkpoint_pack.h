@@ -38,6 +38,8 @@ struct capture_pack {
 int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
                        const struct capture_line *line, const struct fl_pack_options *options,
                        bool gives_way);
+// The calling thread, and threads that it starts from now on, at that lower priority.
+void capture_pack_give_way(void);
 // All is copied and right: it may publish.
 void capture_pack_allow(struct capture_pack *pack);
 // It ends as soon as it can, and publishes nothing unless it has already.

@@ -71,7 +71,8 @@ int run_wait(struct run *run, bool (*reached)(struct run *run), const char *what
              struct fl_error *ret_error)
 {
     for (;;) {
-        capture_line_hear(&run->line);
+        if (run->line.channel >= 0)
+            capture_line_hear(&run->line);
         int error = check_run(run, what, ret_error);
         if (error)
             return error;
@@ -323,7 +324,8 @@ int checkpoint_run(struct checkpoint_order *order, struct checkpoint_result *ret
     run->bar = progress_begin(&run->progress, "checkpoint", true);
     int error = prepare(run, pauser, ret_error);
     if (!error)
-        error = run_steps(run, pauser, ret_error);
+        error = order->base ? checkpoint_file_steps(run, pauser, ret_error)
+                            : run_steps(run, pauser, ret_error);
     progress_end(&run->progress);
     capture_line_close(&run->line);
     pauser->end(run);

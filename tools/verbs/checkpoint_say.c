@@ -84,10 +84,11 @@ json_t *checkpoint_json(const struct checkpoint_order *order, const struct check
 {
     char id[65];
     store_format_id(r->pack.content_id, id);
-    json_t *object = json_pack("{s:s,s:s,s:I,s:o,s:s,s:f,s:o}", "event", "done", "name",
-                               order->name, "vm", (json_int_t)r->vm.id, "parent",
-                               r->parent[0] ? json_string(r->parent) : json_null(), "content_id",
-                               id, "seconds", r->seconds, "drives", drives_json(&order->drives));
+    json_t *object =
+        json_pack("{s:s,s:s,s:o,s:o,s:s,s:f,s:o}", "event", "done", "name", order->name, "vm",
+                  r->vm.id ? json_integer((json_int_t)r->vm.id) : json_null(), "parent",
+                  r->parent[0] ? json_string(r->parent) : json_null(), "content_id", id, "seconds",
+                  r->seconds, "drives", drives_json(&order->drives));
     json_t *capture = capture_json(r);
     json_t *pack = pack_json(&r->pack);
     bool ok = object && capture && pack && json_object_update(object, capture) == 0 &&
@@ -103,8 +104,9 @@ json_t *checkpoint_json(const struct checkpoint_order *order, const struct check
 static void print_text(const struct checkpoint_order *order, const struct checkpoint_result *r)
 {
     char stored[32];
+    char vm[CHECKPOINT_VM_TEXT];
     uint64_t bytes = r->pack.stored_bytes + r->pack.image_bytes;
-    printf("%s: VM %" PRIu64 " in %.2f s", order->name, r->vm.id, r->seconds);
+    printf("%s: %s in %.2f s", order->name, checkpoint_vm_text(&r->vm, vm), r->seconds);
     if (r->was_paused)
         printf("; it was paused before, and still is\n");
     else

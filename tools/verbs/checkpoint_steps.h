@@ -84,4 +84,7 @@ struct pauser {
 extern const struct pauser pauser_firecracker;
 extern const struct pauser pauser_external;
 
+// All steps from the preparation on, for a VM that maps its memory file (checkpoint_file.c).
+int checkpoint_file_steps(struct run *run, const struct pauser *pauser, struct fl_error *ret_error);
+
 #endif

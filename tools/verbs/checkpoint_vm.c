@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,9 +55,40 @@ static int take_vm(const json_t *status, const json_t *vm, struct checkpoint_vm 
     return 0;
 }
 
+const char *checkpoint_vm_text(const struct checkpoint_vm *vm, char text[CHECKPOINT_VM_TEXT])
+{
+    if (vm->id)
+        snprintf(text, CHECKPOINT_VM_TEXT, "VM %" PRIu64, vm->id);
+    else
+        snprintf(text, CHECKPOINT_VM_TEXT, "process %d", (int)vm->pid);
+    return text;
+}
+
+// A process that nobody need serve. The server is asked only for its store.
+static int find_process(const struct checkpoint_order *order, struct checkpoint_vm *ret_vm,
+                        struct fl_error *ret_error)
+{
+    const char *key;
+    uint64_t number;
+    json_t *status = NULL;
+    if (!read_vm_name(order->vm, &key, &number) || *key != 'p' || number > INT_MAX)
+        return fl_fail_plain(ret_error, -EINVAL,
+                             "'%s' is no process: with --base the VM must be pid:N", order->vm);
+    if (!order->store &&
+        control_ask(order->verb, order->control, "/v1/status", NULL, &status) != EXIT_DONE)
+        return fl_fail_plain(ret_error, -ENOTCONN, "%s", ""); // it has said why
+    int error = take_vm(status, NULL, ret_vm, ret_error);
+    ret_vm->pid = (pid_t)number;
+    snprintf(ret_vm->image, sizeof(ret_vm->image), "%s", order->base);
+    json_decref(status);
+    return error;
+}
+
 int checkpoint_find_vm(const struct checkpoint_order *order, struct checkpoint_vm *ret_vm,
                        struct fl_error *ret_error)
 {
+    if (order->base)
+        return find_process(order, ret_vm, ret_error);
     const char *key;
     uint64_t number;
     json_t *status = NULL;

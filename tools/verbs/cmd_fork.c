@@ -66,7 +66,7 @@ static int name_after_vm(struct fork_order *order)
     if (checkpoint_find_vm(&order->checkpoint, &vm, &error) != 0)
         return checkpoint_fail(&order->checkpoint, &error);
     snprintf(order->prefix, sizeof(order->prefix), "%s-%llu", vm.image[0] ? vm.image : "vm",
-             (unsigned long long)vm.id);
+             (unsigned long long)(vm.id ? vm.id : (uint64_t)vm.pid));
     free(vm.store);
     return EXIT_DONE;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "tests/support/checkpoint_world.h"
+#include "tests/support/stop.h"
 
 TestSuite(checkpoint_killed, .init = need_userfaultfd, .fini = checkpoint_world_close,
           .timeout = 240);
@@ -206,7 +207,7 @@ Test(checkpoint_killed, firecracker_is_stopped_for_a_while)
     atomic_store(&all->mini->waits_at, MINI_WRITTEN);
     pid_t pid = checkpoint_begin("one", args, output());
     cr_assert(mini_comes_to(all->mini, MINI_WRITTEN));
-    kill(all->pid, SIGSTOP);
+    cr_assert(process_stop(all->pid));
     atomic_store(&all->mini->waits_at, MINI_NOWHERE);
     cr_assert_eq(checkpoint_ended(pid), 1);
     kill(all->pid, SIGCONT);

@@ -16,6 +16,7 @@
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
 #include "tests/support/orphan.h"
+#include "tests/support/stop.h"
 
 enum { BUSY = 3, RUNS = 50 };
 
@@ -279,7 +280,7 @@ Test(doctor, a_stopped_keeper_is_named)
     orphan_world = world_make(MIXED, ORPHAN_BYTES);
     world_serve(orphan_world, NULL);
     orphan_start_vmm(&plain);
-    cr_assert_eq(kill(orphan_world->server.pid, SIGSTOP), 0);
+    cr_assert(process_stop(orphan_world->server.pid));
     expect_doctor("faultline-keepe (pid %d) is stopped, by a signal: the keeper of Faultline",
                   (int)orphan_world->server.pid);
     expect_doctor("kill -CONT %d\n", (int)orphan_world->server.pid);
@@ -295,7 +296,7 @@ Test(doctor, a_stopped_vm_is_no_trouble)
     orphan_world = world_make(MIXED, ORPHAN_BYTES);
     world_serve(orphan_world, NULL);
     orphan_start_vmm(&plain);
-    cr_assert_eq(kill(orphan_client.pid, SIGSTOP), 0);
+    cr_assert(process_stop(orphan_client.pid));
     cr_expect(doctor_says_nothing(NULL), "%s", orphan_output);
     cr_assert_eq(kill(orphan_client.pid, SIGCONT), 0);
     client_tell(&orphan_client, 'g');

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tests/support/notify_peer.h"
+#include "tests/support/stop.h"
 #include "tests/support/world.h"
 
 enum { BYTES = 16 << 20, CLIENTS = 4, STORE_MAX = 4096, TIMES = 4 };
@@ -157,7 +158,7 @@ Test(fd_store, a_keeper_that_leaves_knows_no_death)
     struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, standby, 0), .events = POLLIN};
     cr_assert_geq(ended.fd, 0);
     pid_t keeper = notify_peer_pid(peer);
-    cr_assert_eq(kill(keeper, SIGSTOP), 0);
+    cr_assert(process_stop(keeper));
     cr_assert_eq(kill(keeper, SIGUSR1), 0);
     cr_assert_eq(kill(standby, SIGKILL), 0);
     cr_assert_eq(poll(&ended, 1, TEST_DEADLINE_MS), 1);

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/stop.h"
 #include "tests/support/world.h"
 
 enum { BYTES = 4 << 20, MANY = 12, FEW_DESCRIPTORS = 48 };
@@ -201,11 +202,6 @@ static char process_state(pid_t pid)
     return read && end ? end[2] : '\0';
 }
 
-static bool has_stopped(void *arg)
-{
-    return process_state(*(pid_t *)arg) == 'T';
-}
-
 // The standby is slow, and what it is sent fills the channel: with that many records at some of
 // these numbers to the last byte.
 Test(handover, of_as_much_as_the_channel_holds)
@@ -223,8 +219,7 @@ Test(handover, of_as_much_as_the_channel_holds)
         unsigned ready = server_count_log(&world->server, "event=ready pid=");
         cr_assert(server_wait_log(&world->server, "event=engine_ready pid=", ready));
         pid_t standby = last_standby();
-        cr_assert_eq(kill(standby, SIGSTOP), 0);
-        cr_assert(wait_until(has_stopped, &standby));
+        cr_assert(process_stop(standby));
         world->server.deaths++;
         cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
         cr_assert(server_wait_log(&world->server, "event=engine_died", world->server.deaths));
@@ -363,8 +358,7 @@ static pid_t stop_between_engines(void)
 {
     cr_assert(server_wait_log(&world->server, "event=engine_ready pid=", 1));
     pid_t standby = last_standby();
-    cr_assert_eq(kill(standby, SIGSTOP), 0);
-    cr_assert(wait_until(has_stopped, &standby));
+    cr_assert(process_stop(standby));
     world->server.deaths++;
     cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
     cr_assert(server_wait_log(&world->server, "event=engine_died", 1));

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "tests/support/points.h"
+#include "tests/support/stop.h"
 #include "tests/support/world.h"
 
 enum { BYTES = 32 << 20 };
@@ -286,7 +287,7 @@ Test(replace, one_that_is_told_to_end_takes_nothing)
 {
     struct client client;
     begin(&client);
-    kill(world->server.pid, SIGSTOP);
+    cr_assert(process_stop(world->server.pid));
     spawn_next("next");
     cr_assert(wait_until(blocks_sigterm, &next.pid));
     kill(next.pid, SIGTERM);

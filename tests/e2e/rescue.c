@@ -19,6 +19,7 @@
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
 #include "tests/support/orphan.h"
+#include "tests/support/stop.h"
 
 enum { BYTES = ORPHAN_BYTES, THREADS = ORPHAN_THREADS };
 
@@ -224,7 +225,7 @@ Test(rescue, twice_by_force)
 {
     orphan_make(MIXED, &plain);
     world_serve(orphan_world, NULL);
-    cr_assert_eq(kill(orphan_client.pid, SIGSTOP), 0); // it is not to end meanwhile
+    cr_assert(process_stop(orphan_client.pid)); // it is not to end meanwhile
     EXPECT_DONE("--image", "image", "--nothing-removed");
     EXPECT_REFUSED("serves it already", "--image", "image", "--nothing-removed", "--force");
     cr_expect_eq(world_status(orphan_world, "", "vms"), 1);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tests/support/orphan.h"
+#include "tests/support/stop.h"
 #include "tests/support/swap.h"
 
 static struct temp for_swap;
@@ -233,7 +234,7 @@ Test(rescue_evidence, without_doing_it_the_server_is_asked)
     EXPECT_BOTH_REFUSED("still waits", "--image", "nobody", "--nothing-removed", "--force");
     EXPECT_DONE("--image", "image", "--nothing-removed", "--dry-run");
     cr_expect_eq(world_status(orphan_world, "", "vms"), 0);
-    cr_assert_eq(kill(orphan_client.pid, SIGSTOP), 0); // it is not to end meanwhile
+    cr_assert(process_stop(orphan_client.pid)); // it is not to end meanwhile
     EXPECT_DONE("--image", "image", "--nothing-removed");
     EXPECT_REFUSED("serves it already", "--image", "image", "--nothing-removed", "--force",
                    "--dry-run");

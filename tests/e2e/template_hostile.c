@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "tests/support/stop.h"
 #include "tests/support/world.h"
 
 enum { BYTES = 4 << 20, CROWD = 100, KILLS = 3, FLOOD = 1100, FDS_FREE = 64 };
@@ -218,7 +219,7 @@ Test(template_hostile, who_stops_or_dies_on_the_way)
     start(&clone, clone_main, NULL);
     for (unsigned i = 0; i < 3; i++) {
         start(&stopped[i], stopping_main, (void *)(uintptr_t) & "gma"[i]);
-        cr_assert_eq(kill(stopped[i].pid, SIGSTOP), 0);
+        cr_assert(process_stop(stopped[i].pid));
     }
     struct client other;
     start(&other, clone_main, NULL);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/server.h"
+#include "tests/support/stop.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -141,23 +142,6 @@ static int reap(pid_t pid)
 
 // --- the engine, which is a child of what was started ---
 
-static bool read_stat(pid_t pid, char *ret_state, pid_t *ret_parent)
-{
-    char path[64];
-    char line[512] = "";
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    bool read = file && fgets(line, sizeof(line), file);
-    if (file)
-        fclose(file);
-    const char *name_end = strrchr(line, ')');
-    int parent = 0;
-    if (!read || !name_end || sscanf(name_end + 1, " %c %d", ret_state, &parent) != 2)
-        return false;
-    *ret_parent = parent;
-    return true;
-}
-
 // The pid in the last line that says who serves; a `handler` serves itself.
 pid_t server_engine(const struct server *server)
 {
@@ -172,13 +156,6 @@ pid_t server_engine(const struct server *server)
     if (file)
         fclose(file);
     return pid ? pid : server->pid;
-}
-
-static bool has_stopped(void *arg)
-{
-    char state = 0;
-    pid_t parent = 0;
-    return !read_stat(*(pid_t *)arg, &state, &parent) || state == 'T';
 }
 
 void server_kill_keeper(struct server *server)
@@ -216,9 +193,7 @@ void server_kill(struct server *server)
 
 void server_pause(const struct server *server)
 {
-    pid_t engine = server_engine(server);
-    kill(engine, SIGSTOP);
-    if (!wait_until(has_stopped, &engine))
+    if (!process_stop(server_engine(server)))
         die("the engine does not stop");
 }
 

@@ -13,6 +13,7 @@
 
 #include "tests/e2e/protocol/good.h"
 #include "tests/e2e/protocol/http.h"
+#include "tests/support/stop.h"
 
 TestSuite(health, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
 
@@ -90,7 +91,7 @@ Test(health, a_server_whose_keeper_is_stopped_or_gone_is_not_ready)
 {
     begin(NULL);
     READY();
-    cr_assert_eq(kill(world->server.pid, SIGSTOP), 0);
+    cr_assert(process_stop(world->server.pid));
     NOT_READY("\nkeeper: missing: it is stopped");
     cr_assert_eq(kill(world->server.pid, SIGCONT), 0);
     READY();

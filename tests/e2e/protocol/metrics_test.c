@@ -12,6 +12,7 @@
 
 #include "tests/e2e/protocol/good.h"
 #include "tests/e2e/protocol/metrics.h"
+#include "tests/support/stop.h"
 
 TestSuite(metrics, .init = need_userfaultfd, .fini = world_close, .timeout = 120);
 
@@ -244,7 +245,7 @@ Test(metrics, tell_of_a_keeper_that_is_stopped)
     const char *args[] = {"upgrade", "--control", temp_path(&world->temp, "control.sock"), NULL};
     good_start(&good, world->socket, &world->memory);
     cr_assert(wait_until(keeper_is, &(bool){false}));
-    cr_assert_eq(kill(world->server.pid, SIGSTOP), 0);
+    cr_assert(process_stop(world->server.pid));
     cr_assert(wait_until(keeper_is, &stopped), "%s", answer.body);
     cr_assert(good_touch(&good, PAGES / 8));
     client_start(&late, late_main, NULL);

@@ -5,6 +5,7 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/accept/accept.h"
 #include "engine/accept/acceptor.h"
 #include "engine/accept/admission.h"
 #include "engine/accept/attach.h"
@@ -54,6 +55,9 @@ static void attach_connection(struct fl_connection *connection, struct fl_image 
         fl_connection_refuse(connection, why);
         return;
     }
+    // Its image is open now, which was not counted when it connected: before the VM is served, and
+    // the next one connects.
+    fl_listeners_look_for_room(connection->acceptor);
     int socket = fl_connection_own_socket(connection);
     connection->peer.template = connection->template;
     if (fl_attach(engine, &connection->peer, image, &connection->layout) != 0) {

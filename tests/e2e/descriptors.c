@@ -266,6 +266,8 @@ static int handshake_later(int channel, struct client_shared *shared, void *arg)
     await_test(channel, 's');
     vmm_send(vmm.socket, text, vmm_handshake_text(&vmm, text), &vmm.uffd, 1);
     vmm_touch_all(&vmm, 1, VMM_UP, true);
+    tell_test(channel, 't');
+    await_test(channel, 'g');
     return 0;
 }
 
@@ -294,9 +296,45 @@ Test(descriptors, a_handshake_whose_descriptor_had_no_room)
     cr_assert(wait_until(waits, NULL));
     cr_expect_eq(server_count_log(&world->server, "more than one file descriptor"), 0);
     limit_process(engine, before.rlim_cur, NULL);
+    cr_assert(client_says(&client, 't'));
+    client_tell(&client, 'g');
     cr_assert_eq(client_wait(&client), 0);
     cr_expect_eq(server_count_log(&world->server, "event=refuse"), 0);
     world_stop(world);
+}
+
+static void check_late_handshake(unsigned limit)
+{
+    struct client client;
+    world = world_make(DISTINCT, BYTES);
+    pack_images(2);
+    cr_assert(serve(limit));
+    cr_assert(has_standby());
+    cr_assert(wait_until(socket_is_open, socket_path));
+    unsigned calm = used();
+    client_start(&client, handshake_later, NULL);
+    cr_assert(client_says(&client, 'c'));
+    cr_assert(wait_until(is_connected, &calm));
+    client_tell(&client, 's');
+    cr_assert(client_says(&client, 't'));
+    unsigned count = start_vms(4);
+    fprintf(stderr, "limit %u: %u more VMs are served\n", limit, count);
+    cr_expect_lt(count, 4);
+    end_vms(4);
+    client_tell(&client, 'g');
+    cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
+}
+
+// What a VM needs is known only when its image is open, which may be long after it has connected:
+// at one of these limits that takes the last room.
+Test(descriptors, a_handshake_that_takes_the_last_room)
+{
+    for (unsigned limit = 61; limit < 67; limit++) {
+        if (world)
+            world_close();
+        check_late_handshake(limit);
+    }
 }
 
 static bool put_failed(void *arg)

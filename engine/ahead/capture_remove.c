@@ -25,7 +25,8 @@
 // A thread that has queued its event may be on its way to sleep, and is not seen until it does.
 #define PATIENCE (20 * FL_NS_PER_MS)
 // For each event that is read the kernel wakes all threads that wait with one. They go back to
-// sleep at once, and are not seen until they have.
+// sleep at once, or when they get a processor, and are not seen until they have. Those that were
+// seen before are waited for. This is for who came between the last look and the read.
 #define SETTLE (500 * FL_NS_PER_US)
 
 #ifndef MADV_DONTNEED_LOCKED
@@ -33,6 +34,12 @@
 #endif
 
 // --- who gives what back ---
+
+enum look {
+    ELSEWHERE, // it has no event that waits
+    REMOVES,   // it sleeps in madvise()
+    AWAKE      // it may have one that waits, and does not say so
+};
 
 // "NUMBER 0xADDRESS 0xLENGTH 0xADVICE ..." of a thread that sleeps in a system call.
 static bool thread_removes(const char *text, struct fl_capture_span *ret_span)
@@ -52,20 +59,22 @@ static bool thread_removes(const char *text, struct fl_capture_span *ret_span)
     return true;
 }
 
-static bool thread_look(int tasks, const char *tid, struct fl_capture_span *ret_span)
+static enum look thread_look(int tasks, const char *tid, struct fl_capture_span *ret_span)
 {
     char path[300];
     char text[256];
     snprintf(path, sizeof(path), "%s/syscall", tid);
     int file = openat(tasks, path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
-        return false;
+        return ELSEWHERE;
     ssize_t length = read(file, text, sizeof(text) - 1);
     close(file);
     if (length <= 0)
-        return false;
+        return ELSEWHERE;
     text[length] = '\0';
-    return thread_removes(text, ret_span);
+    if (strncmp(text, "running", strlen("running")) == 0)
+        return AWAKE;
+    return thread_removes(text, ret_span) ? REMOVES : ELSEWHERE;
 }
 
 static bool is_served(const struct fl_vm *vm, const struct fl_capture_span *span)
@@ -75,25 +84,59 @@ static bool is_served(const struct fl_vm *vm, const struct fl_capture_span *span
     return fl_capture_span_pages(vm, span->start, span->end, &index, &page) > 0;
 }
 
-// More than there is room for: all of the memory.
-static void find_spans(struct fl_vm *vm, struct fl_capture_removal *removal)
+static bool is_remover(const struct fl_capture_removers *removers, int32_t tid)
 {
+    for (unsigned i = 0; i < removers->count; i++) {
+        if (removers->tid[i] == tid)
+            return true;
+    }
+    return removers->more;
+}
+
+static void note_remover(struct fl_capture_removers *removers, int32_t tid)
+{
+    if (is_remover(removers, tid))
+        return;
+    if (removers->count < FL_CAPTURE_SPANS)
+        removers->tid[removers->count++] = tid;
+    else
+        removers->more = true;
+}
+
+static void add_span(struct fl_capture_removal *removal, const struct fl_capture_span *span)
+{
+    if (removal->count < FL_CAPTURE_SPANS)
+        removal->span[removal->count++] = *span;
+    else
+        removal->all = true;
+}
+
+// Adds what the threads that sleep give back. False: one that has given memory back before is
+// awake, and the oldest event may be its. More than there is room for: all of the memory.
+static bool find_spans(struct fl_vm *vm, struct fl_capture_removal *removal)
+{
+    struct fl_capture_removers *removers = &vm->capture->removers;
     char path[64];
     struct fl_capture_span span;
     struct dirent *entry;
+    bool certain = true;
     snprintf(path, sizeof(path), "/proc/%d/task", (int)vm->state->pid);
     DIR *tasks = opendir(path);
     while (tasks && (entry = readdir(tasks))) {
-        if (entry->d_name[0] == '.' || !thread_look(dirfd(tasks), entry->d_name, &span) ||
-            !is_served(vm, &span))
+        if (entry->d_name[0] == '.')
             continue;
-        if (removal->count < FL_CAPTURE_SPANS)
-            removal->span[removal->count++] = span;
-        else
-            removal->all = true;
+        int32_t tid = (int32_t)strtol(entry->d_name, NULL, 10);
+        enum look look = thread_look(dirfd(tasks), entry->d_name, &span);
+        if (look == AWAKE && is_remover(removers, tid))
+            certain = false;
+        if (look != REMOVES || !is_served(vm, &span))
+            continue;
+        note_remover(removers, tid);
+        add_span(removal, &span);
     }
     if (tasks)
         closedir(tasks);
+    return certain;
 }
 
 // --- copying it first ---
@@ -143,7 +186,8 @@ static bool removal_known(struct fl_shard *shard, struct fl_vm *vm)
         return false;
     if (!removal->since_ns)
         removal->since_ns = shard->now;
-    find_spans(vm, removal);
+    if (!find_spans(vm, removal))
+        removal->count = 0;
     if (removal->count == 0 && shard->now > removal->since_ns + PATIENCE)
         removal->all = true;
     return removal->count > 0 || removal->all;
@@ -163,8 +207,10 @@ static bool faults_pending(struct fl_capture *capture, unsigned *ret_pending)
 // read first. So one message is read, after what these threads give back was copied.
 static unsigned read_event(struct fl_shard *shard, struct fl_vm *vm)
 {
+    struct fl_capture_removal newer = {0};
     if (!event_waits(vm) || !removal_known(shard, vm) || !copy_removal(vm))
         return 0;
+    find_spans(vm, &newer); // who has come meanwhile is woken by this read, too
     vm->capture->removal = (struct fl_capture_removal){.read_ns = fl_now()};
     return 1;
 }

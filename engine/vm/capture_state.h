@@ -24,9 +24,16 @@ struct fl_capture_span {
 struct fl_capture_removal {
     unsigned count;
     bool all;          // whose they are is not known
-    uint64_t since_ns; // no thread was found since then
+    uint64_t since_ns; // since then it was not certain which threads they are
     uint64_t read_ns;  // when the last event was read
     struct fl_capture_span span[FL_CAPTURE_SPANS];
+};
+
+// Threads of the VM's process that were seen to give memory back.
+struct fl_capture_removers {
+    unsigned count;
+    bool more; // than there is room for: any thread may
+    int32_t tid[FL_CAPTURE_SPANS];
 };
 
 struct fl_capture {
@@ -71,6 +78,7 @@ struct fl_capture {
     uint64_t part;     // of the page of 2 MiB that is being copied, so many of 4 KiB are
     uint64_t part_of;  // ... which page that is
     struct fl_capture_removal removal;
+    struct fl_capture_removers removers;
     int fdinfo;      // of the userfaultfd; -1: not open
     int memory;      // /proc/PID/mem; -1: not open
     uint8_t *bounce; // what was read from the VM, on its way to the buffer

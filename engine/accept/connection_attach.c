@@ -5,7 +5,6 @@
 
 #include <urcu/compiler.h>
 
-#include "engine/accept/accept.h"
 #include "engine/accept/acceptor.h"
 #include "engine/accept/admission.h"
 #include "engine/accept/attach.h"
@@ -13,6 +12,7 @@
 #include "engine/accept/image_fit.h"
 #include "engine/accept/refuse.h"
 #include "engine/accept/rejoin.h"
+#include "engine/accept/room.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
 #include "engine/image/images.h"
@@ -57,7 +57,7 @@ static void attach_connection(struct fl_connection *connection, struct fl_image 
     }
     // Its image is open now, which was not counted when it connected: before the VM is served, and
     // the next one connects.
-    fl_listeners_look_for_room(connection->acceptor);
+    fl_room_look(connection->acceptor);
     int socket = fl_connection_own_socket(connection);
     connection->peer.template = connection->template;
     if (fl_attach(engine, &connection->peer, image, &connection->layout) != 0) {

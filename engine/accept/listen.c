@@ -23,6 +23,7 @@
 
 #include "engine/accept/accept.h"
 #include "engine/accept/acceptor.h"
+#include "engine/accept/room.h"
 #include "engine/base/log.h"
 #include "engine/image/store_place.h"
 #include "engine/link/endpoint_memfd.h"
@@ -192,7 +193,7 @@ void fl_listener_write_down(struct fl_listener *listener)
 int fl_listener_open(struct fl_listener *listener)
 {
     struct fl_acceptor *acceptor = listener->acceptor;
-    if (acceptor->shut || (listener->automatic && !fl_accept_has_room_to_listen(acceptor)))
+    if (acceptor->shut || (listener->automatic && !fl_room_to_listen(acceptor)))
         return -EMFILE;
     int error =
         fl_socket_listen(listener->path, SOCK_STREAM, &listener->access, &listener->listening);

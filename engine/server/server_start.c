@@ -16,6 +16,7 @@
 #include "engine/accept/listen.h"
 #include "engine/accept/listener.h"
 #include "engine/accept/refuse.h"
+#include "engine/accept/room.h"
 #include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"
 #include "engine/base/descriptors.h"
@@ -119,7 +120,7 @@ static int watch_store(struct fl_server *server, bool first, struct fl_error *re
 // left: a server that could take no VM would say that it waits for others to end.
 static int check_room(struct fl_server *server, struct fl_error *ret_error)
 {
-    if (fl_accept_has_room(&server->acceptor, 1) && fl_accept_has_room_to_listen(&server->acceptor))
+    if (fl_room_for_vms(&server->acceptor, 1) && fl_room_to_listen(&server->acceptor))
         return 0;
     return fl_fail_plain(ret_error, -EMFILE,
                          "the limit of open files, %u, leaves no room for a single VM",

@@ -6,6 +6,7 @@
 #include "engine/accept/accept.h"
 #include "engine/accept/keeper_state.h"
 #include "engine/accept/listen.h"
+#include "engine/accept/room.h"
 #include "engine/accept/store_watch.h"
 #include "engine/base/clock.h"
 #include "engine/control/control.h"
@@ -79,7 +80,7 @@ void fl_upkeep_run(struct fl_server *server, uint64_t now)
     fl_store_watch_look(server->watch);
     if (fl_service_refuses(server->acceptor.state))
         return;
-    fl_listeners_look_for_room(&server->acceptor);
+    fl_room_look(&server->acceptor);
     if (!server->acceptor.shut)
         fl_listeners_look(&server->acceptor);
     fl_templates_look(server->engine->templates);

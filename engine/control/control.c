@@ -5,10 +5,12 @@
 
 #include "engine/accept/acceptor.h"
 #include "engine/base/clock.h"
+#include "engine/control/checkpoints.h"
 #include "engine/control/door.h"
 
 struct fl_control {
     struct fl_health health;
+    struct fl_checkpoints *checkpoints;
     struct fl_door door[FL_DOORS];
 };
 
@@ -17,13 +19,17 @@ struct fl_control *fl_control_new(struct fl_acceptor *acceptor,
                                   const struct fl_control_ops *ops)
 {
     struct fl_control *control = calloc(1, sizeof(*control));
-    if (!control)
+    struct fl_checkpoints *checkpoints = control ? fl_checkpoints_new(acceptor) : NULL;
+    if (!checkpoints) {
+        free(control);
         return NULL;
+    }
+    control->checkpoints = checkpoints;
     control->health = (struct fl_health){
         .acceptor = acceptor, .silence_ns = options->hang_ms * FL_NS_PER_MS / 2, .ops = *ops};
     for (int kind = 0; kind < FL_DOORS; kind++)
-        fl_door_init(&control->door[kind], acceptor, &control->health, (enum fl_door_kind)kind,
-                     options);
+        fl_door_init(&control->door[kind], acceptor, &control->health, checkpoints,
+                     (enum fl_door_kind)kind, options);
     return control;
 }
 
@@ -46,6 +52,7 @@ void fl_control_free(struct fl_control *control)
         return;
     for (int kind = 0; kind < FL_DOORS; kind++)
         fl_door_shut(&control->door[kind]);
+    fl_checkpoints_free(control->checkpoints);
     free(control);
 }
 

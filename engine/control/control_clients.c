@@ -66,17 +66,32 @@ void fl_control_clients_notify(void *arg, struct MHD_Connection *connection, voi
     *context = NULL;
 }
 
-void fl_control_clients_answered(struct fl_control_clients *clients,
-                                 struct MHD_Connection *connection)
+// NULL: it has none, or was left out before.
+static struct client *client_of(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct client *client = info ? info->socket_context : NULL;
-    if (client && !cds_list_empty(&client->link)) {
-        client->since_ns = fl_now();
-        cds_list_del(&client->link);
-        cds_list_add_tail(&client->link, &clients->list);
-    }
+    return client && !cds_list_empty(&client->link) ? client : NULL;
+}
+
+void fl_control_clients_answered(struct fl_control_clients *clients,
+                                 struct MHD_Connection *connection)
+{
+    struct client *client = client_of(connection);
+    if (!client)
+        return;
+    client->since_ns = fl_now();
+    cds_list_del(&client->link);
+    cds_list_add_tail(&client->link, &clients->list);
+}
+
+void fl_control_clients_excuse(struct fl_control_clients *clients,
+                               struct MHD_Connection *connection)
+{
+    struct client *client = client_of(connection);
+    if (client)
+        forget_client(clients, client);
 }
 
 void fl_control_clients_expire(struct fl_control_clients *clients, uint64_t now)

@@ -25,6 +25,9 @@ void fl_control_clients_notify(void *clients, struct MHD_Connection *connection,
 // One of its requests has come to its end.
 void fl_control_clients_answered(struct fl_control_clients *clients,
                                  struct MHD_Connection *connection);
+// Its answer lasts as long as it lasts: it is not counted any more, and not cut off.
+void fl_control_clients_excuse(struct fl_control_clients *clients,
+                               struct MHD_Connection *connection);
 // Cuts off those that take too long.
 void fl_control_clients_expire(struct fl_control_clients *clients, uint64_t now);
 // When to call it next; FL_NEVER.

@@ -107,6 +107,17 @@ enum MHD_Result fl_control_get_captures(const struct fl_visit *visit, struct MHD
 enum MHD_Result fl_control_delete_capture(const struct fl_visit *visit,
                                           struct MHD_Connection *client,
                                           const struct fl_request *request);
+enum MHD_Result fl_control_get_checkpoints(const struct fl_visit *visit,
+                                           struct MHD_Connection *client,
+                                           const struct fl_request *request);
+enum MHD_Result fl_control_post_checkpoint(const struct fl_visit *visit,
+                                           struct MHD_Connection *client,
+                                           const struct fl_request *request);
+enum MHD_Result fl_control_delete_checkpoint(const struct fl_visit *visit,
+                                             struct MHD_Connection *client,
+                                             const struct fl_request *request);
+enum MHD_Result fl_control_post_paused(const struct fl_visit *visit, struct MHD_Connection *client,
+                                       const struct fl_request *request);
 enum MHD_Result fl_control_get_templates(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request);

@@ -15,6 +15,7 @@
 #include "engine/accept/acceptor.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/control/checkpoints.h"
 #include "engine/control/routes.h"
 #include "engine/link/inherited_sockets.h"
 #include "snapshot/error.h"
@@ -24,7 +25,7 @@
 enum { TIMEOUT_S = 10, REST_FACTOR = 4 };
 // Of the control socket, and of each other door. libmicrohttpd takes some more, as it sees only
 // later that one was shut down.
-enum { CONTROL_CLIENTS = 192, OTHER_CLIENTS = 64, SOME_MORE = 64 };
+enum { CONTROL_CLIENTS = 192, OTHER_CLIENTS = 64, SOME_MORE = 64 + FL_CHECKPOINTS_MOST };
 #define LONG_TURN FL_NS_PER_MS
 #define SHORT_REST (100 * FL_NS_PER_MS)
 
@@ -46,10 +47,12 @@ static const struct fl_socket_access *access_of(const struct fl_door *door)
 }
 
 void fl_door_init(struct fl_door *door, struct fl_acceptor *acceptor, struct fl_health *health,
-                  enum fl_door_kind kind, const struct fl_control_options *options)
+                  struct fl_checkpoints *checkpoints, enum fl_door_kind kind,
+                  const struct fl_control_options *options)
 {
     *door = (struct fl_door){.acceptor = acceptor,
                              .health = health,
+                             .checkpoints = checkpoints,
                              .options = options,
                              .kind = kind,
                              .listening = {.fd = -1},
@@ -86,6 +89,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
                                    .health = door->health,
                                    .options = door->options,
                                    .door = door->kind,
+                                   .clients = &door->clients,
+                                   .checkpoints = door->checkpoints,
                                    .shared = door->kind == FL_DOOR_CONTROL ? NULL : door->shared};
     return fl_routes_take(&visit, client, url, method, data, size, state);
 }
@@ -108,12 +113,12 @@ static void on_ready(struct fl_source *source, uint32_t events)
 static int start_daemon(struct fl_door *door)
 {
     door->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, door,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, door, MHD_OPTION_LISTEN_SOCKET, door->listening.fd,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, door, MHD_OPTION_NOTIFY_CONNECTION,
-        fl_control_clients_notify, &door->clients, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT, door->clients.most + SOME_MORE,
-        MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request,
+        door, MHD_OPTION_EXTERNAL_LOGGER, on_log, door, MHD_OPTION_LISTEN_SOCKET,
+        door->listening.fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, door,
+        MHD_OPTION_NOTIFY_CONNECTION, fl_control_clients_notify, &door->clients,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT,
+        door->clients.most + SOME_MORE, MHD_OPTION_END);
     door->resting = true;
     if (!door->daemon)
         return -EIO;
@@ -134,6 +139,8 @@ static void stop_daemon(struct fl_door *door)
         return;
     if (!door->resting)
         fl_loop_unwatch(door->acceptor->loop, &door->source);
+    if (door->kind == FL_DOOR_CONTROL)
+        fl_checkpoints_release(door->checkpoints);
     MHD_quiesce_daemon(door->daemon);
     MHD_stop_daemon(door->daemon);
     door->daemon = NULL;
@@ -286,6 +293,8 @@ static uint64_t next_due(struct fl_door *door, uint64_t now)
 
 void fl_door_run(struct fl_door *door, uint64_t now)
 {
+    if (door->kind == FL_DOOR_CONTROL && fl_checkpoints_went_on(door->checkpoints))
+        door->ready = true;
     if (!door->daemon || (now < door->due_ns && (door->resting || !door->ready)))
         return;
     if (door->resting && fl_loop_watch(door->acceptor->loop, &door->source, EPOLLIN) != 0) {

@@ -25,12 +25,14 @@
 #include "engine/control/routes.h"
 
 struct fl_acceptor;
+struct fl_checkpoints;
 struct fl_error;
 
 struct fl_door {
     struct fl_source source; // libmicrohttpd's epoll descriptor
     struct fl_acceptor *acceptor;
     struct fl_health *health;
+    struct fl_checkpoints *checkpoints;
     const struct fl_control_options *options;
     enum fl_door_kind kind;
     bool is_tcp;
@@ -49,7 +51,8 @@ struct fl_door {
 };
 
 void fl_door_init(struct fl_door *door, struct fl_acceptor *acceptor, struct fl_health *health,
-                  enum fl_door_kind kind, const struct fl_control_options *options);
+                  struct fl_checkpoints *checkpoints, enum fl_door_kind kind,
+                  const struct fl_control_options *options);
 // As fl_control_look().
 int fl_door_look(struct fl_door *door, struct fl_error *ret_error);
 // Removes the socket's file, too. One that is shut is allowed, here and below.

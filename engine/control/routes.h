@@ -11,6 +11,8 @@
 #include "engine/control/control_options.h"
 
 struct fl_acceptor;
+struct fl_checkpoints;
+struct fl_control_clients;
 struct fl_health;
 
 // By which door a request has come, and what it may reach there.
@@ -19,6 +21,8 @@ struct fl_visit {
     const struct fl_health *health;
     const struct fl_control_options *options;
     enum fl_door_kind door;
+    struct fl_control_clients *clients; // that have come by this door
+    struct fl_checkpoints *checkpoints;
     // Answers to others of this turn, which are good for this one, too; NULL: none are.
     struct MHD_Response **shared;
 };

@@ -21,17 +21,10 @@
 
 enum { ARGS_MAX = 256 };
 
-// In the new process. Its own process group: a ^C at the terminal is for the keeper alone, which
-// tells the engine.
-static void become_engine(int executable, int channel, int lock, char *const *argv,
-                          const struct fl_settings *settings)
+// A process group of its own: a ^C at the terminal is for the keeper alone, which tells the engine.
+void fl_child_leave_keeper(void)
 {
-    enum { OF_AN_ENGINE = 96 };
-    const char *args[ARGS_MAX] = {"faultline", "engine"};
     sigset_t none;
-    unsigned count = 2;
-    for (unsigned i = 1; argv[i] && count < ARGS_MAX - 1; i++)
-        args[count++] = argv[i];
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setpgid(0, 0);
@@ -39,6 +32,18 @@ static void become_engine(int executable, int channel, int lock, char *const *ar
     unsetenv("WATCHDOG_USEC");
     unsetenv("WATCHDOG_PID");
     unsetenv(FL_KEEPER_ENVIRONMENT);
+}
+
+// In the new process.
+static void become_engine(int executable, int channel, int lock, char *const *argv,
+                          const struct fl_settings *settings)
+{
+    enum { OF_AN_ENGINE = 96 };
+    const char *args[ARGS_MAX] = {"faultline", "engine"};
+    unsigned count = 2;
+    for (unsigned i = 1; argv[i] && count < ARGS_MAX - 1; i++)
+        args[count++] = argv[i];
+    fl_child_leave_keeper();
     fl_settings_pass_on(settings);
     // It is sent all that we hold.
     fl_descriptors_fit(OF_AN_ENGINE);

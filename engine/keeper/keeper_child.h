@@ -43,6 +43,8 @@ struct fl_child {
     uint64_t ended_ns;  // when its channel ended, and it should be about to end itself; 0: not yet
 };
 
+// In a process that a keeper has just made: lays off what is a keeper's alone.
+void fl_child_leave_keeper(void);
 // Runs the executable as `faultline engine OPTIONS...` with one end of a channel.
 // `argv` is that of `faultline serve`, and it gets the settings. `lock` stays open in it until its
 // end; -1: none. 0, or -errno with no process left. The caller frees the child.

@@ -2,9 +2,10 @@
 //
 // The keeper's own state, shared by its parts: keeper.c (loop, signals, end), keeper_replace.c
 // (which engine serves), keeper_hand_over.c (what it is told then), keeper_request.c (what the
-// engine asks for), keeper_upgrade.c, keeper_watch.c (is it alive), keeper_reserve.c (room for
-// descriptors), keeper_inherit.c (from another keeper), keeper_replacement.c (to another keeper),
-// keeper_ready.c (the file that says so).
+// engine asks for), keeper_command.c (what it runs for the engine), keeper_upgrade.c,
+// keeper_watch.c (is it alive), keeper_reserve.c (room for descriptors), keeper_inherit.c (from
+// another keeper), keeper_replacement.c (to another keeper), keeper_ready.c (the file that says
+// so).
 #ifndef FAULTLINE_KEEPER_KEEPER_INTERNAL_H
 #define FAULTLINE_KEEPER_KEEPER_INTERNAL_H
 
@@ -108,6 +109,12 @@ void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason);
 
 // keeper_request.c: all that the child has sent so far.
 void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child);
+
+// keeper_command.c
+// Runs what an engine asks for. Takes none of the descriptors.
+void fl_keeper_run_command(const char *arguments, const int fds[FL_CHANNEL_FDS]);
+// Collects the commands that have ended.
+void fl_keeper_collect_commands(const struct fl_keeper *keeper);
 
 // keeper_reserve.c: descriptors. Records must not take what the next standby needs.
 void fl_keeper_reserve(struct fl_keeper *keeper);

@@ -172,6 +172,9 @@ static void from_serving(struct fl_keeper *keeper, struct fl_child *child,
         fl_keeper_hand_on(keeper, fds[0]);
         fds[0] = -1;
         break;
+    case FL_MESSAGE_COMMAND:
+        fl_keeper_run_command(message->text, fds);
+        break;
     case FL_MESSAGE_ENDED:
         keeper->engine_ended = true;
         break;

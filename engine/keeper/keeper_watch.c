@@ -145,6 +145,7 @@ void fl_keeper_look(struct fl_keeper *keeper, uint64_t now)
 {
     keeper->look_ns = now + LOOK_EVERY;
     look_at_endings(keeper, now);
+    fl_keeper_collect_commands(keeper);
     fl_records_store_again(&keeper->records);
     fl_keeper_free_held(keeper);
     fl_keeper_complete(keeper);

@@ -63,6 +63,7 @@ enum fl_message_type {
     FL_MESSAGE_ENDED,     // asked to stop, and nothing depends on it any more
     FL_MESSAGE_DEGRADED = 16, // text: what it lacks, in sentences; empty: nothing
     FL_MESSAGE_REPLACE,       // with the socket of a keeper that wants all that this one has
+    FL_MESSAGE_COMMAND,       // slots: enum fl_command_slot; text: arguments, each with a line's end
     // The keeper to an engine.
     FL_MESSAGE_RECORD = 32, // like PUT; other, of a VM: FL_VM_HELD
     FL_MESSAGE_SERVE,       // that was all. other: 1 if a service manager keeps all that we keep.
@@ -103,6 +104,9 @@ enum { FL_UPGRADE_KEEPER = 1 };
 enum { FL_HELLO_REPLACE = 1 };
 enum fl_engine_slot { FL_ENGINE_SLOT_CHANNEL, FL_ENGINE_SLOT_LIFE, FL_ENGINE_SLOTS };
 enum { FL_RESCUE_KILL = 1 };
+// What a command has as its standard input and output, and which program it is.
+enum fl_command_slot { FL_COMMAND_STDIO, FL_COMMAND_PROGRAM, FL_COMMAND_SLOTS };
+enum { FL_COMMAND_ARGS = 128 }; // less than so many
 enum fl_capture_slot { FL_CAPTURE_BOARD, FL_CAPTURE_BUFFER, FL_CAPTURE_SLOTS };
 // A thread of its last engine is still in the kernel for this VM: it must not be touched yet.
 enum { FL_VM_HELD = 1 };

@@ -343,6 +343,22 @@ int fl_keeper_link_upgrade(struct fl_keeper_link *keeper_link, const char *path,
     return 0;
 }
 
+int fl_keeper_link_run_command(struct fl_keeper_link *keeper_link, int socket, int program,
+                               const char *arguments)
+{
+    const int fds[FL_COMMAND_SLOTS] = {[FL_COMMAND_STDIO] = socket, [FL_COMMAND_PROGRAM] = program};
+    struct fl_message message = {.type = FL_MESSAGE_COMMAND,
+                                 .slots = FL_COMMAND_SLOTS,
+                                 .mask = 1U << FL_COMMAND_STDIO | 1U << FL_COMMAND_PROGRAM};
+    if (!fl_keeper_link_any(keeper_link))
+        return -ENOTCONN;
+    if ((size_t)snprintf(message.text, sizeof(message.text), "%s", arguments) >=
+        sizeof(message.text))
+        return -ENAMETOOLONG;
+    fl_keeper_link_send(keeper_link, &message, fds);
+    return fl_keeper_link_any(keeper_link) ? 0 : -ENOTCONN;
+}
+
 void fl_keeper_link_serving(struct fl_keeper_link *keeper_link, unsigned vms)
 {
     send_life(keeper_link, FL_MESSAGE_SERVING, vms);

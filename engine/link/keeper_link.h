@@ -68,6 +68,12 @@ int fl_keeper_link_accept(struct fl_keeper_link *keeper_link, uint64_t listener,
 unsigned fl_keeper_link_room(const struct fl_keeper_link *keeper_link);
 // -ENOTCONN without a keeper.
 int fl_keeper_link_upgrade(struct fl_keeper_link *keeper_link, const char *path, bool keeper_too);
+// Has the keeper, which may start processes, run a program with these arguments, each with a line's
+// end, and with a socket as its standard input and output. Takes neither descriptor. If no process
+// can be started the other end of the socket is told so as a line of JSON; a keeper of a version
+// before just closes it. -ENOTCONN without a keeper, -ENAMETOOLONG.
+int fl_keeper_link_run_command(struct fl_keeper_link *keeper_link, int socket, int program,
+                               const char *arguments);
 // We serve so many VMs: all that was sent has been taken over.
 void fl_keeper_link_serving(struct fl_keeper_link *keeper_link, unsigned vms);
 // Every thread of ours has answered.

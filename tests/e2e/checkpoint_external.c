@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/checkpoint_page.h"
 #include "tests/support/checkpoint_world.h"
 
 TestSuite(checkpoint_external, .init = need_userfaultfd, .fini = checkpoint_world_close,
@@ -26,25 +27,6 @@ static void make_and_start(void)
 }
 
 // --- the program of the page ---
-
-static void copy_program(const char *to)
-{
-    char line[512];
-    bool inside = false;
-    FILE *page = fopen(CHECKPOINT_PAGE, "re");
-    FILE *program = fopen(to, "we");
-    cr_assert(page && program);
-    while (fgets(line, sizeof(line), page)) {
-        if (strcmp(line, "```\n") == 0)
-            inside = false;
-        if (inside)
-            fputs(line, program);
-        if (strcmp(line, "```python\n") == 0)
-            inside = true;
-    }
-    fclose(page);
-    fclose(program);
-}
 
 // The path of the command as `faultline`, with the server's control socket.
 static void set_environment(void)
@@ -78,7 +60,7 @@ Test(checkpoint_external, with_the_program_of_the_page)
     make_and_start();
     snprintf(program, sizeof(program), "%s", temp_path(&all->world->temp, "program.py"));
     snprintf(state, sizeof(state), "%s", temp_path(&all->world->temp, "state"));
-    copy_program(program);
+    checkpoint_page_program("subprocess", program);
     set_environment();
     cr_assert_eq(run_program(program, "one", state), 0);
     checkpoint_image_is_right("one");

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "snapshot/store.h"
+#include "tools/cli/about_options.h"
 #include "tools/cli/option.h"
 #include "tools/verbs/checkpoint_drives.h"
 
@@ -28,6 +29,7 @@ struct checkpoint_order {
     const char *fifo_dir; // NULL: looked for
     const char *vmstate;  // a file of the orchestrator's, with `external`; NULL: none
     struct drives drives;
+    struct about_labels labels; // with that of the checkpoint itself, once it is packed
     bool keep_armed;
     bool full;
     bool while_paused;

@@ -44,6 +44,12 @@ static bool has_answered(struct run *run)
     return false;
 }
 
+bool checkpoint_is_unheard(const struct checkpoint_order *order)
+{
+    struct pollfd poll_fd = {.fd = STDOUT_FILENO};
+    return order->external && poll(&poll_fd, 1, 0) == 1;
+}
+
 static int take_vmstate(struct run *run, struct fl_error *ret_error)
 {
     const char *path = run->order->vmstate;

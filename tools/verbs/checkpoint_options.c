@@ -54,6 +54,7 @@ const struct cli_option checkpoint_options[] = {
     CLI_FLAG(struct checkpoint_order, while_paused, .name = "while-paused",
              .help = "copy everything in the pause, without write protection: for VMs that map a "
                      "template. The pause is long"),
+    CLI_LABEL(struct checkpoint_order, labels),
     CLI_FLAG(struct checkpoint_order, replace, .name = "replace",
              .help = "replace an image of this name (otherwise that is an error)"),
     CLI_TIME_MS(struct checkpoint_order, timeout_ms, .name = "timeout", .value = "TIME", .low = 1,

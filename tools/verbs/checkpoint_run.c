@@ -48,6 +48,8 @@ static int check_run(struct run *run, const char *what, struct fl_error *ret_err
         int error = capture_pack_join(&run->pack, ret_error);
         return error ? error : fl_fail_plain(ret_error, -EPROTO, "the image appeared too early");
     }
+    if (checkpoint_is_unheard(run->order))
+        return fl_fail_plain(ret_error, -ECANCELED, "the orchestrator has gone");
     if (stopped)
         return fl_fail_plain(ret_error, -ECANCELED, "interrupted");
     if (now >= run->deadline)
@@ -63,6 +65,8 @@ static void wait_for_news(const struct run *run)
         {.fd = run->create.running && !run->create.over ? run->create.ended : -1, .events = POLLIN},
         {.fd = run->pack.running ? run->pack.ended : -1, .events = POLLIN},
         {.fd = run->orchestrator.asked ? STDIN_FILENO : -1, .events = POLLIN},
+        // Its end alone, and once.
+        {.fd = run->order->external && !atomic_load(&run->pack.cancelled) ? STDOUT_FILENO : -1},
     };
     poll(all, sizeof(all) / sizeof(all[0]), TICK_MS);
 }
@@ -185,18 +189,30 @@ static int begin_capture(struct run *run, struct fl_error *ret_error)
     return error;
 }
 
-static int start_pack(struct run *run, struct fl_companion_file *with, const char **label,
-                      struct fl_error *ret_error)
+// The user's own of the same key is what the user knows better.
+static void add_own_label(struct run *run)
 {
+    struct about_labels *labels = &run->order->labels;
+    if (!run->result->label[0] || labels->count == ABOUT_LABELS_MAX)
+        return;
+    for (size_t i = 0; i < labels->count; i++) {
+        if (fl_label_compare(labels->labels[i], run->result->label) == 0)
+            return;
+    }
+    labels->labels[labels->count++] = run->result->label;
+}
+
+static int start_pack(struct run *run, struct fl_companion_file *with, struct fl_error *ret_error)
+{
+    add_own_label(run);
     *with = (struct fl_companion_file){.name = CHECKPOINT_VMSTATE, .path = run->vmstate};
-    *label = run->result->label;
     struct fl_pack_options options = {
         .name = run->order->name,
         .replace = run->order->replace,
         .with = with,
         .with_count = run->vmstate[0] ? 1 : 0,
-        .labels = label,
-        .labels_count = run->result->label[0] ? 1 : 0,
+        .labels = run->order->labels.labels,
+        .labels_count = run->order->labels.count,
     };
     int error =
         capture_pack_start(&run->pack, run->store, &run->line, &options, !run->order->while_paused);
@@ -205,14 +221,14 @@ static int start_pack(struct run *run, struct fl_companion_file *with, const cha
 
 // From the pause to the VM's going on.
 static int freeze(struct run *run, const struct pauser *pauser, struct fl_companion_file *with,
-                  const char **label, struct fl_error *ret_error)
+                  struct fl_error *ret_error)
 {
     int error = drives_flush(&run->order->drives, ret_error);
     if (!error)
         error = pauser->stop(run, ret_error);
     // What is copied in the pause is more than the engine copies ahead of the packing.
     if (!error && run->order->while_paused)
-        error = start_pack(run, with, label, ret_error);
+        error = start_pack(run, with, ret_error);
     if (!error && capture_line_freeze(&run->line) != 0)
         error = check_run(run, "", ret_error);
     if (!error)
@@ -235,7 +251,7 @@ static int pack(struct run *run, struct fl_error *ret_error)
     checkpoint_say(run->order, "copied");
     capture_pack_allow(&run->pack);
     while (!pack_has_ended(run)) {
-        if (draw_bar(run))
+        if (draw_bar(run) || checkpoint_is_unheard(run->order))
             capture_pack_cancel(&run->pack);
         wait_for_news(run);
     }
@@ -268,15 +284,14 @@ static void commit(struct run *run)
 static int run_steps(struct run *run, const struct pauser *pauser, struct fl_error *ret_error)
 {
     struct fl_companion_file with;
-    const char *label;
     int error = begin_capture(run, ret_error);
     if (!error)
-        error = freeze(run, pauser, &with, &label, ret_error);
+        error = freeze(run, pauser, &with, ret_error);
     if (error) {
         pauser->undo(run, ret_error);
     } else {
         if (!run->order->while_paused)
-            error = start_pack(run, &with, &label, ret_error);
+            error = start_pack(run, &with, ret_error);
         if (!error)
             error = pack(run, ret_error);
     }

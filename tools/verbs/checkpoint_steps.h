@@ -81,6 +81,8 @@ struct pauser {
     // Removes what prepare() has made, after success and after failure.
     void (*end)(struct run *run);
 };
+// An orchestrator's end of what is printed is closed: it has gone, or has given up.
+bool checkpoint_is_unheard(const struct checkpoint_order *order);
 extern const struct pauser pauser_firecracker;
 extern const struct pauser pauser_external;
 

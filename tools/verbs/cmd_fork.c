@@ -116,7 +116,6 @@ static int copy_memory(struct fl_store *store, const struct fork_order *order,
 {
     char vmstate[FD_PATH];
     struct fl_pack_result packed;
-    const char *label = result->label;
     struct fl_companion_file with = {.name = CHECKPOINT_VMSTATE, .path = vmstate};
     struct fl_pack_live live = {.buffer_fd = empty,
                                 .bytes = result->pages * FL_PAGE_SIZE,
@@ -130,8 +129,8 @@ static int copy_memory(struct fl_store *store, const struct fork_order *order,
                                   .live = &live,
                                   .with = &with,
                                   .with_count = 1,
-                                  .labels = &label,
-                                  .labels_count = label[0] ? 1 : 0};
+                                  .labels = order->checkpoint.labels.labels,
+                                  .labels_count = order->checkpoint.labels.count};
     snprintf(vmstate, sizeof(vmstate), "/proc/self/fd/%d", result->vmstate);
     return fl_store_pack(store, &how, &packed, ret_error);
 }

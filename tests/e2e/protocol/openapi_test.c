@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,6 +96,13 @@ static bool is_recorded(void *arg)
            strstr(answer.body, "\"complete\":1,") != NULL;
 }
 
+static bool no_capture_runs(void *arg)
+{
+    (void)arg;
+    return http_ask(control, &answer, "GET", "/v1/captures", "") == 200 &&
+           strstr(answer.body, "[]") != NULL;
+}
+
 // Of the VM that there is.
 static void ask_captures(void)
 {
@@ -105,6 +113,74 @@ static void ask_captures(void)
     ASK(200, "DELETE", "/v1/captures", "{\"vm\":1}");
     capture_close(&capture);
     ASK(404, "DELETE", "/v1/captures", "{\"vm\":99}");
+}
+
+// --- a checkpoint, whose answer is an event a line ---
+
+// HTTP/1.0: no chunks.
+static int order_checkpoint(const char *sent)
+{
+    char request[256];
+    int client = http_connect(control);
+    int length = snprintf(request, sizeof(request),
+                          "POST /v1/checkpoints HTTP/1.0\r\nContent-Length: %zu\r\n\r\n%s",
+                          strlen(sent), sent);
+    cr_assert_eq(send(client, request, (size_t)length, MSG_NOSIGNAL), length);
+    return client;
+}
+
+static bool is_to_pause(void *arg)
+{
+    (void)arg;
+    return http_ask(control, &answer, "GET", "/v1/checkpoints", "") == 200 &&
+           strstr(answer.body, "\"state\":\"pause\"") != NULL;
+}
+
+// Reads to the end, and notes each event for openapi_check.
+static void note_events(int client, const char *sent, const char *last)
+{
+    size_t used = 0;
+    ssize_t got;
+    while (used + 1 < sizeof(answer.text) &&
+           (got = recv(client, answer.text + used, sizeof(answer.text) - used - 1, 0)) > 0)
+        used += (size_t)got;
+    close(client);
+    answer.text[used] = '\0';
+    char *body = strstr(answer.text, "\r\n\r\n");
+    cr_assert(body && strstr(body, last), "%s", answer.text);
+    char *rest = NULL;
+    for (char *event = strtok_r(body + 4, "\n", &rest); event;
+         event = strtok_r(NULL, "\n", &rest)) {
+        json_t *line = json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:s}", "method", "POST", "path",
+                                 "/v1/checkpoints", "sent", sent, "status", 200, "allow", "",
+                                 "type", "application/x-ndjson", "text", event);
+        json_dumpf(line, answers, JSON_COMPACT);
+        fputc('\n', answers);
+        json_decref(line);
+    }
+}
+
+// Nobody writes to the VM's memory, so that it need not be paused.
+static void ask_checkpoints(void)
+{
+    static const char order[] =
+        "{\"vm\":1,\"name\":\"new\",\"vmstate\":\"/etc/passwd\",\"drives\":[],"
+        "\"labels\":[\"a=b\"],\"keep_armed\":false,\"full\":false,\"while_paused\":false,"
+        "\"replace\":true,\"timeout_ms\":60000,\"max_pause_ms\":60000}";
+    int client = order_checkpoint(order);
+    cr_assert(wait_until(is_to_pause, NULL), "%s", answer.text);
+    ASK(200, "GET", "/v1/checkpoints", "");
+    ASK(409, "POST", "/v1/checkpoints", order);
+    ASK(200, "DELETE", "/v1/checkpoints", "{\"vm\":1}");
+    note_events(client, order, "\"failed\"");
+    cr_assert(wait_until(no_capture_runs, NULL), "%s", answer.text);
+    client = order_checkpoint(order);
+    cr_assert(wait_until(is_to_pause, NULL), "%s", answer.text);
+    ASK(200, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
+    note_events(client, order, "\"done\"");
+    ASK(404, "POST", "/v1/checkpoints", "{\"vm\":99,\"name\":\"new\"}");
+    ASK(404, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
+    ASK(404, "DELETE", "/v1/checkpoints", "{\"vm\":1}");
 }
 
 // A VM that is recorded, and whose history is kept.
@@ -129,6 +205,8 @@ static void ask_of_a_vm(void)
     ASK(404, "GET", "/v1/histories?vm=99", "");
     ASK(400, "GET", "/v1/histories?vm=x", "");
     ask_captures();
+    cr_assert(wait_until(no_capture_runs, NULL), "%s", answer.text);
+    ask_checkpoints();
     cr_assert_eq(good_end(&good), 0);
     cr_assert(wait_until(is_recorded, NULL));
     ASK(200, "GET", "/v1/recordings", "");
@@ -185,6 +263,9 @@ static void ask_what_is_forbidden(void)
             ASK(403, "DELETE", paths[i], "{}");
     }
     ASK(403, "DELETE", "/v1/captures", "{}");
+    ASK(403, "POST", "/v1/checkpoints", "{}");
+    ASK(403, "POST", "/v1/checkpoints/paused", "{}");
+    ASK(403, "DELETE", "/v1/checkpoints", "{}");
     snprintf(control, sizeof(control), "%s", own);
 }
 

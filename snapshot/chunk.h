@@ -11,7 +11,6 @@
 
 struct fl_pack_companion;
 
-// One stage at a time owns a chunk; pipeline.c hands it on.
 struct fl_chunk {
     // Reading and hashing.
     uint64_t first_page;
@@ -20,9 +19,10 @@ struct fl_chunk {
     bool hole;                           // nothing below is set then, but for parent_pages
     uint64_t data_bytes;
     double hash_seconds, check_seconds;
-    uint8_t *input;              // FL_CHUNK_BYTES
+    uint8_t *input;              // a part of its batch's
     uint16_t at[FL_CHUNK_PAGES]; // in it, in pages: where a page's bytes are, if there are any
-    uint32_t input_pages;        // of a live source: bytes of pages, one behind the other
+    uint32_t input_pages;        // that have bytes
+    uint32_t data_pages;         // of a live source: pages of which bytes came
     bool zero[FL_CHUNK_PAGES];
     struct fl_identity identity[FL_CHUNK_PAGES];
     struct fl_disk_place hint[FL_CHUNK_PAGES]; // from the index; pack_id 0: not known
@@ -45,7 +45,7 @@ struct fl_chunk {
     uint32_t frames;
     struct fl_disk_frame frame[FL_CHUNK_PAGES / FL_FRAME_PAGES];
     struct fl_identity fresh_identity[FL_CHUNK_PAGES];
-    uint8_t *output; // FL_CHUNK_BYTES: the frames' stored bytes, one after the other
+    uint8_t *output; // a part of its batch's: the frames' stored bytes, one after the other
     size_t output_bytes;
     double compress_seconds;
 };
@@ -58,6 +58,7 @@ static inline uint8_t *fl_chunk_page(const struct fl_chunk *chunk, uint32_t page
 // Every page has bytes, at its place.
 static inline void fl_chunk_fill(struct fl_chunk *chunk)
 {
+    chunk->input_pages = FL_CHUNK_PAGES;
     for (uint16_t page = 0; page < FL_CHUNK_PAGES; page++)
         chunk->at[page] = page;
 }
@@ -70,5 +71,15 @@ static inline uint8_t *fl_chunk_add(struct fl_chunk *chunk, uint32_t page, uint3
         chunk->at[page + i] = (uint16_t)chunk->input_pages++;
     return fl_chunk_page(chunk, page);
 }
+
+// What the stages hand on: one chunk, or several of which little has changed, as each step of each
+// stage has its price. One stage at a time owns a batch; pipeline.c hands it on.
+#define FL_BATCH_CHUNKS 8u
+
+struct fl_batch {
+    struct fl_chunk *chunk; // room for `room` of them
+    unsigned room, count;
+    uint8_t *input, *output; // room * FL_CHUNK_BYTES; each chunk's are behind those before
+};
 
 #endif

@@ -43,6 +43,8 @@ enum fl_index_prefer { FL_INDEX_NEWER, FL_INDEX_KEEP_KNOWN };
 int fl_index_learn(struct fl_store *store, uint64_t pack_id, enum fl_index_prefer prefer,
                    bool *ret_rebuilt);
 
+#define FL_INDEX_GET_MAX 512u
+
 int fl_index_view_open(struct fl_index *index, struct fl_index_view **ret_view);
 void fl_index_view_close(struct fl_index_view *view); // NULL is a no-op
 // Looks up the places of up to FL_INDEX_GET_MAX pages. A place with pack_id 0 is not known.

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "snapshot/index.h"
 #include "snapshot/index_lmdb.h"
 
 enum fl_index_op {
@@ -24,7 +25,7 @@ enum fl_index_op {
     FL_INDEX_COMMIT,  // pack_id, pages, known; answered with the first error since BEGIN
 };
 
-enum { FL_INDEX_GET_MAX = 512, FL_INDEX_RECORDS_MAX = 1024 };
+enum { FL_INDEX_RECORDS_MAX = 1024 };
 
 // A request is one message: this structure, then the data of its operation.
 struct fl_index_request {

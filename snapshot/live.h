@@ -4,9 +4,9 @@
 // come into a buffer while they are packed, in any order. Pages that did not change are as in a
 // parent image; they are neither read nor compressed.
 //
-// Threads: `await`, or `look` and `settle`, are called for one chunk at a time, and the other
-// functions of the source from several threads at once. A chunk is 512 pages (2 MiB), and the last
-// may be shorter.
+// Threads: `await` and `ready`, or `look` and `settle`, are called for one chunk at a time, and the
+// other functions of the source from several threads at once. A chunk is 512 pages (2 MiB), and the
+// last may be shorter.
 #ifndef FAULTLINE_SNAPSHOT_LIVE_H
 #define FAULTLINE_SNAPSHOT_LIVE_H
 
@@ -26,6 +26,9 @@ struct fl_pack_live {
     // any more. Negative errno ends the packing with this error, and nothing is published.
     // In order.
     int (*await)(void *arg, uint64_t first, uint64_t count);
+    // May be NULL. True if `await` of these pages would return 0 at once: then they are packed
+    // together with those before, which costs less where little has changed. Called as `await` is.
+    bool (*ready)(void *arg, uint64_t first, uint64_t count);
     // Of an image on offer (fl_offer_new()), in the place of `await`: 1 if these pages are done, 0
     // if they are not, negative errno as of `await`. `hurry`: a VM waits for them; this is so until
     // another chunk is hurried. In any order.

@@ -63,10 +63,13 @@ static int check_name(struct fl_pack_job *job)
     return 0;
 }
 
-static int open_worker(struct fl_pack_worker *worker)
+static int open_worker(struct fl_pack_worker *worker, bool parent)
 {
     worker->room = fl_map_memory(sizeof(*worker->room));
-    return worker->room ? fl_hasher_new(&worker->hasher) : -ENOMEM;
+    worker->identities = parent ? calloc(1, sizeof(*worker->identities)) : NULL;
+    if (!worker->room || (parent && !worker->identities))
+        return -ENOMEM;
+    return fl_hasher_new(&worker->hasher);
 }
 
 static int open_workers(struct fl_pack_job *job)
@@ -78,7 +81,7 @@ static int open_workers(struct fl_pack_job *job)
     run->workers = calloc(run->threads, sizeof(*run->workers));
     int r = run->workers ? 0 : -ENOMEM;
     for (unsigned i = 0; r == 0 && i < run->threads; i++)
-        r = open_worker(&run->workers[i]);
+        r = open_worker(&run->workers[i], run->parent != NULL);
     return r;
 }
 
@@ -186,6 +189,7 @@ static void end_job(struct fl_pack_job *job)
     for (unsigned i = 0; run->workers && i < run->threads; i++) {
         fl_hasher_free(run->workers[i].hasher);
         fl_unmap(run->workers[i].room, sizeof(*run->workers[i].room));
+        free(run->workers[i].identities);
     }
     free(run->workers);
     fl_hasher_free(run->content);

@@ -7,6 +7,9 @@
 #include "snapshot/io.h"
 #include "snapshot/store_dir.h"
 
+// A batch with so many pages is not made longer: it has work enough.
+enum { BATCH_PAGES = FL_CHUNK_PAGES / 2 };
+
 static int await_chunk(struct fl_pack_run *run, struct fl_chunk *chunk)
 {
     uint64_t number = run->next_page / FL_CHUNK_PAGES;
@@ -20,11 +23,15 @@ static int await_chunk(struct fl_pack_run *run, struct fl_chunk *chunk)
 // next_page counts the pages that were taken, wherever they are.
 int fl_live_next(struct fl_pack_run *run, struct fl_chunk *chunk)
 {
+    const struct fl_pack_live *live = run->live;
     int r = await_chunk(run, chunk);
     if (r < 0)
         return fl_pack_failed(run, FL_FAULT_AWAIT, r);
     run->next_page += chunk->pages;
     run->last_page_at = fl_seconds_wall();
+    chunk->data_pages = 0;
+    for (uint64_t page = 0; page < chunk->pages; page++)
+        chunk->data_pages += live->page(live->arg, chunk->first_page + page) == FL_LIVE_DATA;
     return 1;
 }
 
@@ -33,6 +40,17 @@ int fl_live_settle(struct fl_pack_run *run)
     int r = run->settled ? 0 : run->live->settle(run->live->arg);
     run->settled = r == 0;
     return r < 0 ? fl_pack_failed(run, FL_FAULT_AWAIT, r) : 0;
+}
+
+bool fl_live_more(const struct fl_pack_run *run, const struct fl_batch *batch)
+{
+    uint64_t left = run->input_pages - run->next_page;
+    uint64_t pages = left < FL_CHUNK_PAGES ? left : FL_CHUNK_PAGES;
+    uint32_t data = 0;
+    for (unsigned i = 0; i < batch->count; i++)
+        data += batch->chunk[i].data_pages;
+    return batch->count < batch->room && pages > 0 && data < BATCH_PAGES &&
+           run->live->ready(run->live->arg, run->next_page, pages);
 }
 
 // Of the page's bytes, those that the image has: the last page may be shorter.
@@ -87,7 +105,6 @@ static int read_pages(struct fl_pack_run *run, struct fl_chunk *chunk,
     const struct fl_pack_live *live = run->live;
     uint32_t data = 0; // pages with bytes right before this one
     int r = 0;
-    chunk->input_pages = 0;
     for (uint32_t page = 0; r == 0 && page < chunk->pages; page++) {
         enum fl_live_page what = live->page(live->arg, chunk->first_page + page);
         if (what == FL_LIVE_DATA) {
@@ -119,7 +136,7 @@ int fl_live_read(struct fl_pack_run *run, struct fl_chunk *chunk,
         return r;
     run->live->consumed(run->live->arg, chunk->first_page, chunk->pages);
     if (run->parent) {
-        r = fl_parent_look(run->parent, chunk);
+        r = fl_parent_look(run->parent, chunk, worker->identities);
         if (r == 0)
             r = fl_parent_settle(run->parent, chunk, run->check, worker->room);
         if (r < 0)

@@ -9,6 +9,8 @@
 int fl_live_next(struct fl_pack_run *run, struct fl_chunk *chunk);
 // Waits until an image on offer may be published.
 int fl_live_settle(struct fl_pack_run *run);
+// True if the next chunk is there as well, and the batch has room for it and little to do.
+bool fl_live_more(const struct fl_pack_run *run, const struct fl_batch *batch);
 int fl_live_read(struct fl_pack_run *run, struct fl_chunk *chunk,
                  const struct fl_pack_worker *worker);
 

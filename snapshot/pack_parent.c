@@ -144,55 +144,76 @@ int fl_parent_read_page(const struct fl_parent *parent, uint64_t page, struct fl
     return r;
 }
 
-// Returns the number of pages from the first of `entries` on whose identities lie one behind the
-// other in the same pack.
-static uint32_t run_of(const struct fl_parent *parent, uint64_t page, uint32_t limit)
+static const struct fl_identity *find_identity(const struct fl_parent_identities *identities,
+                                               uint32_t pack, uint64_t number)
 {
-    uint64_t last = fl_parent_entry(parent, page);
-    uint64_t number;
-    uint64_t next_number;
-    uint32_t count = 1;
-    const struct fl_pack *pack = fl_parent_pack(parent, last);
-    for (; count < limit; count++) {
-        uint64_t entry = fl_parent_entry(parent, page + count);
-        if (entry == 0 || fl_entry_pack(entry) != fl_entry_pack(last))
-            break;
-        bool neighbour = fl_entry_place(entry) == fl_entry_place(last) && entry == last + 1;
-        if (!neighbour &&
-            (fl_pack_page_number(pack, fl_entry_frame(last), fl_entry_slot(last), &number) < 0 ||
-             fl_pack_page_number(pack, fl_entry_frame(entry), fl_entry_slot(entry), &next_number) <
-                 0 ||
-             next_number != number + 1))
-            break;
-        last = entry;
+    for (unsigned i = 0; i < FL_IDENTITY_WINDOWS; i++) {
+        const struct fl_identity_window *window = &identities->window[i];
+        if (window->pack == pack && number - window->first < window->count)
+            return &window->identity[number - window->first];
     }
-    return count;
+    return NULL;
+}
+
+// Reads the identities from this page of the pack on.
+static int read_window(const struct fl_parent *parent, uint64_t entry, uint64_t number,
+                       struct fl_parent_identities *identities)
+{
+    const struct fl_pack *pack = fl_parent_pack(parent, entry);
+    uint64_t left = fl_pack_pages(pack) - number;
+    uint32_t count = left < FL_IDENTITY_WINDOW ? (uint32_t)left : FL_IDENTITY_WINDOW;
+    struct fl_identity_window *window =
+        &identities->window[identities->next++ % FL_IDENTITY_WINDOWS];
+    window->count = 0;
+    int r = fl_pack_read_identities(pack, fl_entry_frame(entry), fl_entry_slot(entry), count,
+                                    window->identity);
+    if (r < 0)
+        return r;
+    window->pack = fl_entry_pack(entry);
+    window->first = number;
+    window->count = count;
+    return 0;
 }
 
 static int read_identities(const struct fl_parent *parent, uint64_t first, uint32_t count,
+                           struct fl_parent_identities *identities,
                            struct fl_identity *ret_identities)
 {
-    int r = 0;
-    for (uint32_t i = 0; r == 0 && i < count;) {
+    uint64_t place = 0;
+    uint64_t number = 0; // of the first page of the frame at `place`
+    for (uint32_t i = 0; i < count; i++) {
         uint64_t entry = fl_parent_entry(parent, first + i);
         if (entry == 0) {
-            ret_identities[i++] = fl_zero_identity;
+            ret_identities[i] = fl_zero_identity;
             continue;
         }
-        uint32_t run = run_of(parent, first + i, count - i);
-        r = fl_pack_read_identities(fl_parent_pack(parent, entry), fl_entry_frame(entry),
-                                    fl_entry_slot(entry), run, &ret_identities[i]);
-        i += run;
+        uint32_t slot = fl_entry_slot(entry);
+        int r = 0;
+        if (fl_entry_place(entry) != place)
+            r = fl_pack_page_number(fl_parent_pack(parent, entry), fl_entry_frame(entry), 0,
+                                    &number);
+        place = fl_entry_place(entry);
+        const struct fl_identity *found =
+            r == 0 ? find_identity(identities, fl_entry_pack(entry), number + slot) : NULL;
+        if (r == 0 && !found) {
+            r = read_window(parent, entry, number + slot, identities);
+            found = find_identity(identities, fl_entry_pack(entry), number + slot);
+        }
+        if (r < 0)
+            return r;
+        ret_identities[i] = *found;
     }
-    return r;
+    return 0;
 }
 
-int fl_parent_look(const struct fl_parent *parent, struct fl_chunk *chunk)
+int fl_parent_look(const struct fl_parent *parent, struct fl_chunk *chunk,
+                   struct fl_parent_identities *identities)
 {
     uint64_t pages = parent->image->header.pages;
     uint64_t left = chunk->first_page < pages ? pages - chunk->first_page : 0;
     chunk->parent_pages = (uint32_t)(left < chunk->pages ? left : chunk->pages);
-    int r = read_identities(parent, chunk->first_page, chunk->parent_pages, chunk->parent_identity);
+    int r = read_identities(parent, chunk->first_page, chunk->parent_pages, identities,
+                            chunk->parent_identity);
     for (uint32_t page = 0; r == 0 && page < chunk->pages; page++) {
         if (chunk->known[page])
             chunk->identity[page] = chunk->parent_identity[page];
@@ -202,6 +223,7 @@ int fl_parent_look(const struct fl_parent *parent, struct fl_chunk *chunk)
 
 int fl_parent_check(const struct fl_parent *parent, uint64_t page, struct fl_hasher *hasher)
 {
+    struct fl_parent_identities windows = {.next = 0};
     struct fl_identity identities[FL_CHUNK_PAGES];
     struct fl_identity content;
     uint64_t pages = parent->image->header.pages;
@@ -209,7 +231,7 @@ int fl_parent_check(const struct fl_parent *parent, uint64_t page, struct fl_has
     while (r == 0 && page < pages) {
         uint64_t left = pages - page;
         uint32_t step = left < FL_CHUNK_PAGES ? (uint32_t)left : FL_CHUNK_PAGES;
-        r = read_identities(parent, page, step, identities);
+        r = read_identities(parent, page, step, &windows, identities);
         if (r == 0)
             r = fl_hash_update(hasher, identities, step * sizeof(identities[0]));
         page += step;

@@ -11,6 +11,9 @@
 #include "snapshot/image.h"
 #include "snapshot/share_check.h"
 
+#define FL_IDENTITY_WINDOW 128u
+#define FL_IDENTITY_WINDOWS 4u
+
 // Immutable once open.
 struct fl_parent {
     struct fl_image *image;
@@ -18,6 +21,17 @@ struct fl_parent {
     uint16_t **use; // of each pack: of each frame, how many pages of the image it has
     bool *kept;     // of each pack: the child may use it
     bool all_kept;
+};
+
+// Identities that were read of packs: those of neighbours are seldom far. One thread.
+struct fl_parent_identities {
+    struct fl_identity_window {
+        uint32_t pack;  // an index into the parent's pack table
+        uint32_t count; // 0: nothing was read
+        uint64_t first; // number among the pack's pages
+        struct fl_identity identity[FL_IDENTITY_WINDOW];
+    } window[FL_IDENTITY_WINDOWS];
+    unsigned next; // the window that is given up next
 };
 
 // Opens the parent, which stays readable whatever becomes of its name. The caller holds the store's
@@ -41,7 +55,8 @@ static inline uint64_t fl_parent_entry(const struct fl_parent *parent, uint64_t 
 int fl_parent_read_page(const struct fl_parent *parent, uint64_t page, struct fl_share_room *room,
                         uint8_t *ret_page);
 // Finds the identities of the parent's pages in the chunk's range. Blocks on storage.
-int fl_parent_look(const struct fl_parent *parent, struct fl_chunk *chunk);
+int fl_parent_look(const struct fl_parent *parent, struct fl_chunk *chunk,
+                   struct fl_parent_identities *identities);
 // Decides which of the inherited pages stay where they are, and reads the others. Reports frames
 // that cannot be read to `check`; their pages stay. Blocks on storage.
 int fl_parent_settle(const struct fl_parent *parent, struct fl_chunk *chunk,

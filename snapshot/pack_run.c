@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Theory of operation. Packing has five stages, and chunks pass through them (pipeline.h):
+// Theory of operation. Packing has five stages, and batches of chunks pass through them
+// (pipeline.h):
 // - next (ordered) cuts the file into chunks; holes are chunks of their own. Of a live source it
 //   waits for the pages of a chunk; of an image on offer it takes first what is waited for. The
-//   chunks of companions come after those of memory.
+//   chunks of companions come after those of memory. A batch is one chunk, but of a live source
+//   with a parent it has all that are there and have little to do.
 // - load (parallel) reads, finds zero pages, hashes, asks the index and reads frames to be shared.
 //   Of a live source it also finds out which pages stay where the parent has them.
 // - place (ordered) decides where each page goes and numbers the new frames.
@@ -26,11 +28,8 @@
 #include "snapshot/pipeline.h"
 #include "snapshot/store_dir.h"
 
-static int next_chunk(void *arg, void *item, unsigned thread)
+static int next_chunk(struct fl_pack_run *run, struct fl_chunk *chunk)
 {
-    (void)thread;
-    struct fl_pack_run *run = arg;
-    struct fl_chunk *chunk = item;
     chunk->companion = NULL;
     chunk->hole = false;
     if (run->next_page == run->input_pages) {
@@ -38,6 +37,20 @@ static int next_chunk(void *arg, void *item, unsigned thread)
         return r < 0 ? r : fl_with_next(&run->with, chunk);
     }
     return run->live ? fl_live_next(run, chunk) : fl_input_next(run, chunk);
+}
+
+static int next_batch(void *arg, void *item, unsigned thread)
+{
+    (void)thread;
+    struct fl_pack_run *run = arg;
+    struct fl_batch *batch = item;
+    batch->count = 0;
+    int r = 1;
+    do {
+        r = next_chunk(run, &batch->chunk[batch->count]);
+        batch->count += r == 1;
+    } while (r == 1 && batch->room > 1 && fl_live_more(run, batch));
+    return r < 0 ? r : batch->count > 0;
 }
 
 int fl_pack_failed(struct fl_pack_run *run, enum fl_pack_fault what, int error)
@@ -63,27 +76,46 @@ static int hash_chunk(struct fl_chunk *chunk, struct fl_hasher *hasher)
     return 0;
 }
 
-// Asks the index once for all pages that are not zero and not the parent's. It is a cache: if it
-// fails, these pages count as not known.
-static void ask_index(struct fl_pack_run *run, struct fl_chunk *chunk, struct fl_index_view *view)
+// What the index is asked for at once.
+struct question {
+    struct fl_identity asked[FL_INDEX_GET_MAX];
+    struct fl_disk_place *hints[FL_INDEX_GET_MAX]; // where the answers go
+    uint32_t count;
+};
+
+// The index is a cache: if it fails, these pages count as not known.
+static void ask(struct fl_pack_run *run, struct question *question, struct fl_index_view *view)
 {
-    struct fl_identity asked[FL_CHUNK_PAGES];
-    struct fl_disk_place places[FL_CHUNK_PAGES];
-    uint32_t count = 0;
-    for (uint32_t page = 0; page < chunk->pages; page++) {
-        if (!chunk->zero[page] && !chunk->known[page])
-            asked[count++] = chunk->identity[page];
-    }
-    int r = view && count > 0 ? fl_index_get(view, asked, count, places) : -ENOENT;
-    if (r < 0 && view && count > 0)
+    struct fl_disk_place places[FL_INDEX_GET_MAX];
+    if (question->count == 0)
+        return;
+    int r = view ? fl_index_get(view, question->asked, question->count, places) : -ENOENT;
+    if (r < 0 && view)
         atomic_store(&run->index_broken, true);
-    uint32_t next_place = 0;
-    for (uint32_t page = 0; page < chunk->pages; page++) {
-        if (chunk->zero[page] || chunk->known[page] || r < 0)
+    for (uint32_t i = 0; r == 0 && i < question->count; i++)
+        *question->hints[i] = places[i];
+    question->count = 0;
+}
+
+// Asks for all pages of the batch that are not zero and not the parent's.
+static void ask_index(struct fl_pack_run *run, struct fl_batch *batch, struct fl_index_view *view)
+{
+    struct question question = {.count = 0};
+    for (unsigned i = 0; i < batch->count; i++) {
+        struct fl_chunk *chunk = &batch->chunk[i];
+        if (chunk->hole)
+            continue;
+        for (uint32_t page = 0; page < chunk->pages; page++) {
             chunk->hint[page].pack_id = 0;
-        else
-            chunk->hint[page] = places[next_place++];
+            if (chunk->zero[page] || chunk->known[page])
+                continue;
+            question.asked[question.count] = chunk->identity[page];
+            question.hints[question.count++] = &chunk->hint[page];
+            if (question.count == FL_INDEX_GET_MAX)
+                ask(run, &question, view);
+        }
     }
+    ask(run, &question, view);
 }
 
 // Who restores an image on offer has opened its packs before: no others can be shared.
@@ -117,12 +149,11 @@ static int read_chunk(struct fl_pack_run *run, struct fl_chunk *chunk,
     return run->live ? fl_live_read(run, chunk, worker) : fl_input_read(run, chunk);
 }
 
-static int load_chunk(void *arg, void *item, unsigned thread)
+static int load_chunk(struct fl_pack_run *run, struct fl_chunk *chunk,
+                      const struct fl_pack_worker *worker)
 {
-    struct fl_pack_run *run = arg;
-    struct fl_chunk *chunk = item;
-    const struct fl_pack_worker *worker = &run->workers[thread];
     chunk->parent_pages = chunk->inherited_pages = 0;
+    chunk->input_pages = 0;
     chunk->foreign_max = FL_FOREIGN_FRAMES_MAX;
     chunk->data_bytes = 0;
     chunk->hash_seconds = chunk->check_seconds = 0;
@@ -133,14 +164,33 @@ static int load_chunk(void *arg, void *item, unsigned thread)
         if (!chunk->zero[page] && !chunk->known[page])
             chunk->zero[page] = fl_page_is_zero(fl_chunk_page(chunk, page));
     }
-    r = hash_chunk(chunk, worker->hasher);
-    if (r == 0)
-        ask_index(run, chunk, worker->view);
-    if (r == 0 && run->offer)
-        drop_hints(run, chunk);
-    if (r == 0)
+    return hash_chunk(chunk, worker->hasher);
+}
+
+static int load_batch(void *arg, void *item, unsigned thread)
+{
+    struct fl_pack_run *run = arg;
+    struct fl_batch *batch = item;
+    const struct fl_pack_worker *worker = &run->workers[thread];
+    uint8_t *input = batch->input;
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < batch->count; i++) {
+        batch->chunk[i].input = input;
+        r = load_chunk(run, &batch->chunk[i], worker);
+        input += (size_t)batch->chunk[i].input_pages * FL_PAGE_SIZE;
+    }
+    if (r < 0)
+        return r;
+    ask_index(run, batch, worker->view);
+    for (unsigned i = 0; i < batch->count; i++) {
+        struct fl_chunk *chunk = &batch->chunk[i];
+        if (chunk->hole)
+            continue;
+        if (run->offer)
+            drop_hints(run, chunk);
         check_shared(run, chunk, worker->room);
-    return r;
+    }
+    return 0;
 }
 
 static int add_content(struct fl_pack_run *run, const struct fl_chunk *chunk)
@@ -163,11 +213,8 @@ static int add_content(struct fl_pack_run *run, const struct fl_chunk *chunk)
     return r;
 }
 
-static int place_chunk(void *arg, void *item, unsigned thread)
+static int place_chunk(struct fl_pack_run *run, struct fl_chunk *chunk)
 {
-    (void)thread;
-    struct fl_pack_run *run = arg;
-    struct fl_chunk *chunk = item;
     int r = chunk->companion ? fl_with_hash(&run->with, chunk)
             : run->offer     ? 0 // in `write`
                              : add_content(run, chunk);
@@ -175,6 +222,16 @@ static int place_chunk(void *arg, void *item, unsigned thread)
         r = fl_dedup_place(run->dedup, chunk);
     if (!chunk->companion)
         run->counts = fl_dedup_counts(run->dedup);
+    return r;
+}
+
+static int place_batch(void *arg, void *item, unsigned thread)
+{
+    (void)thread;
+    struct fl_batch *batch = item;
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < batch->count; i++)
+        r = place_chunk(arg, &batch->chunk[i]);
     return r;
 }
 
@@ -194,11 +251,8 @@ static const uint8_t *frame_input(const struct fl_chunk *chunk, uint32_t first, 
     return gathered;
 }
 
-static int encode_chunk(void *arg, void *item, unsigned thread)
+static void encode_chunk(struct fl_chunk *chunk)
 {
-    (void)arg;
-    (void)thread;
-    struct fl_chunk *chunk = item;
     uint8_t gathered[FL_FRAME_PAGES * FL_PAGE_SIZE];
     double begin = fl_seconds_thread();
     chunk->frames = 0;
@@ -214,6 +268,19 @@ static int encode_chunk(void *arg, void *item, unsigned thread)
     for (uint32_t i = 0; i < chunk->fresh_count; i++)
         chunk->fresh_identity[i] = chunk->identity[chunk->fresh[i]];
     chunk->compress_seconds = fl_seconds_thread() - begin;
+}
+
+static int encode_batch(void *arg, void *item, unsigned thread)
+{
+    (void)arg;
+    (void)thread;
+    struct fl_batch *batch = item;
+    uint8_t *output = batch->output;
+    for (unsigned i = 0; i < batch->count; i++) {
+        batch->chunk[i].output = output;
+        encode_chunk(&batch->chunk[i]);
+        output += batch->chunk[i].output_bytes;
+    }
     return 0;
 }
 
@@ -251,11 +318,8 @@ static int write_files(struct fl_pack_run *run, struct fl_chunk *chunk)
                                            : write_map(run, chunk);
 }
 
-static int write_chunk(void *arg, void *item, unsigned thread)
+static int write_chunk(struct fl_pack_run *run, struct fl_chunk *chunk)
 {
-    (void)thread;
-    struct fl_pack_run *run = arg;
-    struct fl_chunk *chunk = item;
     double begin = fl_seconds_wall();
     int r = write_files(run, chunk);
     if (r < 0)
@@ -270,6 +334,16 @@ static int write_chunk(void *arg, void *item, unsigned thread)
     if (!chunk->companion)
         atomic_fetch_add(&run->done, chunk->pages * FL_PAGE_SIZE);
     return 0;
+}
+
+static int write_batch(void *arg, void *item, unsigned thread)
+{
+    (void)thread;
+    struct fl_batch *batch = item;
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < batch->count; i++)
+        r = write_chunk(arg, &batch->chunk[i]);
+    return r;
 }
 
 static uint64_t done(void *arg)
@@ -287,52 +361,60 @@ static void stopped(void *arg)
         run->live->stop(run->live->arg);
 }
 
-static void free_chunks(struct fl_chunk **chunks, unsigned count)
+static void free_batches(struct fl_batch *batches, unsigned count)
 {
-    for (unsigned i = 0; i < count && chunks[i]; i++) {
-        fl_unmap(chunks[i]->input, FL_CHUNK_BYTES);
-        fl_unmap(chunks[i]->output, FL_CHUNK_BYTES);
-        free(chunks[i]);
+    for (unsigned i = 0; batches && i < count; i++) {
+        size_t bytes = batches[i].room * FL_CHUNK_BYTES;
+        fl_unmap(batches[i].input, bytes);
+        fl_unmap(batches[i].output, bytes);
+        free(batches[i].chunk);
     }
-    free(chunks);
+    free(batches);
 }
 
 // Of a live source with a parent most chunks have little: they would not need a huge page each.
-static struct fl_chunk **make_chunks(unsigned count, bool small)
+static struct fl_batch *make_batches(const struct fl_pack_run *run, unsigned count, unsigned room)
 {
-    void *(*map)(size_t bytes) = small ? fl_map_small_pages : fl_map_memory;
-    struct fl_chunk **chunks = calloc(count, sizeof(struct fl_chunk *));
-    for (unsigned i = 0; chunks && i < count; i++) {
-        chunks[i] = calloc(1, sizeof(struct fl_chunk));
-        if (chunks[i]) {
-            chunks[i]->input = map(FL_CHUNK_BYTES);
-            chunks[i]->output = map(FL_CHUNK_BYTES);
-        }
-        if (!chunks[i] || !chunks[i]->input || !chunks[i]->output) {
-            free_chunks(chunks, i + 1);
+    void *(*map)(size_t bytes) = run->parent ? fl_map_small_pages : fl_map_memory;
+    struct fl_batch *batches = calloc(count, sizeof(*batches));
+    for (unsigned i = 0; batches && i < count; i++) {
+        struct fl_batch *batch = &batches[i];
+        batch->room = room;
+        batch->chunk = calloc(batch->room, sizeof(*batch->chunk));
+        batch->input = map(batch->room * FL_CHUNK_BYTES);
+        batch->output = map(batch->room * FL_CHUNK_BYTES);
+        if (!batch->chunk || !batch->input || !batch->output) {
+            free_batches(batches, count);
             return NULL;
         }
     }
-    return chunks;
+    return batches;
 }
 
 int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress)
 {
     static const struct fl_stage stages[] = {
-        {next_chunk, true},    {load_chunk, false}, {place_chunk, true},
-        {encode_chunk, false}, {write_chunk, true},
+        {next_batch, true},    {load_batch, false}, {place_batch, true},
+        {encode_batch, false}, {write_batch, true},
     };
-    // Twice the threads, so that a slow chunk at the front does not stop those behind it at once.
-    unsigned count = 2 * run->threads + 2;
-    struct fl_chunk **chunks = make_chunks(count, run->parent != NULL);
-    if (!chunks)
+    // More than threads, so that a slow batch at the front does not stop those behind it at once.
+    // An image on offer is seen chunk by chunk.
+    bool many = run->parent && run->live->ready && !run->offer;
+    unsigned count = many ? run->threads + 2 : 2 * run->threads + 2;
+    struct fl_batch *batches = make_batches(run, count, many ? FL_BATCH_CHUNKS : 1);
+    FL_AUTO_FREE void **items = calloc(count, sizeof(*items));
+    if (!batches || !items) {
+        free_batches(batches, count);
         return -ENOMEM;
+    }
+    for (unsigned i = 0; i < count; i++)
+        items[i] = &batches[i];
     for (uint32_t i = 0; i < FL_CHUNK_PAGES; i++)
         run->zeros[i] = fl_zero_identity;
     struct fl_pipeline pipeline = {
         .stages = stages,
         .stages_count = sizeof(stages) / sizeof(stages[0]),
-        .items = (void **)chunks,
+        .items = items,
         .items_count = count,
         .threads = run->threads,
         .arg = run,
@@ -346,6 +428,6 @@ int fl_pack_run(struct fl_pack_run *run, const struct fl_progress *progress)
         r = fl_hash_start(run->parent_content);
     if (r == 0)
         r = fl_pipeline_run(&pipeline);
-    free_chunks(chunks, count);
+    free_batches(batches, count);
     return r;
 }

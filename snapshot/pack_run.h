@@ -24,6 +24,7 @@ struct fl_pack_worker {
     struct fl_hasher *hasher;
     struct fl_index_view *view; // one of the run's; NULL: no index
     struct fl_share_room *room;
+    struct fl_parent_identities *identities; // NULL: no parent
 };
 
 // Which file an error is about, for the error's sentence.

@@ -59,6 +59,11 @@ static int all_is_there(void *arg, uint64_t first, uint64_t count)
     return 0;
 }
 
+static bool ready(void *arg, uint64_t first, uint64_t count)
+{
+    return all_is_there(arg, first, count) == 0;
+}
+
 static enum fl_live_page kind(void *arg, uint64_t page)
 {
     const struct chain *chain = arg;
@@ -114,6 +119,7 @@ static int pack(struct chain *chain, unsigned number, uint8_t content_id[32], bo
     struct fl_pack_live live = {.buffer_fd = chain->memory_fd,
                                 .bytes = chain->pages * FL_PAGE_SIZE,
                                 .await = all_is_there,
+                                .ready = ready,
                                 .page = kind,
                                 .consumed = ignore,
                                 .arg = chain,

@@ -42,6 +42,11 @@ static int await_pages(void *arg, uint64_t first, uint64_t count)
     return 0;
 }
 
+static bool is_ready(void *arg, uint64_t first, uint64_t count)
+{
+    return await_pages(arg, first, count) == 0;
+}
+
 static enum fl_live_page kind(void *arg, uint64_t page)
 {
     (void)arg;
@@ -76,6 +81,7 @@ int main(int argc, char **argv)
     const struct fl_pack_live live = {.buffer_fd = now.fd,
                                       .bytes = now.bytes,
                                       .await = await_pages,
+                                      .ready = is_ready,
                                       .page = kind,
                                       .consumed = consumed,
                                       .parent = argv[4],

@@ -35,6 +35,19 @@ static int await_pages(void *arg, uint64_t first, uint64_t count)
     return r;
 }
 
+static bool is_ready(void *arg, uint64_t first, uint64_t count)
+{
+    struct live_source *source = arg;
+    bool fails =
+        source->fail_with < 0 && source->fail_at >= first && source->fail_at < first + count;
+    bool done = !fails && !source->before;
+    pthread_mutex_lock(&source->lock);
+    for (uint64_t page = first; done && page < first + count; page++)
+        done = source->done[page];
+    pthread_mutex_unlock(&source->lock);
+    return done;
+}
+
 static enum fl_live_page page_kind(void *arg, uint64_t page)
 {
     const struct live_source *source = arg;
@@ -217,6 +230,7 @@ int live_make(struct live_source *source, const char *parent, const char *expect
         .missing = UINT64_MAX,
         .live = {.bytes = bytes,
                  .await = await_pages,
+                 .ready = is_ready,
                  .page = page_kind,
                  .consumed = consumed,
                  .stop = stop,

@@ -78,6 +78,8 @@ static void pack_child(uint64_t bytes, struct live_mix mix, unsigned threads)
     struct live_source source;
     struct fl_pack_result result;
     cr_assert_eq(live_make(&source, space.memory, expected, bytes, mix, &state), 0);
+    if (test_random(&state) % 3 == 0)
+        source.live.ready = NULL; // it need not have it
     cr_assert_eq(
         live_pack(&source, space.store, "child", "parent", parent.content_id, threads, &result), 0);
     expect_all_read(&source);

@@ -242,16 +242,27 @@ bool capture_board_has(const struct capture_line *line, uint64_t bitmap_offset, 
     return word_of(line, bitmap_offset, page / WORD) >> page % WORD & 1;
 }
 
+// The bits of the pages from `page` on that are in its word, and before `end`.
+static uint64_t mask_of(uint64_t page, uint64_t end, uint64_t *ret_pages)
+{
+    uint64_t in_word = WORD - page % WORD;
+    *ret_pages = end - page < in_word ? end - page : in_word;
+    return *ret_pages == WORD ? UINT64_MAX : ((UINT64_C(1) << *ret_pages) - 1) << page % WORD;
+}
+
+uint64_t capture_board_count(const struct capture_line *line, uint64_t bitmap_offset,
+                             uint64_t first, uint64_t count)
+{
+    uint64_t found = 0;
+    uint64_t pages = 0;
+    for (uint64_t page = first; page < first + count; page += pages) {
+        uint64_t mask = mask_of(page, first + count, &pages);
+        found += (uint64_t)__builtin_popcountll(word_of(line, bitmap_offset, page / WORD) & mask);
+    }
+    return found;
+}
+
 bool capture_board_done(const struct capture_line *line, uint64_t first, uint64_t count)
 {
-    uint64_t offset = line->board->done_offset;
-    for (uint64_t page = first; page < first + count;) {
-        uint64_t in_word = WORD - page % WORD;
-        uint64_t some = first + count - page < in_word ? first + count - page : in_word;
-        uint64_t mask = some == WORD ? UINT64_MAX : ((UINT64_C(1) << some) - 1) << page % WORD;
-        if ((word_of(line, offset, page / WORD) & mask) != mask)
-            return false;
-        page += some;
-    }
-    return true;
+    return capture_board_count(line, line->board->done_offset, first, count) == count;
 }

@@ -47,6 +47,8 @@ int capture_line_commit(struct capture_line *line, const char *image, const uint
 
 // Whether a bit of one of the board's bitmaps is set; all of `count` bits from `first` on.
 bool capture_board_has(const struct capture_line *line, uint64_t bitmap_offset, uint64_t page);
+uint64_t capture_board_count(const struct capture_line *line, uint64_t bitmap_offset,
+                             uint64_t first, uint64_t count);
 bool capture_board_done(const struct capture_line *line, uint64_t first, uint64_t count);
 
 #endif

@@ -2,8 +2,8 @@
 //
 // Theory of operation. The store asks for one chunk after the other (`await`), and reads the pages
 // of each before it says that it has (`consumed`). The engine copies in its own order, and not far
-// ahead of that: so a chunk that is read is punched out of the buffer at once. The last chunk is
-// given only when the capture is allowed to become an image.
+// ahead of that: so a chunk that is read is punched out of the buffer, but for the first that are.
+// The last chunk is given only when the capture is allowed to become an image.
 #include "tools/verbs/checkpoint_pack.h"
 
 #include <errno.h>
@@ -16,7 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOK_EVERY_US = 500, GIVES_WAY = 10 }; // the latter: steps of nice
+enum { LOOK_FIRST_US = 200, LOOK_LAST_US = 5000 };
+enum { GIVES_WAY = 10 };    // steps of nice
+enum { KEPT_PAGES = 4096 }; // of the buffer, that are not worth the calls to punch them out
 
 static bool may_be_read(const struct capture_pack *pack, uint64_t first, uint64_t count)
 {
@@ -24,15 +26,24 @@ static bool may_be_read(const struct capture_pack *pack, uint64_t first, uint64_
     return capture_board_done(pack->line, first, count) && (!last || atomic_load(&pack->allowed));
 }
 
+// Looks again after a pause, and each time that was in vain after a longer one: each look has its
+// price, and the guest needs the CPU.
 static int pack_await(void *arg, uint64_t first, uint64_t count)
 {
     struct capture_pack *pack = arg;
+    long pause_us = LOOK_FIRST_US;
     while (!may_be_read(pack, first, count)) {
         if (atomic_load(&pack->cancelled) || capture_line_failed(pack->line))
             return -ECANCELED;
-        nanosleep(&(struct timespec){.tv_nsec = LOOK_EVERY_US * 1000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = pause_us * 1000}, NULL);
+        pause_us = 2 * pause_us < LOOK_LAST_US ? 2 * pause_us : LOOK_LAST_US;
     }
     return 0;
+}
+
+static bool pack_ready(void *arg, uint64_t first, uint64_t count)
+{
+    return may_be_read(arg, first, count);
 }
 
 static enum fl_live_page pack_page(void *arg, uint64_t page)
@@ -46,19 +57,23 @@ static enum fl_live_page pack_page(void *arg, uint64_t page)
     return FL_LIVE_PARENT;
 }
 
+// It gives memory back and nothing else: what fails is freed with the buffer.
+static void punch(const struct capture_pack *pack, uint64_t first, uint64_t count)
+{
+    int punched = fallocate(pack->line->buffer, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                            (off_t)(first * FL_PAGE_SIZE), (off_t)(count * FL_PAGE_SIZE));
+    (void)punched;
+}
+
 static void pack_consumed(void *arg, uint64_t first, uint64_t count)
 {
     struct capture_pack *pack = arg;
     struct fl_capture_board *board = pack->line->board;
-    uint64_t pages = 0;
-    for (uint64_t page = first; page < first + count; page++)
-        pages += capture_board_has(pack->line, board->data_offset, page);
+    uint64_t pages = capture_board_count(pack->line, board->data_offset, first, count);
     if (pages == 0)
         return;
-    // It gives memory back and nothing else: what fails is freed with the buffer.
-    int punched = fallocate(pack->line->buffer, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                            (off_t)(first * FL_PAGE_SIZE), (off_t)(count * FL_PAGE_SIZE));
-    (void)punched;
+    if (atomic_fetch_add(&pack->kept, pages) + pages > KEPT_PAGES)
+        punch(pack, first, count);
     atomic_fetch_add(&board->consumed, pages);
 }
 
@@ -118,6 +133,7 @@ int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
         .buffer_fd = line->buffer,
         .bytes = line->image_pages * FL_PAGE_SIZE,
         .await = pack_await,
+        .ready = pack_ready,
         .page = pack_page,
         .consumed = pack_consumed,
         .stop = pack_stop,

@@ -26,6 +26,7 @@ struct capture_pack {
     atomic_bool allowed;
     atomic_bool cancelled;
     _Atomic uint64_t bytes_done; // for a bar
+    _Atomic uint64_t kept;       // pages that were read, and not punched out at first
     // When the thread has ended:
     int error;
     struct fl_pack_result result;

@@ -96,6 +96,11 @@ static int all_is_there(void *arg, uint64_t first, uint64_t count)
     return 0;
 }
 
+static bool is_ready(void *arg, uint64_t first, uint64_t count)
+{
+    return all_is_there(arg, first, count) == 0;
+}
+
 static enum fl_live_page as_in_parent(void *arg, uint64_t page)
 {
     (void)arg;
@@ -120,6 +125,7 @@ static int copy_memory(struct fl_store *store, const struct fork_order *order,
     struct fl_pack_live live = {.buffer_fd = empty,
                                 .bytes = result->pages * FL_PAGE_SIZE,
                                 .await = all_is_there,
+                                .ready = is_ready,
                                 .page = as_in_parent,
                                 .consumed = ignore_consumed,
                                 .parent = order->checkpoint.name,

@@ -26,6 +26,7 @@ struct checkpoint_order {
     const char *base;  // it maps the memory file of this image, and nobody serves it; NULL: served
     const char *name;
     const char *api;      // NULL: looked for
+    const char *qmp;      // it is a QEMU's, whose monitor this is; NULL: a Firecracker's
     const char *fifo_dir; // NULL: looked for
     const char *vmstate;  // a file of the orchestrator's, with `external`; NULL: none
     struct drives drives;

@@ -121,7 +121,7 @@ static int pause_and_copy(struct file_run *file, const struct pauser *pauser,
 static int pack_copy(struct file_run *file, struct fl_error *ret_error)
 {
     struct run *run = file->run;
-    const char *label = run->result->label;
+    run_add_own_label(run);
     struct fl_companion_file with = {.name = CHECKPOINT_VMSTATE, .path = run->vmstate};
     struct fl_pack_live *live = file_copy_live(&file->copy);
     struct fl_pack_options options = {
@@ -130,8 +130,8 @@ static int pack_copy(struct file_run *file, struct fl_error *ret_error)
         .live = live,
         .with = &with,
         .with_count = run->vmstate[0] ? 1 : 0,
-        .labels = &label,
-        .labels_count = label[0] ? 1 : 0,
+        .labels = run->order->labels.labels,
+        .labels_count = run->order->labels.count,
         .progress = run->bar,
     };
     live->parent = run->order->base;

@@ -6,9 +6,9 @@
 #ifndef FAULTLINE_TOOLS_VERBS_CHECKPOINT_GUARD_H
 #define FAULTLINE_TOOLS_VERBS_CHECKPOINT_GUARD_H
 
+#include "tools/verbs/left_behind.h"
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/types.h>
 
 // The names in the private directory.
 #define GUARD_FIFO "memory"
@@ -22,9 +22,8 @@ struct guard_orders {
 };
 
 struct guard {
-    pid_t pid; // 0: none
-    int line;  // the guard sees its end
-    struct guard_orders *orders;
+    struct left_behind process;
+    struct guard_orders *orders; // NULL: never started
 };
 
 // base: the directory in which the private directory `name` will be; the guard gets its own

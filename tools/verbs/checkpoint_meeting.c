@@ -284,7 +284,7 @@ void meeting_end(struct meeting *meeting)
     meeting_release(meeting);
     if (meeting->dir >= 0)
         guard_remove(meeting->base, meeting->name, meeting->dir);
-    else if (meeting->base >= 0 && meeting->guard.pid > 0)
+    else if (meeting->base >= 0 && meeting->guard.orders)
         unlinkat(meeting->base, meeting->name, AT_REMOVEDIR);
     close_all(meeting);
     guard_dismiss(&meeting->guard);

@@ -33,6 +33,9 @@ const struct cli_option checkpoint_options[] = {
     CLI_TEXT(struct checkpoint_order, api, .name = "api", .value = "SOCKET", .hint = CLI_FILE,
              .help = "the API socket of the VM's Firecracker",
              .otherwise = "where its command line says"),
+    CLI_TEXT(struct checkpoint_order, qmp, .name = "qmp", .value = "SOCKET", .hint = CLI_FILE,
+             .help = "the VM is one of QEMU, and this a QMP socket of it that has no other client "
+                     "(docs/qemu.md)"),
     CLI_TEXT(struct checkpoint_order, fifo_dir, .name = "fifo-dir", .value = "DIR",
              .hint = CLI_DIRECTORY,
              .help = "make the files that Firecracker and this command share below this directory, "
@@ -82,13 +85,16 @@ int checkpoint_check(const struct checkpoint_order *order)
     if (order->external && (order->api || order->fifo_dir))
         return cli_usage(verb, "--external cannot be used with --api or --fifo-dir: the "
                                "orchestrator has the API");
+    if (order->qmp && (order->external || order->api || order->fifo_dir || order->base))
+        return cli_usage(verb, "--qmp cannot be used with --external, --api, --fifo-dir or --base");
     if (order->vmstate && !order->external)
-        return cli_usage(verb, "--with needs --external: otherwise Firecracker writes the state "
-                               "where it is told");
+        return cli_usage(verb, "--with needs --external: otherwise the VMM writes the state where "
+                               "it is told");
     if (order->base && (order->keep_armed || order->full || order->while_paused))
-        return cli_usage(verb, "--base cannot be used with --keep-armed, --full or "
-                               "--while-paused: no engine tracks what that VM writes, and all of it "
-                               "is copied in the pause");
+        return cli_usage(verb,
+                         "--base cannot be used with --keep-armed, --full or "
+                         "--while-paused: no engine tracks what that VM writes, and all of it "
+                         "is copied in the pause");
     if (order->while_paused && order->keep_armed)
         return cli_usage(verb, "--while-paused tracks no writes: it cannot be used with "
                                "--keep-armed");

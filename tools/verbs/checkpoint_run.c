@@ -57,6 +57,13 @@ static int check_run(struct run *run, const char *what, struct fl_error *ret_err
     return 0;
 }
 
+int run_check(struct run *run, const char *what, struct fl_error *ret_error)
+{
+    if (run->line.channel >= 0)
+        capture_line_hear(&run->line);
+    return check_run(run, what, ret_error);
+}
+
 static void wait_for_news(const struct run *run)
 {
     struct pollfd all[] = {
@@ -75,9 +82,7 @@ int run_wait(struct run *run, bool (*reached)(struct run *run), const char *what
              struct fl_error *ret_error)
 {
     for (;;) {
-        if (run->line.channel >= 0)
-            capture_line_hear(&run->line);
-        int error = check_run(run, what, ret_error);
+        int error = run_check(run, what, ret_error);
         if (error)
             return error;
         if (reached(run))
@@ -190,7 +195,7 @@ static int begin_capture(struct run *run, struct fl_error *ret_error)
 }
 
 // The user's own of the same key is what the user knows better.
-static void add_own_label(struct run *run)
+void run_add_own_label(struct run *run)
 {
     struct about_labels *labels = &run->order->labels;
     if (!run->result->label[0] || labels->count == ABOUT_LABELS_MAX)
@@ -204,7 +209,7 @@ static void add_own_label(struct run *run)
 
 static int start_pack(struct run *run, struct fl_companion_file *with, struct fl_error *ret_error)
 {
-    add_own_label(run);
+    run_add_own_label(run);
     *with = (struct fl_companion_file){.name = CHECKPOINT_VMSTATE, .path = run->vmstate};
     struct fl_pack_options options = {
         .name = run->order->name,
@@ -324,7 +329,9 @@ static int prepare(struct run *run, const struct pauser *pauser, struct fl_error
 int checkpoint_run(struct checkpoint_order *order, struct checkpoint_result *ret_result,
                    struct fl_error *ret_error)
 {
-    const struct pauser *pauser = order->external ? &pauser_external : &pauser_firecracker;
+    const struct pauser *pauser = order->external ? &pauser_external
+                                  : order->qmp    ? &pauser_qemu
+                                                  : &pauser_firecracker;
     struct run *run = calloc(1, sizeof(*run));
     *ret_result = (struct checkpoint_result){.vmstate = -1};
     if (!run)

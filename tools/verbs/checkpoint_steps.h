@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the files of a checkpoint share: one run of it. checkpoint_run.c has the order of the steps;
-// how the VM is paused and goes on is in checkpoint_firecracker.c, and for an orchestrator that
-// does it itself in checkpoint_external.c. Main thread. A step returns 0, or -errno and a sentence.
+// how the VM is paused and goes on is in checkpoint_firecracker.c and checkpoint_qemu.c, and for an
+// orchestrator that does it itself in checkpoint_external.c. Main thread. A step returns 0, or
+// -errno and a sentence.
 #ifndef FAULTLINE_TOOLS_VERBS_CHECKPOINT_STEPS_H
 #define FAULTLINE_TOOLS_VERBS_CHECKPOINT_STEPS_H
 
@@ -64,6 +65,10 @@ struct run {
 // it, or at run->deadline: "WHAT within N ms".
 int run_wait(struct run *run, bool (*reached)(struct run *run), const char *what,
              struct fl_error *ret_error);
+// The same without waiting, for a step that waits for something else: whether it is to end.
+int run_check(struct run *run, const char *what, struct fl_error *ret_error);
+// The order's labels get that of the checkpoint itself.
+void run_add_own_label(struct run *run);
 // The pause begins: no step takes longer than the time that it may take.
 void run_pause_begins(struct run *run);
 
@@ -84,6 +89,7 @@ struct pauser {
 // An orchestrator's end of what is printed is closed: it has gone, or has given up.
 bool checkpoint_is_unheard(const struct checkpoint_order *order);
 extern const struct pauser pauser_firecracker;
+extern const struct pauser pauser_qemu;
 extern const struct pauser pauser_external;
 
 // All steps from the preparation on, for a VM that maps its memory file (checkpoint_file.c).

@@ -34,6 +34,7 @@ void fl_diagnosis_free(struct fl_diagnosis *diagnosis)
     free(diagnosis->uffd);
     free(diagnosis->task);
     free(diagnosis->dying);
+    free(diagnosis->left);
     *diagnosis = (struct fl_diagnosis){0};
 }
 

@@ -13,7 +13,7 @@
 #include "engine/host/procfs.h"
 #include "engine/vm/vm_state.h"
 
-enum { FL_DOCTOR_STACK = 256 };
+enum { FL_DOCTOR_STACK = 256, FL_DOCTOR_PATH = 4096 };
 
 // A task that sleeps in handle_userfault, or one that cannot end (struct fl_diagnosis, dying).
 struct fl_waiting_task {
@@ -69,6 +69,14 @@ struct fl_uffd_case {
     enum fl_verdict verdict;
 };
 
+// What a checkpoint has left that was killed with all that guards it.
+struct fl_left_meeting {
+    pid_t pid; // in whose root directory the path is; 0: in ours
+    char name[FL_PROC_NAME];
+    char path[FL_DOCTOR_PATH]; // of the directory
+    bool waits;                // a task of the process waits in open() of the FIFO there, for ever
+};
+
 struct fl_diagnosis {
     size_t cases;
     struct fl_uffd_case *uffd;
@@ -80,6 +88,8 @@ struct fl_diagnosis {
     // each the task that does not, and where it sleeps.
     size_t dyings;
     struct fl_waiting_task *dying;
+    size_t left_count;
+    struct fl_left_meeting *left;
     size_t stopped; // holders that are stopped, though no task waits yet
     enum fl_proc_view view;
     bool complete; // false: not all processes could be read (not root), or /proc does not show all

@@ -8,6 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/doctor/doctor_compare.h"
 #include "engine/doctor/doctor_judge.h"
+#include "engine/doctor/doctor_left.h"
 #include "engine/doctor/doctor_walk.h"
 #include "engine/host/proc_fd.h"
 
@@ -84,7 +85,7 @@ static bool may_be_trouble(const struct fl_diagnosis *found)
         if (fl_doctor_has_no_handler(found, &found->task[i]))
             return true;
     }
-    return !found->healthy;
+    return !found->healthy || found->left_count > 0;
 }
 
 static int look_again(const struct fl_diagnosis *first, int64_t since_ms,
@@ -96,6 +97,7 @@ static int look_again(const struct fl_diagnosis *first, int64_t since_ms,
         return error;
     fl_doctor_judge(ret_diagnosis, 0); // whose tasks are whose
     fl_doctor_compare(first, ret_diagnosis, elapsed);
+    fl_doctor_leave_out_new(first, ret_diagnosis);
     return 0;
 }
 

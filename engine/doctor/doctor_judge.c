@@ -225,6 +225,8 @@ static void sum_up(struct fl_diagnosis *found)
             found->stopped += fl_doctor_is_stopped(uffd, &uffd->holder[j]);
     }
     found->healthy = found->healthy && found->stopped == 0;
+    for (size_t i = 0; i < found->left_count; i++)
+        found->healthy = found->healthy && !found->left[i].waits;
 }
 
 void fl_doctor_judge(struct fl_diagnosis *found, int64_t patience_ms)

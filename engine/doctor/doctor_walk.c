@@ -8,6 +8,7 @@
 
 #include <linux/userfaultfd.h>
 
+#include "engine/doctor/doctor_left.h"
 #include "engine/doctor/doctor_protected.h"
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
@@ -38,6 +39,7 @@ struct walk {
     struct kept_state *kept;
     size_t memories;
     struct memory *memory;
+    struct fl_held_meetings held;
     pid_t pid;     // being looked at
     bool live;     // it has its memory and its descriptors
     double now_ms; // on the clock of se.exec_start
@@ -130,6 +132,8 @@ static int look_at_descriptor(void *arg, const struct fl_proc_fd *fd)
         return take_userfaultfd(walk, fd, &info);
     if (strcmp(fd->target, "anon_inode:kvm-vm") == 0)
         return take_guest(walk, fd->pid);
+    if (fl_doctor_note_held(&walk->held, fd->target) != 0)
+        return -ENOMEM;
     if (!fl_orphan_state_head(fd, &kept.pid, kept.image) || is_kept(walk, kept.pid))
         return 0;
     kept.left_protected = fl_doctor_protected(fd, &kept.id);
@@ -219,8 +223,12 @@ static int look_at_task(void *arg, int tid)
     char text[TEXT];
     snprintf(task_path, sizeof(task_path), "/proc/%d/task/%d", (int)walk->pid, tid);
     snprintf(path, sizeof(path), "%s/wchan", task_path);
-    if (fl_proc_read(path, text, sizeof(text)) <= 0 || strcmp(text, "handle_userfault") != 0)
-        return look_if_dying(walk, tid, task_path);
+    if (fl_proc_read(path, text, sizeof(text)) <= 0)
+        *text = '\0';
+    if (strcmp(text, "handle_userfault") != 0) {
+        int error = fl_doctor_note_waiter(&walk->found, walk->pid, task_path, text);
+        return error ? error : look_if_dying(walk, tid, task_path);
+    }
     struct fl_waiting_task *task = one_more(&walk->found.task, &walk->found.tasks, sizeof(*task));
     if (!task)
         return -ENOMEM;
@@ -285,6 +293,17 @@ static void find_vm(struct walk *walk, struct fl_uffd_case *uffd)
     }
 }
 
+// Below our own root directory, and those of all VMs.
+static int find_left(struct fl_diagnosis *found)
+{
+    int error = fl_doctor_note_directories(found, 0);
+    for (size_t i = 0; i < found->cases && !error; i++) {
+        if (found->uffd[i].vm != 0)
+            error = fl_doctor_note_directories(found, found->uffd[i].vm);
+    }
+    return error;
+}
+
 int fl_doctor_walk(struct fl_diagnosis *ret_found)
 {
     struct walk walk = {.now_ms = last_ran_ms("/proc/self")};
@@ -295,6 +314,9 @@ int fl_doctor_walk(struct fl_diagnosis *ret_found)
     walk.found.complete = walk.found.complete && walk.found.view == FL_PROC_ALL;
     for (size_t i = 0; result >= 0 && i < walk.found.cases; i++)
         find_vm(&walk, &walk.found.uffd[i]);
+    if (result >= 0)
+        result = find_left(&walk.found);
+    fl_doctor_leave_out_held(&walk.found, &walk.held);
     free(walk.guest);
     free(walk.kept);
     free(walk.memory);

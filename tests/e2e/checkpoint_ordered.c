@@ -18,6 +18,7 @@
 #include "tests/e2e/protocol/http.h"
 #include "tests/support/checkpoint_page.h"
 #include "tests/support/checkpoint_world.h"
+#include "tests/support/stop.h"
 
 TestSuite(checkpoint_ordered, .init = need_userfaultfd, .fini = checkpoint_world_close,
           .timeout = 240);
@@ -221,13 +222,6 @@ Test(checkpoint_ordered, with_the_program_of_the_page)
     checkpoint_world_stop();
 }
 
-static bool is_stopped(void *arg)
-{
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)*(const pid_t *)arg);
-    return has_words(path, "State:\tT");
-}
-
 static bool inspect_says(const char *image, const char *text)
 {
     static char said[CHECKPOINT_TEXT];
@@ -261,7 +255,7 @@ Test(checkpoint_ordered, with_all_that_can_be_asked_for)
     cr_assert(http_says(&answer, "a checkpoint of VM 1 is being taken already"));
     pause_vm();
     pid_t command = child_of_keeper(" checkpoint ");
-    cr_assert(kill(command, SIGSTOP) == 0 && wait_until(is_stopped, &command));
+    cr_assert(process_stop(command));
     ASK(200, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
     ASK(409, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
     kill(command, SIGCONT);
@@ -313,7 +307,7 @@ Test(checkpoint_ordered, refuses_what_cannot_be)
     cr_assert(is_at_end(client));
     nothing_is_left();
     pid_t keeper = all->world->server.pid;
-    cr_assert(kill(keeper, SIGSTOP) == 0 && wait_until(is_stopped, &keeper));
+    cr_assert(process_stop(keeper));
     ASK(503, "POST", "/v1/checkpoints", "{\"vm\":1,\"name\":\"one\"}");
     cr_assert(strstr(answer.body, "is stopped"), "%s", answer.text);
     kill(keeper, SIGCONT);

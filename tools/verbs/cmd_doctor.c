@@ -10,6 +10,7 @@
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/verbs/doctor_advice.h"
+#include "tools/verbs/doctor_meetings.h"
 #include "tools/verbs/doctor_pool.h"
 #include "tools/verbs/verbs.h"
 
@@ -169,6 +170,7 @@ static void print_doctor_text(const struct fl_diagnosis *found, int64_t patience
         if (found->uffd[i].left_protected > 0)
             print_protected(&found->uffd[i]);
     }
+    doctor_print_left(found);
     const char *unseen = doctor_explain_view(found);
     if (unseen)
         printf("%s\n", unseen);
@@ -228,10 +230,11 @@ static void print_doctor_json(const struct fl_diagnosis *found)
         json_array_append_new(dying, task_json(found, &found->dying[i]));
     static const char *const views[] = {
         [FL_PROC_ALL] = "all", [FL_PROC_PART] = "partial", [FL_PROC_OTHER] = "another's"};
-    json_t *all = json_pack("{s:b, s:b, s:s, s:I, s:o, s:o, s:o}", "healthy", (int)found->healthy,
-                            "complete", (int)found->complete, "view", views[found->view], "stopped",
-                            (json_int_t)found->stopped, "userfaultfds", cases, "tasks", tasks,
-                            "dying", dying);
+    json_t *all =
+        json_pack("{s:b, s:b, s:s, s:I, s:o, s:o, s:o, s:o}", "healthy", (int)found->healthy,
+                  "complete", (int)found->complete, "view", views[found->view], "stopped",
+                  (json_int_t)found->stopped, "userfaultfds", cases, "tasks", tasks, "dying", dying,
+                  "checkpoints_left", doctor_left_json(found));
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);

@@ -96,6 +96,13 @@ void fl_crash_point(const char *name)
     if (options.kill_at)
         kill_at(name);
 }
+
+bool fl_held(const char *name)
+{
+    const char *at = getenv("FAULTLINE_HOLD_AT");
+    const char *token = getenv("FAULTLINE_HOLD_TOKEN");
+    return at && token && strcmp(at, name) == 0 && access(token, F_OK) == 0;
+}
 #else
 // An empty file is no C.
 typedef int fl_crash_point_is_not_here;

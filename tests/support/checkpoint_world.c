@@ -98,11 +98,16 @@ int checkpoint_do(const char *verb, char text[CHECKPOINT_TEXT], const char *cons
 
 pid_t checkpoint_begin(const char *name, const char *const *extra, const char *output)
 {
-    const char *args[CHECKPOINT_ARGS + 1];
     const char *all[CHECKPOINT_ARGS] = {"--name", name, "--json"};
     for (unsigned i = 0; extra && extra[i]; i++)
         all[i + 3] = extra[i];
-    make_args(args, "checkpoint", all);
+    return checkpoint_begin_verb("checkpoint", all, output);
+}
+
+pid_t checkpoint_begin_verb(const char *verb, const char *const *extra, const char *output)
+{
+    const char *args[CHECKPOINT_ARGS + 1];
+    make_args(args, verb, extra);
     unlink(output); // of an earlier one
     pid_t pid = fork();
     cr_assert(pid >= 0);
@@ -204,6 +209,7 @@ void checkpoint_image_is_right(const char *name)
 struct restored {
     struct memory memory;
     char socket[2 * TEST_PATH];
+    bool in_order;
 };
 
 static int touch_restored(int channel, struct client_shared *shared, void *arg)
@@ -214,23 +220,35 @@ static int touch_restored(int channel, struct client_shared *shared, void *arg)
     vmm_map(&vmm, &restored->memory, PAGE, 2, VMM_MAIN);
     vmm.shared = shared;
     vmm_handshake(&vmm, restored->socket);
-    vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
+    if (restored->in_order)
+        vmm_touch_all(&vmm, 1, VMM_UP, true);
+    else
+        vmm_touch_all(&vmm, 2, VMM_RANDOM, true);
     return 0;
+}
+
+// The client has a copy of what it is to find.
+void checkpoint_clone(struct client *client, const char *socket, bool in_order)
+{
+    const struct checkpoint_world *all = &the_world;
+    uint64_t bytes = (uint64_t)all->mini->writers->pages * all->mini->page_bytes;
+    struct restored restored = {.memory = {.bytes = bytes, .data = malloc(bytes)},
+                                .in_order = in_order};
+    cr_assert(restored.memory.data);
+    snprintf(restored.socket, sizeof(restored.socket), "%s", socket);
+    cr_assert(wait_until(socket_is_open, restored.socket), "%s is not there", socket);
+    writers_image(all->mini->moment, &all->world->memory, restored.memory.data);
+    client_start(client, touch_restored, &restored);
+    free(restored.memory.data);
 }
 
 void checkpoint_restores(const char *name)
 {
-    const struct checkpoint_world *all = &the_world;
-    struct restored restored;
     struct client client;
+    char socket[2 * TEST_PATH];
     char leaf[TEST_PATH];
-    uint64_t bytes = (uint64_t)all->mini->writers->pages * all->mini->page_bytes;
-    restored.memory = (struct memory){.bytes = bytes, .data = malloc(bytes)};
-    writers_image(all->mini->moment, &all->world->memory, restored.memory.data);
     snprintf(leaf, sizeof(leaf), "sockets/%s.sock", name);
-    name_path(restored.socket, leaf);
-    cr_assert(wait_until(socket_is_open, restored.socket), "%s is not there", restored.socket);
-    client_start(&client, touch_restored, &restored);
+    name_path(socket, leaf);
+    checkpoint_clone(&client, socket, false);
     cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
-    free(restored.memory.data);
 }

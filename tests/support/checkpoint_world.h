@@ -32,7 +32,9 @@ void checkpoint_world_close(void);
 // Runs `faultline VERB VM --control ... --api ... --fifo-dir ... EXTRA` to its end. Its status;
 // what it says is in text.
 int checkpoint_do(const char *verb, char text[CHECKPOINT_TEXT], const char *const *extra);
-// Begins a checkpoint called `name`, in a process group of its own; its output goes to a file.
+// Begins one, in a process group of its own; its output goes to a file; a checkpoint called `name`,
+// with --json.
+pid_t checkpoint_begin_verb(const char *verb, const char *const *extra, const char *output);
 pid_t checkpoint_begin(const char *name, const char *const *extra, const char *output);
 // Waits for its end: its status, 128 + signal.
 int checkpoint_ended(pid_t pid);
@@ -44,5 +46,8 @@ void checkpoint_image_is_right(const char *name);
 bool checkpoint_has_image(const char *name);
 // A VM is restored from it: all of its memory is that of the moment.
 void checkpoint_restores(const char *name);
+// Starts a VM that is restored there, and touches all pages, in random order or in their own: each
+// must be that of the moment.
+void checkpoint_clone(struct client *client, const char *socket, bool in_order);
 
 #endif

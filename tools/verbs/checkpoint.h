@@ -14,6 +14,7 @@
 #include "tools/cli/about_options.h"
 #include "tools/cli/option.h"
 #include "tools/verbs/checkpoint_drives.h"
+#include "tools/verbs/checkpoint_offer.h"
 
 #define CHECKPOINT_VMSTATE "vmstate" // the companion with the state of the devices
 
@@ -31,6 +32,9 @@ struct checkpoint_order {
     const char *vmstate;  // a file of the orchestrator's, with `external`; NULL: none
     struct drives drives;
     struct about_labels labels; // with that of the checkpoint itself, once it is packed
+    struct offered offered; // names that can be restored while it is still packed; 0: none
+    bool live;              // the name is one
+    bool leave_paused;      // the VM does not go on
     bool keep_armed;
     bool full;
     bool while_paused;
@@ -53,6 +57,7 @@ struct checkpoint_result {
     struct fl_pack_result pack;
     char parent[FL_NAME_MAX + 1]; // "": none
     bool was_paused;              // the VM was paused before, and still is
+    bool left_paused;             // the VM was paused by this command, and still is
     bool kept_armed;              // the next checkpoint copies only what changes from now on
     uint64_t pages;
     uint64_t by_fault;
@@ -62,8 +67,9 @@ struct checkpoint_result {
     double freeze_ms; // of it, until what the image will be was certain
     double copy_ms;
     double seconds;
-    char label[64]; // of the image: which Firecracker wrote the state; "": none
-    int vmstate;    // the state, as a file without a name; -1: none
+    char label[64];         // of the image: which Firecracker wrote the state; "": none
+    int vmstate;            // the state, as a file without a name; -1: none
+    struct fl_offer *offer; // the names' files, to the end of the verb; NULL: none
 };
 
 // The options that `checkpoint` and `fork` have both (checkpoint_options.c), and what reads --with.
@@ -104,6 +110,7 @@ char *checkpoint_find_api(pid_t pid, struct fl_error *ret_error);
 void checkpoint_say(const struct checkpoint_order *order, const char *event);
 // The same, but what an orchestrator waits for: then also as text.
 void checkpoint_tell(const struct checkpoint_order *order, const char *event);
+void checkpoint_say_restorable(const struct checkpoint_order *order, const char *image);
 void checkpoint_say_failed(const struct checkpoint_order *order, const char *sentence);
 // The result as docs/json.md says; the caller owns it. NULL without memory.
 json_t *checkpoint_json(const struct checkpoint_order *order,

@@ -198,6 +198,15 @@ static int resume(struct run *run, struct fl_error *ret_error)
     return 0;
 }
 
+// From here on neither this command nor its guard resumes it: it may go on somewhere else.
+static int leave_paused(struct run *run)
+{
+    run->result->left_paused = run->paused;
+    run->paused = false;
+    atomic_store(&run->meeting.guard.orders->paused, false);
+    return 0;
+}
+
 static int fc_go_on(struct run *run, struct fl_error *ret_error)
 {
     if (create_has_ended(run))
@@ -208,10 +217,10 @@ static int fc_go_on(struct run *run, struct fl_error *ret_error)
     join_create(run);
     if (run->create.outcome != FIRECRACKER_CUT_SHORT)
         return fl_fail_plain(ret_error, -EREMOTEIO, "%s", run->create.why.text);
-    error = resume(run, ret_error);
+    error = run->order->leave_paused ? leave_paused(run) : resume(run, ret_error);
     run->result->pause_ms = (double)(fl_now() - run->paused_at) / (double)FL_NS_PER_MS;
     if (!error)
-        checkpoint_say(run->order, "resumed");
+        checkpoint_say(run->order, run->order->leave_paused ? "frozen" : "resumed");
     return error;
 }
 

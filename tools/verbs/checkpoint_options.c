@@ -58,6 +58,9 @@ const struct cli_option checkpoint_options[] = {
              .help = "copy everything in the pause, without write protection: for VMs that map a "
                      "template. The pause is long"),
     CLI_LABEL(struct checkpoint_order, labels),
+    CLI_FLAG(struct checkpoint_order, leave_paused, .name = "leave-paused",
+             .help = "do not resume the VM: it goes on somewhere else, or when its owner resumes "
+                     "it"),
     CLI_FLAG(struct checkpoint_order, replace, .name = "replace",
              .help = "replace an image of this name (otherwise that is an error)"),
     CLI_TIME_MS(struct checkpoint_order, timeout_ms, .name = "timeout", .value = "TIME", .low = 1,
@@ -95,6 +98,13 @@ int checkpoint_check(const struct checkpoint_order *order)
                          "--base cannot be used with --keep-armed, --full or "
                          "--while-paused: no engine tracks what that VM writes, and all of it "
                          "is copied in the pause");
+    if (order->external && order->leave_paused)
+        return cli_usage(verb, "--leave-paused cannot be used with --external: the orchestrator "
+                               "resumes the VM, or does not");
+    if (order->qmp && order->leave_paused)
+        return cli_usage(verb, "--leave-paused cannot be used with --qmp");
+    if (order->live && (order->replace || order->while_paused || order->base))
+        return cli_usage(verb, "--live cannot be used with --replace, --while-paused or --base");
     if (order->while_paused && order->keep_armed)
         return cli_usage(verb, "--while-paused tracks no writes: it cannot be used with "
                                "--keep-armed");

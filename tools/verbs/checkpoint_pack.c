@@ -3,7 +3,9 @@
 // Theory of operation. The store asks for one chunk after the other (`await`), and reads the pages
 // of each before it says that it has (`consumed`). The engine copies in its own order, and not far
 // ahead of that: so a chunk that is read is punched out of the buffer, but for the first that are.
-// The last chunk is given only when the capture is allowed to become an image.
+// The last chunk is given only when the capture is allowed to become an image. Of an image on offer
+// it asks for any chunk (`look`), and for that allowance in the end (`settle`); what a VM waits for
+// the engine is told by the board, too.
 #include "tools/verbs/checkpoint_pack.h"
 
 #include <errno.h>
@@ -16,9 +18,16 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOK_FIRST_US = 200, LOOK_LAST_US = 5000 };
+#include "engine/base/crash_point.h"
+
+enum { LOOK_FIRST_US = 200, LOOK_LAST_US = 5000, LOOK_EVERY_US = 500 };
 enum { GIVES_WAY = 10 };    // steps of nice
 enum { KEPT_PAGES = 4096 }; // of the buffer, that are not worth the calls to punch them out
+
+static bool has_failed(const struct capture_pack *pack)
+{
+    return atomic_load(&pack->cancelled) || capture_line_failed(pack->line);
+}
 
 static bool may_be_read(const struct capture_pack *pack, uint64_t first, uint64_t count)
 {
@@ -33,7 +42,7 @@ static int pack_await(void *arg, uint64_t first, uint64_t count)
     struct capture_pack *pack = arg;
     long pause_us = LOOK_FIRST_US;
     while (!may_be_read(pack, first, count)) {
-        if (atomic_load(&pack->cancelled) || capture_line_failed(pack->line))
+        if (has_failed(pack))
             return -ECANCELED;
         nanosleep(&(struct timespec){.tv_nsec = pause_us * 1000}, NULL);
         pause_us = 2 * pause_us < LOOK_LAST_US ? 2 * pause_us : LOOK_LAST_US;
@@ -44,6 +53,41 @@ static int pack_await(void *arg, uint64_t first, uint64_t count)
 static bool pack_ready(void *arg, uint64_t first, uint64_t count)
 {
     return may_be_read(arg, first, count);
+}
+
+static int pack_look(void *arg, uint64_t first, uint64_t count, bool hurry)
+{
+    const struct capture_pack *pack = arg;
+    struct fl_capture_board *board = pack->line->board;
+    uint64_t hurried = first + 1;
+    if (has_failed(pack))
+        return -ECANCELED;
+    if (!hurry && FL_HELD("pack_next"))
+        return 0;
+    bool done = capture_board_done(pack->line, first, count);
+    if (hurry && !done)
+        atomic_store(&board->hurried, hurried);
+    else if (done && atomic_load(&board->hurried) == hurried)
+        atomic_store(&board->hurried, 0);
+    return done;
+}
+
+static int pack_settle(void *arg)
+{
+    const struct capture_pack *pack = arg;
+    while (!atomic_load(&pack->allowed) || FL_HELD("pack_next")) {
+        if (has_failed(pack))
+            return -ECANCELED;
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_EVERY_US * 1000}, NULL);
+    }
+    return 0;
+}
+
+static void pack_offered(void *arg)
+{
+    struct capture_pack *pack = arg;
+    atomic_store(&pack->offered, true);
+    eventfd_write(pack->told, 1);
 }
 
 static enum fl_live_page pack_page(void *arg, uint64_t page)
@@ -123,6 +167,14 @@ static int start_thread(struct capture_pack *pack)
     return -error;
 }
 
+static void close_events(struct capture_pack *pack)
+{
+    if (pack->ended >= 0)
+        close(pack->ended);
+    if (pack->told >= 0)
+        close(pack->told);
+}
+
 int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
                        const struct capture_line *line, const struct fl_pack_options *options,
                        bool gives_way)
@@ -135,6 +187,9 @@ int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
         .await = pack_await,
         .ready = pack_ready,
         .page = pack_page,
+        .look = pack_look,
+        .settle = pack_settle,
+        .offered = pack_offered,
         .consumed = pack_consumed,
         .stop = pack_stop,
         .arg = pack,
@@ -144,9 +199,10 @@ int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
     pack->options.live = &pack->live;
     pack->options.progress = (struct fl_progress){.fn = pack_progressed, .arg = pack};
     pack->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int error = pack->ended < 0 ? -errno : start_thread(pack);
-    if (error && pack->ended >= 0)
-        close(pack->ended);
+    pack->told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int error = pack->ended < 0 || pack->told < 0 ? -errno : start_thread(pack);
+    if (error)
+        close_events(pack);
     pack->running = !error;
     return error;
 }
@@ -165,7 +221,7 @@ int capture_pack_join(struct capture_pack *pack, struct fl_error *ret_error)
 {
     if (pack->running) {
         pthread_join(pack->thread, NULL);
-        close(pack->ended);
+        close_events(pack);
         pack->running = false;
     }
     if (pack->error)

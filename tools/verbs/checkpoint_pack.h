@@ -17,6 +17,7 @@
 struct capture_pack {
     bool running;
     int ended; // an eventfd: readable when the thread has ended
+    int told;  // an eventfd: readable when the image is on offer
     pthread_t thread;
     struct fl_store *store;
     const struct capture_line *line;
@@ -25,6 +26,7 @@ struct capture_pack {
     bool gives_way;
     atomic_bool allowed;
     atomic_bool cancelled;
+    atomic_bool offered;         // VMs can be restored
     _Atomic uint64_t bytes_done; // for a bar
     _Atomic uint64_t kept;       // pages that were read, and not punched out at first
     // When the thread has ended:

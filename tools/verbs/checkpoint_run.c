@@ -64,18 +64,21 @@ int run_check(struct run *run, const char *what, struct fl_error *ret_error)
     return check_run(run, what, ret_error);
 }
 
-static void wait_for_news(const struct run *run)
+static void wait_for_news(struct run *run)
 {
+    int tick = offered_turn(run, TICK_MS);
+    bool to_be_told = run->pack.running && run->offered_at == 0;
     struct pollfd all[] = {
         {.fd = run->line.channel, .events = POLLIN},
         {.fd = run->meeting.inotify, .events = POLLIN},
         {.fd = run->create.running && !run->create.over ? run->create.ended : -1, .events = POLLIN},
         {.fd = run->pack.running ? run->pack.ended : -1, .events = POLLIN},
+        {.fd = to_be_told ? run->pack.told : -1, .events = POLLIN},
         {.fd = run->orchestrator.asked ? STDIN_FILENO : -1, .events = POLLIN},
         // Its end alone, and once.
         {.fd = run->order->external && !atomic_load(&run->pack.cancelled) ? STDOUT_FILENO : -1},
     };
-    poll(all, sizeof(all) / sizeof(all[0]), TICK_MS);
+    poll(all, sizeof(all) / sizeof(all[0]), tick);
 }
 
 int run_wait(struct run *run, bool (*reached)(struct run *run), const char *what,
@@ -213,6 +216,7 @@ static int start_pack(struct run *run, struct fl_companion_file *with, struct fl
     *with = (struct fl_companion_file){.name = CHECKPOINT_VMSTATE, .path = run->vmstate};
     struct fl_pack_options options = {
         .name = run->order->name,
+        .offer = run->result->offer,
         .replace = run->order->replace,
         .with = with,
         .with_count = run->vmstate[0] ? 1 : 0,
@@ -286,6 +290,12 @@ static void commit(struct run *run)
     result->kept_armed = run->order->keep_armed && capture_line_is(&run->line, FL_CAPTURE_KEPT);
 }
 
+static void add_to(struct fl_error *error, const char *more)
+{
+    size_t used = strlen(error->text);
+    snprintf(error->text + used, sizeof(error->text) - used, "%s", more);
+}
+
 static int run_steps(struct run *run, const struct pauser *pauser, struct fl_error *ret_error)
 {
     struct fl_companion_file with;
@@ -304,10 +314,27 @@ static int run_steps(struct run *run, const struct pauser *pauser, struct fl_err
         capture_pack_cancel(&run->pack);
         capture_pack_join(&run->pack, NULL);
         drives_undo(&run->order->drives);
+        fl_offer_end(run->result->offer);
+        run->result->offer = NULL;
+        if (run->result->left_paused)
+            add_to(ret_error, "; the VM is still paused, as --leave-paused says");
     } else {
         commit(run);
     }
     return error;
+}
+
+// A name that leads to an image already cannot lead to another one yet; and what is copied in the
+// pause is no capture before its end.
+static int prepare_offer(struct run *run, struct fl_error *ret_error)
+{
+    const struct offered *offered = &run->order->offered;
+    const struct checkpoint_order *order = run->order;
+    if (offered->count == 0 || order->replace || order->while_paused || order->base)
+        return 0;
+    int error =
+        fl_offer_new((const char *const *)offered->names, offered->count, &run->result->offer);
+    return error ? fl_fail(ret_error, error, "the checkpoint cannot be prepared") : 0;
 }
 
 static int prepare(struct run *run, const struct pauser *pauser, struct fl_error *ret_error)
@@ -317,6 +344,8 @@ static int prepare(struct run *run, const struct pauser *pauser, struct fl_error
     int error = checkpoint_find_vm(run->order, &run->result->vm, ret_error);
     if (!error)
         error = open_store(run, ret_error);
+    if (!error)
+        error = prepare_offer(run, ret_error);
     if (!error)
         error = drives_begin(drives, run->order->name, ret_error);
     if (!error)
@@ -362,6 +391,9 @@ void checkpoint_end(struct checkpoint_order *order, struct checkpoint_result *re
     if (result->vmstate >= 0)
         close(result->vmstate);
     result->vmstate = -1;
+    fl_offer_end(result->offer);
+    result->offer = NULL;
+    offered_free(&order->offered);
     free(result->vm.store);
     result->vm.store = NULL;
 }

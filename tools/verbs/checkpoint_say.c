@@ -35,6 +35,16 @@ void checkpoint_tell(const struct checkpoint_order *order, const char *event)
     }
 }
 
+// As text `fork` prints names alone: each is told once.
+void checkpoint_say_restorable(const struct checkpoint_order *order, const char *image)
+{
+    if (order->json)
+        say_line(json_pack("{s:s,s:s}", "event", "restorable", "image", image));
+    else
+        printf("%s%s\n", order->live ? "restorable " : "", image);
+    fflush(stdout);
+}
+
 void checkpoint_say_failed(const struct checkpoint_order *order, const char *sentence)
 {
     if (order->json) {
@@ -52,11 +62,12 @@ void checkpoint_say_failed(const struct checkpoint_order *order, const char *sen
 
 static json_t *capture_json(const struct checkpoint_result *r)
 {
-    return json_pack("{s:f,s:f,s:f,s:b,s:b,s:I,s:I,s:I,s:I}", "pause_ms", r->pause_ms, "freeze_ms",
-                     r->freeze_ms, "copy_ms", r->copy_ms, "was_paused", r->was_paused, "kept_armed",
-                     r->kept_armed, "pages", (json_int_t)r->pages, "copied_by_fault",
-                     (json_int_t)r->by_fault, "copied_by_sweep", (json_int_t)r->by_sweep,
-                     "write_faults", (json_int_t)r->write_faults);
+    return json_pack("{s:f,s:f,s:f,s:b,s:b,s:b,s:I,s:I,s:I,s:I}", "pause_ms", r->pause_ms,
+                     "freeze_ms", r->freeze_ms, "copy_ms", r->copy_ms, "was_paused", r->was_paused,
+                     "left_paused", r->left_paused, "kept_armed", r->kept_armed, "pages",
+                     (json_int_t)r->pages, "copied_by_fault", (json_int_t)r->by_fault,
+                     "copied_by_sweep", (json_int_t)r->by_sweep, "write_faults",
+                     (json_int_t)r->write_faults);
 }
 
 static json_t *pack_json(const struct fl_pack_result *p)
@@ -109,6 +120,8 @@ static void print_text(const struct checkpoint_order *order, const struct checkp
     printf("%s: %s in %.2f s", order->name, checkpoint_vm_text(&r->vm, vm), r->seconds);
     if (r->was_paused)
         printf("; it was paused before, and still is\n");
+    else if (r->left_paused)
+        printf("; it is paused\n");
     else
         printf("; it was paused for %.1f ms\n", r->pause_ms);
     printf("  pages      %12" PRIu64 "\n", r->pages);

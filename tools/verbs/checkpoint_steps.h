@@ -50,6 +50,7 @@ struct run {
     uint64_t begun;         // times by fl_now()
     uint64_t deadline;      // of the step that is waited for
     uint64_t paused_at;     // 0: not yet
+    uint64_t offered_at;    // VMs can be restored; 0: not yet
     char vmstate[PATH_MAX]; // its state; "": none
     // Of a Firecracker:
     char *api;

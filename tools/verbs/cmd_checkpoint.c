@@ -14,6 +14,9 @@ static const struct cli_option options[] = {
              .help = "the new image's name: 1 to 128 of A-Z a-z 0-9 . _ -"),
     CLI_FLAG(struct checkpoint_order, keep_armed, .name = "keep-armed",
              .help = "go on noting what the guest writes to: the next checkpoint copies only that"),
+    CLI_FLAG(struct checkpoint_order, live, .name = "live",
+             .help = "VMs can be restored as soon as the VM is copied from, and not only when the "
+                     "image is finished; if it fails in between, they end (docs/checkpoint.md)"),
     CLI_FLAG(struct checkpoint_order, external, .name = "external",
              .help = "pause and resume nothing: print 'pause', read 'paused' or 'abort', print "
                      "'resume', for an orchestrator that has the API (docs/checkpoint.md)"),
@@ -35,7 +38,10 @@ static int parse_checkpoint(int argc, char **argv, struct checkpoint_order *orde
     if (!order->name)
         return cli_usage("checkpoint", "--name is missing");
     order->vm = argv[optind];
-    return checkpoint_check(order);
+    status = checkpoint_check(order);
+    if (status == EXIT_DONE && order->live && offered_make(order->name, 0, &order->offered) != 0)
+        status = cli_fail("checkpoint", "there is no memory");
+    return status;
 }
 
 static int cmd_checkpoint(int argc, char **argv)

@@ -56,7 +56,11 @@ static int check_names(struct fork_order *order)
     if (!fl_name_valid(name_of(order, order->count, last)))
         return cli_usage("fork", "--name: '%s' cannot name an image", last);
     order->checkpoint.name = name_of(order, 1, order->name);
-    return checkpoint_check(&order->checkpoint);
+    int status = checkpoint_check(&order->checkpoint);
+    if (status == EXIT_DONE &&
+        offered_make(order->prefix, order->count, &order->checkpoint.offered) != 0)
+        status = cli_fail("fork", "there is no memory");
+    return status;
 }
 
 static int name_after_vm(struct fork_order *order)
@@ -191,6 +195,7 @@ static int copy_all(struct fl_store *store, const struct fork_order *order,
         error = copy_memory(store, order, result, name, empty, ret_error);
         if (!error) {
             made++;
+            fl_offer_withdraw(result->offer, name);
             error = copy_drives(&order->checkpoint.drives, name, ret_error);
         }
         if (!error && progress_interrupted())
@@ -221,43 +226,18 @@ static int check_free(struct fl_store *store, const struct fork_order *order,
 
 // --- their sockets ---
 
-static bool is_listed(const json_t *listeners, const char *image)
-{
-    size_t i;
-    const json_t *listener;
-    json_array_foreach(listeners, i, listener)
-    {
-        const char *of = json_string_value(json_object_get(listener, "image"));
-        if (of && strcmp(of, image) == 0 && !json_is_false(json_object_get(listener, "reachable")))
-            return true;
-    }
-    return false;
-}
-
-static bool all_are_listed(const struct fork_order *order)
-{
-    char name[FL_NAME_MAX + 1 + SUFFIX_BYTES];
-    long status;
-    json_t *answer = NULL;
-    bool all = true;
-    control_try(order->checkpoint.control, "GET", "/v1/listeners", NULL, &status, &answer);
-    for (unsigned i = 1; i <= order->count && all; i++)
-        all = is_listed(json_object_get(answer, "listeners"), name_of(order, i, name));
-    json_decref(answer);
-    return all;
-}
-
 // The server sees the new images by itself, if it serves this store. Where it does not listen for
 // them, the images are there all the same.
 static void wait_for_sockets(const struct fork_order *order)
 {
     uint64_t end = fl_now() + SOCKETS_S * FL_NS_PER_S;
-    bool all = all_are_listed(order);
-    while (!all && fl_now() < end && !progress_interrupted()) {
+    const struct offered *offered = &order->checkpoint.offered;
+    offered_tell(&order->checkpoint);
+    while (!offered_all_told(offered) && fl_now() < end && !progress_interrupted()) {
         poll(NULL, 0, LOOK_EVERY_MS);
-        all = all_are_listed(order);
+        offered_tell(&order->checkpoint);
     }
-    if (!all)
+    if (!offered_all_told(offered))
         cli_warn("fork",
                  "the images are in the store, but the server at %s does not listen for "
                  "all of them: 'faultline listen' makes it",
@@ -278,8 +258,10 @@ static int print_fork(const struct fork_order *order, const struct checkpoint_re
     json_decref(names);
     if (order->checkpoint.json)
         return store_print_json("fork", object);
-    for (unsigned i = 1; i <= order->count; i++)
-        printf("%s\n", name_of(order, i, name));
+    for (unsigned i = 0; i < order->count; i++) { // those that no server listens for
+        if (!order->checkpoint.offered.told[i])
+            checkpoint_say_restorable(&order->checkpoint, order->checkpoint.offered.names[i]);
+    }
     return EXIT_DONE;
 }
 
@@ -337,10 +319,11 @@ const struct verb verb_fork = {
     .summary = "make images of a VM that runs, for as many VMs as go on from there",
     .synopsis = {"--count N [--name PREFIX] [OPTION...] VM"},
     .about = "Makes a checkpoint of a VM, as 'faultline checkpoint' does, and gives it N names, "
-             "PREFIX-1 to PREFIX-N. The images share all of their pages. When the command ends, "
-             "the server listens for each of them: N VMs can be restored at once, from the state "
-             "that is in each of them as the companion 'vmstate'. The VM itself runs on. With "
-             "--drive each image has a clone of the file.",
+             "PREFIX-1 to PREFIX-N. The images share all of their pages. Each name is printed as "
+             "soon as the server listens for it: N VMs can be restored at once, from the state "
+             "that is in each of them as the companion 'vmstate', while the VM is still being "
+             "copied. Until the command has ended well they depend on it. The VM itself runs on. "
+             "With --drive each image has a clone of the file.",
     .status = "0 if all images are in the store; 1 if none is, after a sentence.",
     .arguments = arguments,
     .options = options,

@@ -113,7 +113,8 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
     enum fl_policy policy =
         peer->policy == FL_POLICY_DEFAULT ? engine->options.on_error : peer->policy;
     state->flags = FL_VM_STATE_SEEN | policy_flags(policy) |
-                   (peer->owner ? FL_VM_STATE_OWNER : 0U) | (peer->told ? FL_VM_STATE_TOLD : 0U);
+                   (peer->owner ? FL_VM_STATE_OWNER : 0U) | (peer->told ? FL_VM_STATE_TOLD : 0U) |
+                   (peer->alone ? FL_VM_STATE_PRIVATE : 0U);
     if (!peer->owner) // an orchestrator's end would say nothing, and it may outlive the VM
         close_fd(&peer->pidfd);
     struct fl_vm *vm = vm_of_state(peer, state_fd, state);

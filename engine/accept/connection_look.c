@@ -147,7 +147,8 @@ static void use_owner(struct fl_connection *connection)
     peer->pid = owner->pid;
     peer->owner = true;
     // A hole that is punched into a file is not told to processes that map it.
-    peer->told = owner->complete && !owner->shared && fl_uffd_tells_removes(peer->uffd);
+    peer->alone = owner->complete && !owner->shared;
+    peer->told = peer->alone && fl_uffd_tells_removes(peer->uffd);
 }
 
 static uint64_t look_at_connection(struct fl_io_job *job)

@@ -18,6 +18,7 @@ struct fl_peer {
     bool owner;  // pid and pidfd are of the process whose memory it is; else of the one that
                  // connected
     bool told;   // no page of that memory can be dropped without an event
+    bool alone;  // no other process can drop pages of that memory
     int uffd;
     int pidfd;
     int socket;

@@ -155,8 +155,8 @@ static const char *reason_against(const struct fl_vm *vm, const struct fl_captur
         return "the pages of its process cannot be seen";
     if (vm->template && !paused)
         return "it maps a template: it can be captured while it is paused";
-    if (!vm->template && !(vm->state->flags & FL_VM_STATE_TOLD))
-        return "pages of its memory can be dropped without an event";
+    if (!vm->template && !(vm->state->flags & (FL_VM_STATE_TOLD | FL_VM_STATE_PRIVATE)))
+        return "pages of its memory can be dropped by others, without an event";
     if (fl_counter_get(&vm->state->counters.poisoned) > 0)
         return "pages of its memory could not be had, and are poisoned";
     return NULL;
@@ -205,7 +205,8 @@ void fl_capture_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_captur
         capture->over = true;
         return;
     }
-    if (fl_capture_is_paused(capture))
+    // What is dropped without an event would not be among what has changed.
+    if (fl_capture_is_paused(capture) || !(vm->state->flags & FL_VM_STATE_TOLD))
         capture->flags &= ~(uint64_t)FL_CAPTURE_KEEP_ARMED;
     parent_of_image(vm, capture->parent);
     if (vm->capture) {

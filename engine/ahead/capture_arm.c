@@ -44,7 +44,8 @@ static bool check_client(struct fl_vm *vm)
                         strerror(-error));
         return false;
     }
-    if (!(features & UFFD_FEATURE_EVENT_REMOVE)) {
+    // Firecracker before 1.12 asks for no events if there is no balloon: then nothing is dropped.
+    if ((vm->state->flags & FL_VM_STATE_TOLD) && !(features & UFFD_FEATURE_EVENT_REMOVE)) {
         fl_capture_fail(capture, -ENOTSUP, "the VMM does not tell what the guest gives back");
         return false;
     }

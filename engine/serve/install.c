@@ -68,14 +68,14 @@ static enum fl_install judge_answer(struct fl_vm *vm, int error, uint64_t page, 
 {
     uint64_t address = fl_layout_address(&vm->state->layout, page + done);
     enum fl_install result;
+    if (done > 0 && vm->capture) // before the bits are set: it looks at what was there before
+        fl_capture_installed(vm, page, done);
     if (done == 1)
         fl_bit_set(vm->installed, page);
     else if (done > 1)
         fl_bits_set(vm->installed, page, done);
     if (done > 0)
         fl_shortage_end(vm);
-    if (done > 0 && vm->capture)
-        fl_capture_installed(vm, page, done);
     *ret_pages = done;
     switch (error) {
     case 0:
@@ -311,10 +311,10 @@ enum fl_install fl_install_poison(struct fl_vm *vm, uint64_t page, bool *ret_the
         return FL_INSTALL_DONE;
     }
     if (error == 0) {
-        fl_bit_set(vm->installed, page);
-        fl_counter_add(&vm->state->counters.poisoned, fl_vm_page_units(vm));
         if (vm->capture)
             fl_capture_installed(vm, page, 1);
+        fl_bit_set(vm->installed, page);
+        fl_counter_add(&vm->state->counters.poisoned, fl_vm_page_units(vm));
     }
     return judge_answer(vm, error, page, 0, &pages);
 }

@@ -35,19 +35,33 @@ static void board_done(const struct fl_vm *vm, uint64_t page, uint64_t count, en
     board_set(capture->board_done, first, units);
 }
 
-// It was there once, and is not: the guest gave it back, or dropped it without telling.
-static bool is_zero(const struct fl_vm *vm, uint64_t page)
+static void fail(struct fl_capture *capture, const char *reason)
 {
-    return fl_bit_test(vm->removed, page) || fl_vm_may_be_dropped(vm, page);
+    if (capture->error)
+        return;
+    capture->error = -EIO;
+    snprintf(capture->reason, sizeof(capture->reason), "%s", reason);
+}
+
+// What was dropped without an event may have been there at the freeze: nobody knows any more.
+static void check_told(const struct fl_vm *vm, uint64_t page, uint64_t end)
+{
+    while (!(vm->state->flags & FL_VM_STATE_TOLD) && page < end) {
+        page = fl_bits_next_set(vm->installed, vm->installed, page, end);
+        if (page < end && fl_vm_may_be_dropped(vm, page) && !fl_bit_test(vm->removed, page))
+            fail(vm->capture, "memory was dropped without an event");
+        page++;
+    }
 }
 
 static void absent_done(const struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     uint64_t end = page + count;
+    check_told(vm, page, end);
     while (page < end) {
-        bool zero = is_zero(vm, page);
+        bool zero = fl_bit_test(vm->removed, page); // the guest gave it back
         uint64_t next = page + 1;
-        while (next < end && is_zero(vm, next) == zero)
+        while (next < end && fl_bit_test(vm->removed, next) == zero)
             next++;
         board_done(vm, page, next - page, zero ? FL_CAPTURED_ZERO : FL_CAPTURED_PARENT);
         page = next;
@@ -123,15 +137,6 @@ uint64_t fl_capture_span_pages(const struct fl_vm *vm, uint64_t start, uint64_t 
     return 0;
 }
 
-static void fail_uncopied(struct fl_capture *capture)
-{
-    if (capture->error)
-        return;
-    capture->error = -EIO;
-    snprintf(capture->reason, sizeof(capture->reason),
-             "the guest gave memory back before it was copied");
-}
-
 void fl_capture_removed(struct fl_vm *vm, uint64_t start, uint64_t end)
 {
     struct fl_capture *capture = vm->capture;
@@ -141,7 +146,7 @@ void fl_capture_removed(struct fl_vm *vm, uint64_t start, uint64_t end)
     while ((count = fl_capture_span_pages(vm, start, end, &index, &page)) > 0) {
         if (fl_capture_holds(capture) &&
             fl_bits_next_clear(capture->done, capture->done, page, page + count) < page + count)
-            fail_uncopied(capture);
+            fail(capture, "the guest gave memory back before it was copied");
         fl_capture_set_unarmed(capture, page, count);
         fl_bits_set(capture->changed, page, count);
         // A part of a page of 2 MiB stays where it is.

@@ -42,6 +42,7 @@ enum {
     FL_VM_STATE_TOLD = 128, // no page of its memory can be dropped without an event
     FL_VM_STATE_AUTO = 512, // policy: ... kills it if KVM makes accesses for the guest
     FL_VM_STATE_COUNTED = 1024, // it has gone, and is in the counts of its image (image_counts.h)
+    FL_VM_STATE_PRIVATE = 2048, // only its own process can drop pages of its memory
 };
 
 struct fl_vm_counters {

@@ -65,6 +65,36 @@ Test(capture, that_is_kept_makes_the_next_one_small)
     captured_end();
 }
 
+// As Firecracker before 1.12 without a balloon.
+Test(capture, of_a_vm_that_has_no_events_is_what_the_memory_was)
+{
+    struct capture_client capture;
+    captured_begin_silent(0);
+    for (unsigned i = 0; i < 2; i++)
+        capture_works(&captured.guest[0], 1);
+    capture_all(&capture, &captured.guest[0], 1, FL_CAPTURE_KEEP_ARMED);
+    cr_assert_not(capture.granted & FL_CAPTURE_KEEP_ARMED);
+    publish(&capture, "single");
+    cr_assert_eq(world_status(captured.world, "captures", "kept"), 0);
+    captured_end();
+}
+
+// What such a VM has dropped may have been there at the freeze, for all that is known: the capture
+// is not torn, it fails.
+Test(capture, fails_when_memory_was_dropped_without_an_event)
+{
+    struct capture_client capture;
+    captured_begin_silent(2);
+    begin_capture(&capture, 1, 0);
+    cr_assert(capture_await(&capture, FL_CAPTURE_READY), "%s", capture.text);
+    pause_guest(&captured.guest[0]);
+    cr_assert(capture_freeze(&capture));
+    cr_assert_not(capture_take_all(&capture, captured.image));
+    cr_assert_str_eq(capture.text, "memory was dropped without an event");
+    capture_close(&capture);
+    captured_end();
+}
+
 // Others of other VMs go on beside it.
 Test(capture, of_one_vm_runs_once)
 {

@@ -33,15 +33,10 @@ static void attach(struct guest *guest, enum kind kind)
 {
     struct vmm *vmm = &guest->vmm;
     guest->fd = -1;
-    if (kind == SILENT) { // Firecracker 1.10 without a balloon asks for no events
-        struct uffdio_api api = {.api = UFFD_API};
-        vmm_map_memory(vmm, &world->memory, PAGE, 2, VMM_1_7);
-        vmm->uffd = vmm_open_uffd(VMM_1_7);
-        CHECK(ioctl(vmm->uffd, UFFDIO_API, &api) == 0, "UFFDIO_API: %s", strerror(errno));
-        vmm_register(vmm);
-    } else {
+    if (kind == SILENT)
+        vmm_map_silent(vmm, &world->memory, PAGE, 2);
+    else
         guest->fd = vmm_map_shared(vmm, &world->memory, kind == SHARED_HUGE ? HUGE : PAGE, 2);
-    }
     vmm_handshake(vmm, world->socket);
 }
 

@@ -31,6 +31,7 @@ struct guest {
     struct client client;
     struct writers *writers;
     struct guest_place *place; // shared with the client
+    bool silent;               // set before it starts: its userfaultfd has no events
 };
 
 struct captured {
@@ -48,6 +49,10 @@ void captured_begin(const char *const *extra, unsigned removes);
 void captured_end(void);
 // The same but for the server's end, for one that has no keeper any more.
 void captured_end_of_vm(void);
+
+// The same, with a VM as Firecracker before 1.12 makes it without a balloon: no event tells what it
+// drops.
+void captured_begin_silent(unsigned removes);
 
 void guest_start(struct guest *guest, unsigned removes);
 // It runs, and no page of it is protected, or will soon be. It never writes to a quarter of its

@@ -93,6 +93,16 @@ void vmm_map(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes, 
     vmm_register(vmm);
 }
 
+void vmm_map_silent(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes,
+                    unsigned regions)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    vmm_map_memory(vmm, memory, page_bytes, regions, VMM_1_7);
+    vmm->uffd = vmm_open_uffd(VMM_1_7);
+    CHECK(ioctl(vmm->uffd, UFFDIO_API, &api) == 0, "UFFDIO_API: %s", strerror(errno));
+    vmm_register(vmm);
+}
+
 // --- templates ---
 
 // The greeting is one line, with the descriptor.

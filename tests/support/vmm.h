@@ -46,6 +46,9 @@ struct vmm {
 // Maps `memory` as that many regions of about the same size, and registers them.
 void vmm_map(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes, unsigned regions,
              enum vmm_protocol protocol);
+// The same as Firecracker before 1.12 does it without a balloon: it asks for no events.
+void vmm_map_silent(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes,
+                    unsigned regions);
 // The same with memory that is a memfd, mapped MAP_SHARED, as for a vhost-user device. Returns it.
 int vmm_map_shared(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes,
                    unsigned regions);

@@ -305,6 +305,7 @@ static int pack_locked(struct fl_pack_job *job)
         fl_offer_published(job->run.offer, job->options->name, job->result.content_id);
     if (live)
         job->result.settle_seconds = fl_seconds_wall() - job->run.last_page_at;
+    fl_pack_inherit_trace(job);
     if (live && live->published)
         live->published(live->arg, job->result.content_id);
     fl_pack_update_index(job);

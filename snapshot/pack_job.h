@@ -23,6 +23,8 @@ struct fl_pack_job {
 
 // Publishes the pack first, then the image, which refers to it. Errors with a sentence.
 int fl_pack_publish(struct fl_pack_job *job);
+// Gives the image the trace of its parent. No error of this is a failure of packing.
+void fl_pack_inherit_trace(struct fl_pack_job *job);
 // Adds the pack to the index. No error of this is a failure of packing.
 void fl_pack_update_index(struct fl_pack_job *job);
 void fl_pack_close_views(struct fl_pack_job *job);

@@ -7,6 +7,7 @@
 
 #include "snapshot/pack_job.h"
 #include "snapshot/pack_name.h"
+#include "snapshot/trace_store.h"
 
 int fl_pack_exists(struct fl_pack_job *job)
 {
@@ -99,6 +100,18 @@ int fl_pack_publish(struct fl_pack_job *job)
     if (r == -EEXIST && placing)
         return fl_pack_exists(job);
     return r < 0 ? fl_fail(job->error, r, "cannot write to the store %s", job->store->dir) : 0;
+}
+
+void fl_pack_inherit_trace(struct fl_pack_job *job)
+{
+    const struct fl_pack_live *live = job->options->live;
+    struct fl_disk_image_header child = {.pages = job->run.input_pages};
+    if (!live || !live->parent)
+        return;
+    strncpy(child.name, job->options->name, sizeof(child.name) - 1);
+    memcpy(child.content_id.bytes, job->result.content_id, sizeof(child.content_id.bytes));
+    job->result.trace_error = fl_trace_inherit(job->store, live->parent, live->parent_content_id,
+                                               &child, &job->result.trace_pages);
 }
 
 static int add_to_index(struct fl_pack_job *job)

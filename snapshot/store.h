@@ -93,6 +93,8 @@ struct fl_pack_result {
     bool bad_not_noted;      // the list of bad frames could not be written
     uint64_t healed_images;  // earlier images that got pages of this one for damaged pages
     uint64_t damaged_images; // earlier images that have damaged pages still, or cannot be read
+    uint64_t trace_pages;    // of a live source: of the parent's trace, which the image has now
+    int trace_error;         // why it has none, although the parent has one: -errno or 0
     bool index_damaged;      // the index could not be used: not all known pages were shared
     bool index_not_updated;  // later images share no page of this one until the index is rebuilt
     bool index_rebuilt;      // the index was damaged and was built again from the packs

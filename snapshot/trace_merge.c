@@ -25,17 +25,6 @@ struct merge {
     uint64_t *marks;   // bitmap: pages that came before in this recording
 };
 
-static int read_image(struct merge *merge, const char *name)
-{
-    char file_name[FL_IMAGE_NAME_BYTES];
-    int r = fl_image_file_name(name, file_name);
-    if (r < 0)
-        return r;
-    FL_AUTO_CLOSE int fd = openat(merge->store->reader->images_fd, file_name,
-                                  O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    return fd < 0 ? -errno : fl_image_file_header(fd, name, &merge->image);
-}
-
 // Reads the trace to merge into. A missing or stale trace counts as an empty one.
 static int read_trace(struct merge *merge)
 {
@@ -182,7 +171,7 @@ static int merge_locked(struct merge *merge, const struct fl_recording *recordin
 static int check_image(struct merge *merge)
 {
     const struct fl_disk_image_header before = merge->image;
-    int r = read_image(merge, before.name);
+    int r = fl_trace_image(merge->store, before.name, &merge->image);
     if (r == -ENOENT || (r == 0 && memcmp(&before.content_id, &merge->image.content_id,
                                           sizeof(before.content_id)) != 0))
         r = -ESTALE;
@@ -237,7 +226,7 @@ int fl_store_trace_merge(struct fl_store *store, const char *name,
                          struct fl_error *ret_error)
 {
     struct merge merge = {.store = store};
-    int r = read_image(&merge, name);
+    int r = fl_trace_image(store, name, &merge.image);
     if (r < 0)
         return fl_image_failed(store, name, r, ret_error);
     r = fl_store_lock(store, FL_LOCK_SHARED, ret_error);

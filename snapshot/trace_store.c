@@ -13,6 +13,17 @@
 #include "snapshot/pack_list.h"
 #include "snapshot/trace_file.h"
 
+int fl_trace_image(struct fl_store *store, const char *name, struct fl_disk_image_header *ret_image)
+{
+    char file_name[FL_IMAGE_NAME_BYTES];
+    int r = fl_image_file_name(name, file_name);
+    if (r < 0)
+        return r;
+    FL_AUTO_CLOSE int fd =
+        openat(store->reader->images_fd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    return fd < 0 ? -errno : fl_image_file_header(fd, name, ret_image);
+}
+
 int fl_trace_check(struct fl_store *store, const struct fl_disk_image_header *image,
                    struct fl_disk_trace_header *ret_header)
 {

@@ -325,3 +325,86 @@ Test(live, a_parent_that_is_removed_meanwhile_is_read_to_its_end)
     cr_assert_eq(collect_store(space.store, false, NULL), 0);
     expect_image("child", expected);
 }
+
+// --- the trace of the parent ---
+
+static int record(const char *name, const uint64_t *pages, unsigned count)
+{
+    struct fl_store *store;
+    struct fl_error error;
+    struct fl_trace_entry entries[8] = {{0}};
+    const struct fl_recording recording = {.entries = entries, .count = count};
+    for (unsigned i = 0; i < count; i++)
+        entries[i] = (struct fl_trace_entry){.page = pages[i], .ms = i};
+    int r = fl_store_open(space.store, false, &store, &error);
+    if (r == 0)
+        r = fl_store_trace_merge(store, name, &recording, 1, false, &error);
+    fl_store_close(store);
+    return r;
+}
+
+// Its trace has these pages, in this order; without pages it has none.
+static void expect_trace(const char *name, const uint64_t *pages, unsigned count)
+{
+    struct fl_store *store;
+    struct fl_error error;
+    struct fl_recording recording;
+    struct fl_image_detail detail;
+    cr_assert_eq(inspect_image(space.store, name, &detail), 0);
+    cr_assert_eq(detail.trace.state, count > 0 ? FL_TRACE_GOOD : FL_TRACE_NONE);
+    cr_assert_eq(detail.trace.pages, count);
+    if (count == 0)
+        return;
+    cr_assert_eq(fl_store_open(space.store, false, &store, &error), 0);
+    cr_assert_eq(fl_store_trace_read(store, name, &recording, &error), 0);
+    for (unsigned i = 0; i < count; i++)
+        cr_assert_eq(recording.entries[i].page, pages[i]);
+    fl_recording_free(&recording);
+    fl_store_close(store);
+}
+
+static uint64_t inherit(const char *name, uint64_t bytes)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    cr_assert_eq(
+        live_make(&source, space.memory, expected, bytes, (struct live_mix){40, 20, 9}, &state), 0);
+    cr_assert_eq(live_pack(&source, space.store, name, "parent", parent.content_id, 0, &result), 0);
+    cr_assert_eq(result.trace_error, 0);
+    live_free(&source);
+    return result.trace_pages;
+}
+
+Test(live, a_child_begins_with_the_trace_of_its_parent)
+{
+    static const uint64_t pages[] = {700, 3, CHUNK, 1000, 0};
+    static const uint64_t early[] = {3, CHUNK - 1};
+    make_parent(2 * CHUNK_BYTES);
+    cr_assert_eq(inherit("before", 2 * CHUNK_BYTES), 0);
+    cr_assert_eq(record("parent", pages, 5), 0);
+    cr_assert_eq(inherit("child", 2 * CHUNK_BYTES), 5);
+    cr_assert_eq(inherit("shorter", CHUNK_BYTES), 2);
+    expect_trace("before", NULL, 0);
+    expect_trace("child", pages, 5);
+    expect_trace("shorter", (const uint64_t[]){3, 0}, 2);
+    // It is the child's from then on, and the parent's stays as it is.
+    cr_assert_eq(record("child", early, 2), 0);
+    expect_trace("parent", pages, 5);
+    expect_trace("child", (const uint64_t[]){3, 700, CHUNK, CHUNK - 1, 1000, 0}, 6);
+}
+
+Test(live, a_trace_of_other_content_is_not_inherited)
+{
+    static const uint64_t pages[] = {5, 6};
+    make_parent(CHUNK_BYTES);
+    struct fl_store *store;
+    struct fl_error error;
+    struct fl_pack_options again = {.name = "parent", .replace = true, .path = space.memory};
+    cr_assert_eq(record("parent", pages, 2), 0);
+    cr_assert_eq(make_memory(space.memory, CHUNK_BYTES, &state), 0);
+    cr_assert_eq(fl_store_open(space.store, false, &store, &error), 0);
+    cr_assert_eq(fl_store_pack(store, &again, &parent, &error), 0);
+    fl_store_close(store);
+    cr_assert_eq(inherit("child", CHUNK_BYTES), 0);
+    expect_trace("child", NULL, 0);
+}

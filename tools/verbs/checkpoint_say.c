@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
@@ -72,13 +73,14 @@ static json_t *capture_json(const struct checkpoint_result *r)
 
 static json_t *pack_json(const struct fl_pack_result *p)
 {
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "bytes",
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "bytes",
                      (json_int_t)(p->stored_bytes + p->image_bytes), "zero_pages",
                      (json_int_t)p->zero_pages, "inherited_pages", (json_int_t)p->inherited_pages,
                      "shared_pages", (json_int_t)p->shared_pages, "duplicate_pages",
                      (json_int_t)p->duplicate_pages, "stored_pages", (json_int_t)p->stored_pages,
-                     "stored_bytes", (json_int_t)p->stored_bytes, "settle_seconds",
-                     p->settle_seconds);
+                     "stored_bytes", (json_int_t)p->stored_bytes, "declined_pages",
+                     (json_int_t)p->declined_pages, "trace_pages", (json_int_t)p->trace_pages,
+                     "settle_seconds", p->settle_seconds);
 }
 
 static json_t *drives_json(const struct drives *drives)
@@ -131,6 +133,11 @@ static void print_text(const struct checkpoint_order *order, const struct checkp
            cli_format_bytes(bytes, stored, sizeof(stored)));
     if (r->parent[0])
         printf("  parent     %s\n", r->parent);
+    if (r->pack.trace_pages > 0)
+        printf("  trace      %12" PRIu64 "  pages of the parent's\n", r->pack.trace_pages);
+    if (r->pack.trace_error < 0)
+        printf("  trace      the parent's could not be kept: %s\n",
+               strerror(-r->pack.trace_error));
 }
 
 int checkpoint_print(const struct checkpoint_order *order, const struct checkpoint_result *result)

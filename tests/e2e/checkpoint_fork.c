@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "tests/support/checkpoint_world.h"
+#include "tests/support/traces.h"
 
 TestSuite(checkpoint_fork, .init = need_userfaultfd, .fini = checkpoint_world_close,
           .timeout = 240);
@@ -60,6 +61,50 @@ Test(checkpoint_fork, all_or_none)
     cr_assert_eq(atomic_load(&all->mini->pauses), pauses);
     cr_assert_not(checkpoint_has_image("box-1"));
     checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
+// --- the trace ---
+
+enum { TRACED = 300 };
+
+// It touches nothing: what comes, comes by itself.
+static int wait_for_replay(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    (void)shared;
+    vmm_map(&vmm, &all->world->memory, PAGE, 2, VMM_MAIN);
+    vmm_handshake(&vmm, arg);
+    tell_test(channel, 'h');
+    return next_order(channel) == 'e' ? 0 : 1;
+}
+
+Test(checkpoint_fork, clones_are_replayed_what_vms_of_the_image_touched)
+{
+    char text[CHECKPOINT_TEXT];
+    char socket[2 * TEST_PATH];
+    struct client clone;
+    static uint32_t pages[TRACED];
+    for (uint32_t i = 0; i < TRACED; i++)
+        pages[i] = (TRACED - i) * 3;
+    all = checkpoint_world_make(MIXED, 8 << 20);
+    record_one(all->world, (struct touches){NULL, PAGE, 2, pages, TRACED});
+    checkpoint_world_start();
+    const char *args[] = {"--count", "2", "--name", "box", "--json", NULL};
+    cr_assert_eq(checkpoint_do("fork", text, args), 0, "%s", text);
+    cr_assert(strstr(text, "\"trace_pages\":300") || strstr(text, "\"trace_pages\": 300"), "%s",
+              text);
+    for (unsigned i = 1; i <= 2; i++) {
+        char leaf[64];
+        snprintf(leaf, sizeof(leaf), "sockets/box-%u.sock", i);
+        snprintf(socket, sizeof(socket), "%s", temp_path(&all->world->temp, leaf));
+        snprintf(leaf, sizeof(leaf), "event=replayed vm=%u image=box-%u", i + 2, i);
+        client_start(&clone, wait_for_replay, socket);
+        cr_assert(client_says(&clone, 'h'));
+        cr_assert(server_wait_log(&all->world->server, leaf, 1), "%s", leaf);
+        client_tell(&clone, 'e');
+        cr_assert_eq(client_wait(&clone), 0, "%s", client_failure());
+    }
     checkpoint_world_stop();
 }
 

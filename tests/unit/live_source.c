@@ -274,20 +274,19 @@ int live_pack(struct live_source *source, const char *store, const char *name, c
               const uint8_t *parent_content_id, unsigned threads, struct fl_pack_result *ret_result)
 {
     struct fl_store *open_store = NULL;
-    struct fl_error error;
     struct fl_pack_options options = {.name = name, .threads = threads, .live = &source->live};
     source->live.parent = parent;
     source->live.parent_content_id = parent_content_id;
-    int r = fl_store_open(store, true, &open_store, &error);
+    int r = fl_store_open(store, true, &open_store, &source->error);
     if (r == 0 && pthread_create(&source->thread, NULL, bring, source) != 0)
         r = -EAGAIN;
     if (r == 0) {
-        r = fl_store_pack(open_store, &options, ret_result, &error);
+        r = fl_store_pack(open_store, &options, ret_result, &source->error);
         pthread_join(source->thread, NULL);
     }
     fl_store_close(open_store);
     if (r < 0)
-        fprintf(stderr, "%s\n", error.text);
+        fprintf(stderr, "%s\n", source->error.text);
     return r;
 }
 

@@ -32,6 +32,7 @@ struct live_source {
     bool stopped;       // stop() was called
     unsigned published; // calls
     uint8_t content_id[32];
+    struct fl_error error; // of packing
     // What the test may set before packing.
     uint64_t fail_at;                          // page: await of its chunk fails
     int fail_with;                             // negative errno; 0: it does not

@@ -330,24 +330,16 @@ Test(live, a_parent_that_is_removed_meanwhile_is_read_to_its_end)
 
 static int record(const char *name, const uint64_t *pages, unsigned count)
 {
-    struct fl_store *store;
-    struct fl_error error;
     struct fl_trace_entry entries[8] = {{0}};
     const struct fl_recording recording = {.entries = entries, .count = count};
     for (unsigned i = 0; i < count; i++)
         entries[i] = (struct fl_trace_entry){.page = pages[i], .ms = i};
-    int r = fl_store_open(space.store, false, &store, &error);
-    if (r == 0)
-        r = fl_store_trace_merge(store, name, &recording, 1, false, &error);
-    fl_store_close(store);
-    return r;
+    return merge_trace(space.store, name, &recording, 1, false);
 }
 
 // Its trace has these pages, in this order; without pages it has none.
 static void expect_trace(const char *name, const uint64_t *pages, unsigned count)
 {
-    struct fl_store *store;
-    struct fl_error error;
     struct fl_recording recording;
     struct fl_image_detail detail;
     cr_assert_eq(inspect_image(space.store, name, &detail), 0);
@@ -355,12 +347,10 @@ static void expect_trace(const char *name, const uint64_t *pages, unsigned count
     cr_assert_eq(detail.trace.pages, count);
     if (count == 0)
         return;
-    cr_assert_eq(fl_store_open(space.store, false, &store, &error), 0);
-    cr_assert_eq(fl_store_trace_read(store, name, &recording, &error), 0);
+    cr_assert_eq(read_trace(space.store, name, &recording), 0);
     for (unsigned i = 0; i < count; i++)
         cr_assert_eq(recording.entries[i].page, pages[i]);
     fl_recording_free(&recording);
-    fl_store_close(store);
 }
 
 static uint64_t inherit(const char *name, uint64_t bytes)

@@ -28,7 +28,8 @@ struct kept {
 
 struct worker {
     struct kept kept[KEPT];
-    unsigned next; // the one that is given up next
+    unsigned next;  // the one that is given up next
+    uint8_t *range; // RANGE_PAGES: what will be written at once
 };
 
 struct unpack {
@@ -53,16 +54,19 @@ static int next_range(void *arg, void *item, unsigned thread)
     return 1;
 }
 
-static int get_frame(const struct unpack *unpack, struct worker *worker, struct fl_frame_id id,
-                     const char **ret_pages)
+static const uint8_t *find_kept(const struct worker *worker, struct fl_frame_id id)
 {
     for (unsigned i = 0; i < KEPT; i++) {
         const struct kept *at = &worker->kept[i];
-        if (at->id.pack == id.pack && at->id.frame == id.frame) {
-            *ret_pages = at->pages;
-            return 0;
-        }
+        if (at->id.pack == id.pack && at->id.frame == id.frame)
+            return at->pages;
     }
+    return NULL;
+}
+
+static int keep_frame(const struct unpack *unpack, struct worker *worker, struct fl_frame_id id,
+                      const uint8_t **ret_pages)
+{
     struct kept *kept = &worker->kept[worker->next++ % KEPT];
     kept->id.pack = 0;
     size_t bytes = (size_t)fl_frame_pages(unpack->image, id) * FL_PAGE_SIZE;
@@ -81,38 +85,58 @@ static int get_frame(const struct unpack *unpack, struct worker *worker, struct 
     return 0;
 }
 
-static int write_run(struct unpack *unpack, struct worker *worker, uint64_t page,
-                     const struct fl_run *run)
+// Most frames are needed once, as a whole, and go where they belong at once.
+static int read_run(const struct unpack *unpack, struct worker *worker, const struct fl_run *run,
+                    uint8_t *at)
 {
-    const char *pages = NULL;
-    int r = get_frame(unpack, worker, run->id, &pages);
-    if (r < 0)
-        return r;
+    const uint8_t *pages = find_kept(worker, run->id);
+    if (!pages && run->slot == 0 && run->pages == fl_frame_pages(unpack->image, run->id))
+        return fl_frame_read(unpack->image, run->id, at);
+    int r = pages ? 0 : keep_frame(unpack, worker, run->id, &pages);
+    if (r == 0)
+        memcpy(at, pages + (size_t)run->slot * FL_PAGE_SIZE, (size_t)run->pages * FL_PAGE_SIZE);
+    return r;
+}
+
+static int write_pages(struct unpack *unpack, const uint8_t *at, uint64_t page, uint64_t pages)
+{
     uint64_t offset = page * FL_PAGE_SIZE;
     uint64_t left = fl_image_bytes(unpack->image) - offset;
-    size_t len = (size_t)run->pages * FL_PAGE_SIZE;
+    size_t len = (size_t)pages * FL_PAGE_SIZE;
+    if (pages == 0)
+        return 0;
     if (len > left) // the last page may be partial
         len = (size_t)left;
-    r = fl_pwrite_full(unpack->fd, pages + (size_t)run->slot * FL_PAGE_SIZE, len, offset);
+    int r = fl_pwrite_full(unpack->fd, at, len, offset);
     if (r < 0)
         atomic_store(&unpack->output_failed, true);
     atomic_fetch_add(&unpack->data_bytes, len);
     return r;
 }
 
+// Zero pages stay holes; what is between two of them is written at once.
 static int write_range(void *arg, void *item, unsigned thread)
 {
     struct unpack *unpack = arg;
-    uint64_t page = *(uint64_t *)item * RANGE_PAGES;
-    uint64_t left = fl_image_pages(unpack->image) - page;
-    uint64_t end = page + (left < RANGE_PAGES ? left : RANGE_PAGES);
+    struct worker *worker = &unpack->workers[thread];
+    const uint64_t first = *(uint64_t *)item * RANGE_PAGES;
+    uint64_t left = fl_image_pages(unpack->image) - first;
+    uint64_t end = first + (left < RANGE_PAGES ? left : RANGE_PAGES);
+    uint64_t begun = first; // from here on there are bytes that were not written yet
     int r = 0;
-    while (r == 0 && page < end) {
+    for (uint64_t page = first; r == 0 && page < end;) {
         struct fl_run run = fl_image_run(unpack->image, page, (uint32_t)(end - page));
-        if (!run.zero) // zero pages stay holes
-            r = write_run(unpack, &unpack->workers[thread], page, &run);
+        if (run.zero) {
+            r = write_pages(unpack, worker->range + (begun - first) * FL_PAGE_SIZE, begun,
+                            page - begun);
+            begun = page + run.pages;
+        } else {
+            r = read_run(unpack, worker, &run, worker->range + (page - first) * FL_PAGE_SIZE);
+        }
         page += run.pages;
     }
+    if (r == 0 && begun < end)
+        r = write_pages(unpack, worker->range + (begun - first) * FL_PAGE_SIZE, begun, end - begun);
     atomic_fetch_add(&unpack->done, (uint64_t)RANGE_PAGES * FL_PAGE_SIZE);
     return r;
 }
@@ -152,10 +176,24 @@ static int run_ranges(struct unpack *unpack, unsigned threads, const struct fl_p
 static void free_workers(struct worker *workers, unsigned threads)
 {
     for (unsigned i = 0; workers && i < threads; i++) {
+        fl_unmap(workers[i].range, (size_t)RANGE_PAGES * FL_PAGE_SIZE);
         for (unsigned j = 0; j < KEPT; j++)
             free(workers[i].kept[j].pages);
     }
     free(workers);
+}
+
+static struct worker *make_workers(unsigned threads)
+{
+    struct worker *workers = calloc(threads, sizeof(*workers));
+    for (unsigned i = 0; workers && i < threads; i++) {
+        workers[i].range = fl_map_memory((size_t)RANGE_PAGES * FL_PAGE_SIZE);
+        if (!workers[i].range) {
+            free_workers(workers, threads);
+            return NULL;
+        }
+    }
+    return workers;
 }
 
 static int fill_file(struct unpack *unpack, const struct fl_unpack_options *options)
@@ -167,7 +205,7 @@ static int fill_file(struct unpack *unpack, const struct fl_unpack_options *opti
         unpack->output_failed = true;
         return -errno;
     }
-    unpack->workers = calloc(threads, sizeof(*unpack->workers));
+    unpack->workers = make_workers(threads);
     int r = unpack->workers ? run_ranges(unpack, threads, &options->progress) : -ENOMEM;
     free_workers(unpack->workers, threads);
     return r == 0 ? fl_progress_call(&options->progress, bytes, bytes) : r;

@@ -116,29 +116,6 @@ void fl_capture_session_free(struct fl_capture_session *session)
     free(session);
 }
 
-static enum fl_capture_blame blame_of(int error)
-{
-    switch (-error) {
-    case ECANCELED:
-    case EPIPE:
-    case EPROTO:
-        return FL_BLAME_CLIENT;
-    case ESRCH:
-        return FL_BLAME_VM;
-    case ESHUTDOWN:
-        return FL_BLAME_ENGINE;
-    case ENOMEM:
-    case ENOSPC:
-    case EMFILE:
-        return FL_BLAME_MEMORY;
-    case EIO:
-    case EBADMSG:
-        return FL_BLAME_TORN;
-    default:
-        return FL_BLAME_KERNEL;
-    }
-}
-
 static void count_pages(const struct fl_capture_session *session)
 {
     struct fl_capture_counts *counts = &session->engine->counts->captures;
@@ -151,7 +128,7 @@ static void count_pages(const struct fl_capture_session *session)
 // Once. What was published stays so, and is no failure.
 static void note_failure(struct fl_capture_session *session, int error, const char *reason)
 {
-    enum fl_capture_blame blame = session->begun ? blame_of(error) : FL_BLAME_REFUSED;
+    enum fl_capture_blame blame = session->begun ? fl_capture_blame_of(error) : FL_BLAME_REFUSED;
     session->failed = true;
     if (!session->committed) {
         session->engine->counts->captures.failed[blame]++;

@@ -93,7 +93,7 @@ static bool is_torn(struct fl_capture *capture, const struct fl_presence_look *l
 {
     for (size_t i = 0; i < look->count && !fl_capture_is_paused(capture); i++) {
         if (!look->kind[i].protected) {
-            fl_capture_fail(capture, -EIO, "page 0x%llx was not write-protected",
+            fl_capture_fail(capture, -EBADMSG, "page 0x%llx was not write-protected",
                             (unsigned long long)look->kind[i].start);
             return true;
         }

@@ -4,6 +4,7 @@
 #ifndef FAULTLINE_VM_CAPTURE_COUNTS_H
 #define FAULTLINE_VM_CAPTURE_COUNTS_H
 
+#include <errno.h>
 #include <stdint.h>
 
 #include "engine/base/histogram.h"
@@ -28,6 +29,31 @@ struct fl_capture_counts {
     uint64_t write_faults;
     struct fl_histogram freeze_ns; // from the order to freeze until FROZEN
 };
+
+// By the error with which one failed that had begun (ahead/capture.h). EBADMSG is said by no call
+// of the kernel that a capture makes: an operator is told of a torn one, and of nothing else.
+static inline enum fl_capture_blame fl_capture_blame_of(int error)
+{
+    switch (-error) {
+    case ECANCELED:
+    case EPIPE:
+    case EPROTO:
+        return FL_BLAME_CLIENT;
+    case ESRCH:
+    case EBUSY: // its guest gave memory back in a way that cannot be followed
+        return FL_BLAME_VM;
+    case ESHUTDOWN:
+        return FL_BLAME_ENGINE;
+    case ENOMEM:
+    case ENOSPC:
+    case EMFILE:
+        return FL_BLAME_MEMORY;
+    case EBADMSG:
+        return FL_BLAME_TORN;
+    default:
+        return FL_BLAME_KERNEL;
+    }
+}
 
 // As the metrics and the log name it.
 static inline const char *fl_capture_blame_name(enum fl_capture_blame blame)

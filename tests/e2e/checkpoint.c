@@ -16,6 +16,8 @@
 
 TestSuite(checkpoint, .init = need_userfaultfd, .fini = checkpoint_world_close, .timeout = 240);
 
+enum { HUGE_PAGES = 8 };
+
 static struct checkpoint_world *all;
 
 static void make_and_start(void)
@@ -230,5 +232,67 @@ Test(checkpoint, finds_a_directory_in_the_jail)
     checkpoint_image_is_right("one");
     snprintf(all->meetings, sizeof(all->meetings), "%s", temp_path(&all->world->temp, "meetings"));
     checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
+// All of it is copied in the pause, so that no write is waited for.
+Test(checkpoint, while_it_is_paused)
+{
+    make_and_start();
+    json_t *result = take_json("one", "--while-paused");
+    cr_assert_eq(number(result, "write_faults"), 0);
+    cr_assert_eq(number(result, "copied_by_fault"), 0);
+    cr_assert_gt(number(result, "copied_by_sweep"), 0);
+    json_decref(result);
+    cr_assert_eq(atomic_load(&all->mini->pauses), 1);
+    checkpoint_left_nothing();
+    checkpoint_image_is_right("one");
+    checkpoint_restores("one");
+    checkpoint_world_stop();
+}
+
+Test(checkpoint, of_huge_pages)
+{
+    static const char *const keep_armed[] = {"--keep-armed", NULL};
+    static const char *const while_paused[] = {"--while-paused", NULL};
+    need_huge_pages(HUGE_PAGES);
+    all = checkpoint_world_make(MIXED, (uint64_t)HUGE_PAGES * HUGE);
+    cr_assert(mini_make_writers(all->mini, HUGE));
+    checkpoint_world_start();
+    take("one", NULL);
+    checkpoint_left_nothing();
+    checkpoint_image_is_right("one");
+    take("two", keep_armed);
+    checkpoint_image_is_right("two");
+    take("three", while_paused);
+    checkpoint_image_is_right("three");
+    checkpoint_left_nothing();
+    checkpoint_restores("three");
+    checkpoint_world_stop();
+}
+
+// What it has written itself is all that is copied, and only while it is paused.
+Test(checkpoint, of_a_vm_that_maps_a_template)
+{
+    static char socket[2 * TEST_PATH];
+    char text[CHECKPOINT_TEXT];
+    all = checkpoint_world_make(MIXED, 24 << 20);
+    const char *template[] = {"template", "--control", all->control, "image", NULL};
+    cr_assert_eq(faultline_run(text, sizeof(text), template), 0, "%s", text);
+    snprintf(socket, sizeof(socket), "%s", temp_path(&all->world->temp, "sockets/image.template"));
+    all->mini->socket = socket;
+    all->mini->maps_template = true;
+    checkpoint_world_start();
+    const char *args[] = {"--name", "one", NULL};
+    cr_assert_eq(checkpoint_do("checkpoint", text, args), 1);
+    cr_assert(strstr(text, "it maps a template: it can be captured while it is paused"), "%s",
+              text);
+    checkpoint_left_nothing();
+    json_t *result = take_json("one", "--while-paused");
+    cr_assert_lt(number(result, "copied_by_sweep"), number(result, "pages"));
+    json_decref(result);
+    checkpoint_left_nothing();
+    checkpoint_image_is_right("one");
+    checkpoint_restores("one");
     checkpoint_world_stop();
 }

@@ -354,10 +354,14 @@ int mini_main(int channel, struct client_shared *shared, void *arg)
     struct mini_firecracker *mini = arg;
     if (mini->file)
         map_file(&vmm, mini);
+    else if (mini->maps_template)
+        vmm_map_template(&vmm, mini->memory, mini->regions, mini->socket, NULL);
     else
         vmm_map(&vmm, mini->memory, mini->page_bytes, mini->regions, mini->protocol);
     vmm.shared = shared;
-    if (!mini->file)
+    if (mini->maps_template)
+        vmm_handshake_template(&vmm);
+    else if (!mini->file)
         vmm_handshake(&vmm, mini->socket);
     for (unsigned i = 0; i < vmm.regions; i++) {
         mini->base[i] = vmm.region[i].base;
@@ -386,20 +390,34 @@ struct mini_firecracker *mini_new(const struct memory *memory, const char *socke
     mini->socket = socket;
     mini->api = api;
     mini->version = "1.17.0-dev";
-    mini->page_bytes = PAGE;
     mini->regions = 2;
     mini->protocol = VMM_MAIN;
-    mini->writers = writers_new((uint32_t)((memory->bytes + PAGE - 1) / PAGE), PAGE);
-    mini->moment = writers_new((uint32_t)((memory->bytes + PAGE - 1) / PAGE), PAGE);
+    return mini_make_writers(mini, PAGE) ? mini : NULL;
+}
+
+static void free_writers(struct mini_firecracker *mini)
+{
+    if (mini->writers)
+        writers_free(mini->writers);
+    if (mini->moment)
+        writers_free(mini->moment);
+}
+
+bool mini_make_writers(struct mini_firecracker *mini, uint32_t page_bytes)
+{
+    uint32_t pages = (uint32_t)((mini->memory->bytes + page_bytes - 1) / page_bytes);
+    free_writers(mini);
+    mini->page_bytes = page_bytes;
+    mini->writers = writers_new(pages, page_bytes);
+    mini->moment = writers_new(pages, page_bytes);
     if (mini->writers)
         mini->writers->rests_us = 200;
-    return mini->writers && mini->moment ? mini : NULL;
+    return mini->writers && mini->moment;
 }
 
 void mini_free(struct mini_firecracker *mini)
 {
-    writers_free(mini->writers);
-    writers_free(mini->moment);
+    free_writers(mini);
     munmap(mini, sizeof(*mini));
 }
 

@@ -34,6 +34,7 @@ struct mini_firecracker {
     const char *version;
     const struct memory *memory;
     const char *socket;   // the image's
+    bool maps_template;   // and that is the socket of one
     const char *file;     // that it maps instead (File backend), and hands nothing over; NULL: none
     bool shares_file;     // maps it shared, as no Firecracker does
     uint64_t lacks_bytes; // of the file's end, which are not mapped
@@ -60,6 +61,8 @@ struct mini_firecracker {
 
 // With a model of the memory, of 2 threads that rest.
 struct mini_firecracker *mini_new(const struct memory *memory, const char *socket, const char *api);
+// The same for pages of another size, before the VM is started.
+bool mini_make_writers(struct mini_firecracker *mini, uint32_t page_bytes);
 void mini_free(struct mini_firecracker *mini);
 
 // A client_main (client.h), with the mini_firecracker as its argument. Says 'a' when it serves.

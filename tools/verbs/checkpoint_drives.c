@@ -47,8 +47,10 @@ static int drive_begin(struct drive *drive, const char *image, bool replace,
         drive->name = NULL;
         return fl_fail(ret_error, -ENOMEM, "the drive %s cannot be cloned", drive->path);
     }
-    if (!replace && lstat(drive->name, &old) == 0)
-        return fl_fail_plain(ret_error, -EEXIST, "%s is there already", drive->name);
+    bool there = lstat(drive->name, &old) == 0;
+    if (there && (!replace || !S_ISREG(old.st_mode)))
+        return fl_fail_plain(ret_error, -EEXIST, "%s is there already%s", drive->name,
+                             replace ? ", and is no regular file" : "");
     drive->source = open(drive->path, O_RDONLY | O_CLOEXEC);
     if (drive->source < 0 || fstat(drive->source, &status) < 0)
         return fl_fail(ret_error, -errno, "the drive %s cannot be opened", drive->path);
@@ -99,26 +101,33 @@ int drives_clone(struct drives *drives, struct fl_error *ret_error)
     return 0;
 }
 
-// Over an old one the name can only be given by way of another name.
-static int name_clone(const struct drive *drive, bool replace)
+// Over an old one: that changes places with it, and is there until it is certain that it is not
+// needed any more.
+static int replace_old(struct drive *drive, const char *fd)
+{
+    if (asprintf(&drive->old, "%s.%d", drive->name, (int)getpid()) < 0) {
+        drive->old = NULL;
+        return -ENOMEM;
+    }
+    int error = linkat(AT_FDCWD, fd, AT_FDCWD, drive->old, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+    if (!error && renameat2(AT_FDCWD, drive->old, AT_FDCWD, drive->name, RENAME_EXCHANGE) < 0) {
+        error = -errno;
+        unlink(drive->old);
+    }
+    if (error) {
+        free(drive->old);
+        drive->old = NULL;
+    }
+    return error;
+}
+
+static int name_clone(struct drive *drive, bool replace)
 {
     char fd[FD_PATH];
-    char *other = NULL;
     snprintf(fd, sizeof(fd), "/proc/self/fd/%d", drive->clone);
     if (linkat(AT_FDCWD, fd, AT_FDCWD, drive->name, AT_SYMLINK_FOLLOW) == 0)
         return 0;
-    if (errno != EEXIST || !replace)
-        return -errno;
-    if (asprintf(&other, "%s.%d", drive->name, (int)getpid()) < 0)
-        return -ENOMEM;
-    int error = 0;
-    if (linkat(AT_FDCWD, fd, AT_FDCWD, other, AT_SYMLINK_FOLLOW) < 0 ||
-        rename(other, drive->name) < 0)
-        error = -errno;
-    if (error)
-        unlink(other);
-    free(other);
-    return error;
+    return errno == EEXIST && replace ? replace_old(drive, fd) : -errno;
 }
 
 int drives_keep(struct drives *drives, struct fl_error *ret_error)
@@ -136,9 +145,14 @@ int drives_keep(struct drives *drives, struct fl_error *ret_error)
 void drives_undo(struct drives *drives)
 {
     for (size_t i = 0; i < drives->count; i++) {
-        if (drives->all[i].made)
-            unlink(drives->all[i].name);
-        drives->all[i].made = false;
+        struct drive *drive = &drives->all[i];
+        if (drive->made && drive->old)
+            rename(drive->old, drive->name);
+        else if (drive->made)
+            unlink(drive->name);
+        drive->made = false;
+        free(drive->old);
+        drive->old = NULL;
     }
 }
 
@@ -150,6 +164,9 @@ void drives_end(struct drives *drives)
             close(drive->source);
         if (drive->clone >= 0)
             close(drive->clone);
+        if (drive->old)
+            unlink(drive->old);
+        free(drive->old);
         free(drive->name);
         *drive = (struct drive){.path = drive->path, .source = -1, .clone = -1};
     }

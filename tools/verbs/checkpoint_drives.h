@@ -17,6 +17,7 @@ struct drive {
     int source; // -1: not open
     int clone;  // -1: not open
     char *name; // the clone's
+    char *old;  // where that is whose name the clone has got; NULL: there was none
     bool made;  // the clone has its name
 };
 
@@ -36,7 +37,7 @@ int drives_flush(struct drives *drives, struct fl_error *ret_error);
 int drives_clone(struct drives *drives, struct fl_error *ret_error);
 // Gives the clones their names.
 int drives_keep(struct drives *drives, struct fl_error *ret_error);
-// Removes those that have their names.
+// Takes their names from them; those that had these names before have them again.
 void drives_undo(struct drives *drives);
 void drives_end(struct drives *drives);
 

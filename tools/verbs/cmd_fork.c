@@ -29,6 +29,7 @@ struct fork_order {
     unsigned count;
     char name[FL_NAME_MAX + 1 + SUFFIX_BYTES]; // of the first image
     char prefix[FL_NAME_MAX + 1 + SUFFIX_BYTES];
+    bool was_there[COUNT_MAX + 1]; // an image that --replace replaces, by number
 };
 
 static const struct verb_argument arguments[] = {{.name = "VM"}, {.name = NULL}};
@@ -145,34 +146,51 @@ static int copy_memory(struct fl_store *store, const struct fork_order *order,
     return fl_store_pack(store, &how, &packed, ret_error);
 }
 
-// Clones the clones that the first image has.
-static int copy_drives(const struct drives *first, const char *name, struct fl_error *ret_error)
+// Clones the clones that the first image has. They have no names yet.
+static int clone_drives(const struct drives *first, const char *name, struct drives *ret_copy,
+                        struct fl_error *ret_error)
 {
-    struct drives copy = {.count = first->count, .replace = first->replace};
-    for (size_t i = 0; i < copy.count; i++)
-        copy.all[i].path = first->all[i].path;
-    int error = drives_begin(&copy, name, ret_error);
-    for (size_t i = 0; i < copy.count && !error; i++) {
-        if (dup3(first->all[i].clone, copy.all[i].source, O_CLOEXEC) < 0)
+    *ret_copy = (struct drives){.count = first->count, .replace = first->replace};
+    for (size_t i = 0; i < first->count; i++)
+        ret_copy->all[i].path = first->all[i].path;
+    int error = drives_begin(ret_copy, name, ret_error);
+    for (size_t i = 0; i < first->count && !error; i++) {
+        if (dup3(first->all[i].clone, ret_copy->all[i].source, O_CLOEXEC) < 0)
             error = fl_fail(ret_error, -errno, "the drive %s cannot be cloned", first->all[i].name);
     }
+    return error ? error : drives_clone(ret_copy, ret_error);
+}
+
+// An image, and then the drives that belong to it. *ret_made: the image is there, also if the
+// others are not.
+static int copy_one(struct fl_store *store, const struct fork_order *order,
+                    const struct checkpoint_result *result, const char *name, int empty,
+                    bool *ret_made, struct fl_error *ret_error)
+{
+    struct drives drives;
+    int error = clone_drives(&order->checkpoint.drives, name, &drives, ret_error);
     if (!error)
-        error = drives_clone(&copy, ret_error);
-    if (!error)
-        error = drives_keep(&copy, ret_error);
+        error = copy_memory(store, order, result, name, empty, ret_error);
+    *ret_made = !error;
+    if (!error) {
+        fl_offer_withdraw(result->offer, name);
+        error = drives_keep(&drives, ret_error);
+    }
     if (error)
-        drives_undo(&copy);
-    drives_end(&copy);
+        drives_undo(&drives);
+    drives_end(&drives);
     return error;
 }
 
-static void remove_one(struct fl_store *store, const struct fork_order *order, unsigned number)
+static void remove_one(struct fl_store *store, struct fork_order *order, unsigned number)
 {
     char name[FL_NAME_MAX + 1 + SUFFIX_BYTES];
-    const struct drives *drives = &order->checkpoint.drives;
+    struct drives *drives = &order->checkpoint.drives;
     name_of(order, number, name);
     fl_store_rm(store, name, NULL);
-    for (size_t i = 0; i < drives->count; i++) {
+    if (number == 1)
+        drives_undo(drives);
+    for (size_t i = 0; i < drives->count && number > 1; i++) {
         char *path = NULL;
         if (asprintf(&path, "%s.%s", drives->all[i].path, name) >= 0)
             unlink(path);
@@ -180,8 +198,25 @@ static void remove_one(struct fl_store *store, const struct fork_order *order, u
     }
 }
 
-// All of them, or none.
-static int copy_all(struct fl_store *store, const struct fork_order *order,
+// Those that were made, but for what took the place of another one: whoever has that name in use
+// has an image still, and a right one.
+static void remove_new(struct fl_store *store, struct fork_order *order, unsigned made,
+                       struct fl_error *error)
+{
+    unsigned replaced = 0;
+    for (unsigned i = 1; i <= made; i++) {
+        replaced += order->was_there[i];
+        if (!order->was_there[i])
+            remove_one(store, order, i);
+    }
+    size_t used = strlen(error->text);
+    if (replaced > 0)
+        snprintf(error->text + used, sizeof(error->text) - used,
+                 "; of the images that were to be replaced %u are the new ones", replaced);
+}
+
+// All of them, or none but those that have replaced another one.
+static int copy_all(struct fl_store *store, struct fork_order *order,
                     const struct checkpoint_result *result, struct fl_error *ret_error)
 {
     char name[FL_NAME_MAX + 1 + SUFFIX_BYTES];
@@ -191,32 +226,30 @@ static int copy_all(struct fl_store *store, const struct fork_order *order,
     if (empty < 0 || ftruncate(empty, (off_t)(result->pages * FL_PAGE_SIZE)) < 0)
         error = fl_fail(ret_error, -errno, "the images cannot be made");
     while (made < order->count && !error) {
+        bool is_made = false;
         name_of(order, made + 1, name);
-        error = copy_memory(store, order, result, name, empty, ret_error);
-        if (!error) {
-            made++;
-            fl_offer_withdraw(result->offer, name);
-            error = copy_drives(&order->checkpoint.drives, name, ret_error);
-        }
+        error = copy_one(store, order, result, name, empty, &is_made, ret_error);
+        made += is_made;
         if (!error && progress_interrupted())
             error = fl_fail_plain(ret_error, -ECANCELED, "interrupted");
     }
-    for (unsigned i = 1; i <= made && error; i++)
-        remove_one(store, order, i);
+    if (error)
+        remove_new(store, order, made, ret_error);
     if (empty >= 0)
         close(empty);
     return error;
 }
 
-// Fails if one of them is there, before the VM is paused; the first is looked for by the
-// checkpoint.
-static int check_free(struct fl_store *store, const struct fork_order *order,
-                      struct fl_error *ret_error)
+// Fails if one of them is there and may not be replaced, before the VM is paused; the first is
+// looked for by the checkpoint.
+static int check_free(struct fl_store *store, struct fork_order *order, struct fl_error *ret_error)
 {
     char name[FL_NAME_MAX + 1 + SUFFIX_BYTES];
     struct fl_image_info info;
-    for (unsigned i = 1; i <= order->count && !order->checkpoint.replace; i++) {
-        if (fl_store_image_info(store, name_of(order, i, name), &info, NULL) != -ENOENT)
+    for (unsigned i = 1; i <= order->count; i++) {
+        order->was_there[i] =
+            fl_store_image_info(store, name_of(order, i, name), &info, NULL) != -ENOENT;
+        if (order->was_there[i] && !order->checkpoint.replace)
             return fl_fail_plain(ret_error, -EEXIST,
                                  "the store has an image '%s' already; --replace replaces it",
                                  name);
@@ -324,7 +357,9 @@ const struct verb verb_fork = {
              "that is in each of them as the companion 'vmstate', while the VM is still being "
              "copied. Until the command has ended well they depend on it. The VM itself runs on. "
              "With --drive each image has a clone of the file.",
-    .status = "0 if all images are in the store; 1 if none is, after a sentence.",
+    .status =
+        "0 if all images are in the store; 1 if none is, after a sentence, but for those that "
+        "have replaced another one by then.",
     .arguments = arguments,
     .options = options,
 };

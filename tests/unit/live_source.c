@@ -274,7 +274,8 @@ int live_pack(struct live_source *source, const char *store, const char *name, c
               const uint8_t *parent_content_id, unsigned threads, struct fl_pack_result *ret_result)
 {
     struct fl_store *open_store = NULL;
-    struct fl_pack_options options = {.name = name, .threads = threads, .live = &source->live};
+    struct fl_pack_options options = {
+        .name = name, .replace = source->replaces, .threads = threads, .live = &source->live};
     source->live.parent = parent;
     source->live.parent_content_id = parent_content_id;
     int r = fl_store_open(store, true, &open_store, &source->error);

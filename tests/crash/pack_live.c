@@ -4,7 +4,7 @@
 // has in common with the memory file of that image is as in the parent. The file itself is its
 // companion.
 //
-// usage: pack_live STORE NAME MEMFILE PARENT PARENT_MEMFILE
+// usage: pack_live STORE NAME MEMFILE PARENT PARENT_MEMFILE [replace]
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
     struct fl_image_info parent;
     struct fl_pack_result result;
     struct fl_error error = {""};
-    if (argc != 6)
+    if (argc != 6 && argc != 7)
         return 2;
     now = open_file(argv[3]);
     before = open_file(argv[5]);
@@ -87,8 +87,12 @@ int main(int argc, char **argv)
                                       .parent = argv[4],
                                       .parent_content_id = parent.content_id};
     const struct fl_companion_file with = {"memory", argv[3]};
-    const struct fl_pack_options options = {
-        .name = argv[2], .live = &live, .with = &with, .with_count = 1, .threads = 1};
+    const struct fl_pack_options options = {.name = argv[2],
+                                            .replace = argc == 7,
+                                            .live = &live,
+                                            .with = &with,
+                                            .with_count = 1,
+                                            .threads = 1};
     if (r == 0)
         r = fl_store_pack(store, &options, &result, &error);
     fl_store_close(store);

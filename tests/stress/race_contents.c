@@ -2,11 +2,13 @@
 #include "tests/stress/race_contents.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "snapshot/io.h"
 #include "tests/unit/snapshot_support.h"
 
 enum { STEP = 110, PAGES_MIN = 40, PAGES_MAX = 400, ZEROS = 30, READINGS = 6 };
@@ -39,9 +41,28 @@ struct race_path race_source(unsigned content)
     return path;
 }
 
-static struct race_path source_memory(const char *dir)
+struct race_path race_source_memory(const char *dir, unsigned content)
 {
-    return race_memory(dir, RACE_CONTENTS);
+    return race_memory(dir, RACE_CONTENTS + content);
+}
+
+static uint64_t pages_of(unsigned content)
+{
+    return PAGES_MIN + content * 97 % (PAGES_MAX - PAGES_MIN - ZEROS);
+}
+
+// Three pages in four are as the content has them, so that it can be a child of this one.
+static int make_source_memory(const char *path, unsigned content)
+{
+    int r = make_pages(path, 1000000, PAGES_MAX);
+    FL_AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+    for (uint64_t page = 0; r == 0 && page < pages_of(content); page++) {
+        char bytes[FL_PAGE_SIZE];
+        fill_page(bytes, 1 + content * STEP + page);
+        if (page % 4 != 3)
+            r = fl_pwrite_full(fd, bytes, sizeof(bytes), page * FL_PAGE_SIZE);
+    }
+    return r;
 }
 
 // Each has pages of the one before; the sizes differ and do not rise. Some end with zeros.
@@ -49,15 +70,15 @@ void race_make_memories(const char *dir)
 {
     for (unsigned content = 0; content < RACE_CONTENTS; content++) {
         struct race_path path = race_memory(dir, content);
-        uint64_t pages = PAGES_MIN + content * 97 % (PAGES_MAX - PAGES_MIN - ZEROS);
+        uint64_t pages = pages_of(content);
         int r = make_pages(path.text, 1 + content * STEP, pages);
         if (r == 0 && content % 2 == 1)
             r = truncate(path.text, (off_t)((pages + ZEROS) * FL_PAGE_SIZE));
+        if (r == 0)
+            r = make_source_memory(race_source_memory(dir, content).text, content);
         if (r != 0)
             abort();
     }
-    if (make_pages(source_memory(dir).text, 1000000, PAGES_MAX) < 0)
-        abort();
 }
 
 // Of one page in two that may be recorded of the content.
@@ -76,12 +97,12 @@ static uint64_t make_touches(struct fl_trace_entry *entries, unsigned content, u
 
 bool race_make_sources(const char *dir, const char *store)
 {
-    struct race_path memory = source_memory(dir);
     uint64_t seed = 1;
     for (unsigned content = 0; content < RACE_CONTENTS; content++) {
         struct fl_trace_entry entries[PAGES_MAX];
         struct fl_recording one = {.entries = entries};
         struct race_path name = race_source(content);
+        struct race_path memory = race_source_memory(dir, content);
         one.count = make_touches(entries, content, PAGES_MAX, &seed);
         if (pack_file(store, name.text, memory.text, NULL) < 0 ||
             merge_trace(store, name.text, &one, 1, false) < 0)

@@ -20,8 +20,10 @@ struct race_path {
 void race_make_memories(const char *dir);
 struct race_path race_memory(const char *dir, unsigned content);
 struct race_path race_name(unsigned name);
-// An image that is there all the time, so that its trace can be taken over for the content.
+// An image that is there all the time, so that its trace can be taken over for the content, and
+// that the content can be a child of.
 struct race_path race_source(unsigned content);
+struct race_path race_source_memory(const char *dir, unsigned content);
 bool race_make_sources(const char *dir, const char *store);
 
 // Opens the image of this name, if there is one, reads it again and again, and looks at its trace.

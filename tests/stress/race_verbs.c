@@ -22,7 +22,8 @@ enum { ARGS = 12, ANSWERS = 6, WRONG = 99 };
 #define REPLACED "as it is now: it was replaced"
 #define MEANWHILE "was replaced or removed meanwhile; nothing was changed"
 
-enum what { COMMAND, READ, RECORD, UNPACK };
+// PACK_LIVE is a program of its own (tests/crash/pack_live.c), not a verb.
+enum what { COMMAND, LIVE, READ, RECORD, UNPACK };
 
 // Arguments that begin with @ stand for something of the order. An exit with 1 has to have one of
 // the answers.
@@ -40,6 +41,11 @@ static const struct verb {
      COMMAND,
      {"pack", "--replace", "--trace", "@source", "--name", "@name", "@memory"},
      {NO_IMAGE, NO_TRACE, OTHER_TRACE, REPLACED, MEANWHILE}},
+    {"pack live",
+     7,
+     LIVE,
+     {"@store", "@name", "@memory", "@source", "@source-memory", "replace"},
+     {NULL}},
     {"optimize", 8, COMMAND, {"optimize", "@name"}, {NO_IMAGE, NO_TRACE, OTHER_TRACE, MEANWHILE}},
     {"gc", 6, COMMAND, {"gc"}, {NULL}},
     {"gc --dry-run", 1, COMMAND, {"gc", "--dry-run"}, {NULL}},
@@ -51,6 +57,11 @@ static const struct verb {
     {"ls", 2, COMMAND, {"ls"}, {NULL}},
     {"inspect", 2, COMMAND, {"inspect", "@name"}, {NO_IMAGE}},
     {"unpack", 3, UNPACK, {"unpack", "--force", "@name", "@output"}, {NO_IMAGE}},
+    {"unpack --with",
+     4,
+     UNPACK,
+     {"unpack", "--force", "--with", "@companion", "@name"},
+     {NO_IMAGE, "has no companion 'memory'"}},
     {"read", 4, READ, {NULL}, {NULL}},
     {"record", 7, RECORD, {NULL}, {NULL}},
 };
@@ -83,20 +94,29 @@ static const char *fill_in(const struct race_order *order, const char *arg)
     static struct race_path name;
     static struct race_path memory;
     static struct race_path source;
+    static struct race_path source_memory;
+    static struct race_path companion;
     name = race_name(order->name);
     memory = race_memory(order->dir, order->content);
     source = race_source(order->content);
-    return strcmp(arg, "@name") == 0     ? name.text
-           : strcmp(arg, "@memory") == 0 ? memory.text
-           : strcmp(arg, "@source") == 0 ? source.text
-           : strcmp(arg, "@output") == 0 ? order->output
-                                         : arg;
+    source_memory = race_source_memory(order->dir, order->content);
+    snprintf(companion.text, sizeof(companion.text), "memory=%s", order->output);
+    return strcmp(arg, "@name") == 0            ? name.text
+           : strcmp(arg, "@memory") == 0        ? memory.text
+           : strcmp(arg, "@source") == 0        ? source.text
+           : strcmp(arg, "@source-memory") == 0 ? source_memory.text
+           : strcmp(arg, "@companion") == 0     ? companion.text
+           : strcmp(arg, "@store") == 0         ? order->store
+           : strcmp(arg, "@output") == 0        ? order->output
+                                                : arg;
 }
 
 _Noreturn static void run_command(const struct race_order *order, const struct verb *verb)
 {
     const char *given = getenv("FAULTLINE_BIN");
-    const char *args[ARGS + 1] = {given ? given : FAULTLINE_DEFAULT};
+    const char *args[ARGS + 1] = {verb->what == LIVE ? PACK_LIVE
+                                  : given            ? given
+                                                     : FAULTLINE_DEFAULT};
     for (unsigned i = 0; i < ARGS && verb->args[i]; i++)
         args[i + 1] = fill_in(order, verb->args[i]);
     setenv("FAULTLINE_STORE", order->store, 1);

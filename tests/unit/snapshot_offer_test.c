@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -65,6 +66,7 @@ static pid_t begin_pack(const struct fl_companion_file *with)
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         int r = live_pack_offered(source, space.store, names, 2, "parent", parent.content_id, with,
                                   packed);
         while (r == 0 && !atomic_load(&source->started)) // the test lets it end

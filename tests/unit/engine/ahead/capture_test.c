@@ -37,9 +37,9 @@ static long first_difference(const uint8_t *a, const uint8_t *b, uint64_t bytes)
     return -1;
 }
 
-// From READY to FROZEN with the writers paused; what the image must be then. They are let go as
-// soon as they may be: it is copied while they write.
-static bool freeze_paused(struct rig *rig, struct taken *taken, uint8_t *ret_expected)
+// From READY to FROZEN with the writers paused; what the image must be then. They stay so, or are
+// let go as soon as they may be: it is copied while they write.
+static bool freeze(struct rig *rig, struct taken *taken, bool stay, uint8_t *ret_expected)
 {
     if (!rig_await(rig, taken, FL_CAPTURE_READY))
         return false;
@@ -49,10 +49,16 @@ static bool freeze_paused(struct rig *rig, struct taken *taken, uint8_t *ret_exp
     memcpy(model, rig->writers, bytes);
     rig_freeze(rig, taken);
     bool frozen = rig_await(rig, taken, FL_CAPTURE_FROZEN);
-    writers_resume(rig->writers);
+    if (!stay)
+        writers_resume(rig->writers);
     writers_image(model, &rig->memory, ret_expected);
     free(model);
     return frozen;
+}
+
+static bool freeze_paused(struct rig *rig, struct taken *taken, uint8_t *ret_expected)
+{
+    return freeze(rig, taken, false, ret_expected);
 }
 
 static void assert_captured(struct rig *rig, const struct taken *taken, uint8_t *image,
@@ -457,6 +463,59 @@ Test(capture, of_huge_pages_after_another)
         cr_assert(writers_go_on(rig->writers, 4));
     }
     capture_into(rig, 0, &images, &taken);
+    assert_nothing_left(rig);
+    rig_drop(taken);
+    cr_assert(rig_vm_ends(rig));
+    free_images(&images);
+}
+
+// --- what is hurried ---
+
+enum { HURRIED_LOOK_US = 1000, HURRIED_S = 100 };
+
+static uint64_t undone_of(struct rig *rig, const struct taken *taken, uint64_t first)
+{
+    const uint64_t *done = taken->capture->board_done;
+    uint64_t undone = 0;
+    for (uint64_t page = first; page < first + FL_CAPTURE_HURRIED && page < rig->bytes / PAGE;
+         page++)
+        undone += !(__atomic_load_n(&done[page / 64], __ATOMIC_ACQUIRE) >> page % 64 & 1);
+    return undone;
+}
+
+static bool is_copied_ahead(const struct fl_capture_board *board)
+{
+    return atomic_load(&board->by_sweep) + atomic_load(&board->by_fault) > 64 * MIB / PAGE;
+}
+
+// The reader takes nothing, so that the copying in turn has stopped before it came to the end. What
+// is hurried is copied all the same.
+Test(capture, what_is_hurried_is_copied_first)
+{
+    struct rig *rig =
+        rig_start(&(struct rig_wish){.bytes = 88 * MIB, .page_bytes = PAGE, .threads = 4});
+    struct images images = new_images(rig);
+    uint64_t last = rig->bytes / PAGE - FL_CAPTURE_HURRIED;
+    cr_assert(writers_go_on(rig->writers, 60000));
+    struct taken *taken = rig_begin(rig, 0);
+    struct fl_capture_board *board = taken->capture->board;
+    // What they write to is copied, too.
+    cr_assert(freeze(rig, taken, true, images.expected), "%s", taken->reason);
+    unsigned looks = 0;
+    while (!is_copied_ahead(board) && looks++ < HURRIED_S * 1000)
+        usleep(HURRIED_LOOK_US);
+    cr_assert(is_copied_ahead(board));
+    cr_assert_gt(undone_of(rig, taken, last), 0);
+    atomic_store(&board->hurried, last + 1);
+    for (looks = 0; undone_of(rig, taken, last) > 0 && looks < HURRIED_S * 1000; looks++)
+        usleep(HURRIED_LOOK_US);
+    cr_assert_eq(undone_of(rig, taken, last), 0);
+    cr_assert_gt(rig_image(rig, taken, images.image), 0); // the rest is still to come
+    atomic_store(&board->hurried, UINT64_MAX);            // whatever is asked for
+    atomic_store(&board->consumed, UINT64_MAX / 2);
+    writers_resume(rig->writers);
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_COPIED), "%s", taken->reason);
+    assert_captured(rig, taken, images.image, images.expected);
     assert_nothing_left(rig);
     rig_drop(taken);
     cr_assert(rig_vm_ends(rig));

@@ -36,18 +36,23 @@ static void make_and_start(void)
     checkpoint_world_start();
 }
 
-static void start_other(const char *image)
+static void start_other_with(const char *image, const char *hang_timeout)
 {
     char leaf[TEST_PATH];
     char sockets[2 * TEST_PATH];
     char control[2 * TEST_PATH];
     snprintf(sockets, sizeof(sockets), "%s", path_of("sockets-b"));
     snprintf(control, sizeof(control), "%s", path_of("control-b.sock"));
-    const char *args[] = {"serve", "--store",   all->world->store, "--sockets",
-                          sockets, "--control", control,           NULL};
+    const char *args[] = {"serve",     "--store", all->world->store, "--sockets",  sockets,
+                          "--control", control,   "--hang-timeout",  hang_timeout, NULL};
     cr_assert(server_start(&other, &all->world->temp, "b", args));
     snprintf(leaf, sizeof(leaf), "sockets-b/%s.sock", image);
     snprintf(other_socket, sizeof(other_socket), "%s", path_of(leaf));
+}
+
+static void start_other(const char *image)
+{
+    start_other_with(image, "10s");
 }
 
 // --- the packing ---
@@ -199,6 +204,26 @@ Test(checkpoint_live, migrates_to_another_server)
     checkpoint_image_is_right("moved");
     atomic_store(&all->mini->paused, false);
     writers_resume(all->mini->writers);
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
+// A page that comes late is no reason to kill the engine that waits for it.
+Test(checkpoint_live, a_command_that_is_stopped_for_a_while_costs_no_engine)
+{
+    struct client clone;
+    make_and_start();
+    start_other_with("one", "2s");
+    pid_t pid = begin_live("one");
+    kill(pid, SIGSTOP);
+    checkpoint_clone(&clone, other_socket, true);
+    cr_assert(client_waits(&clone, 1));
+    sleep(5); // nothing tells that it was not killed for so long
+    kill(pid, SIGCONT);
+    expect_whole(&clone);
+    let_go();
+    expect_done(pid);
+    cr_assert_eq(server_stop(&other), 0);
     checkpoint_left_nothing();
     checkpoint_world_stop();
 }

@@ -165,6 +165,7 @@ static int cmd_serve(int argc, char **argv)
     serve.keeper.sockets = serve.server.sockets;
     serve.keeper.log_level = serve.server.log_level;
     serve.keeper.stop_timeout_ms = serve.server.engine.stop_timeout_ms;
+    serve.keeper.fault_timeout_ms = serve.server.engine.read_timeout_ms;
     return fl_keeper_run(&serve.keeper);
 }
 

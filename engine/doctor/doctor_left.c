@@ -20,6 +20,8 @@
 #define PREFIX "faultline-checkpoint-"
 #define FIFO "/memory"
 enum { DIGITS = 16, PATH = 96, CALL = 512, ROOT = 64 };
+// Of one process: names are made up easily, and each is looked for among all.
+enum { MOST = 32 };
 
 // The name in a path; false if there is none.
 static bool find_name(const char *path, char name[FL_MEETING_NAME])
@@ -68,8 +70,18 @@ static bool has_name(const struct fl_diagnosis *found, const char *name)
     return false;
 }
 
+static bool is_enough(const struct fl_diagnosis *found, pid_t pid)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < found->left_count; i++)
+        count += found->left[i].pid == pid;
+    return count >= MOST;
+}
+
 static int note(struct fl_diagnosis *found, const struct fl_left_meeting *left)
 {
+    if (is_enough(found, left->pid))
+        return 0;
     struct fl_left_meeting *more =
         realloc(found->left, (found->left_count + 1) * sizeof(*found->left));
     if (!more)
@@ -112,8 +124,7 @@ static bool read_path(pid_t pid, const char *task_path, char *path, size_t size)
     return got > 0 && strlen(path) < (size_t)got;
 }
 
-// What is not can be no path of a checkpoint's, and must not get to a terminal or a shell.
-static bool is_plain(const char *path)
+bool fl_doctor_path_is_plain(const char *path)
 {
     while (*path >= ' ' && *path <= '~' && *path != '\'' && *path != '\\')
         path++;
@@ -127,8 +138,8 @@ int fl_doctor_note_waiter(struct fl_diagnosis *found, pid_t pid, const char *tas
     struct fl_left_meeting left = {.pid = pid, .waits = true};
     if (strcmp(wchan, "wait_for_partner") != 0 && strcmp(wchan, "fifo_open") != 0)
         return 0;
-    if (!read_path(pid, task_path, left.path, sizeof(left.path)) || !is_plain(left.path) ||
-        !find_name(left.path, name))
+    if (!read_path(pid, task_path, left.path, sizeof(left.path)) ||
+        !fl_doctor_path_is_plain(left.path) || !find_name(left.path, name))
         return 0;
     char *fifo = strstr(left.path, name) + strlen(name);
     if (strcmp(fifo, FIFO) != 0)
@@ -157,6 +168,8 @@ static int look_into(struct fl_diagnosis *found, pid_t pid, const char *root, co
         if (pid)
             fl_proc_name(pid, left.name, sizeof(left.name));
         error = note(found, &left);
+        if (is_enough(found, pid))
+            break;
     }
     if (directory)
         closedir(directory);

@@ -7,6 +7,7 @@
 #ifndef FAULTLINE_DOCTOR_DOCTOR_LEFT_H
 #define FAULTLINE_DOCTOR_DOCTOR_LEFT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -20,6 +21,9 @@ struct fl_held_meetings {
     char (*name)[FL_MEETING_NAME];
 };
 
+// False: it can be no path of a checkpoint's, and must not get to a terminal or a shell. What a
+// process says of itself may be anything.
+bool fl_doctor_path_is_plain(const char *path);
 // Notes what this descriptor is. 0 or -ENOMEM.
 int fl_doctor_note_held(struct fl_held_meetings *held, const char *target);
 // Notes a task that sleeps in open() of such a FIFO; wchan is where it sleeps. 0 or -ENOMEM.

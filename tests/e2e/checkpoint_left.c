@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -178,15 +179,15 @@ Test(checkpoint_left, a_directory)
 
 static bool waits_in_open(void *arg)
 {
+    const pid_t *pid = arg;
     char path[300];
     char text[64] = "";
     bool waits = false;
     const struct dirent *entry;
-    (void)arg;
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)all->pid);
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)*pid);
     DIR *directory = opendir(path);
     while (directory && !waits && (entry = readdir(directory))) {
-        snprintf(path, sizeof(path), "/proc/%d/task/%s/wchan", (int)all->pid, entry->d_name);
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/wchan", (int)*pid, entry->d_name);
         FILE *file = fopen(path, "re");
         waits = file && fgets(text, sizeof(text), file) && strcmp(text, "wait_for_partner") == 0;
         if (file)
@@ -206,7 +207,7 @@ Test(checkpoint_left, one_that_goes_on_is_none)
     cr_assert(mini_comes_to(all->mini, MINI_CREATE));
     cr_assert(process_stop(command));
     atomic_store(&all->mini->waits_at, MINI_NOWHERE);
-    cr_assert(wait_until(waits_in_open, NULL));
+    cr_assert(wait_until(waits_in_open, &all->pid));
     ask_doctor();
     kill(command, SIGCONT);
     cr_assert_null(strstr(said, all->meetings), "%s", said);
@@ -214,4 +215,43 @@ Test(checkpoint_left, one_that_goes_on_is_none)
     checkpoint_image_is_right("one");
     checkpoint_left_nothing();
     checkpoint_world_stop();
+}
+
+// A process that is no Firecracker waits in such a FIFO, and says that its API is at a path that
+// would be a command if it stood in one.
+Test(checkpoint_left, what_a_process_says_is_no_command)
+{
+    char base[] = "/tmp/faultline-left-XXXXXX";
+    char path[128];
+    char fifo[256];
+    char api[128];
+    char command[COMMAND];
+    cr_assert_not_null(mkdtemp(base));
+    snprintf(path, sizeof(path), "%s/faultline-checkpoint-0123456789abcdef", base);
+    snprintf(fifo, sizeof(fifo), "%s/memory", path);
+    snprintf(api, sizeof(api), "%s/x'; reboot; '\033[2J", base);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    cr_assert_eq(mkfifo(fifo, 0600), 0);
+    cr_assert_eq(mknod(api, S_IFREG | 0600, 0), 0);
+    pid_t pid = fork();
+    cr_assert(pid >= 0);
+    if (pid == 0) {
+        child_setup();
+        execl("/bin/sh", "sh", "-c", "exec 3< \"$0\"", fifo, "--api-sock", api, NULL);
+        _exit(127);
+    }
+    bool waits = wait_until(waits_in_open, &pid);
+    snprintf(wanted, sizeof(wanted), "(pid %d) waits in open() of %s/", (int)pid, path);
+    bool found = wait_until(doctor_says, NULL);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    unlink(api);
+    unlink(fifo);
+    rmdir(path);
+    rmdir(base);
+    cr_assert(waits);
+    cr_assert(found, "%s", said);
+    take_command("  to resume   ", command);
+    cr_assert(strstr(command, "--unix-socket 'API-SOCKET' "), "%s", command);
+    cr_assert_null(strstr(said, "reboot"));
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/doctor/doctor_left.h"
 #include "tools/verbs/checkpoint.h"
 
 enum { WHERE = FL_DOCTOR_PATH + 64, COMMAND = 2 * WHERE + 64 };
@@ -22,7 +23,7 @@ static void make_mend(const struct fl_left_meeting *left, struct mend *mend)
     if (left->pid)
         snprintf(root, sizeof(root), "/proc/%d/root", (int)left->pid);
     snprintf(mend->where, sizeof(mend->where), "%s%s", root, left->path);
-    // There is no quote in the path (doctor_left.c).
+    // There is no quote in either path. Where its API is the process says itself.
     if (left->waits)
         snprintf(mend->free, sizeof(mend->free),
                  "timeout 1 cat '%s/memory' > /dev/null; rm -r '%s'", mend->where, mend->where);
@@ -32,7 +33,7 @@ static void make_mend(const struct fl_left_meeting *left, struct mend *mend)
     snprintf(mend->resume, sizeof(mend->resume),
              "curl -sSf --unix-socket '%s' -X PATCH -d '{\"state\":\"Resumed\"}' "
              "http://localhost/vm",
-             api ? api : "API-SOCKET");
+             api && fl_doctor_path_is_plain(api) ? api : "API-SOCKET");
     free(api);
 }
 

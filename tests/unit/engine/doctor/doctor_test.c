@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -23,6 +24,7 @@
 #include "engine/doctor/doctor.h"
 #include "engine/doctor/doctor_compare.h"
 #include "engine/doctor/doctor_judge.h"
+#include "engine/doctor/doctor_left.h"
 #include "engine/doctor/doctor_walk.h"
 
 enum { BYTES = 1 << 20, DEADLINE_POLLS = 6000, POLL_MS = 5 };
@@ -627,4 +629,46 @@ Test(doctor, a_holder_that_is_stopped_is_trouble_though_nobody_waits)
     judge(&first, 1, 0, 0);
     compare(&first, &second, 250); // it was not, at the first look
     cr_expect_eq(second.found.stopped, 0);
+}
+
+// Whoever is in a jail can make up names there: that must not keep the doctor from the others.
+Test(doctor, directories_in_a_jail_are_many)
+{
+    enum { MANY = 200, BOUND = 64 };
+    char root[] = "/tmp/faultline-jail-XXXXXX";
+    char path[128];
+    struct fl_diagnosis found = {0};
+    if (geteuid() != 0)
+        cr_skip_test("only root can make a jail");
+    cr_assert_not_null(mkdtemp(root));
+    snprintf(path, sizeof(path), "%s/tmp", root);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(path, sizeof(path), "%s/tmp/faultline-checkpoint-%016x", root, (unsigned)i);
+        cr_assert_eq(mkdir(path, 0700), 0);
+    }
+    pid_t pid = fork();
+    cr_assert(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (chroot(root) == 0)
+            raise(SIGSTOP);
+        _exit(1);
+    }
+    int status = 0;
+    cr_assert_eq(waitpid(pid, &status, WUNTRACED), pid);
+    int error = WIFSTOPPED(status) ? fl_doctor_note_directories(&found, pid) : -1;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(path, sizeof(path), "%s/tmp/faultline-checkpoint-%016x", root, (unsigned)i);
+        rmdir(path);
+    }
+    snprintf(path, sizeof(path), "%s/tmp", root);
+    rmdir(path);
+    rmdir(root);
+    cr_assert_eq(error, 0);
+    cr_assert_geq(found.left_count, 1);
+    cr_assert_leq(found.left_count, BOUND);
+    fl_diagnosis_free(&found);
 }

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -26,8 +27,11 @@ struct fl_offer {
     size_t count;
     bool *there; // of each name: its head
     int images_fd;
-    struct fl_offer_table table; // .fd -1: there is none
-    uint64_t *packs;             // pack table of the heads
+    int tmp_fd;
+    char pack_file[sizeof(((struct fl_temp *)0)->name)]; // of the new pack, in tmp/
+    bool has_pack;                                       // and is removed with the offer
+    struct fl_offer_table table;                         // .fd -1: there is none
+    uint64_t *packs;                                     // pack table of the heads
     uint32_t packs_count;
     // Stage `next`:
     uint8_t *wanted; // of each chunk
@@ -40,7 +44,7 @@ int fl_offer_new(const char *const *names, size_t count, struct fl_offer **ret_o
     struct fl_offer *offer = calloc(1, sizeof(*offer));
     if (!offer)
         return -ENOMEM;
-    offer->images_fd = offer->table.fd = -1;
+    offer->images_fd = offer->tmp_fd = offer->table.fd = -1;
     offer->names = calloc(count, sizeof(char *));
     offer->there = calloc(count, sizeof(bool));
     for (size_t i = 0; offer->names && offer->there && i < count; i++) {
@@ -85,8 +89,11 @@ void fl_offer_end(struct fl_offer *offer)
         fl_offer_table_name(offer->table.id, file);
         unlinkat(offer->images_fd, file, 0);
     }
+    if (offer->has_pack)
+        unlinkat(offer->tmp_fd, offer->pack_file, 0);
     fl_cleanup_close(&offer->table.fd); // and so is the lock
     fl_cleanup_close(&offer->images_fd);
+    fl_cleanup_close(&offer->tmp_fd);
     free(offer->names);
     free(offer->there);
     free(offer->packs);
@@ -188,7 +195,9 @@ int fl_offer_begin(struct fl_offer *offer, struct fl_store *store, const struct 
                    struct fl_error *ret_error)
 {
     offer->images_fd = fcntl(store->reader->images_fd, F_DUPFD_CLOEXEC, 0);
-    int r = offer->images_fd < 0 ? -errno : list_packs(offer, plan);
+    offer->tmp_fd = offer->images_fd < 0 ? -1 : fcntl(store->tmp_fd, F_DUPFD_CLOEXEC, 0);
+    int r = offer->tmp_fd < 0 ? -errno : list_packs(offer, plan);
+    snprintf(offer->pack_file, sizeof(offer->pack_file), "%s", plan->pack_file);
     if (r == 0)
         r = make_table(offer, (plan->bytes + FL_PAGE_SIZE - 1) / FL_PAGE_SIZE);
     if (r == 0)
@@ -305,6 +314,11 @@ int fl_offer_put(struct fl_offer *offer, const struct fl_chunk *chunk, uint32_t 
     return r < 0 ? r
                  : fl_offer_table_put_chunk(&offer->table, chunk->first_page / FL_OFFER_CHUNK,
                                             entries);
+}
+
+void fl_offer_take_pack(struct fl_offer *offer)
+{
+    offer->has_pack = true;
 }
 
 void fl_offer_published(struct fl_offer *offer, const char *name, const uint8_t *content_id)

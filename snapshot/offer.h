@@ -35,6 +35,9 @@ bool fl_offer_has_pack(const struct fl_offer *offer, uint64_t pack_id);
 // pack. `packs` is the table that its entries refer to.
 int fl_offer_put(struct fl_offer *offer, const struct fl_chunk *chunk, uint32_t first_frame,
                  const uint64_t *packs);
+// The new pack has nothing, and no image refers to it: but who opens a name whose image is not
+// published yet looks for it. It stays in tmp/ until the offer ends.
+void fl_offer_take_pack(struct fl_offer *offer);
 // The image `name` is published. The others are published yet.
 void fl_offer_published(struct fl_offer *offer, const char *name, const uint8_t *content_id);
 

@@ -163,8 +163,8 @@ int fl_offer_table_open(int fd, uint64_t id, uint64_t pages, bool may_write,
 
 bool fl_offer_table_alive(int fd)
 {
-    if (flock(fd, LOCK_SH | LOCK_NB) < 0)
-        return errno == EWOULDBLOCK;
+    if (flock(fd, LOCK_SH | LOCK_NB) < 0) // also if that cannot be known just now
+        return true;
     flock(fd, LOCK_UN);
     return false;
 }

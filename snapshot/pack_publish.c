@@ -91,6 +91,10 @@ int fl_pack_publish(struct fl_pack_job *job)
         if (r == 0)
             job->result.pack_id = fl_pack_writer_id(job->run.pack);
     }
+    if (r == 0 && job->run.offer && fl_pack_writer_frames(job->run.pack) == 0) {
+        fl_offer_take_pack(job->run.offer);
+        fl_pack_writer_leave(job->run.pack);
+    }
     bool placing = r == 0;
     if (placing)
         r = place_image(job, &header);

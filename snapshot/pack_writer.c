@@ -104,6 +104,11 @@ const char *fl_pack_writer_file(const struct fl_pack_writer *writer)
     return writer->temp.name;
 }
 
+void fl_pack_writer_leave(struct fl_pack_writer *writer)
+{
+    writer->temp.name[0] = '\0';
+}
+
 static void begin_writeback(struct fl_pack_writer *writer)
 {
     if (writer->offset - writer->writeback < WRITEBACK_STEP)

@@ -21,6 +21,9 @@ uint32_t fl_pack_writer_frames(const struct fl_pack_writer *writer);
 // In tmp/, until it is published.
 const char *fl_pack_writer_file(const struct fl_pack_writer *writer);
 
+// Leaves the temporary file where it is: it is the caller's to remove.
+void fl_pack_writer_leave(struct fl_pack_writer *writer);
+
 // Appends frames whose stored bytes follow each other in `bytes`; sets their offsets. identities
 // has one for each page.
 int fl_pack_writer_append(struct fl_pack_writer *writer, struct fl_disk_frame *frames,

@@ -44,6 +44,7 @@ struct live_source {
     atomic_bool released; // a chunk comes when it is hurried, or when all are released
     atomic_bool may_settle;
     atomic_bool offered;
+    atomic_bool packed;           // set by the test
     atomic_uint_fast64_t hurried; // looks that hurried a chunk which was not there
     struct fl_offer *offer;
 };

@@ -69,6 +69,7 @@ static pid_t begin_pack(const struct fl_companion_file *with)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         int r = live_pack_offered(source, space.store, names, 2, "parent", parent.content_id, with,
                                   packed);
+        atomic_store(&source->packed, true);
         while (r == 0 && !atomic_load(&source->started)) // the test lets it end
             usleep(1000);
         fl_offer_end(source->offer);
@@ -110,6 +111,15 @@ static void expect_published(void)
         usleep(1000);
     cr_assert_not_null(image);
     fl_image_unref(image);
+}
+
+// Waits until the packing has ended, but for what the test holds up.
+static void expect_packed(void)
+{
+    time_t end = time(NULL) + DEADLINE_S;
+    while (!atomic_load(&source->packed) && time(NULL) < end)
+        usleep(1000);
+    cr_assert(atomic_load(&source->packed));
 }
 
 // --- who restores ---
@@ -235,6 +245,26 @@ Test(offer, what_is_wanted_comes_first_and_the_rest_later)
     fl_image_unref(image);
     cr_assert_eq(verify_store(space.store, &bad), 0);
     cr_assert_eq(bad, 0);
+}
+
+// Then the pack that was written is left out: what a name leads to before its copy is made needs
+// none.
+Test(offer, of_which_nothing_has_changed)
+{
+    live_free(source);
+    cr_assert_eq(
+        live_make(source, space.memory, expected, BYTES, (struct live_mix){0, 0, 9}, &state), 0);
+    pid_t pid = begin_pack(NULL);
+    let_publish();
+    expect_packed();
+    struct fl_image *other = open_offered("other");
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++)
+        expect_chunk(other, chunk);
+    fl_image_unref(other);
+    source->started = true;
+    expect_exit(pid, 0);
+    cr_assert_eq(packed->stored_pages, 0);
+    expect_nothing_left();
 }
 
 // The id of the content does not depend on the order in which chunks were packed.
@@ -420,6 +450,24 @@ static struct fl_offer_table table_of(char file[FL_OFFER_TABLE_NAME_BYTES])
     cr_assert_eq(fl_offer_table_open(fd, head.id, head.pages, true, &table), 0);
     close(fd);
     return table;
+}
+
+// A file system that cannot say who holds a lock does not say that the process is dead: a page that
+// is still to come would be lost.
+Test(offer, what_is_not_known_is_no_death)
+{
+    char file[FL_OFFER_TABLE_NAME_BYTES];
+    char path[256];
+    kill_pack(begin_pack(NULL));
+    table_of(file);
+    snprintf(path, sizeof(path), "%s/images/%s", space.store, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int unlockable = open(path, O_PATH | O_CLOEXEC);
+    cr_assert(fd >= 0 && unlockable >= 0);
+    cr_assert(!fl_offer_table_alive(fd));
+    cr_assert(fl_offer_table_alive(unlockable));
+    close(fd);
+    close(unlockable);
 }
 
 Test(offer, no_damaged_byte_is_believed)

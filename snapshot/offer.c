@@ -162,7 +162,20 @@ static int place_head(struct fl_offer *offer, size_t i, int tmp_fd, const struct
     return 0;
 }
 
-static int make_head(struct fl_offer *offer, size_t i, int tmp_fd, const struct fl_offer_plan *plan)
+// Another process may find the same name left over, and would remove what has taken its place.
+static int place_locked(struct fl_offer *offer, size_t i, struct fl_store *store,
+                        const struct fl_temp *temp)
+{
+    int r = fl_store_lock_names(store);
+    if (r < 0)
+        return r;
+    r = place_head(offer, i, store->tmp_fd, temp);
+    fl_store_unlock_names(store);
+    return r;
+}
+
+static int make_head(struct fl_offer *offer, size_t i, struct fl_store *store,
+                     const struct fl_offer_plan *plan)
 {
     struct fl_temp temp;
     struct fl_disk_offer_head head = {.packs = offer->packs_count,
@@ -171,11 +184,11 @@ static int make_head(struct fl_offer *offer, size_t i, int tmp_fd, const struct 
                                       .pages = offer->table.pages};
     strncpy(head.name, offer->names[i], sizeof(head.name) - 1);
     strncpy(head.pack_file, plan->pack_file, sizeof(head.pack_file) - 1);
-    int r = fl_temp_create(tmp_fd, ".live", &temp);
+    int r = fl_temp_create(store->tmp_fd, ".live", &temp);
     if (r == 0)
         r = fl_offer_head_write(temp.fd, &head, offer->packs);
     if (r == 0)
-        r = place_head(offer, i, tmp_fd, &temp);
+        r = place_locked(offer, i, store, &temp);
     fl_temp_discard(&temp);
     return r;
 }
@@ -203,7 +216,7 @@ int fl_offer_begin(struct fl_offer *offer, struct fl_store *store, const struct 
     if (r == 0)
         r = put_companions(offer, plan->with);
     for (size_t i = 0; r == 0 && i < offer->count; i++) {
-        r = make_head(offer, i, store->tmp_fd, plan);
+        r = make_head(offer, i, store, plan);
         if (r == -EEXIST)
             return fl_fail_plain(ret_error, r, "another process packs an image '%s' just now",
                                  offer->names[i]);

@@ -4,6 +4,7 @@
 // was packed stays when the image is published, and when its process dies; what cannot come any
 // more is an error; what is left over is removed.
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include "snapshot/format.h"
 #include "snapshot/offer_head.h"
 #include "snapshot/offer_table.h"
+#include "snapshot/store_dir.h"
 #include "tests/unit/live_source.h"
 #include "tests/unit/snapshot_support.h"
 
@@ -59,7 +61,7 @@ TestSuite(offer, .init = setup, .fini = teardown, .timeout = 150);
 
 static struct fl_pack_result *packed; // shared
 
-static pid_t begin_pack(const struct fl_companion_file *with)
+static pid_t start_pack(const struct fl_companion_file *with)
 {
     packed = mmap(NULL, sizeof(*packed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     cr_assert_neq(packed, MAP_FAILED);
@@ -75,10 +77,21 @@ static pid_t begin_pack(const struct fl_companion_file *with)
         fl_offer_end(source->offer);
         _exit(r == 0 ? 0 : 1);
     }
+    return pid;
+}
+
+static void expect_offered(void)
+{
     time_t end = time(NULL) + DEADLINE_S;
     while (!atomic_load(&source->offered) && time(NULL) < end)
         usleep(1000);
     cr_assert(atomic_load(&source->offered));
+}
+
+static pid_t begin_pack(const struct fl_companion_file *with)
+{
+    pid_t pid = start_pack(with);
+    expect_offered();
     return pid;
 }
 
@@ -372,6 +385,50 @@ Test(offer, a_name_that_was_left_over_is_taken_and_one_that_is_in_use_is_not)
     expect_exit(pid, 0);
     cr_assert_eq(collect_store(space.store, false, NULL), 0); // the first one's pack
     expect_nothing_left();
+}
+
+// A thread of the process sleeps until a lock is free.
+static bool waits_for_lock(pid_t pid)
+{
+    char path[300];
+    char text[64];
+    bool waits = false;
+    const struct dirent *entry;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    while (tasks && !waits && (entry = readdir(tasks))) {
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/wchan", (int)pid, entry->d_name);
+        FILE *file = fopen(path, "re");
+        waits = file && fgets(text, sizeof(text), file) && strstr(text, "lock_inode_wait");
+        if (file)
+            fclose(file);
+    }
+    if (tasks)
+        closedir(tasks);
+    return waits;
+}
+
+// So that of two processes none removes the other's as what was left over before both.
+Test(offer, no_name_is_taken_while_names_are_locked)
+{
+    struct fl_store *store;
+    struct fl_error error;
+    time_t end = time(NULL) + DEADLINE_S;
+    kill_pack(begin_pack(NULL));
+    atomic_store(&source->offered, false);
+    cr_assert_eq(fl_store_open(space.store, false, &store, &error), 0);
+    cr_assert_eq(fl_store_lock_names(store), 0);
+    pid_t pid = start_pack(NULL);
+    while (!waits_for_lock(pid) && !atomic_load(&source->offered) && time(NULL) < end)
+        usleep(1000);
+    cr_assert(!atomic_load(&source->offered));
+    cr_assert(waits_for_lock(pid));
+    fl_store_unlock_names(store);
+    fl_store_close(store);
+    expect_offered();
+    let_publish();
+    source->started = true;
+    expect_exit(pid, 0);
 }
 
 static int read_companion(const char *name)

@@ -198,6 +198,20 @@ Test(checkpoint_external, that_hears_nothing)
     checkpoint_world_stop();
 }
 
+// It is told so by an error and not by a signal, which would end it wherever it is.
+Test(checkpoint_external, whose_orchestrator_has_gone)
+{
+    const char *extra[] = {"--json", NULL};
+    make_and_start();
+    struct command command = begin(extra);
+    close(command.out);
+    command.out = -1;
+    cr_assert_eq(end(&command), 1);
+    cr_assert_not(checkpoint_has_image("one"));
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
 Test(checkpoint_external, without_the_state_that_it_was_promised)
 {
     static const char *const extra[] = {"--with", "vmstate=/nowhere/state", NULL};

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -373,6 +374,8 @@ int checkpoint_run(struct checkpoint_order *order, struct checkpoint_result *ret
     run->create.ended = -1;
     meeting_init(&run->meeting);
     run->bar = progress_begin(&run->progress, "checkpoint", true);
+    // Whoever hears it may go at any time. That must not end it between a drive and its image.
+    signal(SIGPIPE, SIG_IGN);
     int error = prepare(run, pauser, ret_error);
     if (!error)
         error = order->base ? checkpoint_file_steps(run, pauser, ret_error)

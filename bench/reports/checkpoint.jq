@@ -55,17 +55,33 @@ def chain_row($first):
     | ["\(.[0].number)", "\(length)", ([.[].checkpoint | .copied_by_sweep + .copied_by_fault] | median | digits(0)),
        ([.[].checkpoint.stored_pages] | median | digits(0)), ($bytes | mib | digits(2)), ($bytes / $first[0] * 100 | digits(1)),
        ([.[].command_s] | median | digits(2)), ([.[].server_s] | median | digits(2)), ($cpu / $first[1] * 100 | digits(1)),
-       ([.[].checkpoint.seconds] | median | digits(2)), ([.[].checkpoint.pause_ms] | median | digits(1))] | row;
+       ([.[].checkpoint.seconds] | median | digits(2)), ([.[].checkpoint.pause_ms] | median | digits(1)),
+       ([.[].checkpoint.settle_seconds * 1000] | median | digits(1))] | row;
 def chain_table:
     . as $all | "\n### A chain\n",
-    "| which | runs | copied | stored | MiB | % of first | command CPU s | server CPU s | % of first | seconds | pause ms |",
-    "| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    "| which | runs | copied | stored | MiB | % of first | command CPU s | server CPU s | % of first | seconds | pause ms | to the image ms |",
+    "| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ([.[] | select(.number == 1)] | [([.[].checkpoint.bytes] | median), ([.[] | .command_s + .server_s] | median)]) as $first
     | $all | (1, 2, 10) as $number | [$all[] | select(.number == $number)] | select(length > 0) | chain_row($first);
+
+# "Frames" are those that a range of 2 MiB refers to. The price of unpacking is that of the first image, 1.
+def layout_row($all):
+    . as $one | [$all[] | select(.how == $one.how and .unpacked == $one.number) | .cpu_s] as $cpu
+    | [$all[] | select(.how == $one.how and .unpacked == 1) | .cpu_s] as $first
+    | ["\(.how)", "\(.number)", "\(.stored_pages)", "\(.declined_pages)", (.bytes | mib | digits(2)), (.cpu_s | digits(3)),
+       (.settle_ms | digits(1)), (.range_frames | digits(1)), "\(.range_frames_max)", "\(.frame_pages)",
+       (if $cpu == [] then "" else ($cpu | median | digits(3)) end),
+       (if $cpu == [] then "" else ($cpu | median) / ($first | median) | digits(2) end)] | row;
+def layout_table:
+    . as $all | "\n### A long chain, of the store alone\n",
+    "| pages | image | stored | again | MiB | CPU s | to the image ms | frames | most | pages in frames | unpack CPU s | to first |",
+    "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ($all[] | select(.number == (1, 2, 10, 25, 50)) | layout_row($all));
 
 "Faultline \(.version | ltrimstr("faultline ")), \(.cpus) vCPU virtual machine, \(.memory_gib) GiB, Linux \(.linux), \(.date)",
 (.records as $records
  | ([$records[] | select(.part == "pause")] | select(length > 0) | pause_table),
    ([$records[] | select(.part == "slowdown")] | select(length > 0) | slowdown_table),
    ([$records[] | select(.part == "neighbours")] | select(length > 0) | neighbours_table),
-   ([$records[] | select(.part == "chain")] | select(length > 0) | chain_table))
+   ([$records[] | select(.part == "chain")] | select(length > 0) | chain_table),
+   ([$records[] | select(.part == "layout")] | select(length > 0) | layout_table))

@@ -7,16 +7,41 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "snapshot/io.h"
 #include "tests/unit/snapshot_support.h"
 
-enum { POISON = 0xa5 };
+enum { POISON = 0xa5, TURN_S = 30 };
+
+// Call it under the lock.
+static bool were_read(const struct live_source *source, uint64_t pages)
+{
+    while (pages > 0 && source->read[pages - 1])
+        pages--;
+    return pages == 0;
+}
+
+// Whoever waits for a chunk while it keeps those before to itself would wait for ever.
+static void wait_for_turn(struct live_source *source, uint64_t first)
+{
+    struct timespec until;
+    int r = 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += TURN_S;
+    pthread_mutex_lock(&source->lock);
+    while (r == 0 && !were_read(source, first))
+        r = pthread_cond_timedwait(&source->came, &source->lock, &until);
+    source->twice += r != 0;
+    pthread_mutex_unlock(&source->lock);
+}
 
 static int await_pages(void *arg, uint64_t first, uint64_t count)
 {
     struct live_source *source = arg;
+    if (source->in_turn)
+        wait_for_turn(source, first);
     if (source->before)
         source->before(source->before_arg, first);
     if (source->fail_with < 0 && source->fail_at >= first && source->fail_at < first + count)
@@ -42,6 +67,7 @@ static bool is_ready(void *arg, uint64_t first, uint64_t count)
         source->fail_with < 0 && source->fail_at >= first && source->fail_at < first + count;
     bool done = !fails && !source->before;
     pthread_mutex_lock(&source->lock);
+    done = done && (!source->in_turn || were_read(source, first));
     for (uint64_t page = first; done && page < first + count; page++)
         done = source->done[page];
     pthread_mutex_unlock(&source->lock);
@@ -62,6 +88,7 @@ static void consumed(void *arg, uint64_t first, uint64_t count)
         source->twice += source->read[page] || page >= source->awaited;
         source->read[page] = true;
     }
+    pthread_cond_broadcast(&source->came);
     pthread_mutex_unlock(&source->lock);
     memset(source->buffer + first * FL_PAGE_SIZE, POISON, count * FL_PAGE_SIZE);
 }

@@ -37,6 +37,7 @@ struct live_source {
     uint64_t fail_at;                          // page: await of its chunk fails
     int fail_with;                             // negative errno; 0: it does not
     bool replaces;                             // an image of the same name
+    bool in_turn;                              // a chunk comes when those before were consumed
     uint64_t missing;                          // a page that never comes; UINT64_MAX: none
     void (*before)(void *arg, uint64_t first); // called by await; may be NULL
     void *before_arg;

@@ -125,6 +125,23 @@ Test(live, sizes_end_anywhere)
     }
 }
 
+// The engine copies only so far ahead of what was read.
+Test(live, what_is_there_is_read_before_more_is_awaited)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    make_parent(12 * CHUNK_BYTES);
+    cr_assert_eq(live_make(&source, space.memory, expected, 12 * CHUNK_BYTES,
+                           (struct live_mix){3, 2, 4}, &state),
+                 0);
+    source.in_turn = true;
+    cr_assert_eq(live_pack(&source, space.store, "child", "parent", parent.content_id, 0, &result),
+                 0);
+    expect_all_read(&source);
+    expect_image("child", expected);
+    live_free(&source);
+}
+
 Test(live, without_a_parent_all_pages_come)
 {
     struct live_source source;

@@ -4,7 +4,8 @@
 // maps anonymous memory over what the guest gives back, which leaves gaps between these parts. A
 // gap within a region is known by the addresses: they go on behind it as if it were not there. A
 // gap at the end of one region, or at the beginning of the next, is filled by the anonymous memory
-// that lies there; where both could have it nothing says which has how much, and that is refused.
+// that lies there, if it is just as much; where there is more, some of it is another's, and that is
+// refused.
 #include "tools/verbs/file_mappings.h"
 
 #include <errno.h>
@@ -146,33 +147,30 @@ static bool can_be_guest(const struct file_mapping *one)
     return one->plain && one->writable && !one->shared;
 }
 
-// How many bytes of anonymous memory that can be written to lie right behind an address, at most
-// `most`; or right before it.
-static uint64_t anonymous_behind(const struct file_mappings *mappings, uint64_t address,
-                                 uint64_t most)
+// How many bytes of anonymous memory that can be written to lie right behind an address; or right
+// before it.
+static uint64_t anonymous_behind(const struct file_mappings *mappings, uint64_t address)
 {
     uint64_t end = address;
-    for (size_t i = first_from(mappings, address); i < mappings->count && end - address < most;
-         i++) {
+    for (size_t i = first_from(mappings, address); i < mappings->count; i++) {
         const struct file_mapping *one = &mappings->all[i];
         if (one->start != end || !can_be_guest(one))
             break;
         end = one->end;
     }
-    return end - address < most ? end - address : most;
+    return end - address;
 }
 
-static uint64_t anonymous_before(const struct file_mappings *mappings, uint64_t address,
-                                 uint64_t most)
+static uint64_t anonymous_before(const struct file_mappings *mappings, uint64_t address)
 {
     uint64_t start = address;
-    for (size_t i = first_from(mappings, address); i > 0 && address - start < most; i--) {
+    for (size_t i = first_from(mappings, address); i > 0; i--) {
         const struct file_mapping *one = &mappings->all[i - 1];
         if (one->end != start || !can_be_guest(one))
             break;
         start = one->start;
     }
-    return address - start < most ? address - start : most;
+    return address - start;
 }
 
 // A part of the file that nothing maps, and what is mapped beside it.
@@ -183,17 +181,18 @@ struct gap {
     const struct file_piece *right;
 };
 
-// How much of it lies behind the left neighbour; the rest is before the right one. False: nothing
-// says so, or it is not mapped.
+// How much of it lies behind the left neighbour; the rest is before the right one. False: it is not
+// certain. There must be just as much anonymous memory as is missing: with more of it, some is
+// another's, and nothing says which.
 static bool divide(const struct file_mappings *mappings, const struct gap *gap, uint64_t *ret_left)
 {
-    uint64_t behind = gap->left ? anonymous_behind(mappings, gap->left->end, gap->bytes) : 0;
-    uint64_t before = gap->right ? anonymous_before(mappings, gap->right->start, gap->bytes) : 0;
+    uint64_t behind = gap->left ? anonymous_behind(mappings, gap->left->end) : 0;
+    uint64_t before = gap->right ? anonymous_before(mappings, gap->right->start) : 0;
     bool one_region = gap->left && gap->right && gap->left->end + gap->bytes == gap->right->start;
     *ret_left = behind;
-    if (one_region)
+    if (one_region) // what lies behind the one is what lies before the other
         return behind == gap->bytes;
-    return behind + before == gap->bytes || (behind == gap->bytes && before == 0);
+    return behind + before == gap->bytes;
 }
 
 static int fill_gap(const struct file_mappings *mappings, const struct gap *gap,

@@ -13,6 +13,8 @@
 #include "snapshot/read.h"
 #include "tools/verbs/file_mappings.h"
 
+enum { LOOKS = 50, LOOK_EVERY_MS = 4 };
+
 // --- the file ---
 
 // The file of a mapping, wherever it is or was: 0 or -errno. Only CAP_CHECKPOINT_RESTORE or
@@ -55,12 +57,12 @@ static void consider(pid_t pid, const struct file_mapping *mapping, uint64_t byt
     if (mapping->inode == 0 || !mapping->writable || is_of(mapping, search->last) ||
         is_of(mapping, search->found))
         return;
-    search->last = mapping;
     int fd = open_mapped(pid, mapping, &status);
     if (fd < 0) {
         search->error = fd;
         return;
     }
+    search->last = mapping;
     bool fits = S_ISREG(status.st_mode) && (uint64_t)status.st_size == bytes;
     if (fits && mapping->shared) {
         search->shared = true;
@@ -177,6 +179,18 @@ int file_memory_look_again(struct file_memory *memory, struct fl_error *ret_erro
     return error;
 }
 
+// A VM that runs may change its mappings just now, by its balloon: what is read of them may be of
+// two moments, and a mapping may be gone before its file is opened.
+static int look_while_it_runs(struct file_memory *memory, struct fl_error *ret_error)
+{
+    int error = file_memory_look_again(memory, ret_error);
+    for (unsigned i = 1; i < LOOKS && error && error != -ESRCH; i++) {
+        poll(NULL, 0, LOOK_EVERY_MS);
+        error = file_memory_look_again(memory, ret_error);
+    }
+    return error;
+}
+
 void file_memory_init(struct file_memory *memory)
 {
     *memory = (struct file_memory){
@@ -205,7 +219,7 @@ int file_memory_open(pid_t pid, uint64_t bytes, struct file_memory *ret_memory,
     if (error)
         return fl_fail(ret_error, error,
                        "the memory of process %d cannot be read; run this as root", (int)pid);
-    return file_memory_look_again(memory, ret_error);
+    return look_while_it_runs(memory, ret_error);
 }
 
 void file_memory_close(struct file_memory *memory)

@@ -81,23 +81,41 @@ Test(file_memory, with_anonymous_memory_over_it)
     free(found.piece);
 }
 
-// Anonymous memory of others lies beside it, and is none of it.
-Test(file_memory, with_anonymous_memory_over_its_beginning_and_its_end)
+static int find_second(const char *text)
 {
-    static const char text[] = "6ff0000-7004000 rw-p 00000000 00:00 0 \n"
-                               "7004000-7008000 rw-p 00004000 08:01 42 /memory\n"
-                               "7008000-7100000 rw-p 00000000 00:00 0 \n";
     FILE *maps = fmemopen((void *)text, strlen(text), "r");
     cr_assert(maps && file_mappings_read(maps, &mappings) == 0);
     fclose(maps);
     file_memory_init(&found);
-    cr_assert_eq(file_mappings_pieces(&mappings, &mappings.all[1], FILE_BYTES, &found, &why), 0,
-                 "%s", why.text);
+    int error = file_mappings_pieces(&mappings, &mappings.all[1], FILE_BYTES, &found, &why);
+    file_mappings_free(&mappings);
+    return error;
+}
+
+Test(file_memory, with_anonymous_memory_over_its_beginning_and_its_end)
+{
+    cr_assert_eq(find_second("7000000-7004000 rw-p 00000000 00:00 0 \n"
+                             "7004000-7008000 rw-p 00004000 08:01 42 /memory\n"
+                             "7008000-7010000 rw-p 00000000 00:00 0 \n"),
+                 0, "%s", why.text);
     cr_assert_eq(found.count, 3);
     expect_piece(0, 0x7000000, 0x7004000, 0, true);
     expect_piece(1, 0x7004000, 0x7008000, 0x4000, false);
     expect_piece(2, 0x7008000, 0x7010000, 0x8000, true);
-    file_mappings_free(&mappings);
+    free(found.piece);
+}
+
+// Something else lies beside it, or is all that lies there.
+Test(file_memory, of_which_more_than_is_missing_is_anonymous_is_refused)
+{
+    cr_assert_eq(find_second("7000000-7004000 rw-p 00000000 00:00 0 \n"
+                             "7004000-7008000 rw-p 00004000 08:01 42 /memory\n"
+                             "7008000-7011000 rw-p 00000000 00:00 0 \n"),
+                 -EINVAL);
+    free(found.piece);
+    cr_assert_eq(find_second("6fff000-7004000 rw-p 00000000 00:00 0 \n"
+                             "7004000-7010000 rw-p 00004000 08:01 42 /memory\n"),
+                 -EINVAL);
     free(found.piece);
 }
 

@@ -23,8 +23,15 @@ static void name_path(char to[2 * TEST_PATH], const char *name)
 
 struct checkpoint_world *checkpoint_world_make(enum world_memory kind, uint64_t bytes)
 {
+    return checkpoint_world_make_longer(kind, bytes, 0);
+}
+
+struct checkpoint_world *checkpoint_world_make_longer(enum world_memory kind, uint64_t bytes,
+                                                      uint64_t longer)
+{
     struct checkpoint_world *all = &the_world;
     all->world = world_make(kind, bytes);
+    cr_assert_eq(truncate(all->world->file, (off_t)(bytes + longer)), 0);
     world_serve(all->world, NULL);
     name_path(all->api, "api.sock");
     name_path(all->meetings, "meetings");

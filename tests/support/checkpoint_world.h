@@ -23,6 +23,9 @@ struct checkpoint_world {
 
 // Packs a memory of so many bytes and serves it. Then the VM can be changed, and started.
 struct checkpoint_world *checkpoint_world_make(enum world_memory kind, uint64_t bytes);
+// The same, and the memory file is so much longer: a hole.
+struct checkpoint_world *checkpoint_world_make_longer(enum world_memory kind, uint64_t bytes,
+                                                      uint64_t longer);
 void checkpoint_world_start(void);
 // The VM goes on, nothing is left, its memory is right, and the server ends well.
 void checkpoint_world_stop(void);

@@ -347,6 +347,17 @@ static void map_file(struct vmm *vmm, const struct mini_firecracker *mini)
         munmap(last->base + last->bytes - mini->lacks_bytes, mini->lacks_bytes);
 }
 
+static void map_anonymous(struct vmm *vmm, const struct mini_firecracker *mini)
+{
+    const struct writers *writers = mini->writers;
+    vmm_map_memory(vmm, mini->memory, mini->page_bytes, mini->regions, mini->protocol);
+    if (writers->slots)
+        vmm_add_hotplug(vmm, (uint64_t)writers->slots * writers->slot_pages * mini->page_bytes);
+    vmm->uffd = vmm_open_uffd(mini->protocol);
+    vmm_enable(vmm->uffd, 0);
+    vmm_register(vmm);
+}
+
 int mini_main(int channel, struct client_shared *shared, void *arg)
 {
     static struct vmm vmm;
@@ -357,7 +368,7 @@ int mini_main(int channel, struct client_shared *shared, void *arg)
     else if (mini->maps_template)
         vmm_map_template(&vmm, mini->memory, mini->regions, mini->socket, NULL);
     else
-        vmm_map(&vmm, mini->memory, mini->page_bytes, mini->regions, mini->protocol);
+        map_anonymous(&vmm, mini);
     vmm.shared = shared;
     if (mini->maps_template)
         vmm_handshake_template(&vmm);
@@ -403,16 +414,31 @@ static void free_writers(struct mini_firecracker *mini)
         writers_free(mini->moment);
 }
 
-bool mini_make_writers(struct mini_firecracker *mini, uint32_t page_bytes)
+static bool make_writers(struct mini_firecracker *mini, uint32_t slots, uint32_t slot_pages)
 {
+    uint32_t page_bytes = mini->page_bytes;
     uint32_t pages = (uint32_t)((mini->memory->bytes + page_bytes - 1) / page_bytes);
     free_writers(mini);
+    mini->writers = writers_new(pages + slots * slot_pages, page_bytes);
+    mini->moment = writers_new(pages + slots * slot_pages, page_bytes);
+    if (!mini->writers || !mini->moment)
+        return false;
+    mini->writers->rests_us = 200;
+    mini->writers->hot = pages;
+    mini->writers->slots = slots;
+    mini->writers->slot_pages = slot_pages;
+    return true;
+}
+
+bool mini_make_writers(struct mini_firecracker *mini, uint32_t page_bytes)
+{
     mini->page_bytes = page_bytes;
-    mini->writers = writers_new(pages, page_bytes);
-    mini->moment = writers_new(pages, page_bytes);
-    if (mini->writers)
-        mini->writers->rests_us = 200;
-    return mini->writers && mini->moment;
+    return make_writers(mini, 0, 0);
+}
+
+bool mini_add_hotplug(struct mini_firecracker *mini, uint32_t slots, uint64_t slot_bytes)
+{
+    return make_writers(mini, slots, (uint32_t)(slot_bytes / mini->page_bytes));
 }
 
 void mini_free(struct mini_firecracker *mini)

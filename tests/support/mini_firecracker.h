@@ -39,7 +39,7 @@ struct mini_firecracker {
     bool shares_file;     // maps it shared, as no Firecracker does
     uint64_t lacks_bytes; // of the file's end, which are not mapped
     uint32_t page_bytes;
-    unsigned regions;
+    unsigned regions; // but for one of virtio-mem (writers->slots)
     enum vmm_protocol protocol;
     bool starts_paused;
     struct writers *writers;
@@ -63,6 +63,9 @@ struct mini_firecracker {
 struct mini_firecracker *mini_new(const struct memory *memory, const char *socket, const char *api);
 // The same for pages of another size, before the VM is started.
 bool mini_make_writers(struct mini_firecracker *mini, uint32_t page_bytes);
+// Then, a region of virtio-mem of so many slots, which is a hole in the memory file behind the
+// rest.
+bool mini_add_hotplug(struct mini_firecracker *mini, uint32_t slots, uint64_t slot_bytes);
 void mini_free(struct mini_firecracker *mini);
 
 // A client_main (client.h), with the mini_firecracker as its argument. Says 'a' when it serves.

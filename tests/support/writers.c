@@ -105,6 +105,15 @@ static void pause_here(struct writers *writers)
     atomic_fetch_sub(&writers->waiting, 1);
 }
 
+// The pages from the first to the last, as evenly as may be.
+static uint32_t spread(const struct writers *writers, uint32_t number)
+{
+    uint32_t pages = writers->pages - writers->slots * writers->slot_pages;
+    if (!writers->spread || writers->hot < 2)
+        return number;
+    return (uint32_t)((uint64_t)number * (pages - 1) / (writers->hot - 1));
+}
+
 // A page of the thread's. With at_once it has a part of the memory, and else every Nth page.
 // *ret_count: that it may give back from there on, in one region.
 static uint32_t choose_page(const struct writer *writer, uint64_t dice, uint32_t *ret_count)
@@ -113,7 +122,7 @@ static uint32_t choose_page(const struct writer *writer, uint64_t dice, uint32_t
     uint32_t mine = (writers->hot - writer->number + writers->threads - 1) / writers->threads;
     *ret_count = 1;
     if (!writers->at_once)
-        return (uint32_t)(dice % mine) * writers->threads + writer->number;
+        return spread(writers, (uint32_t)(dice % mine) * writers->threads + writer->number);
     uint32_t share = writers->hot / writers->threads;
     uint32_t page = (uint32_t)(dice % share);
     uint32_t count = 1 + (uint32_t)(dice >> 40) % writers->at_once;
@@ -152,6 +161,64 @@ static void *write_on(void *arg)
         if (writer->writers->rests_us)
             usleep(writer->writers->rests_us);
     }
+    return NULL;
+}
+
+// --- virtio-mem ---
+
+// As Firecracker does (src/vmm/src/devices/virtio/mem, src/vmm/src/vstate/memory.rs): a slot of
+// which nothing is plugged is PROT_NONE; what is unplugged is given back by madvise(), after that.
+static void plug_slot(struct writers *writers, struct vmm *vmm, uint32_t first, bool plugged)
+{
+    uint64_t bytes = (uint64_t)writers->slot_pages * writers->page_bytes;
+    CHECK(mprotect(vmm_page(vmm, first), bytes, plugged ? PROT_READ | PROT_WRITE : PROT_NONE) == 0,
+          "mprotect: %s", strerror(errno));
+    if (!plugged)
+        remove_pages(writers, vmm, first, writers->slot_pages);
+}
+
+static void operate_slot(struct writer *writer, bool *plugged)
+{
+    struct writers *writers = writer->writers;
+    uint64_t dice = random_next(&writer->random);
+    uint32_t slot = (uint32_t)(dice % writers->slots);
+    uint32_t first = writers->pages - (writers->slots - slot) * writers->slot_pages;
+    uint32_t page = first + (uint32_t)(dice >> 20) % writers->slot_pages;
+    if (!plugged[slot]) {
+        plug_slot(writers, writer->vmm, first, true);
+        plugged[slot] = true;
+    } else if (dice >> 60 == 0) {
+        plug_slot(writers, writer->vmm, first, false);
+        plugged[slot] = false;
+    } else if (dice >> 60 == 1) { // a block of it
+        remove_pages(writers, writer->vmm, page, (first + writers->slot_pages - page + 1) / 2);
+    } else if (dice >> 60 < 5) {
+        read_page(writers, writer->vmm, page);
+    } else {
+        write_page(writers, writer->vmm, page);
+    }
+    atomic_fetch_add(&writers->operations, 1);
+}
+
+// In the end all of it can be read.
+static void *plug_on(void *arg)
+{
+    struct writer *writer = arg;
+    struct writers *writers = writer->writers;
+    uint32_t first = writers->pages - writers->slots * writers->slot_pages;
+    bool *plugged = calloc(writers->slots, sizeof(*plugged));
+    CHECK(plugged, "no memory");
+    while (!atomic_load(&writers->ended)) {
+        pause_here(writers);
+        if (atomic_load(&writers->ended))
+            break;
+        operate_slot(writer, plugged);
+        if (writers->rests_us)
+            usleep(writers->rests_us);
+    }
+    for (uint32_t i = 0; i < writers->slots; i++)
+        plug_slot(writers, writer->vmm, first + i * writers->slot_pages, true);
+    free(plugged);
     return NULL;
 }
 
@@ -194,14 +261,19 @@ static void check_all(const struct writers *writers, const struct vmm *vmm)
 void writers_run(struct writers *writers, struct vmm *vmm)
 {
     struct writer all[WRITERS_MOST];
+    struct writer plugger = {.writers = writers, .vmm = vmm, .random = 99};
     CHECK(writers->threads <= WRITERS_MOST && writers->pages == vmm->pages, "%u threads, %u pages",
           writers->threads, writers->pages);
     for (unsigned i = 0; i < writers->threads; i++) {
         all[i] = (struct writer){.writers = writers, .vmm = vmm, .number = i, .random = 77 + i};
         CHECK(pthread_create(&all[i].thread, NULL, write_on, &all[i]) == 0, "no thread");
     }
+    if (writers->slots)
+        CHECK(pthread_create(&plugger.thread, NULL, plug_on, &plugger) == 0, "no thread");
     for (unsigned i = 0; i < writers->threads; i++)
         pthread_join(all[i].thread, NULL);
+    if (writers->slots)
+        pthread_join(plugger.thread, NULL);
     check_all(writers, vmm);
 }
 
@@ -210,7 +282,7 @@ void writers_run(struct writers *writers, struct vmm *vmm)
 static bool all_wait(void *arg)
 {
     struct writers *writers = arg;
-    return atomic_load(&writers->waiting) == writers->threads;
+    return atomic_load(&writers->waiting) == writers->threads + (writers->slots > 0);
 }
 
 // In small steps: how long a VM is paused is what tests measure.

@@ -22,11 +22,14 @@ struct writers_page {
 };
 
 struct writers {
-    unsigned threads;  // set these before the VMM is forked
-    unsigned removes;  // one of so many operations gives a page back; 0: none does
-    unsigned at_once;  // up to so many pages in a row, which are then one thread's; 0: one
-    unsigned rests_us; // after each operation; 0: the threads never rest
-    uint32_t hot;      // pages that they use; the rest is as in the memory file
+    unsigned threads;    // set these before the VMM is forked
+    unsigned removes;    // one of so many operations gives a page back; 0: none does
+    unsigned at_once;    // up to so many pages in a row, which are then one thread's; 0: one
+    unsigned rests_us;   // after each operation; 0: the threads never rest
+    uint32_t hot;        // pages that they use; the rest is as in the memory file
+    bool spread;         // ... from the first one to the last, and not the first ones
+    uint32_t slots;      // of a region of virtio-mem, which has the last pages; 0: none
+    uint32_t slot_pages; // of each
     uint32_t pages;
     uint32_t page_bytes;
     atomic_bool paused;          // orders of the test,
@@ -40,6 +43,10 @@ struct writers {
 struct writers *writers_new(uint32_t pages, uint32_t page_bytes);
 void writers_free(struct writers *writers);
 
+// With `slots`, one more thread plugs slots of the last region in, writes to them, gives parts of
+// them back, and unplugs them, as Firecracker does: where nothing is plugged no access is allowed.
+// The other threads' pages must be before that region.
+//
 // In the VMM, which has been handed over: runs the threads until `ended`, then checks every page,
 // through its mapping, against the model. A failure ends the process.
 void writers_run(struct writers *writers, struct vmm *vmm);

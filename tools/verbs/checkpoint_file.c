@@ -163,6 +163,8 @@ int checkpoint_file_steps(struct run *run, const struct pauser *pauser, struct f
         error = pack_copy(&file, ret_error);
     if (error)
         drives_undo(&run->order->drives);
+    if (error && run->result->left_paused)
+        run_say_left_paused(ret_error);
     file_copy_end(&file.copy);
     file_memory_close(&file.memory);
     snprintf(run->result->parent, sizeof(run->result->parent), "%s", run->order->base);

@@ -101,8 +101,6 @@ int checkpoint_check(const struct checkpoint_order *order)
     if (order->external && order->leave_paused)
         return cli_usage(verb, "--leave-paused cannot be used with --external: the orchestrator "
                                "resumes the VM, or does not");
-    if (order->qmp && order->leave_paused)
-        return cli_usage(verb, "--leave-paused cannot be used with --qmp");
     if (order->live && (order->replace || order->while_paused || order->base))
         return cli_usage(verb, "--live cannot be used with --replace, --while-paused or --base");
     if (order->while_paused && order->keep_armed)

@@ -225,14 +225,16 @@ static int qemu_stops(struct run *run, struct fl_error *ret_error)
 
 static int qemu_goes_on(struct run *run, struct fl_error *ret_error)
 {
-    int error = qemu.stopped ? qemu_cont(&qemu.qmp, RESUME_MS, ret_error) : 0;
+    bool leave = run->order->leave_paused;
+    int error = qemu.stopped && !leave ? qemu_cont(&qemu.qmp, RESUME_MS, ret_error) : 0;
     if (error)
         return error;
+    run->result->left_paused = qemu.stopped && leave;
     qemu.migrates = false;
     qemu.stopped = false;
     atomic_store(&qemu.orders->stopped, false);
     run->result->pause_ms = (double)(fl_now() - run->paused_at) / (double)FL_NS_PER_MS;
-    checkpoint_say(run->order, "resumed");
+    checkpoint_say(run->order, leave ? "frozen" : "resumed");
     return 0;
 }
 

@@ -291,10 +291,11 @@ static void commit(struct run *run)
     result->kept_armed = run->order->keep_armed && capture_line_is(&run->line, FL_CAPTURE_KEPT);
 }
 
-static void add_to(struct fl_error *error, const char *more)
+void run_say_left_paused(struct fl_error *error)
 {
     size_t used = strlen(error->text);
-    snprintf(error->text + used, sizeof(error->text) - used, "%s", more);
+    snprintf(error->text + used, sizeof(error->text) - used,
+             "; the VM is still paused, as --leave-paused says");
 }
 
 static int run_steps(struct run *run, const struct pauser *pauser, struct fl_error *ret_error)
@@ -318,7 +319,7 @@ static int run_steps(struct run *run, const struct pauser *pauser, struct fl_err
         fl_offer_end(run->result->offer);
         run->result->offer = NULL;
         if (run->result->left_paused)
-            add_to(ret_error, "; the VM is still paused, as --leave-paused says");
+            run_say_left_paused(ret_error);
     } else {
         commit(run);
     }

@@ -70,6 +70,8 @@ int run_wait(struct run *run, bool (*reached)(struct run *run), const char *what
 int run_check(struct run *run, const char *what, struct fl_error *ret_error);
 // The order's labels get that of the checkpoint itself.
 void run_add_own_label(struct run *run);
+// Adds to the sentence of a failure that the VM is still paused, as was ordered.
+void run_say_left_paused(struct fl_error *error);
 // The pause begins: no step takes longer than the time that it may take.
 void run_pause_begins(struct run *run);
 

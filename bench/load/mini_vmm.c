@@ -169,10 +169,11 @@ static int answer_whole(struct vmm *vmm, const struct mini_request *request, cha
 
 static int answer_figures(const struct vmm *vmm, char *reply)
 {
-    size_t used = (size_t)snprintf(reply, MINI_API_TEXT,
-                                   "{\"written\":%" PRIu64 ",\"ns\":%" PRIu64
-                                   ",\"paused_ns\":%" PRIu64 ",\"pauses\":%" PRIu64,
-                                   vmm->guest.written, bench_now_ns(), vmm->paused_ns, vmm->pauses);
+    size_t used = (size_t)snprintf(
+        reply, MINI_API_TEXT,
+        "{\"written\":%" PRIu64 ",\"ns\":%" PRIu64 ",\"paused_ns\":%" PRIu64 ",\"pauses\":%" PRIu64
+        ",\"pause_began_ns\":%" PRIu64,
+        vmm->guest.written, bench_now_ns(), vmm->paused_ns, vmm->pauses, vmm->began_ns);
     if (vmm->pauses > 0) {
         const struct pause *last = &vmm->pause[(vmm->pauses - 1) % PAUSES];
         used += (size_t)snprintf(reply + used, MINI_API_TEXT - used,

@@ -78,10 +78,23 @@ def layout_table:
     "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ($all[] | select(.number == (1, 2, 10, 25, 50)) | layout_row($all));
 
+def live_row:
+    {finished: "when it is finished", offered: "while it is packed", moved: "at another server, left paused"} as $names
+    | [(.[0].memory | size), $names[.[0].how], "\(length)", ([.[].first_us / 1000] | median | digits(1)),
+       ([.[].first_us / 1000] | max | digits(1)), ([.[].pause_us / 1000] | median | digits(1)),
+       ([.[].pause_us / 1000] | max | digits(1)), ([.[].all_us / 1000] | median | digits(1)),
+       ([.[].published_us / 1000] | median | digits(1))] | row;
+def live_table:
+    "\n### The first page of another VM\n",
+    "| memory | restored | runs | ms from the order | worst | ms from the pause | worst | next 99 pages ms | published ms |",
+    "| --- | --- | --: | --: | --: | --: | --: | --: | --: |",
+    (unordered_keys([.memory, .how])[] as $key | [.[] | select([.memory, .how] == $key)] | live_row);
+
 "Faultline \(.version | ltrimstr("faultline ")), \(.cpus) vCPU virtual machine, \(.memory_gib) GiB, Linux \(.linux), \(.date)",
 (.records as $records
  | ([$records[] | select(.part == "pause")] | select(length > 0) | pause_table),
    ([$records[] | select(.part == "slowdown")] | select(length > 0) | slowdown_table),
    ([$records[] | select(.part == "neighbours")] | select(length > 0) | neighbours_table),
    ([$records[] | select(.part == "chain")] | select(length > 0) | chain_table),
-   ([$records[] | select(.part == "layout")] | select(length > 0) | layout_table))
+   ([$records[] | select(.part == "layout")] | select(length > 0) | layout_table),
+   ([$records[] | select(.part == "live")] | select(length > 0) | live_table))

@@ -31,6 +31,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/accept/capture_order.h"
+#include "engine/accept/capture_room.h"
 #include "engine/ahead/capture.h"
 #include "engine/base/clock.h"
 #include "engine/base/close_thread.h"
@@ -332,8 +333,10 @@ int fl_capture_session_begin(struct fl_engine *engine, struct fl_loop *loop,
     struct fl_capture_session *session = calloc(1, sizeof(*session));
     if (!session)
         return fl_fail_plain(ret_error, -ENOMEM, "the host is out of memory");
-    const struct fl_capture_wish wish = {
-        .flags = flags, .tell = fl_capture_tell_control, .arg = session};
+    const struct fl_capture_wish wish = {.flags = flags,
+                                         .ahead_bytes = fl_capture_room(&engine->options, all),
+                                         .tell = fl_capture_tell_control,
+                                         .arg = session};
     session->engine = engine;
     session->loop = loop;
     session->all = all;

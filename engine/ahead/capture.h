@@ -26,7 +26,8 @@ struct fl_vm;
 typedef void fl_capture_tell(void *arg, enum fl_capture_phase phase, int error, const char *reason);
 
 struct fl_capture_wish {
-    uint64_t flags; // FL_CAPTURE_*
+    uint64_t flags;       // FL_CAPTURE_*
+    uint64_t ahead_bytes; // in the buffer, that the reader has not taken yet
     fl_capture_tell *tell;
     void *arg; // stays until the last word was told, if the capture was begun
 };

@@ -16,14 +16,8 @@
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
-// WINDOW: what one look passes of memory that is not there. AHEAD: what the buffer may hold.
-enum {
-    BOUNCE_PAGES = FL_CAPTURE_BOUNCE >> FL_PAGE_SHIFT,
-    WINDOW = 32768,
-    LOOKS = 4,
-    RUNS = 8,
-    AHEAD_PAGES = 16384
-};
+// WINDOW: what one look passes of memory that is not there.
+enum { BOUNCE_PAGES = FL_CAPTURE_BOUNCE >> FL_PAGE_SHIFT, WINDOW = 32768, LOOKS = 4, RUNS = 8 };
 #define FULL_PAUSE (FL_NS_PER_MS / 2)
 
 // --- bytes ---
@@ -141,23 +135,30 @@ static uint64_t copy_small(struct fl_vm *vm, uint64_t page, const struct fl_pres
     return end;
 }
 
-// In parts: the first that are copied stay so, as the page is protected.
-static bool move_huge(struct fl_vm *vm, uint64_t page)
+// In parts: those that are copied stay so, as the page is protected. The sweep does one in a slice;
+// what a thread waits for is copied to its end, and the sweep may be in the middle of another page
+// meanwhile. False: not all of it is there yet, or it fails.
+static bool move_huge(struct fl_vm *vm, uint64_t page, enum fl_capture_by by)
 {
     struct fl_capture *capture = vm->capture;
     uint64_t start = fl_layout_address(&vm->state->layout, page);
-    if (capture->part_of != page)
+    if (by == FL_CAPTURE_BY_SWEEP && capture->part_of != page) {
+        capture->part_of = page;
         capture->part = 0;
-    capture->part_of = page;
-    while (capture->part < FL_HUGE_PAGES) {
-        struct fl_presence_kind part = {.start = start + (capture->part << FL_PAGE_SHIFT)};
+    }
+    uint64_t begun = capture->part_of == page ? capture->part : 0;
+    uint64_t end = by == FL_CAPTURE_BY_SWEEP ? begun + BOUNCE_PAGES : FL_HUGE_PAGES;
+    for (uint64_t at = begun; at < end; at += BOUNCE_PAGES) {
+        struct fl_presence_kind part = {.start = start + (at << FL_PAGE_SHIFT)};
         part.end = part.start + FL_CAPTURE_BOUNCE;
         if (!move_bytes(vm, page, start, &part, 1))
             return false;
-        capture->part += BOUNCE_PAGES;
+        if (capture->part_of == page)
+            capture->part = at + BOUNCE_PAGES;
     }
-    capture->part = 0;
-    return true;
+    if (end == FL_HUGE_PAGES && capture->part_of == page)
+        capture->part = 0;
+    return end == FL_HUGE_PAGES;
 }
 
 // The first page that a look has found, and those before it, which are not there. Their mark, that
@@ -168,15 +169,13 @@ static uint64_t copy_huge(struct fl_vm *vm, uint64_t page, const struct fl_prese
     uint64_t there = look->count > 0 ? look->kind[0].start : look->looked;
     uint64_t end = page + ((there - look->start) >> FL_HUGE_SHIFT);
     pass_absent(vm, page, end - page);
-    if (look->count > 0) {
-        if (!move_huge(vm, end))
-            return end;
+    if (look->count > 0 && move_huge(vm, end, by)) {
         FL_CRASH_POINT("capture_copied");
         fl_capture_set_done(vm, end, 1, FL_CAPTURED_DATA);
         count_copied(vm->capture, FL_HUGE_PAGES, by);
         end++;
     }
-    if (lets_go(vm->capture, by))
+    if (page < end && lets_go(vm->capture, by))
         fl_capture_unprotect(vm, page, end - page);
     return end;
 }
@@ -189,6 +188,12 @@ static uint64_t act_on_look(struct fl_vm *vm, uint64_t page, const struct fl_pre
         return page;
     return vm->page_shift == FL_PAGE_SHIFT ? copy_small(vm, page, look, by)
                                            : copy_huge(vm, page, look, by);
+}
+
+// A slice has copied what it may, or is in the middle of a page of 2 MiB.
+static bool slice_is_over(const struct fl_capture *capture, uint64_t most)
+{
+    return units_copied(capture) >= most || capture->part > 0;
 }
 
 bool fl_capture_copy(struct fl_vm *vm, uint64_t *page, uint64_t end, enum fl_capture_by by)
@@ -216,7 +221,7 @@ bool fl_capture_copy(struct fl_vm *vm, uint64_t *page, uint64_t end, enum fl_cap
             fl_capture_fail(capture, error, "its memory cannot be looked at: %s", strerror(-error));
         else
             *page = act_on_look(vm, *page, &look, by);
-        if (units_copied(capture) >= most)
+        if (slice_is_over(capture, most))
             break;
     }
     return !capture->error;
@@ -229,7 +234,7 @@ static bool buffer_is_full(const struct fl_capture *capture)
 {
     uint64_t copied = units_copied(capture);
     uint64_t consumed = atomic_load(&capture->board->consumed);
-    return copied > AHEAD_PAGES && consumed < copied - AHEAD_PAGES;
+    return copied > capture->ahead_units && consumed < copied - capture->ahead_units;
 }
 
 // What was done before the sweep came to it is told to the reader: it is as in the parent, and
@@ -310,12 +315,15 @@ bool fl_capture_sweep(struct fl_shard *shard, struct fl_vm *vm)
         return false;
     }
     uint64_t most = units_copied(capture) + BOUNCE_PAGES;
-    for (unsigned runs = 0; runs < RUNS && units_copied(capture) < most; runs++) {
+    for (unsigned runs = 0; runs < RUNS; runs++) {
         uint64_t end =
-            fl_bits_next_set(capture->done, capture->done, capture->next, capture->pages);
+            capture->next + WINDOW < capture->pages ? capture->next + WINDOW : capture->pages;
+        end = fl_bits_next_set(capture->done, capture->done, capture->next, end);
         if (!fl_capture_copy(vm, &capture->next, end, FL_CAPTURE_BY_SWEEP))
             break;
         tell_done(vm);
+        if (slice_is_over(capture, most))
+            break;
     }
     return true;
 }

@@ -15,8 +15,9 @@
 struct fl_shard;
 struct fl_vm;
 
-// Read from the VM at once: what a slice copies.
-#define FL_CAPTURE_BOUNCE ((size_t)256 << 10)
+// Read from the VM at once: what a slice copies. A thread of the guest that writes to another page
+// waits for as long.
+#define FL_CAPTURE_BOUNCE ((size_t)64 << 10)
 
 struct fl_capture *fl_capture_ref(struct fl_capture *capture);
 

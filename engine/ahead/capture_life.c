@@ -123,6 +123,7 @@ int fl_capture_new(const struct fl_vm *vm, const struct fl_capture_wish *wish,
         capture->arg = wish->arg;
         capture->flags = wish->flags;
         capture->pages = layout->pages;
+        capture->ahead_units = wish->ahead_bytes >> FL_PAGE_SHIFT;
         CDS_INIT_LIST_HEAD(&capture->task.in_worker);
         error = make_board(capture, layout);
     }

@@ -15,20 +15,36 @@ static bool is_below(uint64_t available, uint64_t total, unsigned percent)
     return total > 0 && available < total / 100 * percent;
 }
 
-bool fl_host_memory_is_scarce(unsigned reserve)
+// In KiB; 0 if it is not known.
+static void read_meminfo(uint64_t *ret_total, uint64_t *ret_available)
 {
     char line[128];
-    uint64_t total = 0;
-    uint64_t available = 0;
+    *ret_total = 0;
+    *ret_available = 0;
     FILE *file = fopen("/proc/meminfo", "re");
     if (!file)
-        return false;
-    while (available == 0 && fgets(line, sizeof(line), file)) {
-        if (sscanf(line, "MemTotal: %" SCNu64, &total) != 1)    // NOLINT(cert-err34-c)
-            sscanf(line, "MemAvailable: %" SCNu64, &available); // NOLINT(cert-err34-c)
+        return;
+    while (*ret_available == 0 && fgets(line, sizeof(line), file)) {
+        if (sscanf(line, "MemTotal: %" SCNu64, ret_total) != 1)    // NOLINT(cert-err34-c)
+            sscanf(line, "MemAvailable: %" SCNu64, ret_available); // NOLINT(cert-err34-c)
     }
     fclose(file);
+}
+
+bool fl_host_memory_is_scarce(unsigned reserve)
+{
+    uint64_t total;
+    uint64_t available;
+    read_meminfo(&total, &available);
     return is_below(available, total, reserve);
+}
+
+uint64_t fl_host_memory_available(void)
+{
+    uint64_t total;
+    uint64_t available;
+    read_meminfo(&total, &available);
+    return available << 10;
 }
 
 static uint64_t read_huge(const char *name)

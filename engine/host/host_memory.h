@@ -27,5 +27,7 @@ uint64_t fl_host_memory_next_due(const struct fl_host_memory *memory, bool wante
 
 // Any thread; looks now. Less than so many percent of the host's memory are available.
 bool fl_host_memory_is_scarce(unsigned reserve);
+// Any thread; looks now. Bytes that can be had without swapping; 0 if that is not known.
+uint64_t fl_host_memory_available(void);
 
 #endif

@@ -47,7 +47,8 @@ struct fl_capture {
     uint64_t *board_done; // in the board
     uint64_t *board_data;
     uint64_t *board_zero;
-    uint64_t pages; // bits of the maps below
+    uint64_t pages;       // bits of the maps below
+    uint64_t ahead_units; // pages of 4 KiB that the buffer may hold
     void (*tell)(void *arg, enum fl_capture_phase phase, int error, const char *reason);
     void *arg;
 

@@ -19,6 +19,7 @@ struct fl_engine_options {
     uint64_t cache_bytes;
     uint64_t prealloc_bytes; // of the memory for it: taken when the engine begins to serve
     uint64_t template_bytes; // of the memory of all templates; 0: a half of the host's
+    uint64_t capture_bytes;  // copied by captures and not packed yet, of all; 0: by what is free
     unsigned read_retries;
     uint64_t read_timeout_ms;      // after which a page that is still being read is given up
     uint64_t handshake_timeout_ms; // for a peer to say what it wants

@@ -8,9 +8,11 @@
 // the engine is told by the board, too.
 #include "tools/verbs/checkpoint_pack.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -145,11 +147,46 @@ void capture_pack_give_way(void)
         setpriority(PRIO_PROCESS, (id_t)thread, nice + GIVES_WAY);
 }
 
+static bool may_be_less_nice(void)
+{
+    id_t thread = (id_t)gettid();
+    int nice = getpriority(PRIO_PROCESS, thread);
+    bool may = setpriority(PRIO_PROCESS, thread, nice - 1) == 0;
+    setpriority(PRIO_PROCESS, thread, nice);
+    return may;
+}
+
+// While pages are copied the guest waits at each first write to one, and then takes the CPU from a
+// thread of SCHED_IDLE at once, where one that is only nicer would keep it for the rest of its
+// slice. Such a thread may get no time at all on a busy host: so it does not become one if it may
+// not be brought back.
+static void give_way_at_once(struct capture_pack *pack)
+{
+    const struct sched_param none = {0};
+    capture_pack_give_way();
+    if (sched_getscheduler(0) != SCHED_IDLE && may_be_less_nice())
+        atomic_store(&pack->idle, sched_setscheduler(0, SCHED_IDLE, &none) == 0);
+}
+
+void capture_pack_go_ahead(struct capture_pack *pack)
+{
+    const struct sched_param none = {0};
+    DIR *threads = atomic_load(&pack->idle) ? opendir("/proc/self/task") : NULL;
+    const struct dirent *entry;
+    while (threads && (entry = readdir(threads))) {
+        pid_t thread = (pid_t)strtol(entry->d_name, NULL, 10);
+        if (thread > 0 && sched_getscheduler(thread) == SCHED_IDLE)
+            sched_setscheduler(thread, SCHED_BATCH, &none);
+    }
+    if (threads)
+        closedir(threads);
+}
+
 static void *run_pack(void *arg)
 {
     struct capture_pack *pack = arg;
     if (pack->gives_way)
-        capture_pack_give_way();
+        give_way_at_once(pack);
     pack->error = fl_store_pack(pack->store, &pack->options, &pack->result, &pack->why);
     eventfd_write(pack->ended, 1);
     return NULL;

@@ -24,6 +24,7 @@ struct capture_pack {
     struct fl_pack_live live;
     struct fl_pack_options options;
     bool gives_way;
+    atomic_bool idle; // its threads are, or were, of SCHED_IDLE
     atomic_bool allowed;
     atomic_bool cancelled;
     atomic_bool offered;         // VMs can be restored
@@ -43,6 +44,9 @@ int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
                        bool gives_way);
 // The calling thread, and threads that it starts from now on, at that lower priority.
 void capture_pack_give_way(void);
+// It gives way no more than by being nicer, also threads that have begun since the last call. The
+// guest waits for nothing any more, or has waited long enough for what a busy host leaves.
+void capture_pack_go_ahead(struct capture_pack *pack);
 // All is copied and right: it may publish.
 void capture_pack_allow(struct capture_pack *pack);
 // It ends as soon as it can, and publishes nothing unless it has already.

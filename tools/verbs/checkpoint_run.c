@@ -20,7 +20,7 @@
 #include "engine/link/channel.h"
 #include "tools/verbs/checkpoint_steps.h"
 
-enum { TICK_MS = 100, COMMIT_MS = 10000 };
+enum { TICK_MS = 100, COMMIT_MS = 10000, GIVES_WAY_MS = 2000 };
 
 // --- waiting ---
 
@@ -176,6 +176,8 @@ static bool is_frozen(struct run *run)
 
 static bool is_copied(struct run *run)
 {
+    if (fl_now() > run->gives_way_until)
+        capture_pack_go_ahead(&run->pack);
     return capture_line_is(&run->line, FL_CAPTURE_COPIED);
 }
 
@@ -234,6 +236,8 @@ static int freeze(struct run *run, const struct pauser *pauser, struct fl_compan
                   struct fl_error *ret_error)
 {
     int error = drives_flush(&run->order->drives, ret_error);
+    if (!error && !run->order->while_paused) // what packs in such a pause would inherit it
+        hurry_begin(&run->hurry);
     if (!error)
         error = pauser->stop(run, ret_error);
     // What is copied in the pause is more than the engine copies ahead of the packing.
@@ -253,12 +257,14 @@ static int freeze(struct run *run, const struct pauser *pauser, struct fl_compan
 static int pack(struct run *run, struct fl_error *ret_error)
 {
     run->deadline = run->begun + run->order->timeout_ms * FL_NS_PER_MS;
+    run->gives_way_until = fl_now() + GIVES_WAY_MS * FL_NS_PER_MS;
     int error = run_wait(run, is_copied, "the VM's memory was not copied", ret_error);
     if (!error)
         error = drives_keep(&run->order->drives, ret_error);
     if (error)
         return error;
     checkpoint_say(run->order, "copied");
+    capture_pack_go_ahead(&run->pack);
     capture_pack_allow(&run->pack);
     while (!pack_has_ended(run)) {
         if (draw_bar(run) || checkpoint_is_unheard(run->order))
@@ -304,9 +310,10 @@ static int run_steps(struct run *run, const struct pauser *pauser, struct fl_err
     int error = begin_capture(run, ret_error);
     if (!error)
         error = freeze(run, pauser, &with, ret_error);
-    if (error) {
+    if (error)
         pauser->undo(run, ret_error);
-    } else {
+    hurry_end(&run->hurry);
+    if (!error) {
         if (!run->order->while_paused)
             error = start_pack(run, &with, ret_error);
         if (!error)

@@ -13,6 +13,7 @@
 #include "tools/cli/progress.h"
 #include "tools/verbs/capture_line.h"
 #include "tools/verbs/checkpoint.h"
+#include "tools/verbs/checkpoint_hurry.h"
 #include "tools/verbs/checkpoint_meeting.h"
 #include "tools/verbs/checkpoint_pack.h"
 #include "tools/verbs/firecracker_api.h"
@@ -45,13 +46,15 @@ struct run {
     struct fl_store *store;
     struct capture_line line;
     struct capture_pack pack;
+    struct hurry hurry;
     struct progress progress;
     struct fl_progress bar;
-    uint64_t begun;         // times by fl_now()
-    uint64_t deadline;      // of the step that is waited for
-    uint64_t paused_at;     // 0: not yet
-    uint64_t offered_at;    // VMs can be restored; 0: not yet
-    char vmstate[PATH_MAX]; // its state; "": none
+    uint64_t begun;           // times by fl_now()
+    uint64_t deadline;        // of the step that is waited for
+    uint64_t paused_at;       // 0: not yet
+    uint64_t gives_way_until; // to all others, while pages are copied
+    uint64_t offered_at;      // VMs can be restored; 0: not yet
+    char vmstate[PATH_MAX];   // its state; "": none
     // Of a Firecracker:
     char *api;
     struct meeting_peer peer;

@@ -217,6 +217,10 @@ const struct cli_option engine_options[] = {
     CLI_SIZE(struct fl_server_options, engine.template_bytes, .name = "template-bytes",
              .value = "SIZE", .otherwise = "half of the host's",
              .help = "limit of the memory of templates"),
+    CLI_SIZE(struct fl_server_options, engine.capture_bytes, .name = "capture-bytes",
+             .value = "SIZE", .otherwise = "a quarter of what is free when a capture begins",
+             .help = "limit of the memory for pages that captures have copied and that are not "
+                     "packed yet; each capture has 64M at least"),
     CLI_COUNT(struct fl_server_options, engine.spin_us, .name = "spin", .value = "US", .low = 0,
               .high = SPIN_MOST, .preset = "50",
               .help = "how long a worker looks for the next fault before it sleeps"),

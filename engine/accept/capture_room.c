@@ -5,7 +5,7 @@
 
 #include <urcu/list.h>
 
-#include "engine/accept/capture_session.h"
+#include "engine/accept/capture_session_state.h"
 #include "engine/host/host_memory.h"
 #include "engine/host/memory_limit.h"
 #include "engine/vm/options.h"

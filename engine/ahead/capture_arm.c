@@ -274,18 +274,12 @@ static void owe(struct fl_capture *capture, uint64_t page, uint64_t count)
     capture->task.not_before_ns = 0;
 }
 
-int fl_capture_try_unprotect(struct fl_vm *vm, uint64_t page, uint64_t count)
-{
-    fl_capture_set_unarmed(vm->capture, page, count);
-    return fl_vm_unprotect(vm, fl_layout_address(&vm->state->layout, page),
-                           count << vm->page_shift);
-}
-
 void fl_capture_unprotect(struct fl_vm *vm, uint64_t page, uint64_t count)
 {
     struct fl_capture *capture = vm->capture;
     uint64_t address = fl_layout_address(&vm->state->layout, page);
-    int error = fl_capture_try_unprotect(vm, page, count);
+    fl_capture_set_unarmed(capture, page, count);
+    int error = fl_vm_unprotect(vm, address, count << vm->page_shift);
     if (error == -EAGAIN || (error == -ENOENT && count > 1))
         owe(capture, page, count);
     else if (error)

@@ -16,8 +16,14 @@
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
-// WINDOW: what one look passes of memory that is not there.
-enum { BOUNCE_PAGES = FL_CAPTURE_BOUNCE >> FL_PAGE_SHIFT, WINDOW = 32768, LOOKS = 4, RUNS = 8 };
+// WINDOW: what one look passes of memory that is not there. LET_GO: un-protected in one call.
+enum {
+    BOUNCE_PAGES = FL_CAPTURE_BOUNCE >> FL_PAGE_SHIFT,
+    WINDOW = 32768,
+    LOOKS = 4,
+    RUNS = 8,
+    LET_GO = 512
+};
 #define FULL_PAUSE (FL_NS_PER_MS / 2)
 
 // --- bytes ---
@@ -101,17 +107,6 @@ static void pass_absent(struct fl_vm *vm, uint64_t page, uint64_t count)
         fl_capture_set_done(vm, page, count, FL_CAPTURED_ABSENT);
 }
 
-// Page by page where the whole range is not taken: the kernel waits for an event to be read.
-static void let_go(struct fl_vm *vm, uint64_t page, const struct fl_presence_look *look)
-{
-    uint64_t count = (look->looked - look->start) >> vm->page_shift;
-    if (count == 0 || fl_capture_try_unprotect(vm, page, count) == 0)
-        return;
-    for (size_t i = 0; i < look->count; i++)
-        fl_capture_unprotect(vm, page + ((look->kind[i].start - look->start) >> vm->page_shift),
-                             (look->kind[i].end - look->kind[i].start) >> vm->page_shift);
-}
-
 // All that one look has found: no more than fits at once.
 static uint64_t copy_small(struct fl_vm *vm, uint64_t page, const struct fl_presence_look *look,
                            enum fl_capture_by by)
@@ -130,8 +125,6 @@ static uint64_t copy_small(struct fl_vm *vm, uint64_t page, const struct fl_pres
     }
     uint64_t end = page + ((look->looked - look->start) >> FL_PAGE_SHIFT);
     pass_absent(vm, at, end - at);
-    if (lets_go(vm->capture, by))
-        let_go(vm, page, look);
     return end;
 }
 
@@ -300,6 +293,26 @@ static bool sweep_hurried(struct fl_vm *vm)
     return any;
 }
 
+// Many pages of 4 KiB at once, as each call interrupts all CPUs on which the guest runs. Until then
+// a write to one costs a fault, without a copy. One call a slice: where the sweep has passed many
+// pages at once, most of them were not copied. What is left comes at the end (unprotect.h).
+static void let_go(struct fl_vm *vm)
+{
+    struct fl_capture *capture = vm->capture;
+    const struct fl_layout *layout = &vm->state->layout;
+    if (vm->page_shift != FL_PAGE_SHIFT || !lets_go(capture, FL_CAPTURE_BY_SWEEP) ||
+        capture->next < capture->let_go_to + LET_GO)
+        return;
+    if (capture->next > capture->let_go_to + (uint64_t)2 * LET_GO)
+        capture->let_go_to = capture->next - LET_GO;
+    uint64_t first = capture->let_go_to;
+    const struct fl_region *region = fl_layout_region(layout, first);
+    uint64_t end = region->first_page + (region->bytes >> layout->page_shift);
+    end = end < capture->next ? end : capture->next;
+    capture->let_go_to = end;
+    fl_capture_unprotect(vm, first, end - first);
+}
+
 bool fl_capture_sweep(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_capture *capture = vm->capture;
@@ -325,6 +338,7 @@ bool fl_capture_sweep(struct fl_shard *shard, struct fl_vm *vm)
         if (slice_is_over(capture, most))
             break;
     }
+    let_go(vm);
     return true;
 }
 

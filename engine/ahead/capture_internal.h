@@ -42,9 +42,7 @@ bool fl_capture_prepare(struct fl_shard *shard, struct fl_vm *vm);
 bool fl_capture_arm(struct fl_shard *shard, struct fl_vm *vm);
 bool fl_capture_rearm(struct fl_shard *shard, struct fl_vm *vm);
 bool fl_capture_arm_rest(struct fl_shard *shard, struct fl_vm *vm);
-// Un-protects pages that a capture knows: now, or an error; and now, or when the kernel will have
-// it.
-int fl_capture_try_unprotect(struct fl_vm *vm, uint64_t page, uint64_t count);
+// Un-protects pages that a capture knows: now, or when the kernel will have it.
 void fl_capture_unprotect(struct fl_vm *vm, uint64_t page, uint64_t count);
 // Some of those that it would not have before.
 void fl_capture_unprotect_owed(struct fl_shard *shard, struct fl_vm *vm);

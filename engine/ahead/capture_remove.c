@@ -171,7 +171,7 @@ static bool copy_removal(struct fl_vm *vm)
 
 // --- before a read ---
 
-static bool event_waits(struct fl_vm *vm)
+static bool message_waits(struct fl_vm *vm)
 {
     struct pollfd watch = {.fd = vm->uffd, .events = POLLIN};
     return poll(&watch, 1, 0) > 0; // also where the VMM has it blocking, which polls as an error
@@ -208,7 +208,7 @@ static bool faults_pending(struct fl_capture *capture, unsigned *ret_pending)
 static unsigned read_event(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_capture_removal newer = {0};
-    if (!event_waits(vm) || !removal_known(shard, vm) || !copy_removal(vm))
+    if (!message_waits(vm) || !removal_known(shard, vm) || !copy_removal(vm))
         return 0;
     find_spans(vm, &newer); // who has come meanwhile is woken by this read, too
     vm->capture->removal = (struct fl_capture_removal){.read_ns = fl_now()};
@@ -239,6 +239,11 @@ unsigned fl_capture_may_read(struct fl_shard *shard, struct fl_vm *vm, bool *ret
     *ret_more = false;
     if (!fl_capture_holds(capture) || capture->error)
         return FL_INBOX;
+    // Most rounds of the copying end here: neither a fault nor an event waits.
+    if (!message_waits(vm)) {
+        capture->removal = (struct fl_capture_removal){.read_ns = capture->removal.read_ns};
+        return 0;
+    }
     if (!faults_pending(capture, &pending))
         return 0;
     if (!fl_vm_removing(vm)) {

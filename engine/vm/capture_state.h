@@ -73,11 +73,12 @@ struct fl_capture {
     uint64_t *owed;     // to be un-protected, but a REMOVE was in flight
     uint64_t unarmed_count;
     uint64_t owed_count;
-    uint64_t next;     // page of the pass that runs
-    unsigned passes;   // over what was unarmed
-    uint64_t begun_ns; // FREEZING, or FROZEN
-    uint64_t part;     // of the page of 2 MiB that is being copied, so many of 4 KiB are
-    uint64_t part_of;  // ... which page that is
+    uint64_t next;      // page of the pass that runs
+    uint64_t let_go_to; // up to which page the copying has un-protected what is done
+    unsigned passes;    // over what was unarmed
+    uint64_t begun_ns;  // FREEZING, or FROZEN
+    uint64_t part;      // of the page of 2 MiB that is being copied, so many of 4 KiB are
+    uint64_t part_of;   // ... which page that is
     struct fl_capture_removal removal;
     struct fl_capture_removers removers;
     int fdinfo;      // of the userfaultfd; -1: not open

@@ -23,7 +23,7 @@
 
 enum { CONNECT_PAUSE_MS = 10, LOOK_MS = 100, READ_BYTES = 16384, FINAL_STATUS = 200 };
 
-struct exchange {
+struct http_exchange {
     int fd;
     uint64_t deadline;
     bool (*gives_up)(void);
@@ -39,7 +39,7 @@ struct exchange {
 
 static int collect_body(http_parser *parser, const char *data, size_t size)
 {
-    struct http_answer *answer = ((struct exchange *)parser->data)->answer;
+    struct http_answer *answer = ((struct http_exchange *)parser->data)->answer;
     if (size > HTTP_ANSWER_MAX_BYTES - answer->used)
         answer->error = -EFBIG;
     char *more = answer->error ? NULL : realloc(answer->text, answer->used + size + 1);
@@ -57,7 +57,7 @@ static int collect_body(http_parser *parser, const char *data, size_t size)
 // An answer of 1xx announces another one.
 static int note_end(http_parser *parser)
 {
-    struct exchange *exchange = parser->data;
+    struct http_exchange *exchange = parser->data;
     if (parser->status_code < FINAL_STATUS)
         return 0;
     exchange->answer->status = (int)parser->status_code;
@@ -66,7 +66,7 @@ static int note_end(http_parser *parser)
     return 0;
 }
 
-static bool has_parsed(struct exchange *exchange, const char *data, size_t size)
+static bool has_parsed(struct http_exchange *exchange, const char *data, size_t size)
 {
     static const http_parser_settings settings = {.on_body = collect_body,
                                                   .on_message_complete = note_end};
@@ -75,7 +75,7 @@ static bool has_parsed(struct exchange *exchange, const char *data, size_t size)
     return error == HPE_OK || error == HPE_PAUSED;
 }
 
-static int format_request(const struct http_question *question, struct exchange *exchange)
+static int format_request(const struct http_question *question, struct http_exchange *exchange)
 {
     size_t body = question->body ? strlen(question->body) : 0;
     int length =
@@ -92,7 +92,7 @@ static int format_request(const struct http_question *question, struct exchange 
 }
 
 // The milliseconds that may be waited, rounded up; 0 if none may.
-static int time_left(const struct exchange *exchange)
+static int time_left(const struct http_exchange *exchange)
 {
     if (exchange->gives_up && exchange->gives_up())
         return 0;
@@ -105,7 +105,7 @@ static int time_left(const struct exchange *exchange)
 }
 
 // A server that has much to accept gets time for it.
-static enum http_outcome connect_to(struct exchange *exchange, const char *socket)
+static enum http_outcome connect_to(struct http_exchange *exchange, const char *socket)
 {
     for (;;) {
         exchange->fd = fl_socket_connect(socket, SOCK_STREAM);
@@ -120,7 +120,7 @@ static enum http_outcome connect_to(struct exchange *exchange, const char *socke
     }
 }
 
-static void send_more(struct exchange *exchange)
+static void send_more(struct http_exchange *exchange)
 {
     ssize_t sent = send(exchange->fd, exchange->request + exchange->sent,
                         exchange->length - exchange->sent, MSG_NOSIGNAL);
@@ -130,7 +130,7 @@ static void send_more(struct exchange *exchange)
         exchange->cannot_send = true;
 }
 
-static enum http_outcome hear_end(struct exchange *exchange)
+static enum http_outcome hear_end(struct http_exchange *exchange)
 {
     if (!exchange->heard)
         return HTTP_GONE;
@@ -138,7 +138,7 @@ static enum http_outcome hear_end(struct exchange *exchange)
 }
 
 // Reads what has come. False: it goes on.
-static bool hear_more(struct exchange *exchange, enum http_outcome *ret_outcome)
+static bool hear_more(struct http_exchange *exchange, enum http_outcome *ret_outcome)
 {
     char data[READ_BYTES];
     ssize_t got = recv(exchange->fd, data, sizeof(data), 0);
@@ -156,7 +156,7 @@ static bool hear_more(struct exchange *exchange, enum http_outcome *ret_outcome)
     return true;
 }
 
-static enum http_outcome talk(struct exchange *exchange)
+static enum http_outcome talk(struct http_exchange *exchange)
 {
     enum http_outcome outcome;
     for (;;) {
@@ -177,27 +177,74 @@ static enum http_outcome talk(struct exchange *exchange)
     }
 }
 
+static void exchange_free(struct http_exchange *exchange)
+{
+    if (exchange->fd >= 0)
+        close(exchange->fd);
+    free(exchange->request);
+    free(exchange);
+}
+
+static enum http_outcome start(struct http_exchange *exchange, const struct http_question *question)
+{
+    exchange->answer->error = format_request(question, exchange);
+    if (exchange->answer->error)
+        return HTTP_FAILED;
+    enum http_outcome outcome = connect_to(exchange, question->socket);
+    if (outcome != HTTP_ANSWERED)
+        return outcome;
+    exchange->answer->error = 0;
+    send_more(exchange);
+    return HTTP_ANSWERED;
+}
+
+struct http_exchange *http_begin(const struct http_question *question, unsigned timeout_ms,
+                                 struct http_answer *ret_answer)
+{
+    struct http_exchange *exchange = calloc(1, sizeof(*exchange));
+    *ret_answer = (struct http_answer){0};
+    if (!exchange) {
+        ret_answer->outcome = HTTP_FAILED;
+        ret_answer->error = -ENOMEM;
+        return NULL;
+    }
+    exchange->fd = -1;
+    exchange->deadline = fl_now() + timeout_ms * FL_NS_PER_MS;
+    exchange->gives_up = question->gives_up;
+    exchange->answer = ret_answer;
+    http_parser_init(&exchange->parser, HTTP_RESPONSE);
+    exchange->parser.data = exchange;
+    ret_answer->outcome = start(exchange, question);
+    if (ret_answer->outcome == HTTP_ANSWERED)
+        return exchange;
+    exchange_free(exchange);
+    return NULL;
+}
+
+int http_descriptor(const struct http_exchange *exchange)
+{
+    return exchange->fd;
+}
+
+void http_end(struct http_exchange *exchange)
+{
+    exchange->answer->outcome = talk(exchange);
+    exchange_free(exchange);
+}
+
+void http_drop(struct http_exchange *exchange)
+{
+    if (!exchange)
+        return;
+    free(exchange->answer->text);
+    exchange->answer->text = NULL;
+    exchange_free(exchange);
+}
+
 void http_ask(const struct http_question *question, unsigned timeout_ms,
               struct http_answer *ret_answer)
 {
-    *ret_answer = (struct http_answer){0};
-    struct exchange exchange = {.fd = -1,
-                                .deadline = fl_now() + timeout_ms * FL_NS_PER_MS,
-                                .gives_up = question->gives_up,
-                                .answer = ret_answer};
-    http_parser_init(&exchange.parser, HTTP_RESPONSE);
-    exchange.parser.data = &exchange;
-    ret_answer->error = format_request(question, &exchange);
-    if (ret_answer->error) {
-        ret_answer->outcome = HTTP_FAILED;
-        return;
-    }
-    ret_answer->outcome = connect_to(&exchange, question->socket);
-    if (ret_answer->outcome == HTTP_ANSWERED) {
-        ret_answer->error = 0;
-        ret_answer->outcome = talk(&exchange);
-    }
-    if (exchange.fd >= 0)
-        close(exchange.fd);
-    free(exchange.request);
+    struct http_exchange *exchange = http_begin(question, timeout_ms, ret_answer);
+    if (exchange)
+        http_end(exchange);
 }

@@ -41,4 +41,17 @@ struct http_answer {
 void http_ask(const struct http_question *question, unsigned timeout_ms,
               struct http_answer *ret_answer);
 
+// The same in steps, for a caller that does something else meanwhile. Connects, and sends what the
+// socket takes at once. NULL: there is no more to come, and *ret_answer says why; else it is set by
+// http_end(), and stays where it is until then. The time runs from here on.
+struct http_exchange;
+struct http_exchange *http_begin(const struct http_question *question, unsigned timeout_ms,
+                                 struct http_answer *ret_answer);
+// Readable when something of the answer has come, or none will.
+int http_descriptor(const struct http_exchange *exchange);
+// Waits for the rest of the answer, and frees the exchange.
+void http_end(struct http_exchange *exchange);
+// Nobody wants the answer, which is freed, too. NULL is a no-op.
+void http_drop(struct http_exchange *exchange);
+
 #endif

@@ -11,11 +11,9 @@
 // resumed; if the command is killed, or Firecracker does not answer, the guard does that.
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,14 +21,6 @@
 #include "tools/verbs/checkpoint_steps.h"
 
 enum { ASK_MS = 10000, RESUME_MS = 10000, SLACK_MS = 5000 };
-
-// The thread that waits for the answer to the request has no other way to be told.
-static atomic_bool create_is_given_up;
-
-static bool create_gives_up(void)
-{
-    return atomic_load(&create_is_given_up);
-}
 
 // --- before anything is touched ---
 
@@ -81,81 +71,34 @@ static int fc_prepare(struct run *run, struct fl_error *ret_error)
 
 // --- the pause ---
 
-static void *run_create(void *arg)
-{
-    struct create *create = arg;
-    create->outcome = firecracker_create(create->api, create->vmstate, create->fifo,
-                                         create->timeout_ms, create_gives_up, &create->why);
-    eventfd_write(create->ended, 1);
-    return NULL;
-}
-
-// Signals are the main thread's.
-static int start_create(struct run *run, struct fl_error *ret_error)
-{
-    struct create *create = &run->create;
-    sigset_t all;
-    sigset_t before;
-    *create = (struct create){.ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                              .api = run->api,
-                              .vmstate = run->meeting.vmstate_seen,
-                              .fifo = run->meeting.fifo_seen,
-                              .timeout_ms = (unsigned)run->order->pause_ms + SLACK_MS};
-    if (create->ended < 0)
-        return fl_fail(ret_error, -errno, "an eventfd cannot be made");
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = -pthread_create(&create->thread, NULL, run_create, create);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    create->running = !error;
-    return error ? fl_fail(ret_error, error, "a thread cannot be started") : 0;
-}
-
-static bool create_has_ended(struct run *run)
-{
-    eventfd_t count;
-    if (eventfd_read(run->create.ended, &count) == 0)
-        run->create.over = true;
-    return run->create.over;
-}
-
-static void join_create(struct run *run)
-{
-    if (run->create.running)
-        pthread_join(run->create.thread, NULL);
-    run->create.running = false;
-    if (run->create.ended >= 0)
-        close(run->create.ended);
-    run->create.ended = -1;
-}
-
-// Joins it, and says why it was answered before the FIFO was opened here.
+// Says why it was answered before the FIFO was opened here.
 static int say_too_early(struct run *run, struct fl_error *ret_error)
 {
-    join_create(run);
-    if (run->create.outcome == FIRECRACKER_CUT_SHORT)
+    if (firecracker_create_end(&run->creation, ret_error) == FIRECRACKER_CUT_SHORT)
         return fl_fail_plain(ret_error, -EBUSY,
                              "another process has opened the FIFO of the checkpoint, %s in the "
                              "VM's process",
                              run->meeting.fifo_seen);
-    return fl_fail_plain(ret_error, -EREMOTEIO, "%s", run->create.why.text);
+    return -EREMOTEIO;
 }
 
 static bool is_written(struct run *run)
 {
-    return meeting_is_written(&run->meeting) || create_has_ended(run);
+    return meeting_is_written(&run->meeting) || firecracker_create_is_answered(&run->creation);
 }
 
 static int have_state_written(struct run *run, struct fl_error *ret_error)
 {
     struct stat status;
-    int error = start_create(run, ret_error);
+    int error = firecracker_create_begin(
+        run->api, run->meeting.vmstate_seen, run->meeting.fifo_seen,
+        (unsigned)run->order->pause_ms + SLACK_MS, &run->creation, ret_error);
     if (!error)
         error =
             run_wait(run, is_written, "Firecracker has not written the state of the VM", ret_error);
     if (error)
         return error;
-    if (create_has_ended(run))
+    if (firecracker_create_is_answered(&run->creation))
         return say_too_early(run, ret_error);
     if (fstat(run->meeting.vmstate, &status) < 0 || status.st_size == 0)
         return fl_fail_plain(ret_error, -EPROTO,
@@ -209,14 +152,13 @@ static int leave_paused(struct run *run)
 
 static int fc_go_on(struct run *run, struct fl_error *ret_error)
 {
-    if (create_has_ended(run))
+    if (firecracker_create_is_answered(&run->creation))
         return say_too_early(run, ret_error);
     int error = meeting_open(&run->meeting);
     if (error)
         return fl_fail(ret_error, error, "the FIFO of the checkpoint cannot be opened");
-    join_create(run);
-    if (run->create.outcome != FIRECRACKER_CUT_SHORT)
-        return fl_fail_plain(ret_error, -EREMOTEIO, "%s", run->create.why.text);
+    if (firecracker_create_end(&run->creation, ret_error) != FIRECRACKER_CUT_SHORT)
+        return -EREMOTEIO;
     error = run->order->leave_paused ? leave_paused(run) : resume(run, ret_error);
     run->result->pause_ms = (double)(fl_now() - run->paused_at) / (double)FL_NS_PER_MS;
     if (!error)
@@ -240,13 +182,12 @@ static void fc_undo(struct run *run, struct fl_error *error)
     int resumed = resume(run, NULL);
     if (resumed == -ETIMEDOUT) {
         add(error, "; the VM cannot be resumed yet, and a process that was left behind tries on");
-        atomic_store(&create_is_given_up, true);
         meeting_leave(&run->meeting);
     } else if (resumed && firecracker_describe(run->api, ASK_MS, &info, NULL) == 0 &&
                info.state == FIRECRACKER_PAUSED) {
         add(error, "; AND THE VM IS STILL PAUSED: Firecracker does not resume it");
     }
-    join_create(run);
+    firecracker_create_drop(&run->creation);
 }
 
 static void fc_end(struct run *run)

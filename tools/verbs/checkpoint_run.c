@@ -72,7 +72,8 @@ static void wait_for_news(struct run *run)
     struct pollfd all[] = {
         {.fd = run->line.channel, .events = POLLIN},
         {.fd = run->meeting.inotify, .events = POLLIN},
-        {.fd = run->create.running && !run->create.over ? run->create.ended : -1, .events = POLLIN},
+        {.fd = run->creation.exchange ? http_descriptor(run->creation.exchange) : -1,
+         .events = POLLIN},
         {.fd = run->pack.running ? run->pack.ended : -1, .events = POLLIN},
         {.fd = to_be_told ? run->pack.told : -1, .events = POLLIN},
         {.fd = run->orchestrator.asked ? STDIN_FILENO : -1, .events = POLLIN},
@@ -379,7 +380,6 @@ int checkpoint_run(struct checkpoint_order *order, struct checkpoint_result *ret
     run->begun = fl_now();
     run->deadline = run->begun + order->timeout_ms * FL_NS_PER_MS;
     run->line = (struct capture_line){.channel = -1, .buffer = -1};
-    run->create.ended = -1;
     meeting_init(&run->meeting);
     run->bar = progress_begin(&run->progress, "checkpoint", true);
     // Whoever hears it may go at any time. That must not end it between a drive and its image.

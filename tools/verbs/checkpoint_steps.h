@@ -7,7 +7,6 @@
 #ifndef FAULTLINE_TOOLS_VERBS_CHECKPOINT_STEPS_H
 #define FAULTLINE_TOOLS_VERBS_CHECKPOINT_STEPS_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "tools/cli/progress.h"
@@ -17,20 +16,6 @@
 #include "tools/verbs/checkpoint_meeting.h"
 #include "tools/verbs/checkpoint_pack.h"
 #include "tools/verbs/firecracker_api.h"
-
-// The request to write the state, which is answered only when the FIFO was opened: in a thread.
-struct create {
-    bool running;
-    bool over; // its end was seen
-    int ended; // an eventfd; -1: none
-    pthread_t thread;
-    const char *api;
-    const char *vmstate;
-    const char *fifo;
-    unsigned timeout_ms;
-    enum firecracker_create outcome; // when it has ended
-    struct fl_error why;
-};
 
 // What an orchestrator says, of which a part of a line may have come.
 struct orchestrator {
@@ -59,8 +44,8 @@ struct run {
     char *api;
     struct meeting_peer peer;
     struct meeting meeting;
-    struct create create;
-    bool paused; // by this command: it is to be resumed
+    struct firecracker_creation creation; // answered only when the FIFO was opened
+    bool paused;                          // by this command: it is to be resumed
     // Of an orchestrator:
     struct orchestrator orchestrator;
 };

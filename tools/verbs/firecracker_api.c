@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,6 @@
 #include <unistd.h>
 
 #include "engine/base/unix_socket.h"
-#include "tools/cli/http_client.h"
 
 enum { STATUS_OK = 200, STATUS_NO_CONTENT = 204, STATUS_REFUSED = 400 };
 
@@ -39,21 +39,24 @@ static int say_no_answer(const char *api, const char *what, unsigned timeout_ms,
     }
 }
 
-// Asks, and returns the HTTP status, or -errno and a sentence without an answer. The caller owns
-// *ret_body, which is NULL if it is no JSON. what: such as "pause the VM".
+// Returns the HTTP status, or -errno and a sentence without an answer. The caller owns *ret_body,
+// which is NULL if it is no JSON. what: such as "pause the VM".
+static int take_answer(struct http_answer *answer, const char *api, const char *what,
+                       unsigned timeout_ms, json_t **ret_body, struct fl_error *ret_error)
+{
+    bool answered = answer->outcome == HTTP_ANSWERED;
+    *ret_body = answered && answer->text ? json_loadb(answer->text, answer->used, 0, NULL) : NULL;
+    free(answer->text);
+    answer->text = NULL;
+    return answered ? answer->status : say_no_answer(api, what, timeout_ms, answer, ret_error);
+}
+
 static int ask(const struct http_question *question, const char *what, unsigned timeout_ms,
                json_t **ret_body, struct fl_error *ret_error)
 {
     struct http_answer answer;
     http_ask(question, timeout_ms, &answer);
-    *ret_body = NULL;
-    if (answer.outcome != HTTP_ANSWERED) {
-        free(answer.text);
-        return say_no_answer(question->socket, what, timeout_ms, &answer, ret_error);
-    }
-    *ret_body = answer.text ? json_loadb(answer.text, answer.used, 0, NULL) : NULL;
-    free(answer.text);
-    return answer.status;
+    return take_answer(&answer, question->socket, what, timeout_ms, ret_body, ret_error);
 }
 
 // Firecracker's own reason.
@@ -153,36 +156,60 @@ static bool is_cut_short(int status, const json_t *body)
            strstr(fault, "os error 22");
 }
 
-enum firecracker_create firecracker_create(const char *api, const char *vmstate, const char *memory,
-                                           unsigned timeout_ms, bool (*gives_up)(void),
-                                           struct fl_error *ret_error)
+static const char to_create[] = "write the state of the VM";
+
+int firecracker_create_begin(const char *api, const char *vmstate, const char *memory,
+                             unsigned timeout_ms, struct firecracker_creation *ret_creation,
+                             struct fl_error *ret_error)
 {
-    static const char what[] = "write the state of the VM";
-    json_t *answer = NULL;
+    *ret_creation = (struct firecracker_creation){.api = api, .timeout_ms = timeout_ms};
     // Full, also where Diff would do: older versions refuse Diff without tracking of dirty pages.
     json_t *order = json_pack("{s:s, s:s, s:s}", "snapshot_type", "Full", "snapshot_path", vmstate,
                               "mem_file_path", memory);
     char *body = order ? json_dumps(order, JSON_COMPACT) : NULL;
     json_decref(order);
-    if (!body) {
-        fl_fail_plain(ret_error, -EINVAL, "the path %s is not UTF-8, which Firecracker needs",
-                      vmstate);
-        return FIRECRACKER_REFUSED;
-    }
-    struct http_question question = {.socket = api,
-                                     .method = "PUT",
-                                     .path = "/snapshot/create",
-                                     .body = body,
-                                     .gives_up = gives_up};
-    int status = ask(&question, what, timeout_ms, &answer, ret_error);
+    if (!body)
+        return fl_fail_plain(ret_error, -EINVAL,
+                             "the path %s is not UTF-8, which Firecracker needs", vmstate);
+    struct http_question question = {
+        .socket = api, .method = "PUT", .path = "/snapshot/create", .body = body};
+    ret_creation->exchange = http_begin(&question, timeout_ms, &ret_creation->answer);
+    free(body);
+    if (ret_creation->exchange)
+        return 0;
+    return say_no_answer(api, to_create, timeout_ms, &ret_creation->answer, ret_error);
+}
+
+bool firecracker_create_is_answered(const struct firecracker_creation *creation)
+{
+    struct pollfd poll_fd = {.events = POLLIN};
+    if (!creation->exchange)
+        return false;
+    poll_fd.fd = http_descriptor(creation->exchange);
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
+enum firecracker_create firecracker_create_end(struct firecracker_creation *creation,
+                                               struct fl_error *ret_error)
+{
+    json_t *answer = NULL;
     enum firecracker_create outcome = FIRECRACKER_REFUSED;
+    http_end(creation->exchange);
+    creation->exchange = NULL;
+    int status = take_answer(&creation->answer, creation->api, to_create, creation->timeout_ms,
+                             &answer, ret_error);
     if (status < 0)
         outcome = FIRECRACKER_SILENT;
     else if (is_cut_short(status, answer))
         outcome = FIRECRACKER_CUT_SHORT;
     else
-        say_refusal(api, what, status, answer, ret_error);
+        say_refusal(creation->api, to_create, status, answer, ret_error);
     json_decref(answer);
-    free(body);
     return outcome;
+}
+
+void firecracker_create_drop(struct firecracker_creation *creation)
+{
+    http_drop(creation->exchange);
+    creation->exchange = NULL;
 }

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "snapshot/error.h"
+#include "tools/cli/http_client.h"
 
 enum firecracker_state { FIRECRACKER_NOT_STARTED, FIRECRACKER_RUNNING, FIRECRACKER_PAUSED };
 
@@ -33,16 +34,32 @@ int firecracker_pause(const char *api, unsigned timeout_ms, bool (*gives_up)(voi
 int firecracker_resume(const char *api, unsigned timeout_ms, struct fl_error *ret_error);
 
 // Has it write the state of its devices to one path and its memory to the other, both as it sees
-// them, and waits for the answer to that. Firecracker first writes the former, then it opens the
-// latter, and in that call it waits if it is a FIFO without a reader. `memory` is a FIFO here, so
-// the answer is never that it was done.
+// them. Firecracker first writes the former, then it opens the latter, and in that call it waits if
+// it is a FIFO without a reader. `memory` is a FIFO here, so the answer is never that it was done.
 enum firecracker_create {
     FIRECRACKER_CUT_SHORT, // it had opened the FIFO, and could not make a file of it
     FIRECRACKER_REFUSED,   // any other answer: the sentence says which
     FIRECRACKER_SILENT,    // none: it has ended, or is too late
 };
-enum firecracker_create firecracker_create(const char *api, const char *vmstate, const char *memory,
-                                           unsigned timeout_ms, bool (*gives_up)(void),
-                                           struct fl_error *ret_error);
+
+// A request that is not answered yet.
+struct firecracker_creation {
+    struct http_exchange *exchange; // NULL: none
+    struct http_answer answer;
+    const char *api; // the caller's, until the answer
+    unsigned timeout_ms;
+};
+
+// Does not wait for the answer. 0, or -errno and a sentence.
+int firecracker_create_begin(const char *api, const char *vmstate, const char *memory,
+                             unsigned timeout_ms, struct firecracker_creation *ret_creation,
+                             struct fl_error *ret_error);
+// Whether something of the answer is there, or none will come.
+bool firecracker_create_is_answered(const struct firecracker_creation *creation);
+// Waits for the answer.
+enum firecracker_create firecracker_create_end(struct firecracker_creation *creation,
+                                               struct fl_error *ret_error);
+// Nobody wants the answer. For none, a no-op.
+void firecracker_create_drop(struct firecracker_creation *creation);
 
 #endif

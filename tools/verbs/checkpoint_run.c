@@ -258,7 +258,9 @@ static int freeze(struct run *run, const struct pauser *pauser, struct fl_compan
 static int pack(struct run *run, struct fl_error *ret_error)
 {
     run->deadline = run->begun + run->order->timeout_ms * FL_NS_PER_MS;
-    run->gives_way_until = fl_now() + GIVES_WAY_MS * FL_NS_PER_MS;
+    // Others wait for the image, or no guest runs that would.
+    bool at_once = run->order->live || run->order->leave_paused;
+    run->gives_way_until = at_once ? 0 : fl_now() + GIVES_WAY_MS * FL_NS_PER_MS;
     int error = run_wait(run, is_copied, "the VM's memory was not copied", ret_error);
     if (!error)
         error = drives_keep(&run->order->drives, ret_error);

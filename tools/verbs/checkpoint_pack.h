@@ -44,8 +44,9 @@ int capture_pack_start(struct capture_pack *pack, struct fl_store *store,
                        bool gives_way);
 // The calling thread, and threads that it starts from now on, at that lower priority.
 void capture_pack_give_way(void);
-// It gives way no more than by being nicer, also threads that have begun since the last call. The
-// guest waits for nothing any more, or has waited long enough for what a busy host leaves.
+// It gives way no more than by being nicer: the guest waits for nothing any more, or the packing
+// has waited long enough for what a busy host leaves. To be called now and then from that time on,
+// as a thread may only just have begun.
 void capture_pack_go_ahead(struct capture_pack *pack);
 // All is copied and right: it may publish.
 void capture_pack_allow(struct capture_pack *pack);

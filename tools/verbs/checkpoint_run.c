@@ -267,9 +267,9 @@ static int pack(struct run *run, struct fl_error *ret_error)
     if (error)
         return error;
     checkpoint_say(run->order, "copied");
-    capture_pack_go_ahead(&run->pack);
     capture_pack_allow(&run->pack);
     while (!pack_has_ended(run)) {
+        capture_pack_go_ahead(&run->pack);
         if (draw_bar(run) || checkpoint_is_unheard(run->order))
             capture_pack_cancel(&run->pack);
         wait_for_news(run);

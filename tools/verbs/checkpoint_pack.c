@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@
 #include "engine/base/crash_point.h"
 
 enum { LOOK_FIRST_US = 200, LOOK_LAST_US = 5000, LOOK_EVERY_US = 500 };
-enum { GIVES_WAY = 10 };    // steps of nice
+enum { GIVES_WAY = 10 }; // steps of nice
+enum { GO_AHEAD_MS = 100 };
 enum { KEPT_PAGES = 4096 }; // of the buffer, that are not worth the calls to punch them out
 
 static bool has_failed(const struct capture_pack *pack)
@@ -256,7 +258,11 @@ void capture_pack_cancel(struct capture_pack *pack)
 
 int capture_pack_join(struct capture_pack *pack, struct fl_error *ret_error)
 {
+    struct pollfd poll_fd = {.fd = pack->ended, .events = POLLIN};
     if (pack->running) {
+        do
+            capture_pack_go_ahead(pack);
+        while (poll(&poll_fd, 1, GO_AHEAD_MS) != 1);
         pthread_join(pack->thread, NULL);
         close_events(pack);
         pack->running = false;

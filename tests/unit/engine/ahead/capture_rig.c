@@ -285,7 +285,9 @@ struct taken *rig_begin(struct rig *rig, uint64_t flags)
 {
     struct fl_error error = {""};
     struct taken *taken = calloc(1, sizeof(*taken));
-    struct fl_capture_wish wish = {.flags = flags, .tell = tell, .arg = taken};
+    uint64_t ahead = all.wish.ahead_bytes > 0 ? all.wish.ahead_bytes : rig->bytes;
+    struct fl_capture_wish wish = {
+        .flags = flags, .ahead_bytes = ahead, .tell = tell, .arg = taken};
     cr_assert(fl_capture_new(rig->vm, &wish, &taken->capture, &error) == 0, "%s", error.text);
     rig_in_owner(rig, begin, taken);
     return taken;

@@ -41,6 +41,7 @@ struct rig_wish {
     unsigned threads; // 0: two
     unsigned removes; // as of struct writers
     unsigned rests_us;
+    uint64_t ahead_bytes; // of the buffer; 0: as much as there is to be copied
 };
 
 // Skips the test where no userfaultfd is to be had.

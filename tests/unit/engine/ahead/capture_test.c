@@ -162,6 +162,38 @@ Test(capture, while_it_is_paused)
     free_images(&images);
 }
 
+static void pass(struct fl_shard *shard, struct fl_vm *vm, void *arg)
+{
+    (void)shard;
+    (void)vm;
+    (void)arg;
+}
+
+// What threads wait for is copied all the same, so that only the sweep says something.
+Test(capture, copies_no_further_ahead_of_its_reader_than_it_may)
+{
+    const uint64_t ahead = MIB / PAGE;
+    struct rig *rig = rig_start(
+        &(struct rig_wish){.bytes = 32 * MIB, .page_bytes = PAGE, .ahead_bytes = ahead * PAGE});
+    struct images images = new_images(rig);
+    cr_assert(writers_go_on(rig->writers, 3000));
+    struct taken *taken = rig_begin(rig, 0);
+    cr_assert(freeze_paused(rig, taken, images.expected), "%s", taken->reason);
+    struct fl_capture_board *board = taken->capture->board;
+    while (atomic_load(&board->by_sweep) + atomic_load(&board->by_fault) < ahead)
+        rig_in_owner(rig, pass, NULL);
+    for (unsigned i = 0; i < 1000; i++)
+        rig_in_owner(rig, pass, NULL);
+    cr_assert_lt(atomic_load(&board->by_sweep), ahead + 16);
+    cr_assert_eq(atomic_load(&taken->phase), FL_CAPTURE_FROZEN, "%s", taken->reason);
+    atomic_store(&board->consumed, UINT64_MAX); // it is only a wish
+    cr_assert(rig_await(rig, taken, FL_CAPTURE_COPIED), "%s", taken->reason);
+    assert_captured(rig, taken, images.image, images.expected);
+    rig_drop(taken);
+    free_images(&images);
+    cr_assert(rig_vm_ends(rig));
+}
+
 // Each has the one before as its parent, and copies what was written since.
 static void capture_chain(const struct rig_wish *wish, unsigned count)
 {

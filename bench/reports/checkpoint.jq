@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The tables of bench/run checkpoint. With fewer than 100 pauses the p99 is the longest one. `Diff` is one request,
-# without a client's time; `by client` is what a client of the API sees, a request for each step; `nothing` is that
+# without a client's time; `client` is what a client of the API sees, a request for each step; `nothing` is that
 # client's pause without a snapshot.
 include "lib";
 
@@ -24,11 +24,11 @@ def pause_row:
        ([$ours[].checkpoint.freeze_ms] | median | digits(2)), ([of("nothing")[].ns | ms] | median | digits(2)),
        ([of("diff")[].ns | ms] | median | digits(1)), ([of("client")[].ns | ms] | median | digits(1)),
        ([of("diff")[].dumped] | median | digits(0)), ([of("full")[].ns | ms] | median | digits(1)),
-       (to("diff") | digits(2)), (to("client") | digits(2)), (to("full") | digits(3)), (copy_rate | digits(0))] | row;
+       (to("diff") | digits(2)), (to("client") | digits(2)), (copy_rate | digits(0))] | row;
 def pause_table:
     "\n### Pauses of a VM\n",
-    "| memory | pages | writes/s | runs | ms | p99 | freeze | nothing | Diff ms | by client | dirty | Full ms | to Diff | to that by client | to Full | MiB/s |",
-    "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    "| memory | pages | writes/s | runs | ms | p99 | freeze | nothing | Diff | client | dirty | Full | to Diff | to client | MiB/s |",
+    "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys([.page_size, .memory, .rate])[] as $key
         | [.[] | select([.page_size, .memory, .rate] == $key)] | pause_row);
 
@@ -37,7 +37,7 @@ def slowdown_table:
     "\n### A guest that computes\n",
     "Slower by so many percent: in the whole checkpoint, while pages were copied, while the rest was packed; and in a second",
     "in which, without a checkpoint, something spins on each CPU at nice 10, as the packing may.\n",
-    "| pages | runs | writes/s | meanwhile | slower by % | copying | packing | spinning | seconds | MiB/s | copied | of them by a write |",
+    "| pages | runs | writes/s | meanwhile | slower by % | copying | packing | spinning | s | MiB/s | copied | by a write |",
     "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys(.page_size)[] as $size | [.[] | select(.page_size == $size)]
         | [($size | pages), "\(length)", ([.[].before] | median | digits(0)), ([.[].during] | median | digits(0)),

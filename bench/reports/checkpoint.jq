@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The tables of bench/run checkpoint. With fewer than 100 pauses the p99 is the longest one. `Diff` is one request,
-# without a client's time; `client` is what a client of the API sees, a request for each step; `nothing` is that
+# without a client's time; `client` is what a client of the API sees, a request for each step; `none` is that
 # client's pause without a snapshot.
 include "lib";
 
@@ -27,7 +27,7 @@ def pause_row:
        (to("diff") | digits(2)), (to("client") | digits(2)), (copy_rate | digits(0))] | row;
 def pause_table:
     "\n### Pauses of a VM\n",
-    "| memory | pages | writes/s | runs | ms | p99 | freeze | nothing | Diff | client | dirty | Full | to Diff | to client | MiB/s |",
+    "| size | pages | writes/s | n | ms | p99 | freeze | none | Diff | client | dirty | Full | to Diff | to client | MiB/s |",
     "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys([.page_size, .memory, .rate])[] as $key
         | [.[] | select([.page_size, .memory, .rate] == $key)] | pause_row);

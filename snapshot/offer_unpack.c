@@ -89,10 +89,14 @@ static int write_one(const struct found *found, const struct fl_unpack_options *
 static int write_all(const struct found *found, const struct fl_unpack_options *options,
                      struct fl_error *ret_error)
 {
-    if (options->path)
+    if (options->path && fl_offer_table_alive(found->table.fd))
         return fl_fail_plain(ret_error, -EINPROGRESS,
                              "image '%s' is still being packed: its memory can be unpacked when it "
                              "is finished",
+                             options->name);
+    if (options->path)
+        return fl_fail_plain(ret_error, -EOWNERDEAD,
+                             "image '%s' was not packed to its end, and its memory is lost",
                              options->name);
     for (size_t i = 0; i < options->with_count; i++) {
         if (!look_up(found, options->with[i].name))

@@ -12,7 +12,7 @@
 #include "tools/verbs/checkpoint_steps.h"
 
 // The server sees a new name by itself, if it serves this store: SOON after it is there, or never.
-enum { LOOK_MS = 2, SOON_S = 10 };
+enum { LOOK_MS = 2, LOOK_LESS = 8, SOON_S = 10 };
 
 int offered_make(const char *prefix, unsigned count, struct offered *ret_offered)
 {
@@ -90,5 +90,7 @@ int offered_turn(struct run *run, int most_ms)
     if (now - run->offered_at > SOON_S * FL_NS_PER_S)
         return most_ms;
     offered_tell(run->order);
-    return offered_all_told(&run->order->offered) ? most_ms : LOOK_MS;
+    // The longer it takes the less often: the server has others to answer.
+    int look_ms = LOOK_MS + (int)((now - run->offered_at) / FL_NS_PER_MS / LOOK_LESS);
+    return offered_all_told(&run->order->offered) || look_ms > most_ms ? most_ms : look_ms;
 }

@@ -69,11 +69,13 @@ static void wait_for_news(struct run *run)
 {
     int tick = offered_turn(run, TICK_MS);
     bool to_be_told = run->pack.running && run->offered_at == 0;
+    // What nobody reads now is not waited for: it would stay, and this would never sleep.
+    bool hears = !run->pack.running || !atomic_load(&run->pack.allowed);
+    bool creates = run->creation.exchange != NULL;
     struct pollfd all[] = {
-        {.fd = run->line.channel, .events = POLLIN},
-        {.fd = run->meeting.inotify, .events = POLLIN},
-        {.fd = run->creation.exchange ? http_descriptor(run->creation.exchange) : -1,
-         .events = POLLIN},
+        {.fd = hears ? run->line.channel : -1, .events = POLLIN},
+        {.fd = creates ? run->meeting.inotify : -1, .events = POLLIN},
+        {.fd = creates ? http_descriptor(run->creation.exchange) : -1, .events = POLLIN},
         {.fd = run->pack.running ? run->pack.ended : -1, .events = POLLIN},
         {.fd = to_be_told ? run->pack.told : -1, .events = POLLIN},
         {.fd = run->orchestrator.asked ? STDIN_FILENO : -1, .events = POLLIN},

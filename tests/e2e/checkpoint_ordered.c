@@ -317,12 +317,13 @@ Test(checkpoint_ordered, refuses_what_cannot_be)
 
 // --- ends ---
 
+// The command would wait for its answer for longer than this test does.
 Test(checkpoint_ordered, of_a_client_that_goes)
 {
     static const char *const moments[] = {NULL, EVENT("begun"), EVENT("pause")};
     make_and_start();
     for (unsigned i = 0; i < sizeof(moments) / sizeof(moments[0]); i++) {
-        int client = begin("one");
+        int client = begin_with("{\"vm\":1,\"name\":\"one\",\"max_pause_ms\":600000}");
         cr_assert(!moments[i] || comes(client, moments[i]));
         close(client);
         nothing_is_left();

@@ -115,6 +115,23 @@ Test(dedup, scattered_hits_in_the_same_image_are_declined_beyond_the_bound)
     check_round_trip("one");
 }
 
+// The table of what was stored has grown several times by then.
+Test(dedup, what_was_stored_first_is_remembered)
+{
+    enum { MANY = 8000, AGAIN = 512 };
+    struct fl_pack_result result;
+    cr_assert_eq(make_pages(space.memory, 1, MANY), 0);
+    FL_AUTO_CLOSE int fd = open(space.memory, O_RDWR | O_CLOEXEC);
+    for (uint64_t page = 0; page < AGAIN; page++) {
+        char bytes[FL_PAGE_SIZE];
+        fill_page(bytes, 1 + page);
+        cr_assert_eq(fl_pwrite_full(fd, bytes, sizeof(bytes), (MANY + page) * FL_PAGE_SIZE), 0);
+    }
+    cr_assert_eq(pack_file(space.store, "one", space.memory, &result), 0);
+    // A bucket that is full forgets: that is rare.
+    cr_assert_geq(result.duplicate_pages, AGAIN - AGAIN / 50);
+}
+
 Test(dedup, entries_of_a_pack_that_is_gone_are_misses)
 {
     struct fl_pack_result result;

@@ -207,6 +207,33 @@ Test(live_failure, of_a_buffer_that_cannot_be_read)
     live_free(&source);
 }
 
+static void take_the_name(void *arg, uint64_t first)
+{
+    (void)arg;
+    if (first == CHUNK)
+        cr_assert_eq(pack_file(space.store, "child", space.memory, NULL), 0);
+}
+
+// The pack was published before that was seen: it is nobody's.
+Test(live_failure, of_a_name_that_was_taken_meanwhile)
+{
+    struct live_source source;
+    struct fl_pack_result result;
+    make_parent();
+    cr_assert_eq(
+        live_make(&source, space.memory, expected, BYTES, (struct live_mix){90, 40, 20}, &state),
+        0);
+    source.before = take_the_name;
+    cr_assert_eq(live_pack(&source, space.store, "child", "parent", parent.content_id, 0, &result),
+                 -EEXIST);
+    cr_assert(strstr(source.error.text, "has an image 'child' already"), "%s", source.error.text);
+    cr_assert_eq(source.published, 0);
+    cr_assert_eq(count_files(space.store, "packs"), 1);
+    cr_assert_eq(count_files(space.store, "tmp"), 0);
+    expect_sound();
+    live_free(&source);
+}
+
 // --- a parent that is damaged ---
 
 static int open_pack(void)

@@ -68,7 +68,7 @@ def chain_row($first):
        ([.[].checkpoint.settle_seconds * 1000] | median | digits(1))] | row;
 def chain_table:
     . as $all | "\n### A chain\n",
-    "| which | runs | copied | stored | MiB | % of first | command CPU s | server CPU s | % of first | seconds | pause ms | to the image ms |",
+    "| which | runs | copied | stored | MiB | % of first | command s | server s | % of first | s | pause ms | image ms |",
     "| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ([.[] | select(.number == 1)] | [([.[].checkpoint.bytes] | median), ([.[] | .command_s + .server_s] | median)]) as $first
     | $all | (1, 2, 10) as $number | [$all[] | select(.number == $number)] | select(length > 0) | chain_row($first);
@@ -83,7 +83,7 @@ def layout_row($all):
        (if $cpu == [] then "" else ($cpu | median) / ($first | median) | digits(2) end)] | row;
 def layout_table:
     . as $all | "\n### A long chain, of the store alone\n",
-    "| pages | image | stored | again | MiB | CPU s | to the image ms | frames | most | pages in frames | unpack CPU s | to first |",
+    "| pages | image | stored | again | MiB | CPU s | image ms | frames | most | pages in frames | unpack CPU s | to first |",
     "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ($all[] | select(.number == (1, 2, 10, 25, 50)) | layout_row($all));
 

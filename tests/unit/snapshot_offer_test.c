@@ -353,7 +353,7 @@ Test(offer, what_a_killed_process_has_packed_stays_and_the_rest_is_an_error)
     expect_unread(image, 0);
     cr_assert_eq(fl_image_settle(image), -EINPROGRESS);
     cr_assert_eq(open_error("child"), -EOWNERDEAD);
-    cr_assert_eq(unpack_file(space.store, "child", space.output), -EINPROGRESS);
+    cr_assert_eq(unpack_file(space.store, "child", space.output), -EOWNERDEAD);
     cr_assert_eq(collect_store(space.store, false, &collected), 0);
     cr_assert_geq(collected.temporaries_removed, 3); // the pack, and the files of the offer
     expect_nothing_left();

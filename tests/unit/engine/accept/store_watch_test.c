@@ -12,6 +12,7 @@
 #include "engine/accept/store_watch.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/loop.h"
+#include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/link/inherited_sockets.h"
 #include "snapshot/store.h"
@@ -84,6 +85,7 @@ Test(store_watch, inotify_is_to_be_had_later, .init = make_store, .fini = remove
     CDS_INIT_LIST_HEAD(&acceptor.connections);
     fl_inherited_sockets_init(&sockets);
     cr_assert_eq(fl_store_place_new(acceptor.store, &acceptor.place), 0);
+    cr_assert_eq(fl_images_new(acceptor.place, NULL, &engine.images), 0);
     cr_assert_eq(fl_mailbox_init(&engine.control), 0);
     cr_assert_eq(fl_io_pool_start(1, &engine.io_pool), 0);
 
@@ -113,6 +115,7 @@ Test(store_watch, inotify_is_to_be_had_later, .init = make_store, .fini = remove
     fl_listeners_close(&acceptor);
     fl_mailbox_fini(&engine.control);
     fl_store_watch_stop(watch);
+    fl_images_free(engine.images);
     fl_store_place_free(acceptor.place);
     fl_loop_close(&loop);
 }

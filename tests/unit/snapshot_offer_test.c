@@ -52,6 +52,8 @@ static void setup(void)
 
 static void teardown(void)
 {
+    live_free(source);
+    munmap(source, sizeof(*source));
     workspace_remove(&space);
 }
 

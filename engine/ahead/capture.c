@@ -201,8 +201,8 @@ void fl_capture_begin(struct fl_shard *shard, struct fl_vm *vm, struct fl_captur
     int error = 0;
     const char *reason = reason_against(vm, capture, &error);
     if (reason) {
-        tell(capture, FL_CAPTURE_FAILED, error, reason);
         capture->over = true;
+        capture->tell(capture->arg, FL_CAPTURE_FAILED, error, reason); // who may free it at once
         return;
     }
     // What is dropped without an event would not be among what has changed.

@@ -139,11 +139,13 @@ static void resume_vm(struct api *api, int fd)
     answer(fd, 204, NULL);
 }
 
-// What the reset of a vsock device does while the state is made: it writes to the guest's memory.
+// What the reset of a vsock device does while the state is made: it writes to the guest's memory,
+// and not to what may be unplugged.
 static void write_to_memory(struct api *api)
 {
     struct mini_firecracker *mini = api->mini;
-    uint32_t page = mini->writers->pages / 2;
+    const struct writers *writers = mini->writers;
+    uint32_t page = (writers->pages - writers->slots * writers->slot_pages) / 2;
     uint64_t sequence = mini->writers->page[page].sequence + 1;
     for (uint32_t at = 0; at < mini->page_bytes; at += PAGE) {
         uint8_t *bytes = vmm_page(api->vmm, page) + at;

@@ -14,6 +14,7 @@
 
 #include "tests/support/checkpoint_world.h"
 #include "tests/support/points.h"
+#include "tests/support/stop.h"
 
 TestSuite(checkpoint_live, .init = need_userfaultfd, .fini = checkpoint_world_close,
           .timeout = 240);
@@ -167,7 +168,7 @@ Test(checkpoint_live, one_that_runs_goes_on_when_the_image_is_published)
     pid_t pid = begin_live("one");
     checkpoint_clone(&clone, path_of("sockets/one.sock"), true);
     cr_assert(client_progressed(&clone, SOME));
-    kill(clone.pid, SIGSTOP);
+    cr_assert(process_stop(clone.pid));
     let_go();
     expect_done(pid);
     cr_assert(server_wait_log(&all->world->server, "event=image_published image=one", 1));
@@ -215,7 +216,7 @@ Test(checkpoint_live, a_command_that_is_stopped_for_a_while_costs_no_engine)
     make_and_start();
     start_other_with("one", "2s");
     pid_t pid = begin_live("one");
-    kill(pid, SIGSTOP);
+    cr_assert(process_stop(pid));
     checkpoint_clone(&clone, other_socket, true);
     cr_assert(client_waits(&clone, 1));
     sleep(5); // nothing tells that it was not killed for so long
@@ -360,7 +361,7 @@ Test(checkpoint_live, a_clone_is_captured_when_its_image_is_there)
     cr_assert(client_progressed(&clone, 1));
     snprintf(number, sizeof(number), "pid:%d", (int)clone.pid);
     client_progressed(&clone, SOME);
-    kill(clone.pid, SIGSTOP);
+    cr_assert(process_stop(clone.pid));
     const char *args[] = {"checkpoint", "--control", all->control, "--external",
                           "--name",     "two",       number,       NULL};
     cr_assert_eq(faultline_run(text, sizeof(text), args), 1, "%s", text);

@@ -17,21 +17,14 @@ enum { LOOKS = 50, LOOK_EVERY_MS = 4 };
 
 // --- the file ---
 
-// The file of a mapping, wherever it is or was: 0 or -errno. Only CAP_CHECKPOINT_RESTORE or
-// CAP_SYS_ADMIN may follow this link.
-static int open_mapped(pid_t pid, const struct file_mapping *mapping, struct stat *ret_status)
+enum { MAPPED_PATH = 96 };
+
+// The file of a mapping, wherever it is or was. Only CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN may
+// follow this link.
+static void mapped_path(pid_t pid, const struct file_mapping *mapping, char ret_path[MAPPED_PATH])
 {
-    char path[96];
-    snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)pid,
+    snprintf(ret_path, MAPPED_PATH, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)pid,
              mapping->start, mapping->end);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    if (fstat(fd, ret_status) == 0)
-        return fd;
-    int error = -errno;
-    close(fd);
-    return error;
 }
 
 static bool is_of(const struct file_mapping *mapping, const struct file_mapping *other)
@@ -50,31 +43,47 @@ struct search {
     struct stat status;
 };
 
+// It must be what was looked at: the process may map something else there meanwhile.
+static int open_looked_at(const char *path, const struct stat *looked, struct stat *ret_status)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    int error = fstat(fd, ret_status) != 0 ? -errno : 0;
+    if (!error && (ret_status->st_dev != looked->st_dev || ret_status->st_ino != looked->st_ino ||
+                   ret_status->st_size != looked->st_size))
+        error = -ESTALE;
+    if (!error)
+        return fd;
+    close(fd);
+    return error;
+}
+
+// Only what can be the memory is opened: to open a device may do something.
 static void consider(pid_t pid, const struct file_mapping *mapping, uint64_t bytes,
                      struct search *search)
 {
+    char path[MAPPED_PATH];
     struct stat status;
     if (mapping->inode == 0 || !mapping->writable || is_of(mapping, search->last) ||
         is_of(mapping, search->found))
         return;
-    int fd = open_mapped(pid, mapping, &status);
-    if (fd < 0) {
-        search->error = fd;
+    mapped_path(pid, mapping, path);
+    if (stat(path, &status) != 0) {
+        search->error = -errno;
         return;
     }
     search->last = mapping;
-    bool fits = S_ISREG(status.st_mode) && (uint64_t)status.st_size == bytes;
-    if (fits && mapping->shared) {
-        search->shared = true;
-    } else if (fits && search->found) {
-        search->several = true;
-    } else if (fits) {
-        search->found = mapping;
-        search->file = fd;
-        search->status = status;
+    if (!S_ISREG(status.st_mode) || (uint64_t)status.st_size != bytes)
         return;
-    }
-    close(fd);
+    if (mapping->shared)
+        search->shared = true;
+    else if (search->found)
+        search->several = true;
+    else if ((search->file = open_looked_at(path, &status, &search->status)) < 0)
+        search->error = search->file;
+    else
+        search->found = mapping;
 }
 
 static int say_not_found(pid_t pid, uint64_t bytes, const struct search *search,

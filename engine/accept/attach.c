@@ -23,6 +23,7 @@
 #include "engine/accept/peer.h"
 #include "engine/accept/replay_order.h"
 #include "engine/ahead/fill.h"
+#include "engine/ahead/first_pages.h"
 #include "engine/ahead/replay.h"
 #include "engine/ahead/unprotect.h"
 #include "engine/base/close_thread.h"
@@ -82,6 +83,7 @@ static struct fl_vm *vm_of_state(struct fl_peer *peer, int state_fd, struct fl_v
     fl_parks_init(&vm->parks);
     fl_fill_init(vm);
     fl_replay_init(vm);
+    fl_first_pages_init(vm);
     fl_unprotect_init(vm);
     vm->watch_faults = (struct fl_watch){FL_WATCH_FAULTS, vm};
     vm->watch_exit = (struct fl_watch){FL_WATCH_EXIT, vm};
@@ -243,12 +245,21 @@ static void share_template(struct fl_vm *vm, struct fl_template *template)
     fl_template_clone(template);
 }
 
+// Not where it would hide a touch, nor where all pages come anyway.
+static void expect_first_pages(const struct fl_engine *engine, struct fl_vm *vm, bool transparent)
+{
+    if (transparent && vm->page_shift == FL_PAGE_SHIFT && !vm->template && !fl_vm_is_recorded(vm) &&
+        !engine->options.populate && engine->options.prefetch_pages >= 2)
+        vm->state->flags |= FL_VM_STATE_FIRST_PAGES;
+}
+
 int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
               const struct fl_layout *layout)
 {
     uint64_t connection = peer->connection;
     struct fl_template *template = peer->template;
     uint64_t huge_need = peer->huge_need;
+    bool transparent = peer->transparent;
     struct fl_vm *vm = new_vm(engine, engine->vms.next_id, peer, fl_image_name(image), layout);
     if (!vm)
         return -ENOMEM;
@@ -261,6 +272,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     if (!engine->options.populate && !template) // what others touched there is not seen
         vm->touches = fl_recording_orders_begin(&engine->recordings, vm->id, image, layout);
     fl_replay_expect(engine, vm);
+    expect_first_pages(engine, vm, transparent);
     fl_histories_begin(&engine->histories, vm);
     FL_CRASH_POINT("image_kept");
     engine->counts->attached++;

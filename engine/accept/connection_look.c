@@ -14,6 +14,7 @@
 #include "engine/base/close_thread.h"
 #include "engine/base/log.h"
 #include "engine/host/presence.h"
+#include "engine/host/transparent_huge.h"
 #include "engine/host/uffd.h"
 #include "engine/image/images.h"
 
@@ -149,6 +150,7 @@ static void use_owner(struct fl_connection *connection)
     // A hole that is punched into a file is not told to processes that map it.
     peer->alone = owner->complete && !owner->shared;
     peer->told = peer->alone && fl_uffd_tells_removes(peer->uffd);
+    peer->transparent = peer->alone && owner->transparent && fl_transparent_huge_by_fault();
 }
 
 static uint64_t look_at_connection(struct fl_io_job *job)

@@ -14,11 +14,12 @@ struct fl_template;
 
 // The descriptors belong to the holder of the structure; -1 where there is none.
 struct fl_peer {
-    int64_t pid; // 0 if unknown here
-    bool owner;  // pid and pidfd are of the process whose memory it is; else of the one that
-                 // connected
-    bool told;   // no page of that memory can be dropped without an event
-    bool alone;  // no other process can drop pages of that memory
+    int64_t pid;      // 0 if unknown here
+    bool owner;       // pid and pidfd are of the process whose memory it is; else of the one that
+                      // connected
+    bool told;        // no page of that memory can be dropped without an event
+    bool alone;       // no other process can drop pages of that memory
+    bool transparent; // its first write in a range of 2 MiB may bring a huge page
     int uffd;
     int pidfd;
     int socket;

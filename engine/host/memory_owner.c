@@ -32,9 +32,10 @@ struct search {
 
 struct cover {
     const struct search *search;
-    uint64_t bytes; // of the layout, that are registered in the process
-    bool shared;    // ... some of them for others to share
-    bool any;       // some memory of it is registered in the address space behind the userfaultfd
+    uint64_t bytes;   // of the layout, that are registered in the process
+    bool shared;      // ... some of them for others to share
+    bool transparent; // ... some of them where faults may bring huge pages
+    bool any;         // some memory of it is registered in the address space behind the userfaultfd
 };
 
 static uint64_t page_bytes(const struct search *search)
@@ -65,6 +66,7 @@ static int add_range(void *arg, const struct fl_proc_range *range)
         uint64_t bytes = range_overlap(range, &layout->region[i], &start);
         cover->bytes += bytes;
         cover->shared = cover->shared || (bytes > 0 && range->shared);
+        cover->transparent = cover->transparent || (bytes > 0 && range->transparent);
         if (bytes > 0 && !cover->any)
             cover->any = fl_uffd_registered(cover->search->uffd, start & ~(page - 1), page);
     }
@@ -141,7 +143,7 @@ static enum verdict judge_process(struct search *search, pid_t pid, int pidfd, b
 }
 
 // 1: it is the one.
-static int consider(struct search *search, pid_t pid, bool complete, bool shared)
+static int consider(struct search *search, pid_t pid, bool complete, const struct cover *cover)
 {
     struct fl_memory_owner *found = &search->found;
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -160,8 +162,11 @@ static int consider(struct search *search, pid_t pid, bool complete, bool shared
     search->likes++;
     if (found->pidfd >= 0)
         close(found->pidfd);
-    *found = (struct fl_memory_owner){
-        .pid = pid, .pidfd = pidfd, .complete = complete, .shared = shared};
+    *found = (struct fl_memory_owner){.pid = pid,
+                                      .pidfd = pidfd,
+                                      .complete = complete,
+                                      .shared = cover->shared,
+                                      .transparent = cover->transparent};
     return verdict == CERTAIN;
 }
 
@@ -173,7 +178,7 @@ static int look_at(struct search *search, pid_t pid)
         return 0;
     return consider(search, pid,
                     layout->regions > 0 && cover.bytes == layout->pages << layout->page_shift,
-                    cover.shared);
+                    &cover);
 }
 
 // --- all of them ---

@@ -223,6 +223,8 @@ static bool take_line(struct fl_proc_range *range, const char *line)
     }
     if (fl_proc_number(line, "KernelPageSize:", &kib))
         range->page_bytes = kib << 10;
+    if (fl_proc_number(line, "THPeligible:", &kib))
+        range->transparent = kib != 0;
     uint64_t start = strtoull(line, &rest, 16);
     if (*rest != '-' || rest == line)
         return false;

@@ -126,3 +126,11 @@ bool fl_layout_from_image(const struct fl_layout *layout, uint64_t image_page, u
     }
     return false;
 }
+
+uint64_t fl_region_ranges(const struct fl_region *region, uint64_t *ret_page)
+{
+    uint64_t start = (region->base + FL_HUGE_BYTES - 1) & ~(FL_HUGE_BYTES - 1);
+    uint64_t end = (region->base + region->bytes) & ~(FL_HUGE_BYTES - 1);
+    *ret_page = region->first_page + ((start - region->base) >> FL_PAGE_SHIFT);
+    return start < end ? (end - start) >> FL_HUGE_SHIFT : 0;
+}

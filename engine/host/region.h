@@ -59,4 +59,8 @@ uint64_t fl_layout_image_page(const struct fl_layout *layout, uint64_t page);
 bool fl_layout_from_image(const struct fl_layout *layout, uint64_t image_page, uint64_t *ret_page,
                           uint64_t *ret_left);
 
+// Of pages of 4 KiB: how many aligned ranges of 2 MiB lie in the region as a whole, and the page
+// with which the first one begins.
+uint64_t fl_region_ranges(const struct fl_region *region, uint64_t *ret_page);
+
 #endif

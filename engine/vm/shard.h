@@ -47,8 +47,9 @@ struct fl_shard_stats {
     fl_counter ahead_units; // to be installed together with a page that was asked for
     fl_counter hits;
     fl_counter misses;
-    fl_counter replaying; // VMs, now
-    fl_counter replays;   // that came to their end
+    fl_counter first_pages; // in ranges of 2 MiB that had none (first_pages.h)
+    fl_counter replaying;   // VMs, now
+    fl_counter replays;     // that came to their end
     fl_counter replayed_units;
     fl_counter found_missing;                  // looks before a release that found pages absent
     fl_counter short_huge;                     // fills that found no page of 2 MiB,

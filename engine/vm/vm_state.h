@@ -43,6 +43,8 @@ enum {
     FL_VM_STATE_AUTO = 512, // policy: ... kills it if KVM makes accesses for the guest
     FL_VM_STATE_COUNTED = 1024, // it has gone, and is in the counts of its image (image_counts.h)
     FL_VM_STATE_PRIVATE = 2048, // only its own process can drop pages of its memory
+    FL_VM_STATE_FIRST_PAGES =
+        4096, // each empty range of 2 MiB is to get a page (first_pages.h): a successor goes on
 };
 
 struct fl_vm_counters {

@@ -9,6 +9,7 @@
 
 #include "engine/ahead/capture.h"
 #include "engine/ahead/fill.h"
+#include "engine/ahead/first_pages.h"
 #include "engine/ahead/replay.h"
 #include "engine/ahead/unprotect.h"
 #include "engine/base/crash_point.h"
@@ -86,6 +87,7 @@ static void worker_take_over(void *owner, struct fl_mail *mail)
         fl_capture_resume(&worker->shard, vm);
         fl_replay_resume(&worker->shard, vm);
     }
+    fl_first_pages_begin(&worker->shard, vm);
     vm->moved = false;
     fl_worker_make_hot(worker, vm);
 }
@@ -134,6 +136,7 @@ void fl_worker_bury(struct fl_worker *worker)
         fl_task_end(&vm->fill.task);
         fl_prefetch_end(&vm->prefetch, &worker->shard.prefetch);
         fl_replay_end(&worker->shard, vm);
+        fl_first_pages_suspend(vm);
         if (worker->is_lane)
             fl_lane_is_free(worker);
         vm->mail.deliver = vm_dispose;
@@ -150,6 +153,7 @@ void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_wor
     fl_fill_suspend(vm);
     fl_capture_suspend(vm);
     fl_replay_suspend(&worker->shard, vm);
+    fl_first_pages_suspend(vm);
     vm->moved = true;
     fl_worker_attach(to, vm);
 }

@@ -18,6 +18,8 @@
 
 // --- memory ---
 
+// Whatever the host has set for transparent huge pages: without them which pages are there does not
+// depend on it. A test that wants some says so (vmm_advise()).
 static uint8_t *map_region(uint64_t bytes, uint32_t page_bytes)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -25,7 +27,16 @@ static uint8_t *map_region(uint64_t bytes, uint32_t page_bytes)
         flags |= MAP_HUGETLB | (21 << 26); // MAP_HUGE_2MB
     void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     CHECK(base != MAP_FAILED, "mmap of %llu bytes: %s", (unsigned long long)bytes, strerror(errno));
+    if (page_bytes == PAGE)
+        madvise(base, bytes, MADV_NOHUGEPAGE); // refused by kernels that have no such pages
     return base;
+}
+
+void vmm_advise(const struct vmm *vmm, int advice)
+{
+    for (unsigned i = 0; i < vmm->regions; i++)
+        CHECK(madvise(vmm->region[i].base, vmm->region[i].bytes, advice) == 0, "madvise(%d): %s",
+              advice, strerror(errno));
 }
 
 void vmm_map_memory(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes,

@@ -68,6 +68,8 @@ void vmm_handshake_template(struct vmm *vmm);
 // The parts of it. The userfaultfd has EVENT_REMOVE and what `features` adds.
 void vmm_map_memory(struct vmm *vmm, const struct memory *memory, uint32_t page_bytes,
                     unsigned regions, enum vmm_protocol protocol);
+// madvise() of all of it, before the handshake.
+void vmm_advise(const struct vmm *vmm, int advice);
 int vmm_open_uffd(enum vmm_protocol protocol);
 void vmm_enable(int uffd, uint64_t features);
 void vmm_register(struct vmm *vmm);

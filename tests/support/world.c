@@ -221,3 +221,14 @@ void need_kvm(void)
 {
     need(access("/dev/kvm", R_OK | W_OK) == 0, "/dev/kvm");
 }
+
+void need_transparent_huge(void)
+{
+    char text[128] = "";
+    FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");
+    if (file && !fgets(text, sizeof(text), file))
+        text[0] = '\0';
+    if (file)
+        fclose(file);
+    need(text[0] != '\0' && !strstr(text, "[never]"), "transparent huge pages");
+}

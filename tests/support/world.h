@@ -57,5 +57,6 @@ bool world_vm_replay_is(const struct world *world, long long vm, const char *sta
 void need_userfaultfd(void);
 void need_huge_pages(unsigned pages);
 void need_kvm(void);
+void need_transparent_huge(void); // pages, by advice at least
 
 #endif

@@ -323,7 +323,7 @@ bool fl_capture_sweep(struct fl_shard *shard, struct fl_vm *vm)
         fl_capture_copied(shard, vm);
         return true;
     }
-    if (buffer_is_full(capture)) {
+    if (buffer_is_full(capture) || FL_HELD("capture_sweep")) {
         capture->task.not_before_ns = shard->now + FULL_PAUSE;
         return false;
     }

@@ -27,8 +27,7 @@ Test(capture_ends, with_its_client)
         guest_is_free(&captured.guest[0]);
     }
     cr_assert_eq(server_logs(&captured.world->server,
-                             "event=capture_failed vm=1 image=image blame=client",
-                             MOMENTS),
+                             "event=capture_failed vm=1 image=image blame=client", MOMENTS),
                  MOMENTS);
     cr_assert_eq(world_status(captured.world, "captures", "kept"), 0);
     capture_works(&captured.guest[0], 1);
@@ -128,15 +127,10 @@ static void live_through(const char *point, bool publishes)
 {
     struct capture_client capture;
     need_points();
-    captured.world = world_make(MIXED, CAPTURED_BYTES);
+    captured_make();
     point_begin(captured.world, point);
-    world_serve(captured.world, NULL);
+    captured_serve(NULL, 50);
     point_end();
-    snprintf(captured.control, sizeof(captured.control), "%s",
-             temp_path(&captured.world->temp, "control.sock"));
-    captured.image = malloc(CAPTURED_BYTES);
-    captured.model = malloc(CAPTURED_BYTES);
-    guest_start(&captured.guest[0], 50);
     unsigned ready = server_count_log(&captured.world->server, "event=ready pid=");
     captured.world->server.deaths++;
     point_arm(captured.world);

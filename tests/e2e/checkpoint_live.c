@@ -24,6 +24,7 @@ enum { BYTES = 24 << 20, PAGES = BYTES / 4096, SOME = PAGES / 10 };
 static struct checkpoint_world *all;
 static struct server other; // another one on the same store
 static char other_socket[2 * TEST_PATH];
+static char other_control[2 * TEST_PATH];
 
 static const char *path_of(const char *leaf)
 {
@@ -41,11 +42,10 @@ static void start_other_with(const char *image, const char *hang_timeout)
 {
     char leaf[TEST_PATH];
     char sockets[2 * TEST_PATH];
-    char control[2 * TEST_PATH];
     snprintf(sockets, sizeof(sockets), "%s", path_of("sockets-b"));
-    snprintf(control, sizeof(control), "%s", path_of("control-b.sock"));
-    const char *args[] = {"serve",     "--store", all->world->store, "--sockets",  sockets,
-                          "--control", control,   "--hang-timeout",  hang_timeout, NULL};
+    snprintf(other_control, sizeof(other_control), "%s", path_of("control-b.sock"));
+    const char *args[] = {"serve",     "--store",     all->world->store, "--sockets",  sockets,
+                          "--control", other_control, "--hang-timeout",  hang_timeout, NULL};
     cr_assert(server_start(&other, &all->world->temp, "b", args));
     snprintf(leaf, sizeof(leaf), "sockets-b/%s.sock", image);
     snprintf(other_socket, sizeof(other_socket), "%s", path_of(leaf));
@@ -60,18 +60,12 @@ static void start_other(const char *image)
 
 static void hold(void)
 {
-    char token[2 * TEST_PATH];
-    snprintf(token, sizeof(token), "%s", path_of("hold"));
-    int fd = open(token, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    cr_assert_geq(fd, 0);
-    close(fd);
-    setenv("FAULTLINE_HOLD_AT", "pack_next", 1);
-    setenv("FAULTLINE_HOLD_TOKEN", token, 1);
+    point_hold(all->world, "pack_next");
 }
 
 static void let_go(void)
 {
-    cr_assert_eq(unlink(path_of("hold")), 0);
+    point_let_go(all->world);
 }
 
 static void read_output(char text[CHECKPOINT_TEXT])
@@ -209,17 +203,24 @@ Test(checkpoint_live, migrates_to_another_server)
     checkpoint_world_stop();
 }
 
-// A page that comes late is no reason to kill the engine that waits for it.
+static bool has_waited_for(void *ms)
+{
+    return server_status(other_control, "faults", "oldest_wait_ms") >= *(const long long *)ms;
+}
+
+// A page that comes late is no reason to kill the engine that waits for it: not even when it has
+// waited for twice as long as an engine may be silent.
 Test(checkpoint_live, a_command_that_is_stopped_for_a_while_costs_no_engine)
 {
     struct client clone;
+    long long twice_ms = 4000;
     make_and_start();
     start_other_with("one", "2s");
     pid_t pid = begin_live("one");
     cr_assert(process_stop(pid));
     checkpoint_clone(&clone, other_socket, true);
     cr_assert(client_waits(&clone, 1));
-    sleep(5); // nothing tells that it was not killed for so long
+    cr_assert(wait_until(has_waited_for, &twice_ms));
     kill(pid, SIGCONT);
     expect_whole(&clone);
     let_go();
@@ -320,8 +321,7 @@ static void replace_other(bool upgrade)
     checkpoint_clone(&clone, other_socket, true);
     cr_assert(client_progressed(&clone, SOME));
     const char *args[] = {
-        "upgrade", "--control", path_of("control-b.sock"), "--engine", getenv("FAULTLINE_BIN"),
-        NULL};
+        "upgrade", "--control", other_control, "--engine", getenv("FAULTLINE_BIN"), NULL};
     if (upgrade) {
         cr_assert_eq(faultline_run(text, sizeof(text), args), 0, "%s", text);
     } else {

@@ -102,27 +102,32 @@ void guest_end(struct guest *guest)
     guest->writers = NULL;
 }
 
-static void begin_world(const char *const *extra, unsigned removes, bool silent)
+void captured_make(void)
 {
     captured.world = world_make(MIXED, CAPTURED_BYTES);
-    world_serve(captured.world, extra);
     snprintf(captured.control, sizeof(captured.control), "%s",
              temp_path(&captured.world->temp, "control.sock"));
     captured.image = malloc(CAPTURED_BYTES);
     captured.model = malloc(CAPTURED_BYTES);
     cr_assert(captured.image && captured.model);
-    captured.guest[0].silent = silent;
+}
+
+void captured_serve(const char *const *extra, unsigned removes)
+{
+    world_serve(captured.world, extra);
     guest_start(&captured.guest[0], removes);
 }
 
 void captured_begin(const char *const *extra, unsigned removes)
 {
-    begin_world(extra, removes, false);
+    captured_make();
+    captured_serve(extra, removes);
 }
 
 void captured_begin_silent(unsigned removes)
 {
-    begin_world(NULL, removes, true);
+    captured.guest[0].silent = true;
+    captured_begin(NULL, removes);
 }
 
 void captured_end_of_vm(void)

@@ -47,6 +47,9 @@ extern struct captured captured;
 // the VM runs on with the right bytes, and no page of it is protected.
 void captured_begin(const char *const *extra, unsigned removes);
 void captured_end(void);
+// Its two halves: points (points.h) are set between them.
+void captured_make(void);
+void captured_serve(const char *const *extra, unsigned removes);
 // The same but for the server's end, for one that has no keeper any more.
 void captured_end_of_vm(void);
 

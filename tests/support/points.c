@@ -30,14 +30,36 @@ void point_end(void)
     unsetenv("FAULTLINE_KILL_TOKEN");
 }
 
-void point_arm(const struct world *world)
+static void make(const char *path)
 {
-    int fd = open(token(world), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     cr_assert_geq(fd, 0);
     close(fd);
+}
+
+void point_arm(const struct world *world)
+{
+    make(token(world));
 }
 
 bool point_struck(void *world)
 {
     return access(token(world), F_OK) != 0;
+}
+
+static const char *hold(const struct world *world)
+{
+    return temp_path(&world->temp, "hold");
+}
+
+void point_hold(const struct world *world, const char *point)
+{
+    make(hold(world));
+    setenv("FAULTLINE_HOLD_AT", point, 1);
+    setenv("FAULTLINE_HOLD_TOKEN", hold(world), 1);
+}
+
+void point_let_go(const struct world *world)
+{
+    cr_assert_eq(unlink(hold(world)), 0);
 }

@@ -139,25 +139,34 @@ void world_stop(struct world *world)
     cr_assert_eq(status, 0, "the server ended with %d", status);
 }
 
-static json_t *get_status(const struct world *world)
+static json_t *get_status_of(const char *control)
 {
     static char output[1 << 16];
-    const char *args[] = {"status", "--control", temp_path(&world->temp, "control.sock"), "--json",
-                          NULL};
+    const char *args[] = {"status", "--control", control, "--json", NULL};
     cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
     json_t *status = json_loads(output, 0, NULL);
     cr_assert_not_null(status, "%s", output);
     return status;
 }
 
-long long world_status(const struct world *world, const char *object, const char *key)
+static json_t *get_status(const struct world *world)
 {
-    json_t *status = get_status(world);
+    return get_status_of(temp_path(&world->temp, "control.sock"));
+}
+
+long long server_status(const char *control, const char *object, const char *key)
+{
+    json_t *status = get_status_of(control);
     const json_t *at = *object ? json_object_get(status, object) : status;
     const json_t *value = json_object_get(at, key);
     long long number = json_is_integer(value) ? json_integer_value(value) : -1;
     json_decref(status);
     return number;
+}
+
+long long world_status(const struct world *world, const char *object, const char *key)
+{
+    return server_status(temp_path(&world->temp, "control.sock"), object, key);
 }
 
 // NULL if it is not there; belongs to the status.

@@ -46,6 +46,8 @@ void world_stop(struct world *world);
 // A number from `faultline status --json`: the first one with this key after `object` ("" for the
 // top). -1 if there is none.
 long long world_status(const struct world *world, const char *object, const char *key);
+// The same of the server that has this control socket.
+long long server_status(const char *control, const char *object, const char *key);
 
 // The same of one of its VMs; 0 also for a VM that is not there. And whether its replay is in this
 // state.

@@ -9,10 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/support/checkpoint_world.h"
+#include "tests/support/points.h"
 #include "tests/support/stop.h"
 
 TestSuite(checkpoint_killed, .init = need_userfaultfd, .fini = checkpoint_world_close,
@@ -108,16 +110,61 @@ Test(checkpoint_killed, the_command_by_sigint_to_its_process_group)
     end_command(SIGINT, GROUP);
 }
 
-// While Firecracker waits in open(), and while it is on its way there.
+static bool has_child(pid_t pid)
+{
+    char path[64];
+    char line[64] = "";
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    FILE *file = fopen(path, "re");
+    bool has = file && fgets(line, sizeof(line), file) && strtol(line, NULL, 10) > 0;
+    if (file)
+        fclose(file);
+    return has;
+}
+
+// Of a command: it has started its guard, and its first thread sleeps in a read().
+static bool waits_for_its_guard(void *arg)
+{
+    pid_t pid = *(const pid_t *)arg;
+    char path[64];
+    char line[256] = "";
+    char *end = line;
+    snprintf(path, sizeof(path), "/proc/%d/syscall", (int)pid);
+    FILE *file = fopen(path, "re");
+    bool reads = file && fgets(line, sizeof(line), file) && strtol(line, &end, 10) == SYS_read;
+    if (file)
+        fclose(file);
+    return reads && end > line && has_child(pid);
+}
+
+// A guard that is still in the group dies as well: nothing is paused before it has left it.
+Test(checkpoint_killed, the_command_with_its_process_group_before_its_guard_has_left_it)
+{
+    need_points();
+    make_and_start();
+    point_hold(all->world, "left_behind");
+    pid_t pid = checkpoint_begin("one", NULL, output());
+    cr_assert(wait_until(waits_for_its_guard, &pid));
+    kill(-pid, SIGKILL);
+    cr_assert_eq(checkpoint_ended(pid), 128 + SIGKILL);
+    cr_assert_eq(atomic_load(&all->mini->pauses), 0);
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
+// While Firecracker waits in open(), and while it is on its way there. If it was frozen before the
+// server had stopped, the command goes on, but not to its end: packing is held back.
 Test(checkpoint_killed, the_command_while_firecracker_waits)
 {
+    need_points();
     make_and_start();
+    point_hold(all->world, "pack_next");
     for (unsigned round = 0; round < 10; round++) {
         atomic_store(&all->mini->at, MINI_NOWHERE);
         atomic_store(&all->mini->waits_at, MINI_WRITTEN);
         pid_t pid = checkpoint_begin("one", NULL, output());
         cr_assert(mini_comes_to(all->mini, MINI_WRITTEN));
-        server_pause(&all->world->server); // so that nothing is frozen
+        server_pause(&all->world->server);
         atomic_store(&all->mini->waits_at, MINI_NOWHERE);
         usleep(1000 * round);
         kill(pid, SIGKILL);
@@ -202,7 +249,8 @@ Test(checkpoint_killed, firecracker_at_resume)
 Test(checkpoint_killed, firecracker_is_stopped_for_a_while)
 {
     char text[CHECKPOINT_TEXT];
-    static const char *const args[] = {"--max-pause", "500ms", NULL};
+    // Long enough for a busy machine to come so far: the state's file is synced.
+    static const char *const args[] = {"--max-pause", "5s", NULL};
     make_and_start();
     atomic_store(&all->mini->waits_at, MINI_WRITTEN);
     pid_t pid = checkpoint_begin("one", args, output());
@@ -226,8 +274,9 @@ static void kill_engine_at(enum mini_step step)
     atomic_store(&all->mini->waits_at, step);
     pid_t pid = checkpoint_begin("one", NULL, output());
     cr_assert(mini_comes_to(all->mini, step));
+    unsigned ready = server_count_log(&all->world->server, "event=ready pid=");
     all->world->server.deaths++;
-    kill(server_engine(&all->world->server), SIGKILL);
+    cr_assert_eq(kill(server_engine(&all->world->server), SIGKILL), 0);
     atomic_store(&all->mini->waits_at, MINI_NOWHERE);
     int status = checkpoint_ended(pid);
     read_output(text);
@@ -235,6 +284,7 @@ static void kill_engine_at(enum mini_step step)
     cr_assert(strstr(text, "the engine that served the VM has ended"), "%s", text);
     checkpoint_left_nothing();
     cr_assert_not(checkpoint_has_image("one"));
+    cr_assert(server_wait_log(&all->world->server, "event=ready pid=", ready + 1));
 }
 
 Test(checkpoint_killed, the_engine)

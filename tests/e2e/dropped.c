@@ -191,10 +191,7 @@ Test(dropped, by_truncation_of_a_file_of_huge_pages)
 
 static void kill_engine(void)
 {
-    unsigned ready = server_count_log(&world->server, "event=ready pid=");
-    world->server.deaths++;
-    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
-    cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
+    cr_assert(server_kill_engine(&world->server));
 }
 
 // The fault for what was dropped waits for an engine that dies, and is the next one's.

@@ -76,10 +76,7 @@ static void touches_all(struct client *client)
 // SIGKILL to the engine, and the next one serves.
 static void kill_engine(void)
 {
-    unsigned ready = server_count_log(&world->server, "event=ready pid=");
-    world->server.deaths++;
-    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
-    cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
+    cr_assert(server_kill_engine(&world->server));
 }
 
 // A VM says by number which connection it came from: that number must not be another's.

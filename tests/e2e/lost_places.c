@@ -89,10 +89,7 @@ static void end_vms(void)
 
 static void kill_engine(void)
 {
-    unsigned ready = server_count_log(&world->server, "event=ready pid=");
-    world->server.deaths++;
-    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
-    cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
+    cr_assert(server_kill_engine(&world->server));
 }
 
 static bool lacks(const char *what)

@@ -4,7 +4,6 @@
 // io_uring, and where the host does not allow it.
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -208,8 +207,7 @@ Test(read_ahead, into_memory_that_was_taken_at_the_start)
         cr_assert_eq(client_wait(&client), 0);
         cr_assert_geq(world_status(world, "cache", "bytes"), 16 << 20);
         cr_assert_eq(world_status(world, "cache", "memory"), taken);
-        world->server.deaths = round + 1;
-        cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
+        cr_assert(server_kill_engine(&world->server));
     }
     cr_assert(wait_until(is_taken, &taken));
     world_stop(world);

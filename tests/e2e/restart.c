@@ -68,10 +68,7 @@ static void begin(struct client *client)
 // SIGKILL to the engine, and the next one serves.
 static void kill_engine(void)
 {
-    unsigned ready = server_count_log(&world->server, "event=ready pid=");
-    world->server.deaths++;
-    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
-    cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
+    cr_assert(server_kill_engine(&world->server));
 }
 
 // --- the engine ---

@@ -7,7 +7,6 @@
 #include <faultline_client.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,10 +114,7 @@ static bool no_vm_is_left(void *arg)
 
 static void kill_engine(void)
 {
-    unsigned ready = server_count_log(&world->server, "event=ready pid=");
-    world->server.deaths++;
-    cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
-    cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
+    cr_assert(server_kill_engine(&world->server));
 }
 
 // --- a client that does what it is told ---

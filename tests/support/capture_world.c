@@ -4,7 +4,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <linux/userfaultfd.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,10 +226,7 @@ bool no_capture_runs(void *arg)
 
 void kill_captured_engine(void)
 {
-    unsigned ready = server_count_log(&captured.world->server, "event=ready pid=");
-    captured.world->server.deaths++;
-    cr_assert_eq(kill(server_engine(&captured.world->server), SIGKILL), 0);
-    cr_assert(server_wait_log(&captured.world->server, "event=ready pid=", ready + 1));
+    cr_assert(server_kill_engine(&captured.world->server));
 }
 
 // Up to that moment; at ORDERED the VM is still paused.

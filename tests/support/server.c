@@ -191,6 +191,14 @@ void server_kill(struct server *server)
     close(poll_fd.fd);
 }
 
+bool server_kill_engine(struct server *server)
+{
+    unsigned ready = server_count_log(server, "event=ready pid=");
+    server->deaths++;
+    return kill(server_engine(server), SIGKILL) == 0 &&
+           server_wait_log(server, "event=ready pid=", ready + 1);
+}
+
 void server_pause(const struct server *server)
 {
     if (!process_stop(server_engine(server)))

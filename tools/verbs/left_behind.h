@@ -22,7 +22,7 @@ struct left_behind {
     int line;  // it sees its end
 };
 
-// 0 or -errno.
+// 0 or -errno. When it returns, the process is there and no kill of the command's group reaches it.
 int left_behind_start(const struct left_behind_work *work, struct left_behind *ret_process);
 // Nothing is left to be done: it ends, and is waited for. For one that was never started, a no-op.
 void left_behind_dismiss(struct left_behind *process);

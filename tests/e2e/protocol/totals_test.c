@@ -218,11 +218,13 @@ Test(totals, never_go_backwards_in_a_row_of_kills)
     for (unsigned i = 0; i < KILLS; i++) {
         cr_assert(good_touch(&good, PAGES / 8));
         check_totals();
+        unsigned ready = server_count_log(&world->server, "event=ready pid=");
         world->server.deaths++;
         cr_assert_eq(kill(server_engine(&world->server), SIGKILL), 0);
         cr_assert(good_touch(&good, 1));
         cr_assert(wait_until(a_scrape_works, NULL));
         check_totals();
+        cr_assert(server_wait_log(&world->server, "event=ready pid=", ready + 1));
     }
     cr_assert_eq(metrics_value(&after, "faultline_vms_attached_total"), 1);
     end();

@@ -6,6 +6,7 @@ include "lib";
 include "replay";
 include "recorded";
 include "cost";
+include "fresh";
 
 def faults_row($all):
     [names[.[0].server], runs,
@@ -129,4 +130,5 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
    ([$records[] | select(.part == "replay")] | select(length > 0) | replay_table),
    ([$records[] | select(.part == "recorded")] | unordered_keys([.snapshot, .vms, .how])[] as $scenario
     | [.[] | select([.snapshot, .vms, .how] == $scenario)] | undisturbed | recorded_table),
+   ([$records[] | select(.part == "fresh")] | select(length > 0) | fresh_table),
    ([$records[] | select(.part == "cost")] | select(length > 0) | cost_tables))

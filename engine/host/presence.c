@@ -47,6 +47,7 @@ struct scan {
 #define ENTRY_SWAPPED (1ULL << 62)
 #define ENTRY_FILE (1ULL << 61)
 #define ENTRY_PROTECTED (1ULL << 57)
+#define ENTRY_EXCLUSIVE (1ULL << 56) // never of the shared zero page, which is nobody's
 
 // --- opening ---
 
@@ -399,5 +400,33 @@ int fl_presence_bits(const struct fl_presence *presence, uint64_t start, uint64_
         for (int i = 0; i < count; i++)
             set_bits(ret_bits, start, page_shift, &run[i]);
     }
+    return 0;
+}
+
+// --- what was written to ---
+
+static bool is_written(uint64_t entry)
+{
+    if (entry & ENTRY_PRESENT)
+        return (entry & ENTRY_EXCLUSIVE) && !(entry & ENTRY_FILE);
+    return entry & ENTRY_SWAPPED;
+}
+
+// By reading, with any kernel: so few entries cost no more than a scan.
+int fl_presence_written(const struct fl_presence *presence, uint64_t start, uint64_t pages,
+                        uint64_t *ret_written)
+{
+    uint64_t entry[FL_PRESENCE_WRITTEN];
+    if (presence->pagemap < 0)
+        return -EBADF;
+    if (pages > FL_PRESENCE_WRITTEN)
+        return -EINVAL;
+    ssize_t got = pread(presence->pagemap, entry, pages * sizeof(entry[0]),
+                        (off_t)((start >> FL_PAGE_SHIFT) * sizeof(entry[0])));
+    if (got < (ssize_t)(pages * sizeof(entry[0])))
+        return got < 0 ? -errno : -ESRCH;
+    *ret_written = 0;
+    for (uint64_t i = 0; i < pages; i++)
+        *ret_written += is_written(entry[i]);
     return 0;
 }

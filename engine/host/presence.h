@@ -89,6 +89,12 @@ int fl_presence_first_present(const struct fl_presence *presence, uint64_t start
                               uint64_t *ret_address);
 int fl_presence_first_absent(const struct fl_presence *presence, uint64_t start, uint64_t end,
                              uint64_t *ret_address);
+// How many of so many pages of 4 KiB are memory of the process's own: not absent, not the shared
+// zero page that only reads have seen, and no file's. At most FL_PRESENCE_WRITTEN pages. 0, or an
+// error.
+enum { FL_PRESENCE_WRITTEN = 512 };
+int fl_presence_written(const struct fl_presence *presence, uint64_t start, uint64_t pages,
+                        uint64_t *ret_written);
 // Sets bit i of `ret_bits` if all of page `start` + (i << page_shift) is there; clears all others
 // of its words. 0, or an error.
 int fl_presence_bits(const struct fl_presence *presence, uint64_t start, uint64_t pages,

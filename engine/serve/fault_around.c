@@ -5,6 +5,7 @@
 #include "engine/cache/frame_cache.h"
 #include "engine/image/plan.h"
 #include "engine/serve/vm_image.h"
+#include "engine/serve/zero_around.h"
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
@@ -48,25 +49,62 @@ static uint32_t planned_pages(struct fl_shard *shard, struct fl_vm *vm, uint64_t
     return pages;
 }
 
-uint32_t fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked,
-                         struct fl_run *ret_run)
+// The sweep's window, with the run that was looked up for it.
+static uint32_t sweep_pages(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked,
+                            struct fl_run *run)
 {
     const struct fl_prefetch_budget *budget = &shard->prefetch;
-    ret_run->pages = 0;
-    if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_is_recorded(vm))
-        return 1;
-    uint32_t pages = vm->replay.plan ? planned_pages(shard, vm, page, asked, ret_run) : 0;
-    if (pages > 0)
-        return pages;
-    if (budget->window < 2)
-        return asked;
     bool follows = page > 0 && fl_bit_test(vm->installed, page - 1);
     uint32_t window = fl_prefetch_window(&vm->prefetch, budget, page, asked, follows);
-    pages = window > 1 ? run_look_up(vm, page, window, ret_run) : 1;
+    uint32_t pages = window > 1 ? run_look_up(vm, page, window, run) : 1;
     fl_prefetch_installing(&vm->prefetch, budget, page, asked, pages);
     if (pages > asked)
         fl_counter_add(&shard->stats->ahead_units, pages - asked);
     if (window > asked && pages < window)
         sweep_read_next(shard, vm, page + pages);
     return pages;
+}
+
+// A sweep goes on behind zeros: what comes with them is not doubtful to it.
+static void sweep_over_zeros(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
+                             uint32_t pages)
+{
+    const struct fl_prefetch_budget *budget = &shard->prefetch;
+    bool follows = page > 0 && fl_bit_test(vm->installed, page - 1);
+    uint32_t window = fl_prefetch_window(&vm->prefetch, budget, page, pages, follows);
+    fl_prefetch_installing(&vm->prefetch, budget, page, pages, pages);
+    if (window > pages)
+        sweep_read_next(shard, vm, page + pages);
+}
+
+static bool zeros_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked,
+                         struct fl_around *around)
+{
+    struct fl_zero_around zeros = fl_zero_around(shard, vm, page, asked);
+    if (zeros.pages == 0)
+        return false;
+    around->zeros = true;
+    around->before = zeros.before;
+    around->pages = zeros.pages;
+    around->run = (struct fl_run){.pages = zeros.pages, .zero = true};
+    sweep_over_zeros(shard, vm, page, zeros.pages);
+    return true;
+}
+
+struct fl_around fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
+                                 uint32_t asked, bool write)
+{
+    struct fl_around around = {.pages = 1};
+    if (vm->page_shift != FL_PAGE_SHIFT || fl_vm_is_recorded(vm))
+        return around;
+    if (write && shard->prefetch.window >= 2 && zeros_around(shard, vm, page, asked, &around))
+        return around;
+    uint32_t planned = vm->replay.plan ? planned_pages(shard, vm, page, asked, &around.run) : 0;
+    if (planned > 0)
+        around.pages = planned;
+    else if (shard->prefetch.window < 2)
+        around.pages = asked;
+    else
+        around.pages = sweep_pages(shard, vm, page, asked, &around.run);
+    return around;
 }

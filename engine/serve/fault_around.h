@@ -5,6 +5,7 @@
 #ifndef FAULTLINE_SERVE_FAULT_AROUND_H
 #define FAULTLINE_SERVE_FAULT_AROUND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "snapshot/read.h"
@@ -12,10 +13,16 @@
 struct fl_shard;
 struct fl_vm;
 
-// A fault asks for `asked` pages (at least 1) from `page` on. How many to install at once, if it
-// can be done. Has the frames read that a sweep will need next. *ret_run: what the image has for
-// these pages, if that had to be looked up; .pages of 0 else.
-uint32_t fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page, uint32_t asked,
-                         struct fl_run *ret_run);
+struct fl_around {
+    uint32_t pages;    // to be installed at once, from the first one that was asked for on
+    struct fl_run run; // what is there for them, if that had to be looked up; .pages of 0 else
+    bool zeros;        // they are zeros, whatever the image has, and `before` pages are as well
+    uint32_t before;
+};
+
+// A fault, which is a write or is none, asks for `asked` pages (at least 1) from `page` on. What to
+// install with them, if it can be done. Has the frames read that a sweep will need next.
+struct fl_around fl_fault_around(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
+                                 uint32_t asked, bool write);
 
 #endif

@@ -248,6 +248,25 @@ static int vm_put_zeros(struct fl_vm *vm, uint64_t to, uint64_t count, bool wake
     return fl_vm_copy(vm, to, atomic_load(&vm->owner)->zeros, fl_vm_page_bytes(vm), wake, ret_done);
 }
 
+// Into the VM alone.
+static enum fl_install install_zeros(struct fl_vm *vm, uint64_t page, uint64_t count, bool wake,
+                                     bool ahead, uint64_t *ret_pages)
+{
+    uint64_t to = fl_layout_address(&vm->state->layout, page);
+    uint64_t done = 0;
+    filling_begin(vm, page, count);
+    int error = vm_put_zeros(vm, to, count, wake, &done);
+    if (error == -ENOENT && count > 1 && done == 0)
+        error = vm_put_zeros(vm, to, 1, wake, &done);
+    FL_CRASH_POINT("zeroed");
+    FL_PROBE(install, vm->id, fl_layout_image_page(&vm->state->layout, page), done >> FL_PAGE_SHIFT,
+             1, error);
+    count_zeroed(vm, done >> FL_PAGE_SHIFT);
+    if (ahead && error == -ENOMEM)
+        error = -EAGAIN;
+    return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, ret_pages));
+}
+
 enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_wake wake,
                                 uint64_t *ret_pages)
 {
@@ -256,16 +275,13 @@ enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count,
         count_zeroed(vm, *ret_pages);
         return FL_INSTALL_DONE;
     }
-    uint64_t to = fl_layout_address(&vm->state->layout, page);
-    uint64_t done = 0;
-    filling_begin(vm, page, count);
-    int error = vm_put_zeros(vm, to, count, wake == FL_WAKE, &done);
-    if (error == -ENOENT && count > 1 && done == 0)
-        error = vm_put_zeros(vm, to, 1, wake == FL_WAKE, &done);
-    FL_PROBE(install, vm->id, fl_layout_image_page(&vm->state->layout, page), done >> FL_PAGE_SHIFT,
-             1, error);
-    count_zeroed(vm, done >> FL_PAGE_SHIFT);
-    return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, ret_pages));
+    return install_zeros(vm, page, count, wake == FL_WAKE, false, ret_pages);
+}
+
+enum fl_install fl_install_zero_ahead(struct fl_vm *vm, uint64_t page, uint64_t count,
+                                      uint64_t *ret_pages)
+{
+    return install_zeros(vm, page, count, true, true, ret_pages);
 }
 
 // Whether the page is there, or is poisoned: a COPY would take the poison away (Linux 6.6 to 6.18),

@@ -31,6 +31,10 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
                                 enum fl_wake wake, uint64_t *ret_pages);
 enum fl_install fl_install_zero(struct fl_vm *vm, uint64_t page, uint64_t count, enum fl_wake wake,
                                 uint64_t *ret_pages);
+// Zeros that no fault asks for, into the VM alone: memory that is lacking for them is no shortage
+// of the VM, and says AGAIN.
+enum fl_install fl_install_zero_ahead(struct fl_vm *vm, uint64_t page, uint64_t count,
+                                      uint64_t *ret_pages);
 // For a page that was seen to be there, and for which a fault came again: either the message is
 // older than the page, and nothing changes, or it was dropped and no event told of that: then zeros
 // are there now, and *ret_dropped.

@@ -14,6 +14,12 @@
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
+// What comes with a page of zeros (zero_around.h).
+static uint32_t zeros_at_once(const struct fl_want *want)
+{
+    return want->run.zero && want->run.pages > 0 ? want->run.pages : 1;
+}
+
 static enum fl_outcome want_resolve_small(struct fl_want *want)
 {
     struct fl_run run = want->run;
@@ -68,7 +74,7 @@ static enum fl_outcome want_resolve_once(struct fl_want *want)
     if (want->park && want->park->error == -ENOSPC) // whatever is to be there: there is no memory
         return fl_want_fail(want, -ENOSPC);
     if (fl_bit_test(vm->removed, want->page) && !(vm->state->flags & FL_VM_STATE_TEMPLATE))
-        return fl_want_zeros(want);
+        return fl_want_install_zeros(want, zeros_at_once(want));
     if (fl_vm_may_be_dropped(vm, want->page))
         return want_resolve_dropped(want);
     want->shared = vm->template && fl_install_shared(vm, want->page, 1) > 0;

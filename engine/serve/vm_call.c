@@ -195,6 +195,14 @@ int fl_vm_any_absent(struct fl_vm *vm, uint64_t start, uint64_t bytes)
     return result;
 }
 
+int fl_vm_written(struct fl_vm *vm, uint64_t start, uint64_t pages, uint64_t *ret_written)
+{
+    struct fl_call *call = fl_call_begin(vm);
+    int error = fl_presence_written(&vm->presence, start, pages, ret_written);
+    fl_call_end(call);
+    return error;
+}
+
 int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
                        struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked)
 {

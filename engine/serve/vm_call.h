@@ -84,6 +84,8 @@ void fl_vm_find_presence(struct fl_vm *vm);
 // Owner only. Those of presence.h: they wait for the VM's mmap lock. 1: some page of it is absent;
 // 0: none is.
 int fl_vm_any_absent(struct fl_vm *vm, uint64_t start, uint64_t bytes);
+// How many of so many pages of 4 KiB were written to (fl_presence_written()).
+int fl_vm_written(struct fl_vm *vm, uint64_t start, uint64_t pages, uint64_t *ret_written);
 int fl_vm_present_runs(struct fl_vm *vm, uint64_t start, uint64_t end,
                        struct fl_presence_run *ret_runs, size_t room, uint64_t *ret_looked);
 int fl_vm_look(struct fl_vm *vm, struct fl_presence_look *look);

@@ -44,7 +44,9 @@ struct fl_shard_stats {
     fl_counter removed_units;
     fl_counter dropped; // pages of whatever size that were there, and then not, without an event
     fl_counter dropped_units;
-    fl_counter ahead_units; // to be installed together with a page that was asked for
+    fl_counter ahead_units;      // to be installed together with a page that was asked for
+    fl_counter zero_ahead_units; // ... of these, zeros that came with a page of zeros,
+    fl_counter zero_used_units;  // and those that are known to have been of use
     fl_counter hits;
     fl_counter misses;
     fl_counter first_pages; // in ranges of 2 MiB that had none (first_pages.h)

@@ -28,6 +28,7 @@
 #include "engine/vm/unprotect_state.h"
 #include "engine/vm/vm_state.h"
 #include "engine/vm/waits.h"
+#include "engine/vm/zero_runs.h"
 #include "snapshot/read.h"
 
 struct fl_capture;
@@ -126,6 +127,7 @@ struct fl_vm {
     struct fl_parks parks;
     struct fl_vm_waits waits;
     struct fl_prefetch prefetch;
+    struct fl_zero_runs zero_runs;
     struct fl_fill fill;
     struct fl_replay replay;
     struct fl_first_pages first_pages;

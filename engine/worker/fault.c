@@ -21,6 +21,7 @@
 #include "engine/serve/park.h"
 #include "engine/serve/resolve.h"
 #include "engine/serve/vm_call.h"
+#include "engine/serve/zero_around.h"
 #include "engine/vm/capture_pages.h"
 #include "engine/vm/history.h"
 #include "engine/vm/recording.h"
@@ -55,6 +56,21 @@ static bool is_other_mode(uint64_t flags)
     return flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR);
 }
 
+// Of a page that no park waits for.
+static enum fl_outcome fault_anew(struct fl_shard *shard, struct fl_vm *vm, uint64_t page,
+                                  struct fl_ask *ask, uint32_t *ret_there)
+{
+    bool write = ask->flags & UFFD_PAGEFAULT_FLAG_WRITE;
+    struct fl_around around = fl_fault_around(shard, vm, page, ask->pages, write);
+    uint32_t asked = around.pages < ask->pages ? around.pages : ask->pages;
+    ask->replayed = fl_replay_fault(shard, vm, page, asked);
+    enum fl_outcome outcome =
+        fl_resolve_some(shard, vm, page, around.pages, &around.run, ask->replayed, ret_there);
+    if (around.zeros && outcome == FL_ZEROED)
+        fl_zero_around_before(shard, vm, page, asked, *ret_there, around.before);
+    return outcome;
+}
+
 enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask *ask,
                          uint32_t *ret_there)
 {
@@ -69,12 +85,8 @@ enum fl_outcome fl_fault(struct fl_shard *shard, struct fl_vm *vm, struct fl_ask
     if (shard->options->populate)
         fl_fill_begin(shard, vm, FL_FILL_ALL);
     struct fl_park *park = fl_park_find(vm, page);
-    if (!park) {
-        struct fl_run run = {.pages = 0};
-        uint32_t pages = fl_fault_around(shard, vm, page, ask->pages, &run);
-        ask->replayed = fl_replay_fault(shard, vm, page, pages < ask->pages ? pages : ask->pages);
-        return fl_resolve_some(shard, vm, page, pages, &run, ask->replayed, ret_there);
-    }
+    if (!park)
+        return fault_anew(shard, vm, page, ask, ret_there);
     fl_counter_add(&shard->stats->duplicates, 1);
     if (!park->read_ns) { // a fill asked first; now a thread waits
         park->read_ns = shard->now;

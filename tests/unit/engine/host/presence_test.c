@@ -177,6 +177,34 @@ Test(presence, says_how_far_it_looked)
     fl_presence_close(&presence);
 }
 
+// --- what was written to ---
+
+static void read_and_written(void)
+{
+    shared->memory = map((size_t)PAGES * PAGE, 0);
+    madvise(shared->memory, (size_t)PAGES * PAGE, MADV_NOHUGEPAGE);
+    for (size_t i = 0; i < 300; i++)
+        (void)*(volatile char *)(shared->memory + i * PAGE);
+    for (size_t i = 0; i < 300; i += 3)
+        shared->memory[i * PAGE] = 1;
+}
+
+Test(presence, tells_what_was_written_to_from_zeros_that_were_read)
+{
+    uint64_t written = 0;
+    start(read_and_written);
+    struct fl_presence presence = open_presence();
+    cr_assert_eq(fl_presence_written(&presence, address(0), 512, &written), 0);
+    cr_assert_eq(written, 100);
+    cr_assert_eq(fl_presence_written(&presence, address(1), 2, &written), 0);
+    cr_assert_eq(written, 0);
+    cr_assert_eq(fl_presence_written(&presence, address(0), 513, &written), -EINVAL);
+    stop_child();
+    cr_assert_eq(fl_presence_written(&presence, address(0), 512, &written), -ESRCH);
+    fl_presence_close(&presence);
+    cr_assert_eq(fl_presence_written(&presence, address(0), 512, &written), -EBADF);
+}
+
 // --- what userfaultfd makes of them ---
 
 static void poisoned_and_protected(void)

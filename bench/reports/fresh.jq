@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+include "lib";
+
+def fresh_names: names + {kernel: "the kernel alone"};
+def fresh_what: {up: "all pages, upwards", down: "all pages, downwards",
+                 blocks: "blocks of 2 MiB in no order, each downwards",
+                 "blocks-removed": "the same, all of it given back before", sparse: "one page in 64, in no order"};
+
+def fresh_row($all):
+    ([.[].seconds] | median) as $seconds
+    | ([$all[] | select(.server == "kernel") | .seconds] | median) as $kernel
+    | [fresh_what[.[0].scenario], fresh_names[.[0].server], "\(length)", "\(.[0].pages)",
+       ($seconds * 1000 | digits(0)), ($seconds / $kernel | digits(2)),
+       (if .[0].faults == 0 then "-" else "\([.[].faults] | median)" end),
+       (if .[0].faults == 0 then "-" else "\([.[] | .ahead - .used] | median * 4) KiB" end)] | row;
+
+def fresh_table:
+    . as $all | "\n### Fresh work\n",
+    "| what is written to | server | runs | pages | ms | to the kernel alone | faults | ahead, not known to be of use |",
+    "| --- | --- | --: | --: | --: | --: | --: | --: |",
+    (unordered_keys(.scenario)[] as $scenario | [$all[] | select(.scenario == $scenario)] as $here
+        | $here | unordered_keys(.server)[] as $server
+        | [$here[] | select(.server == $server)] | fresh_row($here));

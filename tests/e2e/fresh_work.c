@@ -246,6 +246,33 @@ static int among_others(int channel, struct client_shared *shared, void *arg)
     return 0;
 }
 
+// Zeros of the image among its bytes, some of which are given back: what is not zeros never is.
+static int among_bytes(int channel, struct client_shared *shared, void *arg)
+{
+    struct vmm vmm;
+    bool down = *(const enum order *)arg == DOWN;
+    (void)channel;
+    (void)shared;
+    vmm_map(&vmm, &world->memory, PAGE, 2, VMM_MAIN);
+    vmm_handshake(&vmm, world->socket);
+    for (uint32_t page = 7; page < PAGES; page += 64)
+        vmm_remove(&vmm, page, 3);
+    for (uint32_t i = 0; i < PAGES; i++) {
+        uint32_t page = down ? PAGES - 1 - i : i;
+        bool removed = page % 64 >= 7 && page % 64 < 10;
+        if (removed || all_zero(world->memory.data + vmm_page_offset(&vmm, page), PAGE))
+            put_mark(&vmm, page);
+    }
+    for (uint32_t page = 0; page < PAGES; page++) {
+        bool removed = page % 64 >= 7 && page % 64 < 10;
+        if (removed || all_zero(world->memory.data + vmm_page_offset(&vmm, page), PAGE))
+            check_mark(&vmm, page);
+        else
+            vmm_check(&vmm, page);
+    }
+    return 0;
+}
+
 static void run(client_main *main, void *arg)
 {
     struct client client;
@@ -271,6 +298,18 @@ Test(fresh_work, leaves_what_is_there)
     run(among_others, &order);
     order = DOWN;
     run(among_others, &order);
+    world_stop(world);
+}
+
+Test(fresh_work, among_bytes_of_the_image)
+{
+    enum order order = UP;
+    world = world_make(MIXED, BYTES);
+    world_serve(world, NULL);
+    run(among_bytes, &order);
+    order = DOWN;
+    run(among_bytes, &order);
+    cr_assert_gt(world_status(world, "pages", "zeroed_ahead"), 0);
     world_stop(world);
 }
 

@@ -84,27 +84,31 @@ static bool answer_one(struct connection *connection, char *body, mini_api_answe
     return send_answer(connection->fd, status, reply);
 }
 
-// Answers a request that is there as a whole. False: the connection is to be closed.
+// Answers the requests that are there as a whole, in their order: a client need not wait for the
+// answer to one before it sends the next. False: the connection is to be closed.
 static bool answer_whole(struct connection *connection, mini_api_answer *answer, void *context)
 {
     static char body[REQUEST];
-    connection->text[connection->used] = '\0';
-    char *end = strstr(connection->text, "\r\n\r\n");
-    if (!end)
-        return connection->used + 1 < REQUEST;
-    size_t head = (size_t)(end + 4 - connection->text);
-    *end = '\0';
-    size_t length = body_length(connection->text);
-    *end = '\r';
-    if (head + length >= REQUEST)
-        return false;
-    if (connection->used < head + length)
-        return true;
-    memcpy(body, connection->text + head, length);
-    body[length] = '\0';
-    bool good = answer_one(connection, body, answer, context);
-    connection->used = 0; // nobody sends a second request before the answer to the first
-    return good;
+    for (;;) {
+        connection->text[connection->used] = '\0';
+        char *end = strstr(connection->text, "\r\n\r\n");
+        if (!end)
+            return connection->used + 1 < REQUEST;
+        size_t head = (size_t)(end + 4 - connection->text);
+        *end = '\0';
+        size_t whole = head + body_length(connection->text);
+        *end = '\r';
+        if (whole >= REQUEST)
+            return false;
+        if (connection->used < whole)
+            return true;
+        memcpy(body, connection->text + head, whole - head);
+        body[whole - head] = '\0';
+        if (!answer_one(connection, body, answer, context))
+            return false;
+        memmove(connection->text, connection->text + whole, connection->used - whole);
+        connection->used -= whole;
+    }
 }
 
 static void hear(struct connection *connection, mini_api_answer *answer, void *context)

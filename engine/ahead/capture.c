@@ -19,6 +19,8 @@
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
+#define GO_ON_PAUSE (2 * FL_NS_PER_MS)
+
 static bool capture_slice(struct fl_shard *shard, struct fl_vm *vm);
 
 // --- telling ---
@@ -264,12 +266,15 @@ static void note_frozen(struct fl_capture *capture)
 
 void fl_capture_frozen(struct fl_shard *shard, struct fl_vm *vm)
 {
-    (void)shard;
+    struct fl_capture *capture = vm->capture;
     choose_pages(vm);
-    if (fl_capture_is_paused(vm->capture))
-        vm->capture->copying = true;
-    else
-        note_frozen(vm->capture);
+    if (fl_capture_is_paused(capture)) {
+        capture->copying = true;
+        return;
+    }
+    note_frozen(capture);
+    // The guest still stands: the copying would take a CPU from those that have it go on.
+    capture->task.not_before_ns = shard->now + GO_ON_PAUSE;
 }
 
 void fl_capture_copied(struct fl_shard *shard, struct fl_vm *vm)

@@ -147,7 +147,7 @@ Test(checkpoint_failures, of_a_pause_that_is_too_long)
     ssize_t got = read(fd, text, sizeof(text) - 1);
     text[got > 0 ? got : 0] = '\0';
     close(fd);
-    cr_assert(strstr(text, "has not answered within 300 ms"), "%s", text);
+    cr_assert(strstr(text, "has not paused the VM and written its state in time"), "%s", text);
     cr_assert(strstr(text, "\"event\":\"failed\""), "%s", text);
     cr_assert_not(checkpoint_has_image("one"));
     checkpoint_left_nothing();

@@ -21,12 +21,20 @@
 #include "tests/support/server.h"
 #include "tests/support/vmm.h"
 
-enum { CONNECTIONS = 16, REQUEST_BYTES = 4096, STEP_US = 200, JAIL_USER = 10007 };
+enum {
+    CONNECTIONS = 16,
+    REQUEST_BYTES = 4096,
+    ANSWER_BYTES = 4096,
+    STEP_US = 200,
+    JAIL_USER = 10007
+};
 
 struct connection {
     int fd; // -1: free
     size_t used;
     char text[REQUEST_BYTES + 1];
+    size_t owed;
+    char answers[ANSWER_BYTES];
 };
 
 struct api {
@@ -51,36 +59,47 @@ static bool step(struct mini_firecracker *mini, enum mini_step step)
 
 // --- answers, as Firecracker's ---
 
-static void answer(int fd, int status, const char *body)
+// It has them sent only when it has obeyed all requests that had come.
+static void answer(struct connection *to, int status, const char *body)
 {
-    char text[1024];
-    int length = body ? snprintf(text, sizeof(text),
+    char *text = to->answers + to->owed;
+    size_t room = sizeof(to->answers) - to->owed;
+    int length = body ? snprintf(text, room,
                                  "HTTP/1.1 %d \r\nServer: Firecracker API\r\nConnection: "
                                  "keep-alive\r\nContent-Type: application/json\r\n"
                                  "Content-Length: %zu\r\n\r\n%s",
                                  status, strlen(body), body)
-                      : snprintf(text, sizeof(text),
+                      : snprintf(text, room,
                                  "HTTP/1.1 %d \r\nServer: Firecracker API\r\nConnection: "
                                  "keep-alive\r\n\r\n",
                                  status);
-    ssize_t sent = send(fd, text, (size_t)length, MSG_NOSIGNAL);
-    (void)sent; // the client may have gone
+    CHECK((size_t)length < room, "too many answers at once");
+    to->owed += (size_t)length;
 }
 
-static void answer_fault(int fd, const char *fault)
+static void send_answers(struct connection *to)
+{
+    if (to->fd >= 0 && to->owed > 0) {
+        ssize_t sent = send(to->fd, to->answers, to->owed, MSG_NOSIGNAL);
+        (void)sent; // the client may have gone
+    }
+    to->owed = 0;
+}
+
+static void answer_fault(struct connection *to, const char *fault)
 {
     char body[512];
     snprintf(body, sizeof(body), "{\"fault_message\":\"%s\"}", fault);
-    answer(fd, 400, body);
+    answer(to, 400, body);
 }
 
-static void answer_failed_call(int fd, const char *call, const char *file, int error)
+static void answer_failed_call(struct connection *to, const char *call, const char *file, int error)
 {
     char fault[256];
     snprintf(fault, sizeof(fault),
              "Create snapshot error: Cannot perform %s on the %s backing file: %s (os error %d)",
              call, file, strerror(error), error);
-    answer_fault(fd, fault);
+    answer_fault(to, fault);
 }
 
 // --- requests ---
@@ -101,42 +120,42 @@ static bool value_of(const char *json, const char *key, char *value, size_t size
     return true;
 }
 
-static void describe(struct api *api, int fd)
+static void describe(struct api *api, struct connection *to)
 {
     char body[256];
     snprintf(body, sizeof(body),
              "{\"id\":\"anonymous-instance\",\"state\":\"%s\",\"vmm_version\":\"%s\","
              "\"app_name\":\"Firecracker\"}",
              atomic_load(&api->mini->paused) ? "Paused" : "Running", api->mini->version);
-    answer(fd, 200, body);
+    answer(to, 200, body);
 }
 
-static void pause_vm(struct api *api, int fd)
+static void pause_vm(struct api *api, struct connection *to)
 {
     struct mini_firecracker *mini = api->mini;
     if (!step(mini, MINI_PAUSE)) {
-        answer_fault(fd, "Failed to pause the vCPUs");
+        answer_fault(to, "Failed to pause the vCPUs");
         return;
     }
     CHECK(writers_pause(mini->writers), "the threads do not pause");
     atomic_store(&mini->paused, true);
     atomic_fetch_add(&mini->pauses, 1);
     step(mini, MINI_PAUSED);
-    answer(fd, 204, NULL);
+    answer(to, 204, NULL);
 }
 
-static void resume_vm(struct api *api, int fd)
+static void resume_vm(struct api *api, struct connection *to)
 {
     struct mini_firecracker *mini = api->mini;
     if (!step(mini, MINI_RESUME)) {
-        answer_fault(fd, "Failed to resume the vCPUs");
+        answer_fault(to, "Failed to resume the vCPUs");
         return;
     }
     atomic_store(&mini->paused, false);
     writers_resume(mini->writers);
     atomic_fetch_add(&mini->resumes, 1);
     step(mini, MINI_RESUMED);
-    answer(fd, 204, NULL);
+    answer(to, 204, NULL);
 }
 
 // What the reset of a vsock device does while the state is made: it writes to the guest's memory,
@@ -160,12 +179,12 @@ static size_t size_of(const struct writers *writers)
     return sizeof(*writers) + writers->pages * sizeof(writers->page[0]);
 }
 
-static bool write_state(struct api *api, int fd, const char *path)
+static bool write_state(struct api *api, struct connection *to, const char *path)
 {
     char text[128];
     int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file < 0) {
-        answer_failed_call(fd, "open", "snapshot", errno);
+        answer_failed_call(to, "open", "snapshot", errno);
         return false;
     }
     write_to_memory(api);
@@ -177,23 +196,23 @@ static bool write_state(struct api *api, int fd, const char *path)
     return true;
 }
 
-static void write_memory(struct api *api, int fd, const char *path)
+static void write_memory(struct api *api, struct connection *to, const char *path)
 {
     struct stat status;
     bool impatient = atomic_load(&api->mini->impatient);
     int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (impatient ? O_NONBLOCK : 0), 0666);
     if (file < 0) {
-        answer_failed_call(fd, "open", "memory", errno);
+        answer_failed_call(to, "open", "memory", errno);
         return;
     }
     if (!step(api->mini, MINI_OPENED)) {
-        answer_fault(fd, "Create snapshot error: Cannot write memory file: no");
+        answer_fault(to, "Create snapshot error: Cannot write memory file: no");
         close(file);
         return;
     }
     CHECK(fstat(file, &status) == 0, "%s", strerror(errno));
     if (ftruncate(file, 0) < 0) {
-        answer_failed_call(fd, "truncate", "memory", errno);
+        answer_failed_call(to, "truncate", "memory", errno);
     } else {
         uint64_t bytes = vmm_page_offset(api->vmm, api->vmm->pages);
         uint8_t *image = malloc(bytes);
@@ -201,49 +220,49 @@ static void write_memory(struct api *api, int fd, const char *path)
         writers_image(api->mini->moment, api->mini->memory, image);
         CHECK(write(file, image, bytes) == (ssize_t)bytes, "%s", strerror(errno));
         free(image);
-        answer(fd, 204, NULL);
+        answer(to, 204, NULL);
     }
     close(file);
 }
 
-static void create(struct api *api, int fd, const char *body)
+static void create(struct api *api, struct connection *to, const char *body)
 {
     char state[REQUEST_BYTES];
     char memory[REQUEST_BYTES];
     struct mini_firecracker *mini = api->mini;
     if (!value_of(body, "snapshot_path", state, sizeof(state)) ||
         !value_of(body, "mem_file_path", memory, sizeof(memory)) || !strstr(body, "\"Full\"")) {
-        answer_fault(fd, "An error occurred when deserializing the json body of a request");
+        answer_fault(to, "An error occurred when deserializing the json body of a request");
         return;
     }
     if (!atomic_load(&mini->paused)) {
-        answer_fault(fd, "Create snapshot error: Cannot save the microVM state: Operation not "
+        answer_fault(to, "Create snapshot error: Cannot save the microVM state: Operation not "
                          "allowed: save/restore unavailable while running");
         return;
     }
     atomic_fetch_add(&mini->creates, 1);
     if (!step(mini, MINI_CREATE)) {
-        answer_fault(fd, "Create snapshot error: Cannot save the microVM state: no");
+        answer_fault(to, "Create snapshot error: Cannot save the microVM state: no");
         return;
     }
-    if (!write_state(api, fd, state))
+    if (!write_state(api, to, state))
         return;
     step(mini, MINI_WRITTEN);
-    write_memory(api, fd, memory);
+    write_memory(api, to, memory);
 }
 
-static void respond(struct api *api, int fd, const char *request, const char *body)
+static void respond(struct api *api, struct connection *to, const char *request, const char *body)
 {
     if (strncmp(request, "GET / ", 6) == 0)
-        describe(api, fd);
+        describe(api, to);
     else if (strncmp(request, "PATCH /vm ", 10) == 0 && strstr(body, "\"Paused\""))
-        pause_vm(api, fd);
+        pause_vm(api, to);
     else if (strncmp(request, "PATCH /vm ", 10) == 0 && strstr(body, "\"Resumed\""))
-        resume_vm(api, fd);
+        resume_vm(api, to);
     else if (strncmp(request, "PUT /snapshot/create ", 21) == 0)
-        create(api, fd, body);
+        create(api, to, body);
     else
-        answer_fault(fd, "Invalid request method and/or path");
+        answer_fault(to, "Invalid request method and/or path");
 }
 
 // --- the loop ---
@@ -272,11 +291,11 @@ static void hear(struct api *api, struct connection *from)
     }
     from->used += (size_t)got;
     from->text[from->used] = '\0';
-    size_t whole = whole_request(from->text, from->used, &body);
-    if (whole > 0) {
+    size_t whole;
+    while ((whole = whole_request(from->text, from->used, &body)) > 0) {
         char saved = from->text[whole];
         from->text[whole] = '\0';
-        respond(api, from->fd, from->text, body);
+        respond(api, from, from->text, body);
         from->text[whole] = saved;
         memmove(from->text, from->text + whole, from->used - whole + 1);
         from->used -= whole;
@@ -310,6 +329,8 @@ static void *run_api(void *arg)
             if (all[i].revents)
                 hear(api, &api->connection[i]);
         }
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+            send_answers(&api->connection[i]);
         if (all[CONNECTIONS].revents)
             take_connection(api);
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One HTTP request over a unix socket at a path of any length, and its answer. The connection ends
-// with the answer. Any thread; a call waits for the answer, or for the time that it may take.
+// HTTP over a unix socket at a path of any length: one request and its answer, or several over one
+// connection, none of which waits for the answer to the one before. The connection ends with the
+// last answer. Any thread; a call waits for the answers, or for the time that they may take.
 #ifndef FAULTLINE_TOOLS_CLI_HTTP_CLIENT_H
 #define FAULTLINE_TOOLS_CLI_HTTP_CLIENT_H
 
@@ -41,17 +42,22 @@ struct http_answer {
 void http_ask(const struct http_question *question, unsigned timeout_ms,
               struct http_answer *ret_answer);
 
-// The same in steps, for a caller that does something else meanwhile. Connects, and sends what the
-// socket takes at once. NULL: there is no more to come, and *ret_answer says why; else it is set by
-// http_end(), and stays where it is until then. The time runs from here on.
+// The same in steps, for a caller that does something else meanwhile, and for several requests that
+// the server is to have at once and to answer in their order: `socket` and `gives_up` are those of
+// the first. Connects, and sends what the socket takes at once. NULL: there is no more to come, and
+// ret_answers[0] says why; else all are set by http_end(), and stay where they are until then. The
+// time runs from here on.
 struct http_exchange;
-struct http_exchange *http_begin(const struct http_question *question, unsigned timeout_ms,
-                                 struct http_answer *ret_answer);
-// Readable when something of the answer has come, or none will.
+struct http_exchange *http_begin(const struct http_question *questions, size_t count,
+                                 unsigned timeout_ms, struct http_answer *ret_answers);
+// Readable when something has come, or nothing will.
 int http_descriptor(const struct http_exchange *exchange);
-// Waits for the rest of the answer, and frees the exchange.
+// Takes what has come, without waiting. True: that was all, and http_end() will not wait.
+bool http_is_over(struct http_exchange *exchange);
+// Waits for the rest, and frees the exchange. Those answers that did not come have the outcome that
+// says why.
 void http_end(struct http_exchange *exchange);
-// Nobody wants the answer, which is freed, too. NULL is a no-op.
+// Nobody wants the answers, which are freed, too. NULL is a no-op.
 void http_drop(struct http_exchange *exchange);
 
 #endif

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Theory of operation. The VM is paused, and told to write its state, with a FIFO for its memory.
-// When the file of the state is closed, Firecracker is on its way into open() of the FIFO, and
-// there it waits, with all devices still: no other client of the API can resume the VM. The engine
-// now protects what is left. Then the FIFO is opened, and Firecracker answers that it cannot be
-// truncated. Only that answer proves that it was in there all the time; with any other the VM may
-// have run meanwhile, and the capture is thrown away.
+// Theory of operation. Firecracker is told to pause the VM and to write its state, with a FIFO for
+// its memory. When the file of the state is closed, Firecracker is on its way into open() of the
+// FIFO, and there it waits, with all devices still: no other client of the API can resume the VM.
+// The engine now protects what is left. Then the FIFO is opened, and Firecracker answers that it
+// cannot be truncated. Only that answer proves that it was in there all the time; with any other
+// the VM may have run meanwhile, and the capture is thrown away.
+//
+// The guest stands still for all of that, so nobody waits for an answer that the next request does
+// not need: Firecracker has it already when it is done with the one before.
 //
 // Firecracker must never be left in open(). After a failure the FIFO is opened here, and the VM is
 // resumed; if the command is killed, or Firecracker does not answer, the guard does that.
@@ -84,21 +87,23 @@ static int say_too_early(struct run *run, struct fl_error *ret_error)
 
 static bool is_written(struct run *run)
 {
-    return meeting_is_written(&run->meeting) || firecracker_create_is_answered(&run->creation);
+    return meeting_is_written(&run->meeting) || firecracker_is_answered(&run->creation);
 }
 
 static int have_state_written(struct run *run, struct fl_error *ret_error)
 {
     struct stat status;
+    const struct firecracker_creation creation = {.vmstate = run->meeting.vmstate_seen,
+                                                  .memory = run->meeting.fifo_seen,
+                                                  .pauses = run->paused};
     int error = firecracker_create_begin(
-        run->api, run->meeting.vmstate_seen, run->meeting.fifo_seen,
-        (unsigned)run->order->pause_ms + SLACK_MS, &run->creation, ret_error);
+        run->api, &creation, (unsigned)run->order->pause_ms + SLACK_MS, &run->creation, ret_error);
     if (!error)
-        error =
-            run_wait(run, is_written, "Firecracker has not written the state of the VM", ret_error);
+        error = run_wait(run, is_written, "Firecracker has not paused the VM and written its state",
+                         ret_error);
     if (error)
         return error;
-    if (firecracker_create_is_answered(&run->creation))
+    if (firecracker_is_answered(&run->creation))
         return say_too_early(run, ret_error);
     if (fstat(run->meeting.vmstate, &status) < 0 || status.st_size == 0)
         return fl_fail_plain(ret_error, -EPROTO,
@@ -114,19 +119,19 @@ static int fc_stop(struct run *run, struct fl_error *ret_error)
 {
     struct guard_orders *orders = run->meeting.guard.orders;
     run_pause_begins(run);
-    if (!run->result->was_paused) {
-        atomic_store(&orders->pausing, true);
-        atomic_store(&orders->paused, true);
-        run->paused = true; // as soon as it may be
-        int error = firecracker_pause(run->api, (unsigned)run->order->pause_ms,
-                                      progress_interrupted, ret_error);
-        if (error == -ETIMEDOUT && progress_interrupted())
-            return fl_fail_plain(ret_error, -ECANCELED, "interrupted");
-        if (error)
-            return error;
+    run->paused = !run->result->was_paused; // as soon as it may be
+    atomic_store(&orders->pausing, run->paused);
+    atomic_store(&orders->paused, run->paused);
+    int error = have_state_written(run, ret_error);
+    if (!error)
         atomic_store(&orders->pausing, false);
-    }
-    return have_state_written(run, ret_error);
+    return error;
+}
+
+static void note_resumed(struct run *run)
+{
+    run->paused = false;
+    atomic_store(&run->meeting.guard.orders->paused, false);
 }
 
 static int resume(struct run *run, struct fl_error *ret_error)
@@ -136,30 +141,46 @@ static int resume(struct run *run, struct fl_error *ret_error)
     int error = firecracker_resume(run->api, RESUME_MS, ret_error);
     if (error)
         return error;
-    run->paused = false;
-    atomic_store(&run->meeting.guard.orders->paused, false);
+    note_resumed(run);
     return 0;
 }
 
 // From here on neither this command nor its guard resumes it: it may go on somewhere else.
-static int leave_paused(struct run *run)
+static void leave_paused(struct run *run)
 {
     run->result->left_paused = run->paused;
-    run->paused = false;
-    atomic_store(&run->meeting.guard.orders->paused, false);
-    return 0;
+    note_resumed(run);
+}
+
+// Ends what was begun before the FIFO was opened, also of a capture that is thrown away.
+static int end_resumption(struct run *run, struct fl_error *ret_error)
+{
+    int error = firecracker_resume_end(&run->resumption, ret_error);
+    if (!error)
+        note_resumed(run);
+    return error;
 }
 
 static int fc_go_on(struct run *run, struct fl_error *ret_error)
 {
-    if (firecracker_create_is_answered(&run->creation))
+    if (firecracker_is_answered(&run->creation))
         return say_too_early(run, ret_error);
-    int error = meeting_open(&run->meeting);
+    bool resumes = run->paused && !run->order->leave_paused;
+    int error =
+        resumes ? firecracker_resume_begin(run->api, RESUME_MS, &run->resumption, ret_error) : 0;
+    if (error)
+        return error;
+    error = meeting_open(&run->meeting);
     if (error)
         return fl_fail(ret_error, error, "the FIFO of the checkpoint cannot be opened");
     if (firecracker_create_end(&run->creation, ret_error) != FIRECRACKER_CUT_SHORT)
-        return -EREMOTEIO;
-    error = run->order->leave_paused ? leave_paused(run) : resume(run, ret_error);
+        error = -EREMOTEIO;
+    if (resumes) {
+        int resumed = end_resumption(run, error ? NULL : ret_error);
+        error = error ? error : resumed;
+    }
+    if (!error && run->order->leave_paused)
+        leave_paused(run);
     run->result->pause_ms = (double)(fl_now() - run->paused_at) / (double)FL_NS_PER_MS;
     if (!error)
         checkpoint_say(run->order, run->order->leave_paused ? "frozen" : "resumed");
@@ -179,6 +200,7 @@ static void fc_undo(struct run *run, struct fl_error *error)
 {
     struct firecracker_info info;
     meeting_release(&run->meeting);
+    firecracker_drop(&run->resumption);
     int resumed = resume(run, NULL);
     if (resumed == -ETIMEDOUT) {
         add(error, "; the VM cannot be resumed yet, and a process that was left behind tries on");
@@ -187,7 +209,7 @@ static void fc_undo(struct run *run, struct fl_error *error)
                info.state == FIRECRACKER_PAUSED) {
         add(error, "; AND THE VM IS STILL PAUSED: Firecracker does not resume it");
     }
-    firecracker_create_drop(&run->creation);
+    firecracker_drop(&run->creation);
 }
 
 static void fc_end(struct run *run)

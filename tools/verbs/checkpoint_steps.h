@@ -44,8 +44,9 @@ struct run {
     char *api;
     struct meeting_peer peer;
     struct meeting meeting;
-    struct firecracker_creation creation; // answered only when the FIFO was opened
-    bool paused;                          // by this command: it is to be resumed
+    struct firecracker_request creation;   // answered only when the FIFO was opened
+    struct firecracker_request resumption; // sent before that
+    bool paused;                           // by this command: it is to be resumed
     // Of an orchestrator:
     struct orchestrator orchestrator;
 };

@@ -123,30 +123,84 @@ int firecracker_describe(const char *api, unsigned timeout_ms, struct firecracke
     return status < 0 ? status : 0;
 }
 
-static int set_state(const char *api, const char *body, const char *what, unsigned timeout_ms,
-                     bool (*gives_up)(void), struct fl_error *ret_error)
+// --- orders ---
+
+static const char to_pause[] = "pause the VM";
+static const char to_resume[] = "resume the VM";
+static const char to_create[] = "write the state of the VM";
+
+static int begin(const struct http_question *questions, unsigned count, const char *what,
+                 unsigned timeout_ms, struct firecracker_request *ret_request,
+                 struct fl_error *ret_error)
+{
+    *ret_request = (struct firecracker_request){
+        .api = questions->socket, .timeout_ms = timeout_ms, .orders = count};
+    ret_request->exchange = http_begin(questions, count, timeout_ms, ret_request->answer);
+    if (ret_request->exchange)
+        return 0;
+    return say_no_answer(ret_request->api, what, timeout_ms, ret_request->answer, ret_error);
+}
+
+static int take(struct firecracker_request *request, unsigned order, const char *what,
+                json_t **ret_body, struct fl_error *ret_error)
+{
+    return take_answer(&request->answer[order], request->api, what, request->timeout_ms, ret_body,
+                       ret_error);
+}
+
+// Of an order to pause or to resume. 0, or -errno and a sentence.
+static int take_done(struct firecracker_request *request, const char *what,
+                     struct fl_error *ret_error)
 {
     json_t *answer;
-    struct http_question question = {
-        .socket = api, .method = "PATCH", .path = "/vm", .body = body, .gives_up = gives_up};
-    int status = ask(&question, what, timeout_ms, &answer, ret_error);
+    int status = take(request, 0, what, &answer, ret_error);
     if (status >= 0 && status != STATUS_NO_CONTENT)
-        status = say_refusal(api, what, status, answer, ret_error);
+        status = say_refusal(request->api, what, status, answer, ret_error);
     json_decref(answer);
     return status < 0 ? status : 0;
 }
 
-int firecracker_pause(const char *api, unsigned timeout_ms, bool (*gives_up)(void),
-                      struct fl_error *ret_error)
+bool firecracker_is_answered(const struct firecracker_request *request)
 {
-    return set_state(api, "{\"state\":\"Paused\"}", "pause the VM", timeout_ms, gives_up,
-                     ret_error);
+    return request->exchange && http_is_over(request->exchange);
+}
+
+void firecracker_drop(struct firecracker_request *request)
+{
+    http_drop(request->exchange);
+    request->exchange = NULL;
+}
+
+static void wait_for_all(struct firecracker_request *request)
+{
+    http_end(request->exchange);
+    request->exchange = NULL;
+}
+
+// --- resuming ---
+
+int firecracker_resume_begin(const char *api, unsigned timeout_ms,
+                             struct firecracker_request *ret_request, struct fl_error *ret_error)
+{
+    struct http_question question = {
+        .socket = api, .method = "PATCH", .path = "/vm", .body = "{\"state\":\"Resumed\"}"};
+    return begin(&question, 1, to_resume, timeout_ms, ret_request, ret_error);
+}
+
+int firecracker_resume_end(struct firecracker_request *request, struct fl_error *ret_error)
+{
+    wait_for_all(request);
+    return take_done(request, to_resume, ret_error);
 }
 
 int firecracker_resume(const char *api, unsigned timeout_ms, struct fl_error *ret_error)
 {
-    return set_state(api, "{\"state\":\"Resumed\"}", "resume the VM", timeout_ms, NULL, ret_error);
+    struct firecracker_request request;
+    int error = firecracker_resume_begin(api, timeout_ms, &request, ret_error);
+    return error ? error : firecracker_resume_end(&request, ret_error);
 }
+
+// --- the state ---
 
 // A FIFO cannot be truncated: EINVAL. Firecracker says so with the number, in any language.
 static bool is_cut_short(int status, const json_t *body)
@@ -156,60 +210,52 @@ static bool is_cut_short(int status, const json_t *body)
            strstr(fault, "os error 22");
 }
 
-static const char to_create[] = "write the state of the VM";
-
-int firecracker_create_begin(const char *api, const char *vmstate, const char *memory,
-                             unsigned timeout_ms, struct firecracker_creation *ret_creation,
+// The order to pause needs no answer before the next one is sent: both are on their way while
+// Firecracker pauses, and it refuses to write the state of a VM that runs.
+int firecracker_create_begin(const char *api, const struct firecracker_creation *creation,
+                             unsigned timeout_ms, struct firecracker_request *ret_request,
                              struct fl_error *ret_error)
 {
-    *ret_creation = (struct firecracker_creation){.api = api, .timeout_ms = timeout_ms};
     // Full, also where Diff would do: older versions refuse Diff without tracking of dirty pages.
-    json_t *order = json_pack("{s:s, s:s, s:s}", "snapshot_type", "Full", "snapshot_path", vmstate,
-                              "mem_file_path", memory);
+    json_t *order = json_pack("{s:s, s:s, s:s}", "snapshot_type", "Full", "snapshot_path",
+                              creation->vmstate, "mem_file_path", creation->memory);
     char *body = order ? json_dumps(order, JSON_COMPACT) : NULL;
     json_decref(order);
     if (!body)
         return fl_fail_plain(ret_error, -EINVAL,
-                             "the path %s is not UTF-8, which Firecracker needs", vmstate);
-    struct http_question question = {
-        .socket = api, .method = "PUT", .path = "/snapshot/create", .body = body};
-    ret_creation->exchange = http_begin(&question, timeout_ms, &ret_creation->answer);
+                             "the path %s is not UTF-8, which Firecracker needs",
+                             creation->vmstate);
+    const struct http_question questions[] = {
+        {.socket = api, .method = "PATCH", .path = "/vm", .body = "{\"state\":\"Paused\"}"},
+        {.socket = api, .method = "PUT", .path = "/snapshot/create", .body = body},
+    };
+    int error = begin(creation->pauses ? &questions[0] : &questions[1], creation->pauses ? 2 : 1,
+                      creation->pauses ? to_pause : to_create, timeout_ms, ret_request, ret_error);
     free(body);
-    if (ret_creation->exchange)
-        return 0;
-    return say_no_answer(api, to_create, timeout_ms, &ret_creation->answer, ret_error);
+    return error;
 }
 
-bool firecracker_create_is_answered(const struct firecracker_creation *creation)
+static enum firecracker_create take_created(struct firecracker_request *request,
+                                            struct fl_error *ret_error)
 {
-    struct pollfd poll_fd = {.events = POLLIN};
-    if (!creation->exchange)
-        return false;
-    poll_fd.fd = http_descriptor(creation->exchange);
-    return poll(&poll_fd, 1, 0) == 1;
-}
-
-enum firecracker_create firecracker_create_end(struct firecracker_creation *creation,
-                                               struct fl_error *ret_error)
-{
-    json_t *answer = NULL;
+    json_t *answer;
     enum firecracker_create outcome = FIRECRACKER_REFUSED;
-    http_end(creation->exchange);
-    creation->exchange = NULL;
-    int status = take_answer(&creation->answer, creation->api, to_create, creation->timeout_ms,
-                             &answer, ret_error);
+    int status = take(request, request->orders - 1, to_create, &answer, ret_error);
     if (status < 0)
         outcome = FIRECRACKER_SILENT;
     else if (is_cut_short(status, answer))
         outcome = FIRECRACKER_CUT_SHORT;
     else
-        say_refusal(creation->api, to_create, status, answer, ret_error);
+        say_refusal(request->api, to_create, status, answer, ret_error);
     json_decref(answer);
     return outcome;
 }
 
-void firecracker_create_drop(struct firecracker_creation *creation)
+enum firecracker_create firecracker_create_end(struct firecracker_request *request,
+                                               struct fl_error *ret_error)
 {
-    http_drop(creation->exchange);
-    creation->exchange = NULL;
+    wait_for_all(request);
+    int paused = request->orders > 1 ? take_done(request, to_pause, ret_error) : 0;
+    enum firecracker_create outcome = take_created(request, paused ? NULL : ret_error);
+    return paused == -EREMOTEIO ? FIRECRACKER_REFUSED : paused ? FIRECRACKER_SILENT : outcome;
 }

@@ -27,11 +27,27 @@ int firecracker_peer(const char *api, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret
 int firecracker_describe(const char *api, unsigned timeout_ms, struct firecracker_info *ret_info,
                          struct fl_error *ret_error);
 
-// Pauses or resumes the VM. gives_up: see struct http_question; NULL: never. After a failure it is
-// not known whether the VM is paused.
-int firecracker_pause(const char *api, unsigned timeout_ms, bool (*gives_up)(void),
-                      struct fl_error *ret_error);
+// A request that is not answered yet.
+struct firecracker_request {
+    struct http_exchange *exchange; // NULL: none
+    struct http_answer answer[2];   // to the order to pause, if there is one, and to the last order
+    unsigned orders;
+    const char *api; // the caller's, until the answer
+    unsigned timeout_ms;
+};
+
+// Whether all answers are there, or none will come. What has come is taken.
+bool firecracker_is_answered(const struct firecracker_request *request);
+// Nobody wants the answer. For none, a no-op.
+void firecracker_drop(struct firecracker_request *request);
+
+// Resumes the VM. After a failure it is not known whether it is paused.
 int firecracker_resume(const char *api, unsigned timeout_ms, struct fl_error *ret_error);
+// The same in two steps; the second one waits for the answer. Firecracker obeys when it has
+// answered what it was told before.
+int firecracker_resume_begin(const char *api, unsigned timeout_ms,
+                             struct firecracker_request *ret_request, struct fl_error *ret_error);
+int firecracker_resume_end(struct firecracker_request *request, struct fl_error *ret_error);
 
 // Has it write the state of its devices to one path and its memory to the other, both as it sees
 // them. Firecracker first writes the former, then it opens the latter, and in that call it waits if
@@ -42,24 +58,19 @@ enum firecracker_create {
     FIRECRACKER_SILENT,    // none: it has ended, or is too late
 };
 
-// A request that is not answered yet.
 struct firecracker_creation {
-    struct http_exchange *exchange; // NULL: none
-    struct http_answer answer;
-    const char *api; // the caller's, until the answer
-    unsigned timeout_ms;
+    const char *vmstate;
+    const char *memory;
+    bool pauses; // the VM, before
 };
 
-// Does not wait for the answer. 0, or -errno and a sentence.
-int firecracker_create_begin(const char *api, const char *vmstate, const char *memory,
-                             unsigned timeout_ms, struct firecracker_creation *ret_creation,
+// Does not wait for the answer: of a VM that does not pause, nothing is written. 0, or -errno and a
+// sentence.
+int firecracker_create_begin(const char *api, const struct firecracker_creation *creation,
+                             unsigned timeout_ms, struct firecracker_request *ret_request,
                              struct fl_error *ret_error);
-// Whether something of the answer is there, or none will come.
-bool firecracker_create_is_answered(const struct firecracker_creation *creation);
-// Waits for the answer.
-enum firecracker_create firecracker_create_end(struct firecracker_creation *creation,
+// Waits for the answer. Unless CUT_SHORT it is not known whether the VM is paused.
+enum firecracker_create firecracker_create_end(struct firecracker_request *request,
                                                struct fl_error *ret_error);
-// Nobody wants the answer. For none, a no-op.
-void firecracker_create_drop(struct firecracker_creation *creation);
 
 #endif

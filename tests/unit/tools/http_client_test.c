@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One HTTP request over a unix socket: every way in which a server can answer, or not.
+// HTTP requests over a unix socket: every way in which a server can answer, or not.
 #include "tools/cli/http_client.h"
 
 #include <criterion/criterion.h>
@@ -224,6 +224,72 @@ Test(http_client, what_is_asked)
     fake_end(&fake);
     cr_assert_eq(strncmp(fake.request, "POST /v1/status HTTP/1.1\r\n", 26), 0, "%s", fake.request);
     cr_assert_not_null(strstr(fake.request, "\r\nContent-Length: 7\r\n"), "%s", fake.request);
+}
+
+// Two requests that are sent together.
+static void ask_twice(struct fake *fake, unsigned timeout_ms, struct http_answer answers[2])
+{
+    fake_begin(fake);
+    const struct http_question questions[] = {
+        {.socket = fake->path, .method = "PATCH", .path = "/vm", .body = "{\"a\":1}"},
+        {.socket = fake->path, .method = "PUT", .path = "/snapshot", .body = "{}"},
+    };
+    struct http_exchange *exchange = http_begin(questions, 2, timeout_ms, answers);
+    cr_assert_not_null(exchange);
+    http_end(exchange);
+    fake_end(fake);
+}
+
+Test(http_client, several_requests_at_once)
+{
+    static const char first[] = "HTTP/1.1 204 \r\nConnection: keep-alive\r\n\r\n";
+    static const struct {
+        const char *second;
+        bool lasting;
+        enum http_outcome outcome;
+    } cases[] = {
+        {"HTTP/1.1 400 \r\nContent-Length: 2\r\n\r\n{}", false, HTTP_ANSWERED},
+        {"HTTP/1.1 400 \r\nContent-Length: 2\r\n\r\n{}", true, HTTP_ANSWERED},
+        {"", false, HTTP_GONE},
+        {"", true, HTTP_LATE},
+        {"HTTP/1.1 4", false, HTTP_CUT},
+        {"no answer", true, HTTP_NO_HTTP},
+    };
+    for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[256];
+        struct http_answer answers[2];
+        enum http_outcome outcome = cases[i / 2].outcome;
+        snprintf(text, sizeof(text), "%s%s", first, cases[i / 2].second);
+        struct fake fake = {.answer = text, .step = i % 2, .lasting = cases[i / 2].lasting};
+        ask_twice(&fake, outcome == HTTP_LATE ? SHORT_MS : PATIENCE_MS, answers);
+        cr_expect_eq(answers[0].outcome, HTTP_ANSWERED, "%zu: %d", i, (int)answers[0].outcome);
+        cr_expect_eq(answers[0].status, 204, "%zu: %d", i, answers[0].status);
+        cr_expect_eq(answers[1].outcome, outcome, "%zu: %d", i, (int)answers[1].outcome);
+        cr_expect_eq(answers[1].status, outcome == HTTP_ANSWERED ? 400 : 0, "%zu", i);
+        cr_expect_null(answers[0].text);
+        free(answers[1].text);
+        const char *patch = strstr(fake.request, "PATCH /vm HTTP/1.1\r\n");
+        const char *put = strstr(fake.request, "{\"a\":1}PUT /snapshot HTTP/1.1\r\n");
+        cr_expect(patch == fake.request && put, "%zu: %s", i, fake.request);
+        cr_expect_gt(strstr(fake.request, "Connection: close"), put, "%zu: %s", i, fake.request);
+    }
+}
+
+// What has come is taken without waiting for what has not.
+Test(http_client, an_exchange_is_over_when_all_answers_are_there)
+{
+    struct fake fake = {.answer = "HTTP/1.1 204 \r\n\r\n", .lasting = true};
+    struct http_answer answers[2];
+    fake_begin(&fake);
+    const struct http_question question = {.socket = fake.path, .method = "GET", .path = "/"};
+    const struct http_question questions[] = {question, question};
+    struct http_exchange *exchange = http_begin(questions, 2, PATIENCE_MS, answers);
+    cr_assert_not_null(exchange);
+    while (answers[0].outcome != HTTP_ANSWERED || answers[0].status == 0)
+        cr_assert_not(http_is_over(exchange));
+    cr_assert_not(http_is_over(exchange));
+    http_drop(exchange);
+    fake_end(&fake);
 }
 
 static void expect_unreachable(const char *path, int error, const char *why)

@@ -11,7 +11,8 @@
 struct fl_uring {
     struct io_uring uring;
     int event_fd;
-    bool armed; // the kernel watches event_fd for us
+    bool armed;     // the kernel watches event_fd for us
+    unsigned reads; // asked for, and not ended
 };
 
 void fl_uring_close(struct fl_uring *ring)
@@ -97,6 +98,7 @@ void fl_uring_read(struct fl_uring *ring, int fd, void *buf, uint32_t bytes, uin
     struct io_uring_sqe *sqe = entry(ring);
     io_uring_prep_read(sqe, fd, buf, bytes, offset);
     io_uring_sqe_set_data(sqe, user);
+    ring->reads++;
 }
 
 static void arm(struct fl_uring *ring)
@@ -116,11 +118,22 @@ static void pause_briefly(struct fl_uring *ring)
     poll(&poll_fd, 1, 1);
 }
 
+// Whoever waits in a ring that has anything under way counts as waiting for a disk: an idle host
+// would look as if all of its time went into I/O (/proc/pressure/io, iowait).
+static void wait_outside(struct fl_uring *ring)
+{
+    struct pollfd poll_fd = {.fd = ring->event_fd, .events = POLLIN};
+    poll(&poll_fd, 1, -1);
+}
+
 bool fl_uring_turn(struct fl_uring *ring, bool wait,
                    void (*done)(void *arg, void *user, int result), void *arg)
 {
     struct io_uring_cqe *cqe;
     bool any = false;
+    if (wait && ring->reads == 0)
+        wait_outside(ring);
+    wait = wait && ring->reads > 0;
     if (wait)
         arm(ring);
     int result = 0;
@@ -132,10 +145,12 @@ bool fl_uring_turn(struct fl_uring *ring, bool wait,
         void *user = io_uring_cqe_get_data(cqe);
         int ended = cqe->res;
         io_uring_cqe_seen(&ring->uring, cqe);
-        if (user)
+        if (user) {
+            ring->reads--;
             done(arg, user, ended);
-        else
+        } else {
             ring->armed = false;
+        }
         if (!user && ended < 0)
             pause_briefly(ring);
         any = any || user;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "tests/support/no_io_uring.h"
 #include "tests/support/world.h"
@@ -107,6 +108,49 @@ Test(read_ahead, huge_pages_come_by_io_uring)
     need_io_uring();
     need_huge_pages(8);
     populate(HUGE, medium, "io_uring");
+}
+
+// The number of the call that the thread that reads ahead is in; -1: in none.
+static long call_of_the_reader(void)
+{
+    char path[64];
+    long call = -1;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", (int)server_engine(&world->server),
+             (int)server_engine_thread(&world->server, "fl-ahead"));
+    FILE *file = fopen(path, "re");
+    cr_assert_not_null(file, "%s: %s", path, strerror(errno));
+    if (fscanf(file, "%ld", &call) != 1)
+        call = -1;
+    fclose(file);
+    return call;
+}
+
+static bool waits_outside_a_ring(void *arg)
+{
+    (void)arg;
+    long call = call_of_the_reader();
+    return call != -1 && call != SYS_io_uring_enter;
+}
+
+// A wait in a ring is one for a disk to the kernel: a server that has nothing to do would keep
+// /proc/pressure/io at a hundred per cent.
+Test(read_ahead, a_reader_without_reads_does_not_wait_for_a_disk)
+{
+    struct client client;
+    uint32_t page_bytes = PAGE;
+    need_io_uring();
+    world = world_make(MIXED, 4 << 20);
+    world_serve(world, small);
+    expect_io("io_uring");
+    cr_assert(wait_until(waits_outside_a_ring, NULL), "call %ld", call_of_the_reader());
+    client_start(&client, touch_one_main, &page_bytes);
+    cr_assert(client_says(&client, 'a'));
+    drain(); // it has read now
+    client_tell(&client, 'd');
+    cr_assert_eq(client_wait(&client), 0);
+    cr_assert_gt(world_status(world, "ahead", "frames"), 0);
+    cr_assert(wait_until(waits_outside_a_ring, NULL), "call %ld", call_of_the_reader());
+    world_stop(world);
 }
 
 Test(read_ahead, all_memory_comes_without_io_uring)

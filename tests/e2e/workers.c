@@ -198,29 +198,6 @@ Test(workers, one_that_does_not_read_the_faults_of_a_vm_is_replaced)
         server_count_log(&world->server, "vm=1 reason=\"it does not read the faults of a VM\""), 1);
 }
 
-// The first thread of the engine with this name; 0: there is none.
-static pid_t thread_named(const char *name)
-{
-    char path[64];
-    char line[64];
-    pid_t found = 0;
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)server_engine(&world->server));
-    DIR *tasks = opendir(path);
-    const struct dirent *task;
-    while (tasks && !found && (task = readdir(tasks))) {
-        char comm[sizeof(path) + sizeof(task->d_name) + 8] = "";
-        snprintf(comm, sizeof(comm), "%s/%s/comm", path, task->d_name);
-        FILE *file = fopen(comm, "re");
-        if (file && fgets(line, sizeof(line), file) && strncmp(line, name, strlen(name)) == 0)
-            found = (pid_t)strtol(task->d_name, NULL, 10);
-        if (file)
-            fclose(file);
-    }
-    if (tasks)
-        closedir(tasks);
-    return found;
-}
-
 struct thread {
     pid_t pid;
     pid_t tid;
@@ -247,7 +224,7 @@ Test(workers, one_that_stands_still_costs_no_vm_a_byte)
     struct client clients[2];
     int status = 0;
     begin(soon, clients, 2);
-    pid_t worker = thread_named("fl-worker-1");
+    pid_t worker = server_engine_thread(&world->server, "fl-worker-1");
     cr_assert_gt(worker, 0);
     struct thread thread = {server_engine(&world->server), worker};
     cr_assert(wait_until(is_idle, &thread));

@@ -158,6 +158,28 @@ pid_t server_engine(const struct server *server)
     return pid ? pid : server->pid;
 }
 
+pid_t server_engine_thread(const struct server *server, const char *name)
+{
+    char path[64];
+    char line[64];
+    pid_t found = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)server_engine(server));
+    DIR *tasks = opendir(path);
+    const struct dirent *task;
+    while (tasks && !found && (task = readdir(tasks))) {
+        char comm[sizeof(path) + sizeof(task->d_name) + 8] = "";
+        snprintf(comm, sizeof(comm), "%s/%s/comm", path, task->d_name);
+        FILE *file = fopen(comm, "re");
+        if (file && fgets(line, sizeof(line), file) && strncmp(line, name, strlen(name)) == 0)
+            found = (pid_t)strtol(task->d_name, NULL, 10);
+        if (file)
+            fclose(file);
+    }
+    if (tasks)
+        closedir(tasks);
+    return found;
+}
+
 void server_kill_keeper(struct server *server)
 {
     if (server->pid <= 0)

@@ -55,6 +55,8 @@ pid_t server_engine(const struct server *server);
 // SIGKILL to the engine, a death that is meant, and waits until its successor serves: before that
 // nobody could say which process server_engine() is. False if that does not happen in time.
 bool server_kill_engine(struct server *server);
+// The first thread of the engine with this name; 0: there is none.
+pid_t server_engine_thread(const struct server *server, const char *name);
 // SIGSTOP to the engine, and waits until it has stopped; SIGCONT.
 void server_pause(const struct server *server);
 void server_resume(const struct server *server);

@@ -22,6 +22,7 @@
 #include "engine/accept/captures.h"
 #include "engine/accept/peer.h"
 #include "engine/accept/replay_order.h"
+#include "engine/ahead/collapse.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/first_pages.h"
 #include "engine/ahead/replay.h"
@@ -84,6 +85,7 @@ static struct fl_vm *vm_of_state(struct fl_peer *peer, int state_fd, struct fl_v
     fl_fill_init(vm);
     fl_replay_init(vm);
     fl_first_pages_init(vm);
+    fl_collapse_init(vm);
     fl_unprotect_init(vm);
     vm->watch_faults = (struct fl_watch){FL_WATCH_FAULTS, vm};
     vm->watch_exit = (struct fl_watch){FL_WATCH_EXIT, vm};
@@ -253,6 +255,16 @@ static void expect_first_pages(const struct fl_engine *engine, struct fl_vm *vm,
         vm->state->flags |= FL_VM_STATE_FIRST_PAGES;
 }
 
+// Of anonymous memory of one process that is known, for which there may be a trace.
+static void expect_huge(const struct fl_engine *engine, struct fl_vm *vm, bool anonymous)
+{
+    if (engine->options.huge == FL_HUGE_AFTER_REPLAY && anonymous && vm->pidfd >= 0 &&
+        vm->page_shift == FL_PAGE_SHIFT && !vm->template && !fl_vm_is_recorded(vm) &&
+        !engine->options.populate && engine->options.replay && engine->images)
+        vm->state->flags |= FL_VM_STATE_HUGE;
+    fl_collapse_expect(engine, vm);
+}
+
 int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
               const struct fl_layout *layout)
 {
@@ -260,6 +272,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     struct fl_template *template = peer->template;
     uint64_t huge_need = peer->huge_need;
     bool transparent = peer->transparent;
+    bool anonymous = peer->anonymous;
     struct fl_vm *vm = new_vm(engine, engine->vms.next_id, peer, fl_image_name(image), layout);
     if (!vm)
         return -ENOMEM;
@@ -273,6 +286,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
         vm->touches = fl_recording_orders_begin(&engine->recordings, vm->id, image, layout);
     fl_replay_expect(engine, vm);
     expect_first_pages(engine, vm, transparent);
+    expect_huge(engine, vm, anonymous);
     fl_histories_begin(&engine->histories, vm);
     FL_CRASH_POINT("image_kept");
     engine->counts->attached++;
@@ -371,6 +385,7 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
                vm->id, fl_vm_image_name(vm), vm->state->pid,
                fl_counter_get(&vm->state->counters.faults));
     fl_replay_expect(engine, vm);
+    fl_collapse_expect(engine, vm);
     if (image && !fl_vm_refused(vm))
         fl_histories_begin(&engine->histories, vm);
     if (vm->pidfd >= 0 && !(vm->state->flags & FL_VM_STATE_OWNER))

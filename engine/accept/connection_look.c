@@ -150,6 +150,7 @@ static void use_owner(struct fl_connection *connection)
     // A hole that is punched into a file is not told to processes that map it.
     peer->alone = owner->complete && !owner->shared;
     peer->told = peer->alone && fl_uffd_tells_removes(peer->uffd);
+    peer->anonymous = peer->alone && !owner->file;
     peer->transparent = peer->alone && owner->transparent && fl_transparent_huge_by_fault();
 }
 

@@ -19,6 +19,7 @@ struct fl_peer {
                       // connected
     bool told;        // no page of that memory can be dropped without an event
     bool alone;       // no other process can drop pages of that memory
+    bool anonymous;   // that memory is of no file
     bool transparent; // its first write in a range of 2 MiB may bring a huge page
     int uffd;
     int pidfd;

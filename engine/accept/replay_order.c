@@ -6,6 +6,7 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/ahead/collapse.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -45,6 +46,13 @@ void fl_replay_expect(struct fl_engine *engine, struct fl_vm *vm)
     vm->replay.state = begins ? FL_REPLAY_LOADING : FL_REPLAY_NONE;
 }
 
+void fl_collapse_expect(const struct fl_engine *engine, struct fl_vm *vm)
+{
+    bool wanted = (vm->state->flags & FL_VM_STATE_HUGE) && engine->collapser && engine->images &&
+                  vm->image && !(vm->state->flags & FL_VM_STATE_RELEASED);
+    vm->collapse.state = wanted ? FL_COLLAPSE_WAITING : FL_COLLAPSE_OFF;
+}
+
 static void looked(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
@@ -54,10 +62,12 @@ static void looked(void *owner, struct fl_mail *mail)
         fl_mailbox_post(&its->mailbox, mail);
         return;
     }
-    if (vm && vm->phase != FL_VM_GONE)
+    if (vm && vm->phase != FL_VM_GONE) {
+        fl_collapse_begin(owner, vm, order->plan);
         fl_replay_begin(owner, vm, order->plan);
-    else
+    } else {
         fl_plan_unref(order->plan);
+    }
     free(order);
 }
 
@@ -86,7 +96,7 @@ static uint64_t look(struct fl_io_job *job)
 // that is asked again.
 void fl_replay_order(struct fl_engine *engine, struct fl_vm *vm)
 {
-    if (vm->replay.state != FL_REPLAY_LOADING)
+    if (vm->replay.state != FL_REPLAY_LOADING && vm->collapse.state != FL_COLLAPSE_WAITING)
         return;
     struct order *order = calloc(1, sizeof(*order));
     if (!order)

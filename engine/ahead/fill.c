@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "engine/ahead/collapse.h"
 #include "engine/ahead/first_pages.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
@@ -56,6 +57,7 @@ void fl_fill_begin(struct fl_shard *shard, struct fl_vm *vm, enum fl_fill_goal g
     fl_vm_recording_end(shard, vm);
     fl_replay_end(shard, vm);
     fl_first_pages_end(vm);
+    fl_collapse_end(shard, vm);
     if (!fl_task_runs(&fill->task))
         fill->begun_ns = shard->now;
     fill->goal = goal;

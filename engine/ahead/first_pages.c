@@ -66,7 +66,10 @@ static enum range judge(struct fl_shard *shard, struct fl_vm *vm, enum fl_instal
 static enum range put_zeros(struct fl_shard *shard, struct fl_vm *vm, uint64_t page)
 {
     uint64_t pages = 0;
-    enum fl_install result = fl_install_zero(vm, page, 1, FL_WAKE, &pages);
+    // The shared page of zeros would keep the range from becoming one page (collapse.h).
+    enum fl_install result = vm->state->flags & FL_VM_STATE_HUGE
+                                 ? fl_install_copy(vm, page, shard->zeros, 1, FL_WAKE, &pages)
+                                 : fl_install_zero(vm, page, 1, FL_WAKE, &pages);
     if (pages > 0 && fl_vm_history(vm))
         fl_vm_history_came(fl_vm_history(vm), page, pages, FL_CAME_ZERO);
     return judge(shard, vm, result);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "engine/ahead/collapse.h"
 #include "engine/base/bitmap.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
@@ -69,6 +70,7 @@ static void unprotect_finish(struct fl_shard *shard, struct fl_vm *vm)
     fl_vm_filling(vm->state)->protected = 0;
     FL_CRASH_POINT("unprotected");
     fl_unprotect_end(vm);
+    fl_collapse_again(shard, vm);
     if (over)
         over(shard, vm);
 }

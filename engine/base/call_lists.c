@@ -29,7 +29,7 @@ const char *const fl_calls_that_start_programs[] = {
 const char *const fl_calls_of_the_engine[] = {
     // faults and their bytes
     "ioctl", "read", "write", "io_uring_enter", "futex", "epoll_pwait2", "pread64", "preadv2", "preadv", "readv",
-    "madvise", "clock_gettime", "sched_yield",
+    "madvise", "process_madvise", "clock_gettime", "sched_yield",
     // memory
     "brk", "munmap", "mremap", "mlock", "munlock", "memfd_create", "userfaultfd",
     // waiting
@@ -62,7 +62,7 @@ const char *const fl_calls_of_sanitizers[] = {
     "clone", "clone3", "mmap", "mprotect", "execve", "execveat", "fork", "vfork", "wait4", "waitid", "pipe", "ptrace",
     "personality", "mincore", "msync", "kill", "tkill", "getpgrp", "getpgid", "setpgid",
     "arch_prctl", "get_robust_list", "rt_sigpending", "rt_sigtimedwait", "sched_getparam", "sched_getscheduler",
-    "process_madvise", "getdents", "setitimer", "getitimer", "mlockall", "munlockall",
+    "getdents", "setitimer", "getitimer", "mlockall", "munlockall",
 #endif
     NULL,
 };

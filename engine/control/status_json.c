@@ -73,6 +73,36 @@ static json_t *replay_of(const struct fl_replay *replay)
                      (json_int_t)(fl_counter_get(&replay->ns) / FL_NS_PER_US));
 }
 
+static const char *collapse_name(const struct fl_collapse *collapse)
+{
+    switch (atomic_load(&collapse->state)) {
+    case FL_COLLAPSE_OFF:
+        return "off";
+    case FL_COLLAPSE_WAITING:
+        return "waiting";
+    case FL_COLLAPSE_RUNNING:
+        return "running";
+    case FL_COLLAPSE_PAUSED:
+        return "paused";
+    case FL_COLLAPSE_DONE:
+        return "done";
+    case FL_COLLAPSE_REFUSED:
+        return "refused";
+    case FL_COLLAPSE_ENDED:
+        break;
+    }
+    return "ended";
+}
+
+static json_t *huge_of(const struct fl_collapse *collapse)
+{
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "state", collapse_name(collapse),
+                     "wanted", number(&collapse->wanted), "huge", number(&collapse->huge), "left",
+                     number(&collapse->left), "split", number(&collapse->split), "filled",
+                     number(&collapse->filled), "zeros", number(&collapse->zeros), "us",
+                     (json_int_t)(fl_counter_get(&collapse->ns) / FL_NS_PER_US));
+}
+
 // For how long there has been no memory for its pages.
 static json_int_t lacking_ms(const struct fl_vm *vm)
 {
@@ -105,7 +135,7 @@ static void add_vm(void *arg, const struct fl_vm *vm)
         vms->list,
         json_pack(
             "{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:s, s:o, "
-            "s:o, s:o, s:o}",
+            "s:o, s:o, s:o, s:o, s:I}",
             "id", (json_int_t)vm->id, "image", vm->state->image, "pid", (json_int_t)vm->state->pid,
             "state", phase_name(vm), "page_size", (json_int_t)fl_vm_page_bytes(vm), "pages",
             (json_int_t)(bytes >> FL_PAGE_SHIFT), "installed", number(&counters->installed),
@@ -115,7 +145,8 @@ static void add_vm(void *arg, const struct fl_vm *vm)
             (vm->state->flags & FL_VM_STATE_TEMPLATE) != 0, "recorded", fl_vm_is_recorded(vm),
             "capture", fl_capture_phase_name(fl_captures_find(vms->captures, vm->id)), "waits",
             waits_of(vm), "replay", replay_of(&vm->replay), "lane", fl_lane_json(vm),
-            "memory_limit", fl_limit_json(vm)));
+            "memory_limit", fl_limit_json(vm), "huge", huge_of(&vm->collapse), "first_pages",
+            number(&vm->first_pages.pages)));
 }
 
 static double quantile_us(const struct fl_histogram *all, double share)

@@ -34,6 +34,7 @@ struct cover {
     const struct search *search;
     uint64_t bytes;   // of the layout, that are registered in the process
     bool shared;      // ... some of them for others to share
+    bool file;        // ... some of them of a file
     bool transparent; // ... some of them where faults may bring huge pages
     bool any;         // some memory of it is registered in the address space behind the userfaultfd
 };
@@ -66,6 +67,7 @@ static int add_range(void *arg, const struct fl_proc_range *range)
         uint64_t bytes = range_overlap(range, &layout->region[i], &start);
         cover->bytes += bytes;
         cover->shared = cover->shared || (bytes > 0 && range->shared);
+        cover->file = cover->file || (bytes > 0 && range->file);
         cover->transparent = cover->transparent || (bytes > 0 && range->transparent);
         if (bytes > 0 && !cover->any)
             cover->any = fl_uffd_registered(cover->search->uffd, start & ~(page - 1), page);
@@ -166,6 +168,7 @@ static int consider(struct search *search, pid_t pid, bool complete, const struc
                                       .pidfd = pidfd,
                                       .complete = complete,
                                       .shared = cover->shared,
+                                      .file = cover->file,
                                       .transparent = cover->transparent};
     return verdict == CERTAIN;
 }

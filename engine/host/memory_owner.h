@@ -30,6 +30,7 @@ struct fl_memory_owner {
     int pidfd;     // the caller closes it
     bool complete; // all of the layout is registered in it
     bool shared;   // some of that memory is mapped shared
+    bool file;     // some of it is of a file
     // A fault in some of it may bring a transparent huge page, by what the kernel, the process and
     // the mapping have chosen.
     bool transparent;

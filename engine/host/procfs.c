@@ -228,8 +228,11 @@ static bool take_line(struct fl_proc_range *range, const char *line)
     uint64_t start = strtoull(line, &rest, 16);
     if (*rest != '-' || rest == line)
         return false;
+    unsigned long long inode = 0;
     *range = (struct fl_proc_range){.start = start};
-    range->bytes = strtoull(rest + 1, NULL, 16) - start;
+    range->bytes = strtoull(rest + 1, &rest, 16) - start;
+    range->file =
+        sscanf(rest, " %*s %*s %*s %llu", &inode) == 1 && inode != 0; // NOLINT(cert-err34-c)
     return false;
 }
 

@@ -62,6 +62,7 @@ struct fl_proc_range {
     uint64_t bytes;
     uint64_t page_bytes;
     bool shared;      // with other processes that map it
+    bool file;        // of a file, or a memfd
     bool transparent; // a fault in it may bring a transparent huge page
 };
 // Calls fn with each; stops at its first non-zero result and returns it. -errno if they cannot be

@@ -8,12 +8,19 @@
 #include "engine/link/keeper_link.h"
 
 static const char *const names[FL_LACKS] = {
-    [FL_LACK_STORE] = "store",           [FL_LACK_SOCKETS] = "sockets",
-    [FL_LACK_CONTROL] = "control",       [FL_LACK_KEEPER] = "keeper_socket",
-    [FL_LACK_INOTIFY] = "inotify",       [FL_LACK_DESCRIPTORS] = "descriptors",
-    [FL_LACK_FILTER] = "seccomp",        [FL_LACK_COUNTERS] = "counters",
-    [FL_LACK_OBSERVE] = "observe",       [FL_LACK_METRICS] = "metrics",
-    [FL_LACK_RUNNING_KEEPER] = "keeper", [FL_LACK_IMAGES] = "images",
+    [FL_LACK_STORE] = "store",
+    [FL_LACK_SOCKETS] = "sockets",
+    [FL_LACK_CONTROL] = "control",
+    [FL_LACK_KEEPER] = "keeper_socket",
+    [FL_LACK_INOTIFY] = "inotify",
+    [FL_LACK_DESCRIPTORS] = "descriptors",
+    [FL_LACK_FILTER] = "seccomp",
+    [FL_LACK_COUNTERS] = "counters",
+    [FL_LACK_OBSERVE] = "observe",
+    [FL_LACK_METRICS] = "metrics",
+    [FL_LACK_RUNNING_KEEPER] = "keeper",
+    [FL_LACK_IMAGES] = "images",
+    [FL_LACK_HUGE] = "huge",
 };
 
 const char *fl_lack_name(enum fl_lack lack)

@@ -16,6 +16,9 @@
 #include "engine/vm/shard.h"
 #include "engine/vm/vm.h"
 
+// Pages of zeros that are no shared page: not more than a fault may wait for.
+enum { OWN_AT_ONCE = 16 };
+
 // A page that is present does not prove that its waiter was woken (a lost wake-up hung 1 in 2 to 3
 // million faults of another handler): wake it always.
 static void note_present(struct fl_vm *vm, uint64_t page, uint64_t address)
@@ -239,13 +242,17 @@ enum fl_install fl_install_copy(struct fl_vm *vm, uint64_t page, const void *fro
     return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, ret_pages));
 }
 
-// hugetlb has no ZEROPAGE: one page of zeros is copied.
-static int vm_put_zeros(struct fl_vm *vm, uint64_t to, uint64_t count, bool wake,
+// `own`: no shared page of zeros, but at most 2 MiB of its own. hugetlb has no other: one page of
+// zeros is copied.
+static int vm_put_zeros(struct fl_vm *vm, uint64_t to, uint64_t count, bool own, bool wake,
                         uint64_t *ret_done)
 {
-    if (vm->page_shift == FL_PAGE_SHIFT)
+    if (!own)
         return fl_vm_zero(vm, to, count << vm->page_shift, wake, ret_done);
-    return fl_vm_copy(vm, to, atomic_load(&vm->owner)->zeros, fl_vm_page_bytes(vm), wake, ret_done);
+    if (vm->page_shift != FL_PAGE_SHIFT)
+        count = 1;
+    return fl_vm_copy(vm, to, atomic_load(&vm->owner)->zeros, count << vm->page_shift, wake,
+                      ret_done);
 }
 
 // Into the VM alone.
@@ -254,10 +261,15 @@ static enum fl_install install_zeros(struct fl_vm *vm, uint64_t page, uint64_t c
 {
     uint64_t to = fl_layout_address(&vm->state->layout, page);
     uint64_t done = 0;
+    bool own = vm->page_shift != FL_PAGE_SHIFT;
+    if (vm->collapse.ranges.range)
+        count = fl_huge_ranges_span(&vm->collapse.ranges, &vm->state->layout, page, count, &own);
+    if (own && count > OWN_AT_ONCE)
+        count = OWN_AT_ONCE;
     filling_begin(vm, page, count);
-    int error = vm_put_zeros(vm, to, count, wake, &done);
+    int error = vm_put_zeros(vm, to, count, own, wake, &done);
     if (error == -ENOENT && count > 1 && done == 0)
-        error = vm_put_zeros(vm, to, 1, wake, &done);
+        error = vm_put_zeros(vm, to, 1, own, wake, &done);
     FL_CRASH_POINT("zeroed");
     FL_PROBE(install, vm->id, fl_layout_image_page(&vm->state->layout, page), done >> FL_PAGE_SHIFT,
              1, error);
@@ -310,7 +322,7 @@ enum fl_install fl_install_dropped(struct fl_vm *vm, uint64_t page, bool *ret_dr
         return FL_INSTALL_DONE;
     }
     filling_begin(vm, page, 1);
-    int error = vm_put_zeros(vm, to, 1, true, &done);
+    int error = vm_put_zeros(vm, to, 1, vm->page_shift != FL_PAGE_SHIFT, true, &done);
     *ret_dropped = done > 0;
     count_zeroed(vm, done >> FL_PAGE_SHIFT);
     return filling_end(vm, judge_answer(vm, error, page, done >> vm->page_shift, &pages));

@@ -75,6 +75,7 @@ void fl_upkeep_run(struct fl_server *server, uint64_t now)
     server->look_ns = now + LOOK_EVERY;
     fl_totals_note(server->engine);
     look_at_keeper(server);
+    fl_engine_look(server->engine);
     look_at_control(server);
     look_at_keeper_socket(server);
     fl_store_watch_look(server->watch);

@@ -23,6 +23,7 @@
 
 struct fl_cache;
 struct fl_call;
+struct fl_collapser;
 struct fl_host_memory;
 struct fl_killer;
 struct fl_shard;
@@ -49,9 +50,13 @@ struct fl_shard_stats {
     fl_counter zero_used_units;  // and those that are known to have been of use
     fl_counter hits;
     fl_counter misses;
-    fl_counter first_pages; // in ranges of 2 MiB that had none (first_pages.h)
-    fl_counter replaying;   // VMs, now
-    fl_counter replays;     // that came to their end
+    fl_counter first_pages;     // in ranges of 2 MiB that had none (first_pages.h)
+    fl_counter collapsing;      // VMs whose pages are being put together, now
+    fl_counter collapsed;       // ranges of 2 MiB that were,
+    fl_counter collapse_failed; // calls for it that failed,
+    fl_counter collapse_filled; // and pages of 4 KiB that completed ranges for it
+    fl_counter replaying;       // VMs, now
+    fl_counter replays;         // that came to their end
     fl_counter replayed_units;
     fl_counter found_missing;                  // looks before a release that found pages absent
     fl_counter short_huge;                     // fills that found no page of 2 MiB,
@@ -77,6 +82,7 @@ struct fl_shard {
     struct fl_mailbox *control;     // of the control thread, to which VMs that are gone are mailed
     const struct fl_killer *killer; // kill.h
     const struct fl_host_memory *memory; // of which replay takes no more than there is to spare
+    struct fl_collapser *collapser;      // NULL: pages of 2 MiB are not put together
     int epoll_fd;
     uint8_t *zeros;               // 2 MiB of them, read-only
     struct fl_shard_stats *stats; // in the ledger (ledger.h), on pages of its own

@@ -19,6 +19,7 @@
 #include "engine/base/rcu.h"
 #include "engine/host/memory_limit.h"
 #include "engine/host/presence.h"
+#include "engine/vm/collapse_state.h"
 #include "engine/vm/fill_state.h"
 #include "engine/vm/first_pages_state.h"
 #include "engine/vm/park_state.h"
@@ -131,6 +132,7 @@ struct fl_vm {
     struct fl_fill fill;
     struct fl_replay replay;
     struct fl_first_pages first_pages;
+    struct fl_collapse collapse;
     struct fl_capture *capture; // capture_state.h; NULL: there is none, and nothing is tracked
     struct fl_unprotect unprotect;
     fl_counter lanes; // times that it went to a lane (lane.h)

@@ -25,6 +25,7 @@
 
 struct fl_cache;
 struct fl_captures;
+struct fl_collapser;
 struct fl_engine;
 struct fl_images;
 struct fl_io_pool;
@@ -90,6 +91,7 @@ struct fl_engine {
     cpu_set_t cpus;                     // that we may run on
     struct fl_worker *workers;
     unsigned worker_count;
+    struct fl_collapser *collapser; // NULL: none is wanted
     struct fl_limit_watch *limits;  // looks which VMs their memory limits slow down
     struct fl_sleeper call_watcher; // the watcher of lanes, while no thread is within a call
     struct fl_lanes *lanes;         // for VMs that make the thread that serves them wait
@@ -101,7 +103,7 @@ struct fl_engine {
     uint64_t generation;      // control thread: which engine of its keeper it is; 0: it has none
     bool stall_noted;         // control thread: the take-over is counted
     struct fl_ledger *ledger; // the starter's
-    struct fl_engine_counts *counts;       // in it; control thread
+    struct fl_engine_counts *counts; // in it; control thread
     // Control thread: the last question to all workers whether they live, and whether it is open.
     struct {
         uint64_t asked_ns;
@@ -125,8 +127,10 @@ void fl_engine_serves(struct fl_engine *engine);
 // Any thread. All workers, lanes behind them: there may be more of them later, and never fewer.
 unsigned fl_engine_workers(const struct fl_engine *engine);
 struct fl_worker *fl_engine_worker(const struct fl_engine *engine, unsigned index);
-// Any thread. Whether a VM's working set is being streamed in.
+// Any thread. Whether a VM's working set is being streamed in, or put together.
 bool fl_engine_replays(const struct fl_engine *engine);
+// Control thread, now and then: says what the engine was not allowed to do.
+void fl_engine_look(struct fl_engine *engine);
 // Control thread, when there is no VM left.
 void fl_engine_stop(struct fl_engine *engine);
 

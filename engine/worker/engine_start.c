@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "engine/ahead/collapser.h"
 #include "engine/base/clock.h"
 #include "engine/base/close_thread.h"
 #include "engine/base/descriptors.h"
@@ -38,6 +39,8 @@ static int engine_start_workers(struct fl_engine *engine)
     if (!engine->workers)
         return -ENOMEM;
     int error = 0;
+    if (engine->options.huge != FL_HUGE_OFF)
+        error = fl_collapser_start(engine->options.nice, &engine->collapser);
     for (unsigned i = 0; i < engine->options.workers && !error; i++) {
         fl_worker_prepare(&engine->workers[i], engine, i);
         error = fl_worker_start(&engine->workers[i]);
@@ -139,8 +142,8 @@ void fl_engine_serves(struct fl_engine *engine)
                              "allocates it as needed\"");
 }
 
-// The read-ahead ends before the readers that it sends to, they before the workers whose mailboxes
-// they deliver to, and the cache after both.
+// The read-ahead ends before the readers that it sends to, they and the collapser before the
+// workers whose mailboxes they deliver to, and the cache after both.
 void fl_engine_stop(struct fl_engine *engine)
 {
     fl_rcu_offline();
@@ -148,6 +151,7 @@ void fl_engine_stop(struct fl_engine *engine)
         fl_cache_stop(engine->cache);
     if (engine->io_pool)
         fl_io_pool_stop(engine->io_pool);
+    fl_collapser_stop(engine->collapser);
     fl_limit_watch_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);
     fl_workers_halt(engine, false);

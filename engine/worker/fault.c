@@ -8,6 +8,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/ahead/capture.h"
+#include "engine/ahead/collapse.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
@@ -117,6 +118,7 @@ static void pages_removed(struct fl_vm *vm, uint64_t start, uint64_t end)
             fl_bits_set(vm->removed, region->first_page + first, last - first);
         FL_CRASH_POINT("removed_set");
         fl_bits_clear(vm->installed, region->first_page + first, last - first);
+        fl_collapse_removed(vm, region->first_page + first, last - first);
         fl_counter_add(&vm->state->counters.removed, units);
         fl_counter_add(&atomic_load(&vm->owner)->stats->removed_units, units);
     }

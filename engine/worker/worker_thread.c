@@ -132,6 +132,7 @@ void fl_worker_prepare(struct fl_worker *worker, struct fl_engine *engine, unsig
     worker->shard.control = &engine->control;
     worker->shard.killer = &engine->killer;
     worker->shard.memory = &engine->memory;
+    worker->shard.collapser = engine->collapser;
     worker->shard.prefetch = (struct fl_prefetch_budget){
         .window = engine->options.prefetch_pages,
         .vm = engine->options.prefetch_vm_bytes >> FL_PAGE_SHIFT,

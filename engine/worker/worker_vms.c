@@ -8,6 +8,7 @@
 #include <urcu/compiler.h>
 
 #include "engine/ahead/capture.h"
+#include "engine/ahead/collapse.h"
 #include "engine/ahead/fill.h"
 #include "engine/ahead/first_pages.h"
 #include "engine/ahead/replay.h"
@@ -86,6 +87,7 @@ static void worker_take_over(void *owner, struct fl_mail *mail)
         fl_fill_resume(&worker->shard, vm);
         fl_capture_resume(&worker->shard, vm);
         fl_replay_resume(&worker->shard, vm);
+        fl_collapse_resume(&worker->shard, vm);
     }
     fl_first_pages_begin(&worker->shard, vm);
     vm->moved = false;
@@ -137,6 +139,7 @@ void fl_worker_bury(struct fl_worker *worker)
         fl_prefetch_end(&vm->prefetch, &worker->shard.prefetch);
         fl_replay_end(&worker->shard, vm);
         fl_first_pages_suspend(vm);
+        fl_collapse_end(&worker->shard, vm);
         if (worker->is_lane)
             fl_lane_is_free(worker);
         vm->mail.deliver = vm_dispose;
@@ -154,6 +157,7 @@ void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_wor
     fl_capture_suspend(vm);
     fl_replay_suspend(&worker->shard, vm);
     fl_first_pages_suspend(vm);
+    fl_collapse_suspend(&worker->shard, vm);
     vm->moved = true;
     fl_worker_attach(to, vm);
 }

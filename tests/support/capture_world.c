@@ -25,6 +25,8 @@ static int guest_main(int channel, struct client_shared *shared, void *arg)
     else
         vmm_map(&vmm, &captured.world->memory, PAGE, CAPTURED_REGIONS, VMM_1_12);
     vmm.shared = shared;
+    if (guest->transparent)
+        vmm_advise(&vmm, MADV_HUGEPAGE);
     memcpy(guest->place->region, vmm.region, sizeof(vmm.region));
     guest->place->uffd = vmm.uffd;
     vmm_handshake(&vmm, captured.world->socket);

@@ -32,6 +32,7 @@ struct guest {
     struct writers *writers;
     struct guest_place *place; // shared with the client
     bool silent;               // set before it starts: its userfaultfd has no events
+    bool transparent;          // ... and: its memory may be huge pages
 };
 
 struct captured {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -193,14 +194,25 @@ long long world_vm_status(const struct world *world, long long vm, const char *o
     return number;
 }
 
-bool world_vm_replay_is(const struct world *world, long long vm, const char *state)
+static bool vm_state_is(const struct world *world, long long vm, const char *what,
+                        const char *state)
 {
     json_t *status = get_status(world);
-    const json_t *replay = json_object_get(find_vm(status, vm), "replay");
-    const char *is = json_string_value(json_object_get(replay, "state"));
+    const json_t *object = json_object_get(find_vm(status, vm), what);
+    const char *is = json_string_value(json_object_get(object, "state"));
     bool same = is && strcmp(is, state) == 0;
     json_decref(status);
     return same;
+}
+
+bool world_vm_replay_is(const struct world *world, long long vm, const char *state)
+{
+    return vm_state_is(world, vm, "replay", state);
+}
+
+bool world_vm_huge_is(const struct world *world, long long vm, const char *state)
+{
+    return vm_state_is(world, vm, "huge", state);
 }
 
 static void need(bool there, const char *what)
@@ -240,4 +252,17 @@ void need_transparent_huge(void)
     if (file)
         fclose(file);
     need(text[0] != '\0' && !strstr(text, "[never]"), "transparent huge pages");
+}
+
+void need_collapse(void)
+{
+    enum { ADVICE_COLLAPSE = 25 };
+    char *map =
+        mmap(NULL, 2 * (size_t)HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq(map, MAP_FAILED);
+    char *range = map + (HUGE - (uintptr_t)map % HUGE) % HUGE;
+    *range = 1;
+    bool works = madvise(range, HUGE, ADVICE_COLLAPSE) == 0 || errno != EINVAL;
+    munmap(map, 2 * (size_t)HUGE);
+    need(works, "MADV_COLLAPSE");
 }

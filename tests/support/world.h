@@ -49,10 +49,11 @@ long long world_status(const struct world *world, const char *object, const char
 // The same of the server that has this control socket.
 long long server_status(const char *control, const char *object, const char *key);
 
-// The same of one of its VMs; 0 also for a VM that is not there. And whether its replay is in this
-// state.
+// The same of one of its VMs; 0 also for a VM that is not there. And whether its replay, or what
+// makes pages of 2 MiB of its working set, is in this state.
 long long world_vm_status(const struct world *world, long long vm, const char *object,
                           const char *key);
+bool world_vm_huge_is(const struct world *world, long long vm, const char *state);
 bool world_vm_replay_is(const struct world *world, long long vm, const char *state);
 
 // Skips the test, loudly, or fails it where CI says that all is there (CI=true).
@@ -60,5 +61,6 @@ void need_userfaultfd(void);
 void need_huge_pages(unsigned pages);
 void need_kvm(void);
 void need_transparent_huge(void); // pages, by advice at least
+void need_collapse(void);         // MADV_COLLAPSE, Linux 6.1
 
 #endif

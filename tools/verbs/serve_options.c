@@ -137,6 +137,20 @@ const char *take_admission(void *arg, const char *text)
     return "is neither off, warn nor refuse";
 }
 
+const char *take_huge(void *arg, const char *text)
+{
+    static const char *const names[] = {
+        [FL_HUGE_OFF] = "off", [FL_HUGE_AFTER_REPLAY] = "after-replay"};
+    enum fl_huge *huge = arg;
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *huge = (enum fl_huge)i;
+            return NULL;
+        }
+    }
+    return "is neither off nor after-replay";
+}
+
 const char *take_seccomp(void *arg, const char *text)
 {
     static const char *const names[] = {
@@ -275,6 +289,12 @@ const struct cli_option engine_options[] = {
                   "and end an engine that would start a program or administer the host. log: let "
                   "the kernel's log name them",
               .when = CLI_AT_RESTART),
+    CLI_OTHER(struct fl_server_options, engine.huge, take_huge, .name = "huge",
+              .choices = "off|after-replay", .preset = "off",
+              .help =
+                  "whether the pages of a working set are put together to transparent pages of "
+                  "2 MiB once replay has brought them and while the VM does not fault; it costs "
+                  "the memory that completes them"),
     CLI_OTHER(struct fl_server_options, engine.admission, take_admission,
               .name = "huge-page-admission", .choices = "off|warn|refuse", .preset = "warn",
               .help = "what to do with a VM if the pool of 2 MiB pages cannot hold its working set "

@@ -9,13 +9,15 @@
 
 // Read the value of a CLI_OTHER option (see `take` in struct cli_option). The first argument is a
 // uint64_t for --cache, an int for --nice, a struct fl_engine_options for --on-error, an enum
-// fl_admission for --huge-page-admission, an enum fl_call_filter_mode for --seccomp, a bool for an
-// option that is on or off, an enum fl_log_level for --log-level, and a struct fl_socket_access for
+// fl_admission for --huge-page-admission, an enum fl_huge for --huge, an enum fl_call_filter_mode
+// for --seccomp, a bool for an option that is on or off, an enum fl_log_level for --log-level, and
+// a struct fl_socket_access for
 // --owner and --mode.
 const char *take_cache(void *bytes, const char *text);
 const char *take_nice(void *nice, const char *text);
 const char *take_on_error(void *engine, const char *text);
 const char *take_admission(void *admission, const char *text);
+const char *take_huge(void *huge, const char *text);
 const char *take_seccomp(void *mode, const char *text);
 const char *take_log_level(void *level, const char *text);
 const char *take_on_off(void *flag, const char *text);

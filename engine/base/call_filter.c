@@ -187,15 +187,19 @@ static bool is_in(const char *name, const char *const *names)
 }
 
 // All others that libseccomp knows.
-static void add_keeper(struct build *build)
+static void add_keeper(struct build *build, bool mounts)
 {
+    static const char *const to_mount[] = {"mount", "umount2", NULL};
     for (int number = 0; number < CALLS; number++) {
         char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
-        if (name && !is_in(name, fl_calls_of_administration))
+        if (name && (!is_in(name, fl_calls_of_administration) || (mounts && is_in(name, to_mount))))
             add(build, SCMP_ACT_ALLOW, name, 0, NULL);
         free(name);
     }
-    add_all(build, answer(build, SCMP_ACT_ERRNO(EPERM)), fl_calls_of_administration);
+    for (const char *const *name = fl_calls_of_administration; *name; name++) {
+        if (!mounts || !is_in(*name, to_mount))
+            add(build, answer(build, SCMP_ACT_ERRNO(EPERM)), *name, 0, NULL);
+    }
 }
 
 static void add_engine(struct build *build, bool internet)
@@ -243,7 +247,7 @@ static int build_filter(enum fl_call_filter which, const struct fl_call_filter_o
     if (!build.error)
         build.error = seccomp_attr_set(build.filter, SCMP_FLTATR_CTL_OPTIMIZE, TREE);
     if (which == FL_CALL_FILTER_KEEPER)
-        add_keeper(&build);
+        add_keeper(&build, options->mounts);
     else
         add_engine(&build, options->internet);
     if (build.error) {

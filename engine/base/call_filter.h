@@ -25,6 +25,7 @@ enum fl_call_filter_mode { FL_CALL_FILTER_ON, FL_CALL_FILTER_OFF, FL_CALL_FILTER
 struct fl_call_filter_options {
     enum fl_call_filter_mode mode;
     bool internet; // it may make sockets of AF_INET and AF_INET6
+    bool mounts;   // the keeper mounts files, and unmounts them
 };
 
 // For all threads of the process, and for ever. 0 or -errno, and then nothing is filtered. For the

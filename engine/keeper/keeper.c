@@ -250,6 +250,8 @@ static void end_keeper(struct fl_keeper *keeper)
     }
     bool goes_on = keeper->serving || keeper->replaced || keeper->records.store;
     fl_sockets_lock_close(&keeper->sockets_lock, !goes_on);
+    if (!goes_on)
+        fl_keeper_unmount_files(keeper);
     fl_records_free(&keeper->records);
     if (keeper->upgrade.executable >= 0)
         close(keeper->upgrade.executable);
@@ -300,6 +302,8 @@ static int keep(struct fl_keeper *keeper)
                 "faultline serve: the engine at %s is serving, and cannot be taken over: %s\n",
                 control, strerror(-error));
     if (!claimed) // the file of --ready-file, if there is one, is another server's
+        return 1;
+    if (fl_keeper_mount_files(keeper) != 0)
         return 1;
     // One that was killed has left its file; one that was this process before an exec serves.
     fl_keeper_set_ready(keeper, keeper->serving && keeper->serving->born);

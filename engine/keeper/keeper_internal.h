@@ -5,7 +5,7 @@
 // engine asks for), keeper_command.c (what it runs for the engine), keeper_upgrade.c,
 // keeper_watch.c (is it alive), keeper_reserve.c (room for descriptors), keeper_inherit.c (from
 // another keeper), keeper_replacement.c (to another keeper), keeper_ready.c (the file that says
-// so).
+// so), keeper_files.c (the mount of images as files).
 #ifndef FAULTLINE_KEEPER_KEEPER_INTERNAL_H
 #define FAULTLINE_KEEPER_KEEPER_INTERNAL_H
 
@@ -145,6 +145,12 @@ void fl_keeper_look(struct fl_keeper *keeper, uint64_t now);
 int fl_keeper_inherit(struct fl_keeper *keeper);
 // Becomes the executable, with everything that is held; returns only if that fails.
 int fl_keeper_exec(struct fl_keeper *keeper, int executable);
+
+// keeper_files.c: 0, or -errno after a sentence. Does nothing if there is a record of files already,
+// or none are wanted.
+int fl_keeper_mount_files(struct fl_keeper *keeper);
+// Nothing is to serve them any more: who waits for a page gets SIGBUS, and the path goes.
+void fl_keeper_unmount_files(struct fl_keeper *keeper);
 
 // keeper_replacement.c
 // Gives everything to the keeper at the other end of the socket, or tells it why not. Takes the

@@ -15,6 +15,7 @@ struct fl_keeper_options {
     char *const *argv;   // of `faultline serve`, NULL-terminated: engines get the same options
     const char *control; // path of the control API
     const char *sockets; // the directory of the images' sockets
+    const char *files;   // where to mount images as files; NULL: nowhere
     const char *config;  // the configuration file; NULL: none
     bool config_must_exist;
     struct fl_settings settings; // what was read of it; the keeper closes them

@@ -21,12 +21,13 @@ static const char *const kind_name[FL_RECORD_KINDS] = {
     [FL_RECORD_SOCKET] = "socket",
     [FL_RECORD_TEMPLATE] = "template",
     [FL_RECORD_COUNTERS] = "counters",
+    [FL_RECORD_FILES] = "files",
 };
 
 // What a record needs of others comes before it.
-static const uint32_t kind_order[] = {FL_RECORD_COUNTERS, FL_RECORD_MODE,  FL_RECORD_IMAGE,
-                                      FL_RECORD_TEMPLATE, FL_RECORD_VM,    FL_RECORD_CONNECTION,
-                                      FL_RECORD_LISTENER, FL_RECORD_SOCKET};
+static const uint32_t kind_order[] = {FL_RECORD_COUNTERS,   FL_RECORD_MODE,     FL_RECORD_FILES,
+                                      FL_RECORD_IMAGE,      FL_RECORD_TEMPLATE, FL_RECORD_VM,
+                                      FL_RECORD_CONNECTION, FL_RECORD_LISTENER, FL_RECORD_SOCKET};
 enum { KINDS = sizeof(kind_order) / sizeof(kind_order[0]) };
 static_assert(KINDS == FL_RECORD_KINDS - 1, "each kind has a place");
 

@@ -18,8 +18,8 @@ enum { FL_ENGINE_CHANNEL = 3 };
 // What the path of the control API gets appended for the socket that new keepers connect to.
 #define FL_KEEPER_SUFFIX ".keeper"
 
-// The numbers are kept between versions. A successor is sent counters first, templates behind
-// images, and else in this order.
+// The numbers are kept between versions. A successor is sent counters first, files before
+// images and templates behind them, and else in this order.
 enum fl_record_kind {
     FL_RECORD_MODE = 1,   // value: FL_MODE_*; no descriptors
     FL_RECORD_IMAGE,      // its file, then its packs
@@ -30,9 +30,13 @@ enum fl_record_kind {
     FL_RECORD_SOCKET,     // id: enum fl_inherited_socket
     FL_RECORD_TEMPLATE,   // enum fl_template_slot; id: that of its image
     FL_RECORD_COUNTERS,   // the memfd of a ledger (ledger.h)
+    FL_RECORD_FILES,      // enum fl_files_slot; id: FL_FILES_RECORD
     FL_RECORD_KINDS,
 };
 
+// The keeper makes the first, when it mounts the files; the engine adds the second.
+enum fl_files_slot { FL_FILES_DEVICE, FL_FILES_STATE, FL_FILES_SLOTS };
+enum { FL_FILES_RECORD = 1 };
 enum fl_template_slot { FL_TEMPLATE_MEMORY, FL_TEMPLATE_STATE, FL_TEMPLATE_SLOTS };
 enum fl_vm_slot { FL_VM_STATE, FL_VM_UFFD, FL_VM_PIDFD, FL_VM_SOCKET, FL_VM_SLOTS };
 // The third is no socket. To close an inotify instance for good takes the kernel 5 to 20 ms, and

@@ -27,7 +27,8 @@ struct fl_life_table;
 struct fl_death_watch;
 
 // Engine: the slots of its threads, in a memfd that the keeper is to have. -ENOMEM, -EMFILE ...
-enum { FL_LIFE_TABLE_THREADS = 1281 };
+// The last slot is that of the thread of the file door.
+enum { FL_LIFE_TABLE_THREADS = 1281, FL_LIFE_TABLE_FILES = FL_LIFE_TABLE_THREADS - 1 };
 int fl_life_table_new(int *ret_fd, struct fl_life_table **ret_life);
 // Engine: each thread once; it holds its own mutex from now on. Slot 0, the control thread's,
 // begins first.

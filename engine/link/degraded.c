@@ -21,6 +21,7 @@ static const char *const names[FL_LACKS] = {
     [FL_LACK_RUNNING_KEEPER] = "keeper",
     [FL_LACK_IMAGES] = "images",
     [FL_LACK_HUGE] = "huge",
+    [FL_LACK_FILES] = "files",
 };
 
 const char *fl_lack_name(enum fl_lack lack)

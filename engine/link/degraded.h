@@ -27,6 +27,7 @@ enum fl_lack {
     FL_LACK_METRICS,        // nor the metrics
     FL_LACK_RUNNING_KEEPER, // it is stopped
     FL_LACK_HUGE,           // working sets stay pages of 4 KiB
+    FL_LACK_FILES,          // images cannot be opened as files
     FL_LACKS,
 };
 

@@ -32,6 +32,7 @@
 #include "engine/base/title.h"
 #include "engine/control/control.h"
 #include "engine/control/totals.h"
+#include "engine/files/files.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server_internal.h"
 #include "engine/takeover/heartbeat.h"
@@ -42,6 +43,7 @@
 
 #define RELEASE_EVERY (500 * FL_NS_PER_MS)
 #define LONELY (10 * FL_NS_PER_S)
+#define FILES_EVERY (50 * FL_NS_PER_MS)
 
 // --- draining and stopping ---
 
@@ -54,6 +56,7 @@ void fl_server_stop(struct fl_server *server, uint64_t timeout_ms)
     if (fl_service_ends(server->acceptor.state))
         return;
     fl_log(FL_LOG_INFO, "event=stopping vms=%u", server->engine->vms.count);
+    fl_files_refuse(server->engine->files);
     fl_drain(&server->acceptor, fl_service_has_begun(server->acceptor.state)
                                     ? FL_SERVICE_STOPPING
                                     : FL_SERVICE_CANCELLED);
@@ -96,6 +99,7 @@ void fl_server_yield(struct fl_server *server)
     fl_rcu_offline();
     fl_limit_watch_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);
+    fl_files_stop(engine->files);
     fl_workers_halt(engine, true);
     FL_CRASH_POINT("halted");
     fl_keeper_link_yielded(engine->keeper_link);
@@ -109,7 +113,8 @@ static uint64_t when_lonely(struct fl_server *server, uint64_t now)
 {
     bool lonely = server->options->channel >= 0 && fl_service_has_begun(server->acceptor.state) &&
                   !fl_keeper_link_any(server->engine->keeper_link) &&
-                  server->engine->vms.count == 0 && server->acceptor.connection_count == 0;
+                  server->engine->vms.count == 0 && server->acceptor.connection_count == 0 &&
+                  fl_files_open(server->engine->files) == 0;
     if (!lonely)
         server->lonely_ns = FL_NEVER;
     else if (server->lonely_ns == FL_NEVER)
@@ -124,6 +129,12 @@ static void on_mail(struct fl_source *source, uint32_t events)
 {
     (void)source;
     (void)events;
+}
+
+// A file that is mapped cannot be completed: it is served as long as a VM may take to be.
+static bool files_are_needed(const struct fl_server *server)
+{
+    return fl_files_open(server->engine->files) > 0 && fl_now() < server->stop.kill_ns;
 }
 
 static uint64_t next_due(struct fl_server *server)
@@ -144,6 +155,10 @@ static uint64_t next_due(struct fl_server *server)
     due = memory < due ? memory : due;
     uint64_t upkeep = fl_upkeep_next_due(server);
     due = upkeep < due ? upkeep : due;
+    if (fl_service_ends(server->acceptor.state) && files_are_needed(server)) {
+        uint64_t look = now + FILES_EVERY;
+        due = look < due ? look : due;
+    }
     uint64_t lonely = when_lonely(server, now);
     return lonely < due ? lonely : due;
 }
@@ -170,7 +185,7 @@ static bool server_has_ended(const struct fl_server *server)
 {
     return server->failed ||
            (fl_service_ends(server->acceptor.state) && server->engine->vms.count == 0 &&
-            server->acceptor.connection_count == 0);
+            server->acceptor.connection_count == 0 && !files_are_needed(server));
 }
 
 static int begin_to_serve(struct fl_server *server, bool first)
@@ -181,6 +196,7 @@ static int begin_to_serve(struct fl_server *server, bool first)
     fl_title_set("engine");
     fl_engine_serves(server->engine);
     fl_log_set_process("engine");
+    fl_files_serve(server->engine->files);
     return fl_server_open_doors(server, first, server->error);
 }
 
@@ -188,7 +204,8 @@ static int begin_to_serve(struct fl_server *server, bool first)
 static bool is_first(struct fl_server *server, uint64_t generation)
 {
     return generation <= 1 && server->engine->vms.count == 0 &&
-           server->acceptor.connection_count == 0 && cds_list_empty(&server->acceptor.listeners);
+           fl_files_open(server->engine->files) == 0 && server->acceptor.connection_count == 0 &&
+           cds_list_empty(&server->acceptor.listeners);
 }
 
 // VMs are served by now. Those that came from an engine that had no ledger were counted nowhere.
@@ -218,7 +235,8 @@ void fl_server_serve(struct fl_server *server, uint64_t generation)
 // A standby is of no use without a keeper; but one that has been sent VMs is all that they have.
 static void go_on_alone(struct fl_server *server)
 {
-    if (server->engine->vms.count == 0 && server->acceptor.connection_count == 0) {
+    if (server->engine->vms.count == 0 && server->acceptor.connection_count == 0 &&
+        fl_files_open(server->engine->files) == 0) {
         fl_drain_end(&server->acceptor);
         return;
     }

@@ -18,6 +18,7 @@ struct fl_server_options {
     const char *store;
     const char *sockets;
     const char *control;
+    const char *files; // where the keeper mounts the images as files; NULL: nowhere
     struct fl_control_options api; // but for the place of the control socket, which is `control`
     // ... or one raw memory file and one socket.
     const char *raw_file;

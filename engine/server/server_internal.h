@@ -75,6 +75,8 @@ void fl_server_keeper_lost(struct fl_server *server, bool outside);
 // upcalls.c: the engine's link to its keeper, its templates, and the control API, which call back.
 int fl_server_start_keeper_link(struct fl_server *server);
 int fl_server_start_templates(struct fl_server *server);
+// No file can be read before the server serves.
+int fl_server_start_files(struct fl_server *server);
 // No door of the control API is open yet.
 int fl_server_start_control(struct fl_server *server);
 

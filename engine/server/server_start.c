@@ -23,6 +23,7 @@
 #include "engine/base/signals.h"
 #include "engine/control/control.h"
 #include "engine/control/totals.h"
+#include "engine/files/files.h"
 #include "engine/image/images.h"
 #include "engine/image/store_place.h"
 #include "engine/image/store_space.h"
@@ -101,6 +102,8 @@ static int start_store(struct fl_server *server, struct fl_error *ret_error)
         server->engine->captures = fl_captures_new(&server->acceptor);
         error = server->engine->captures ? 0 : -ENOMEM;
     }
+    if (!error)
+        error = fl_server_start_files(server);
     if (!error)
         error = fl_server_start_control(server);
     return error ? fl_fail_plain(ret_error, error, "%s", strerror(-error)) : 0;
@@ -211,10 +214,13 @@ void fl_server_end(struct fl_server *server)
         struct fl_keeper_link *keeper_link = server->engine->keeper_link;
         struct fl_templates *templates = server->engine->templates;
         struct fl_captures *captures = server->engine->captures;
+        struct fl_files *files = server->engine->files;
         struct fl_store_space *space = server->engine->space;
         fl_takeover_stop(&server->takeover);
         fl_templates_stop(templates);
+        fl_files_stop(files);
         fl_engine_stop(server->engine);
+        fl_files_free(files);
         fl_captures_free(captures);
         fl_templates_free(templates);
         fl_heartbeat_free(server->heartbeat);

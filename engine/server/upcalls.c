@@ -9,7 +9,9 @@
 #include "engine/accept/listen.h"
 #include "engine/base/crash_point.h"
 #include "engine/control/control.h"
+#include "engine/files/files.h"
 #include "engine/image/images.h"
+#include "engine/link/death_watch.h"
 #include "engine/link/keeper_link.h"
 #include "engine/server/server.h"
 #include "engine/server/server_internal.h"
@@ -44,6 +46,7 @@ static unsigned put_all_records(void *arg)
     fl_inherited_counters_keep(&server->takeover.counters, true);
     fl_drain_keep_mode(&server->acceptor);
     fl_images_keep_all(engine->images);
+    fl_files_keep(engine->files);
     fl_templates_keep_all(engine->templates);
     fl_attach_keep_all(engine);
     FL_CRASH_POINT("vms_put");
@@ -146,6 +149,39 @@ int fl_server_start_templates(struct fl_server *server)
         .arg = server,
     };
     return fl_templates_new(&options, &engine->templates);
+}
+
+// --- of the file door ---
+
+static void files_gone(void *arg)
+{
+    struct fl_server *server = arg;
+    fl_lacks(&server->engine->degraded, FL_LACK_FILES,
+             "the files of %s are not mounted any more: the next start of the server mounts them",
+             server->options->files ? server->options->files : "images");
+}
+
+int fl_server_start_files(struct fl_server *server)
+{
+    struct fl_engine *engine = server->engine;
+    const struct fl_server_options *with = server->options;
+    const struct fl_files_options options = {
+        .images = engine->images,
+        .place = server->acceptor.place,
+        .keeper_link = engine->keeper_link,
+        .io_pool = engine->io_pool,
+        .cache = engine->cache,
+        .control = &engine->control,
+        .life = engine->life,
+        .life_slot = FL_LIFE_TABLE_FILES,
+        .read_timeout_ms = with->engine.read_timeout_ms,
+        .uid = with->access.uid,
+        .gid = with->access.gid,
+        .mode = with->access.mode,
+        .gone = files_gone,
+        .arg = server,
+    };
+    return fl_files_new(&options, &engine->files);
 }
 
 // --- of the control API ---

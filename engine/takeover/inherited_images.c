@@ -26,6 +26,7 @@
 #include "engine/base/close_thread.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
+#include "engine/files/files.h"
 #include "engine/image/images.h"
 #include "engine/link/keeper_link.h"
 #include "engine/serve/kill.h"
@@ -179,6 +180,8 @@ static void image_opened(void *control, struct fl_mail *mail)
     }
     fl_templates_image_opened(incoming->inherited->engine->templates, incoming->id,
                               incoming->image);
+    if (incoming->id)
+        fl_files_image_opened(incoming->inherited->engine->files, incoming->id, incoming->image);
     serve_waiting(incoming);
     if (!incoming->wanted)
         free_incoming(incoming);

@@ -13,6 +13,7 @@
 #include "engine/accept/peer.h"
 #include "engine/accept/refuse.h"
 #include "engine/base/log.h"
+#include "engine/files/files.h"
 #include "engine/link/endpoint_memfd.h"
 #include "engine/link/inherited_sockets.h"
 #include "engine/link/keeper_link.h"
@@ -159,6 +160,9 @@ void fl_takeover_record(struct fl_takeover *takeover, const struct fl_message *m
         fl_keeper_link_seen_id(takeover->acceptor->engine->keeper_link, message->id);
         check_description(message, fds);
         fl_listener_adopt(takeover->acceptor, message->id, fds);
+        break;
+    case FL_RECORD_FILES:
+        fl_files_adopt(takeover->acceptor->engine->files, fds);
         break;
     case FL_RECORD_TEMPLATE:
         fl_inherited_images_add_template(&takeover->images, message, fds);

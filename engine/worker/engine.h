@@ -27,6 +27,7 @@ struct fl_cache;
 struct fl_captures;
 struct fl_collapser;
 struct fl_engine;
+struct fl_files;
 struct fl_images;
 struct fl_io_pool;
 struct fl_keeper_link;
@@ -85,6 +86,7 @@ struct fl_engine {
     struct fl_keeper_link *keeper_link; // what the keeper holds; likewise
     struct fl_templates *templates;     // likewise
     struct fl_captures *captures;       // likewise; NULL for a raw file
+    struct fl_files *files;             // likewise
     struct fl_life_table *life;         // by which the keeper sees us die
     int life_fd;                        // its memfd
     sem_t begun;                        // posted by each thread of a worker or lane that has

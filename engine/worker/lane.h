@@ -31,7 +31,7 @@ struct fl_thread;
 struct fl_vm;
 struct fl_worker;
 
-enum { FL_LANES = 256, FL_LANE_REASON = 512 };
+enum { FL_LANES = 255, FL_LANE_REASON = 512 };
 
 struct fl_lane_counts {
     _Atomic uint64_t taken;   // times that a worker was taken what it had

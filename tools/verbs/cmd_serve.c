@@ -32,6 +32,11 @@ static const struct cli_option options[] = {
     CLI_TEXT(struct serve, server.sockets, .name = "sockets", .value = "DIR", .hint = CLI_DIRECTORY,
              .help = "where to make IMAGE.sock for each image", .preset = DEFAULT_SOCKETS,
              .when = CLI_AT_RESTART),
+    CLI_TEXT(struct serve, server.files, .name = "files", .value = "DIR", .hint = CLI_DIRECTORY,
+             .otherwise = "nowhere",
+             .help = "where to mount each image as a file, IMAGE.mem, whose pages come as they are "
+                     "touched (docs/files.md)",
+             .when = CLI_AT_RESTART),
     CLI_TEXT(struct serve, server.control, .name = "control", .value = "PATH", .hint = CLI_FILE,
              .help = "the socket of the control API", .preset = DEFAULT_CONTROL,
              .environment = "FAULTLINE_CONTROL", .when = CLI_AT_RESTART),
@@ -163,6 +168,8 @@ static int cmd_serve(int argc, char **argv)
     serve.keeper.control = serve.server.control;
     serve.keeper.filter = serve.server.filter;
     serve.keeper.sockets = serve.server.sockets;
+    serve.keeper.files = serve.server.files;
+    serve.keeper.filter.mounts = serve.server.files != NULL;
     serve.keeper.log_level = serve.server.log_level;
     serve.keeper.stop_timeout_ms = serve.server.engine.stop_timeout_ms;
     serve.keeper.fault_timeout_ms = serve.server.engine.read_timeout_ms;

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/files/files_state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/files/protocol.h"
+
+static_assert(sizeof(struct fl_files_entry) == 48, "the layout is kept between versions");
+static_assert(offsetof(struct fl_files_state, entry) == 24 - 8 + 72 + 8 + 8 + 256 * 8,
+              "the layout is kept between versions");
+
+static int map_state(int fd, struct fl_files_state **ret_state)
+{
+    void *at = mmap(NULL, sizeof(**ret_state), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        return -errno;
+    *ret_state = at;
+    return 0;
+}
+
+int fl_files_state_new(int *ret_fd, struct fl_files_state **ret_state)
+{
+    int fd = memfd_create("faultline-files", MFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int error = ftruncate(fd, sizeof(**ret_state)) == 0 ? map_state(fd, ret_state) : -errno;
+    if (error) {
+        close(fd);
+        return error;
+    }
+    (*ret_state)->magic = FL_FILES_MAGIC;
+    (*ret_state)->version = FL_FILES_VERSION;
+    *ret_fd = fd;
+    return 0;
+}
+
+int fl_files_state_open(int fd, struct fl_files_state **ret_state)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        return -errno;
+    if (status.st_size != (off_t)sizeof(**ret_state))
+        return -EINVAL;
+    int error = map_state(fd, ret_state);
+    if (error)
+        return error;
+    error = (*ret_state)->magic != FL_FILES_MAGIC       ? -EINVAL
+            : (*ret_state)->version != FL_FILES_VERSION ? -EPROTONOSUPPORT
+                                                        : 0;
+    if (error)
+        fl_files_state_unmap(*ret_state);
+    return error;
+}
+
+void fl_files_state_unmap(struct fl_files_state *state)
+{
+    if (state)
+        munmap(state, sizeof(*state));
+}
+
+struct fl_files_entry *fl_files_state_find(struct fl_files_state *state, uint64_t record)
+{
+    for (unsigned i = 0; i < FL_FILES_MOST && record > 0; i++) {
+        if (state->entry[i].record == record)
+            return &state->entry[i];
+    }
+    return NULL;
+}
+
+struct fl_files_entry *fl_files_state_add(struct fl_files_state *state, uint64_t record)
+{
+    for (unsigned i = 0; i < FL_FILES_MOST; i++) {
+        if (state->entry[i].record == 0) {
+            state->entry[i] = (struct fl_files_entry){.record = record};
+            return &state->entry[i];
+        }
+    }
+    return NULL;
+}
+
+bool fl_files_state_note_lookup(struct fl_files_state *state, uint64_t unique)
+{
+    uint64_t number = unique & ~FL_FUSE_RESENT;
+    for (unsigned i = 0; i < FL_FILES_LOOKUPS && unique & FL_FUSE_RESENT; i++) {
+        if (state->lookup[i] == number)
+            return false;
+    }
+    state->lookup[state->next_lookup++ % FL_FILES_LOOKUPS] = number;
+    return true;
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The mount of images as files. The keeper makes it, as only it may mount, and holds the descriptor
+// of /dev/fuse as a record: engines come and go, and the connection stays. When no process has the
+// descriptor any more the kernel aborts the connection by itself.
+#include "engine/keeper/keeper_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/log.h"
+#include "engine/host/fuse_mount.h"
+
+enum { OPTIONS = 128 };
+
+static int fail(const char *path, const char *what, int error)
+{
+    fprintf(stderr, "faultline serve: --files: %s %s: %s\n", what, path, strerror(-error));
+    return error;
+}
+
+// The connection of a record that is gone: it was unmounted, or aborted.
+static bool is_dead(const struct fl_record *record)
+{
+    struct pollfd device = {.fd = record->fd[FL_FILES_DEVICE], .events = POLLIN};
+    return device.fd < 0 ||
+           (poll(&device, 1, 0) > 0 && device.revents & (POLLERR | POLLHUP | POLLNVAL));
+}
+
+// What a keeper has left that was killed together with its engine: a mount that serves nothing.
+// Without a server it answers at once.
+static void clear_path(const char *path)
+{
+    struct fl_fuse_mount mount;
+    struct stat status;
+    while (fl_fuse_mount_find(path, &mount) == 0 && stat(path, &status) != 0 && errno == ENOTCONN) {
+        fl_log(FL_LOG_INFO,
+               "event=files_cleared path=%s reason=\"nothing serves what is mounted "
+               "there\"",
+               path);
+        if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+            return;
+    }
+}
+
+static int prepare_path(const char *path)
+{
+    struct fl_fuse_mount mount;
+    struct stat status;
+    clear_path(path);
+    if (fl_fuse_mount_find(path, &mount) == 0)
+        return fail(path, "another server has its files at", -EBUSY);
+    if (mkdir(path, 0755) != 0 && errno != EEXIST)
+        return fail(path, "cannot make", -errno);
+    if (stat(path, &status) != 0)
+        return fail(path, "cannot use", -errno);
+    return S_ISDIR(status.st_mode) ? 0 : fail(path, "cannot use", -ENOTDIR);
+}
+
+// allow_other: VMMs have users of their own; the kernel then looks at the modes of files
+// (default_permissions).
+static int mount_device(const char *path, int device)
+{
+    char options[OPTIONS];
+    snprintf(options, sizeof(options),
+             "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions", device,
+             (unsigned)geteuid(), (unsigned)getegid());
+    return mount("faultline", path, FL_FUSE_TYPE, MS_RDONLY | MS_NOSUID | MS_NODEV, options) == 0
+               ? 0
+               : -errno;
+}
+
+static int put_device(struct fl_keeper *keeper, int device)
+{
+    int fds[FL_CHANNEL_FDS];
+    struct fl_message put = {.kind = FL_RECORD_FILES,
+                             .id = FL_FILES_RECORD,
+                             .slots = FL_FILES_SLOTS,
+                             .first = 0,
+                             .mask = 1U << FL_FILES_DEVICE};
+    for (unsigned i = 0; i < FL_CHANNEL_FDS; i++)
+        fds[i] = -1;
+    fds[FL_FILES_DEVICE] = device;
+    return fl_records_put(&keeper->records, &put, fds);
+}
+
+static int mount_files(struct fl_keeper *keeper, const char *path)
+{
+    int error = prepare_path(path);
+    if (error)
+        return error;
+    int device = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (device < 0)
+        return fail("/dev/fuse", "cannot open", -errno);
+    error = mount_device(path, device);
+    if (error) {
+        close(device);
+        return fail(path, "cannot mount", error);
+    }
+    error = put_device(keeper, device);
+    if (error)
+        return fail(path, "cannot keep", error);
+    fl_log(FL_LOG_INFO, "event=files_mounted path=%s", path);
+    return 0;
+}
+
+// As the kernel lists it. The last part is not looked at: a dead mount would not let us.
+static int absolute(const char *files, char path[PATH_MAX])
+{
+    char parent[PATH_MAX];
+    char *last = strdup(files);
+    char *base = strdup(files);
+    int length = -1;
+    if (last && base && realpath(dirname(base), parent))
+        length = snprintf(path, PATH_MAX, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent,
+                          basename(last));
+    free(last);
+    free(base);
+    return length < 0 ? -errno : length >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+int fl_keeper_mount_files(struct fl_keeper *keeper)
+{
+    char path[PATH_MAX];
+    const struct fl_record *record =
+        fl_records_find(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD);
+    if (record && is_dead(record) && !keeper->serving) {
+        fl_records_drop(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD);
+        record = NULL;
+    }
+    if (record || !keeper->options->files || keeper->serving)
+        return 0;
+    int error = absolute(keeper->options->files, path);
+    error = error ? fail(keeper->options->files, "cannot use", error) : mount_files(keeper, path);
+    return keeper->records.vms > 0 ? 0 : error; // they are served all the same
+}
+
+void fl_keeper_unmount_files(struct fl_keeper *keeper)
+{
+    char path[PATH_MAX];
+    struct fl_fuse_mount mount;
+    if (!keeper->options->files ||
+        !fl_records_find(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD))
+        return;
+    if (absolute(keeper->options->files, path) != 0 || fl_fuse_mount_find(path, &mount) != 0)
+        return;
+    int waiting = fl_fuse_waiting(mount.connection);
+    if (waiting > 0)
+        fl_log(FL_LOG_ERROR,
+               "event=files_aborted path=%s waiting=%d reason=\"nothing serves them any more\"",
+               path, waiting);
+    fl_fuse_abort(mount.connection); // else the kernel does as the last descriptor is closed
+    if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+        fl_log(FL_LOG_ERROR, "event=files_failed reason=\"cannot unmount %s: %s\"", path,
+               strerror(errno));
+}

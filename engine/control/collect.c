@@ -131,6 +131,7 @@ void fl_stats_collect(struct fl_engine *engine, bool draining, struct fl_stats *
     ret_stats->lanes = fl_lanes_now(engine);
     ret_stats->recordings = fl_recording_orders_now(&engine->recordings);
     ret_stats->templates = fl_templates_stats(engine->templates);
+    ret_stats->files = fl_files_stats(engine->files);
     ret_stats->memory.allocated = allocated();
     ret_stats->memory.descriptors = fl_descriptors_used();
     ret_stats->memory.descriptors_limit = fl_descriptors_limit();

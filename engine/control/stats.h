@@ -13,6 +13,7 @@
 #include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
 #include "engine/control/status_lanes.h"
+#include "engine/files/files.h"
 #include "engine/host/huge_pool.h"
 #include "engine/host/process_usage.h"
 #include "engine/image/store_space.h"
@@ -35,6 +36,7 @@ struct fl_stats {
     struct fl_lanes_now lanes;
     struct fl_recording_orders_now recordings;
     struct fl_templates_stats templates;
+    struct fl_files_stats files;
     struct fl_captures_now captures;
     struct fl_capture_counts captured;
     uint64_t captures_failed; // for whatever reason
@@ -50,10 +52,10 @@ struct fl_stats {
         uint64_t attached;
         uint64_t refused;
         uint64_t refused_calls; // system calls that the filter has refused
-        uint64_t unowned;   // handshakes for memory of no process that is known
-        uint64_t oldest_ns; // of a fault that waits
-        uint64_t unproven;  // pages of 4 KiB
-        uint64_t promised;  // pages of 2 MiB
+        uint64_t unowned;       // handshakes for memory of no process that is known
+        uint64_t oldest_ns;     // of a fault that waits
+        uint64_t unproven;      // pages of 4 KiB
+        uint64_t promised;      // pages of 2 MiB
     } engine;
     struct {
         uint64_t allocated; // bytes, by jemalloc; 0 where it is not the allocator

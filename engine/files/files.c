@@ -173,8 +173,8 @@ void fl_files_serve(struct fl_files *files)
     if (error == -EINVAL && fl_files_open(files) > 0)
         fl_log(FL_LOG_WARNING,
                "event=files_not_resent reason=\"this kernel cannot send again what the engine "
-               "before has read and not answered (Linux 6.9 can): who waits for that waits until "
-               "the connection is aborted\"");
+               "before has read and not answered (Linux 6.9 can): threads that wait for that go on "
+               "when the connection is aborted\"");
     error = fl_files_thread_start(files);
     if (error)
         fl_log(FL_LOG_ERROR, "event=files_failed reason=\"%s\"", strerror(-error));

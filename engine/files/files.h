@@ -10,37 +10,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <sys/types.h>
 
-struct fl_cache;
+#include "engine/files/files_options.h"
+
 struct fl_files;
 struct fl_image;
-struct fl_images;
-struct fl_io_pool;
-struct fl_keeper_link;
-struct fl_life_table;
-struct fl_mailbox;
-struct fl_store_place;
-struct json_t;
-
-struct fl_files_options {
-    struct fl_images *images;
-    struct fl_store_place *place;
-    struct fl_keeper_link *keeper_link;
-    struct fl_io_pool *io_pool;
-    struct fl_cache *cache;
-    struct fl_mailbox *control;
-    struct fl_life_table *life;
-    unsigned life_slot;       // of the files' thread
-    uint64_t read_timeout_ms; // after which a page is given up
-    uid_t uid;                // of files; (uid_t)-1: of the process
-    gid_t gid;
-    mode_t mode;
-    // Control thread: the connection is gone. The keeper's record is dropped already.
-    void (*gone)(void *arg);
-    void *arg;
-};
 
 // There is no door until the keeper's record has come. 0 or -errno.
 int fl_files_new(const struct fl_files_options *options, struct fl_files **ret_files);

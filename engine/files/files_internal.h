@@ -3,6 +3,19 @@
 // The file door's own state, shared by its parts: files.c (control thread), files_thread.c (the
 // loop), files_request.c (what is asked), files_lookup.c and files_list.c (what blocks on the
 // store), files_read.c (bytes), nodes.c (which images the kernel knows).
+// How it outlives an engine. The keeper has the descriptor of /dev/fuse. A successor is sent it, a
+// memfd with what the kernel knows (files_state.h), and the images. It then has the kernel send
+// again all that was read and not answered (FUSE_NOTIFY_RESEND, Linux 6.9). From that moment on the
+// kernel refuses an answer of the engine before (ENOENT), so none is given twice. A request that
+// comes again has the top bit set in its number, and so must have its answer.
+//
+// A node of the kernel's is a version of an image: its id is that of the keeper's record of the
+// image, plus 2. An image that was replaced is another node, and engines agree about them. A name
+// is looked up at each open; the image of a node is in use until the kernel has forgotten the node,
+// whatever becomes of its file.
+//
+// Nothing of the engine's memory is ever a page of this file system, or it could wait for itself:
+// it reads the store, never the mount. Nothing is written to it, so reclaim never waits for it.
 #ifndef FAULTLINE_FILES_FILES_INTERNAL_H
 #define FAULTLINE_FILES_FILES_INTERNAL_H
 
@@ -15,7 +28,7 @@
 
 #include "engine/base/io_pool.h"
 #include "engine/base/mailbox.h"
-#include "engine/files/files.h"
+#include "engine/files/files_options.h"
 #include "engine/files/files_state.h"
 #include "engine/files/protocol.h"
 

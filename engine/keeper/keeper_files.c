@@ -137,8 +137,15 @@ int fl_keeper_mount_files(struct fl_keeper *keeper)
         fl_records_drop(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD);
         record = NULL;
     }
-    if (record || !keeper->options->files || keeper->serving)
+    if (record || !keeper->options->files)
         return 0;
+    if (keeper->serving) { // it was started without, and takes no record any more
+        fl_log(FL_LOG_WARNING,
+               "event=files_not_mounted path=%s reason=\"the engine that serves goes "
+               "on without files: restart the server\"",
+               keeper->options->files);
+        return 0;
+    }
     int error = absolute(keeper->options->files, path);
     error = error ? fail(keeper->options->files, "cannot use", error) : mount_files(keeper, path);
     return keeper->records.vms > 0 ? 0 : error; // they are served all the same

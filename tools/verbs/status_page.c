@@ -172,6 +172,18 @@ static void put_captures(struct page *page)
             running, cli_s((uint64_t)running), kept, cli_s((uint64_t)kept));
 }
 
+static void put_files(struct page *page)
+{
+    long long waiting = number(page, "files", "waiting");
+    long long failed = number(page, "files", "failed");
+    char read[BYTES_TEXT];
+    if (!json_is_true(json_object_get(json_object_get(page->status, "files"), "mounted")))
+        return;
+    put(page, "files", "%lld open, %s read, %lld request%s waiting%s",
+        number(page, "files", "open"), bytes(page, "files", "bytes", read), waiting,
+        cli_s((uint64_t)waiting), failed > 0 ? ", some could not be read" : "");
+}
+
 // What is there only now and then: VMs that hold a worker up, recordings, templates.
 static void put_others(struct page *page)
 {
@@ -192,6 +204,7 @@ static void put_others(struct page *page)
     if (count > 0)
         put(page, "templates", "%zu, %s of %s", count, bytes(page, "templates", "bytes", used),
             bytes(page, "templates", "limit", limit));
+    put_files(page);
     put_captures(page);
 }
 

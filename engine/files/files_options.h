@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a file door is given: constant from fl_files_new() on.
+#ifndef FAULTLINE_FILES_FILES_OPTIONS_H
+#define FAULTLINE_FILES_FILES_OPTIONS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fl_cache;
+struct fl_images;
+struct fl_io_pool;
+struct fl_keeper_link;
+struct fl_life_table;
+struct fl_mailbox;
+struct fl_store_place;
+
+struct fl_files_options {
+    struct fl_images *images;
+    struct fl_store_place *place;
+    struct fl_keeper_link *keeper_link;
+    struct fl_io_pool *io_pool;
+    struct fl_cache *cache;
+    struct fl_mailbox *control;
+    struct fl_life_table *life;
+    unsigned life_slot;       // of the files' thread
+    uint64_t read_timeout_ms; // after which a page is given up
+    uid_t uid;                // of files; (uid_t)-1: of the process
+    gid_t gid;
+    mode_t mode;
+    // Control thread: the connection is gone. The keeper's record is dropped already.
+    void (*gone)(void *arg);
+    void *arg;
+};
+
+#endif

@@ -36,19 +36,25 @@ static bool is_dead(const struct fl_record *record)
            (poll(&device, 1, 0) > 0 && device.revents & (POLLERR | POLLHUP | POLLNVAL));
 }
 
-// What a keeper has left that was killed together with its engine: a mount that serves nothing.
-// Without a server it answers at once.
+// Without a server the kernel answers at once; what it remembers does not count.
+static bool nothing_serves(const char *path)
+{
+    struct statx status;
+    return statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_MODE, &status) != 0 &&
+           errno == ENOTCONN;
+}
+
+// What a keeper has left mounted that was killed together with its engine.
 static void clear_path(const char *path)
 {
     struct fl_fuse_mount mount;
-    struct stat status;
-    while (fl_fuse_mount_find(path, &mount) == 0 && stat(path, &status) != 0 && errno == ENOTCONN) {
-        fl_log(FL_LOG_INFO,
-               "event=files_cleared path=%s reason=\"nothing serves what is mounted "
-               "there\"",
-               path);
+    while (fl_fuse_mount_find(path, &mount) == 0 && nothing_serves(path)) {
         if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
             return;
+        fl_log(FL_LOG_INFO,
+               "event=files_cleared path=%s reason=\"nothing served what was mounted "
+               "there\"",
+               path);
     }
 }
 

@@ -215,7 +215,7 @@ struct fl_files_stats fl_files_stats(const struct fl_files *files)
 {
     if (!files || !files->state)
         return (struct fl_files_stats){0};
-    const struct fl_files_counts *counts = &files->state->counts;
+    const struct fl_files_counts *counts = files->options.counts;
     struct fl_files_stats stats = {
         .there = files->device >= 0 && !atomic_load(&files->ended),
         .open = fl_files_open(files),

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "engine/files/files_counts.h"
+
 struct fl_cache;
 struct fl_images;
 struct fl_io_pool;
@@ -23,9 +25,10 @@ struct fl_files_options {
     struct fl_cache *cache;
     struct fl_mailbox *control;
     struct fl_life_table *life;
-    unsigned life_slot;       // of the files' thread
-    uint64_t read_timeout_ms; // after which a page is given up
-    uid_t uid;                // of files; (uid_t)-1: of the process
+    struct fl_files_counts *counts; // in the ledger
+    unsigned life_slot;             // of the files' thread
+    uint64_t read_timeout_ms;       // after which a page is given up
+    uid_t uid;                      // of files; (uid_t)-1: of the process
     gid_t gid;
     mode_t mode;
     // Control thread: the connection is gone. The keeper's record is dropped already.

@@ -176,7 +176,7 @@ static int gather(const struct read *read, struct iovec iov[PARTS])
 static void answer(struct read *read, struct iovec *iov, int parts)
 {
     struct fl_files *files = read->call.files;
-    struct fl_files_counts *counts = &files->state->counts;
+    struct fl_files_counts *counts = files->options.counts;
     FL_CRASH_POINT("files_answer");
     read->call.answered = true;
     int result = fl_fuse_answer_parts(files->device, read->call.unique, iov, parts);
@@ -212,7 +212,7 @@ static void note_failure(struct read *read, int error)
     struct fl_files *files = read->call.files;
     if (!is_news(files, read))
         return;
-    uint64_t times = atomic_fetch_add(&files->state->counts.failed, 1) + 1;
+    uint64_t times = atomic_fetch_add(&files->options.counts->failed, 1) + 1;
     if ((times & (times - 1)) == 0) // a bad pack must not flood the log
         fl_log(FL_LOG_ERROR,
                "event=file_failed image=%s image_page=%" PRIu64 " times=%" PRIu64
@@ -239,7 +239,7 @@ static void fail(struct read *read, int error)
         read->error = 0;
         read->attempts++;
         read->again_ns = files->now + (FIRST_PAUSE << doubled);
-        atomic_fetch_add(&files->state->counts.held, 1);
+        atomic_fetch_add(&files->options.counts->held, 1);
         return;
     }
     note_failure(read, error);

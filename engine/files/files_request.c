@@ -24,7 +24,7 @@ enum {
 bool fl_files_answered(struct fl_files *files, int result)
 {
     if (result == -ENOENT)
-        atomic_fetch_add(&files->state->counts.taken_over, 1);
+        atomic_fetch_add(&files->options.counts->taken_over, 1);
     return result == 0;
 }
 
@@ -109,7 +109,7 @@ static void open_file(struct fl_files *files, const struct fuse_in_header *in)
     if (!error) {
         node->entry->opens++;
         atomic_fetch_add(&files->state->open_now, 1);
-        atomic_fetch_add(&files->state->counts.opens, 1);
+        atomic_fetch_add(&files->options.counts->opens, 1);
     }
     int result = fl_fuse_answer(files->device, in->unique, error, &out, sizeof(out));
     if (!fl_files_answered(files, result) && !error && result != -ENOENT) {
@@ -149,7 +149,7 @@ static void interrupt(struct fl_files *files, const struct fuse_interrupt_in *ar
     struct fl_files_call *call = fl_files_call_find(files, arg->unique);
     if (!call || call->answered)
         return;
-    atomic_fetch_add(&files->state->counts.interrupted, 1);
+    atomic_fetch_add(&files->options.counts->interrupted, 1);
     fl_files_call_answer(call, -EINTR, NULL, 0);
     call->leave(call);
 }
@@ -222,7 +222,7 @@ void fl_files_request(struct fl_files *files, const struct fuse_in_header *in, s
     const char *arg = (const char *)(in + 1);
     size_t rest = bytes - sizeof(*in);
     if (in->unique & FL_FUSE_RESENT)
-        atomic_fetch_add(&files->state->counts.resent, 1);
+        atomic_fetch_add(&files->options.counts->resent, 1);
     switch (in->opcode) {
     case FUSE_FORGET:
         if (has(rest, sizeof(struct fuse_forget_in)))

@@ -11,7 +11,7 @@
 #include "engine/files/protocol.h"
 
 static_assert(sizeof(struct fl_files_entry) == 48, "the layout is kept between versions");
-static_assert(offsetof(struct fl_files_state, entry) == 24 - 8 + 72 + 8 + 8 + 256 * 8,
+static_assert(offsetof(struct fl_files_state, entry) == 16 + 8 + 8 + 256 * 8,
               "the layout is kept between versions");
 
 static int map_state(int fd, struct fl_files_state **ret_state)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a successor must know of the file door, in a memfd that the keeper holds beside the
-// descriptor of /dev/fuse: which images the kernel knows as files, and what was counted. The
-// files' thread writes it; other threads may read the counters.
+// descriptor of /dev/fuse: which images the kernel knows as files. The files' thread writes
+// it; other threads may read how many are open.
 #ifndef FAULTLINE_FILES_FILES_STATE_H
 #define FAULTLINE_FILES_FILES_STATE_H
 
@@ -26,23 +26,10 @@ struct fl_files_entry {
     uint32_t reserved;
 };
 
-struct fl_files_counts {
-    _Atomic uint64_t reads;  // READs answered with bytes
-    _Atomic uint64_t bytes;  // that these had
-    _Atomic uint64_t waited; // READs that had to wait for storage
-    _Atomic uint64_t failed; // pages ranges that could not be had; the kernel's repetitions apart
-    _Atomic uint64_t held;   // times a READ was held back because of a fault that may pass
-    _Atomic uint64_t interrupted; // calls whose caller did not wait any more
-    _Atomic uint64_t taken_over;  // answers that came too late: another engine has the call
-    _Atomic uint64_t resent;      // calls that a predecessor had read
-    _Atomic uint64_t opens;       // files opened so far
-};
-
 struct fl_files_state {
     uint64_t magic;
     uint32_t version;
     uint32_t reserved;
-    struct fl_files_counts counts;
     _Atomic uint64_t open_now; // the sum of `opens`
     // Numbers of the last LOOKUPs that were counted: one that is sent again is not counted twice.
     uint64_t next_lookup;

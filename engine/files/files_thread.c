@@ -70,7 +70,7 @@ static uint64_t expire(struct fl_files *files)
         }
         fl_log(FL_LOG_ERROR, "event=file_failed reason=\"storage did not return it in time "
                              "(--read-timeout)\"");
-        atomic_fetch_add(&files->state->counts.failed, 1);
+        atomic_fetch_add(&files->options.counts->failed, 1);
         fl_files_call_answer(call, -EIO, NULL, 0);
         call->leave(call);
     }

@@ -173,6 +173,7 @@ int fl_server_start_files(struct fl_server *server)
         .cache = engine->cache,
         .control = &engine->control,
         .life = engine->life,
+        .counts = &engine->counts->files,
         .life_slot = FL_LIFE_TABLE_FILES,
         .read_timeout_ms = with->engine.read_timeout_ms,
         .uid = with->access.uid,

@@ -14,6 +14,7 @@
 #include "engine/base/histogram.h"
 #include "engine/base/mailbox.h"
 #include "engine/base/sleeper.h"
+#include "engine/files/files_counts.h"
 #include "engine/host/host_memory.h"
 #include "engine/link/degraded.h"
 #include "engine/serve/kill.h"
@@ -48,7 +49,8 @@ struct fl_ends {
     uint64_t killed;
 };
 
-// What the control thread counts, in the ledger (ledger.h). It alone writes it.
+// What the control thread counts, in the ledger (ledger.h). It alone writes it, but for what says
+// otherwise.
 struct fl_engine_counts {
     uint64_t attached;
     uint64_t refused;
@@ -63,6 +65,7 @@ struct fl_engine_counts {
     struct fl_histogram attach_ns;   // a connection was accepted -> its VM is there
     struct fl_histogram takeover_ns; // for which no engine served
     struct fl_capture_counts captures;
+    struct fl_files_counts files; // written by the files' thread
 };
 
 // What the engine has the rooms above it do. All of it in the control thread, which must not block.

@@ -18,7 +18,7 @@
 
 TestSuite(files_death, .init = need_fuse, .fini = files_close, .timeout = 240);
 
-enum { BYTES = 12 << 20, DEATHS = 20, THREADS = 3 };
+enum { BYTES = 12 << 20, DEATHS = 12, THREADS = 3 };
 
 static struct world *world;
 

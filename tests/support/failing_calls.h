@@ -22,6 +22,7 @@ enum failing {
     FAILING_SCANS = 128,    // PAGEMAP_SCAN: as before Linux 6.7
     FAILING_POISONS = 256,  // UFFDIO_POISON: as before Linux 6.6
     FAILING_LEDGERS = 512,  // memfd_create() of what an engine counts in
+    FAILING_RESENDS = 1024, // FUSE_NOTIFY_RESEND: as before Linux 6.9
 };
 
 struct failing_calls {

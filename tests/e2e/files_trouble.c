@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Images as files while the disk fails, or the kernel is too old to send requests again.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "engine/host/fuse_mount.h"
+#include "tests/support/failing_world.h"
+#include "tests/support/files_world.h"
+
+TestSuite(files_trouble, .init = need_fuse, .fini = files_close, .timeout = 240);
+
+enum { BYTES = 8 << 20, AWAY = 4 << 20 };
+
+static struct world *world;
+static struct failing_calls *calls;
+
+static void begin(const char *const *extra)
+{
+    world = files_make(DISTINCT, BYTES);
+    calls = world_failing_calls(world);
+    atomic_store(&calls->every, 1);
+    world_serve_failing(world, files_options(world, extra));
+}
+
+static const char *const patient[] = {"--retries", "0", "--read-timeout", "60s", NULL};
+static const char *const hasty[] = {"--retries", "0", "--read-timeout", "500ms", NULL};
+
+struct touch {
+    uint64_t offset;
+    bool sigbus;
+};
+
+// Two pages: one before the trouble, one within it.
+static int touch_two(int channel, struct client_shared *shared, void *arg)
+{
+    uint64_t bytes = 0;
+    const struct touch *touch = arg;
+    (void)shared;
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    uint8_t *map = files_map(files_path(world, "image"), &bytes);
+    CHECK(map, "cannot map it");
+    CHECK(memory_same(&world->memory, 0, map, PAGE), "the first page is wrong");
+    vmm_catch_sigbus();
+    tell_test(channel, 'm');
+    await_test(channel, 'g');
+    if (touch->sigbus)
+        CHECK(vmm_poisoned(map + touch->offset), "there is a page where there can be none");
+    else
+        CHECK(memory_same(&world->memory, touch->offset, map + touch->offset, PAGE), "wrong page");
+    tell_test(channel, 'd');
+    CHECK(memory_same(&world->memory, 0, map, PAGE), "what was there is gone");
+    return 0;
+}
+
+static bool one_is_held(void *arg)
+{
+    return world_status(arg, "files", "held") > 1;
+}
+
+static void start(struct client *client, struct touch *touch)
+{
+    client_start(client, touch_two, touch);
+    cr_assert(client_says(client, 'm'));
+}
+
+static void touch_in_trouble(struct client *client, struct touch *touch)
+{
+    start(client, touch);
+    atomic_store(&calls->what, FAILING_READS);
+    client_tell(client, 'g');
+    cr_assert(wait_until(one_is_held, world));
+}
+
+Test(files_trouble, a_fault_of_the_disk_that_passes_is_waited_for)
+{
+    struct client client;
+    struct touch touch = {AWAY, false};
+    begin(patient);
+    touch_in_trouble(&client, &touch);
+    atomic_store(&calls->what, 0);
+    cr_assert(client_says(&client, 'd'));
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    cr_assert_eq(world_status(world, "files", "failed"), 0);
+    world_stop(world);
+}
+
+// And counts once, however often the kernel asks.
+Test(files_trouble, one_that_lasts_is_sigbus)
+{
+    struct client client;
+    struct touch touch = {AWAY, true};
+    begin(hasty);
+    start(&client, &touch);
+    atomic_store(&calls->what, FAILING_READS);
+    client_tell(&client, 'g');
+    cr_assert(client_says(&client, 'd'));
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    cr_assert_eq(world_status(world, "files", "failed"), 1);
+    atomic_store(&calls->what, 0);
+    touch.sigbus = false; // the same page, for another process
+    start(&client, &touch);
+    client_tell(&client, 'g');
+    cr_assert(client_says(&client, 'd'));
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    world_stop(world);
+}
+
+Test(files_trouble, who_waits_can_be_killed)
+{
+    struct client client;
+    struct touch touch = {AWAY, false};
+    begin(patient);
+    touch_in_trouble(&client, &touch);
+    client_kill(&client); // waits for its end
+    cr_assert_gt(world_status(world, "files", "interrupted"), 0);
+    atomic_store(&calls->what, 0);
+    start(&client, &touch);
+    client_tell(&client, 'g');
+    cr_assert(client_says(&client, 'd'));
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    world_stop(world);
+}
+
+// Linux before 6.9. The one that waits goes on waiting, and is told by an abort; nothing is killed.
+Test(files_trouble, a_kernel_that_sends_nothing_again)
+{
+    struct client client;
+    struct client other;
+    struct touch touch = {AWAY, true};
+    struct touch elsewhere = {AWAY / 2, false};
+    struct fl_fuse_mount mount;
+    begin(patient);
+    start(&other, &elsewhere);
+    touch_in_trouble(&client, &touch);
+    atomic_store(&calls->what, FAILING_RESENDS);
+    world->server.deaths = 1;
+    kill(server_engine(&world->server), SIGKILL);
+    cr_assert(server_wait_log(&world->server, "event=files_not_resent", 1));
+    client_tell(&other, 'g');
+    cr_assert(client_says(&other, 'd'));
+    cr_assert_eq(client_wait(&other), 0, "%s", client_failure());
+    cr_assert_gt(files_waiting(world), 0);
+    cr_assert_eq(fl_fuse_mount_find(temp_path(&world->temp, "files"), &mount), 0);
+    cr_assert_eq(fl_fuse_abort(mount.connection), 0);
+    cr_assert(client_says(&client, 'd'));
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    cr_assert(server_wait_log(&world->server, "event=degraded what=files", 1));
+    world_stop(world);
+}

@@ -57,6 +57,8 @@ struct fl_files_call {
     bool answered;
     // Called when the call was answered before its end, to free it as soon as that is possible.
     void (*leave)(struct fl_files_call *call);
+    // Called when it has waited for too long, before it is answered with -EIO; NULL: nothing to do.
+    void (*late)(struct fl_files_call *call);
 };
 
 // A range of pages that could not be had a moment ago: the kernel asks two or three times.

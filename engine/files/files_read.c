@@ -28,7 +28,10 @@
 // Each page may be in a frame of its own, and in a piece of the map of its own.
 enum { SLOTS = 2 * FL_FUSE_PAGES_MOST, PARTS = 1 + FL_FUSE_PAGES_MOST, PAUSES_DOUBLED = 6 };
 #define FIRST_PAUSE (10 * FL_NS_PER_MS)
+// The kernel asks for pages that cannot be had two or three times, in smaller pieces. It is one
+// failure, and what was waited for once is waited for only shortly then.
 #define ASKED_AGAIN (2 * FL_NS_PER_S)
+enum { ASKED_AGAIN_PART = 10 };
 
 struct slot {
     struct fl_waiter waiter;
@@ -191,8 +194,7 @@ static void answer(struct read *read, struct iovec *iov, int parts)
     free_read(read);
 }
 
-// The kernel asks for pages that cannot be had two or three times, in smaller pieces.
-static bool is_news(struct fl_files *files, const struct read *read)
+static bool failed_before(const struct fl_files *files, const struct read *read)
 {
     uint64_t first = read->offset >> FL_PAGE_SHIFT;
     uint64_t end = (read->offset + read->size + FL_PAGE_SIZE - 1) >> FL_PAGE_SHIFT;
@@ -200,10 +202,19 @@ static bool is_news(struct fl_files *files, const struct read *read)
         const struct fl_files_failed *failed = &files->failed[i];
         if (failed->node == read->node && failed->until_ns > files->now && first < failed->end &&
             failed->first < end)
-            return false;
+            return true;
     }
-    files->failed[files->next_failed++ % FL_FILES_FAILED] =
-        (struct fl_files_failed){read->node, first, end, files->now + ASKED_AGAIN};
+    return false;
+}
+
+// True the first time.
+static bool is_news(struct fl_files *files, const struct read *read)
+{
+    if (failed_before(files, read))
+        return false;
+    files->failed[files->next_failed++ % FL_FILES_FAILED] = (struct fl_files_failed){
+        read->node, read->offset >> FL_PAGE_SHIFT,
+        (read->offset + read->size + FL_PAGE_SIZE - 1) >> FL_PAGE_SHIFT, files->now + ASKED_AGAIN};
     return true;
 }
 
@@ -227,6 +238,11 @@ static bool may_pass(int error)
 {
     return error != -EBADMSG && error != -EINVAL && error != -EOWNERDEAD &&
            error != -EPROTONOSUPPORT && error != -ESTALE;
+}
+
+static void note_late(struct fl_files_call *call)
+{
+    note_failure(read_of(call), -ETIMEDOUT);
 }
 
 static void fail(struct read *read, int error)
@@ -296,6 +312,7 @@ static void begin(struct read *read, const struct fl_files_node *node)
 void fl_files_read(struct fl_files *files, const struct fuse_in_header *in,
                    const struct fuse_read_in *arg)
 {
+    uint64_t limit = files->options.read_timeout_ms * FL_NS_PER_MS;
     const struct fl_files_node *node = fl_files_node_find(files, in->nodeid);
     struct read *read = node && arg->size <= FL_FUSE_READ_MOST ? calloc(1, sizeof(*read)) : NULL;
     if (!read) {
@@ -303,10 +320,13 @@ void fl_files_read(struct fl_files *files, const struct fuse_in_header *in,
         return;
     }
     read->call.leave = leave_read;
+    read->call.late = note_late;
     read->node = in->nodeid;
     read->offset = arg->offset;
     read->size = arg->size;
     fl_files_call_begin(files, &read->call, in->unique);
+    if (failed_before(files, read))
+        read->call.since_ns -= limit - limit / ASKED_AGAIN_PART;
     begin(read, node);
 }
 

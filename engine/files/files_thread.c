@@ -54,28 +54,32 @@ static void read_requests(struct fl_files *files)
 }
 
 // Storage did not return what a call needs: nothing waits for ever.
+static void expire_call(struct fl_files_call *call)
+{
+    if (call->late)
+        call->late(call);
+    fl_files_call_answer(call, -EIO, NULL, 0);
+    call->leave(call);
+}
+
+// When to look again.
 static uint64_t expire(struct fl_files *files)
 {
     struct fl_files_call *call;
     struct fl_files_call *next;
-    uint64_t oldest = 0;
+    uint64_t oldest = FL_NEVER;
     uint64_t limit = files->options.read_timeout_ms * FL_NS_PER_MS;
     cds_list_for_each_entry_safe(call, next, &files->calls, link)
     {
         if (call->answered)
             continue;
-        if (call->since_ns + limit > files->now) {
-            oldest = call->since_ns;
-            break;
-        }
-        fl_log(FL_LOG_ERROR, "event=file_failed reason=\"storage did not return it in time "
-                             "(--read-timeout)\"");
-        atomic_fetch_add(&files->options.counts->failed, 1);
-        fl_files_call_answer(call, -EIO, NULL, 0);
-        call->leave(call);
+        if (call->since_ns + limit <= files->now)
+            expire_call(call);
+        else
+            oldest = call->since_ns < oldest ? call->since_ns : oldest;
     }
-    atomic_store(&files->oldest_ns, oldest);
-    return oldest ? files->now + LOOK_EVERY : FL_NEVER;
+    atomic_store(&files->oldest_ns, oldest == FL_NEVER ? 0 : oldest);
+    return oldest == FL_NEVER ? FL_NEVER : files->now + LOOK_EVERY;
 }
 
 static void wait_for_more(struct fl_files *files, uint64_t due)

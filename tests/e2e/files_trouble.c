@@ -2,7 +2,7 @@
 //
 // Images as files while the disk fails, or the kernel is too old to send requests again.
 #include <criterion/criterion.h>
-#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -110,6 +110,25 @@ Test(files_trouble, one_that_lasts_is_sigbus)
     world_stop(world);
 }
 
+// Past the page cache, so that nothing but an answer wakes it.
+static int read_one(int channel, struct client_shared *shared, void *arg)
+{
+    static uint8_t page[PAGE] __attribute__((aligned(PAGE)));
+    int fd = open(files_path(world, "image"), O_RDONLY | O_DIRECT | O_CLOEXEC);
+    (void)channel;
+    (void)shared;
+    (void)arg;
+    CHECK(fd >= 0 && pread(fd, page, PAGE, AWAY / 2) == PAGE, "cannot read it");
+    return 0;
+}
+
+static long long waited_before;
+
+static bool one_more_waits(void *arg)
+{
+    return world_status(arg, "files", "waiting") > waited_before;
+}
+
 Test(files_trouble, who_waits_can_be_killed)
 {
     struct client client;
@@ -117,6 +136,10 @@ Test(files_trouble, who_waits_can_be_killed)
     begin(patient);
     touch_in_trouble(&client, &touch);
     client_kill(&client); // waits for its end
+    waited_before = world_status(world, "files", "waiting");
+    client_start(&client, read_one, NULL);
+    cr_assert(wait_until(one_more_waits, world));
+    client_kill(&client); // the kernel asks the engine to let go of this one
     cr_assert_gt(world_status(world, "files", "interrupted"), 0);
     atomic_store(&calls->what, 0);
     start(&client, &touch);

@@ -28,11 +28,11 @@ function(faultline_emulated_filter name ret_arguments)
     endif()
 endfunction()
 
-# Labels the test if it is in the list and this build is emulated. An emulator is slow.
+# Labels the test if it is in the list and this build is emulated. An emulator is slow, and has what others leave.
 function(faultline_emulated name label timeout)
     if(NOT CMAKE_CROSSCOMPILING_EMULATOR OR NOT name IN_LIST FAULTLINE_EMULATED_TESTS)
         return()
     endif()
-    math(EXPR slow "${timeout} * 3")
+    math(EXPR slow "${timeout} * 10")
     set_tests_properties(${name} PROPERTIES LABELS "${label};emulated" TIMEOUT ${slow})
 endfunction()

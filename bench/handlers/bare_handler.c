@@ -14,39 +14,8 @@
 #include "bench/common/options.h"
 #include "bench/handlers/handler.h"
 
-enum { BATCH = 64 };
-
 // Written before the first thread starts.
 static uint64_t spin_ns;
-
-// Takes the events first: read() returns faults before events, even if the event happened first.
-static void serve_batch(struct bench_vm *vm, const struct uffd_msg *msgs, size_t count)
-{
-    uint64_t fresh = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (msgs[i].event == UFFD_EVENT_REMOVE)
-            bench_vm_note_removed(vm, msgs[i].arg.remove.start, msgs[i].arg.remove.end);
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (msgs[i].event != UFFD_EVENT_PAGEFAULT)
-            continue;
-        fresh++;
-        if (bench_vm_resolve(vm, msgs[i].arg.pagefault.address) == BENCH_LATER)
-            bench_vm_wake(vm, msgs[i].arg.pagefault.address);
-    }
-    bench_count_faults(fresh);
-}
-
-// Returns true if there was something to read.
-static bool read_and_serve(struct bench_vm *vm)
-{
-    struct uffd_msg msgs[BATCH];
-    ssize_t got = read(vm->uffd, msgs, sizeof(msgs));
-    if (got <= 0)
-        return false;
-    serve_batch(vm, msgs, (size_t)got / sizeof(msgs[0]));
-    return true;
-}
 
 static void serve(struct bench_vm *vm)
 {
@@ -54,7 +23,7 @@ static void serve(struct bench_vm *vm)
     while (fds[1].revents == 0) {
         uint64_t idle_since = spin_ns > 0 ? bench_now_ns() : 0;
         do {
-            while (read_and_serve(vm))
+            while (bench_vm_serve_some(vm))
                 idle_since = spin_ns > 0 ? bench_now_ns() : 0;
         } while (spin_ns > 0 && bench_now_ns() - idle_since < spin_ns);
         if (poll(fds, 2, -1) < 0 && errno != EINTR)
@@ -89,5 +58,6 @@ int main(int argc, char **argv)
     if (status != BENCH_OPTIONS_GOOD)
         return status;
     spin_ns = spin_us * 1000;
-    return bench_handler_run(command.program, socket_path, memory_file, serve);
+    const struct bench_handler handler = {.name = command.program, .serve = serve};
+    return bench_handler_run(&handler, socket_path, memory_file);
 }

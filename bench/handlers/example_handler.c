@@ -93,5 +93,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "example_handler: %s: %s\n", record_file, strerror(errno));
         return 1;
     }
-    return bench_handler_run(command.program, socket_path, memory_file, serve);
+    const struct bench_handler handler = {.name = command.program, .serve = serve};
+    return bench_handler_run(&handler, socket_path, memory_file);
 }

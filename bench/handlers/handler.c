@@ -22,12 +22,11 @@
 
 #include "bench/common/clock.h"
 
-enum { HANDSHAKE_MAX = 8192, BACKLOG = 4096 };
+enum { HANDSHAKE_MAX = 8192, BACKLOG = 4096, BATCH = 64 };
 #define HUGE_PAGE (2u << 20)
 
 // Written before the first thread starts.
-static const char *handler_name;
-static bench_serve *handler_serve;
+static const struct bench_handler *self;
 static unsigned char *memory;
 static uint64_t memory_bytes;
 static const unsigned char zeros[HUGE_PAGE];
@@ -93,7 +92,35 @@ void bench_vm_note_removed(const struct bench_vm *vm, uint64_t start, uint64_t e
     }
 }
 
-static void vm_free(struct bench_vm *vm)
+// Takes the events first: read() returns faults before events, even if the event happened first.
+static void serve_batch(struct bench_vm *vm, const struct uffd_msg *msgs, size_t count)
+{
+    uint64_t fresh = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (msgs[i].event == UFFD_EVENT_REMOVE)
+            bench_vm_note_removed(vm, msgs[i].arg.remove.start, msgs[i].arg.remove.end);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (msgs[i].event != UFFD_EVENT_PAGEFAULT)
+            continue;
+        fresh++;
+        if (bench_vm_resolve(vm, msgs[i].arg.pagefault.address) == BENCH_LATER)
+            bench_vm_wake(vm, msgs[i].arg.pagefault.address);
+    }
+    bench_count_faults(fresh);
+}
+
+bool bench_vm_serve_some(struct bench_vm *vm)
+{
+    struct uffd_msg msgs[BATCH];
+    ssize_t got = read(vm->uffd, msgs, sizeof(msgs));
+    if (got <= 0)
+        return false;
+    serve_batch(vm, msgs, (size_t)got / sizeof(msgs[0]));
+    return true;
+}
+
+void bench_vm_free(struct bench_vm *vm)
 {
     for (uint32_t i = 0; i < vm->regions; i++)
         free(vm->region[i].removed);
@@ -106,9 +133,18 @@ static void vm_free(struct bench_vm *vm)
 static void *vm_main(void *arg)
 {
     struct bench_vm *vm = arg;
-    handler_serve(vm);
-    vm_free(vm);
+    self->serve(vm);
+    bench_vm_free(vm);
     return NULL;
+}
+
+static bool serve_alone(struct bench_vm *vm)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, vm_main, vm) != 0)
+        return false;
+    pthread_detach(thread);
+    return true;
 }
 
 static bool add_region(struct bench_vm *vm, const json_t *entry)
@@ -177,13 +213,10 @@ static void attach(int listener)
     vm->sock = sock;
     vm->uffd = -1;
     vm->attached_ns = bench_now_ns();
-    pthread_t thread;
-    if (receive_handshake(vm) && pthread_create(&thread, NULL, vm_main, vm) == 0) {
-        pthread_detach(thread);
+    if (receive_handshake(vm) && (self->take != NULL ? self->take(vm) : serve_alone(vm)))
         return;
-    }
-    fprintf(stderr, "%s: refused a VM: its handshake cannot be understood\n", handler_name);
-    vm_free(vm);
+    fprintf(stderr, "%s: refused a VM: its handshake cannot be understood\n", self->name);
+    bench_vm_free(vm);
 }
 
 static bool map_memory(const char *path)
@@ -224,11 +257,10 @@ static void accept_until(int listener, int signals)
     }
 }
 
-int bench_handler_run(const char *name, const char *socket_path, const char *memory_file,
-                      bench_serve *serve)
+int bench_handler_run(const struct bench_handler *handler, const char *socket_path,
+                      const char *memory_file)
 {
-    handler_name = name;
-    handler_serve = serve;
+    self = handler;
     sigset_t stop;
     sigemptyset(&stop);
     sigaddset(&stop, SIGTERM);
@@ -236,12 +268,13 @@ int bench_handler_run(const char *name, const char *socket_path, const char *mem
     pthread_sigmask(SIG_BLOCK, &stop, NULL);
     int signals = signalfd(-1, &stop, SFD_CLOEXEC);
     if (!map_memory(memory_file)) {
-        fprintf(stderr, "%s: cannot map %s: %s\n", name, memory_file, strerror(errno));
+        fprintf(stderr, "%s: cannot map %s: %s\n", self->name, memory_file, strerror(errno));
         return 1;
     }
     int listener = listen_at(socket_path);
     if (listener < 0 || signals < 0) {
-        fprintf(stderr, "%s: cannot listen at %s: %s\n", name, socket_path, strerror(-listener));
+        fprintf(stderr, "%s: cannot listen at %s: %s\n", self->name, socket_path,
+                strerror(-listener));
         return 1;
     }
     accept_until(listener, signals);

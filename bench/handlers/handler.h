@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the handlers share that the engine is compared with: Firecracker's handshake, a memory file
-// that is mapped and in memory, a thread for each VM, and a report at the end. They are not safe
-// for a guest. They note a REMOVE without regard to a copy that is under way, a VM does not survive
-// the handler's death, and a fault that they cannot resolve waits for ever.
+// that is mapped and in memory, a thread for each VM if they want it, and a report at the end. They
+// are not safe for a guest. They note a REMOVE without regard to a copy that is under way, a VM
+// does not survive the handler's death, and a fault that they cannot resolve waits for ever.
 #ifndef FAULTLINE_BENCH_HANDLERS_HANDLER_H
 #define FAULTLINE_BENCH_HANDLERS_HANDLER_H
 
@@ -49,15 +49,27 @@ void bench_vm_note_removed(const struct bench_vm *vm, uint64_t start, uint64_t e
 // region.
 bool bench_vm_find(const struct bench_vm *vm, uint64_t addr, const struct bench_region **ret_region,
                    uint64_t *ret_file_page);
+// Reads what is there, a batch at most, and answers it. False if there was nothing.
+bool bench_vm_serve_some(struct bench_vm *vm);
 // Adds to the report's faults. Any thread may call it.
 void bench_count_faults(uint64_t count);
 
-// Serves the VM until it has gone. Runs in a thread of the VM's own.
-typedef void bench_serve(struct bench_vm *vm);
+// Frees a VM that has gone, and closes its descriptors.
+void bench_vm_free(struct bench_vm *vm);
+
+// What is done with a VM that has come. One of the two.
+struct bench_handler {
+    const char *name;
+    // Serves the VM until it has gone. Runs in a thread of the VM's own.
+    void (*serve)(struct bench_vm *vm);
+    // Takes the VM over, to serve it among others and to free it when it has gone. Runs in the main
+    // thread. False: it could not, and the VM is refused.
+    bool (*take)(struct bench_vm *vm);
+};
 
 // Serves at `socket_path` until SIGTERM, then prints the faults and the CPU time as JSON. Prints
-// errors on standard error, with `name` in front. Returns the exit status.
-int bench_handler_run(const char *name, const char *socket_path, const char *memory_file,
-                      bench_serve *serve);
+// errors on standard error, with the handler's name in front. Returns the exit status.
+int bench_handler_run(const struct bench_handler *handler, const char *socket_path,
+                      const char *memory_file);
 
 #endif

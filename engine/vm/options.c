@@ -12,10 +12,10 @@ const struct fl_engine_options fl_engine_defaults = {
     .stop_timeout_ms = 60000,
     .replay = true,
     .replay_reserve = 5,
-    .spin_us = 50,
+    .spin_us = 20,
     .prefetch_pages = FL_FRAME_PAGES,
     .prefetch_vm_bytes = 16ULL << 20,
     .prefetch_host_bytes = 1ULL << 30,
-    .nice = -10,
+    .nice = 0,
     .admission = FL_ADMISSION_WARN,
 };

@@ -32,6 +32,7 @@ struct fl_engine_options {
     uint64_t prefetch_vm_bytes; // of a VM that were installed ahead and may be in vain, at most
     uint64_t prefetch_host_bytes; // ... of all VMs
     int nice; // of the workers' threads; without the right to it they stay as they are
+    bool pin; // each worker to a core
     enum fl_policy on_error; // the default policy
     bool replay;             // stream working sets in ahead of touches, where there is a trace
     uint64_t replay_bytes;   // of each VM at most; 0: no bound

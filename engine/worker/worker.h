@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker: one thread, pinned to a core, that owns a shard of VMs and is the only one to read
+// A worker: one thread, one a core, that owns a shard of VMs and is the only one to read
 // their userfaultfds and to install pages into them.
 #ifndef FAULTLINE_WORKER_WORKER_H
 #define FAULTLINE_WORKER_WORKER_H
@@ -56,6 +56,7 @@ struct fl_worker {
     struct fl_worker *leave_for; // of a lane: its thread is to go on with this worker
     struct fl_vm *leaving;       // to a lane, at the end of the round; NULL: none
     unsigned unwatched;          // VMs
+    unsigned hot_count;          // of the hot list
     struct fl_watch watch_mailbox;
     struct cds_list_head owned;
 };
@@ -97,12 +98,12 @@ void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm);
 // Any thread. The worker, not a lane, with the fewest VMs.
 struct fl_worker *fl_worker_fewest(const struct fl_engine *engine);
 
-// --- between worker_loop.c, worker_vms.c, worker_thread.c and lane.c ---
+// --- between worker_loop.c, visit.c, worker_vms.c, worker_thread.c and lane.c ---
 
 // Owner only: serves until the worker is told to stop.
 void fl_worker_work(struct fl_worker *worker);
 void fl_worker_make_hot(struct fl_worker *worker, struct fl_vm *vm);
-void fl_worker_cool_down(struct fl_vm *vm);
+void fl_worker_cool_down(struct fl_worker *worker, struct fl_vm *vm);
 void fl_worker_bury(struct fl_worker *worker);
 // Owner only, or the thread that takes the worker over: the VM goes to another.
 void fl_worker_give_up(struct fl_worker *worker, struct fl_vm *vm, struct fl_worker *to);

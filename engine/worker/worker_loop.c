@@ -16,12 +16,13 @@
 #include "engine/serve/task.h"
 #include "engine/serve/vm_call.h"
 #include "engine/vm/recording.h"
-#include "engine/worker/fault.h"
 #include "engine/worker/lane.h"
 #include "engine/worker/spin.h"
+#include "engine/worker/visit.h"
 #include "engine/worker/worker.h"
 
-enum { EVENTS = 64, POLL_EVERY = 8, TASK_EVERY = 4 };
+enum { EVENTS = 64, TASK_EVERY = 4 };
+#define POLL_AFTER (20 * FL_NS_PER_US) // a call of epoll for each of a few faults is too many
 #define UNWATCHED_EVERY FL_NS_PER_MS
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
 
@@ -111,31 +112,6 @@ static bool worker_poll(struct fl_worker *worker, const struct timespec *timeout
     return any;
 }
 
-// One batch of each hot VM: a storm in one costs the others a batch. A VM whose working set is on
-// its way gets a slice of it with its faults, as the pages that it touches next are most likely
-// there: where all CPU time goes into faults, replay would else never come to its turn.
-static bool worker_read_hot(struct fl_worker *worker)
-{
-    bool any = false;
-    struct fl_vm *vm;
-    struct fl_vm *next;
-    uint64_t spin_ns = worker->shard.options->spin_us * FL_NS_PER_US;
-    cds_list_for_each_entry_safe(vm, next, &worker->shard.hot, in_hot)
-    {
-        if (vm->phase == FL_VM_GONE)
-            continue;
-        if (fl_inbox_turn(&worker->shard, vm)) {
-            vm->last_active_ns = worker->shard.now;
-            any = true;
-            if (vm->replay.plan && vm->page_shift == FL_PAGE_SHIFT)
-                fl_task_run(&worker->shard, &vm->replay.task);
-        } else if (worker->shard.now - vm->last_active_ns > spin_ns) {
-            fl_worker_cool_down(vm);
-        }
-    }
-    return any;
-}
-
 static void worker_look(struct fl_worker *worker)
 {
     struct fl_vm *vm;
@@ -178,7 +154,8 @@ static void worker_block(struct fl_worker *worker)
 {
     struct fl_vm *vm;
     struct fl_vm *next;
-    cds_list_for_each_entry_safe(vm, next, &worker->shard.hot, in_hot) fl_worker_cool_down(vm);
+    cds_list_for_each_entry_safe(vm, next, &worker->shard.hot, in_hot)
+        fl_worker_cool_down(worker, vm);
     uint64_t due = worker_next_due(worker);
     if (due <= fl_now() || !fl_mailbox_sleep(&worker->shard.mailbox))
         return;
@@ -200,15 +177,18 @@ void fl_worker_work(struct fl_worker *worker)
 {
     static const struct timespec at_once = {0};
     struct fl_spin spin;
+    uint64_t polled_ns = 0;
     fl_spin_init(&spin, worker->shard.options->spin_us * FL_NS_PER_US);
     fl_counter_set(&worker->shard.batch_ns, 0); // of a thread before, which was taken from
     for (unsigned round = 0; !worker->stopping && !worker->leave_for; round++) {
         worker->shard.now = fl_now();
         fl_counter_set(&worker->shard.round_ns, worker->shard.now);
         bool busy = fl_mailbox_drain(&worker->shard.mailbox, &worker->shard);
-        if (round % POLL_EVERY == 0 || cds_list_empty(&worker->shard.hot))
+        if (worker->shard.now - polled_ns >= POLL_AFTER || worker->hot_count == 0) {
+            polled_ns = worker->shard.now;
             busy |= worker_poll(worker, &at_once);
-        bool served = worker_read_hot(worker);
+        }
+        bool served = fl_visit_hot(worker);
         busy |= fl_parks_run_due(&worker->shard);
         if ((!busy && !served) || round % TASK_EVERY == 0)
             busy |= fl_tasks_run(&worker->shard);

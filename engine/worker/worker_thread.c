@@ -25,8 +25,8 @@ enum { ZEROS_BYTES = 2 << 20 };
 #define HALT_PAUSE FL_NS_PER_MS
 #define HALT_PATIENCE (20 * FL_NS_PER_MS) // for a call to come to its end
 
-// The nth core that we may run on; a lane, whose thread may wait or free memory for long, on any.
-// Failing to pin costs speed only.
+// With --pin, the nth core that we may run on; a lane, whose thread may wait or free memory for
+// long, on any. Failing to pin costs speed only.
 static void thread_pin(const struct fl_worker *worker)
 {
     const cpu_set_t *allowed = &worker->engine->cpus;
@@ -39,7 +39,8 @@ static void thread_pin(const struct fl_worker *worker)
         cpu++;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    pthread_setaffinity_np(pthread_self(), sizeof(one), worker->is_lane ? allowed : &one);
+    bool any = worker->is_lane || !worker->engine->options.pin;
+    pthread_setaffinity_np(pthread_self(), sizeof(one), any ? allowed : &one);
 }
 
 // A vCPU that is woken would else preempt the worker in the middle of a batch, at the cost of all

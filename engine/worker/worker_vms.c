@@ -32,16 +32,23 @@ void fl_worker_make_hot(struct fl_worker *worker, struct fl_vm *vm)
     if (vm->hot || vm->phase == FL_VM_GONE)
         return;
     vm->hot = true;
+    worker->hot_count++;
     cds_list_add_tail(&vm->in_hot, &worker->shard.hot);
 }
 
-void fl_worker_cool_down(struct fl_vm *vm)
+static void make_cold(struct fl_worker *worker, struct fl_vm *vm)
 {
-    if (vm->unwatched && vm->phase != FL_VM_GONE)
+    if (!vm->hot)
         return;
-    if (vm->hot)
-        cds_list_del(&vm->in_hot);
     vm->hot = false;
+    worker->hot_count--;
+    cds_list_del(&vm->in_hot);
+}
+
+void fl_worker_cool_down(struct fl_worker *worker, struct fl_vm *vm)
+{
+    if (!vm->unwatched || vm->phase == FL_VM_GONE)
+        make_cold(worker, vm);
 }
 
 // Another thread served it before, and may have ended at any instruction: what it read and did not
@@ -106,9 +113,7 @@ void fl_worker_attach(struct fl_worker *worker, struct fl_vm *vm)
 static void worker_forget(struct fl_worker *worker, struct fl_vm *vm)
 {
     cds_list_del(&vm->in_worker);
-    if (vm->hot)
-        cds_list_del(&vm->in_hot);
-    vm->hot = false;
+    make_cold(worker, vm);
     worker->shard.doubtful -= vm->doubtful;
     worker->unwatched -= vm->unwatched;
     vm->unwatched = false;

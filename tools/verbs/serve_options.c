@@ -236,7 +236,7 @@ const struct cli_option engine_options[] = {
              .help = "limit of the memory for pages that captures have copied and that are not "
                      "packed yet; each capture has 64M at least"),
     CLI_COUNT(struct fl_server_options, engine.spin_us, .name = "spin", .value = "US", .low = 0,
-              .high = SPIN_MOST, .preset = "50",
+              .high = SPIN_MOST, .preset = "20",
               .help = "how long a worker looks for the next fault before it sleeps"),
     CLI_COUNT(struct fl_server_options, engine.prefetch_pages, .name = "prefetch", .value = "PAGES",
               .low = 0, .high = PREFETCH_MOST, .preset = "16",
@@ -247,8 +247,10 @@ const struct cli_option engine_options[] = {
     CLI_SIZE(struct fl_server_options, engine.prefetch_host_bytes, .name = "prefetch-host",
              .value = "SIZE", .preset = "1G", .help = "the same for all VMs together"),
     CLI_OTHER(struct fl_server_options, engine.nice, take_nice, .name = "nice", .value = "N",
-              .preset = "-10",
+              .preset = "0",
               .help = "priority of the workers, -20 to 19, if the process may set it"),
+    CLI_OTHER(struct fl_server_options, engine.pin, take_on_off, .name = "pin", .choices = "on|off",
+              .preset = "off", .help = "keep each worker on a core of its own"),
     CLI_OTHER(
         struct fl_server_options, engine, take_on_error, .name = "on-error", .value = "POLICY",
         .choices = "auto|poison|kill", .preset = "auto",

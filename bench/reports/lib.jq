@@ -15,7 +15,7 @@ def row: "| " + join(" | ") + " |";
 def unordered_keys(f): reduce (.[] | f) as $key ([]; if index([$key]) then . else . + [$key] end);
 
 def names: {serve: "`faultline serve`", before: "the build before", handler: "`faultline handler`",
-            bare: "bare, blocks", spin: "bare, spins 50 us", example: "example handler",
+            bare: "bare, blocks", spin: "bare, spins 50 us", example: "example handler", drain: "drains one VM",
             replay: "`faultline serve`, replay", lazy: "`faultline serve`, no trace",
             cache: "page cache, private mapping"};
 

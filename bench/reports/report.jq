@@ -27,6 +27,13 @@ def before_line:
     | "\nThis build to the one before: touches a second \(ratio("touches_per_s"; $all; "before") | digits(2)), "
         + "CPU a touch \(ratio("server_cpu_us_per_touch"; $all; "before") | digits(2)).";
 
+# The same to the handler that serves one VM until it has nothing more.
+def drain_line:
+    . as $all | [$all[] | select(.server == "serve")]
+    | select(any($all[]; .server == "drain"))
+    | "\nThis build to the handler that drains one VM: touches a second \(ratio("touches_per_s"; $all; "drain") | digits(2)), "
+        + "CPU a touch \(ratio("server_cpu_us_per_touch"; $all; "drain") | digits(2)).";
+
 def faults_table:
     . as $all | "\n### \($all[0].scenario)\n",
     "\($all[0].vms) VM x \($all[0].threads) threads, \($all[0].memory | mib) MiB each, "
@@ -34,7 +41,7 @@ def faults_table:
     "| server | runs | k pages/s | GB/s | to bare | to spinning | p50 us | p99 us | p99.9 us | CPU us/page | faults/page |",
     "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     (unordered_keys(.server)[] as $server | [$all[] | select(.server == $server)] | faults_row($all)),
-    before_line;
+    before_line, drain_line;
 
 # Throughput of one scenario to another's, of one server.
 def throughput($all; $server): [$all[] | select(.server == $server)] | undisturbed
@@ -45,7 +52,7 @@ def many_to_few:
     | "\nThe throughput of 500x1, as a ratio to that of 32x2: " + ([$many | unordered_keys(.server)[] as $server
         | "\(names[$server]) \(throughput($many; $server) / throughput($few; $server) | digits(2))"] | join(", ")) + ".";
 
-def sort_servers: sort_by({serve: 0, before: 0.5, handler: 1, bare: 2, spin: 3}[.server]);
+def sort_servers: sort_by({serve: 0, before: 0.5, handler: 1, bare: 2, spin: 3, drain: 4, example: 5}[.server]);
 
 def memory_table:
     "\n### Memory of the server\n",

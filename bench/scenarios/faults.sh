@@ -4,7 +4,7 @@
 # slower or faster meanwhile, it does so for all of them.
 
 # `before` is another build of faultline (--before).
-servers=(serve handler bare spin)
+servers=(serve handler bare spin drain example)
 [ -z "$before" ] || servers+=(before)
 
 fault_socket() {
@@ -25,6 +25,8 @@ start_fault_servers() {
     start_server handler "$faultline" handler "$work/handler.sock" "$work/memory"
     start_server bare "$bare_handler" "$work/bare.sock" "$work/memory"
     start_server spin "$bare_handler" --spin 50 "$work/spin.sock" "$work/memory"
+    start_server drain "$drain_handler" "$work/drain.sock" "$work/memory"
+    start_server example "$example_handler" "$work/example.sock" "$work/memory"
 }
 
 # Runs a VM that is not measured: afterwards every frame is in memory, and every page was right.
@@ -40,9 +42,27 @@ run_loadgen() {
         die "$server failed in $scenario, round $round"
 }
 
+# A busy host: on each CPU something computes at normal priority. What it uses disturbs nothing, as it is meant to.
+measure_busy_run() {
+    local loops=() i
+    for ((i = 0; i < $(nproc); i++)); do
+        while :; do :; done &
+        loops+=($!)
+    done
+    run_loadgen "$@"
+    kill "${loops[@]}"
+    wait "${loops[@]}" 2>/dev/null || true
+    jq -c 'del(.others_cpu_percent)' "$work/run" >"$work/run.busy"
+    mv "$work/run.busy" "$work/run"
+    tries=1
+}
+
 measure_fault_run() {
     local scenario=$1 server=$7 round=$8
-    alone run_loadgen "$@"
+    case $scenario in
+    *-busy) measure_busy_run "$@" ;;
+    *) alone run_loadgen "$@" ;;
+    esac
     record '{part: "faults", scenario: $scenario, server: $server, round: $round, tries: $tries} + .' \
         --arg scenario "$scenario" --arg server "$server" --argjson round "$round" --argjson tries $tries <"$work/run"
 }

@@ -85,6 +85,11 @@ bool fl_mailbox_sleep(struct fl_mailbox *box)
     return false;
 }
 
+bool fl_mailbox_sleeps(struct fl_mailbox *box)
+{
+    return __atomic_load_n(&box->asleep, __ATOMIC_SEQ_CST);
+}
+
 void fl_mailbox_awake(struct fl_mailbox *box)
 {
     uint64_t count;

@@ -38,6 +38,8 @@ void fl_mailbox_post(struct fl_mailbox *box, struct fl_mail *mail);
 bool fl_mailbox_drain(struct fl_mailbox *box, void *owner);
 // Owner only. Call before blocking; false if mail has come in the meantime: do not block.
 bool fl_mailbox_sleep(struct fl_mailbox *box);
+// Any thread: the owner sleeps, or is about to, and no mail has come since.
+bool fl_mailbox_sleeps(struct fl_mailbox *box);
 // Owner only. Call after blocking.
 void fl_mailbox_awake(struct fl_mailbox *box);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Theory of operation. One question of the keeper sends a beat to every worker and lane. A beat is
-// a piece of mail that belongs to the thread it is with: it is `outstanding` from ask_worker()
-// until beat_came_back(), and is not sent again before. The keeper is answered when none is
-// outstanding but with threads that the kernel holds up in a call for a VM. The control thread owns
-// the rest.
+// Theory of operation. One question of the keeper sends a beat to every worker and lane that is
+// awake. A beat is a piece of mail that belongs to the thread it is with: it is `outstanding` from
+// ask_worker() until beat_came_back(), and is not sent again before. The keeper is answered when
+// none is outstanding but with threads that the kernel holds up in a call for a VM. The control
+// thread owns the rest.
 #include "engine/takeover/heartbeat.h"
 
 #include <stdbool.h>
@@ -83,9 +83,18 @@ static void beat_at_worker(void *owner, struct fl_mail *mail)
     fl_mailbox_post(beat->worker->shard.control, &beat->mail);
 }
 
+// One that sleeps until it is woken, and has nothing that waits for storage, is well. To wake each
+// of them once a second would be most of what an idle server costs. Faults that it does not wake
+// for are seen by the keeper itself.
+static bool is_asleep(struct fl_worker *worker)
+{
+    return fl_mailbox_sleeps(&worker->shard.mailbox) &&
+           fl_counter_get(&worker->shard.stats->parked) == 0;
+}
+
 static void ask_worker(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
 {
-    if (beat->outstanding)
+    if (beat->outstanding || is_asleep(worker))
         return;
     beat->heartbeat = heartbeat;
     beat->worker = worker;
@@ -120,6 +129,8 @@ void fl_heartbeat_take(struct fl_heartbeat *heartbeat)
     heartbeat->count = fl_engine_workers(heartbeat->engine);
     for (unsigned i = 0; i < heartbeat->count; i++)
         ask_worker(heartbeat, &heartbeat->beat[i], fl_engine_worker(heartbeat->engine, i));
+    if (all_well(heartbeat)) // none had to be asked: answered in this round of the loop
+        heartbeat->look_ns = 0;
 }
 
 void fl_heartbeat_run(struct fl_heartbeat *heartbeat, uint64_t now)

@@ -98,6 +98,7 @@ struct fl_engine {
     unsigned worker_count;
     struct fl_collapser *collapser; // NULL: none is wanted
     struct fl_limit_watch *limits;  // looks which VMs their memory limits slow down
+    struct fl_sleeper limit_watcher; // that thread, while no page is filled
     struct fl_sleeper call_watcher; // the watcher of lanes, while no thread is within a call
     struct fl_lanes *lanes;         // for VMs that make the thread that serves them wait
     struct fl_mailbox control;      // mail to the control thread

@@ -23,6 +23,7 @@
 #include "engine/worker/worker.h"
 
 #define LOOK_EVERY (2 * FL_NS_PER_MS)
+enum { NICE = -10 }; // a busy host must not delay it, as a worker's other VMs wait for it
 #define AWAKE (100 * FL_NS_PER_MS) // for so long without a call, before it sleeps
 // A call that sleeps is taken from at the second look. One that runs may be the copying of much, or
 // wait for nothing but a CPU, which it would have to share with the thread that goes on.
@@ -198,11 +199,13 @@ static void *watch_main(void *arg)
     const struct timespec tick = {.tv_nsec = (long)LOOK_EVERY};
     uint64_t active_ns = 0;
     pthread_setname_np(pthread_self(), "fl-lanes");
-    setpriority(PRIO_PROCESS, (id_t)gettid(), lanes->engine->options.nice);
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
     while (!atomic_load(&lanes->ends)) {
         uint64_t now = fl_now();
-        if (watch_look(lanes, now))
+        if (watch_look(lanes, now)) {
             active_ns = now;
+            fl_sleeper_notice(&lanes->engine->limit_watcher);
+        }
         if (!fl_lanes_any_free(lanes))
             lane_new(lanes);
         if (now - active_ns > AWAKE)

@@ -75,6 +75,14 @@ static uint64_t vm_filled(const struct fl_vm *vm)
            fl_counter_get(&counters->faults);
 }
 
+static bool limits_go_on(struct fl_limit_watch *limits)
+{
+    pthread_mutex_lock(&limits->lock);
+    bool goes_on = !limits->ends;
+    pthread_mutex_unlock(&limits->lock);
+    return goes_on;
+}
+
 // Those that pages were filled for since they were looked at, and that have a process here.
 static void limits_collect(void *arg, const struct fl_vm *constant)
 {
@@ -121,7 +129,8 @@ static void limits_note(struct fl_limit_watch *limits, struct limited *found)
     fl_mailbox_post(&owner->mailbox, &order->mail);
 }
 
-static void limits_look(struct fl_limit_watch *limits)
+// True if pages were filled since the last time.
+static bool limits_look(struct fl_limit_watch *limits)
 {
     limits->count = 0;
     fl_rcu_online();
@@ -138,6 +147,18 @@ static void limits_look(struct fl_limit_watch *limits)
             limits_note(limits, &limits->vm[i]);
     }
     fl_rcu_offline();
+    return limits->count > 0;
+}
+
+// The watcher of calls wakes it, and goes on doing so for as long as there are calls: what a look
+// misses by a moment is seen by the next one.
+static void limits_sleep(struct fl_limit_watch *limits)
+{
+    struct fl_sleeper *sleeper = &limits->engine->limit_watcher;
+    fl_sleeper_prepare(sleeper);
+    if (!limits_look(limits) && limits_go_on(limits))
+        fl_sleeper_sleep(sleeper);
+    fl_sleeper_awake(sleeper);
 }
 
 // Whether it goes on.
@@ -162,8 +183,10 @@ static void *limits_main(void *arg)
     pthread_setname_np(pthread_self(), "fl-limits");
     rcu_register_thread();
     fl_rcu_offline();
-    while (limits_pause(limits))
-        limits_look(limits);
+    while (limits_pause(limits)) {
+        if (!limits_look(limits))
+            limits_sleep(limits);
+    }
     fl_rcu_online();
     rcu_unregister_thread();
     return NULL;
@@ -199,6 +222,7 @@ void fl_limit_watch_stop(struct fl_limit_watch *limits)
     limits->ends = true;
     pthread_cond_signal(&limits->changed);
     pthread_mutex_unlock(&limits->lock);
+    fl_sleeper_wake(&limits->engine->limit_watcher);
     pthread_join(limits->thread, NULL);
     pthread_cond_destroy(&limits->changed);
     pthread_mutex_destroy(&limits->lock);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which VMs are slowed down by a memory limit: a thread of its own looks at those that pages were
-// filled for, twice a second. One whose limit was met since the last time is to have a lane
+// filled for, twice a second for as long as any are. One whose limit was met since the last time is to have a lane
 // (lane.h). What it has seen stands in the status.
 #ifndef FAULTLINE_WORKER_LIMIT_WATCH_H
 #define FAULTLINE_WORKER_LIMIT_WATCH_H

@@ -12,7 +12,6 @@
 // a round or not.
 #include "engine/worker/visit.h"
 
-#include "engine/ahead/fill.h"
 #include "engine/base/clock.h"
 #include "engine/serve/task.h"
 #include "engine/worker/fault.h"

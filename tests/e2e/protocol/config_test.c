@@ -98,7 +98,7 @@ Test(config, is_taken_by_a_server_and_options_come_before_it)
                       {"control", "/elsewhere", "environment", 0},
                       {"replay-reserve", "7", "file", 7},
                       {"store", world->store, "file", 1},
-                      {"spin", "50", "default", 0}};
+                      {"spin", "20", "default", 0}};
         for (unsigned j = 0; j < sizeof(wanted) / sizeof(wanted[0]); j++) {
             if (strcmp(name, wanted[j].name) != 0)
                 continue;

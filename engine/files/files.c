@@ -151,8 +151,8 @@ static void image_came(void *owner, struct fl_mail *mail)
 
 void fl_files_image_opened(struct fl_files *files, uint64_t record, struct fl_image *image)
 {
-    if (!files || files->device < 0 || !fl_files_state_find(files->state, record))
-        return;
+    if (!files || files->device < 0)
+        return; // whether it is the image of a file is for the thread to see
     struct opened *opened = calloc(1, sizeof(*opened));
     if (!opened)
         return; // its READs are answered with errors when their time is up

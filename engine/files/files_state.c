@@ -63,15 +63,6 @@ void fl_files_state_unmap(struct fl_files_state *state)
         munmap(state, sizeof(*state));
 }
 
-struct fl_files_entry *fl_files_state_find(struct fl_files_state *state, uint64_t record)
-{
-    for (unsigned i = 0; i < FL_FILES_MOST && record > 0; i++) {
-        if (state->entry[i].record == record)
-            return &state->entry[i];
-    }
-    return NULL;
-}
-
 struct fl_files_entry *fl_files_state_add(struct fl_files_state *state, uint64_t record)
 {
     for (unsigned i = 0; i < FL_FILES_MOST; i++) {

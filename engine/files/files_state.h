@@ -43,8 +43,7 @@ int fl_files_state_new(int *ret_fd, struct fl_files_state **ret_state);
 int fl_files_state_open(int fd, struct fl_files_state **ret_state);
 void fl_files_state_unmap(struct fl_files_state *state); // NULL is a no-op
 
-// The files' thread. NULL: no image of that record, or no room.
-struct fl_files_entry *fl_files_state_find(struct fl_files_state *state, uint64_t record);
+// The files' thread. NULL: there is no room.
 struct fl_files_entry *fl_files_state_add(struct fl_files_state *state, uint64_t record);
 // Notes that a LOOKUP is to be answered; false if it was noted before.
 bool fl_files_state_note_lookup(struct fl_files_state *state, uint64_t unique);

@@ -142,4 +142,6 @@ void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason)
             cds_list_first_entry(&keeper->records.kind[FL_RECORD_VM], struct fl_record, in_kind);
         fl_records_drop(&keeper->records, FL_RECORD_VM, record->id);
     }
+    fl_keeper_unmount_files(keeper);
+    fl_records_drop(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD);
 }

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -201,6 +202,37 @@ static int touch_one(int channel, struct client_shared *shared, void *arg)
     await_test(channel, 'g');
     CHECK(memory_same(&world->memory, bytes / 2, map + bytes / 2, PAGE), "the page is wrong");
     return 0;
+}
+
+static int touch_first_page(int channel, struct client_shared *shared, void *arg)
+{
+    uint64_t bytes = 0;
+    (void)shared;
+    (void)arg;
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    uint8_t *map = files_map(files_path(world, "image"), &bytes);
+    CHECK(map, "cannot map it");
+    vmm_catch_sigbus();
+    CHECK(vmm_poisoned(map), "there is a page where there can be none");
+    tell_test(channel, 's');
+    return 0;
+}
+
+// Each engine dies of the READ that it is sent again, until the keeper gives up.
+Test(files_death, when_no_engine_lives_waiters_get_sigbus)
+{
+    struct client client;
+    need_points();
+    world = files_make(DISTINCT, BYTES);
+    setenv("FAULTLINE_KILL_AT", "files_answer", 1);
+    files_serve(world, NULL);
+    unsetenv("FAULTLINE_KILL_AT");
+    client_start(&client, touch_first_page, NULL);
+    cr_assert(client_says(&client, 's'));
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    cr_assert(server_wait_log(&world->server, "event=failing_closed", 1));
+    cr_assert(wait_until(process_ended, &world->server.pid));
+    cr_assert_not(files_mounted(world));
 }
 
 // An engine that hangs is killed by its keeper, and a thread that waits has its page then.

@@ -294,14 +294,15 @@ static void commit(struct run *run)
     result->seconds = (double)(fl_now() - run->begun) / (double)FL_NS_PER_S;
     // Without it the next checkpoint of this VM copies more than it must: that is all.
     uint64_t end = fl_now() + COMMIT_MS * FL_NS_PER_MS;
+    bool keeps = (run->line.granted & FL_CAPTURE_KEEP_ARMED) != 0;
     if (capture_line_commit(&run->line, run->order->name, result->pack.content_id) != 0)
         return;
-    while (run->order->keep_armed && fl_now() < end &&
-           !capture_line_is(&run->line, FL_CAPTURE_KEPT) && !capture_line_failed(&run->line)) {
+    while (keeps && fl_now() < end && !capture_line_is(&run->line, FL_CAPTURE_KEPT) &&
+           !capture_line_failed(&run->line)) {
         wait_for_news(run);
         capture_line_hear(&run->line);
     }
-    result->kept_armed = run->order->keep_armed && capture_line_is(&run->line, FL_CAPTURE_KEPT);
+    result->kept_armed = keeps && capture_line_is(&run->line, FL_CAPTURE_KEPT);
 }
 
 void run_say_left_paused(struct fl_error *error)

@@ -23,7 +23,4 @@ int fl_hash_start(struct fl_hasher *hasher);
 int fl_hash_update(struct fl_hasher *hasher, const void *bytes, size_t len);
 int fl_hash_finish(struct fl_hasher *hasher, struct fl_identity *ret_identity);
 
-// True if all FL_PAGE_SIZE bytes are zero.
-bool fl_page_is_zero(const void *page);
-
 #endif

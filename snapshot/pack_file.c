@@ -225,6 +225,11 @@ uint64_t fl_pack_id(const struct fl_pack *pack)
     return pack->id;
 }
 
+bool fl_pack_is_raw(const struct fl_pack *pack)
+{
+    return pack->id >= FL_PACK_ID_RAW;
+}
+
 int fl_pack_fd(const struct fl_pack *pack)
 {
     return pack->fd;

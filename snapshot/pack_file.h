@@ -6,6 +6,7 @@
 #ifndef FAULTLINE_SNAPSHOT_PACK_FILE_H
 #define FAULTLINE_SNAPSHOT_PACK_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "snapshot/format.h"
@@ -36,6 +37,7 @@ void fl_pack_unref(struct fl_pack *pack);
 // Any thread may call the functions below. A function that takes a frame blocks on storage if the
 // frame's piece of the table was not read yet; fl_pack_know_frame() reads it.
 uint64_t fl_pack_id(const struct fl_pack *pack);
+bool fl_pack_is_raw(const struct fl_pack *pack);
 int fl_pack_fd(const struct fl_pack *pack); // the pack owns it: do not close it
 uint32_t fl_pack_frames(const struct fl_pack *pack);
 uint64_t fl_pack_pages(const struct fl_pack *pack);

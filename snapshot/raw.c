@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "snapshot/image.h"
@@ -81,4 +82,19 @@ int fl_image_open_raw(const char *path, struct fl_image **ret_image)
     }
     fd = -1; // the pack's now
     return fl_image_new(&header, header.pages, map, packs, ret_image);
+}
+
+bool fl_image_is_raw(const struct fl_image *image)
+{
+    return image->header.packs == 1 && fl_pack_is_raw(image->packs[0]);
+}
+
+uint32_t fl_image_read_now(const struct fl_image *image, uint64_t page, uint32_t pages, void *buf)
+{
+    struct iovec to = {.iov_base = buf, .iov_len = (size_t)pages * FL_PAGE_SIZE};
+    if (!fl_image_is_raw(image))
+        return 0;
+    ssize_t got =
+        preadv2(fl_pack_fd(image->packs[0]), &to, 1, (off_t)(page * FL_PAGE_SIZE), RWF_NOWAIT);
+    return got > 0 ? (uint32_t)((size_t)got / FL_PAGE_SIZE) : 0;
 }

@@ -116,6 +116,14 @@ int fl_image_open_files(const int *fds, uint32_t count, struct fl_image **ret_im
 // Holes (SEEK_HOLE at the time of opening) are zero, and a partial last page is filled up with
 // zeros. Blocks on storage. -EINVAL: it is not a regular file; -ENODATA: it is empty.
 int fl_image_open_raw(const char *path, struct fl_image **ret_image);
+// True for the image of a raw memory file.
+bool fl_image_is_raw(const struct fl_image *image);
+// Reads whole pages of a raw memory file that are in the page cache, at most `pages` of them from
+// `page` on, and never waits for storage. Returns how many; 0 also for any other image, and where
+// the file system cannot say what is there.
+uint32_t fl_image_read_now(const struct fl_image *image, uint64_t page, uint32_t pages, void *buf);
+// True if all FL_PAGE_SIZE bytes are zero.
+bool fl_page_is_zero(const void *page);
 // Takes and returns another reference.
 struct fl_image *fl_image_ref(struct fl_image *image);
 // Drops a reference; NULL is a no-op. The last one closes files, which may block, so a thread that

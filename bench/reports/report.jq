@@ -6,7 +6,7 @@ include "lib";
 include "replay";
 include "recorded";
 include "cost";
-include "fresh";
+include "fills";
 
 def faults_row($all):
     [names[.[0].server], runs,
@@ -138,4 +138,5 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
    ([$records[] | select(.part == "recorded")] | unordered_keys([.snapshot, .vms, .how])[] as $scenario
     | [.[] | select([.snapshot, .vms, .how] == $scenario)] | undisturbed | recorded_table),
    ([$records[] | select(.part == "fresh")] | select(length > 0) | fresh_table),
+   ([$records[] | select(.part == "populate")] | select(length > 0) | populate_table),
    ([$records[] | select(.part == "cost")] | select(length > 0) | cost_tables))

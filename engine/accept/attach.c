@@ -24,6 +24,7 @@
 #include "engine/accept/replay_order.h"
 #include "engine/ahead/collapse.h"
 #include "engine/ahead/fill.h"
+#include "engine/ahead/fill_direct.h"
 #include "engine/ahead/first_pages.h"
 #include "engine/ahead/replay.h"
 #include "engine/ahead/unprotect.h"
@@ -133,6 +134,7 @@ static void free_vm(struct rcu_head *head)
 {
     struct fl_vm *vm = caa_container_of(head, struct fl_vm, rcu);
     fl_rcu_freeing();
+    fl_fill_direct_end(vm);
     fl_vm_state_unmap(vm->state);
     free(vm);
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "engine/ahead/collapse.h"
+#include "engine/ahead/fill_direct.h"
 #include "engine/ahead/first_pages.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
@@ -224,6 +225,12 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
         return;
     }
     const struct fl_frame *frame = fl_cache_lookup(shard->cache, run.id);
+    struct fl_filled filled;
+    if (!frame && fl_fill_direct(vm, end, &filled)) {
+        fill->next += filled.pages;
+        fill_advance(shard, vm, filled.result, 0);
+        return;
+    }
     if (!frame) {
         fill_ask_ahead(shard, vm);
         fl_task_wait_for(shard, &fill->task, run.id, fill_frame_came);
@@ -294,6 +301,7 @@ static void fill_finish(struct fl_shard *shard, struct fl_vm *vm)
     }
     fl_fill_report(shard, vm);
     fl_task_end(&vm->fill.task);
+    fl_fill_direct_end(vm);
 }
 
 // What was filled and is absent all the same, again and again, is not absent: it is another

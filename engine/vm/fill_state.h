@@ -28,6 +28,7 @@ struct fl_fill {
     bool suspended;
     struct fl_frame_id bad; // a piece of the map that cannot be read; pack 0: none
     int bad_error;
+    uint8_t *buffer;   // fill_direct.h; NULL: none yet
     bool unregistered; // being released: only events are still to be read
     struct fl_task task;
 };

@@ -2,12 +2,14 @@
 //
 // `faultline handler --populate`, used as Firecracker's tests use its example handlers.
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "tests/support/world.h"
@@ -86,6 +88,63 @@ Test(populate, everything_comes_after_one_touch)
 Test(populate, what_was_given_back_stays_zero)
 {
     run((struct plan){PAGE, true}, 24 << 20);
+}
+
+// The page cache has lost each second MiB of the file: what it has comes out of it, the rest as
+// frames.
+Test(populate, out_of_a_file_that_is_cold_in_parts)
+{
+    struct plan plan = {PAGE, true};
+    struct client client;
+    world = world_make(MIXED, 24 << 20);
+    world_handler(world, populate);
+    int fd = open(world->file, O_RDONLY | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(fsync(fd), 0);
+    munmap(world->memory.data, world->memory.bytes); // what is mapped stays
+    for (off_t at = 0; at < 24 << 20; at += 2 << 20)
+        posix_fadvise(fd, at, 1 << 20, POSIX_FADV_DONTNEED);
+    world->memory.data = mmap(NULL, world->memory.bytes, PROT_READ, MAP_SHARED, fd, 0);
+    cr_assert_neq(world->memory.data, MAP_FAILED);
+    client_start(&client, touch_one, &plan);
+    cr_assert(client_says(&client, 't'));
+    cr_assert(wait_until(finished, &world->server));
+    client_tell(&client, 'f');
+    cr_assert_eq(client_wait(&client), 0);
+    close(fd);
+    world_stop(world);
+}
+
+// Whether the file system says what is in the page cache without a wait.
+static bool reads_at_once(const char *file)
+{
+    uint8_t page[PAGE];
+    struct iovec to = {.iov_base = page, .iov_len = sizeof(page)};
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    bool reads = fd >= 0 && preadv2(fd, &to, 1, 0, RWF_NOWAIT) == PAGE;
+    if (fd >= 0)
+        close(fd);
+    return reads;
+}
+
+// What is in the page cache needs no second copy in the server.
+Test(populate, takes_no_memory_for_what_is_in_the_page_cache)
+{
+    enum { BYTES = 128 << 20 };
+    struct plan plan = {PAGE, false};
+    struct client client;
+    world = world_make(DISTINCT, BYTES);
+    if (!reads_at_once(world->file))
+        cr_skip_test("this file system cannot read without a wait");
+    world_handler(world, populate);
+    long before = server_memory_kib(&world->server);
+    client_start(&client, touch_one, &plan);
+    cr_assert(client_says(&client, 't'));
+    cr_assert(wait_until(finished, &world->server));
+    cr_assert_lt(server_memory_kib(&world->server) - before, BYTES / 4 / 1024);
+    client_tell(&client, 'f');
+    cr_assert_eq(client_wait(&client), 0);
+    world_stop(world);
 }
 
 Test(populate, huge_pages)

@@ -48,9 +48,30 @@ static void check_image(const char *name, const char *path)
     fl_reader_close(reader); // the image outlives it
     cr_assert(image_is_file(image, path), "image %s", name);
     cr_assert_str_eq(fl_image_name(image), name);
+    cr_assert_not(fl_image_is_raw(image));
     fl_image_unref(image);
     cr_assert_eq(unpack_file(space.store, name, space.output), 0);
     cr_assert(same_files(path, space.output), "unpacked %s", name);
+}
+
+// It was read just now, and is in the page cache. Not all file systems can say so.
+static void check_read_now(const struct fl_image *image)
+{
+    static uint8_t now[40 * FL_PAGE_SIZE];
+    static uint8_t frame[FL_FRAME_PAGES * FL_PAGE_SIZE];
+    uint64_t whole = fl_image_bytes(image) / FL_PAGE_SIZE;
+    uint64_t first = whole > 35 ? whole - 35 : 0;
+    uint32_t got = fl_image_read_now(image, first, 40, now);
+    cr_assert_leq(got, whole - first, "no page that the file has in part");
+    for (uint32_t i = 0; i < got; i++) {
+        struct fl_run run = fl_image_run(image, first + i, 1);
+        cr_assert(run.zero || fl_frame_read(image, run.id, frame) == 0);
+        const uint8_t *page = now + (size_t)i * FL_PAGE_SIZE;
+        if (run.zero)
+            cr_assert(fl_page_is_zero(page));
+        else
+            cr_assert_arr_eq(page, frame + (size_t)run.slot * FL_PAGE_SIZE, FL_PAGE_SIZE);
+    }
 }
 
 static void check_raw(const char *path)
@@ -58,6 +79,8 @@ static void check_raw(const char *path)
     struct fl_image *image;
     cr_assert_eq(fl_image_open_raw(path, &image), 0);
     cr_assert(image_is_file(image, path), "raw");
+    cr_assert(fl_image_is_raw(image));
+    check_read_now(image);
     fl_image_unref(image);
 }
 

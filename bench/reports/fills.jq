@@ -21,3 +21,14 @@ def fresh_table:
     (unordered_keys(.scenario)[] as $scenario | [$all[] | select(.scenario == $scenario)] as $here
         | $here | unordered_keys(.server)[] as $server
         | [$here[] | select(.server == $server)] | fresh_row($here));
+
+def populate_row($all):
+    [(if .[0].server == "bulk" then "one UFFDIO_COPY" else names[.[0].server] + " --populate" end), .[0].vm, "\(length)",
+     (.[0].bytes | mib | digits(0)), ([.[].seconds] | median * 1000 | digits(0)),
+     (ratio("seconds"; $all; "bulk") | digits(2))] | row;
+
+def populate_table:
+    . as $all | "\n### Populate\n",
+    "| how | VM of the server | runs | MiB | ms | to one copy |",
+    "| --- | --- | --: | --: | --: | --: |",
+    (unordered_keys([.server, .vm])[] as $key | [$all[] | select([.server, .vm] == $key)] | populate_row($all));

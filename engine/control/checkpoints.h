@@ -37,12 +37,10 @@ unsigned fl_checkpoints_begin(struct fl_checkpoints *checkpoints,
                               struct fl_error *ret_error);
 
 // That of a VM; NULL: there is none.
-struct fl_checkpoint *fl_checkpoints_find(struct fl_checkpoints *checkpoints,
-                                          const struct fl_checkpoint_of *of);
+struct fl_checkpoint *fl_checkpoints_find(struct fl_checkpoints *checkpoints, uint64_t vm);
 // The VM is paused. False if its pause was not asked for, or it was said already.
 bool fl_checkpoint_paused(struct fl_checkpoint *checkpoint);
-// Its command is told so, and undoes it. If the image is published by then it stays: the client is
-// told by the last event which of the two has come about.
+// Its client is told so, and its command undoes it.
 void fl_checkpoint_cancel(struct fl_checkpoint *checkpoint);
 
 // As docs/control-api.md says; NULL without memory.

@@ -53,8 +53,10 @@ struct fl_files_call {
     struct cds_list_head link;
     struct fl_files *files;
     uint64_t unique;
+    pid_t tid; // who asks; 0: not of our PID namespace
     uint64_t since_ns;
     bool answered;
+    bool signalled; // a signal has come for who asks: if it is SIGKILL, it waits for nothing
     // Called when the call was answered before its end, to free it as soon as that is possible.
     void (*leave)(struct fl_files_call *call);
     // Called when it has waited for too long, before it is answered with -EIO; NULL: nothing to do.
@@ -111,10 +113,13 @@ void fl_files_attr(const struct fl_files *files, const struct fl_files_entry *en
 
 // --- calls ---
 
-void fl_files_call_begin(struct fl_files *files, struct fl_files_call *call, uint64_t unique);
+void fl_files_call_begin(struct fl_files *files, struct fl_files_call *call,
+                         const struct fuse_in_header *in);
 // Answers it, unless that was done. Does not free it.
 void fl_files_call_answer(struct fl_files_call *call, int error, const void *data, size_t bytes);
 void fl_files_call_end(struct fl_files_call *call); // the caller frees it
+// Ends it if its caller was killed; true if so.
+bool fl_files_call_leave_killed(struct fl_files_call *call);
 // Of this number, resent or not; NULL: none.
 struct fl_files_call *fl_files_call_find(struct fl_files *files, uint64_t unique);
 

@@ -28,9 +28,10 @@ struct list {
     char answer[ANSWER_MOST];
 };
 
+// Its mail comes back, or is dropped at the end, when there is no list of calls any more.
 static void leave_list(struct fl_files_call *call)
 {
-    (void)call;
+    cds_list_del_init(&call->link);
 }
 
 static void free_list(struct list *list)
@@ -131,6 +132,6 @@ void fl_files_list(struct fl_files *files, const struct fuse_in_header *in,
     list->from = arg->offset;
     list->room = arg->size < ANSWER_MOST ? arg->size : ANSWER_MOST;
     list->job.run = list_images;
-    fl_files_call_begin(files, &list->call, in->unique);
+    fl_files_call_begin(files, &list->call, in);
     fl_io_pool_submit(files->options.io_pool, &list->job);
 }

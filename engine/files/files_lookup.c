@@ -31,10 +31,10 @@ struct lookup {
     int error;
 };
 
-// Its mail or its job comes back.
+// Its mail or its job comes back, or is dropped at the end, when there is no list any more.
 static void leave_lookup(struct fl_files_call *call)
 {
-    (void)call;
+    cds_list_del_init(&call->link);
 }
 
 static void drop_lookup(struct fl_mail *mail)
@@ -87,7 +87,7 @@ static void answer_entry(struct lookup *lookup, struct fl_files_node *node)
                                  .generation = 1,
                                  .attr_valid = KEPT_S}; // each open asks for the name anew
     fl_files_attr(files, node->entry, &out.attr);
-    if (fl_files_state_note_lookup(files->state, lookup->call.unique))
+    if (fl_files_state_note(files->state, lookup->call.unique))
         node->entry->lookups++;
     FL_CRASH_POINT("files_lookup");
     lookup->call.answered = true;
@@ -163,6 +163,6 @@ void fl_files_lookup(struct fl_files *files, const struct fuse_in_header *in, co
     memcpy(lookup->name, name, stem);
     lookup->call.leave = leave_lookup;
     lookup->job.run = get_image;
-    fl_files_call_begin(files, &lookup->call, in->unique);
+    fl_files_call_begin(files, &lookup->call, in);
     fl_io_pool_submit(files->options.io_pool, &lookup->job);
 }

@@ -324,7 +324,7 @@ void fl_files_read(struct fl_files *files, const struct fuse_in_header *in,
     read->node = in->nodeid;
     read->offset = arg->offset;
     read->size = arg->size;
-    fl_files_call_begin(files, &read->call, in->unique);
+    fl_files_call_begin(files, &read->call, in);
     if (failed_before(files, read))
         read->call.since_ns -= limit - limit / ASKED_AGAIN_PART;
     begin(read, node);

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/files/files_internal.h"
+#include "engine/host/procfs.h"
 
 enum {
     KEPT_S = 3600, // an image never changes
@@ -34,10 +36,12 @@ void fl_files_answer(struct fl_files *files, uint64_t unique, int error, const v
     fl_files_answered(files, fl_fuse_answer(files->device, unique, error, data, bytes));
 }
 
-void fl_files_call_begin(struct fl_files *files, struct fl_files_call *call, uint64_t unique)
+void fl_files_call_begin(struct fl_files *files, struct fl_files_call *call,
+                         const struct fuse_in_header *in)
 {
     call->files = files;
-    call->unique = unique;
+    call->unique = in->unique;
+    call->tid = (pid_t)in->pid;
     call->since_ns = files->now;
     cds_list_add_tail(&call->link, &files->calls);
     atomic_fetch_add(&files->calls_now, 1);
@@ -106,11 +110,12 @@ static void open_file(struct fl_files *files, const struct fuse_in_header *in)
     struct fuse_open_out out = {.open_flags = OPEN_FLAGS};
     const struct fl_files_node *node = fl_files_node_find(files, in->nodeid);
     int error = !node ? -ESTALE : atomic_load(&files->refusing) ? -ESHUTDOWN : 0;
-    if (!error) {
+    if (!error && fl_files_state_note(files->state, in->unique)) {
         node->entry->opens++;
         atomic_fetch_add(&files->state->open_now, 1);
         atomic_fetch_add(&files->options.counts->opens, 1);
     }
+    FL_CRASH_POINT("files_open");
     int result = fl_fuse_answer(files->device, in->unique, error, &out, sizeof(out));
     if (!fl_files_answered(files, result) && !error && result != -ENOENT) {
         node->entry->opens--;
@@ -121,11 +126,12 @@ static void open_file(struct fl_files *files, const struct fuse_in_header *in)
 static void release(struct fl_files *files, const struct fuse_in_header *in)
 {
     const struct fl_files_node *node = fl_files_node_find(files, in->nodeid);
+    if (node && fl_files_state_note(files->state, in->unique) && node->entry->opens > 0) {
+        node->entry->opens--;
+        atomic_fetch_sub(&files->state->open_now, 1);
+    }
+    FL_CRASH_POINT("files_release");
     fl_files_answer(files, in->unique, 0, NULL, 0);
-    if (!node || node->entry->opens == 0)
-        return;
-    node->entry->opens--;
-    atomic_fetch_sub(&files->state->open_now, 1);
     fl_files_node_forget(files, in->nodeid, 0);
 }
 
@@ -142,16 +148,27 @@ static void statfs(struct fl_files *files, const struct fuse_in_header *in)
     fl_files_answer(files, in->unique, 0, &out, sizeof(out));
 }
 
-// Its caller was killed, or has a signal to handle: it does not wait any more. A waiter for a
-// single page cannot be killed before it is answered.
+// An error where a page is asked for is SIGBUS, or EFAULT of a system call or of KVM: a signal that
+// is only to be handled must wait.
+bool fl_files_call_leave_killed(struct fl_files_call *call)
+{
+    if (!fl_proc_is_killed(call->tid))
+        return false;
+    atomic_fetch_add(&call->files->options.counts->interrupted, 1);
+    fl_files_call_answer(call, -EINTR, NULL, 0);
+    call->leave(call);
+    return true;
+}
+
+// Its caller was killed, or has a signal to handle, which the kernel does not tell apart; nor does
+// it say so a second time. A waiter for a single page cannot be killed before it is answered.
 static void interrupt(struct fl_files *files, const struct fuse_interrupt_in *arg)
 {
     struct fl_files_call *call = fl_files_call_find(files, arg->unique);
     if (!call || call->answered)
         return;
-    atomic_fetch_add(&files->options.counts->interrupted, 1);
-    fl_files_call_answer(call, -EINTR, NULL, 0);
-    call->leave(call);
+    call->signalled = true;
+    fl_files_call_leave_killed(call);
 }
 
 static void forget_many(struct fl_files *files, const struct fuse_batch_forget_in *arg,

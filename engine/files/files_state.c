@@ -74,13 +74,13 @@ struct fl_files_entry *fl_files_state_add(struct fl_files_state *state, uint64_t
     return NULL;
 }
 
-bool fl_files_state_note_lookup(struct fl_files_state *state, uint64_t unique)
+bool fl_files_state_note(struct fl_files_state *state, uint64_t unique)
 {
     uint64_t number = unique & ~FL_FUSE_RESENT;
-    for (unsigned i = 0; i < FL_FILES_LOOKUPS && unique & FL_FUSE_RESENT; i++) {
-        if (state->lookup[i] == number)
+    for (unsigned i = 0; i < FL_FILES_NOTED && unique & FL_FUSE_RESENT; i++) {
+        if (state->noted[i] == number)
             return false;
     }
-    state->lookup[state->next_lookup++ % FL_FILES_LOOKUPS] = number;
+    state->noted[state->next_noted++ % FL_FILES_NOTED] = number;
     return true;
 }

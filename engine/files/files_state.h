@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define FL_FILES_MAGIC 0x656c69666c746c66ULL // "fltlfile"
-enum { FL_FILES_VERSION = 1, FL_FILES_MOST = 4096, FL_FILES_LOOKUPS = 256 };
+enum { FL_FILES_VERSION = 1, FL_FILES_MOST = 4096, FL_FILES_NOTED = 256 };
 
 // A version of an image that the kernel knows. Its node id is that of the keeper's record of the
 // image, plus FL_FILES_FIRST: so each version has its own, in all engines.
@@ -31,9 +31,9 @@ struct fl_files_state {
     uint32_t version;
     uint32_t reserved;
     _Atomic uint64_t open_now; // the sum of `opens`
-    // Numbers of the last LOOKUPs that were counted: one that is sent again is not counted twice.
-    uint64_t next_lookup;
-    uint64_t lookup[FL_FILES_LOOKUPS];
+    // Numbers of the last requests that were counted: one that is sent again is not counted twice.
+    uint64_t next_noted;
+    uint64_t noted[FL_FILES_NOTED];
     struct fl_files_entry entry[FL_FILES_MOST];
 };
 
@@ -45,7 +45,7 @@ void fl_files_state_unmap(struct fl_files_state *state); // NULL is a no-op
 
 // The files' thread. NULL: there is no room.
 struct fl_files_entry *fl_files_state_add(struct fl_files_state *state, uint64_t record);
-// Notes that a LOOKUP is to be answered; false if it was noted before.
-bool fl_files_state_note_lookup(struct fl_files_state *state, uint64_t unique);
+// Notes that a LOOKUP, OPEN or RELEASE is counted; false if it was noted before.
+bool fl_files_state_note(struct fl_files_state *state, uint64_t unique);
 
 #endif

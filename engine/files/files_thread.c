@@ -71,7 +71,7 @@ static uint64_t expire(struct fl_files *files)
     uint64_t limit = files->options.read_timeout_ms * FL_NS_PER_MS;
     cds_list_for_each_entry_safe(call, next, &files->calls, link)
     {
-        if (call->answered)
+        if (call->answered || (call->signalled && fl_files_call_leave_killed(call)))
             continue;
         if (call->since_ns + limit <= files->now)
             expire_call(call);

@@ -12,8 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/base/utf8.h"
-
 int fl_proc_each(const char *directory, int (*fn)(void *arg, int number), void *arg)
 {
     int result = 0;
@@ -74,7 +72,10 @@ void fl_proc_name(pid_t pid, char *buf, size_t size)
     if (fl_proc_read(path, buf, size) <= 0)
         snprintf(buf, size, "?");
     buf[strcspn(buf, "\n")] = '\0';
-    fl_utf8_clean(buf); // the process has chosen it, and it goes to a terminal and into JSON
+    for (char *at = buf; *at; at++) { // the process has chosen it, and it goes to a terminal
+        if (iscntrl((unsigned char)*at))
+            *at = '?';
+    }
 }
 
 // --- tasks ---
@@ -190,22 +191,36 @@ int fl_proc_live_task(pid_t pid, pid_t *ret_tid)
 }
 
 // SIGKILL is pending for each thread until the thread acts on it, and then the thread is exiting.
-bool fl_proc_is_ending(pid_t pid)
+// `unseen`: what it is if that cannot be read.
+static bool is_killed(const char *task_path, bool unseen)
 {
     char path[64];
     char text[4096];
     struct fl_proc_task task;
+    if (fl_proc_task(task_path, &task) != 0)
+        return unseen;
+    snprintf(path, sizeof(path), "%s/status", task_path);
+    if (!task.exiting && fl_proc_read(path, text, sizeof(text)) <= 0)
+        return unseen;
+    const char *pending = task.exiting ? NULL : strstr(text, "\nSigPnd:");
+    return task.exiting || (pending && strtoull(pending + 8, NULL, 16) >> (SIGKILL - 1) & 1);
+}
+
+bool fl_proc_is_killed(pid_t tid)
+{
+    char path[48];
+    snprintf(path, sizeof(path), "/proc/%d", (int)tid);
+    return tid > 0 && is_killed(path, false);
+}
+
+bool fl_proc_is_ending(pid_t pid)
+{
+    char path[48];
     pid_t tid = 0;
     if (fl_proc_live_task(pid, &tid) != 0)
         return true;
     snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)pid, (int)tid);
-    if (fl_proc_task(path, &task) != 0 || task.exiting)
-        return true;
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)pid, (int)tid);
-    if (fl_proc_read(path, text, sizeof(text)) <= 0)
-        return true;
-    const char *pending = strstr(text, "\nSigPnd:");
-    return pending && strtoull(pending + 8, NULL, 16) >> (SIGKILL - 1) & 1;
+    return is_killed(path, true);
 }
 
 // --- memory ---

@@ -44,6 +44,9 @@ bool fl_proc_switches(const char *task_path, uint64_t *ret_switches);
 pid_t fl_proc_tracer(pid_t pid);
 // True if it was killed, or ends, and only waits for the kernel: it runs no program any more.
 bool fl_proc_is_ending(pid_t pid);
+// True if the thread was killed, or ends, and so does not need what it waits for. False as well if
+// that cannot be seen.
+bool fl_proc_is_killed(pid_t tid);
 // A task of the process that has its memory and its descriptors: the first one, or another if that
 // has ended before them. -ESRCH: none has (any more).
 int fl_proc_live_task(pid_t pid, pid_t *ret_tid);

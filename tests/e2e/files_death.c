@@ -72,6 +72,11 @@ Test(files_death, engines_that_are_killed)
     world_stop(world);
 }
 
+static bool none_open(void *arg)
+{
+    return world_status(arg, "files", "open") == 0;
+}
+
 // At each step of a call: read and not acted on, about to be answered, answered.
 static void die_at(const char *point)
 {
@@ -87,6 +92,7 @@ static void die_at(const char *point)
     cr_assert(wait_until(point_struck, world));
     cr_assert(client_progressed(&client, 2));
     end_rounds(&client);
+    cr_assert(wait_until(none_open, world)); // or each stop would wait for it
     world_stop(world);
 }
 
@@ -108,6 +114,16 @@ Test(files_death, an_engine_dies_when_it_has_answered)
 Test(files_death, an_engine_dies_when_a_lookup_is_counted)
 {
     die_at("files_lookup");
+}
+
+Test(files_death, an_engine_dies_when_an_open_is_counted)
+{
+    die_at("files_open:2");
+}
+
+Test(files_death, an_engine_dies_when_a_release_is_counted)
+{
+    die_at("files_release:2");
 }
 
 Test(files_death, an_engine_dies_when_the_image_is_kept)

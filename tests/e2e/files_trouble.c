@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -107,6 +108,58 @@ Test(files_trouble, one_that_lasts_is_sigbus)
     client_tell(&client, 'g');
     cr_assert(client_says(&client, 'd'));
     cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    world_stop(world);
+}
+
+static void on_signal(int signal)
+{
+    (void)signal;
+}
+
+// Without readahead, as a mapping has it that was touched at random often enough: the kernel then
+// asks for the one page, and asks us to let go of it for any signal. A system call that copies the
+// page does not handle the signal first: as a device of a VMM that sends it.
+static int touch_while_signalled(int channel, struct client_shared *shared, void *arg)
+{
+    static uint8_t page[PAGE];
+    uint64_t bytes = 0;
+    int ends[2];
+    (void)shared;
+    (void)arg;
+    signal(SIGUSR1, on_signal);
+    CHECK(pipe2(ends, O_CLOEXEC) == 0, "no pipe");
+    uint8_t *map = files_map(files_path(world, "image"), &bytes);
+    CHECK(map && madvise(map, bytes, MADV_RANDOM) == 0, "cannot map it");
+    tell_test(channel, 'm');
+    await_test(channel, 'g');
+    CHECK(write(ends[1], map + AWAY, PAGE) == PAGE, "a signal is an error of the page");
+    CHECK(read(ends[0], page, PAGE) == PAGE && memory_same(&world->memory, AWAY, page, PAGE),
+          "wrong page");
+    return 0;
+}
+
+static long long held_before;
+
+static bool held_more(void *arg)
+{
+    return world_status(arg, "files", "held") > held_before + 2;
+}
+
+Test(files_trouble, a_signal_that_does_not_kill_is_no_error)
+{
+    struct client client;
+    begin(patient);
+    client_start(&client, touch_while_signalled, NULL);
+    cr_assert(client_says(&client, 'm'));
+    atomic_store(&calls->what, FAILING_READS);
+    client_tell(&client, 'g');
+    cr_assert(wait_until(one_is_held, world));
+    held_before = world_status(world, "files", "held");
+    kill(client.pid, SIGUSR1);
+    cr_assert(wait_until(held_more, world)); // the kernel's word of the signal has come before
+    atomic_store(&calls->what, 0);
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    cr_assert_eq(world_status(world, "files", "interrupted"), 0);
     world_stop(world);
 }
 

@@ -54,11 +54,17 @@ static void start(struct fl_shard *shard, struct fl_vm *vm)
     fl_task_start(shard, &vm->collapse.task);
 }
 
-static void stop(struct fl_shard *shard, struct fl_vm *vm)
+// The answer to a call that is under way is about a range that is no longer the next one.
+static void forget_call(struct fl_vm *vm)
 {
     if (vm->collapse.job)
         vm->collapse.job->vm = NULL;
     vm->collapse.job = NULL;
+}
+
+static void stop(struct fl_shard *shard, struct fl_vm *vm)
+{
+    forget_call(vm);
     if (!fl_task_runs(&vm->collapse.task))
         return;
     fl_counter_sub(&shard->stats->collapsing, 1);
@@ -111,6 +117,7 @@ void fl_collapse_again(struct fl_shard *shard, struct fl_vm *vm)
     if (!collapse->ranges.range ||
         (state != FL_COLLAPSE_RUNNING && state != FL_COLLAPSE_PAUSED && state != FL_COLLAPSE_DONE))
         return;
+    forget_call(vm);
     for (uint64_t i = 0; i < collapse->ranges.count; i++) {
         if (collapse->ranges.range[i].state == FL_RANGE_HUGE)
             fl_huge_range_move(&collapse->ranges, i, FL_RANGE_HOT);

@@ -26,7 +26,8 @@ struct fl_collapser {
     struct fl_mailbox mailbox;
     int nice;
     pthread_t thread;
-    bool ends; // the thread's own
+    bool ends;             // the thread's own
+    _Atomic bool stopping; // what is queued is not done any more
     struct fl_mail end;
     _Atomic int refused;
 };
@@ -51,9 +52,10 @@ static void answer(void *owner, struct fl_mail *mail)
     free_job(job);
 }
 
+// Of whichever process; -EACCES is of one that we may not trace.
 static bool is_refusal(int error)
 {
-    return error == -EPERM || error == -EACCES || error == -ENOSYS;
+    return error == -EPERM || error == -ENOSYS;
 }
 
 // As long as the call took, so that others get the CPU, and the host its memory, at least as often.
@@ -68,8 +70,9 @@ static void work(void *owner, struct fl_mail *mail)
     struct fl_collapser *collapser = owner;
     struct fl_collapse_job *job = caa_container_of(mail, struct fl_collapse_job, mail);
     uint64_t begun = fl_now();
+    bool stopping = atomic_load(&collapser->stopping);
     FL_CRASH_POINT("collapse");
-    job->error = fl_huge_collapse(job->pidfd, job->address);
+    job->error = stopping ? -EAGAIN : fl_huge_collapse(job->pidfd, job->address);
     FL_CRASH_POINT("collapsed");
     job->ns = fl_now() - begun;
     if (is_refusal(job->error))
@@ -77,7 +80,8 @@ static void work(void *owner, struct fl_mail *mail)
     uint64_t ns = job->ns;
     job->mail.deliver = answer;
     fl_mailbox_post(job->box, &job->mail);
-    pause_for(ns);
+    if (!stopping)
+        pause_for(ns);
 }
 
 static void end(void *owner, struct fl_mail *mail)
@@ -156,6 +160,7 @@ void fl_collapser_stop(struct fl_collapser *collapser)
 {
     if (!collapser)
         return;
+    atomic_store(&collapser->stopping, true);
     collapser->end.deliver = end;
     fl_mailbox_post(&collapser->mailbox, &collapser->end);
     pthread_join(collapser->thread, NULL);

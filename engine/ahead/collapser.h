@@ -39,7 +39,8 @@ int fl_collapser_start(int nice, struct fl_collapser **ret_collapser);
 int fl_collapser_post(struct fl_collapser *collapser, struct fl_mailbox *box, struct fl_vm *vm,
                       int pidfd, uint64_t address, fl_collapse_done *done,
                       struct fl_collapse_job **ret_job);
-// Any thread. Why no range can be put together, as -errno; 0: nothing is known against it.
+// Any thread. Why no range of any VM can be put together, as -errno; 0: nothing is known against
+// it.
 int fl_collapser_refused(const struct fl_collapser *collapser);
 // Control thread; waits for the call that runs. NULL is a no-op.
 void fl_collapser_stop(struct fl_collapser *collapser);

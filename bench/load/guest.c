@@ -104,11 +104,19 @@ static int send_handshake(const struct bench_guest *guest)
 int bench_guest_start(struct bench_guest *ret_guest, const char *socket_path, uint64_t bytes,
                       uint64_t page_size)
 {
+    return bench_guest_start_advised(ret_guest, socket_path, bytes, page_size, MADV_NORMAL);
+}
+
+int bench_guest_start_advised(struct bench_guest *ret_guest, const char *socket_path,
+                              uint64_t bytes, uint64_t page_size, int advice)
+{
     struct bench_guest guest = {.bytes = bytes, .page_size = page_size, .uffd = -1, .sock = -1};
     guest.base = bench_map(bytes, page_size);
     if (guest.base == MAP_FAILED)
         return -errno;
-    int err = open_uffd(&guest.uffd);
+    int err = madvise(guest.base, bytes, advice) == 0 ? 0 : -errno;
+    if (err == 0)
+        err = open_uffd(&guest.uffd);
     if (err == 0)
         err = register_missing(&guest);
     if (err == 0)

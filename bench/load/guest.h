@@ -24,6 +24,10 @@ void *bench_map(uint64_t bytes, uint64_t page_size);
 // -ENAMETOOLONG, or what connect() says.
 int bench_guest_start(struct bench_guest *ret_guest, const char *socket_path, uint64_t bytes,
                       uint64_t page_size);
+// The same, with advice for the memory (of madvise()) before it is handed over. -EINVAL: the kernel
+// has no such.
+int bench_guest_start_advised(struct bench_guest *ret_guest, const char *socket_path,
+                              uint64_t bytes, uint64_t page_size, int advice);
 // The same with the socket of a template: the memory is a private mapping of the template's first
 // `bytes`, in pages of 4 KiB. Also -ENOENT: there is no template, or it went away meanwhile.
 int bench_guest_start_template(struct bench_guest *ret_guest, const char *socket_path,

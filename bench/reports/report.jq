@@ -7,6 +7,7 @@ include "replay";
 include "recorded";
 include "cost";
 include "fills";
+include "huge";
 
 def faults_row($all):
     [names[.[0].server], runs,
@@ -139,4 +140,5 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
     | [.[] | select([.snapshot, .vms, .how] == $scenario)] | undisturbed | recorded_table),
    ([$records[] | select(.part == "fresh")] | select(length > 0) | fresh_table),
    ([$records[] | select(.part == "populate")] | select(length > 0) | populate_table),
+   ([$records[] | select(.part == "huge")] | select(length > 0) | huge_table),
    ([$records[] | select(.part == "cost")] | select(length > 0) | cost_tables))

@@ -85,6 +85,11 @@ static unsigned char *first_range(const struct bench_guest *guest)
     return guest->base + ((base + RANGE - 1) / RANGE * RANGE - base);
 }
 
+static uint64_t range_bytes(const struct bench_guest *guest)
+{
+    return (uint64_t)(guest->base + guest->bytes - first_range(guest)) / RANGE * RANGE;
+}
+
 static void write_all(const struct bench_guest *guest)
 {
     const unsigned char *end = guest->base + guest->bytes;
@@ -126,7 +131,8 @@ static double read_all_over(const struct bench_guest *guest)
 static void read_all(const struct bench_guest *guest, bool wants_huge)
 {
     uint64_t there_ns = await(count_present, guest, guest->bytes / SMALL * 99 / 100, THERE_NS);
-    uint64_t huge_ns = wants_huge ? await(count_huge, guest, guest->bytes * 95 / 100, HUGE_NS) : 0;
+    uint64_t huge_ns =
+        wants_huge ? await(count_huge, guest, range_bytes(guest) * 95 / 100, HUGE_NS) : 0;
     double best = read_all_over(guest); // the first one also touches what is missing
     for (unsigned i = 0; i < 3; i++) {
         double ns = read_all_over(guest);

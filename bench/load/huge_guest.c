@@ -56,7 +56,8 @@ static uint64_t count_huge(const struct bench_guest *guest)
     uintptr_t base = (uintptr_t)guest->base;
     FILE *file = fopen("/proc/self/smaps", "re");
     while (file && fgets(line, sizeof(line), file)) {
-        if (sscanf(line, "%lx-%lx ", &start, &end) == 2 && strchr(line, '-') < strchr(line, ' '))
+        // No line of a key has a dash before its number; a key may begin as a number does.
+        if (strchr(line, '-') && sscanf(line, "%lx-%lx ", &start, &end) == 2)
             continue;
         if (sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1 && start >= base &&
             start < base + guest->bytes)

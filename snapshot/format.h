@@ -254,7 +254,9 @@ enum fl_bad_state { FL_BAD_NEEDED = 0, FL_BAD_UNUSED = 1 };
 
 // An image on offer: it can be restored while it is still packed. A process holds the lock
 // (flock) of its table for as long as it packs: what is there without that lock is left over. These
-// files are not flushed, and belong to one run of the system.
+// files are not flushed, and belong to one run of the system. In every version the id is where it
+// is in this one, and the table is named and locked so: whoever does not know the rest of a newer
+// one can see what is left of it after a downgrade.
 #define FL_OFFER_VERSION 1u
 #define FL_OFFER_SUFFIX ".live"
 #define FL_OFFER_TABLE_SUFFIX ".table"

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <unistd.h>
 
 #include "snapshot/image_file.h"
@@ -18,7 +19,18 @@ static bool table_is_left(int images_fd, const char *file)
     return fd < 0 ? errno == ENOENT : !fl_offer_table_alive(fd);
 }
 
-// A head that cannot be read is that of a crash of the system, as it appears whole.
+// That of a head which is not known: of a newer version, after a downgrade (format.h says what
+// every version has), or that of a crash of the system, whose table is gone or has no lock.
+static bool unknown_is_left(int images_fd, int fd, char ret_table[FL_OFFER_TABLE_NAME_BYTES])
+{
+    uint64_t id;
+    int r = fl_pread_full(fd, &id, sizeof(id), offsetof(struct fl_disk_offer_head, id));
+    if (r < 0)
+        return r == -EBADMSG;
+    fl_offer_table_name(id, ret_table);
+    return table_is_left(images_fd, ret_table);
+}
+
 static bool head_is_left(int images_fd, const char *file, char ret_table[FL_OFFER_TABLE_NAME_BYTES])
 {
     struct fl_disk_offer_head head;
@@ -27,8 +39,10 @@ static bool head_is_left(int images_fd, const char *file, char ret_table[FL_OFFE
     if (fd < 0)
         return false;
     int r = fl_offer_head_read(fd, NULL, &head, NULL);
+    if (r == -EPROTONOSUPPORT || r == -EBADMSG)
+        return unknown_is_left(images_fd, fd, ret_table);
     if (r < 0)
-        return r == -EBADMSG;
+        return false;
     fl_offer_table_name(head.id, ret_table);
     return table_is_left(images_fd, ret_table);
 }

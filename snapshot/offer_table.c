@@ -12,7 +12,7 @@
 #include "snapshot/about.h"
 #include "snapshot/io.h"
 
-enum { COPY_BYTES = 1 << 20, ID_DIGITS = 16 };
+enum { COPY_BYTES = 1 << 20, ID_DIGITS = 16, COUNTED = 256 };
 
 void fl_offer_table_name(uint64_t id, char ret_name[FL_OFFER_TABLE_NAME_BYTES])
 {
@@ -228,6 +228,21 @@ int fl_offer_table_published(const struct fl_offer_table *table, struct fl_ident
         return -EBADMSG;
     *ret_id = state.content_id;
     return 0;
+}
+
+uint64_t fl_offer_table_packed(const struct fl_offer_table *table)
+{
+    uint64_t pages = 0;
+    struct fl_disk_offer_chunk some[COUNTED];
+    for (uint64_t first = 0; first < table->chunks; first += COUNTED) {
+        uint64_t count = table->chunks - first < COUNTED ? table->chunks - first : COUNTED;
+        if (fl_pread_full(table->fd, some, count * sizeof(*some),
+                          table->chunks_at + first * sizeof(*some)) < 0)
+            break;
+        for (uint64_t i = 0; i < count; i++)
+            pages += some[i].packed ? fl_offer_chunk_pages(table, first + i) : 0;
+    }
+    return pages;
 }
 
 static bool list_valid(const struct fl_offer_table *table,

@@ -65,6 +65,8 @@ int fl_offer_table_read_frame(const struct fl_offer_table *table, uint32_t frame
                               struct fl_disk_frame *ret_frame);
 // 0: the image is published, with this content; -EINPROGRESS: it is not; -EBADMSG.
 int fl_offer_table_published(const struct fl_offer_table *table, struct fl_identity *ret_id);
+// How many pages are packed so far; of a table that is cut short those before its end.
+uint64_t fl_offer_table_packed(const struct fl_offer_table *table);
 // Whether a process still packs. That of an open file, also if it was removed.
 bool fl_offer_table_alive(int fd);
 // *ret_list is to be freed. -EBADMSG, -ENOMEM.

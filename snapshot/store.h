@@ -179,6 +179,19 @@ int fl_store_image_names(struct fl_store *store, char ***ret_names, size_t *ret_
                          struct fl_error *ret_error);
 void fl_store_free_names(char **names, size_t count);
 
+// An image on offer that is not published, or what is left of one.
+struct fl_offer_info {
+    char name[FL_NAME_MAX + 1];
+    bool left;             // the process that packed it has ended: it never will be published
+    uint64_t bytes;        // of its memory; 0: not known, as it is damaged, or of another version
+    uint64_t pages;        // bytes rounded up
+    uint64_t packed_pages; // so far
+};
+
+// Looks for all images on offer; sorted by name. *ret_offers is to be freed. count may be 0.
+int fl_store_offers(struct fl_store *store, struct fl_offer_info **ret_offers, size_t *ret_count,
+                    struct fl_error *ret_error);
+
 struct fl_image_space {
     uint64_t own_bytes;    // of the image's file, and of packs that no other image needs
     uint64_t shared_bytes; // of packs that others need, too

@@ -5,6 +5,7 @@
 // the rest in the calling thread. Bad frames are reported last, once it is known that an image
 // needs them (findings.h).
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -12,12 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "snapshot/companion.h"
 #include "snapshot/findings.h"
 #include "snapshot/identity.h"
 #include "snapshot/image.h"
 #include "snapshot/io.h"
+#include "snapshot/offer_head.h"
+#include "snapshot/offer_left.h"
 #include "snapshot/pack_list.h"
 #include "snapshot/pipeline.h"
 #include "snapshot/store_dir.h"
@@ -243,6 +247,19 @@ static void verify_companions(struct verify *verify, const char *object,
     fl_image_tail_free(&tail);
 }
 
+// NULL: it is not.
+static const char *why_on_offer(const struct fl_store *store, const char *name)
+{
+    char file[FL_OFFER_NAME_BYTES];
+    int images_fd = store->reader->images_fd;
+    if (fl_offer_file_name(name, file) != 0 ||
+        faccessat(images_fd, file, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+        return NULL;
+    return fl_offer_is_left(images_fd, file)
+               ? "was left by a process that was killed before it was packed; gc removes it"
+               : "is on offer, and cannot be verified before it is published";
+}
+
 static void verify_image(struct verify *verify, const char *name)
 {
     char object[FL_NAME_MAX + 16];
@@ -251,11 +268,15 @@ static void verify_image(struct verify *verify, const char *name)
     struct fl_blame blame;
     snprintf(object, sizeof(object), "image %s", name);
     int r = fl_image_open(verify->store->reader, name, &image);
+    const char *offer = r == -ENOENT ? why_on_offer(verify->store, name) : NULL;
+    if (offer) // it may have been published meanwhile
+        r = fl_image_open(verify->store->reader, name, &image);
     if (r == -ENOENT && !verify->options->names) // removed since it was listed
         return;
     verify->result.images++;
     if (r < 0) {
-        report(verify, object, "%s", fl_image_blame(verify->store, name, r, &blame));
+        report(verify, object, "%s",
+               r == -ENOENT && offer ? offer : fl_image_blame(verify->store, name, r, &blame));
         return;
     }
     report_bad_pages(verify, object, image);

@@ -273,7 +273,7 @@ static bool sweep_hurried(struct fl_vm *vm)
 {
     const struct fl_capture_board *board = vm->capture->board;
     uint64_t hurried = atomic_load_explicit(&board->hurried, memory_order_relaxed);
-    if (hurried == 0 || hurried > board->image_pages)
+    if (hurried == 0 || hurried > board->image_pages || hurried == vm->capture->hurried)
         return false;
     uint64_t at = hurried - 1;
     uint64_t end = at + FL_CAPTURE_HURRIED;
@@ -290,6 +290,8 @@ static bool sweep_hurried(struct fl_vm *vm)
         any = copy_hurried(vm, page, last < vm->capture->pages ? last : vm->capture->pages);
         at += units;
     }
+    if (!any) // it is not looked at again until the reader has seen that
+        vm->capture->hurried = hurried;
     return any;
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/log_level.h"
+#include "engine/base/utf8.h"
 
 enum { ROOM = 8 }; // for a character and the end of a value
 
@@ -32,31 +33,13 @@ static void put_text(struct line *line, const char *text)
     put_bytes(line, text, strlen(text));
 }
 
-// The bytes of the character of UTF-8 that begins here; 0 if there is none, or one of the control
-// characters C1.
-static size_t utf8_length(const unsigned char *at)
-{
-    size_t length = *at >= 0xf0 && *at < 0xf5   ? 4
-                    : *at >= 0xe0 && *at < 0xf0 ? 3
-                    : *at >= 0xc2 && *at < 0xe0 ? 2
-                                                : 0;
-    for (size_t i = 1; i < length; i++) {
-        if ((at[i] & 0xc0) != 0x80) // a NUL is none either
-            return 0;
-    }
-    bool too_long = (*at == 0xe0 && at[1] < 0xa0) || (*at == 0xf0 && at[1] < 0x90);
-    bool no_character = (*at == 0xed && at[1] >= 0xa0) || (*at == 0xf4 && at[1] >= 0x90);
-    bool control = *at == 0xc2 && at[1] < 0xa0;
-    return length && (too_long || no_character || control) ? 0 : length;
-}
-
 // Puts the character that begins here, escaped if it has to be. Returns what follows it.
 static const char *put_character(struct line *line, const char *at)
 {
     static const char escaped[] = "\"\"\\\\\nn\tt\rr"; // what is escaped, and as what
     unsigned char c = (unsigned char)*at;
     char buf[8];
-    size_t length = c >= 0x80 ? utf8_length((const unsigned char *)at) : 0;
+    size_t length = c >= 0x80 ? fl_utf8_length((const unsigned char *)at) : 0;
     if (length > 0) {
         put_bytes(line, at, length);
         return at + length;

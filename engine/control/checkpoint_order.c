@@ -2,6 +2,8 @@
 #include "engine/control/checkpoint_order.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,15 +16,20 @@ enum { PAUSE_MS_MAX = 10 * 60 * 1000, TIMEOUT_MS_MAX = 60 * 60 * 1000 };
 
 // As it is in the body.
 struct wish {
-    json_int_t vm;
+    json_int_t vm;  // or
+    json_int_t pid; // with `base`; the other one is -1
     const char *name;
     const char *vmstate;
+    const char *qmp;
+    const char *base;
     json_t *drives;
     json_t *labels;
     int keep_armed;
     int full;
     int while_paused;
     int replace;
+    int live;
+    int leave_paused;
     json_int_t timeout_ms;
     json_int_t max_pause_ms;
 };
@@ -34,36 +41,87 @@ static int refuse(struct fl_error *ret_error, const char *sentence)
 
 static int unpack(json_t *body, struct wish *wish, struct fl_error *ret_error)
 {
-    if (json_unpack(body, "{s:I, s:s, s?:s, s?:o, s?:o, s?:b, s?:b, s?:b, s?:b, s?:I, s?:I !}",
-                    "vm", &wish->vm, "name", &wish->name, "vmstate", &wish->vmstate, "drives",
-                    &wish->drives, "labels", &wish->labels, "keep_armed", &wish->keep_armed, "full",
-                    &wish->full, "while_paused", &wish->while_paused, "replace", &wish->replace,
-                    "timeout_ms", &wish->timeout_ms, "max_pause_ms", &wish->max_pause_ms) == 0)
+    if (json_unpack(body,
+                    "{s?:I, s?:I, s:s, s?:s, s?:s, s?:s, s?:o, s?:o, s?:b, s?:b, s?:b, s?:b, s?:b, "
+                    "s?:b, s?:I, s?:I !}",
+                    "vm", &wish->vm, "pid", &wish->pid, "name", &wish->name, "vmstate",
+                    &wish->vmstate, "qmp", &wish->qmp, "base", &wish->base, "drives", &wish->drives,
+                    "labels", &wish->labels, "keep_armed", &wish->keep_armed, "full", &wish->full,
+                    "while_paused", &wish->while_paused, "replace", &wish->replace, "live",
+                    &wish->live, "leave_paused", &wish->leave_paused, "timeout_ms",
+                    &wish->timeout_ms, "max_pause_ms", &wish->max_pause_ms) == 0)
         return 0;
     return refuse(ret_error,
                   "the body must be {\"vm\": N, \"name\": NAME} with, if they are wanted, vmstate, "
-                  "drives, labels, keep_armed, full, while_paused, replace, timeout_ms and "
-                  "max_pause_ms (docs/control-api.md)");
+                  "drives, labels, keep_armed, full, while_paused, replace, live, leave_paused, "
+                  "qmp, base, timeout_ms and max_pause_ms (docs/control-api.md)");
+}
+
+bool fl_checkpoint_of_read(json_int_t vm, json_int_t pid, struct fl_checkpoint_of *ret_of)
+{
+    if ((vm < 0) == (pid < 0))
+        return false;
+    *ret_of = (struct fl_checkpoint_of){.process = vm < 0, .number = (uint64_t)(vm < 0 ? pid : vm)};
+    return true;
+}
+
+const char *fl_checkpoint_of_text(const struct fl_checkpoint_of *of,
+                                  char text[FL_CHECKPOINT_OF_TEXT])
+{
+    snprintf(text, FL_CHECKPOINT_OF_TEXT, "%s %" PRIu64, of->process ? "process" : "VM",
+             of->number);
+    return text;
+}
+
+// What excludes what, as the command has it (tools/verbs/checkpoint_options.c), with its reasons.
+static int check_together(const struct wish *wish, struct fl_error *ret_error)
+{
+    if (wish->while_paused && wish->keep_armed)
+        return refuse(ret_error, "\"while_paused\" tracks no writes: it cannot be used with "
+                                 "\"keep_armed\"");
+    if (wish->base && (wish->keep_armed || wish->full || wish->while_paused))
+        return refuse(ret_error, "\"base\" cannot be used with \"keep_armed\", \"full\" or "
+                                 "\"while_paused\": no engine tracks what that VM writes, and all "
+                                 "of it is copied in the pause");
+    if (wish->base && wish->qmp)
+        return refuse(ret_error, "\"qmp\" cannot be used with \"base\": that is for the private "
+                                 "mapping of a Firecracker");
+    if (wish->qmp && wish->vmstate)
+        return refuse(ret_error, "\"vmstate\" cannot be used with \"qmp\": QEMU hands its state to "
+                                 "the command");
+    if (wish->live && wish->replace)
+        return refuse(ret_error, "\"live\" cannot be used with \"replace\": its name leads to an "
+                                 "image already, and cannot lead to another one yet");
+    if (wish->live && (wish->while_paused || wish->base))
+        return refuse(ret_error, "\"live\" cannot be used with \"while_paused\" or \"base\": what "
+                                 "is copied in the pause is no image before its end");
+    return 0;
 }
 
 static int check(const struct wish *wish, struct fl_error *ret_error)
 {
-    if (wish->vm < 0)
-        return refuse(ret_error, "\"vm\" is the number of a VM");
+    struct fl_checkpoint_of of;
+    if (!fl_checkpoint_of_read(wish->vm, wish->pid, &of))
+        return refuse(ret_error, "the body must have \"vm\", the number of a VM, or with \"base\" "
+                                 "\"pid\", that of a process");
+    if (of.process != (wish->base != NULL))
+        return refuse(ret_error, "\"base\" is of a VM that no server has, whose process \"pid\" "
+                                 "names, and only with \"base\"");
+    if (of.process && (of.number < 1 || of.number > INT_MAX))
+        return refuse(ret_error, "\"pid\" is the number of a process");
+    if (wish->base && !fl_name_valid(wish->base))
+        return fl_fail_plain(ret_error, -EINVAL, "'%.80s' cannot name an image", wish->base);
     if (!fl_name_valid(wish->name))
         return fl_fail_plain(ret_error, -EINVAL, "'%.80s' cannot name an image", wish->name);
     if (wish->timeout_ms < 1 || wish->timeout_ms > TIMEOUT_MS_MAX)
         return refuse(ret_error, "\"timeout_ms\" is from 1 to 3600000");
     if (wish->max_pause_ms < 1 || wish->max_pause_ms > PAUSE_MS_MAX)
         return refuse(ret_error, "\"max_pause_ms\" is from 1 to 600000");
-    if (wish->while_paused && wish->keep_armed)
-        return refuse(ret_error, "\"while_paused\" tracks no writes: it cannot be used with "
-                                 "\"keep_armed\"");
     if (wish->drives && !json_is_array(wish->drives))
         return refuse(ret_error, "\"drives\" is a list of paths");
     if (wish->labels && !json_is_array(wish->labels))
         return refuse(ret_error, "\"labels\" is a list of KEY=VALUE");
-    return 0;
+    return check_together(wish, ret_error);
 }
 
 // --- the command line ---
@@ -113,7 +171,7 @@ static void add_path(struct line *line, const char *option, const char *path)
     if (path && path[0] == '/')
         add(line, "%s%s", option, path);
     else
-        spoil(line, "\"vmstate\" and \"drives\" are absolute paths");
+        spoil(line, "\"vmstate\", \"qmp\" and \"drives\" are absolute paths");
 }
 
 static void add_drives(struct line *line, json_t *drives)
@@ -156,7 +214,12 @@ static void add_labels(struct line *line, json_t *labels)
 static void add_all(struct line *line, const struct wish *wish, const char *control)
 {
     add(line, "checkpoint");
-    add(line, "--external");
+    if (wish->qmp) { // the command has the API, and its order is taken back as by an orchestrator
+        add(line, "--while-heard");
+        add_path(line, "--qmp=", wish->qmp);
+    } else {
+        add(line, "--external");
+    }
     add(line, "--json");
     add(line, "--control=%s", control);
     add(line, "--name=%s", wish->name);
@@ -170,20 +233,29 @@ static void add_all(struct line *line, const struct wish *wish, const char *cont
     add_flag(line, wish->full, "--full");
     add_flag(line, wish->while_paused, "--while-paused");
     add_flag(line, wish->replace, "--replace");
-    add(line, "%" JSON_INTEGER_FORMAT, wish->vm);
+    add_flag(line, wish->live, "--live");
+    add_flag(line, wish->leave_paused, "--leave-paused");
+    if (wish->base) {
+        add(line, "--base=%s", wish->base);
+        add(line, "pid:%" JSON_INTEGER_FORMAT, wish->pid);
+    } else {
+        add(line, "%" JSON_INTEGER_FORMAT, wish->vm);
+    }
 }
 
 int fl_checkpoint_order_read(json_t *body, const char *control,
                              struct fl_checkpoint_order *ret_order, struct fl_error *ret_error)
 {
-    struct wish wish = {.timeout_ms = 600000, .max_pause_ms = 10000}; // as those of the command
+    // The times are as those of the command.
+    struct wish wish = {.vm = -1, .pid = -1, .timeout_ms = 600000, .max_pause_ms = 10000};
     struct line line = {.order = ret_order, .ret_error = ret_error};
     int error = unpack(body, &wish, ret_error);
     if (!error)
         error = check(&wish, ret_error);
     if (error)
         return error;
-    *ret_order = (struct fl_checkpoint_order){.vm = (uint64_t)wish.vm};
+    *ret_order = (struct fl_checkpoint_order){.name = ""};
+    fl_checkpoint_of_read(wish.vm, wish.pid, &ret_order->of);
     snprintf(ret_order->name, sizeof(ret_order->name), "%s", wish.name);
     add_all(&line, &wish, control);
     return line.error;

@@ -49,7 +49,7 @@ struct fl_checkpoints {
 struct fl_checkpoint {
     struct cds_list_head link;
     struct fl_checkpoints *in;
-    uint64_t vm;
+    struct fl_checkpoint_of of;
     char name[FL_IMAGE_NAME_BYTES];
     uint64_t since_ns;
     struct MHD_Connection *client;
@@ -96,7 +96,8 @@ static struct fl_loop *loop_of(const struct fl_checkpoint *checkpoint)
 
 // --- what the command says ---
 
-static const char *const told[] = {"begun", "ready", "pause", "resume", "copied", "done", "failed"};
+static const char *const told[] = {"begun",  "ready",      "pause",  "resume", "resumed",
+                                   "frozen", "restorable", "copied", "done",   "failed"};
 
 static bool is_over(const struct fl_checkpoint *checkpoint)
 {
@@ -256,16 +257,18 @@ static unsigned refusal(struct fl_checkpoints *checkpoints, const struct fl_chec
                         struct fl_error *ret_error)
 {
     const struct fl_acceptor *acceptor = checkpoints->acceptor;
+    const struct fl_checkpoint_of *of = &order->of;
     const struct fl_capture_session *other =
-        fl_captures_find(acceptor->engine->captures, order->vm);
+        of->process ? NULL : fl_captures_find(acceptor->engine->captures, of->number);
     char reason[FL_LACK_REASON];
-    if (!fl_vms_find(&acceptor->engine->vms, order->vm)) {
-        fl_fail_plain(ret_error, -ESRCH, "there is no VM %" PRIu64 " that is served", order->vm);
+    char text[FL_CHECKPOINT_OF_TEXT];
+    if (!of->process && !fl_vms_find(&acceptor->engine->vms, of->number)) {
+        fl_fail_plain(ret_error, -ESRCH, "there is no VM %" PRIu64 " that is served", of->number);
         return MHD_HTTP_NOT_FOUND;
     }
-    if (fl_checkpoints_find(checkpoints, order->vm) || (other && other->phase != FL_CAPTURE_KEPT)) {
-        fl_fail_plain(ret_error, -EBUSY, "a checkpoint of VM %" PRIu64 " is being taken already",
-                      order->vm);
+    if (fl_checkpoints_find(checkpoints, of) || (other && other->phase != FL_CAPTURE_KEPT)) {
+        fl_fail_plain(ret_error, -EBUSY, "a checkpoint of %s is being taken already",
+                      fl_checkpoint_of_text(of, text));
         return MHD_HTTP_CONFLICT;
     }
     if (!fl_keeper_link_any(acceptor->engine->keeper_link)) {
@@ -343,7 +346,7 @@ static struct fl_checkpoint *new_checkpoint(struct fl_checkpoints *checkpoints,
     if (!checkpoint)
         return NULL;
     checkpoint->in = checkpoints;
-    checkpoint->vm = order->vm;
+    checkpoint->of = order->of;
     snprintf(checkpoint->name, sizeof(checkpoint->name), "%s", order->name);
     checkpoint->since_ns = fl_now();
     checkpoint->client = client;
@@ -355,11 +358,22 @@ static struct fl_checkpoint *new_checkpoint(struct fl_checkpoints *checkpoints,
     return checkpoint;
 }
 
+static void log_order(const struct fl_checkpoint_order *order)
+{
+    if (order->of.process)
+        fl_log(FL_LOG_INFO, "event=checkpoint_ordered pid=%" PRIu64 " as=%s", order->of.number,
+               order->name);
+    else
+        fl_log(FL_LOG_INFO, "event=checkpoint_ordered vm=%" PRIu64 " as=%s", order->of.number,
+               order->name);
+}
+
 unsigned fl_checkpoints_begin(struct fl_checkpoints *checkpoints,
                               const struct fl_checkpoint_order *order,
                               struct MHD_Connection *client, enum MHD_Result *ret_result,
                               struct fl_error *ret_error)
 {
+    char text[FL_CHECKPOINT_OF_TEXT];
     unsigned refused = refusal(checkpoints, order, ret_error);
     if (refused)
         return refused;
@@ -372,33 +386,39 @@ unsigned fl_checkpoints_begin(struct fl_checkpoints *checkpoints,
     if (error) {
         if (checkpoint)
             on_end(checkpoint);
-        fl_fail(ret_error, error, "a checkpoint of VM %" PRIu64 " cannot be begun", order->vm);
+        fl_fail(ret_error, error, "a checkpoint of %s cannot be begun",
+                fl_checkpoint_of_text(&order->of, text));
         return MHD_HTTP_SERVICE_UNAVAILABLE;
     }
-    fl_log(FL_LOG_INFO, "event=checkpoint_ordered vm=%" PRIu64 " as=%s", order->vm, order->name);
+    log_order(order);
     *ret_result = answer(checkpoint);
     return 0;
 }
 
 // --- what the client says ---
 
-struct fl_checkpoint *fl_checkpoints_find(struct fl_checkpoints *checkpoints, uint64_t vm)
+struct fl_checkpoint *fl_checkpoints_find(struct fl_checkpoints *checkpoints,
+                                          const struct fl_checkpoint_of *of)
 {
     struct fl_checkpoint *checkpoint;
     cds_list_for_each_entry(checkpoint, &checkpoints->all, link)
     {
-        if (checkpoint->vm == vm)
+        if (checkpoint->of.process == of->process && checkpoint->of.number == of->number)
             return checkpoint;
     }
     return NULL;
 }
 
+static bool tell(const struct fl_checkpoint *checkpoint, const char *line)
+{
+    return checkpoint->command.fd >= 0 &&
+           send(checkpoint->command.fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT) ==
+               (ssize_t)strlen(line);
+}
+
 bool fl_checkpoint_paused(struct fl_checkpoint *checkpoint)
 {
-    static const char line[] = "paused\n";
-    if (strcmp(checkpoint->state, "pause") != 0 || checkpoint->command.fd < 0 ||
-        send(checkpoint->command.fd, line, sizeof(line) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) !=
-            (ssize_t)sizeof(line) - 1)
+    if (strcmp(checkpoint->state, "pause") != 0 || !tell(checkpoint, "paused\n"))
         return false;
     set_state(checkpoint, "paused");
     return true;
@@ -406,22 +426,15 @@ bool fl_checkpoint_paused(struct fl_checkpoint *checkpoint)
 
 void fl_checkpoint_cancel(struct fl_checkpoint *checkpoint)
 {
-    if (checkpoint->command.fd < 0)
-        return;
-    if (checkpoint->suspended)
-        fl_loop_unwatch(loop_of(checkpoint), &checkpoint->command);
-    close_command(checkpoint);
-    if (!is_over(checkpoint))
-        say_last(checkpoint, "it was cancelled by the control API");
-    go_on(checkpoint);
+    tell(checkpoint, "abort\n"); // if that is not possible, it has ended
 }
 
 // --- what there is ---
 
 json_t *fl_checkpoint_json(const struct fl_checkpoint *checkpoint)
 {
-    return json_pack("{s:I, s:s, s:s, s:I}", "vm", (json_int_t)checkpoint->vm, "name",
-                     checkpoint->name, "state",
+    return json_pack("{s:I, s:s, s:s, s:I}", checkpoint->of.process ? "pid" : "vm",
+                     (json_int_t)checkpoint->of.number, "name", checkpoint->name, "state",
                      checkpoint->state[0] ? checkpoint->state : "starting", "ms",
                      (json_int_t)((fl_now() - checkpoint->since_ns) / FL_NS_PER_MS));
 }

@@ -37,10 +37,12 @@ unsigned fl_checkpoints_begin(struct fl_checkpoints *checkpoints,
                               struct fl_error *ret_error);
 
 // That of a VM; NULL: there is none.
-struct fl_checkpoint *fl_checkpoints_find(struct fl_checkpoints *checkpoints, uint64_t vm);
+struct fl_checkpoint *fl_checkpoints_find(struct fl_checkpoints *checkpoints,
+                                          const struct fl_checkpoint_of *of);
 // The VM is paused. False if its pause was not asked for, or it was said already.
 bool fl_checkpoint_paused(struct fl_checkpoint *checkpoint);
-// Its client is told so, and its command undoes it.
+// Its command is told so, and undoes it. If the image is published by then it stays: the client is
+// told by the last event which of the two has come about.
 void fl_checkpoint_cancel(struct fl_checkpoint *checkpoint);
 
 // As docs/control-api.md says; NULL without memory.

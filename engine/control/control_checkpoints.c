@@ -45,28 +45,32 @@ enum MHD_Result fl_control_post_checkpoint(const struct fl_visit *visit,
     return result;
 }
 
-// The checkpoint of {"vm": N}; NULL after an error was sent.
+// The checkpoint of {"vm": N} or {"pid": N}; NULL after an error was sent.
 static struct fl_checkpoint *find_ordered(const struct fl_visit *visit,
                                           struct MHD_Connection *client,
                                           const struct fl_request *request,
                                           enum MHD_Result *ret_result)
 {
     json_int_t vm = -1;
+    json_int_t pid = -1;
+    struct fl_checkpoint_of of;
+    char text[FL_CHECKPOINT_OF_TEXT];
     struct fl_checkpoint *checkpoint = NULL;
     json_t *body = fl_control_read_body(client, request, ret_result);
     if (!body)
         return NULL;
-    bool usable = json_unpack(body, "{s:I !}", "vm", &vm) == 0 && vm >= 0;
+    bool usable = json_unpack(body, "{s?:I, s?:I !}", "vm", &vm, "pid", &pid) == 0 &&
+                  fl_checkpoint_of_read(vm, pid, &of);
     json_decref(body);
     if (usable)
-        checkpoint = fl_checkpoints_find(visit->checkpoints, (uint64_t)vm);
+        checkpoint = fl_checkpoints_find(visit->checkpoints, &of);
     if (!usable)
-        *ret_result =
-            fl_control_send_error(client, MHD_HTTP_BAD_REQUEST, "the body must be {\"vm\": N}");
+        *ret_result = fl_control_send_error(client, MHD_HTTP_BAD_REQUEST,
+                                            "the body must be {\"vm\": N} or {\"pid\": N}");
     else if (!checkpoint)
         *ret_result = fl_control_send_error(client, MHD_HTTP_NOT_FOUND,
-                                            "no checkpoint of VM %lld was ordered, or it has ended",
-                                            (long long)vm);
+                                            "no checkpoint of %s was ordered, or it has ended",
+                                            fl_checkpoint_of_text(&of, text));
     return checkpoint;
 }
 

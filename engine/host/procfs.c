@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/utf8.h"
+
 int fl_proc_each(const char *directory, int (*fn)(void *arg, int number), void *arg)
 {
     int result = 0;
@@ -72,10 +74,7 @@ void fl_proc_name(pid_t pid, char *buf, size_t size)
     if (fl_proc_read(path, buf, size) <= 0)
         snprintf(buf, size, "?");
     buf[strcspn(buf, "\n")] = '\0';
-    for (char *at = buf; *at; at++) { // the process has chosen it, and it goes to a terminal
-        if (iscntrl((unsigned char)*at))
-            *at = '?';
-    }
+    fl_utf8_clean(buf); // the process has chosen it, and it goes to a terminal and into JSON
 }
 
 // --- tasks ---

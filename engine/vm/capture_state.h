@@ -74,6 +74,7 @@ struct fl_capture {
     uint64_t unarmed_count;
     uint64_t owed_count;
     uint64_t next;      // page of the pass that runs
+    uint64_t hurried;   // what the reader wanted first when it was last found to be done
     uint64_t let_go_to; // up to which page the copying has un-protected what is done
     unsigned passes;    // over what was unarmed
     uint64_t begun_ns;  // FREEZING, or FROZEN

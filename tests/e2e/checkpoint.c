@@ -182,6 +182,26 @@ Test(checkpoint, of_an_older_firecracker)
     checkpoint_world_stop();
 }
 
+// Such a one without a balloon asks for no events: nothing is kept, and the result says so.
+Test(checkpoint, of_an_older_firecracker_without_a_balloon)
+{
+    all = checkpoint_world_make(MIXED, 8 << 20);
+    all->mini->protocol = VMM_1_7;
+    all->mini->silent = true;
+    all->mini->writers->removes = 0;
+    checkpoint_world_start();
+    static const char *const names[] = {"one", "two"};
+    for (unsigned i = 0; i < 2; i++) {
+        json_t *result = take_json(names[i], "--keep-armed");
+        cr_assert(json_is_false(json_object_get(result, "kept_armed")));
+        cr_assert_str_eq(json_string_value(json_object_get(result, "parent")), "image");
+        json_decref(result);
+        checkpoint_image_is_right(names[i]);
+    }
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
 // Its API is at the usual place in its own root, and nothing is said of directories: both are
 // found.
 Test(checkpoint, of_a_jailed_firecracker)

@@ -279,6 +279,66 @@ Test(checkpoint_live, the_command_is_killed)
 }
 
 // If all was copied before, nothing is lost: the command has the rest.
+// --- what those verbs say that look at the store ---
+
+static const char *ask_verb(const char *verb, const char *option, const char *image,
+                            int *ret_status)
+{
+    static char text[4 * CHECKPOINT_TEXT];
+    const char *args[] = {
+        verb, "--store", all->world->store, option ? option : image, option ? image : NULL, NULL};
+    int status = faultline_run(text, sizeof(text), args);
+    if (ret_status)
+        *ret_status = status;
+    return text;
+}
+
+static bool is_left(void *arg)
+{
+    (void)arg;
+    return strstr(ask_verb("ls", "--json", NULL, NULL), "\"left\":true") != NULL;
+}
+
+Test(checkpoint_live, verbs_name_it)
+{
+    int status;
+    char mend[2 * TEST_PATH];
+    make_and_start();
+    pid_t pid = begin_live("one");
+    const char *said = ask_verb("ls", NULL, NULL, &status);
+    cr_assert(status == 0 && strstr(said, "on offer; "), "%s", said);
+    said = ask_verb("ls", "--json", NULL, &status);
+    cr_assert(status == 0 && strstr(said, "\"name\":\"one\"") && strstr(said, "\"left\":false"),
+              "%s", said);
+    said = ask_verb("ls", "--names", NULL, &status);
+    cr_assert(status == 0 && !strstr(said, "one"), "%s", said);
+    said = ask_verb("verify", NULL, NULL, &status);
+    cr_assert(status == 0 && strstr(said, "not verified: one: it is on offer"), "%s", said);
+    said = ask_verb("verify", NULL, "one", &status);
+    cr_assert(status == 1 && strstr(said, "cannot be verified before it is published"), "%s", said);
+    said = ask_verb("doctor", NULL, NULL, NULL);
+    cr_assert(!strstr(said, "image one was on offer"), "%s", said);
+    kill(pid, SIGKILL);
+    checkpoint_ended(pid);
+    let_go();
+    cr_assert(wait_until(is_left, NULL));
+    said = ask_verb("verify", NULL, "one", &status);
+    cr_assert(status == 1 && strstr(said, "was left by a process that was killed"), "%s", said);
+    snprintf(mend, sizeof(mend), "faultline gc --store '%s'", all->world->store);
+    said = ask_verb("doctor", NULL, NULL, NULL);
+    cr_assert(strstr(said, "image one was on offer, and the process that packed it was killed"),
+              "%s", said);
+    cr_assert(strstr(said, mend), "%s", said);
+    said = ask_verb("doctor", "--json", NULL, NULL);
+    cr_assert(strstr(said, "\"image\": \"one\"") && strstr(said, mend), "%s", said);
+    ask_verb("gc", NULL, NULL, &status);
+    cr_assert_eq(status, 0);
+    said = ask_verb("doctor", NULL, NULL, NULL);
+    cr_assert(!strstr(said, "image one was on offer"), "%s", said);
+    checkpoint_left_nothing();
+    checkpoint_world_stop();
+}
+
 Test(checkpoint_live, the_engine_that_captures_is_killed)
 {
     struct client here;

@@ -10,11 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/e2e/checkpoint_client.h"
 #include "tests/e2e/protocol/http.h"
 #include "tests/support/checkpoint_page.h"
 #include "tests/support/checkpoint_world.h"
@@ -22,8 +21,6 @@
 
 TestSuite(checkpoint_ordered, .init = need_userfaultfd, .fini = checkpoint_world_close,
           .timeout = 240);
-
-enum { LINE = 1024 };
 
 static struct checkpoint_world *all;
 static struct http_answer answer;
@@ -44,19 +41,9 @@ static int ask(const char *method, const char *path, const char *body)
 
 // --- a client, line by line ---
 
-// HTTP/1.0: the events are not in chunks, and the connection ends with them.
 static int begin_with(const char *body)
 {
-    const struct timeval deadline = {.tv_sec = TEST_DEADLINE_MS / 1000};
-    char request[2048];
-    int fd = http_connect(all->control);
-    cr_assert(fd >= 0);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline));
-    int length = snprintf(request, sizeof(request),
-                          "POST /v1/checkpoints HTTP/1.0\r\nContent-Length: %zu\r\n\r\n%s",
-                          strlen(body), body);
-    cr_assert_eq(send(fd, request, (size_t)length, MSG_NOSIGNAL), length);
-    return fd;
+    return checkpoint_client_order(all->control, body);
 }
 
 static int begin(const char *image)
@@ -64,42 +51,6 @@ static int begin(const char *image)
     char body[256];
     snprintf(body, sizeof(body), "{\"vm\":1,\"name\":\"%s\"}", image);
     return begin_with(body);
-}
-
-static bool read_line(int fd, char line[LINE])
-{
-    size_t used = 0;
-    while (used < LINE - 1 && recv(fd, line + used, 1, 0) == 1 && line[used] != '\n')
-        used++;
-    bool whole = used < LINE - 1 && line[used] == '\n';
-    line[used] = '\0';
-    return whole;
-}
-
-// Reads until a line begins so. False if another event of those that say the end comes, or the end.
-static bool comes(int fd, const char *begins)
-{
-    char line[LINE];
-    while (read_line(fd, line)) {
-        if (strncmp(line, begins, strlen(begins)) == 0)
-            return true;
-        if (strstr(line, "\"failed\"") || strstr(line, "\"done\"")) {
-            fprintf(stderr, "it said %s\n", line);
-            return false;
-        }
-    }
-    return false;
-}
-
-#define EVENT(NAME) "{\"event\":\"" NAME "\""
-#define FAILED(REASON) EVENT("failed") ",\"reason\":\"" REASON
-
-static bool is_at_end(int fd)
-{
-    char byte;
-    bool end = recv(fd, &byte, 1, 0) == 0;
-    close(fd);
-    return end;
 }
 
 static void pause_vm(void)
@@ -172,13 +123,13 @@ static void nothing_is_left(void)
 static void works(const char *image)
 {
     int client = begin(image);
-    cr_assert(comes(client, EVENT("pause")));
+    cr_assert(checkpoint_client_hears(client, EVENT("pause")));
     pause_vm();
     ASK(200, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
-    cr_assert(comes(client, EVENT("resume")));
+    cr_assert(checkpoint_client_hears(client, EVENT("resume")));
     writers_resume(all->mini->writers);
-    cr_assert(comes(client, EVENT("done")));
-    cr_assert(is_at_end(client));
+    cr_assert(checkpoint_client_hears(client, EVENT("done")));
+    cr_assert(checkpoint_client_ends(client));
     checkpoint_image_is_right(image);
     nothing_is_left();
 }
@@ -205,7 +156,7 @@ Test(checkpoint_ordered, with_the_program_of_the_page)
     make_and_start();
     snprintf(program, sizeof(program), "%s", temp_path(&all->world->temp, "program.py"));
     snprintf(state, sizeof(state), "%s", temp_path(&all->world->temp, "state"));
-    checkpoint_page_program("/v1/checkpoints", program);
+    checkpoint_page_program("elif last == \"resume\":\n        ", program);
     cr_assert_eq(run_program(program, "one", state), 0);
     checkpoint_image_is_right("one");
     cr_assert_eq(atomic_load(&all->mini->pauses), 1);
@@ -244,9 +195,9 @@ Test(checkpoint_ordered, with_all_that_can_be_asked_for)
              "\"timeout_ms\":60000,\"max_pause_ms\":60000}",
              state);
     int client = begin_with(body);
-    cr_assert(comes(client, EVENT("begun")));
-    cr_assert(comes(client, EVENT("ready")));
-    cr_assert(comes(client, EVENT("pause")));
+    cr_assert(checkpoint_client_hears(client, EVENT("begun")));
+    cr_assert(checkpoint_client_hears(client, EVENT("ready")));
+    cr_assert(checkpoint_client_hears(client, EVENT("pause")));
     ASK(200, "GET", "/v1/checkpoints", "");
     cr_assert(strstr(answer.body, "{\"vm\":1,\"name\":\"one\",\"state\":\"pause\",\"ms\":"), "%s",
               answer.text);
@@ -259,11 +210,11 @@ Test(checkpoint_ordered, with_all_that_can_be_asked_for)
     ASK(200, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
     ASK(409, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
     kill(command, SIGCONT);
-    cr_assert(comes(client, EVENT("resume")));
+    cr_assert(checkpoint_client_hears(client, EVENT("resume")));
     writers_resume(all->mini->writers);
-    cr_assert(comes(client, EVENT("copied")));
-    cr_assert(comes(client, EVENT("done")));
-    cr_assert(is_at_end(client));
+    cr_assert(checkpoint_client_hears(client, EVENT("copied")));
+    cr_assert(checkpoint_client_hears(client, EVENT("done")));
+    cr_assert(checkpoint_client_ends(client));
     checkpoint_image_is_right("one");
     cr_assert(inspect_says("one", "\"who\": \"me --full\"") ||
               inspect_says("one", "\"who\":\"me --full\""));
@@ -293,6 +244,10 @@ Test(checkpoint_ordered, refuses_what_cannot_be)
         "{\"vm\":1,\"name\":\"one\",\"max_pause_ms\":0}",
         "{\"vm\":1,\"name\":\"one\",\"timeout_ms\":3600001}",
         "{\"vm\":1,\"name\":\"one\",\"while_paused\":true,\"keep_armed\":true}",
+        "{\"vm\":1,\"name\":\"one\",\"live\":true,\"replace\":true}",
+        "{\"vm\":1,\"name\":\"one\",\"qmp\":\"socket\"}",
+        "{\"vm\":1,\"name\":\"one\",\"base\":\"image\"}",
+        "{\"pid\":1,\"name\":\"one\"}",
     };
     make_and_start();
     for (unsigned i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
@@ -300,11 +255,13 @@ Test(checkpoint_ordered, refuses_what_cannot_be)
     ASK(404, "POST", "/v1/checkpoints", "{\"vm\":99,\"name\":\"one\"}");
     ASK(404, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
     ASK(404, "DELETE", "/v1/checkpoints", "{\"vm\":1}");
+    ASK(404, "DELETE", "/v1/checkpoints", "{\"pid\":1}");
+    ASK(400, "DELETE", "/v1/checkpoints", "{\"vm\":1,\"pid\":1}");
     ASK(405, "DELETE", "/v1/checkpoints/paused", "{\"vm\":1}");
     // What the command finds out.
     int client = begin("image");
-    cr_assert(comes(client, FAILED("the store has an image 'image' already")));
-    cr_assert(is_at_end(client));
+    cr_assert(checkpoint_client_hears(client, FAILED("the store has an image 'image' already")));
+    cr_assert(checkpoint_client_ends(client));
     nothing_is_left();
     pid_t keeper = all->world->server.pid;
     cr_assert(process_stop(keeper));
@@ -324,7 +281,7 @@ Test(checkpoint_ordered, of_a_client_that_goes)
     make_and_start();
     for (unsigned i = 0; i < sizeof(moments) / sizeof(moments[0]); i++) {
         int client = begin_with("{\"vm\":1,\"name\":\"one\",\"max_pause_ms\":600000}");
-        cr_assert(!moments[i] || comes(client, moments[i]));
+        cr_assert(!moments[i] || checkpoint_client_hears(client, moments[i]));
         close(client);
         nothing_is_left();
         cr_assert_not(checkpoint_has_image("one"));
@@ -337,9 +294,10 @@ Test(checkpoint_ordered, of_a_client_that_does_not_answer)
 {
     make_and_start();
     int client = begin_with("{\"vm\":1,\"name\":\"one\",\"max_pause_ms\":300}");
-    cr_assert(comes(client, EVENT("pause")));
-    cr_assert(comes(client, FAILED("the orchestrator has not said that the VM is paused")));
-    cr_assert(is_at_end(client));
+    cr_assert(checkpoint_client_hears(client, EVENT("pause")));
+    cr_assert(checkpoint_client_hears(
+        client, FAILED("the orchestrator has not said that the VM is paused")));
+    cr_assert(checkpoint_client_ends(client));
     nothing_is_left();
     works("one");
     checkpoint_world_stop();
@@ -351,19 +309,21 @@ Test(checkpoint_ordered, that_is_cancelled)
     make_and_start();
     for (unsigned i = 0; i < sizeof(moments) / sizeof(moments[0]); i++) {
         int client = begin("one");
-        cr_assert(comes(client, moments[i]));
+        cr_assert(checkpoint_client_hears(client, moments[i]));
         ASK(200, "DELETE", "/v1/checkpoints", "{\"vm\":1}");
-        cr_assert(comes(client, FAILED("it was cancelled by the control API")));
-        cr_assert(is_at_end(client));
+        cr_assert(
+            checkpoint_client_hears(client, FAILED("the orchestrator has aborted the checkpoint")));
+        cr_assert(checkpoint_client_ends(client));
         nothing_is_left();
     }
     // Its capture, by whoever sees only that.
     int client = begin("one");
-    cr_assert(comes(client, EVENT("pause")));
+    cr_assert(checkpoint_client_hears(client, EVENT("pause")));
     ASK(200, "DELETE", "/v1/captures", "{\"vm\":1}");
-    cr_assert(comes(client, FAILED("the capture of VM 1 failed: it was cancelled by the control "
-                                   "API")));
-    cr_assert(is_at_end(client));
+    cr_assert(checkpoint_client_hears(
+        client, FAILED("the capture of VM 1 failed: it was cancelled by the control "
+                       "API")));
+    cr_assert(checkpoint_client_ends(client));
     nothing_is_left();
     works("one");
     checkpoint_world_stop();
@@ -373,12 +333,13 @@ Test(checkpoint_ordered, whose_command_is_killed)
 {
     make_and_start();
     int client = begin("one");
-    cr_assert(comes(client, EVENT("pause")));
+    cr_assert(checkpoint_client_hears(client, EVENT("pause")));
     pid_t command = child_of_keeper(" checkpoint ");
     cr_assert(command > 0);
     kill(command, SIGKILL);
-    cr_assert(comes(client, FAILED("the command that takes the checkpoint has ended")));
-    cr_assert(is_at_end(client));
+    cr_assert(
+        checkpoint_client_hears(client, FAILED("the command that takes the checkpoint has ended")));
+    cr_assert(checkpoint_client_ends(client));
     nothing_is_left();
     works("one");
     checkpoint_world_stop();
@@ -392,14 +353,14 @@ static bool engine_is_new(void *arg)
 
 Test(checkpoint_ordered, whose_engine_dies)
 {
-    char line[LINE];
+    char line[CHECKPOINT_CLIENT_LINE];
     make_and_start();
     int client = begin("one");
-    cr_assert(comes(client, EVENT("pause")));
+    cr_assert(checkpoint_client_hears(client, EVENT("pause")));
     pid_t engine = server_engine(&all->world->server);
     all->world->server.deaths++;
     kill(engine, SIGKILL);
-    cr_assert_not(read_line(client, line), "%s", line);
+    cr_assert_not(checkpoint_client_reads(client, line), "%s", line);
     close(client);
     cr_assert(wait_until(engine_is_new, &engine));
     nothing_is_left();
@@ -413,14 +374,14 @@ Test(checkpoint_ordered, without_a_keeper)
 {
     make_and_start();
     int client = begin("one");
-    cr_assert(comes(client, EVENT("pause")));
+    cr_assert(checkpoint_client_hears(client, EVENT("pause")));
     server_kill_keeper(&all->world->server);
     pause_vm();
     ASK(200, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
-    cr_assert(comes(client, EVENT("resume")));
+    cr_assert(checkpoint_client_hears(client, EVENT("resume")));
     writers_resume(all->mini->writers);
-    cr_assert(comes(client, EVENT("done")));
-    cr_assert(is_at_end(client));
+    cr_assert(checkpoint_client_hears(client, EVENT("done")));
+    cr_assert(checkpoint_client_ends(client));
     checkpoint_image_is_right("one");
     ASK(503, "POST", "/v1/checkpoints", "{\"vm\":1,\"name\":\"two\"}");
     cr_assert(strstr(answer.body, "the engine has no keeper"), "%s", answer.text);

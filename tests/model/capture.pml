@@ -44,6 +44,7 @@ byte broken;     /* the rule that is broken; 0: none */
 #define NOTED_AFTERWARDS 13
 #define ZEROS_OF_THE_END 14
 #define SLOW_DROPS 15
+#define COPIED_TOO_EARLY 16
 
 #define WRITERS 1 /* of the two threads; the other one only gives pages back */
 #define GUESTS 2
@@ -356,7 +357,7 @@ inline act()
 
 proctype engine()
 {
-    byte p = 0, q = 0, who = 0, cursor = 0;
+    byte p = 0, q = 0, who = 0, cursor = 0, lowered = 0;
     bool there = false, protected = false, came = false;
     mtype:thread kind = RUNS;
     goto serve;
@@ -365,7 +366,7 @@ died: /* its heap goes, its successor has the userfaultfd and the state memfd */
     atomic {
         phase = NONE; connected = false; order = NOTHING; tracked = false; undoing = false;
         ALL_PAGES(q, unarmed[q] = false; changed[q] = false; doubtful[q] = false; retry[q] = false; again[q] = false);
-        cursor = 0;
+        cursor = 0; lowered = 0;
         undoing = word && !BROKEN(SUCCESSOR_FORGETS);
         goto succeed
     }
@@ -481,19 +482,25 @@ end_serve:
             ALL_PAGES(q, doubtful[q] = false);
             ALL_PAGES(q, truth[q] = should[q]);
             ALL_PAGES(q, done[q] = !changed[q]; zero[q] = changed[q] && removed[q]; changed[q] = false);
-            cursor = 0;
+            cursor = 0; lowered = 0;
             phase = FROZEN
         }
     :: phase == FROZEN && cursor < pages ->
         p = cursor;
         look_and_save(p);
-        if
-        :: phase == FROZEN && !keep && !retry[p] -> unprotect(p)
-        :: else
-        fi;
         cursor++;
         p = 0
-    :: phase == FROZEN && cursor >= pages && (keep || (!retry[0] && !retry[pages - 1])) ->
+    /* What was copied is un-protected later, many pages in a call, or at the end. */
+    :: phase == FROZEN && !keep && lowered < cursor ->
+        p = lowered;
+        if
+        :: !retry[p] -> unprotect(p)
+        :: else
+        fi;
+        lowered++;
+        p = 0
+    :: phase == FROZEN && cursor >= pages &&
+            (keep || BROKEN(COPIED_TOO_EARLY) || (lowered >= pages && !retry[0] && !retry[pages - 1])) ->
         if
         :: atomic { BROKEN(ZEROS_OF_THE_END) -> ALL_PAGES(q, zero[q] = removed[q]) }
         :: atomic { !BROKEN(ZEROS_OF_THE_END) -> skip }

@@ -4,9 +4,12 @@
 // time, on a server whose processes die and are upgraded meanwhile. What each capture must be is
 // known from a model that is copied while the VM is paused; every byte is compared. A capture may
 // fail, with a reason; it is never torn, no page stays protected, and the VM goes on with the right
-// bytes, all of which it compares at its end.
+// bytes, all of which it compares at its end. Those of some VMs are taken by `faultline
+// checkpoint`, which may be killed, too: there the image that it has published is compared.
 //
-// usage: capture_storm [--seed N] [--captures N] [--huge] [--peaceful] [--meddle] [--verbose]
+// usage: capture_storm [--seed N] [--captures N] [--by-command N] [--huge] [--peaceful] [--meddle]
+//                      [--verbose]
+// --by-command: so many VMs of a hundred.
 // --peaceful: nothing dies. --meddle: nothing dies either, and each capture must fail, or be found
 // to be torn: either all pages of the VM are un-protected behind the engine's back before the
 // freeze, or the VM was not paused. When it fails, its last line says why.
@@ -29,6 +32,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/stress/storm_command.h"
 #include "tests/support/capture_client.h"
 #include "tests/support/client.h"
 #include "tests/support/memory.h"
@@ -48,13 +52,13 @@ enum trouble {
     UPGRADE, // ...
     KEEPER,  // is killed; another is started when the capture is over
     BOTH,    // and then the engine as well
-    CLOSED,  // the process that takes the checkpoint hangs up
+    CLOSED,  // the process that takes the checkpoint hangs up, or is killed
     VM,      // is killed
     TROUBLES
 };
 static const char *const trouble_name[TROUBLES] = {
     "nothing",       "the engine dies",          "the engine dies twice", "an upgrade",
-    "a keeper dies", "keeper, then engine, die", "its client hangs up",   "the VM dies"};
+    "a keeper dies", "keeper, then engine, die", "its client goes",       "the VM dies"};
 // Of a hundred.
 static const unsigned trouble_share[TROUBLES] = {42, 18, 4, 8, 6, 4, 10, 8};
 
@@ -69,12 +73,14 @@ struct storm_vm {
     bool tracked;
     bool chained;       // this one has only what changed
     uint64_t protected; // pages, when last looked at
+    bool by_command;    // `faultline checkpoint` takes its checkpoints
+    char published[32]; // and this was the last image of it that is in the store; "": none
     bool unpaused;      // it ran on while it was captured
     long unnoticed;     // pages that were un-protected behind the engine's back
 };
 
 struct tally {
-    unsigned tried, right, torn, failed, refused, chained, missed;
+    unsigned tried, right, torn, failed, refused, chained, missed, published;
     unsigned trouble[TROUBLES];
     uint64_t pages, by_fault, by_sweep;
     unsigned reasons;
@@ -91,6 +97,7 @@ static struct {
     char control[2 * TEST_PATH];
     uint64_t seed;
     unsigned captures;
+    unsigned by_command; // VMs of a hundred
     uint32_t page_bytes;
     bool peaceful;
     bool meddle;
@@ -100,7 +107,7 @@ static struct {
     uint8_t *image;
     uint8_t *model;
     char reason[2048]; // all that has failed; empty: nothing has
-} storm = {.seed = 1, .captures = 60, .page_bytes = PAGE};
+} storm = {.seed = 1, .captures = 60, .by_command = 12, .page_bytes = PAGE};
 
 // Adds to the reason why the storm failed. False.
 __attribute__((format(printf, 1, 2))) static bool fail(const char *format, ...)
@@ -138,6 +145,12 @@ static int vm_main(int channel, struct client_shared *shared, void *arg)
     return 0;
 }
 
+static int run_verb(const char *verb, const char *name, const char *file)
+{
+    const char *args[] = {verb, "--store", storm.store, name, file, NULL};
+    return faultline_run(NULL, 0, args);
+}
+
 static void *shared_memory(size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -166,6 +179,10 @@ static bool vm_start(struct storm_vm *vm)
     vm->id = random_next(&storm.seed) >> 8;
     vm->captures = 0;
     vm->tracked = vm->committed = false;
+    if (vm->published[0])
+        run_verb("rm", vm->published, NULL);
+    vm->published[0] = '\0';
+    vm->by_command = !storm.meddle && dice(100) < storm.by_command;
     client_start(&vm->client, vm_main, vm);
     if (!client_says(&vm->client, 's')) {
         int status = client_wait(&vm->client);
@@ -223,7 +240,8 @@ struct troublemaker {
     enum trouble trouble;
     unsigned after_us;
     struct storm_vm *vm;
-    struct capture_client *capture;
+    struct capture_client *capture; // or
+    const struct storm_command *command;
     bool failed;
 };
 
@@ -265,7 +283,10 @@ static void *make_trouble(void *arg)
         server_kill_keeper(&storm.server);
         break;
     case CLOSED:
-        shutdown(maker->capture->channel, SHUT_RDWR);
+        if (maker->command)
+            kill(maker->command->pid, SIGKILL);
+        else
+            shutdown(maker->capture->channel, SHUT_RDWR);
         break;
     case VM:
         kill(maker->vm->client.pid, SIGKILL);
@@ -498,12 +519,128 @@ static bool begin(struct storm_vm *vm, struct capture_client *capture)
     return true;
 }
 
+// When the trouble is over.
+static bool expect_left(struct storm_vm *vm, enum trouble trouble)
+{
+    if (trouble == VM) {
+        client_kill(&vm->client);
+        vm_forget(vm);
+        return true;
+    }
+    // An engine that died after the capture was kept has taken with it what was tracked.
+    if (trouble != NONE && trouble != CLOSED)
+        vm->tracked = vm->tracked && !none_is_protected(vm);
+    if (trouble != NONE && vm->committed && !vm->tracked)
+        return true; // it may be kept
+    return vm->tracked || expect_unprotected(vm);
+}
+
+// --- one checkpoint, by the command ---
+
+// False: there is none.
+static bool read_image(const char *name)
+{
+    const char *file = temp_path(&storm.temp, "unpacked");
+    unlink(file);
+    if (run_verb("unpack", name, file) != 0)
+        return false;
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    size_t got = 0;
+    ssize_t part = 1;
+    while (part > 0 && got < storm.memory.bytes) {
+        part = read(fd, storm.image + got, storm.memory.bytes - got);
+        got += part > 0 ? (size_t)part : 0;
+    }
+    close(fd);
+    return got == storm.memory.bytes || fail("%s has %zu bytes only", name, got);
+}
+
+// It is the parent of the next one, and the one before is not needed any more.
+static void publish(struct storm_vm *vm, const char *name)
+{
+    if (vm->published[0])
+        run_verb("rm", vm->published, NULL);
+    snprintf(vm->published, sizeof(vm->published), "%s", name);
+    storm.tally.published++;
+}
+
+// From the pause to the last word. It may be killed at any time, and the VM goes on.
+static int checkpoint_through(struct storm_vm *vm, struct storm_command *command)
+{
+    bool asked = storm_command_says(command, "\"event\":\"pause\"");
+    if (asked && pause_vm(vm)) {
+        writers_image(vm->writers, &storm.memory, storm.model);
+        if (storm_command_answer(command))
+            storm_command_says(command, "\"event\":\"resume\"");
+    }
+    writers_resume(vm->writers);
+    return storm_command_end(command);
+}
+
+// An image of a command that failed must not be there; of one that was killed it may be.
+static bool judge_checkpoint(struct storm_vm *vm, const struct storm_command *command, int status,
+                             const char *name, const char *trouble)
+{
+    struct tally *tally = &storm.tally;
+    const char *why = strstr(command->text, "faultline checkpoint: ");
+    bool there = read_image(name);
+    // That of before may be kept as long as none has begun.
+    vm->committed = there || (vm->committed && !strstr(command->text, "\"begun\""));
+    vm->tracked = status == 0 && strstr(command->text, "\"kept_armed\":true");
+    vm->chained = vm->published[0] && strstr(command->text, "\"parent\":\"c");
+    if (there) {
+        tally->chained += vm->chained;
+        publish(vm, name);
+        if (status != 0 && status != 128 + SIGKILL)
+            return fail("checkpoint %u, %s, ended with %d and has an image: %s", tally->tried,
+                        trouble, status, command->text);
+        return compare(vm, trouble);
+    }
+    tally->failed++;
+    note_reason(status == 128 + SIGKILL ? "the command was killed" : why ? why : "it said nothing");
+    return status == 1 || status == 128 + SIGKILL ||
+           fail("checkpoint %u, %s, ended with %d and has no image: %s", tally->tried, trouble,
+                status, command->text);
+}
+
+static bool checkpoint_one(struct storm_vm *vm, struct troublemaker *maker)
+{
+    char name[32];
+    struct storm_command command;
+    const char *flags[3] = {NULL};
+    unsigned count = 0;
+    if (dice(3))
+        flags[count++] = "--keep-armed";
+    if (dice(8) == 0)
+        flags[count++] = "--full";
+    storm.tally.tried++;
+    storm.tally.trouble[maker->trouble]++;
+    vm->captures++;
+    maker->command = &command;
+    maker->after_us *= dice(2) ? 4 : 40; // the process has to begin, and packs for longer
+    snprintf(name, sizeof(name), "c%u", storm.tally.tried);
+    if (!storm_command_begin(&command, storm.control, name, vm->id, flags))
+        return fail("no process");
+    if (pthread_create(&maker->thread, NULL, make_trouble, maker) != 0)
+        return fail("no thread");
+    int status = checkpoint_through(vm, &command);
+    bool right = trouble_ends(maker);
+    storm_command_reap(&command);
+    right = judge_checkpoint(vm, &command, status, name, trouble_name[maker->trouble]) && right;
+    if (storm.verbose)
+        printf("checkpoint %u, VM %" PRIu64 ", %s after %u us: %d\n", storm.tally.tried, vm->id,
+               trouble_name[maker->trouble], maker->after_us, status);
+    return expect_left(vm, maker->trouble) && right;
+}
+
 static bool capture_one(struct storm_vm *vm)
 {
     struct capture_client capture;
     struct troublemaker maker = {.trouble = choose_trouble(), .vm = vm, .capture = &capture};
     // All of one takes some 20 ms here; half of the trouble is to come within the first.
     maker.after_us = dice(2) ? dice(8000) : dice(60000);
+    if (vm->by_command)
+        return checkpoint_one(vm, &maker);
     if (!begin(vm, &capture)) {
         vm->tracked = false;
         return storm.reason[0] == '\0' && (vm->committed || expect_unprotected(vm));
@@ -518,17 +655,7 @@ static bool capture_one(struct storm_vm *vm)
                trouble_name[maker.trouble], maker.after_us, complete ? "COPIED" : capture.text);
     right &= trouble_ends(&maker);
     capture_close(&capture);
-    if (maker.trouble == VM) {
-        client_kill(&vm->client);
-        vm_forget(vm);
-        return right;
-    }
-    // An engine that died after the capture was kept has taken with it what was tracked.
-    if (maker.trouble != NONE && maker.trouble != CLOSED)
-        vm->tracked = vm->tracked && !none_is_protected(vm);
-    if (maker.trouble != NONE && vm->committed && !vm->tracked)
-        return right; // it may be kept
-    return right && (vm->tracked || expect_unprotected(vm));
+    return expect_left(vm, maker.trouble) && right;
 }
 
 // A few more if no page was written to before it was copied: on a busy machine it may not be soon.
@@ -594,8 +721,9 @@ static bool has_log(const char *text, const char *meaning)
 static void report(void)
 {
     const struct tally *tally = &storm.tally;
-    printf("%u captures: %u right (%u in a chain), %u failed, %u refused, %u torn\n", tally->tried,
-           tally->right, tally->chained, tally->failed, tally->refused, tally->torn);
+    printf("%u captures: %u right (%u in a chain, %u as images), %u failed, %u refused, %u torn\n",
+           tally->tried, tally->right, tally->chained, tally->published, tally->failed,
+           tally->refused, tally->torn);
     printf("%" PRIu64 " pages compared; %" PRIu64 " copied for a write, %" PRIu64 " in turn\n",
            tally->pages, tally->by_fault, tally->by_sweep);
     for (unsigned i = 0; i < TROUBLES; i++)
@@ -618,6 +746,8 @@ static bool enough(void)
 static bool run(void)
 {
     bool right = start() && capture_all();
+    if (right && run_verb("verify", NULL, NULL) != 0)
+        right = fail("the store is damaged");
     report();
     right = right && enough();
     int status = server_stop(&storm.server);
@@ -634,19 +764,19 @@ static bool run(void)
 
 static bool parse(int argc, char **argv)
 {
-    static const struct option options[] = {{"seed", required_argument, NULL, 's'},
-                                            {"captures", required_argument, NULL, 'c'},
-                                            {"huge", no_argument, NULL, 'h'},
-                                            {"peaceful", no_argument, NULL, 'p'},
-                                            {"meddle", no_argument, NULL, 'm'},
-                                            {"verbose", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'},       {"captures", required_argument, NULL, 'c'},
+        {"by-command", required_argument, NULL, 'b'}, {"huge", no_argument, NULL, 'h'},
+        {"peaceful", no_argument, NULL, 'p'},         {"meddle", no_argument, NULL, 'm'},
+        {"verbose", no_argument, NULL, 'v'},          {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 's')
             storm.seed = strtoull(optarg, NULL, 0);
         else if (option == 'c')
             storm.captures = (unsigned)strtoul(optarg, NULL, 0);
+        else if (option == 'b')
+            storm.by_command = (unsigned)strtoul(optarg, NULL, 0);
         else if (option == 'h')
             storm.page_bytes = HUGE;
         else if (option == 'p')
@@ -664,8 +794,8 @@ static bool parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
-        fprintf(stderr, "usage: capture_storm [--seed N] [--captures N] [--huge] [--peaceful] "
-                        "[--meddle] [--verbose]\n");
+        fprintf(stderr, "usage: capture_storm [--seed N] [--captures N] [--by-command N] [--huge] "
+                        "[--peaceful] [--meddle] [--verbose]\n");
         return 2;
     }
     if (geteuid() != 0 || access("/dev/userfaultfd", R_OK | W_OK) != 0) {
@@ -677,6 +807,7 @@ int main(int argc, char **argv)
         return SKIPPED;
     }
     setvbuf(stdout, NULL, _IOLBF, 0); // in the order of stderr
+    signal(SIGPIPE, SIG_IGN);         // of a command that is killed
     temp_make(&storm.temp);
     printf("seed %" PRIu64 "\n", storm.seed);
     uint64_t seed = storm.seed;

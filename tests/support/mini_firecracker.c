@@ -373,6 +373,10 @@ static void map_file(struct vmm *vmm, const struct mini_firecracker *mini)
 static void map_anonymous(struct vmm *vmm, const struct mini_firecracker *mini)
 {
     const struct writers *writers = mini->writers;
+    if (mini->silent) {
+        vmm_map_silent(vmm, mini->memory, mini->page_bytes, mini->regions);
+        return;
+    }
     vmm_map_memory(vmm, mini->memory, mini->page_bytes, mini->regions, mini->protocol);
     if (writers->slots)
         vmm_add_hotplug(vmm, (uint64_t)writers->slots * writers->slot_pages * mini->page_bytes);

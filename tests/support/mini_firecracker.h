@@ -41,6 +41,7 @@ struct mini_firecracker {
     uint32_t page_bytes;
     unsigned regions; // but for one of virtio-mem (writers->slots)
     enum vmm_protocol protocol;
+    bool silent; // it asks for no events of what it gives back
     bool starts_paused;
     struct writers *writers;
     struct writers *moment; // the model, as it was when the state was written

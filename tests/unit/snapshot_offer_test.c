@@ -389,6 +389,82 @@ Test(offer, a_name_that_was_left_over_is_taken_and_one_that_is_in_use_is_not)
     expect_nothing_left();
 }
 
+static void make_newer(const char *name)
+{
+    char path[256];
+    const uint32_t newer = FL_OFFER_VERSION + 1;
+    snprintf(path, sizeof(path), "%s/images/%s" FL_OFFER_SUFFIX, space.store, name);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    cr_assert_eq(pwrite(fd, &newer, sizeof(newer), offsetof(struct fl_disk_offer_head, version)),
+                 (ssize_t)sizeof(newer));
+    close(fd);
+}
+
+static size_t list_offers(struct fl_offer_info found[2])
+{
+    struct fl_store *store;
+    struct fl_error error;
+    struct fl_offer_info *all;
+    size_t count;
+    cr_assert_eq(fl_store_open(space.store, false, &store, &error), 0);
+    cr_assert_eq(fl_store_offers(store, &all, &count, &error), 0, "%s", error.text);
+    cr_assert_leq(count, 2);
+    for (size_t i = 0; i < count; i++)
+        found[i] = all[i];
+    free(all);
+    fl_store_close(store);
+    return count;
+}
+
+Test(offer, names_are_listed_with_what_is_packed)
+{
+    struct fl_offer_info found[2];
+    cr_assert_eq(list_offers(found), 0);
+    pid_t pid = begin_pack(NULL);
+    struct fl_image *image = open_offered("child");
+    expect_chunk(image, 6); // at least that
+    fl_image_unref(image);
+    cr_assert_eq(list_offers(found), 2);
+    cr_assert_str_eq(found[0].name, "child");
+    cr_assert_str_eq(found[1].name, "other");
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert(!found[i].left && found[i].bytes == BYTES);
+        cr_assert(found[i].packed_pages >= CHUNK && found[i].packed_pages < found[i].pages);
+    }
+    kill_pack(pid);
+    cr_assert_eq(list_offers(found), 2);
+    cr_assert(found[0].left && found[1].left);
+    cr_assert_eq(collect_store(space.store, false, NULL), 0);
+    cr_assert_eq(list_offers(found), 0);
+}
+
+// After a downgrade: what lives is left alone, and what does not blocks no name for ever.
+Test(offer, heads_of_a_newer_version)
+{
+    struct live_source second;
+    struct fl_offer_info found[2];
+    struct fl_pack_result result;
+    pid_t pid = begin_pack(NULL);
+    make_newer("other");
+    cr_assert_eq(list_offers(found), 2);
+    cr_assert(!found[1].left && found[1].bytes == 0);
+    cr_assert_eq(
+        live_make(&second, space.memory, expected, BYTES, (struct live_mix){9, 9, 9}, &state), 0);
+    atomic_store(&second.released, true);
+    cr_assert_eq(live_pack_offered(&second, space.store, names + 1, 1, "parent", parent.content_id,
+                                   NULL, &result),
+                 -EEXIST);
+    fl_offer_end(second.offer);
+    kill_pack(pid);
+    make_newer("child");
+    cr_assert_eq(list_offers(found), 2);
+    cr_assert(found[0].left && found[1].left);
+    live_free(&second);
+    cr_assert_eq(collect_store(space.store, false, NULL), 0);
+    cr_assert_eq(list_offers(found), 0);
+    expect_nothing_left();
+}
+
 // A thread of the process sleeps until a lock is free.
 static bool waits_for_lock(pid_t pid)
 {

@@ -39,6 +39,7 @@ struct checkpoint_order {
     bool full;
     bool while_paused;
     bool external;
+    bool while_heard; // it ends if nobody reads what it says any more, or is told so; as `external`
     bool json;
     bool replace;
     uint64_t timeout_ms; // of all until it is copied

@@ -22,32 +22,58 @@ static int external_prepare(struct run *run, struct fl_error *ret_error)
     return 0;
 }
 
-// Reads what is there. True: a whole line, without its end, or the end of the input.
-static bool has_answered(struct run *run)
+// A line without its end, or what came before the end of the input.
+static void take_line(struct orchestrator *from)
 {
-    struct orchestrator *from = &run->orchestrator;
+    from->line[from->used] = '\0';
+    from->used = 0;
+    if (strcmp(from->line, ABORT) == 0) {
+        from->aborts = true;
+    } else if (!from->answered && from->line[0]) {
+        from->answered = true;
+        strcpy(from->answer, from->line);
+    }
+}
+
+// Reads what is there.
+static void hear(struct orchestrator *from)
+{
     struct pollfd poll_fd = {.fd = STDIN_FILENO, .events = POLLIN};
     char byte;
-    while (poll(&poll_fd, 1, 0) == 1) {
+    while (!from->over && poll(&poll_fd, 1, 0) == 1) {
         ssize_t got = read(STDIN_FILENO, &byte, 1);
         if (got < 0 && (errno == EINTR || errno == EAGAIN))
-            return false;
+            return;
         from->over = got <= 0;
-        if (from->over || byte == '\n') {
-            from->text[from->used] = '\0';
-            from->asked = false;
-            return true;
-        }
-        if (byte != '\r' && from->used < sizeof(from->text) - 1)
-            from->text[from->used++] = byte;
+        if (from->over || byte == '\n')
+            take_line(from);
+        else if (byte != '\r' && from->used < sizeof(from->line) - 1)
+            from->line[from->used++] = byte;
     }
-    return false;
+}
+
+static bool has_answered(struct run *run)
+{
+    hear(&run->orchestrator);
+    return run->orchestrator.answered || run->orchestrator.over;
+}
+
+bool checkpoint_has_orchestrator(const struct checkpoint_order *order)
+{
+    return order->external || order->while_heard;
 }
 
 bool checkpoint_is_unheard(const struct checkpoint_order *order)
 {
     struct pollfd poll_fd = {.fd = STDOUT_FILENO};
-    return order->external && poll(&poll_fd, 1, 0) == 1;
+    return checkpoint_has_orchestrator(order) && poll(&poll_fd, 1, 0) == 1;
+}
+
+bool checkpoint_is_aborted(struct run *run)
+{
+    if (checkpoint_has_orchestrator(run->order))
+        hear(&run->orchestrator);
+    return run->orchestrator.aborts;
 }
 
 static int take_vmstate(struct run *run, struct fl_error *ret_error)
@@ -68,30 +94,29 @@ static int take_vmstate(struct run *run, struct fl_error *ret_error)
 
 static int external_stop(struct run *run, struct fl_error *ret_error)
 {
+    const struct orchestrator *from = &run->orchestrator;
     checkpoint_tell(run->order, "pause");
     run_pause_begins(run);
-    run->orchestrator.asked = true;
     int error = run_wait(run, has_answered, "the orchestrator has not said that the VM is paused",
                          ret_error);
-    const char *said = run->orchestrator.text;
     if (error)
         return error;
-    if (run->orchestrator.over && !*said)
+    if (!from->answered)
         return fl_fail_plain(ret_error, -ECANCELED,
                              "the orchestrator closed its end before the VM was paused");
-    if (strcmp(said, ABORT) == 0)
-        return fl_fail_plain(ret_error, -ECANCELED, "the orchestrator has aborted the checkpoint");
-    if (strcmp(said, PAUSED) != 0)
+    if (strcmp(from->answer, PAUSED) != 0)
         return fl_fail_plain(ret_error, -EPROTO,
                              "the orchestrator said '%s', and not '" PAUSED "' or '" ABORT "'",
-                             said);
+                             from->answer);
     return take_vmstate(run, ret_error);
 }
 
+// One that leaves the VM paused is told, too, that what the image will be is certain.
 static int external_go_on(struct run *run, struct fl_error *ret_error)
 {
     (void)ret_error;
-    checkpoint_tell(run->order, "resume");
+    checkpoint_tell(run->order, run->order->leave_paused ? "frozen" : "resume");
+    run->result->left_paused = run->order->leave_paused;
     run->result->pause_ms = (double)(fl_now() - run->paused_at) / (double)FL_NS_PER_MS;
     return 0;
 }

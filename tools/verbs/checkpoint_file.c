@@ -24,11 +24,17 @@ struct file_run {
     struct fl_image_info base;
 };
 
+static bool is_given_up(struct run *run)
+{
+    return progress_interrupted() || checkpoint_is_aborted(run) ||
+           checkpoint_is_unheard(run->order);
+}
+
 // While it is copied: the pause takes no longer than it may.
 static int check_pause(void *arg)
 {
-    const struct run *run = arg;
-    if (progress_interrupted())
+    struct run *run = arg;
+    if (is_given_up(run))
         return -ECANCELED;
     return fl_now() >= run->deadline ? -ETIMEDOUT : 0;
 }
@@ -118,6 +124,12 @@ static int pause_and_copy(struct file_run *file, const struct pauser *pauser,
     return error;
 }
 
+static int pack_progressed(void *arg, uint64_t done, uint64_t total)
+{
+    struct run *run = arg;
+    return run->bar.fn(run->bar.arg, done, total) || is_given_up(run);
+}
+
 static int pack_copy(struct file_run *file, struct fl_error *ret_error)
 {
     struct run *run = file->run;
@@ -132,7 +144,7 @@ static int pack_copy(struct file_run *file, struct fl_error *ret_error)
         .with_count = run->vmstate[0] ? 1 : 0,
         .labels = run->order->labels.labels,
         .labels_count = run->order->labels.count,
-        .progress = run->bar,
+        .progress = {.fn = pack_progressed, .arg = run},
     };
     live->parent = run->order->base;
     live->parent_content_id = file->base.content_id;

@@ -73,6 +73,9 @@ const struct cli_option checkpoint_options[] = {
              .help = "the store", .otherwise = "that of the server"),
     CLI_FLAG(struct checkpoint_order, json, .name = "json",
              .help = "print events and the result as JSON, a line each (docs/json.md)"),
+    CLI_FLAG(struct checkpoint_order, while_heard, .name = "while-heard",
+             .help = "give up if the other end of the standard output is closed, or 'abort' comes "
+                     "on the standard input, as --external does"),
     CLI_CONTROL(struct checkpoint_order, control),
     CLI_END,
 };
@@ -98,9 +101,6 @@ int checkpoint_check(const struct checkpoint_order *order)
                          "--base cannot be used with --keep-armed, --full or "
                          "--while-paused: no engine tracks what that VM writes, and all of it "
                          "is copied in the pause");
-    if (order->external && order->leave_paused)
-        return cli_usage(verb, "--leave-paused cannot be used with --external: the orchestrator "
-                               "resumes the VM, or does not");
     if (order->live && (order->replace || order->while_paused || order->base))
         return cli_usage(verb, "--live cannot be used with --replace, --while-paused or --base");
     if (order->while_paused && order->keep_armed)

@@ -49,6 +49,8 @@ static int check_run(struct run *run, const char *what, struct fl_error *ret_err
         int error = capture_pack_join(&run->pack, ret_error);
         return error ? error : fl_fail_plain(ret_error, -EPROTO, "the image appeared too early");
     }
+    if (checkpoint_is_aborted(run))
+        return fl_fail_plain(ret_error, -ECANCELED, "the orchestrator has aborted the checkpoint");
     if (checkpoint_is_unheard(run->order))
         return fl_fail_plain(ret_error, -ECANCELED, "the orchestrator has gone");
     if (stopped)
@@ -72,15 +74,15 @@ static void wait_for_news(struct run *run)
     // What nobody reads now is not waited for: it would stay, and this would never sleep.
     bool hears = !run->pack.running || !atomic_load(&run->pack.allowed);
     bool creates = run->creation.exchange != NULL;
+    bool ordered = checkpoint_has_orchestrator(run->order) && !atomic_load(&run->pack.cancelled);
     struct pollfd all[] = {
         {.fd = hears ? run->line.channel : -1, .events = POLLIN},
         {.fd = creates ? run->meeting.inotify : -1, .events = POLLIN},
         {.fd = creates ? http_descriptor(run->creation.exchange) : -1, .events = POLLIN},
         {.fd = run->pack.running ? run->pack.ended : -1, .events = POLLIN},
         {.fd = to_be_told ? run->pack.told : -1, .events = POLLIN},
-        {.fd = run->orchestrator.asked ? STDIN_FILENO : -1, .events = POLLIN},
-        // Its end alone, and once.
-        {.fd = run->order->external && !atomic_load(&run->pack.cancelled) ? STDOUT_FILENO : -1},
+        {.fd = ordered && !run->orchestrator.over ? STDIN_FILENO : -1, .events = POLLIN},
+        {.fd = ordered ? STDOUT_FILENO : -1}, // its end alone, and once
     };
     poll(all, sizeof(all) / sizeof(all[0]), tick);
 }
@@ -272,7 +274,7 @@ static int pack(struct run *run, struct fl_error *ret_error)
     capture_pack_allow(&run->pack);
     while (!pack_has_ended(run)) {
         capture_pack_go_ahead(&run->pack);
-        if (draw_bar(run) || checkpoint_is_unheard(run->order))
+        if (draw_bar(run) || checkpoint_is_aborted(run) || checkpoint_is_unheard(run->order))
             capture_pack_cancel(&run->pack);
         wait_for_news(run);
     }
@@ -292,14 +294,15 @@ static void commit(struct run *run)
     result->seconds = (double)(fl_now() - run->begun) / (double)FL_NS_PER_S;
     // Without it the next checkpoint of this VM copies more than it must: that is all.
     uint64_t end = fl_now() + COMMIT_MS * FL_NS_PER_MS;
+    bool keeps = (run->line.granted & FL_CAPTURE_KEEP_ARMED) != 0;
     if (capture_line_commit(&run->line, run->order->name, result->pack.content_id) != 0)
         return;
-    while (run->order->keep_armed && fl_now() < end &&
-           !capture_line_is(&run->line, FL_CAPTURE_KEPT) && !capture_line_failed(&run->line)) {
+    while (keeps && fl_now() < end && !capture_line_is(&run->line, FL_CAPTURE_KEPT) &&
+           !capture_line_failed(&run->line)) {
         wait_for_news(run);
         capture_line_hear(&run->line);
     }
-    result->kept_armed = run->order->keep_armed && capture_line_is(&run->line, FL_CAPTURE_KEPT);
+    result->kept_armed = keeps && capture_line_is(&run->line, FL_CAPTURE_KEPT);
 }
 
 void run_say_left_paused(struct fl_error *error)

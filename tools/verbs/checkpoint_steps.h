@@ -17,11 +17,13 @@
 #include "tools/verbs/checkpoint_pack.h"
 #include "tools/verbs/firecracker_api.h"
 
-// What an orchestrator says, of which a part of a line may have come.
+// What an orchestrator says.
 struct orchestrator {
-    bool asked; // it is to say something
-    bool over;  // it says nothing more
-    char text[64];
+    bool over;     // it says nothing more
+    bool aborts;   // it has said so
+    bool answered; // by the first line that says anything else
+    char answer[64];
+    char line[64]; // of which a part may have come
     size_t used;
 };
 
@@ -78,8 +80,12 @@ struct pauser {
     // Removes what prepare() has made, after success and after failure.
     void (*end)(struct run *run);
 };
-// An orchestrator's end of what is printed is closed: it has gone, or has given up.
+// Whether who has ordered it is listened to, for what the next two say.
+bool checkpoint_has_orchestrator(const struct checkpoint_order *order);
+// Its end of what is printed is closed: it has gone, or has given up.
 bool checkpoint_is_unheard(const struct checkpoint_order *order);
+// Reads what it has said; true: that the checkpoint is to be given up.
+bool checkpoint_is_aborted(struct run *run);
 extern const struct pauser pauser_firecracker;
 extern const struct pauser pauser_qemu;
 extern const struct pauser pauser_external;

@@ -19,7 +19,7 @@ static const struct cli_option options[] = {
                      "image is finished; if it fails in between, they end (docs/checkpoint.md)"),
     CLI_FLAG(struct checkpoint_order, external, .name = "external",
              .help = "pause and resume nothing: print 'pause', read 'paused' or 'abort', print "
-                     "'resume', for an orchestrator that has the API (docs/checkpoint.md)"),
+                     "'resume', or 'frozen' with --leave-paused, for an orchestrator that has the API (docs/checkpoint.md)"),
     CLI_OTHER(struct checkpoint_order, vmstate, checkpoint_take_with, .name = "with",
               .value = "vmstate=PATH", .hint = CLI_FILE,
               .help = "with --external: the file with the state of the devices, which is written "

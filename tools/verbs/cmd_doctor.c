@@ -9,20 +9,24 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
+#include "tools/cli/paths.h"
 #include "tools/verbs/doctor_advice.h"
 #include "tools/verbs/doctor_meetings.h"
+#include "tools/verbs/doctor_offers.h"
 #include "tools/verbs/doctor_pool.h"
 #include "tools/verbs/verbs.h"
 
 enum { POOL = 160 };
 
 struct arguments {
+    const char *store;
     uint64_t patience_ms;
     bool json;
     bool all;
 };
 
 static const struct cli_option options[] = {
+    CLI_STORE(struct arguments, store),
     CLI_FLAG(struct arguments, all, .name = "all", .help = "also show what is well"),
     CLI_FLAG(struct arguments, json, .name = "json", .help = "print all as JSON (docs/json.md)"),
     CLI_TIME_MS(struct arguments, patience_ms, .name = "patience", .value = "TIME", .low = 0,
@@ -153,8 +157,11 @@ static void print_all_stopped(const struct fl_diagnosis *found)
     }
 }
 
-static void print_doctor_text(const struct fl_diagnosis *found, int64_t patience, bool all)
+static void print_doctor_text(const struct fl_diagnosis *found, const struct offers *offers,
+                              const struct arguments *args)
 {
+    int64_t patience = (int64_t)args->patience_ms;
+    bool all = args->all;
     for (size_t i = 0; i < found->cases; i++) {
         if (all || found->uffd[i].verdict != FL_VERDICT_OK)
             print_case(found, &found->uffd[i]);
@@ -171,6 +178,7 @@ static void print_doctor_text(const struct fl_diagnosis *found, int64_t patience
             print_protected(&found->uffd[i]);
     }
     doctor_print_left(found);
+    doctor_print_offers(args->store, offers);
     const char *unseen = doctor_explain_view(found);
     if (unseen)
         printf("%s\n", unseen);
@@ -217,7 +225,8 @@ static json_t *task_json(const struct fl_diagnosis *found, const struct fl_waiti
                      (int)task->unexplained);
 }
 
-static void print_doctor_json(const struct fl_diagnosis *found)
+static void print_doctor_json(const struct fl_diagnosis *found, const struct offers *offers,
+                              const struct arguments *args)
 {
     json_t *cases = json_array();
     json_t *tasks = json_array();
@@ -230,11 +239,11 @@ static void print_doctor_json(const struct fl_diagnosis *found)
         json_array_append_new(dying, task_json(found, &found->dying[i]));
     static const char *const views[] = {
         [FL_PROC_ALL] = "all", [FL_PROC_PART] = "partial", [FL_PROC_OTHER] = "another's"};
-    json_t *all =
-        json_pack("{s:b, s:b, s:s, s:I, s:o, s:o, s:o, s:o}", "healthy", (int)found->healthy,
-                  "complete", (int)found->complete, "view", views[found->view], "stopped",
-                  (json_int_t)found->stopped, "userfaultfds", cases, "tasks", tasks, "dying", dying,
-                  "checkpoints_left", doctor_left_json(found));
+    json_t *all = json_pack(
+        "{s:b, s:b, s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "healthy", (int)found->healthy, "complete",
+        (int)found->complete, "view", views[found->view], "stopped", (json_int_t)found->stopped,
+        "userfaultfds", cases, "tasks", tasks, "dying", dying, "checkpoints_left",
+        doctor_left_json(found), "offers_left", doctor_offers_json(args->store, offers));
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
@@ -251,13 +260,16 @@ static int cmd_doctor(int argc, char **argv)
     if (cli_check_page_size("doctor") != EXIT_DONE)
         return EXIT_FAILED;
     struct fl_diagnosis found;
+    struct offers offers;
     int error = fl_diagnose((int64_t)args.patience_ms, &found);
     if (error)
         return cli_fail_errno("doctor", error, "cannot read /proc");
+    doctor_find_offers(args.store, &offers);
     if (args.json)
-        print_doctor_json(&found);
+        print_doctor_json(&found, &offers, &args);
     else
-        print_doctor_text(&found, (int64_t)args.patience_ms, args.all);
+        print_doctor_text(&found, &offers, &args);
+    offers_free(&offers);
     int status = found.healthy && found.complete ? EXIT_DONE : EXIT_FAILED;
     fl_diagnosis_free(&found);
     return status;
@@ -268,11 +280,12 @@ const struct verb verb_doctor = {
     .run = cmd_doctor,
     .summary = "find VMs of this host that wait for a page for ever, and what helps",
     .synopsis = {"[OPTION...]"},
-    .about = "Finds every userfaultfd of this host, whatever its handler is. Shows "
-             "which processes hold it, whose memory it is for, how many faults wait "
-             "on it (not read yet, or read and not resolved) and how long, and a "
-             "command that helps. Reads /proc only, so it needs no server. Run it as "
-             "root.",
+    .about =
+        "Finds every userfaultfd of this host, whatever its handler is. Shows "
+        "which processes hold it, whose memory it is for, how many faults wait "
+        "on it (not read yet, or read and not resolved) and how long, and a "
+        "command that helps. Reads /proc, and the store if it is there, so it needs no server. Run "
+        "it as root.",
     .status = "0 if no fault waits too long and no handler is stopped; 1 if not, or "
               "if not all processes of the host could be seen.",
     .options = options,

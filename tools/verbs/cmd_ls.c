@@ -11,6 +11,7 @@
 #include "tools/cli/parse.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/ls_tree.h"
+#include "tools/verbs/offers.h"
 #include "tools/verbs/verbs.h"
 
 struct arguments {
@@ -120,13 +121,30 @@ static int list_with_space(struct fl_store *store, char **names, size_t count, j
     return status;
 }
 
+static void print_offers(const struct offers *offers)
+{
+    char text[OFFER_TEXT];
+    char bytes[32];
+    for (size_t i = 0; i < offers->count; i++) {
+        const struct fl_offer_info *offer = &offers->all[i];
+        printf("%-32s %12s  %s\n", offer->name,
+               offer->bytes ? cli_format_bytes(offer->bytes, bytes, sizeof(bytes)) : "-",
+               offer_explain(offer, text));
+    }
+}
+
 static int list_store(struct fl_store *store, const struct arguments *args)
 {
     struct fl_error error;
+    struct offers offers;
     char **names;
     size_t count;
-    if (fl_store_image_names(store, &names, &count, &error) < 0)
+    // First: one that is published meanwhile is among the images.
+    int found = offers_find("ls", store, &offers);
+    if (fl_store_image_names(store, &names, &count, &error) < 0) {
+        offers_free(&offers);
         return cli_fail("ls", "%s", error.text);
+    }
     json_t *array = args->json ? json_array() : NULL;
     for (size_t i = 0; args->names && i < count; i++)
         puts(names[i]);
@@ -135,10 +153,14 @@ static int list_store(struct fl_store *store, const struct arguments *args)
                               : list_with_space(store, names, count, array);
     fl_store_free_names(names, count);
     if (args->json) {
-        int printed = store_print_json("ls", json_pack("{s:o}", "images", array));
+        int printed = store_print_json(
+            "ls", json_pack("{s:o, s:o}", "images", array, "offers", offers_json(&offers)));
         status = status == EXIT_DONE ? printed : status;
+    } else if (!args->names) {
+        print_offers(&offers);
     }
-    return status;
+    offers_free(&offers);
+    return status == EXIT_DONE ? found : status;
 }
 
 static int cmd_ls(int argc, char **argv)
@@ -163,6 +185,7 @@ const struct verb verb_ls = {
     .about = "Lists the images of a store. Pages are counted in ZERO to STORED. OWN DISK "
              "is what an image alone needs on disk, its map and its packs, which 'faultline rm' "
              "and 'faultline gc' would free; SHARED DISK is in packs that other images need as "
-             "well.",
+             "well. Images that can be restored while they are still packed come last, with how "
+             "much of them is packed; --names has none of these.",
     .options = options,
 };

@@ -8,6 +8,7 @@
 #include "tools/cli/parse.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
+#include "tools/verbs/offers.h"
 #include "tools/verbs/verbs.h"
 
 struct arguments {
@@ -58,15 +59,16 @@ static void report_bad(void *arg, const char *object, const char *problem)
     printf("bad: %s: %s\n", object, problem);
 }
 
-static int print_verify_json(const struct fl_verify_result *result, json_t *list)
+static int print_verify_json(const struct fl_verify_result *result, json_t *list,
+                             const struct offers *offers)
 {
-    json_t *object =
-        json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:f,s:O}", "ok", result->bad == 0, "images",
-                  (json_int_t)result->images, "packs", (json_int_t)result->packs, "frames",
-                  (json_int_t)result->frames, "pages", (json_int_t)result->pages, "traces",
-                  (json_int_t)result->traces, "companions", (json_int_t)result->companions,
-                  "unneeded_frames", (json_int_t)result->unneeded_frames, "list_not_written",
-                  result->list_not_written, "seconds", result->seconds, "bad", list);
+    json_t *object = json_pack(
+        "{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:f,s:O,s:o}", "ok", result->bad == 0, "images",
+        (json_int_t)result->images, "packs", (json_int_t)result->packs, "frames",
+        (json_int_t)result->frames, "pages", (json_int_t)result->pages, "traces",
+        (json_int_t)result->traces, "companions", (json_int_t)result->companions, "unneeded_frames",
+        (json_int_t)result->unneeded_frames, "list_not_written", result->list_not_written,
+        "seconds", result->seconds, "bad", list, "offers", offers_json(offers));
     return store_print_json("verify", object);
 }
 
@@ -81,7 +83,21 @@ static void print_verify_advice(const struct fl_verify_result *result)
              "or from another store (--from-store)");
 }
 
-static int verify_store(struct fl_store *store, struct arguments *args, struct found *found)
+static void print_not_verified(const struct offers *offers)
+{
+    for (size_t i = 0; i < offers->count; i++) {
+        if (offers->all[i].left)
+            printf("not verified: %s: it was left by a process that was killed before it was "
+                   "packed; 'faultline gc' removes it\n",
+                   offers->all[i].name);
+        else
+            printf("not verified: %s: it is on offer, and cannot be before it is published\n",
+                   offers->all[i].name);
+    }
+}
+
+static int verify_store(struct fl_store *store, struct arguments *args, const struct offers *offers,
+                        struct found *found)
 {
     struct fl_verify_result result;
     struct fl_error error;
@@ -94,7 +110,7 @@ static int verify_store(struct fl_store *store, struct arguments *args, struct f
     progress_end(&progress);
     if (r < 0)
         return cli_fail("verify", "%s", error.text);
-    if (args->json && print_verify_json(&result, found->bad) != EXIT_DONE)
+    if (args->json && print_verify_json(&result, found->bad, offers) != EXIT_DONE)
         return EXIT_FAILED;
     if (!args->json)
         printf("%s: %" PRIu64 " image%s, %" PRIu64 " pack%s, %" PRIu64 " frame%s, %" PRIu64
@@ -102,6 +118,8 @@ static int verify_store(struct fl_store *store, struct arguments *args, struct f
                result.bad == 0 ? "ok" : "BAD", result.images, cli_s(result.images), result.packs,
                cli_s(result.packs), result.frames, cli_s(result.frames), result.pages,
                cli_s(result.pages), result.seconds, result.bad);
+    if (!args->json && !args->options.names)
+        print_not_verified(offers);
     if (!args->json)
         print_verify_advice(&result);
     return result.bad == 0 ? EXIT_DONE : EXIT_FAILED;
@@ -111,6 +129,7 @@ static int cmd_verify(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
     struct found found = {.bad = NULL};
+    struct offers offers;
     int status = parse_verify(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
@@ -119,7 +138,10 @@ static int cmd_verify(int argc, char **argv)
         return EXIT_FAILED;
     if (args.json)
         found.bad = json_array();
-    status = verify_store(store, &args, &found);
+    status = offers_find("verify", store, &offers);
+    if (status == EXIT_DONE)
+        status = verify_store(store, &args, &offers, &found);
+    offers_free(&offers);
     json_decref(found.bad);
     fl_store_close(store);
     return status;
@@ -132,7 +154,8 @@ const struct verb verb_verify = {
     .synopsis = {"[--store DIR] [OPTION...] [IMAGE...]"},
     .about = "Checks every byte of the store, or of the named images, against its "
              "checksums, and every page against its SHA-256. Names each bad object "
-             "and the images that need it.",
+             "and the images that need it. What is on offer, and packed only in part, cannot be "
+             "verified before it is published, and is named.",
     .status = "0 if all is right, 1 if not.",
     .arguments = arguments,
     .options = options,

@@ -3,10 +3,12 @@
 // docs/openapi.json says what the control API takes and answers: a server is asked all of it, and
 // openapi_check compares. Whatever is renamed, or answered and not described, fails.
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -160,6 +162,42 @@ static void note_events(int client, const char *sent, const char *last)
     }
 }
 
+// On offer, and of a VM that stays paused.
+static void ask_live(void)
+{
+    static const char order[] = "{\"vm\":1,\"name\":\"live\",\"live\":true,\"leave_paused\":true}";
+    int client = order_checkpoint(order);
+    cr_assert(wait_until(is_to_pause, NULL), "%s", answer.text);
+    ASK(200, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
+    note_events(client, order, "\"done\"");
+}
+
+// Of a VM that maps its memory file, and that nobody serves: this process is one.
+static void ask_base(void)
+{
+    char of[64];
+    char order[256];
+    int fd = open(world->file, O_RDONLY | O_CLOEXEC);
+    void *memory = mmap(NULL, IMAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    cr_assert(fd >= 0 && memory != MAP_FAILED);
+    snprintf(of, sizeof(of), "{\"pid\":%d}", (int)getpid());
+    snprintf(order, sizeof(order), "{\"pid\":%d,\"name\":\"of-file\",\"base\":\"image\"}",
+             (int)getpid());
+    int client = order_checkpoint(order);
+    cr_assert(wait_until(is_to_pause, NULL), "%s", answer.text);
+    ASK(200, "GET", "/v1/checkpoints", "");
+    ASK(200, "POST", "/v1/checkpoints/paused", of);
+    note_events(client, order, "\"done\"");
+    munmap(memory, IMAGE_BYTES);
+    close(fd);
+}
+
+static void ask_qmp(void)
+{
+    static const char order[] = "{\"vm\":1,\"name\":\"of-qemu\",\"qmp\":\"/none/qmp.sock\"}";
+    note_events(order_checkpoint(order), order, "\"failed\"");
+}
+
 // Nobody writes to the VM's memory, so that it need not be paused.
 static void ask_checkpoints(void)
 {
@@ -178,6 +216,9 @@ static void ask_checkpoints(void)
     cr_assert(wait_until(is_to_pause, NULL), "%s", answer.text);
     ASK(200, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
     note_events(client, order, "\"done\"");
+    ask_live();
+    ask_base();
+    ask_qmp();
     ASK(404, "POST", "/v1/checkpoints", "{\"vm\":99,\"name\":\"new\"}");
     ASK(404, "POST", "/v1/checkpoints/paused", "{\"vm\":1}");
     ASK(404, "DELETE", "/v1/checkpoints", "{\"vm\":1}");

@@ -25,7 +25,7 @@ static int read_order(const char *text)
 Test(checkpoint_order, least)
 {
     cr_assert_eq(read_order("{\"vm\":7,\"name\":\"a\"}"), 0, "%s", reason.text);
-    cr_assert_eq(order.vm, 7);
+    cr_assert(!order.of.process && order.of.number == 7);
     cr_assert_str_eq(order.name, "a");
     cr_assert_str_eq(order.arguments,
                      "checkpoint\n--external\n--json\n--control=/run/control.sock\n--name=a\n"
@@ -43,6 +43,27 @@ Test(checkpoint_order, all)
                      "checkpoint\n--external\n--json\n--control=/run/control.sock\n--name=a\n"
                      "--timeout=5ms\n--max-pause=6ms\n--with=vmstate=/a --full\n--drive=/d\n"
                      "--drive=/e\n--label=k==--json\n--keep-armed\n--full\n--replace\n1\n");
+}
+
+// The command has the API of a QEMU, and of a VM that nobody serves the orchestrator has.
+Test(checkpoint_order, ways)
+{
+    cr_assert_eq(read_order("{\"vm\":1,\"name\":\"a\",\"live\":true,\"leave_paused\":true}"), 0,
+                 "%s", reason.text);
+    cr_assert_str_eq(order.arguments,
+                     "checkpoint\n--external\n--json\n--control=/run/control.sock\n--name=a\n"
+                     "--timeout=600000ms\n--max-pause=10000ms\n--live\n--leave-paused\n1\n");
+    cr_assert_eq(read_order("{\"vm\":1,\"name\":\"a\",\"qmp\":\"/q --full\"}"), 0, "%s",
+                 reason.text);
+    cr_assert_str_eq(order.arguments, "checkpoint\n--while-heard\n--qmp=/q --full\n--json\n"
+                                      "--control=/run/control.sock\n--name=a\n--timeout=600000ms\n"
+                                      "--max-pause=10000ms\n1\n");
+    cr_assert_eq(read_order("{\"pid\":7,\"name\":\"a\",\"base\":\"b\",\"leave_paused\":true}"), 0,
+                 "%s", reason.text);
+    cr_assert(order.of.process && order.of.number == 7);
+    cr_assert_str_eq(order.arguments,
+                     "checkpoint\n--external\n--json\n--control=/run/control.sock\n--name=a\n"
+                     "--timeout=600000ms\n--max-pause=10000ms\n--leave-paused\n--base=b\npid:7\n");
 }
 
 static bool is_refused(const char *rest, const char *sentence)
@@ -66,6 +87,35 @@ Test(checkpoint_order, no_line_is_ended_early)
     cr_assert(is_refused("\"labels\":[\"=b\"]", "KEY=VALUE"));
     cr_assert(is_refused("\"labels\":[\"a\"]", "KEY=VALUE"));
     cr_assert(is_refused("\"labels\":{}", "KEY=VALUE"));
+}
+
+Test(checkpoint_order, what_excludes_each_other)
+{
+    cr_assert(is_refused("\"while_paused\":true,\"keep_armed\":true", "tracks no writes"));
+    cr_assert(is_refused("\"live\":true,\"replace\":true", "leads to an image already"));
+    cr_assert(is_refused("\"live\":true,\"while_paused\":true", "no image before its end"));
+    cr_assert(is_refused("\"qmp\":\"/q\",\"vmstate\":\"/v\"", "QEMU hands its state"));
+    cr_assert(is_refused("\"qmp\":\"q\"", "absolute"));
+    cr_assert(is_refused("\"base\":\"b\"", "whose process \"pid\" names"));
+    cr_assert(is_refused("\"pid\":7", "with \"base\""));
+    cr_assert(is_refused("\"pid\":7,\"base\":\"b\"", "the number of a VM"));
+    static const char *const without_vm[][2] = {
+        {"", "the number of a VM"},
+        {",\"pid\":7", "only with \"base\""},
+        {",\"pid\":0,\"base\":\"b\"", "the number of a process"},
+        {",\"pid\":7,\"base\":\"-b\"", "cannot name an image"},
+        {",\"pid\":7,\"base\":\"b\",\"full\":true", "no engine tracks"},
+        {",\"pid\":7,\"base\":\"b\",\"keep_armed\":true", "no engine tracks"},
+        {",\"pid\":7,\"base\":\"b\",\"while_paused\":true", "no engine tracks"},
+        {",\"pid\":7,\"base\":\"b\",\"live\":true", "no image before its end"},
+        {",\"pid\":7,\"base\":\"b\",\"qmp\":\"/q\"", "the private mapping"},
+    };
+    for (unsigned i = 0; i < sizeof(without_vm) / sizeof(without_vm[0]); i++) {
+        char text[256];
+        snprintf(text, sizeof(text), "{\"name\":\"a\"%s}", without_vm[i][0]);
+        cr_assert_eq(read_order(text), -EINVAL, "%s", text);
+        cr_assert(strstr(reason.text, without_vm[i][1]), "%s: %s", text, reason.text);
+    }
 }
 
 // One below the limit is taken, and nothing beyond it is cut.

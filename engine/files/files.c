@@ -93,7 +93,7 @@ static int open_state(struct fl_files *files, int fds[])
     return error;
 }
 
-void fl_files_adopt(struct fl_files *files, int fds[])
+void fl_files_adopt(struct fl_files *files, uint64_t connection, int fds[])
 {
     if (!files || files->device >= 0 || fds[FL_FILES_DEVICE] < 0)
         return;
@@ -102,6 +102,8 @@ void fl_files_adopt(struct fl_files *files, int fds[])
         fl_log(FL_LOG_ERROR, "event=files_failed reason=\"%s\"", strerror(-error));
         return;
     }
+    if (connection != 0)
+        files->state->connection = (uint32_t)connection;
     files->device = fds[FL_FILES_DEVICE];
     fds[FL_FILES_DEVICE] = -1;
 }
@@ -192,7 +194,8 @@ void fl_files_refuse(struct fl_files *files)
 void fl_files_keep(const struct fl_files *files)
 {
     if (files && files->device >= 0 && !atomic_load(&files->ended))
-        fl_keeper_link_put_files(files->options.keeper_link, files->device, files->state_fd);
+        fl_keeper_link_put_files(files->options.keeper_link, files->device, files->state_fd,
+                                 files->state->connection);
 }
 
 // --- how it is ---

@@ -24,8 +24,9 @@ void fl_files_stop(struct fl_files *files);
 // When no reader delivers any more.
 void fl_files_free(struct fl_files *files);
 
-// The keeper's record: its descriptors, of which those that it takes are -1 after this.
-void fl_files_adopt(struct fl_files *files, int fds[]);
+// The keeper's record: the number of the connection, 0 if it is not known, and its descriptors, of
+// which those that it takes are -1 after this.
+void fl_files_adopt(struct fl_files *files, uint64_t connection, int fds[]);
 // An inherited image was opened; NULL: it cannot be.
 void fl_files_image_opened(struct fl_files *files, uint64_t record, struct fl_image *image);
 // All records have come, and no other engine serves: calls are answered from now on.

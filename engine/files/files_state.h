@@ -29,7 +29,7 @@ struct fl_files_entry {
 struct fl_files_state {
     uint64_t magic;
     uint32_t version;
-    uint32_t reserved;
+    uint32_t connection; // its number, which a service manager's store has no place for; 0: unknown
     _Atomic uint64_t open_now; // the sum of `opens`
     // Numbers of the last requests that were counted: one that is sent again is not counted twice.
     uint64_t next_noted;

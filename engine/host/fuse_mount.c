@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FUSECTL_PATH = 64 };
@@ -30,17 +31,19 @@ static void unescape(char *text)
 // ours.
 static bool parse_mount(char *line, struct fl_fuse_mount *ret_mount)
 {
+    int root = 0;
     int path = 0;
     int end = 0;
     unsigned major = 0;
     const char *type = strstr(line, " - " FL_FUSE_TYPE " ");
     if (!type ||
-        sscanf(line, "%*d %*d %u:%u %*s %n%*s%n", // NOLINT(cert-err34-c)
-               &major, &ret_mount->connection, &path, &end) != 2 ||
+        sscanf(line, "%*d %*d %u:%u %n%*s %n%*s%n", // NOLINT(cert-err34-c)
+               &major, &ret_mount->connection, &root, &path, &end) != 2 ||
         end <= path || end - path >= PATH_MAX)
         return false;
     memcpy(ret_mount->path, line + path, (size_t)(end - path));
     ret_mount->path[end - path] = '\0';
+    ret_mount->whole = strncmp(line + root, "/ ", 2) == 0;
     unescape(ret_mount->path);
     return true;
 }
@@ -85,6 +88,15 @@ int fl_fuse_mount_find(const char *path, struct fl_fuse_mount *ret_mount)
     struct search search = {.path = path, .found = ret_mount};
     int error = fl_fuse_mounts_each(look, &search);
     return error ? error : search.any ? 0 : -ENOENT;
+}
+
+// Of what the kernel remembers: who serves it is not asked.
+bool fl_fuse_mount_is_on_top(const char *path, unsigned connection)
+{
+    struct statx status;
+    return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW, STATX_TYPE, &status) ==
+               0 &&
+           status.stx_dev_major == 0 && status.stx_dev_minor == connection;
 }
 
 static int open_control(unsigned connection, const char *name, int flags)

@@ -14,6 +14,7 @@
 struct fl_fuse_mount {
     char path[PATH_MAX];
     unsigned connection; // its number below /sys/fs/fuse/connections
+    bool whole;          // not a bind mount of one of its files
 };
 
 // Calls fn for each mount of ours that this process sees; stops at its first non-zero result and
@@ -21,6 +22,8 @@ struct fl_fuse_mount {
 int fl_fuse_mounts_each(int (*fn)(void *arg, const struct fl_fuse_mount *mount), void *arg);
 // The topmost mount of ours at the path. -ENOENT: there is none.
 int fl_fuse_mount_find(const char *path, struct fl_fuse_mount *ret_mount);
+// Whether the connection's is the topmost mount at the path, of all kinds of mounts.
+bool fl_fuse_mount_is_on_top(const char *path, unsigned connection);
 
 // Ends the connection: who waits for a page of it gets SIGBUS, who maps one that is not cached
 // will, and nothing serves it again. -ENOENT: it is gone, or fusectl is not mounted at

@@ -10,17 +10,20 @@
 #include <libgen.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/base/log.h"
 #include "engine/host/fuse_mount.h"
 
-enum { OPTIONS = 128 };
+enum { OPTIONS = 128, ANSWER_MS = 3000 };
 
 static int fail(const char *path, const char *what, int error)
 {
@@ -36,12 +39,35 @@ static bool is_dead(const struct fl_record *record)
            (poll(&device, 1, 0) > 0 && device.revents & (POLLERR | POLLHUP | POLLNVAL));
 }
 
-// Without a server the kernel answers at once; what it remembers does not count.
-static bool nothing_serves(const char *path)
+// In a new process, which may wait for a server that hangs: it must hold nothing of the keeper's.
+static void ask(const char *path)
 {
     struct statx status;
-    return statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_MODE, &status) != 0 &&
-           errno == ENOTCONN;
+    fl_child_leave_keeper();
+    close_range(0, ~0U, 0);
+    int result = statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_MODE, &status);
+    _exit(result != 0 && errno == ENOTCONN ? 0 : 1);
+}
+
+// Without a server the kernel answers at once; what it remembers does not count. Where there is one
+// it may be stopped, and must not stop us: no answer in time is that of a server.
+static bool nothing_serves(const char *path)
+{
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0)
+        ask(path);
+    struct pollfd ended = {.fd = pid < 0 ? -1 : (int)syscall(SYS_pidfd_open, pid, 0),
+                           .events = POLLIN};
+    if (ended.fd < 0 || poll(&ended, 1, ANSWER_MS) != 1) {
+        if (pid > 0)
+            kill(pid, SIGKILL); // it is collected as a command is
+    } else if (waitpid(pid, &status, 0) != pid) {
+        status = -1;
+    }
+    if (ended.fd >= 0)
+        close(ended.fd);
+    return status == 0;
 }
 
 // What a keeper has left mounted that was killed together with its engine.
@@ -85,11 +111,19 @@ static int mount_device(const char *path, int device)
                : -errno;
 }
 
-static int put_device(struct fl_keeper *keeper, int device)
+// The kernel's number of what was mounted just now; 0 if it does not tell.
+static unsigned connection_at(const char *path)
+{
+    struct fl_fuse_mount mount;
+    return fl_fuse_mount_find(path, &mount) == 0 ? mount.connection : 0;
+}
+
+static int put_device(struct fl_keeper *keeper, int device, unsigned connection)
 {
     int fds[FL_CHANNEL_FDS];
     struct fl_message put = {.kind = FL_RECORD_FILES,
                              .id = FL_FILES_RECORD,
+                             .value = connection,
                              .slots = FL_FILES_SLOTS,
                              .first = 0,
                              .mask = 1U << FL_FILES_DEVICE};
@@ -112,7 +146,7 @@ static int mount_files(struct fl_keeper *keeper, const char *path)
         close(device);
         return fail(path, "cannot mount", error);
     }
-    error = put_device(keeper, device);
+    error = put_device(keeper, device, connection_at(path));
     if (error)
         return fail(path, "cannot keep", error);
     fl_log(FL_LOG_INFO, "event=files_mounted path=%s", path);
@@ -157,22 +191,59 @@ int fl_keeper_mount_files(struct fl_keeper *keeper)
     return keeper->records.vms > 0 ? 0 : error; // they are served all the same
 }
 
-void fl_keeper_unmount_files(struct fl_keeper *keeper)
+// --- the end ---
+
+struct own_mount {
+    unsigned connection;
+    char path[PATH_MAX]; // "": it is not mounted any more
+};
+
+// The first is the one that was mounted; others are bind mounts.
+static int find_own(void *arg, const struct fl_fuse_mount *mount)
 {
-    char path[PATH_MAX];
-    struct fl_fuse_mount mount;
-    if (!keeper->options->files ||
-        !fl_records_find(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD))
-        return;
-    if (absolute(keeper->options->files, path) != 0 || fl_fuse_mount_find(path, &mount) != 0)
-        return;
-    int waiting = fl_fuse_waiting(mount.connection);
+    struct own_mount *own = arg;
+    if (mount->connection != own->connection || !mount->whole)
+        return 0;
+    snprintf(own->path, sizeof(own->path), "%s", mount->path);
+    return 1;
+}
+
+static void abort_own(const struct own_mount *own)
+{
+    int waiting = fl_fuse_waiting(own->connection);
     if (waiting > 0)
         fl_log(FL_LOG_ERROR,
                "event=files_aborted path=%s waiting=%d reason=\"nothing serves them any more\"",
-               path, waiting);
-    fl_fuse_abort(mount.connection); // else the kernel does as the last descriptor is closed
-    if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
-        fl_log(FL_LOG_ERROR, "event=files_failed reason=\"cannot unmount %s: %s\"", path,
+               own->path, waiting);
+    fl_fuse_abort(own->connection); // else the kernel does as the last descriptor is closed
+}
+
+// Another server's, or whatever else was mounted over it, is not ours to unmount.
+static void unmount_own(const struct own_mount *own)
+{
+    if (*own->path && fl_fuse_mount_is_on_top(own->path, own->connection) &&
+        umount2(own->path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+        fl_log(FL_LOG_ERROR, "event=files_failed reason=\"cannot unmount %s: %s\"", own->path,
                strerror(errno));
+}
+
+// The number is ours while the connection lives; the kernel may give that of a dead one to another.
+// Where it is not known the path goes if nothing serves it when our descriptor is closed.
+void fl_keeper_unmount_files(struct fl_keeper *keeper)
+{
+    char path[PATH_MAX];
+    const struct fl_record *record =
+        fl_records_find(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD);
+    if (!record)
+        return;
+    struct own_mount own = {.connection = is_dead(record) ? 0 : (unsigned)record->value};
+    if (own.connection != 0) {
+        fl_fuse_mounts_each(find_own, &own);
+        abort_own(&own);
+    }
+    fl_records_drop(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD);
+    if (own.connection != 0)
+        unmount_own(&own);
+    else if (keeper->options->files && absolute(keeper->options->files, path) == 0)
+        clear_path(path);
 }

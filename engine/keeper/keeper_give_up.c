@@ -143,5 +143,4 @@ void fl_keeper_fail_closed(struct fl_keeper *keeper, const char *reason)
         fl_records_drop(&keeper->records, FL_RECORD_VM, record->id);
     }
     fl_keeper_unmount_files(keeper);
-    fl_records_drop(&keeper->records, FL_RECORD_FILES, FL_FILES_RECORD);
 }

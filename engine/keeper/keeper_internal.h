@@ -149,7 +149,8 @@ int fl_keeper_exec(struct fl_keeper *keeper, int executable);
 // keeper_files.c: 0, or -errno after a sentence. Does nothing if there is a record of files already,
 // or none are wanted.
 int fl_keeper_mount_files(struct fl_keeper *keeper);
-// Nothing is to serve them any more: who waits for a page gets SIGBUS, and the path goes.
+// Nothing is to serve them any more: who waits for a page gets SIGBUS, and the path goes, and the
+// record. What another server has mounted meanwhile stays.
 void fl_keeper_unmount_files(struct fl_keeper *keeper);
 
 // keeper_replacement.c

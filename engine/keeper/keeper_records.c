@@ -218,7 +218,9 @@ int fl_records_put(struct fl_records *records, const struct fl_message *message,
         fl_channel_close_fds(fds);
         return -ENOMEM;
     }
-    record->value = message->value;
+    // An engine of a version before does not know the number of the files' connection.
+    if (message->value != 0 || message->kind != FL_RECORD_FILES)
+        record->value = message->value;
     take_slots(records, record, message, fds);
     return 0;
 }

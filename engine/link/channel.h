@@ -30,7 +30,8 @@ enum fl_record_kind {
     FL_RECORD_SOCKET,     // id: enum fl_inherited_socket
     FL_RECORD_TEMPLATE,   // enum fl_template_slot; id: that of its image
     FL_RECORD_COUNTERS,   // the memfd of a ledger (ledger.h)
-    FL_RECORD_FILES,      // enum fl_files_slot; id: FL_FILES_RECORD
+    FL_RECORD_FILES,      // enum fl_files_slot; id: FL_FILES_RECORD; value: the number of the
+                          // kernel's connection, 0: not known
     FL_RECORD_KINDS,
 };
 

@@ -55,8 +55,9 @@ void fl_keeper_link_put_template(struct fl_keeper_link *keeper_link, uint64_t id
                                  int state);
 void fl_keeper_link_put_mode(struct fl_keeper_link *keeper_link, uint64_t mode);
 void fl_keeper_link_put_counters(struct fl_keeper_link *keeper_link, uint64_t id, int fd);
-// The file door: /dev/fuse, and its state.
-void fl_keeper_link_put_files(struct fl_keeper_link *keeper_link, int device, int state);
+// The file door: /dev/fuse, its state, and the number of its connection.
+void fl_keeper_link_put_files(struct fl_keeper_link *keeper_link, int device, int state,
+                              uint32_t connection);
 void fl_keeper_link_drop(struct fl_keeper_link *keeper_link, enum fl_record_kind kind, uint64_t id);
 
 // --- asking ---

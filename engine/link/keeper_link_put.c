@@ -128,11 +128,14 @@ void fl_keeper_link_put_counters(struct fl_keeper_link *keeper_link, uint64_t id
     put_record(keeper_link, &(struct fl_record_view){FL_RECORD_COUNTERS, id, 0, 1, &fd}, 0);
 }
 
-void fl_keeper_link_put_files(struct fl_keeper_link *keeper_link, int device, int state)
+void fl_keeper_link_put_files(struct fl_keeper_link *keeper_link, int device, int state,
+                              uint32_t connection)
 {
     int fd[FL_FILES_SLOTS] = {[FL_FILES_DEVICE] = device, [FL_FILES_STATE] = state};
-    put_record(keeper_link,
-               &(struct fl_record_view){FL_RECORD_FILES, FL_FILES_RECORD, 0, FL_FILES_SLOTS, fd}, 0);
+    put_record(
+        keeper_link,
+        &(struct fl_record_view){FL_RECORD_FILES, FL_FILES_RECORD, connection, FL_FILES_SLOTS, fd},
+        0);
 }
 
 void fl_keeper_link_drop(struct fl_keeper_link *keeper_link, enum fl_record_kind kind, uint64_t id)

@@ -162,7 +162,7 @@ void fl_takeover_record(struct fl_takeover *takeover, const struct fl_message *m
         fl_listener_adopt(takeover->acceptor, message->id, fds);
         break;
     case FL_RECORD_FILES:
-        fl_files_adopt(takeover->acceptor->engine->files, fds);
+        fl_files_adopt(takeover->acceptor->engine->files, message->value, fds);
         break;
     case FL_RECORD_TEMPLATE:
         fl_inherited_images_add_template(&takeover->images, message, fds);

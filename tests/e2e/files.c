@@ -19,6 +19,7 @@
 
 #include "snapshot/format.h"
 #include "tests/support/files_world.h"
+#include "tests/support/stop.h"
 
 TestSuite(files, .init = need_fuse, .fini = files_close, .timeout = 240);
 
@@ -282,6 +283,105 @@ Test(files, an_operator_who_unmounts_leaves_mappings_alone)
     client_tell(&client, 'g');
     cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
     cr_assert(server_wait_log(&world->server, "event=degraded", 1)); // the last user has gone
+    world_stop(world);
+}
+
+// --- another server at the same place ---
+
+static void serve_second(struct server *second, const char *const *extra)
+{
+    enum { ARGS = 16 };
+    const char *args[ARGS] = {"serve",
+                              "--store",
+                              world->store,
+                              "--sockets",
+                              temp_path(&world->temp, "sockets-2"),
+                              "--control",
+                              temp_path(&world->temp, "control-2.sock")};
+    for (unsigned i = 7; extra[i - 7] && i < ARGS - 1; i++)
+        args[i] = extra[i - 7];
+    cr_assert(server_start(second, &world->temp, "second", args));
+}
+
+static int hold_open(int channel, struct client_shared *shared, void *arg)
+{
+    (void)shared;
+    (void)arg;
+    CHECK(open(files_path(world, "image"), O_RDONLY | O_CLOEXEC) >= 0, "cannot open it");
+    tell_test(channel, 'm');
+    await_test(channel, 'g');
+    return 0;
+}
+
+Test(files, a_stop_leaves_what_another_server_has_mounted_there)
+{
+    struct client holder;
+    struct client client;
+    struct server second = {0};
+    begin((const char *const[]){"--stop-timeout", "500ms", NULL});
+    client_start(&holder, hold_open, NULL); // or the connection would end with its mount
+    cr_assert(client_says(&holder, 'm'));
+    cr_assert_eq(umount2(temp_path(&world->temp, "files"), MNT_DETACH), 0);
+    serve_second(&second, files_options(world, NULL));
+    client_start(&client, map_before_and_after, NULL);
+    cr_assert(client_says(&client, 'm'));
+    world_stop(world);
+    cr_assert(files_mounted(world));
+    client_tell(&client, 'g');
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    client_kill(&holder);
+    cr_assert_eq(server_stop(&second), 0);
+    cr_assert_not(files_mounted(world));
+}
+
+// Nor what an operator has mounted over it.
+Test(files, a_stop_leaves_what_was_mounted_over_it)
+{
+    const char *path = NULL;
+    struct statfs fs;
+    begin(NULL);
+    path = temp_path(&world->temp, "files");
+    cr_assert_eq(mount("over", path, "tmpfs", 0, NULL), 0);
+    world_stop(world);
+    cr_assert_eq(statfs(path, &fs), 0);
+    cr_assert_eq(fs.f_type, 0x01021994); // TMPFS_MAGIC
+    cr_assert_eq(umount2(path, 0), 0);
+}
+
+// The first place is where they are until the end: the connection outlives the keeper.
+Test(files, a_server_started_anew_with_another_place_unmounts_the_first)
+{
+    const char *elsewhere[] = {"--files", NULL, NULL};
+    begin(NULL);
+    elsewhere[1] = temp_path(&world->temp, "elsewhere");
+    server_kill_keeper(&world->server);
+    cr_assert(server_serve(&world->server, &world->temp, world->store, elsewhere));
+    cr_assert(files_mounted(world));
+    world_stop(world);
+    cr_assert_not(files_mounted(world));
+}
+
+// It is asked whether it serves, and does not answer.
+Test(files, a_server_that_is_stopped_holds_up_no_other)
+{
+    char output[1024];
+    begin(NULL);
+    cr_assert(process_stop(world->server.pid)); // or it would have another engine serve
+    server_pause(&world->server);
+    const char *args[] = {"serve",
+                          "--store",
+                          world->store,
+                          "--sockets",
+                          temp_path(&world->temp, "sockets-2"),
+                          "--control",
+                          temp_path(&world->temp, "control-2.sock"),
+                          "--files",
+                          temp_path(&world->temp, "files"),
+                          NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), args), 1, "%s", output);
+    cr_assert(strstr(output, "another server has its files at"), "%s", output);
+    server_resume(&world->server);
+    kill(world->server.pid, SIGCONT);
     world_stop(world);
 }
 

@@ -141,6 +141,7 @@ Test(files_death, an_upgrade)
     cr_assert(client_progressed(&client, client.shared->progress + 2));
     end_rounds(&client);
     world_stop(world);
+    cr_assert_not(files_mounted(world)); // the number of the connection has come along
 }
 
 Test(files_death, the_keeper_dies_and_another_comes)

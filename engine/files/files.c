@@ -38,8 +38,11 @@ int fl_files_new(const struct fl_files_options *options, struct fl_files **ret_f
     files->state_fd = -1;
     files->gone.deliver = connection_gone;
     CDS_INIT_LIST_HEAD(&files->calls);
-    for (unsigned i = 0; i < FL_FILES_BUCKETS; i++)
+    pthread_mutex_init(&files->names_lock, NULL);
+    for (unsigned i = 0; i < FL_FILES_BUCKETS; i++) {
         CDS_INIT_LIST_HEAD(&files->node[i]);
+        CDS_INIT_LIST_HEAD(&files->name[i]);
+    }
     int error = fl_mailbox_init(&files->mailbox);
     if (error)
         free(files);
@@ -61,6 +64,8 @@ void fl_files_free(struct fl_files *files)
     fl_mailbox_fini(&files->mailbox);
     fl_files_reads_free(files);
     fl_files_nodes_free(files);
+    fl_files_names_put(files, files->names);
+    pthread_mutex_destroy(&files->names_lock);
     fl_files_state_unmap(files->state);
     if (files->state_fd >= 0)
         close(files->state_fd);
@@ -110,45 +115,33 @@ void fl_files_adopt(struct fl_files *files, uint64_t connection, int fds[])
 
 struct opened {
     struct fl_mail mail;
-    struct fl_files *files;
     uint64_t record;
-    struct fl_image *image; // a user of it; NULL: it cannot be had
+    struct fl_files_held *held; // without an image: it cannot be had
 };
 
 static void opened_dropped(struct fl_mail *mail)
 {
     struct opened *opened = caa_container_of(mail, struct opened, mail);
-    fl_image_unref(opened->image);
+    fl_files_held_free(opened->held);
     free(opened);
 }
 
-// Control thread: no file is of this image any more.
-static void opened_in_vain(void *control, struct fl_mail *mail)
-{
-    (void)control;
-    struct opened *opened = caa_container_of(mail, struct opened, mail);
-    fl_images_put(opened->files->options.images, opened->image);
-    free(opened);
-}
-
-// Files' thread.
+// Files' thread. It may be of no file any more.
 static void image_came(void *owner, struct fl_mail *mail)
 {
     struct fl_files *files = owner;
     struct opened *opened = caa_container_of(mail, struct opened, mail);
-    struct fl_files_node *node = fl_files_node_find(files, opened->record + FL_FILES_FIRST);
-    if (node && !node->image) {
-        node->image = opened->image;
-        node->error = opened->image ? 0 : -EIO;
+    struct fl_files_node *node = fl_files_node_of_record(files, opened->record);
+    if (node && !node->held && opened->held->image) {
+        node->held = opened->held;
+        opened->held = NULL;
         fl_files_reads_go_on(files, node);
-        opened->image = NULL;
+    } else if (node && !node->held) {
+        node->error = -EIO;
+        fl_files_reads_go_on(files, node);
     }
-    if (!opened->image) {
-        free(opened);
-        return;
-    }
-    mail->deliver = opened_in_vain;
-    fl_mailbox_post(files->options.control, mail);
+    fl_files_held_put(opened->held);
+    free(opened);
 }
 
 void fl_files_image_opened(struct fl_files *files, uint64_t record, struct fl_image *image)
@@ -156,11 +149,15 @@ void fl_files_image_opened(struct fl_files *files, uint64_t record, struct fl_im
     if (!files || files->device < 0)
         return; // whether it is the image of a file is for the thread to see
     struct opened *opened = calloc(1, sizeof(*opened));
-    if (!opened)
-        return; // its READs are answered with errors when their time is up
-    opened->files = files;
+    struct fl_files_held *held = fl_files_held_new(files);
+    if (!opened || !held) { // its READs are answered with errors when their time is up
+        free(opened);
+        fl_files_held_free(held);
+        return;
+    }
     opened->record = record;
-    opened->image = image ? fl_images_use(files->options.images, image) : NULL;
+    opened->held = held;
+    held->image = image ? fl_images_use(files->options.images, image) : NULL;
     opened->mail.deliver = image_came;
     opened->mail.drop = opened_dropped;
     fl_mailbox_post(&files->mailbox, &opened->mail);

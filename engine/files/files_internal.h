@@ -9,10 +9,11 @@
 // kernel refuses an answer of the engine before (ENOENT), so none is given twice. A request that
 // comes again has the top bit set in its number, and so must have its answer.
 //
-// A node of the kernel's is a version of an image: its id is that of the keeper's record of the
-// image, plus 2. An image that was replaced is another node, and engines agree about them. A name
-// is looked up at each open; the image of a node is in use until the kernel has forgotten the node,
-// whatever becomes of its file.
+// A node of the kernel's is a version of an image. One that was replaced is another node, and
+// engines agree about them. A name is looked up at each open. The image of a node is held while the
+// file is open somewhere, whatever becomes of it in the store; a node that nobody has open costs no
+// descriptor, and goes when there is no room: the kernel is told ESTALE, and looks the name up
+// anew.
 //
 // Nothing of the engine's memory is ever a page of this file system, or it could wait for itself:
 // it reads the store, never the mount. Nothing is written to it, so reclaim never waits for it.
@@ -31,20 +32,33 @@
 #include "engine/files/files_options.h"
 #include "engine/files/files_state.h"
 #include "engine/files/protocol.h"
+#include "engine/image/images.h"
 
 struct fl_image;
 
-enum { FL_FILES_BUCKETS = 256, FL_FILES_CALLS_MOST = 1024, FL_FILES_FAILED = 32 };
+// Of calls in hand most wait, and are small; FL_FILES_READS_MOST have their frames.
+enum {
+    FL_FILES_BUCKETS = 256,
+    FL_FILES_CALLS_MOST = 1 << 16,
+    FL_FILES_READS_MOST = 1024,
+    FL_FILES_FAILED = 32,
+};
 
-// A version of an image that the kernel knows. The files' thread's, from the time it is in the
-// table until it is mailed to the control thread, which frees it.
+// A user of an image (images.h), which the control thread takes away.
+struct fl_files_held {
+    struct fl_mail mail;
+    struct fl_files *files;
+    struct fl_image *image; // NULL: none yet
+};
+
+// A version of an image that the kernel knows. The files' thread's.
 struct fl_files_node {
     struct cds_list_head in_bucket;
-    struct fl_files *files;
+    struct cds_list_head in_name;
     struct fl_files_entry *entry;
-    struct fl_image *image; // a user of it (images.h); NULL: a successor still opens it
-    int error;              // why that failed
-    struct fl_mail mail;
+    struct fl_files_held *held; // NULL: nobody has it open, or a successor still opens the image
+    int error;                  // why that failed
+    unsigned opening;           // OPENs in hand
 };
 
 // A request of the kernel's that is in hand. In fl_files.calls until it is freed; it may be
@@ -88,12 +102,17 @@ struct fl_files {
     // The files' thread's:
     bool stopping;
     uint64_t now;
-    struct cds_list_head calls; // in the order of their beginning
-    struct cds_list_head node[FL_FILES_BUCKETS];
+    struct cds_list_head calls;                  // in the order of their beginning
+    struct cds_list_head node[FL_FILES_BUCKETS]; // by id
+    struct cds_list_head name[FL_FILES_BUCKETS];
+    unsigned reads_now; // that have room for frames
     struct fl_files_failed failed[FL_FILES_FAILED];
     unsigned next_failed;
     char *request;  // FL_FILES_REQUEST bytes
     uint8_t *zeros; // FL_FUSE_READ_MOST bytes, never written
+    // Readers':
+    pthread_mutex_t names_lock;   // never held over I/O
+    struct fl_files_names *names; // of the last listing; NULL: none yet
 };
 
 enum { FL_FILES_REQUEST = 64 << 10 };
@@ -135,23 +154,43 @@ uint64_t fl_files_reads_due(struct fl_files *files);
 // At the end, when the cache is gone: those whose waiters came too late.
 void fl_files_reads_free(struct fl_files *files);
 
-// --- files_lookup.c, files_list.c ---
+// --- files_lookup.c, files_open.c, files_list.c: what blocks on the store is a job for later, as a
+// fault is not to wait for who lists it ---
 
 void fl_files_lookup(struct fl_files *files, const struct fuse_in_header *in, const char *name);
+void fl_files_open_file(struct fl_files *files, const struct fuse_in_header *in);
+void fl_files_release(struct fl_files *files, const struct fuse_in_header *in);
+// What a program is told: the image is there, and cannot be used now; or it is not there.
+int fl_files_error_of(int error);
 void fl_files_list(struct fl_files *files, const struct fuse_in_header *in,
                    const struct fuse_read_in *arg);
+void fl_files_names_put(struct fl_files *files, struct fl_files_names *names); // NULL is a no-op
 
 // --- nodes.c ---
 
 // Files' thread. NULL: the kernel knows no such image.
 struct fl_files_node *fl_files_node_find(struct fl_files *files, uint64_t id);
-// A node for an image that has a user for it. -ENFILE: too many are known already; -ENOMEM.
-int fl_files_node_new(struct fl_files *files, uint64_t record, struct fl_image *image,
+// Whose image is the keeper's of this record; NULL: none.
+struct fl_files_node *fl_files_node_of_record(struct fl_files *files, uint64_t record);
+// The node of a version, which is made if the kernel knows none: one that nobody has open goes for
+// it if there is no room. -ENFILE: all are open; -ENOMEM.
+int fl_files_node_get(struct fl_files *files, const char *name, const struct fl_image_look *look,
                       struct fl_files_node **ret_node);
-// For each image that the state names: without an image yet. 0 or -ENOMEM.
+struct fl_files_version fl_files_version_of(const struct stat *file);
+bool fl_files_same_version(const struct fl_files_version *a, const struct fl_files_version *b);
+// Lets go of the image if nobody has the file open.
+void fl_files_node_let_go(struct fl_files_node *node);
+// For each that the state names: without an image yet. 0 or -ENOMEM.
 int fl_files_nodes_adopt(struct fl_files *files);
 void fl_files_node_forget(struct fl_files *files, uint64_t id, uint64_t lookups);
 // At the end: all of them, by the thread that has the files then.
 void fl_files_nodes_free(struct fl_files *files);
+
+// NULL without memory.
+struct fl_files_held *fl_files_held_new(struct fl_files *files);
+// Any thread. Has the control thread take the user away, if there is one; NULL is a no-op.
+void fl_files_held_put(struct fl_files_held *held);
+// At the end, when there is no control thread to do it.
+void fl_files_held_free(struct fl_files_held *held);
 
 #endif

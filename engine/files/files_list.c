@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// READDIR: the images of the store. It is listed anew for each part, so that no state is lost with
-// an engine: an entry's offset is its place in the order of names.
+// READDIR: the images of the store, in the order of their names: an entry's offset is its place in
+// it, so that no state is lost with an engine.
+//
+// A listing is kept for the parts that follow the first, and for whoever asked before it was begun:
+// many that list at a time cost one listing.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,23 +12,31 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/clock.h"
 #include "engine/files/files_internal.h"
 #include "engine/image/store_place.h"
 #include "snapshot/read.h"
 
 enum { ANSWER_MOST = 64 << 10, UNKNOWN_INODE = -1 };
+#define KEPT_FOR (5 * FL_NS_PER_S)
+
+struct fl_files_names {
+    unsigned users; // with the lock held
+    uint64_t begun_ns;
+    char **name;
+    size_t names;
+};
 
 struct list {
     struct fl_files_call call;
     struct fl_io_job job;
     struct fl_mail mail;
+    uint64_t asked_ns;
     uint64_t from;
     size_t room;
     int error;
-    char **name;
-    size_t names;
     size_t bytes; // of the answer
-    char answer[ANSWER_MOST];
+    char *answer; // [room + 1], once it is there
 };
 
 // Its mail comes back, or is dropped at the end, when there is no list of calls any more.
@@ -36,9 +47,7 @@ static void leave_list(struct fl_files_call *call)
 
 static void free_list(struct list *list)
 {
-    for (size_t i = 0; i < list->names; i++)
-        free(list->name[i]);
-    free(list->name);
+    free(list->answer);
     free(list);
 }
 
@@ -47,20 +56,102 @@ static void drop_list(struct fl_mail *mail)
     free_list(caa_container_of(mail, struct list, mail));
 }
 
+// --- names ---
+
+static void free_names(struct fl_files_names *names)
+{
+    for (size_t i = 0; i < names->names; i++)
+        free(names->name[i]);
+    free(names->name);
+    free(names);
+}
+
+void fl_files_names_put(struct fl_files *files, struct fl_files_names *names)
+{
+    if (!names)
+        return;
+    pthread_mutex_lock(&files->names_lock);
+    bool last = --names->users == 0;
+    pthread_mutex_unlock(&files->names_lock);
+    if (last)
+        free_names(names);
+}
+
 static int take_name(void *arg, const char *name)
 {
-    struct list *list = arg;
-    char **more = realloc(list->name, (list->names + 1) * sizeof(*more));
+    struct fl_files_names *names = arg;
+    char **more = realloc(names->name, (names->names + 1) * sizeof(*more));
     if (!more)
         return -ENOMEM;
-    list->name = more;
-    return asprintf(&more[list->names], "%s.mem", name) < 0 ? -ENOMEM : (list->names++, 0);
+    names->name = more;
+    return asprintf(&more[names->names], "%s.mem", name) < 0 ? -ENOMEM : (names->names++, 0);
 }
 
 static int compare_names(const void *one, const void *other)
 {
     return strcmp(*(char *const *)one, *(char *const *)other);
 }
+
+// A store that is away has no images.
+static int read_names(struct fl_files *files, struct fl_files_names *names)
+{
+    struct fl_reader *reader = NULL;
+    int error = fl_store_place_get(files->options.place, &reader);
+    if (!error)
+        error = fl_reader_list_offered(reader, take_name, names);
+    if (!error)
+        error = fl_reader_list(reader, take_name, names);
+    fl_reader_close(reader);
+    if (names->names > 0)
+        qsort(names->name, names->names, sizeof(*names->name), compare_names);
+    return error == FL_NO_STORE_NOW ? 0 : error;
+}
+
+// NULL: what was listed last is too old for this call.
+static struct fl_files_names *names_kept(struct fl_files *files, const struct list *list)
+{
+    pthread_mutex_lock(&files->names_lock);
+    struct fl_files_names *names = files->names;
+    bool fits = names && (names->begun_ns >= list->asked_ns ||
+                          (list->from > 0 && fl_now() < names->begun_ns + KEPT_FOR));
+    if (fits)
+        names->users++;
+    pthread_mutex_unlock(&files->names_lock);
+    return fits ? names : NULL;
+}
+
+static void keep_names(struct fl_files *files, struct fl_files_names *names)
+{
+    pthread_mutex_lock(&files->names_lock);
+    struct fl_files_names *old = files->names;
+    files->names = names;
+    names->users++;
+    pthread_mutex_unlock(&files->names_lock);
+    fl_files_names_put(files, old);
+}
+
+static int get_names(struct fl_files *files, const struct list *list,
+                     struct fl_files_names **ret_names)
+{
+    *ret_names = names_kept(files, list);
+    if (*ret_names)
+        return 0;
+    struct fl_files_names *names = calloc(1, sizeof(*names));
+    if (!names)
+        return -ENOMEM;
+    names->users = 1;
+    names->begun_ns = fl_now();
+    int error = read_names(files, names);
+    if (error) {
+        free_names(names);
+        return error == -ENOMEM ? error : -EIO;
+    }
+    keep_names(files, names);
+    *ret_names = names;
+    return 0;
+}
+
+// --- answers ---
 
 // False if there is no room for it.
 static bool put_entry(struct list *list, const char *name, uint32_t type, uint64_t next)
@@ -77,14 +168,14 @@ static bool put_entry(struct list *list, const char *name, uint32_t type, uint64
     return true;
 }
 
-static void fill_answer(struct list *list)
+static void fill_answer(struct list *list, const struct fl_files_names *names)
 {
     enum { DIRECTORY = 4, REGULAR = 8, DOTS = 2 }; // DT_DIR, DT_REG
     static const char *const dots[DOTS] = {".", ".."};
     bool room = true;
-    for (uint64_t i = list->from; room && i < DOTS + list->names; i++)
+    for (uint64_t i = list->from; room && i < DOTS + names->names; i++)
         room = i < DOTS ? put_entry(list, dots[i], DIRECTORY, i + 1)
-                        : put_entry(list, list->name[i - DOTS], REGULAR, i + 1);
+                        : put_entry(list, names->name[i - DOTS], REGULAR, i + 1);
 }
 
 // Files' thread.
@@ -97,22 +188,16 @@ static void listed(void *owner, struct fl_mail *mail)
     free_list(list);
 }
 
-// A store that is away has no images.
 static uint64_t list_images(struct fl_io_job *job)
 {
     struct list *list = caa_container_of(job, struct list, job);
     struct fl_files *files = list->call.files;
-    struct fl_reader *reader = NULL;
-    int error = fl_store_place_get(files->options.place, &reader);
-    if (!error)
-        error = fl_reader_list_offered(reader, take_name, list);
-    if (!error)
-        error = fl_reader_list(reader, take_name, list);
-    fl_reader_close(reader);
-    list->error = error == FL_NO_STORE_NOW || !error ? 0 : -EIO;
-    if (list->names > 0)
-        qsort(list->name, list->names, sizeof(*list->name), compare_names);
-    fill_answer(list);
+    struct fl_files_names *names = NULL;
+    list->answer = calloc(1, list->room + 1);
+    list->error = list->answer ? get_names(files, list, &names) : -ENOMEM;
+    if (!list->error)
+        fill_answer(list, names);
+    fl_files_names_put(files, names);
     list->mail.deliver = listed;
     list->mail.drop = drop_list;
     fl_mailbox_post(&files->mailbox, &list->mail);
@@ -129,9 +214,10 @@ void fl_files_list(struct fl_files *files, const struct fuse_in_header *in,
         return;
     }
     list->call.leave = leave_list;
+    list->asked_ns = fl_now(); // or before
     list->from = arg->offset;
     list->room = arg->size < ANSWER_MOST ? arg->size : ANSWER_MOST;
     list->job.run = list_images;
     fl_files_call_begin(files, &list->call, in);
-    fl_io_pool_submit(files->options.io_pool, &list->job);
+    fl_io_pool_submit_later(files->options.io_pool, &list->job);
 }

@@ -50,7 +50,7 @@ struct read {
     unsigned outstanding;
     unsigned slots;
     bool waited;
-    struct slot slot[SLOTS];
+    struct slot *slot; // [SLOTS]; NULL: it waits for its turn
 };
 
 static void step(struct read *read);
@@ -69,9 +69,16 @@ static void unpin_all(struct read *read)
     read->slots = 0;
 }
 
+static void free_slots(struct read *read)
+{
+    read->call.files->reads_now -= read->slot != NULL;
+    free(read->slot);
+}
+
 static void free_read(struct read *read)
 {
     unpin_all(read);
+    free_slots(read);
     fl_files_call_end(&read->call);
     fl_image_unref(read->image);
     free(read);
@@ -263,9 +270,26 @@ static void fail(struct read *read, int error)
     free_read(read);
 }
 
+// READs of a disk that hangs may be many: those that have no turn are small, so that the kernel is
+// still listened to. False without one.
+static bool takes_turn(struct read *read)
+{
+    struct fl_files *files = read->call.files;
+    if (!read->slot && files->reads_now < FL_FILES_READS_MOST)
+        read->slot = calloc(SLOTS, sizeof(*read->slot));
+    else if (read->slot)
+        return true;
+    files->reads_now += read->slot != NULL;
+    return read->slot != NULL;
+}
+
 // Goes on with a READ of which nothing is outstanding.
 static void step(struct read *read)
 {
+    if (!takes_turn(read)) {
+        read->again_ns = read->call.files->now + FIRST_PAUSE;
+        return;
+    }
     struct iovec iov[PARTS];
     int parts = 0;
     int error = read->error;
@@ -295,9 +319,9 @@ static void begin(struct read *read, const struct fl_files_node *node)
         free_read(read);
         return;
     }
-    if (!node->image) // fl_files_reads_go_on()
+    if (!node->held) // fl_files_reads_go_on()
         return;
-    read->image = fl_image_ref(node->image);
+    read->image = fl_image_ref(node->held->image);
     read->size = read->offset >= bytes               ? 0
                  : bytes - read->offset < read->size ? (uint32_t)(bytes - read->offset)
                                                      : read->size;
@@ -334,7 +358,7 @@ void fl_files_reads_go_on(struct fl_files *files, struct fl_files_node *node)
 {
     struct fl_files_call *call;
     struct fl_files_call *next;
-    uint64_t id = node->entry->record + FL_FILES_FIRST;
+    uint64_t id = node->entry->id;
     cds_list_for_each_entry_safe(call, next, &files->calls, link)
     {
         if (call->leave == leave_read && !call->answered && !read_of(call)->image &&
@@ -381,6 +405,7 @@ void fl_files_reads_free(struct fl_files *files)
         if (call->leave != leave_read)
             continue;
         cds_list_del(&call->link);
+        free_slots(read_of(call));
         fl_image_unref(read_of(call)->image);
         free(read_of(call));
     }

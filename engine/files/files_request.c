@@ -16,8 +16,6 @@
 enum {
     KEPT_S = 3600, // an image never changes
     ROOT_S = 1,
-    // Pages stay in the cache over an open, and a close asks nothing of us.
-    OPEN_FLAGS = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH,
     NAME_MOST = 255,
 };
 
@@ -77,9 +75,10 @@ void fl_files_attr(const struct fl_files *files, const struct fl_files_entry *en
                    struct fuse_attr *ret_attr)
 {
     const struct fl_files_options *options = &files->options;
+    mode_t readers = options->mode & 0444; // who may read none may not list them either
     *ret_attr = (struct fuse_attr){
-        .ino = entry ? entry->record + FL_FILES_FIRST : FL_FILES_ROOT,
-        .mode = entry ? S_IFREG | (options->mode & 0444) : S_IFDIR | 0555,
+        .ino = entry ? entry->id : FL_FILES_ROOT,
+        .mode = entry ? S_IFREG | readers : S_IFDIR | readers | readers >> 2,
         .nlink = entry ? 1 : 2,
         .uid = options->uid,
         .gid = options->gid,
@@ -103,36 +102,6 @@ static void getattr(struct fl_files *files, const struct fuse_in_header *in)
     }
     fl_files_attr(files, node ? node->entry : NULL, &out.attr);
     fl_files_answer(files, in->unique, 0, &out, sizeof(out));
-}
-
-static void open_file(struct fl_files *files, const struct fuse_in_header *in)
-{
-    struct fuse_open_out out = {.open_flags = OPEN_FLAGS};
-    const struct fl_files_node *node = fl_files_node_find(files, in->nodeid);
-    int error = !node ? -ESTALE : atomic_load(&files->refusing) ? -ESHUTDOWN : 0;
-    if (!error && fl_files_state_note(files->state, in->unique)) {
-        node->entry->opens++;
-        atomic_fetch_add(&files->state->open_now, 1);
-        atomic_fetch_add(&files->options.counts->opens, 1);
-    }
-    FL_CRASH_POINT("files_open");
-    int result = fl_fuse_answer(files->device, in->unique, error, &out, sizeof(out));
-    if (!fl_files_answered(files, result) && !error && result != -ENOENT) {
-        node->entry->opens--;
-        atomic_fetch_sub(&files->state->open_now, 1);
-    }
-}
-
-static void release(struct fl_files *files, const struct fuse_in_header *in)
-{
-    const struct fl_files_node *node = fl_files_node_find(files, in->nodeid);
-    if (node && fl_files_state_note(files->state, in->unique) && node->entry->opens > 0) {
-        node->entry->opens--;
-        atomic_fetch_sub(&files->state->open_now, 1);
-    }
-    FL_CRASH_POINT("files_release");
-    fl_files_answer(files, in->unique, 0, NULL, 0);
-    fl_files_node_forget(files, in->nodeid, 0);
 }
 
 static void open_directory(struct fl_files *files, const struct fuse_in_header *in)
@@ -205,10 +174,10 @@ static void act(struct fl_files *files, const struct fuse_in_header *in, const c
         getattr(files, in);
         break;
     case FUSE_OPEN:
-        open_file(files, in);
+        fl_files_open_file(files, in);
         break;
     case FUSE_RELEASE:
-        release(files, in);
+        fl_files_release(files, in);
         break;
     case FUSE_OPENDIR:
         open_directory(files, in);

@@ -8,10 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/clock.h"
 #include "engine/files/protocol.h"
 
-static_assert(sizeof(struct fl_files_entry) == 48, "the layout is kept between versions");
-static_assert(offsetof(struct fl_files_state, entry) == 16 + 8 + 8 + 256 * 8,
+static_assert(sizeof(struct fl_files_entry) == 96 + 136, "the layout is kept between versions");
+static_assert(offsetof(struct fl_files_state, entry) == 16 + 8 + 8 + 256 * 8 + 16,
               "the layout is kept between versions");
 
 static int map_state(int fd, struct fl_files_state **ret_state)
@@ -35,6 +36,8 @@ int fl_files_state_new(int *ret_fd, struct fl_files_state **ret_state)
     }
     (*ret_state)->magic = FL_FILES_MAGIC;
     (*ret_state)->version = FL_FILES_VERSION;
+    // The kernel may know nodes of a state that was lost: none comes a nanosecond.
+    (*ret_state)->last_id = fl_now() + FL_FILES_FIRST;
     *ret_fd = fd;
     return 0;
 }
@@ -63,24 +66,31 @@ void fl_files_state_unmap(struct fl_files_state *state)
         munmap(state, sizeof(*state));
 }
 
-struct fl_files_entry *fl_files_state_add(struct fl_files_state *state, uint64_t record)
+struct fl_files_entry *fl_files_state_room(struct fl_files_state *state)
 {
     for (unsigned i = 0; i < FL_FILES_MOST; i++) {
-        if (state->entry[i].record == 0) {
-            state->entry[i] = (struct fl_files_entry){.record = record};
+        if (state->entry[i].id == 0)
             return &state->entry[i];
-        }
     }
     return NULL;
 }
 
-bool fl_files_state_note(struct fl_files_state *state, uint64_t unique)
+bool fl_files_state_is_noted(const struct fl_files_state *state, uint64_t unique)
 {
     uint64_t number = unique & ~FL_FUSE_RESENT;
     for (unsigned i = 0; i < FL_FILES_NOTED && unique & FL_FUSE_RESENT; i++) {
         if (state->noted[i] == number)
-            return false;
+            return true;
     }
-    state->noted[state->next_noted++ % FL_FILES_NOTED] = number;
+    return false;
+}
+
+bool fl_files_state_note(struct fl_files_state *state, uint64_t unique)
+{
+    if (fl_files_state_is_noted(state, unique))
+        return false;
+    atomic_signal_fence(memory_order_seq_cst);
+    state->noted[state->next_noted++ % FL_FILES_NOTED] = unique & ~FL_FUSE_RESENT;
+    atomic_signal_fence(memory_order_seq_cst);
     return true;
 }

@@ -3,8 +3,8 @@
 // The files' thread: its loop, its beginning and its end.
 //
 // It blocks in poll() alone. What needs the store goes to readers and comes back as mail, so a disk
-// that hangs holds up no other call. With FL_FILES_CALLS_MOST calls in hand it reads no more, and
-// the kernel keeps the rest.
+// that hangs holds up no other call. Calls that wait do not keep it from reading on, as what comes
+// may be a FORGET, or that a caller was killed; with FL_FILES_CALLS_MOST in hand it does stop.
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>

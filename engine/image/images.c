@@ -152,6 +152,53 @@ int fl_images_get(struct fl_images *images, const char *name, struct fl_image **
     return error;
 }
 
+static bool look_at_open(struct fl_images *images, const char *name, struct fl_image_look *look)
+{
+    const struct fl_image_entry *entry;
+    bool found = false;
+    pthread_mutex_lock(&images->lock);
+    cds_list_for_each_entry(entry, &images->open, link)
+    {
+        found = fl_same_file(&entry->file, &look->file) &&
+                strcmp(fl_image_name(entry->image), name) == 0;
+        if (!found)
+            continue;
+        look->bytes = fl_image_bytes(entry->image);
+        break;
+    }
+    pthread_mutex_unlock(&images->lock);
+    return found;
+}
+
+static int look_at(struct fl_images *images, struct fl_reader *reader, const char *name,
+                   struct fl_image_look *ret_look)
+{
+    struct fl_image *image = NULL;
+    bool offered = false;
+    int fd = -1;
+    int error = fl_name_valid(name) ? stat_image(images, name, &ret_look->file, &offered) : -EINVAL;
+    if (error || look_at_open(images, name, ret_look))
+        return error;
+    error = fl_image_open_lazy(reader, name, &image);
+    if (error)
+        return error;
+    ret_look->bytes = fl_image_bytes(image);
+    fl_image_files(image, &fd, 1);
+    error = fstat(fd, &ret_look->file) == 0 ? 0 : -errno; // another may have come meanwhile
+    fl_image_unref(image);
+    return error;
+}
+
+int fl_images_look(struct fl_images *images, const char *name, struct fl_image_look *ret_look)
+{
+    struct fl_reader *reader = NULL;
+    int error = fl_store_place_get(images->place, &reader);
+    if (!error)
+        error = look_at(images, reader, name, ret_look);
+    fl_reader_close(reader);
+    return error;
+}
+
 // The image takes the descriptors that it is opened from: it gets some of its own.
 static int duplicate_fds(const int *fds, uint32_t count, int *ret_fds)
 {

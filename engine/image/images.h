@@ -6,6 +6,8 @@
 #define FAULTLINE_IMAGE_IMAGES_H
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
 
 #include "engine/image/plan.h"
 #include "snapshot/read.h"
@@ -27,6 +29,13 @@ const char *fl_images_path(const struct fl_images *images, const char *name, cha
 // (store_place.h) while there is no store. An image that is still packed is got as any other; see
 // read.h for what its map says.
 int fl_images_get(struct fl_images *images, const char *name, struct fl_image **ret_image);
+// Reader threads: blocks on storage. What the store has under the name now; nothing is held of it
+// after this. Errors as of fl_images_get().
+struct fl_image_look {
+    struct stat file; // the image's own
+    uint64_t bytes;   // of the memory file
+};
+int fl_images_look(struct fl_images *images, const char *name, struct fl_image_look *ret_look);
 // Reader threads, one at a time: blocks on storage, shortly. Looks which images on offer were
 // published since.
 void fl_images_settle(struct fl_images *images);

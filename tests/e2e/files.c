@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,20 @@ static unsigned count_files(const char *path)
     return count;
 }
 
+static const char *name_of(unsigned i)
+{
+    static char name[32];
+    snprintf(name, sizeof(name), "another-%04u", i);
+    return name;
+}
+
+static void add_names(unsigned count)
+{
+    memory_make_empty(&(struct memory){0}, temp_path(&world->temp, "empty"), PAGE);
+    for (unsigned i = 1; i <= count; i++)
+        world_pack(world, temp_path(&world->temp, "empty"), name_of(i));
+}
+
 static void nothing_can_be_changed(const char *path)
 {
     cr_assert(open(path, O_RDWR | O_CLOEXEC) < 0 && errno == EROFS);
@@ -124,27 +139,154 @@ static void nothing_can_be_changed(const char *path)
 Test(files, the_directory_has_the_images_of_the_store)
 {
     enum { IMAGES = 90 }; // more than one answer has room for
-    char name[32];
     struct stat status;
     struct stat image;
+    struct stat directory;
     struct statfs fs;
     begin(NULL);
-    for (unsigned i = 1; i < IMAGES; i++) {
-        snprintf(name, sizeof(name), "another-image-%u", i);
-        memory_make_empty(&(struct memory){0}, temp_path(&world->temp, "empty"), PAGE);
-        world_pack(world, temp_path(&world->temp, "empty"), name);
-    }
+    add_names(IMAGES - 1);
     cr_assert_eq(count_files(temp_path(&world->temp, "files")), IMAGES);
     cr_assert_eq(stat(files_path(world, "image"), &status), 0);
     cr_assert_eq(stat(temp_path(&world->temp, "store/images/image.img"), &image), 0);
     cr_assert_eq(status.st_size, BYTES);
     cr_assert_eq(status.st_mode, S_IFREG | 0440); // who may connect to its socket may read it
+    cr_assert_eq(stat(temp_path(&world->temp, "files"), &directory), 0);
+    cr_assert_eq(directory.st_mode, S_IFDIR | 0550); // and list it
     cr_assert_eq(status.st_mtim.tv_sec, image.st_mtim.tv_sec);
     cr_assert_eq(status.st_mtim.tv_nsec, image.st_mtim.tv_nsec);
     cr_assert(stat(files_path(world, "none"), &status) < 0 && errno == ENOENT);
     cr_assert(stat(temp_path(&world->temp, "files/image"), &status) < 0 && errno == ENOENT);
     cr_assert_eq(statfs(temp_path(&world->temp, "files"), &fs), 0);
     nothing_can_be_changed(files_path(world, "image"));
+    world_stop(world);
+}
+
+static unsigned take_part(int fd)
+{
+    enum { PART = 512 };
+    char buf[PART] __attribute__((aligned(8)));
+    unsigned count = 0;
+    ssize_t got = getdents64(fd, buf, sizeof(buf));
+    for (ssize_t at = 0; at < got;) {
+        const struct dirent64 *entry = (const void *)(buf + at);
+        count += entry->d_name[0] != '.';
+        at += entry->d_reclen;
+    }
+    return got > 0 ? count : 0;
+}
+
+// The parts of it are those of one listing: none is left out because one before it went.
+Test(files, a_listing_is_made_once_for_all_its_parts)
+{
+    enum { IMAGES = 90 };
+    char path[2 * TEST_PATH];
+    unsigned count = 0;
+    begin(NULL);
+    add_names(IMAGES - 1);
+    int fd = open(temp_path(&world->temp, "files"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    count = take_part(fd);
+    cr_assert(count > 0 && count < IMAGES);
+    snprintf(path, sizeof(path), "%s/images/%s.img", world->store, name_of(1));
+    cr_assert_eq(unlink(path), 0);
+    for (unsigned part = take_part(fd); part > 0; part = take_part(fd))
+        count += part;
+    cr_assert_eq(count, IMAGES);
+    close(fd);
+    cr_assert_eq(count_files(temp_path(&world->temp, "files")), IMAGES - 1);
+    world_stop(world);
+}
+
+// --- what is held ---
+
+static unsigned held_before;
+
+static bool no_more_is_held(void *arg)
+{
+    return server_descriptors(arg) <= held_before;
+}
+
+// Whoever may list the files would hold all images, and their disk space.
+Test(files, an_image_is_held_while_its_file_is_open)
+{
+    enum { IMAGES = 40 };
+    struct stat status;
+    begin(NULL);
+    add_names(IMAGES);
+    held_before = server_descriptors(&world->server);
+    for (unsigned i = 1; i <= IMAGES; i++)
+        cr_assert_eq(stat(files_path(world, name_of(i)), &status), 0);
+    cr_assert_eq(server_descriptors(&world->server), held_before);
+    int fd = open(files_path(world, "image"), O_RDONLY | O_CLOEXEC);
+    cr_assert(fd >= 0 && server_descriptors(&world->server) > held_before);
+    run_client(map_and_check);
+    close(fd);
+    cr_assert(wait_until(no_more_is_held, &world->server));
+    run_client(map_and_check); // from the page cache and, after a while, as at first
+    cr_assert(wait_until(no_more_is_held, &world->server));
+    world_stop(world);
+}
+
+// As if it had been replaced: the time of its change is another one, as soon as the clock is.
+static void make_another_version(const char *path)
+{
+    struct stat before;
+    struct stat after;
+    cr_assert_eq(stat(path, &before), 0);
+    do {
+        cr_assert_eq(chmod(path, before.st_mode), 0);
+        cr_assert_eq(stat(path, &after), 0);
+    } while (before.st_ctim.tv_sec == after.st_ctim.tv_sec &&
+             before.st_ctim.tv_nsec == after.st_ctim.tv_nsec);
+}
+
+// More than the table has room for, none of which the kernel forgets: those that nobody has open
+// go. Clocks may be slow, so several files have new versions at a time.
+Test(files, any_number_of_versions_can_be_looked_at)
+{
+    enum { IMAGES = 30, VERSIONS = 140 };
+    static int looked_at[IMAGES * VERSIONS];
+    const struct rlimit limit = {IMAGES * VERSIONS + 1024, IMAGES * VERSIONS + 1024};
+    char path[2 * TEST_PATH];
+    uint64_t bytes = 0;
+    begin(NULL);
+    add_names(IMAGES);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    uint8_t *map = files_map(files_path(world, "image"), &bytes);
+    cr_assert_not_null(map);
+    for (unsigned i = 0; i < IMAGES * VERSIONS; i++) {
+        const char *name = name_of(1 + i % IMAGES);
+        snprintf(path, sizeof(path), "%s/images/%s.img", world->store, name);
+        make_another_version(path);
+        looked_at[i] = open(files_path(world, name), O_PATH | O_CLOEXEC);
+        cr_assert(looked_at[i] >= 0, "%u: %s", i, strerror(errno));
+    }
+    int fd = open(files_path(world, name_of(1)), O_RDONLY | O_CLOEXEC);
+    cr_assert(fd >= 0, "%s", strerror(errno));
+    close(fd);
+    cr_assert(memory_same(&world->memory, 0, map, bytes));
+    munmap(map, bytes);
+    for (unsigned i = 0; i < IMAGES * VERSIONS; i++)
+        close(looked_at[i]);
+    world_stop(world);
+}
+
+static int list_as_a_stranger(int channel, struct client_shared *shared, void *arg)
+{
+    struct stat status;
+    (void)channel;
+    (void)shared;
+    (void)arg;
+    CHECK(chdir(temp_path(&world->temp, "files")) == 0, "no directory");
+    CHECK(setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0, "still root");
+    CHECK(open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) < 0 && errno == EACCES, "it lists them");
+    CHECK(stat("image.mem", &status) < 0 && errno == EACCES, "it looks at them");
+    return 0;
+}
+
+Test(files, who_may_not_read_may_not_list)
+{
+    begin(NULL);
+    run_client(list_as_a_stranger);
     world_stop(world);
 }
 
@@ -172,6 +314,30 @@ static void replace_image(struct memory *other)
     const char *args[] = {"pack",  "--store",   world->store, "--name",
                           "image", "--replace", file,         NULL};
     cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+}
+
+// The file at the end of a bind mount is of one version: it is not looked up.
+Test(files, a_bind_mount_of_an_image_that_was_replaced_opens_no_other)
+{
+    struct memory other;
+    char place[2 * TEST_PATH];
+    begin(NULL);
+    snprintf(place, sizeof(place), "%s", temp_path(&world->temp, "bound"));
+    close(open(place, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    cr_assert_eq(mount(files_path(world, "image"), place, NULL, MS_BIND, NULL), 0);
+    int fd = open(place, O_RDONLY | O_CLOEXEC);
+    cr_assert(fd >= 0);
+    close(fd);
+    replace_image(&other);
+    cr_assert(open(place, O_RDONLY | O_CLOEXEC) < 0 && errno == ESTALE);
+    cr_assert_eq(umount2(place, 0), 0);
+    cr_assert_eq(mount(files_path(world, "image"), place, NULL, MS_BIND, NULL), 0);
+    fd = open(place, O_RDONLY | O_CLOEXEC);
+    cr_assert(fd >= 0);
+    close(fd);
+    cr_assert_eq(umount2(place, 0), 0);
+    world_stop(world);
+    memory_free(&other);
 }
 
 Test(files, a_file_that_is_open_stays_as_it_was)

@@ -3,10 +3,13 @@
 // Images as files while the disk fails, or the kernel is too old to send requests again.
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/host/fuse_mount.h"
@@ -199,6 +202,73 @@ Test(files_trouble, who_waits_can_be_killed)
     client_tell(&client, 'g');
     cr_assert(client_says(&client, 'd'));
     cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    world_stop(world);
+}
+
+enum { MANY = 1100 };
+static int opened;
+
+static void *read_its_page(void *arg)
+{
+    uint8_t *page = aligned_alloc(PAGE, PAGE);
+    uint64_t offset = (uint64_t)(uintptr_t)arg * PAGE;
+    CHECK(page && pread(opened, page, PAGE, (off_t)offset) == PAGE, "cannot read it");
+    CHECK(memory_same(&world->memory, offset, page, PAGE), "wrong page");
+    free(page);
+    return NULL;
+}
+
+static int read_many(int channel, struct client_shared *shared, void *arg)
+{
+    static pthread_t thread[MANY];
+    pthread_attr_t small;
+    (void)shared;
+    (void)arg;
+    opened = open(files_path(world, "image"), O_RDONLY | O_DIRECT | O_CLOEXEC);
+    CHECK(opened >= 0, "cannot open it");
+    tell_test(channel, 'm');
+    await_test(channel, 'g');
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 128 << 10);
+    for (uintptr_t i = 0; i < MANY; i++)
+        CHECK(pthread_create(&thread[i], &small, read_its_page, (void *)i) == 0, "no thread");
+    for (unsigned i = 0; i < MANY; i++)
+        pthread_join(thread[i], NULL);
+    return 0;
+}
+
+static int look_at_it(int channel, struct client_shared *shared, void *arg)
+{
+    struct stat status;
+    (void)channel;
+    (void)shared;
+    (void)arg;
+    CHECK(stat(files_path(world, "image"), &status) == 0, "cannot look at it");
+    return 0;
+}
+
+static bool all_wait(void *arg)
+{
+    return world_status(arg, "files", "waiting") == MANY;
+}
+
+// Nor is the kernel not listened to, which may have to say that a caller was killed.
+Test(files_trouble, any_number_of_reads_that_wait_holds_up_nothing_else)
+{
+    static const char *const very_patient[] = {"--retries", "0", "--read-timeout", "600s", NULL};
+    struct client client;
+    struct client other;
+    begin(very_patient);
+    client_start(&client, read_many, NULL);
+    cr_assert(client_says(&client, 'm'));
+    atomic_store(&calls->what, FAILING_READS);
+    client_tell(&client, 'g');
+    cr_assert(wait_until(all_wait, world));
+    client_start(&other, look_at_it, NULL);
+    cr_assert_eq(client_wait(&other), 0, "%s", client_failure());
+    atomic_store(&calls->what, 0);
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    cr_assert_eq(world_status(world, "files", "failed"), 0);
     world_stop(world);
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Theory of operation. One question of the keeper sends a beat to every worker and lane that is
-// awake. A beat is a piece of mail that belongs to the thread it is with: it is `outstanding` from
-// ask_worker() until beat_came_back(), and is not sent again before. The keeper is answered when
-// none is outstanding but with threads that the kernel holds up in a call for a VM. The control
-// thread owns the rest.
+// awake, and now and then to those that sleep. A beat is a piece of mail that belongs to the thread
+// it is with: it is `outstanding` from ask_worker() until beat_came_back(), and is not sent again
+// before. The keeper is answered when none is outstanding but with threads that the kernel holds up
+// in a call for a VM. The control thread owns the rest.
 #include "engine/takeover/heartbeat.h"
 
 #include <stdbool.h>
@@ -20,6 +20,7 @@
 #include "engine/worker/worker.h"
 
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
+#define SLEEPERS_EVERY (4 * FL_NS_PER_S)
 
 // One question at a time; each beat is on its way or with us.
 struct fl_heartbeat {
@@ -33,6 +34,7 @@ struct fl_heartbeat {
         struct fl_heartbeat *heartbeat;
         struct fl_worker *worker;
         bool outstanding;
+        uint64_t asked_ns; // when it was sent last
         uint64_t oldest_ns;
     } beat[FL_LIFE_TABLE_THREADS];
 };
@@ -83,9 +85,9 @@ static void beat_at_worker(void *owner, struct fl_mail *mail)
     fl_mailbox_post(beat->worker->shard.control, &beat->mail);
 }
 
-// One that sleeps until it is woken, and has nothing that waits for storage, is well. To wake each
-// of them once a second would be most of what an idle server costs. Faults that it does not wake
-// for are seen by the keeper itself.
+// One that sleeps until it is woken, and has nothing that waits for storage, is most likely well.
+// To wake each of them once a second would be most of what an idle server costs. Faults that it
+// does not wake for are seen by the keeper itself.
 static bool is_asleep(struct fl_worker *worker)
 {
     return fl_mailbox_sleeps(&worker->shard.mailbox) &&
@@ -94,8 +96,10 @@ static bool is_asleep(struct fl_worker *worker)
 
 static void ask_worker(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
 {
-    if (beat->outstanding || is_asleep(worker))
+    uint64_t now = fl_now();
+    if (beat->outstanding || (is_asleep(worker) && now < beat->asked_ns + SLEEPERS_EVERY))
         return;
+    beat->asked_ns = now;
     beat->heartbeat = heartbeat;
     beat->worker = worker;
     beat->outstanding = true;

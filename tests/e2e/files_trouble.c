@@ -29,6 +29,7 @@ static void begin(const char *const *extra)
     calls = world_failing_calls(world);
     atomic_store(&calls->every, 1);
     world_serve_failing(world, files_options(world, extra));
+    cr_assert(server_wait_log(&world->server, "event=engine_ready", 1)); // the standby, too
 }
 
 static const char *const patient[] = {"--retries", "0", "--read-timeout", "60s", NULL};

@@ -26,26 +26,6 @@ static const char *const on[] = {"--huge", "after-replay", NULL};
 // 'h' how many huge pages it has; 'a' touches all; 'r' gives a page of each region's second range
 // back; 'e' ends.
 
-static uint32_t first_range(const struct vmm *vmm, unsigned region, uint32_t *ret_ranges)
-{
-    uintptr_t base = (uintptr_t)vmm->region[region].base;
-    uintptr_t start = (base + HUGE - 1) & ~(uintptr_t)(HUGE - 1);
-    uintptr_t end = (base + vmm->region[region].bytes) & ~(uintptr_t)(HUGE - 1);
-    *ret_ranges = start < end ? (uint32_t)((end - start) / HUGE) : 0;
-    return (uint32_t)((vmm->region[region].offset + (start - base)) / PAGE);
-}
-
-static uint32_t all_ranges(const struct vmm *vmm)
-{
-    uint32_t all = 0;
-    uint32_t ranges;
-    for (unsigned i = 0; i < vmm->regions; i++) {
-        first_range(vmm, i, &ranges);
-        all += ranges;
-    }
-    return all;
-}
-
 static bool is_ours(const struct vmm *vmm, unsigned long start)
 {
     bool ours = false;
@@ -79,7 +59,7 @@ static void give_back(struct vmm *vmm)
 {
     for (unsigned i = 0; i < vmm->regions; i++) {
         uint32_t ranges;
-        uint32_t page = first_range(vmm, i, &ranges) + RANGE + 7;
+        uint32_t page = vmm_first_range(vmm, i, &ranges) + RANGE + 7;
         vmm_remove(vmm, page, 1);
         vmm->removed[page] = true;
     }
@@ -99,7 +79,7 @@ static int obedient(int channel, struct client_shared *shared, void *arg)
     vmm_handshake(&vmm, world->socket);
     if (plan->gives_back)
         give_back(&vmm);
-    atomic_store(&shared->progress, all_ranges(&vmm));
+    atomic_store(&shared->progress, vmm_all_ranges(&vmm));
     tell_test(channel, 's');
     for (;;) {
         char order = next_order(channel);

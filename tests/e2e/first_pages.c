@@ -23,26 +23,6 @@ struct plan {
     bool gives_back; // the first range of each region, and half of the second
 };
 
-static uint32_t first_range(const struct vmm *vmm, unsigned region, uint32_t *ret_ranges)
-{
-    uintptr_t base = (uintptr_t)vmm->region[region].base;
-    uintptr_t start = (base + HUGE - 1) & ~(uintptr_t)(HUGE - 1);
-    uintptr_t end = (base + vmm->region[region].bytes) & ~(uintptr_t)(HUGE - 1);
-    *ret_ranges = start < end ? (uint32_t)((end - start) / HUGE) : 0;
-    return (uint32_t)((vmm->region[region].offset + (start - base)) / PAGE);
-}
-
-static uint32_t all_ranges(const struct vmm *vmm)
-{
-    uint32_t all = 0;
-    uint32_t ranges;
-    for (unsigned i = 0; i < vmm->regions; i++) {
-        first_range(vmm, i, &ranges);
-        all += ranges;
-    }
-    return all;
-}
-
 static unsigned present(const struct vmm *vmm, uint32_t page)
 {
     unsigned char there[RANGE];
@@ -58,7 +38,7 @@ static uint32_t count_ranges(const struct vmm *vmm)
     uint32_t with_a_page = 0;
     for (unsigned i = 0; i < vmm->regions; i++) {
         uint32_t ranges;
-        uint32_t page = first_range(vmm, i, &ranges);
+        uint32_t page = vmm_first_range(vmm, i, &ranges);
         for (uint32_t range = 0; range < ranges; range++, page += RANGE) {
             unsigned there = present(vmm, page);
             CHECK(there <= 1, "range %u of region %u has %u pages", range, i, there);
@@ -79,7 +59,7 @@ static void give_back_ranges(struct vmm *vmm)
 {
     for (unsigned i = 0; i < vmm->regions; i++) {
         uint32_t ranges;
-        uint32_t page = first_range(vmm, i, &ranges);
+        uint32_t page = vmm_first_range(vmm, i, &ranges);
         give_back(vmm, page, RANGE);
         give_back(vmm, page + RANGE, RANGE / 2);
     }
@@ -94,7 +74,7 @@ static int obedient(int channel, struct client_shared *shared, void *arg)
     vmm_handshake(&vmm, world->socket);
     if (plan->gives_back)
         give_back_ranges(&vmm);
-    atomic_store(&shared->progress, all_ranges(&vmm));
+    atomic_store(&shared->progress, vmm_all_ranges(&vmm));
     tell_test(channel, 'h');
     for (;;) {
         char order = next_order(channel);

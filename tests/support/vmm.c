@@ -299,3 +299,23 @@ bool vmm_poisoned(const uint8_t *byte)
     escape = NULL;
     return poisoned;
 }
+
+uint32_t vmm_first_range(const struct vmm *vmm, unsigned region, uint32_t *ret_ranges)
+{
+    uintptr_t base = (uintptr_t)vmm->region[region].base;
+    uintptr_t start = (base + HUGE - 1) & ~(uintptr_t)(HUGE - 1);
+    uintptr_t end = (base + vmm->region[region].bytes) & ~(uintptr_t)(HUGE - 1);
+    *ret_ranges = start < end ? (uint32_t)((end - start) / HUGE) : 0;
+    return (uint32_t)((vmm->region[region].offset + (start - base)) / PAGE);
+}
+
+uint32_t vmm_all_ranges(const struct vmm *vmm)
+{
+    uint32_t all = 0;
+    uint32_t ranges;
+    for (unsigned i = 0; i < vmm->regions; i++) {
+        vmm_first_range(vmm, i, &ranges);
+        all += ranges;
+    }
+    return all;
+}

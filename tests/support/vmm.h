@@ -105,6 +105,10 @@ void vmm_check(struct vmm *vmm, uint32_t page);
 void vmm_check_zero(struct vmm *vmm, uint32_t page);
 // madvise(MADV_DONTNEED).
 void vmm_remove(struct vmm *vmm, uint32_t page, uint32_t count);
+// The first page of the first range of 2 MiB that is aligned in the VMM's memory, and how many such
+// ranges the region has; of all regions.
+uint32_t vmm_first_range(const struct vmm *vmm, unsigned region, uint32_t *ret_ranges);
+uint32_t vmm_all_ranges(const struct vmm *vmm);
 
 enum vmm_order { VMM_UP, VMM_DOWN, VMM_RANDOM };
 // `threads` threads touch and check: each of them every page, or each its share.

@@ -28,6 +28,8 @@ const char *fl_image_strerror(int error)
 {
     return error == -EBADMSG
                ? "it, or a pack that it needs, is missing or does not match its checksum"
+           : error == -EPROTONOSUPPORT
+               ? "it, or a pack that it needs, has a format version that this program does not know"
            : error == -ENOENT      ? "the store has no such image"
            : error == -EINPROGRESS ? "it is still being packed"
            : error == -EOWNERDEAD  ? "it was not packed to its end"
@@ -67,10 +69,11 @@ const char *fl_image_blame(struct fl_store *store, const char *name, int error,
 {
     uint64_t id = 0;
     int why = 0;
-    if (error != -EBADMSG)
+    if (error != -EBADMSG && error != -EPROTONOSUPPORT)
         return fl_image_strerror(error);
     if (find_bad_pack(store, name, &id, &why) < 0 || id == 0)
-        return "it is damaged (a checksum or a bound is wrong)";
+        return error != -EBADMSG ? fl_image_strerror(error)
+                                 : "it is damaged (a checksum or a bound is wrong)";
     snprintf(ret_blame->text, sizeof(ret_blame->text), "pack %016" PRIx64 ", which it needs, %s",
              id, fl_frame_strerror(why));
     return ret_blame->text;

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "snapshot/codec.h"
 #include "snapshot/read.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -36,9 +37,11 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 // The newest version of each kind of file, which stands in its header. The version of the store as
 // a whole stands in the marker file. Packs and images of version 1 can be read as well; their
-// tables are checked as a whole when they are opened. An image that has nothing besides memory is
-// written as version FL_IMAGE_VERSION_PLAIN, so that an earlier program can read it.
-#define FL_PACK_VERSION 2u
+// tables are checked as a whole when they are opened. An image that has nothing besides memory, and
+// a pack without a zstd frame, are written as version FL_..._VERSION_PLAIN, so that an earlier
+// program can read them.
+#define FL_PACK_VERSION 3u
+#define FL_PACK_VERSION_PLAIN 2u
 #define FL_IMAGE_VERSION 3u
 #define FL_IMAGE_VERSION_PLAIN 2u
 #define FL_TRACE_VERSION 1u
@@ -68,12 +71,10 @@ struct fl_disk_pack_header {
 };
 static_assert(sizeof(struct fl_disk_pack_header) == 32, "layout");
 
-enum fl_codec { FL_CODEC_RAW = 0, FL_CODEC_LZ4 = 1 };
-
 struct fl_disk_frame {
     uint64_t offset;   // of the stored bytes, from the start of the pack
     uint64_t checksum; // XXH3-64 of the stored bytes
-    uint32_t stored;   // bytes; pages * 4096 if raw, less if LZ4
+    uint32_t stored;   // bytes; pages * 4096 if raw, less if compressed
     uint16_t pages;    // 1 to FL_FRAME_PAGES_MAX
     uint8_t codec;     // enum fl_codec
     uint8_t zero;

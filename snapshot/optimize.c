@@ -11,7 +11,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "snapshot/frame.h"
+#include "snapshot/encoder.h"
 #include "snapshot/identity.h"
 #include "snapshot/image_file.h"
 #include "snapshot/image_rewrite.h"
@@ -34,6 +34,7 @@ struct job {
     int scratch_fd;                 // the hot pages, by number
     struct fl_identity *identities; // of these pages, by number
     struct fl_hasher *hasher;
+    struct fl_encoder *encoder;
     struct fl_pack_writer *pack;
     uint64_t done; // pages gathered and pages written
     uint8_t pages[FL_FRAME_PAGES_MAX * FL_PAGE_SIZE];
@@ -125,7 +126,7 @@ static int write_frames(struct job *job)
                           first * FL_PAGE_SIZE);
         if (r < 0)
             return r;
-        fl_frame_encode(job->pages, pages, out, &frame);
+        fl_encode(job->encoder, job->pages, pages, out, &frame);
         r = fl_pack_writer_append(job->pack, &frame, 1, out, frame.stored, &job->identities[first]);
         if (r == 0)
             r = report_pages(job, pages);
@@ -137,7 +138,11 @@ static int build_pack(struct job *job)
 {
     if ((job->layout.count + FL_HOT_FRAME_PAGES - 1) / FL_HOT_FRAME_PAGES > UINT32_MAX)
         return -EOVERFLOW;
+    // It is written once and read at each restore.
+    const struct fl_compression usual = {FL_CODEC_LZ4, FL_LZ4_LEVEL_SMALL};
     int r = fl_hasher_new(&job->hasher);
+    if (r == 0)
+        r = fl_encoder_new(fl_compression_or(job->options->compression, usual), &job->encoder);
     if (r == 0)
         r = fl_scratch_create(job->store->tmp_fd, &job->scratch_fd);
     if (r == 0)
@@ -316,6 +321,7 @@ static void end_job(struct job *job)
     fl_cleanup_close(&job->scratch_fd);
     free(job->identities);
     fl_hasher_free(job->hasher);
+    fl_encoder_free(job->encoder);
     fl_pack_writer_free(job->pack);
     free(job);
 }

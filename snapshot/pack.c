@@ -63,13 +63,14 @@ static int check_name(struct fl_pack_job *job)
     return 0;
 }
 
-static int open_worker(struct fl_pack_worker *worker, bool parent)
+static int open_worker(struct fl_pack_worker *worker, struct fl_compression how, bool parent)
 {
     worker->room = fl_map_memory(sizeof(*worker->room));
     worker->identities = parent ? calloc(1, sizeof(*worker->identities)) : NULL;
     if (!worker->room || (parent && !worker->identities))
         return -ENOMEM;
-    return fl_hasher_new(&worker->hasher);
+    int r = fl_encoder_new(how, &worker->encoder);
+    return r < 0 ? r : fl_hasher_new(&worker->hasher);
 }
 
 static int open_workers(struct fl_pack_job *job)
@@ -81,7 +82,7 @@ static int open_workers(struct fl_pack_job *job)
     run->workers = calloc(run->threads, sizeof(*run->workers));
     int r = run->workers ? 0 : -ENOMEM;
     for (unsigned i = 0; r == 0 && i < run->threads; i++)
-        r = open_worker(&run->workers[i], run->parent != NULL);
+        r = open_worker(&run->workers[i], job->options->compression, run->parent != NULL);
     return r;
 }
 
@@ -188,6 +189,7 @@ static void end_job(struct fl_pack_job *job)
     fl_index_close(job->index);
     for (unsigned i = 0; run->workers && i < run->threads; i++) {
         fl_hasher_free(run->workers[i].hasher);
+        fl_encoder_free(run->workers[i].encoder);
         fl_unmap(run->workers[i].room, sizeof(*run->workers[i].room));
         free(run->workers[i].identities);
     }

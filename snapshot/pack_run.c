@@ -21,7 +21,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "snapshot/frame.h"
 #include "snapshot/io.h"
 #include "snapshot/pack_input.h"
 #include "snapshot/pack_live.h"
@@ -251,7 +250,7 @@ static const uint8_t *frame_input(const struct fl_chunk *chunk, uint32_t first, 
     return gathered;
 }
 
-static void encode_chunk(struct fl_chunk *chunk)
+static void encode_chunk(struct fl_chunk *chunk, struct fl_encoder *encoder)
 {
     uint8_t gathered[FL_FRAME_PAGES * FL_PAGE_SIZE];
     double begin = fl_seconds_thread();
@@ -261,8 +260,8 @@ static void encode_chunk(struct fl_chunk *chunk)
         uint32_t left = chunk->fresh_count - first;
         uint32_t pages = left < FL_FRAME_PAGES ? left : FL_FRAME_PAGES;
         struct fl_disk_frame *frame = &chunk->frame[chunk->frames++];
-        fl_frame_encode(frame_input(chunk, first, pages, gathered), pages,
-                        chunk->output + chunk->output_bytes, frame);
+        fl_encode(encoder, frame_input(chunk, first, pages, gathered), pages,
+                  chunk->output + chunk->output_bytes, frame);
         chunk->output_bytes += frame->stored;
     }
     for (uint32_t i = 0; i < chunk->fresh_count; i++)
@@ -272,13 +271,12 @@ static void encode_chunk(struct fl_chunk *chunk)
 
 static int encode_batch(void *arg, void *item, unsigned thread)
 {
-    (void)arg;
-    (void)thread;
+    const struct fl_pack_run *run = arg;
     struct fl_batch *batch = item;
     uint8_t *output = batch->output;
     for (unsigned i = 0; i < batch->count; i++) {
         batch->chunk[i].output = output;
-        encode_chunk(&batch->chunk[i]);
+        encode_chunk(&batch->chunk[i], run->workers[thread].encoder);
         output += batch->chunk[i].output_bytes;
     }
     return 0;

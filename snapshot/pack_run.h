@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "snapshot/dedup.h"
+#include "snapshot/encoder.h"
 #include "snapshot/identity.h"
 #include "snapshot/image_writer.h"
 #include "snapshot/index.h"
@@ -22,6 +23,7 @@
 
 struct fl_pack_worker {
     struct fl_hasher *hasher;
+    struct fl_encoder *encoder;
     struct fl_index_view *view; // one of the run's; NULL: no index
     struct fl_share_room *room;
     struct fl_parent_identities *identities; // NULL: no parent

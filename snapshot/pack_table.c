@@ -79,7 +79,8 @@ static int to_entries(const struct fl_pack_table *table, const struct fl_disk_fr
                       uint32_t count, struct fl_frame_entry *ret_entries, uint64_t *page)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (!fl_frame_valid(&disk[i], table->offset))
+        if (!fl_frame_valid(&disk[i], table->offset) ||
+            (disk[i].codec == FL_CODEC_ZSTD && table->version < FL_PACK_VERSION))
             return -EBADMSG;
         ret_entries[i] = (struct fl_frame_entry){.disk = disk[i], .first_page = *page};
         *page += disk[i].pages;
@@ -191,6 +192,7 @@ static int read_whole(struct fl_pack_table *table, uint64_t checksum)
 
 static int open_table(struct fl_pack_table *table, const struct fl_disk_pack_footer *footer)
 {
+    table->version = footer->version;
     table->frames = footer->frames;
     table->pages = footer->pages;
     table->offset = footer->table_offset;

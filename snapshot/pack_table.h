@@ -16,6 +16,7 @@ struct fl_frame_entry {
 
 struct fl_pack_table {
     int fd; // the pack's
+    uint32_t version;
     uint32_t frames;
     uint64_t pages;
     uint64_t offset;

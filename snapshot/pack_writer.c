@@ -20,6 +20,7 @@
 
 struct fl_pack_writer {
     uint64_t id;
+    uint32_t version;
     struct fl_temp temp;
     uint64_t offset;    // of the next frame
     uint64_t writeback; // the kernel was asked to write out all bytes before this one
@@ -48,10 +49,9 @@ static int begin_tables(struct fl_pack_writer *writer, int tmp_fd)
 
 static int write_header(struct fl_pack_writer *writer)
 {
-    struct fl_disk_pack_header header = {.version = FL_PACK_VERSION, .pack_id = writer->id};
+    struct fl_disk_pack_header header = {.version = writer->version, .pack_id = writer->id};
     memcpy(header.magic, fl_magic_pack, sizeof(header.magic));
     header.checksum = fl_checksum(&header, offsetof(struct fl_disk_pack_header, checksum));
-    writer->offset = sizeof(header);
     return fl_pwrite_full(writer->temp.fd, &header, sizeof(header), 0);
 }
 
@@ -61,6 +61,8 @@ int fl_pack_writer_new(int tmp_fd, struct fl_pack_writer **ret_writer)
     if (!writer)
         return -ENOMEM;
     writer->temp.fd = writer->table_fd = writer->identity_fd = -1;
+    writer->version = FL_PACK_VERSION_PLAIN;
+    writer->offset = sizeof(struct fl_disk_pack_header);
     int r = fl_random_id(&writer->id);
     if (r == 0)
         r = fl_temp_create(tmp_fd, ".pack", &writer->temp);
@@ -160,6 +162,19 @@ static void end_pieces(struct fl_pack_writer *writer)
             fl_checksum(writer->begun, rest * sizeof(writer->begun[0]));
 }
 
+// A program that does not know zstd refuses the pack before it meets such a frame.
+static int want_version(struct fl_pack_writer *writer, const struct fl_disk_frame *frames,
+                        uint32_t count)
+{
+    for (uint32_t i = 0; i < count && writer->version < FL_PACK_VERSION; i++) {
+        if (frames[i].codec == FL_CODEC_ZSTD) {
+            writer->version = FL_PACK_VERSION;
+            return write_header(writer);
+        }
+    }
+    return 0;
+}
+
 int fl_pack_writer_append(struct fl_pack_writer *writer, struct fl_disk_frame *frames,
                           uint32_t count, const void *bytes, size_t len,
                           const struct fl_identity *identities)
@@ -171,7 +186,9 @@ int fl_pack_writer_append(struct fl_pack_writer *writer, struct fl_disk_frame *f
         offset += frames[i].stored;
         pages += frames[i].pages;
     }
-    int r = fl_pwrite_full(writer->temp.fd, bytes, len, writer->offset);
+    int r = want_version(writer, frames, count);
+    if (r == 0)
+        r = fl_pwrite_full(writer->temp.fd, bytes, len, writer->offset);
     if (r == 0)
         r = fl_stream_append(writer->table, frames, count * sizeof(*frames));
     if (r == 0)
@@ -192,7 +209,7 @@ static int write_tables(struct fl_pack_writer *writer, uint64_t *ret_bytes)
     size_t piece_bytes = writer->pieces * sizeof(*writer->piece);
     end_pieces(writer);
     struct fl_disk_pack_footer footer = {
-        .version = FL_PACK_VERSION,
+        .version = writer->version,
         .frames = writer->frames,
         .pack_id = writer->id,
         .pages = writer->pages,

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "snapshot/about.h"
+#include "snapshot/codec.h"
 #include "snapshot/error.h"
 #include "snapshot/live.h"
 #include "snapshot/read.h"
@@ -60,11 +61,12 @@ struct fl_pack_options {
     size_t with_count;
     const char *const *labels; // KEY=VALUE, each key once
     size_t labels_count;
-    struct fl_offer *offer;      // of a live source; NULL: it is not on offer
-    bool replace;                // replace an image of this name, atomically
-    bool trust_store;            // share frames without reading them, unless known to be bad
-    unsigned threads;            // 0: one a core
-    struct fl_progress progress; // bytes of input
+    struct fl_offer *offer;            // of a live source; NULL: it is not on offer
+    bool replace;                      // replace an image of this name, atomically
+    bool trust_store;                  // share frames without reading them, unless known to be bad
+    struct fl_compression compression; // of the new pack; usually fast LZ4
+    unsigned threads;                  // 0: one a core
+    struct fl_progress progress;       // bytes of input
 };
 
 struct fl_pack_result {
@@ -269,8 +271,9 @@ struct fl_replay_cost {
 
 struct fl_optimize_options {
     const char *name;
-    bool dry_run;                // estimate what it would cost and gain, and write nothing
-    struct fl_progress progress; // bytes of the working set, read and written
+    bool dry_run;                      // estimate what it would cost and gain, and write nothing
+    struct fl_compression compression; // of the new pack; usually LZ4HC
+    struct fl_progress progress;       // bytes of the working set, read and written
 };
 
 // What only a dry run says. The bounds are never passed.

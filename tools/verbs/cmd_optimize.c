@@ -2,6 +2,7 @@
 #include <getopt.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/codec_options.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/cli/progress.h"
@@ -21,6 +22,11 @@ static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
     CLI_FLAG(struct arguments, options.dry_run, .name = "dry-run",
              .help = "say what it will cost and gain, and change nothing"),
+    CLI_CODEC(struct arguments, options.compression, .otherwise = "lz4",
+              .help = "what compresses the pages of the trace"),
+    CLI_LEVEL(struct arguments, options.compression, .otherwise = "9 for lz4, 3 for zstd",
+              .help = "lz4 1 to 12, from 3 on smaller and as fast to read, but about 20 times as "
+                      "slow to write; zstd 1 to 19"),
     CLI_JSON(struct arguments, json),
     CLI_END,
 };
@@ -33,7 +39,7 @@ static int parse_optimize(int argc, char **argv, struct arguments *args)
     if (argc - optind != 1)
         return cli_usage("optimize", "exactly one image is needed");
     args->options.name = argv[optind];
-    return EXIT_DONE;
+    return codec_check("optimize", args->options.compression, FL_CODEC_LZ4);
 }
 
 static int cmd_optimize(int argc, char **argv)
@@ -64,7 +70,7 @@ const struct verb verb_optimize = {
     .name = "optimize",
     .run = cmd_optimize,
     .summary = "lay an image out by its trace",
-    .synopsis = {"[--store DIR] [--dry-run] [--json] IMAGE"},
+    .synopsis = {"[--store DIR] [OPTION...] IMAGE"},
     .about = "Lays an image out by its trace: stores the pages of the trace again, "
              "beside each other and in the order of touch, so that one sweep reads "
              "them ahead. All other pages stay where they are, shared with other "

@@ -7,6 +7,7 @@
 #include "engine/base/unix_socket.h"
 #include "tools/cli/about_options.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/codec_options.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
@@ -41,6 +42,13 @@ static const struct cli_option options[] = {
               .help = "a file that is kept with the image, as the VMM's state; may be given "
                       "several times (see unpack --help)"),
     CLI_LABEL(struct arguments, labels),
+    CLI_CODEC(struct arguments, options.compression, .otherwise = "lz4",
+              .help = "what compresses the pages that the store does not have yet: lz4 is read "
+                      "fastest, zstd takes less space"),
+    CLI_LEVEL(struct arguments, options.compression, .otherwise = "1 for lz4, 3 for zstd",
+              .help =
+                  "lz4 1 to 12, from 3 on smaller, slow to write and as fast to read; zstd 1 to "
+                  "19"),
     CLI_FLAG(struct arguments, options.trust_store, .name = "trust-store",
              .help = "share pages without reading them first, except those in frames that are "
                      "known to be damaged. Faster, but unknown damage spreads"),
@@ -65,6 +73,9 @@ static int parse_pack(int argc, char **argv, struct arguments *args)
         return cli_usage("pack", "--trace: '%s' cannot name an image", args->trace);
     if (argc - optind != 1)
         return cli_usage("pack", "exactly one memory file is needed");
+    status = codec_check("pack", args->options.compression, FL_CODEC_LZ4);
+    if (status != EXIT_DONE)
+        return status;
     args->options.path = argv[optind];
     args->options.with = args->with.files;
     args->options.with_count = args->with.count;

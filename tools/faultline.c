@@ -27,6 +27,7 @@ const struct verb *const verb_table[] = {
     &verb_fork,
     &verb_record,
     &verb_template,
+    &verb_warm,
     &verb_status,
     &verb_top,
     &verb_report,

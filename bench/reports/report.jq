@@ -7,6 +7,7 @@ include "replay";
 include "recorded";
 include "cost";
 include "fills";
+include "files";
 include "huge";
 
 def faults_row($all):
@@ -130,6 +131,7 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
    ([$records[] | select(.part == "faults")] | many_to_few),
    ([$records[] | select(.part == "memory")] | select(length > 0) | memory_table),
    ([$records[] | select(.part == "clones")] | select(length > 0) | clones_table),
+   ([$records[] | select(.part == "files")] | select(length > 0) | files_table),
    ([$records[] | select(.part == "store")] | unordered_keys(.input)[] as $input
     | [.[] | select(.input == $input)] | store_table, sum_of_stages),
    ([$records[] | select(.part == "cold")] | select(length > 0) | cold_table),

@@ -38,6 +38,7 @@ int fl_files_new(const struct fl_files_options *options, struct fl_files **ret_f
     files->state_fd = -1;
     files->gone.deliver = connection_gone;
     CDS_INIT_LIST_HEAD(&files->calls);
+    CDS_INIT_LIST_HEAD(&files->warms);
     pthread_mutex_init(&files->names_lock, NULL);
     for (unsigned i = 0; i < FL_FILES_BUCKETS; i++) {
         CDS_INIT_LIST_HEAD(&files->node[i]);
@@ -53,8 +54,10 @@ int fl_files_new(const struct fl_files_options *options, struct fl_files **ret_f
 
 void fl_files_stop(struct fl_files *files)
 {
-    if (files)
-        fl_files_thread_stop(files);
+    if (!files)
+        return;
+    fl_files_warm_stop(files);
+    fl_files_thread_stop(files);
 }
 
 void fl_files_free(struct fl_files *files)
@@ -184,8 +187,10 @@ void fl_files_serve(struct fl_files *files)
 
 void fl_files_refuse(struct fl_files *files)
 {
-    if (files)
-        atomic_store(&files->refusing, true);
+    if (!files)
+        return;
+    atomic_store(&files->refusing, true);
+    fl_files_warm_stop(files); // they have files open
 }
 
 void fl_files_keep(const struct fl_files *files)

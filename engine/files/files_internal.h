@@ -33,6 +33,7 @@
 #include "engine/files/files_state.h"
 #include "engine/files/protocol.h"
 #include "engine/image/images.h"
+#include "snapshot/read.h"
 
 struct fl_image;
 
@@ -42,6 +43,7 @@ enum {
     FL_FILES_CALLS_MOST = 1 << 16,
     FL_FILES_READS_MOST = 1024,
     FL_FILES_FAILED = 32,
+    FL_FILES_WARMED = 64,
 };
 
 // A user of an image (images.h), which the control thread takes away.
@@ -85,6 +87,12 @@ struct fl_files_failed {
     uint64_t until_ns;
 };
 
+// An image that was brought into the page cache.
+struct fl_files_warmed {
+    struct fl_image_id id;
+    uint64_t at_ns; // 0: none
+};
+
 struct fl_files {
     struct fl_files_options options;
     int device;   // /dev/fuse; -1: none
@@ -110,6 +118,11 @@ struct fl_files {
     unsigned next_failed;
     char *request;  // FL_FILES_REQUEST bytes
     uint8_t *zeros; // FL_FUSE_READ_MOST bytes, never written
+    // Control thread's: images that are brought into the page cache, or wait for their turn.
+    struct cds_list_head warms;
+    unsigned warms_running;
+    struct fl_files_warmed warmed[FL_FILES_WARMED]; // the last ones
+    unsigned next_warmed;
     // Readers':
     pthread_mutex_t names_lock;   // never held over I/O
     struct fl_files_names *names; // of the last listing; NULL: none yet
@@ -165,6 +178,16 @@ int fl_files_error_of(int error);
 void fl_files_list(struct fl_files *files, const struct fuse_in_header *in,
                    const struct fuse_read_in *arg);
 void fl_files_names_put(struct fl_files *files, struct fl_files_names *names); // NULL is a no-op
+
+// --- files_warm.c ---
+
+// Reader threads: blocks on storage. Whether there is a trace by which to warm the image.
+bool fl_files_can_warm(const struct fl_files *files, const struct fl_image *image);
+// Control thread. Has the working set of the image read into the page cache by another process,
+// unless that is being done, or was just now.
+void fl_files_warm(struct fl_files *files, const struct fl_image *image);
+// Control thread. These processes end, and none is started any more.
+void fl_files_warm_stop(struct fl_files *files);
 
 // --- nodes.c ---
 

@@ -27,6 +27,7 @@ struct opening {
     struct fl_files_version version;
     struct fl_files_held *held;
     uint64_t record;
+    bool has_trace;
     int error;
 };
 
@@ -112,6 +113,8 @@ static void image_got(void *control, struct fl_mail *mail)
         opening->error = opening->record == 0 ? -ESTALE : 0;
         FL_CRASH_POINT("files_kept");
     }
+    if (!opening->error && opening->has_trace)
+        fl_files_warm(files, opening->held->image);
     mail->deliver = opened;
     fl_mailbox_post(&files->mailbox, mail);
 }
@@ -134,6 +137,8 @@ static uint64_t open_image(struct fl_io_job *job)
     opening->error = error ? fl_files_error_of(error) : is_wanted(opening) ? 0 : -ESTALE;
     if (opening->error == -ENOENT)
         opening->error = -ESTALE;
+    if (!opening->error)
+        opening->has_trace = fl_files_can_warm(files, opening->held->image);
     opening->mail.deliver = image_got;
     opening->mail.drop = drop_opening;
     fl_mailbox_post(files->options.control, &opening->mail);

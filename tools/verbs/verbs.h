@@ -35,6 +35,7 @@ extern const struct verb verb_trace;
 extern const struct verb verb_unpack;
 extern const struct verb verb_upgrade;
 extern const struct verb verb_verify;
+extern const struct verb verb_warm;
 
 // All of them, in the order of the help, and NULL (tools/faultline.c).
 extern const struct verb *const verb_table[];

@@ -291,6 +291,11 @@ static void open_inotify(struct fl_store_watch *watch)
         watch->source.fd = -1;
 }
 
+bool fl_store_watch_stirs(const struct fl_store_watch *watch)
+{
+    return watch && !watch->looking && watch->offered.count > 0;
+}
+
 void fl_store_watch_look(struct fl_store_watch *watch)
 {
     if (!watch)

@@ -19,6 +19,8 @@ int fl_store_watch_start(struct fl_acceptor *acceptor, bool first,
                          struct fl_store_watch **ret_follow);
 // Once in a while: is it still the store at the path, and can it be watched?
 void fl_store_watch_look(struct fl_store_watch *watch); // NULL is allowed
+// True while it is to look often: images are on offer whose packing may end unseen. NULL is allowed.
+bool fl_store_watch_stirs(const struct fl_store_watch *watch);
 // NULL is allowed; after the readers have ended, which may be at it.
 void fl_store_watch_stop(struct fl_store_watch *watch);
 

@@ -7,19 +7,16 @@
 // more after that, unless it returned a time or FL_IO_YIELD.
 //
 // Sleep and wake: a reader counts itself asleep, then looks at the queues once more, and only then
-// polls; a submitter appends, then looks at the count. With full barriers between, either the
-// reader sees the job or the submitter sees the sleeper and adds one to the eventfd, which is a
-// semaphore.
+// waits; a submitter appends, then looks at the count. With full barriers between, either the
+// reader sees the job or the submitter sees the sleeper and posts the semaphore, which wakes one.
 #include "engine/base/io_pool.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <urcu/compiler.h>
 
@@ -37,7 +34,7 @@ struct queue {
 struct fl_io_pool {
     struct queue now;
     struct queue later;
-    int event_fd; // a semaphore: one count a job that came while a reader slept
+    sem_t wakes; // one a job that came while a reader slept
     _Atomic unsigned asleep;
     _Atomic unsigned laters; // readers that run jobs for later; changed under the lock
     atomic_bool stopping;
@@ -53,11 +50,8 @@ struct fl_io_pool {
 // the sleeper or it sees the job.
 static void wake_one(struct fl_io_pool *pool)
 {
-    if (atomic_load(&pool->asleep) > 0) {
-        uint64_t one = 1;
-        ssize_t written = write(pool->event_fd, &one, sizeof(one));
-        (void)written; // fails only when 2^64 jobs wait
-    }
+    if (atomic_load(&pool->asleep) > 0)
+        sem_post(&pool->wakes); // fails only when there are 2^31 of them
 }
 
 static void append_job(struct fl_io_pool *pool, struct queue *queue, struct fl_io_job *job)
@@ -176,16 +170,16 @@ static void run_job(struct fl_io_pool *pool, struct fl_io_job *job)
 // looks for the next one, so jobs that may not run yet keep no reader awake.
 static void wait_for_work(struct fl_io_pool *pool, uint64_t due)
 {
-    struct pollfd poll_fd = {.fd = pool->event_fd, .events = POLLIN};
-    struct timespec left = fl_until(fl_now(), due);
+    const struct timespec until = fl_until(0, due);
+    int got = -1;
     atomic_fetch_add(&pool->asleep, 1); // pairs with append_job()
     FL_CRASH_POINT("reader_asleep");
     if (queue_is_empty(&pool->now) && (queue_is_empty(&pool->later) || later_is_full(pool)))
-        ppoll(&poll_fd, 1, due == FL_NEVER ? NULL : &left, NULL);
+        got = due == FL_NEVER ? sem_wait(&pool->wakes)
+                              : sem_clockwait(&pool->wakes, CLOCK_MONOTONIC, &until);
     atomic_fetch_sub(&pool->asleep, 1);
-    uint64_t count;
-    ssize_t got = read(pool->event_fd, &count, sizeof(count));
-    (void)got; // another reader may have been faster
+    if (got != 0) // a wake that came meanwhile is of a job that is seen now
+        sem_trywait(&pool->wakes);
 }
 
 static void *reader_main(void *argument)
@@ -212,8 +206,7 @@ static void *reader_main(void *argument)
 
 static void free_pool(struct fl_io_pool *pool)
 {
-    if (pool->event_fd >= 0)
-        close(pool->event_fd);
+    sem_destroy(&pool->wakes);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -228,8 +221,7 @@ int fl_io_pool_start(unsigned threads, struct fl_io_pool **ret_pool)
     pool->laters_most = threads > 1 ? threads - 1 : 1;
     CDS_INIT_LIST_HEAD(&pool->delayed);
     pthread_mutex_init(&pool->lock, NULL);
-    pool->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
-    int error = pool->event_fd < 0 ? -errno : 0;
+    int error = sem_init(&pool->wakes, 0, 0) != 0 ? -errno : 0;
     while (!error && pool->threads < threads) {
         error = -pthread_create(&pool->thread[pool->threads], NULL, reader_main, pool);
         pool->threads += !error;
@@ -245,10 +237,8 @@ int fl_io_pool_start(unsigned threads, struct fl_io_pool **ret_pool)
 void fl_io_pool_stop(struct fl_io_pool *pool)
 {
     atomic_store(&pool->stopping, true);
-    // A count for each of them.
-    uint64_t wakes = pool->threads;
-    ssize_t written = wakes ? write(pool->event_fd, &wakes, sizeof(wakes)) : 0;
-    (void)written;
+    for (unsigned i = 0; i < pool->threads; i++)
+        sem_post(&pool->wakes);
     for (unsigned i = 0; i < pool->threads; i++)
         pthread_join(pool->thread[i], NULL);
     free_pool(pool);

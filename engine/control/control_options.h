@@ -25,7 +25,8 @@ struct fl_control_options {
 
 // What the control API has the rooms above it do.
 struct fl_control_ops {
-    // Asks all workers for a sign of life (heartbeat.h).
+    // Someone asks whether workers live: asks them for a sign of it if the last is old
+    // (heartbeat.h).
     void (*ask_workers)(void *arg);
     void *arg;
 };

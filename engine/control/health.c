@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Theory of operation. That the control thread lives is shown by the answer. That workers do is
-// known by the heartbeat: the keeper asks once a second, and each worker answers in its loop. Where
-// no keeper asks, a probe does: this one is answered by what is known, the next one by what became
-// of the question.
+// known by the heartbeat: the keeper asks, and each worker answers in its loop. Where the keeper does
+// not ask, or seldom, a probe does: this one is answered by what is known, the next one by what
+// became of the question.
 #include "engine/control/health.h"
 
 #include <inttypes.h>
@@ -18,8 +18,6 @@
 #include "engine/link/keeper_link.h"
 #include "engine/worker/engine.h"
 
-#define ASK_EVERY (2 * FL_NS_PER_S)
-
 char *fl_health_live(const struct fl_health *health, bool *ret_well)
 {
     const struct fl_engine *engine = health->acceptor->engine;
@@ -27,8 +25,7 @@ char *fl_health_live(const struct fl_health *health, bool *ret_well)
     char *text = NULL;
     uint64_t silent_ns = engine->beat.open ? now - engine->beat.asked_ns : 0;
     *ret_well = silent_ns < health->silence_ns;
-    if (!engine->beat.open && now - engine->beat.asked_ns > ASK_EVERY)
-        health->ops.ask_workers(health->ops.arg);
+    health->ops.ask_workers(health->ops.arg);
     int length = *ret_well
                      ? asprintf(&text, "ok\n")
                      : asprintf(&text, "not live: a worker has not answered for %" PRIu64 " ms\n",

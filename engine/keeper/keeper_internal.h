@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/pace.h"
 #include "engine/keeper/keeper_child.h"
 #include "engine/keeper/keeper_options.h"
 #include "engine/keeper/keeper_records.h"
@@ -63,6 +64,7 @@ struct fl_keeper {
     uint64_t start_after_ns; // when the next engine may be started
     uint64_t short_since_ns; // since when none can be started; 0: one could
     uint64_t look_ns;        // when the engine is looked after next
+    struct fl_pace pace;     // of looks; its news are all but answers to our question
     uint64_t watchdog_ns;    // when the service manager wants to hear next; FL_NEVER
     bool announced;          // READY=1 was sent
     bool leaving;            // as soon as an engine serves, which then goes on alone
@@ -138,6 +140,8 @@ uint64_t fl_keeper_upgrade_next_due(const struct fl_keeper *keeper);
 const char *fl_keeper_upgrade_name(enum fl_upgrade_state state);
 
 // keeper_watch.c
+// Something has happened: looks are often for a while.
+void fl_keeper_stir(struct fl_keeper *keeper);
 void fl_keeper_look(struct fl_keeper *keeper, uint64_t now);
 
 // keeper_inherit.c
@@ -146,8 +150,8 @@ int fl_keeper_inherit(struct fl_keeper *keeper);
 // Becomes the executable, with everything that is held; returns only if that fails.
 int fl_keeper_exec(struct fl_keeper *keeper, int executable);
 
-// keeper_files.c: 0, or -errno after a sentence. Does nothing if there is a record of files already,
-// or none are wanted.
+// keeper_files.c: 0, or -errno after a sentence. Does nothing if there is a record of files
+// already, or none are wanted.
 int fl_keeper_mount_files(struct fl_keeper *keeper);
 // Nothing is to serve them any more: who waits for a page gets SIGBUS, and the path goes, and the
 // record. What another server has mounted meanwhile stays.

@@ -188,6 +188,7 @@ void fl_keeper_start_standby(struct fl_keeper *keeper)
     struct fl_child *child = NULL;
     if (new)
         settings.current = keeper->upgrade.settings;
+    fl_keeper_stir(keeper);
     fl_keeper_unreserve(keeper);
     int error = fl_child_start(executable, keeper->options->argv, keeper->sockets_lock.fd,
                                &settings, &child);
@@ -358,5 +359,6 @@ void fl_keeper_child_ended(struct fl_keeper *keeper, struct fl_child *child)
             standby_ended(keeper, status, words);
     }
     fl_child_free(child);
+    fl_keeper_stir(keeper);
     fl_keeper_tell_news(keeper);
 }

@@ -196,6 +196,8 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
         }
         if (got != 1 && got != -EMFILE) // others mean the same without what they brought
             break;
+        if (message.type != FL_MESSAGE_PONG)
+            fl_keeper_stir(keeper);
         if (message.type == FL_MESSAGE_READY)
             child_ready(keeper, child, fds);
         else if (keeper->serving == child)
@@ -208,4 +210,5 @@ void fl_keeper_receive(struct fl_keeper *keeper, struct fl_child *child)
     close(child->channel);
     child->channel = -1;
     child->ended_ns = fl_now();
+    fl_keeper_stir(keeper);
 }

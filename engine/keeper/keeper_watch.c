@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Is the engine alive? It is asked once a second, and answers when each of its threads has; and
-// the userfaultfds themselves tell of faults that no thread reads.
+// the userfaultfds themselves tell of faults that no thread reads. When nothing has happened for a
+// while, and nothing looks suspicious, both are done seldom (pace.h): what is suspicious is still
+// looked at once a second, so that an engine that hangs lives but one long pause longer.
 #include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>
@@ -15,8 +17,8 @@
 #include "engine/base/log.h"
 #include "engine/vm/vm_state.h"
 
-#define LOOK_EVERY FL_NS_PER_S
 #define END_LIMIT (500 * FL_NS_PER_MS)
+enum { LOOKS_IN_LIMIT = 2 };             // in --hang-timeout, at least
 #define YIELD_LIMIT (500 * FL_NS_PER_MS) // its workers are at the end of a round by then
 
 // A number that grows with every message of the VM that is read, as its owner counts them.
@@ -57,8 +59,9 @@ static bool waits_for_itself(const struct fl_keeper *keeper, const struct fl_rec
     return record->held || fl_child_holds(keeper->serving, record->id);
 }
 
-// The id of a VM whose faults no thread reads; 0 if there is none.
-static uint64_t find_unread(struct fl_keeper *keeper, uint64_t now, uint64_t limit)
+// The id of a VM whose faults no thread reads; 0 if there is none. *ret_any: some VM has
+// messages that wait, as they do for a moment when all is well, or waits for an older engine.
+static uint64_t find_unread(struct fl_keeper *keeper, uint64_t now, uint64_t limit, bool *ret_any)
 {
     struct fl_record *record;
     uint64_t found = 0;
@@ -75,6 +78,7 @@ static uint64_t find_unread(struct fl_keeper *keeper, uint64_t now, uint64_t lim
         bool readable =
             any > 0 && list[count].revents & POLLIN && !waits_for_itself(keeper, record);
         count++;
+        *ret_any |= readable || record->held;
         if (waits_too_long(record, readable, now, limit) && !found)
             found = record->id;
     }
@@ -89,35 +93,39 @@ static void hangs(struct fl_keeper *keeper, const char *what, uint64_t vm)
     fl_child_kill(keeper->serving); // the rest follows from its end
 }
 
-static void look_at_serving(struct fl_keeper *keeper, uint64_t now)
+// True if nothing about it is suspicious.
+static bool look_at_serving(struct fl_keeper *keeper, uint64_t now)
 {
     struct fl_child *child = keeper->serving;
     uint64_t limit = keeper->options->hang_timeout_ms * FL_NS_PER_MS;
+    bool waits = false;
     if (child->phase == FL_CHILD_YIELDING) {
         if (now - child->since_ns > YIELD_LIMIT)
             hangs(keeper, "it did not yield", 0);
-        return;
+        return false;
     }
     bool serves = child->phase == FL_CHILD_SERVING;
     uint64_t asked = serves ? child->pinged_ns : child->since_ns;
     if (asked && now - asked > limit) {
         hangs(keeper, serves ? "it does not answer" : "it does not take over", 0);
-        return;
+        return false;
     }
     if (!serves)
-        return;
+        return false;
     // It would have poisoned the page by now, if all were well with it.
     if (child->oldest_ns > keeper->options->fault_timeout_ms * FL_NS_PER_MS + limit) {
         hangs(keeper, "a fault that it has read has waited too long", 0);
-        return;
+        return false;
     }
-    uint64_t vm = find_unread(keeper, now, limit);
+    uint64_t vm = find_unread(keeper, now, limit, &waits);
+    bool answered = child->pinged_ns == 0;
     if (vm) {
         hangs(keeper, "it does not read the faults of a VM", vm);
-    } else if (!child->pinged_ns) {
+    } else if (answered) {
         child->pinged_ns = now;
         fl_keeper_send(child, FL_MESSAGE_PING, fl_keeper_room(keeper));
     }
+    return answered && !waits && child->oldest_ns == 0;
 }
 
 // One that has been starting for long has failed.
@@ -141,19 +149,46 @@ static void look_at_endings(struct fl_keeper *keeper, uint64_t now)
     }
 }
 
+void fl_keeper_stir(struct fl_keeper *keeper)
+{
+    uint64_t now = fl_now();
+    fl_pace_news(&keeper->pace, now);
+    if (keeper->look_ns > now + FL_PACE_OFTEN)
+        keeper->look_ns = now + FL_PACE_OFTEN;
+}
+
+// An engine serves, another stands by, no third one is left, and all that is to be kept is.
+static bool is_settled(const struct fl_keeper *keeper)
+{
+    const struct fl_child *child;
+    cds_list_for_each_entry(child, &keeper->children, link)
+    {
+        if (child != keeper->serving && child != keeper->standby)
+            return false;
+    }
+    return keeper->serving && keeper->standby && keeper->standby->phase == FL_CHILD_READY &&
+           keeper->upgrade.state != FL_UPGRADE_STARTING &&
+           keeper->upgrade.state != FL_UPGRADE_TRIAL && !keeper->stopping && !keeper->leaving &&
+           !keeper->incomplete && (keeper->sockets_lock.held || keeper->sockets_lock.fd < 0) &&
+           keeper->reserved == FL_KEEPER_RESERVE;
+}
+
 void fl_keeper_look(struct fl_keeper *keeper, uint64_t now)
 {
-    keeper->look_ns = now + LOOK_EVERY;
+    uint64_t limit = keeper->options->hang_timeout_ms * FL_NS_PER_MS;
     look_at_endings(keeper, now);
     fl_keeper_collect_commands(keeper);
-    fl_records_store_again(&keeper->records);
+    bool calm = fl_records_store_again(&keeper->records);
     fl_keeper_free_held(keeper);
     fl_keeper_complete(keeper);
     fl_sockets_lock_again(&keeper->sockets_lock);
     if (keeper->standby && keeper->standby->phase == FL_CHILD_READY)
         fl_keeper_reserve(keeper);
     if (keeper->serving)
-        look_at_serving(keeper, now);
+        calm &= look_at_serving(keeper, now);
     if (keeper->standby)
         look_at_standby(keeper, now);
+    calm &= is_settled(keeper);
+    keeper->look_ns =
+        now + (calm ? fl_pace_every(&keeper->pace, now, limit / LOOKS_IN_LIMIT) : FL_PACE_OFTEN);
 }

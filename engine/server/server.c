@@ -28,6 +28,7 @@
 #include "engine/base/call_filter.h"
 #include "engine/base/clock.h"
 #include "engine/base/crash_point.h"
+#include "engine/base/descriptors.h"
 #include "engine/base/log.h"
 #include "engine/base/title.h"
 #include "engine/control/control.h"
@@ -374,6 +375,8 @@ int fl_server_run(const struct fl_server_options *options, struct fl_error *ret_
     fl_inherited_sockets_init(&server.sockets);
     init_acceptor(&server);
     int result = 0;
+    fl_descriptors_raise();
+    fl_descriptors_grow(); // before the log's thread begins
     fl_log_set_level(options->log_level);
     fl_log_start(options->channel < 0 ? "engine" : "standby");
     int error = fl_server_start(&server, ret_error);

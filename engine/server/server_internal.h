@@ -10,6 +10,7 @@
 
 #include "engine/accept/acceptor.h"
 #include "engine/base/loop.h"
+#include "engine/base/pace.h"
 #include "engine/link/inherited_sockets.h"
 #include "engine/takeover/takeover.h"
 
@@ -48,7 +49,13 @@ struct fl_server {
     struct fl_store_watch *watch;
 
     struct fl_stop stop;
-    uint64_t look_ns;       // of upkeep.c: when to look next
+    struct {            // of upkeep.c: the last look, and how things were then
+        uint64_t at_ns; // 0: there was none
+        struct fl_pace pace;
+        uint64_t events;
+        unsigned vms;
+        bool seldom; // the next one is far away
+    } looked;
     uint64_t lonely_ns;     // with neither keeper nor VM: when to end; FL_NEVER
     bool keeper_lost;       // and nothing was done about it yet
     bool failed;            // could not begin to serve
@@ -80,7 +87,7 @@ int fl_server_start_files(struct fl_server *server);
 // No door of the control API is open yet.
 int fl_server_start_control(struct fl_server *server);
 
-// upkeep.c: once a second, whether what a server needs to be found is still there.
+// upkeep.c: once a second, or seldom, whether what a server needs to be found is still there.
 void fl_upkeep_run(struct fl_server *server, uint64_t now);
 uint64_t fl_upkeep_next_due(const struct fl_server *server);
 // All that was started.

@@ -196,7 +196,7 @@ int fl_server_start_files(struct fl_server *server)
 static void ask_workers(void *arg)
 {
     struct fl_server *server = arg;
-    fl_heartbeat_take(server->heartbeat);
+    fl_heartbeat_probe(server->heartbeat);
 }
 
 int fl_server_start_control(struct fl_server *server)

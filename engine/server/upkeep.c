@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Directories are moved, unmounted, cleared out and put back under a server that runs. Once a
-// second it looks whether what it needs to be found is where it should be, and makes it again where
-// it can. Nothing of this is needed by VMs that are served.
+// second, and seldom when nothing has happened for a while (pace.h), it looks whether what it needs
+// to be found is where it should be, and makes it again where it can. Nothing of this is needed by
+// VMs that are served.
 #include "engine/accept/accept.h"
 #include "engine/accept/keeper_state.h"
 #include "engine/accept/listen.h"
@@ -17,7 +18,9 @@
 #include "engine/takeover/keeper_socket.h"
 #include "engine/template/templates.h"
 
-#define LOOK_EVERY FL_NS_PER_S
+#define SELDOM (6 * FL_NS_PER_S)
+// The keeper asks every five seconds: a look that is due soon goes with that, and wakes no thread.
+#define SOON (2 * FL_NS_PER_S)
 
 static void look_at_control(struct fl_server *server)
 {
@@ -68,11 +71,39 @@ static void look_at_keeper(struct fl_server *server)
         fl_has(&server->engine->degraded, FL_LACK_RUNNING_KEEPER);
 }
 
-void fl_upkeep_run(struct fl_server *server, uint64_t now)
+// What a look may find again. The rest stays as it is until the next start.
+static bool is_searching(const struct fl_degraded *degraded)
 {
-    if (now < fl_upkeep_next_due(server))
-        return;
-    server->look_ns = now + LOOK_EVERY;
+    static const enum fl_lack found_again[] = {
+        FL_LACK_STORE,   FL_LACK_SOCKETS,        FL_LACK_CONTROL, FL_LACK_KEEPER,
+        FL_LACK_INOTIFY, FL_LACK_DESCRIPTORS,    FL_LACK_IMAGES,  FL_LACK_OBSERVE,
+        FL_LACK_METRICS, FL_LACK_RUNNING_KEEPER,
+    };
+    for (size_t i = 0; i < sizeof(found_again) / sizeof(found_again[0]); i++) {
+        if (*degraded->reason[found_again[i]])
+            return true;
+    }
+    return false;
+}
+
+// Grows with every VM that comes or goes, or is refused.
+static uint64_t count_events(const struct fl_server *server)
+{
+    const struct fl_engine_counts *counts = server->engine->counts;
+    const struct fl_ends *ends = &counts->ends;
+    return counts->attached + counts->refused + ends->released + ends->poisoned + ends->killed;
+}
+
+static bool is_stirring(const struct fl_server *server)
+{
+    return count_events(server) != server->looked.events ||
+           server->engine->vms.count != server->looked.vms ||
+           server->acceptor.connection_count > 0 || is_searching(&server->engine->degraded) ||
+           fl_store_watch_stirs(server->watch);
+}
+
+static void look_at_all(struct fl_server *server)
+{
     fl_totals_note(server->engine);
     look_at_keeper(server);
     fl_engine_look(server->engine);
@@ -87,8 +118,25 @@ void fl_upkeep_run(struct fl_server *server, uint64_t now)
     fl_templates_look(server->engine->templates);
 }
 
+void fl_upkeep_run(struct fl_server *server, uint64_t now)
+{
+    uint64_t due = fl_upkeep_next_due(server);
+    if (due == FL_NEVER || now + (server->looked.seldom ? SOON : 0) < due)
+        return;
+    if (server->looked.at_ns == 0 || is_stirring(server))
+        fl_pace_news(&server->looked.pace, now);
+    look_at_all(server);
+    server->looked.at_ns = now;
+    server->looked.events = count_events(server);
+    server->looked.vms = server->engine->vms.count;
+    server->looked.seldom = fl_pace_is_calm(&server->looked.pace, now);
+}
+
 uint64_t fl_upkeep_next_due(const struct fl_server *server)
 {
     bool looks = !server->failed && fl_service_has_begun(server->acceptor.state);
-    return looks && server->acceptor.place ? server->look_ns : FL_NEVER;
+    if (!looks || !server->acceptor.place)
+        return FL_NEVER;
+    bool seldom = server->looked.seldom && !is_stirring(server);
+    return server->looked.at_ns + (seldom ? SELDOM : FL_PACE_OFTEN);
 }

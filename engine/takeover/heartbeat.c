@@ -14,19 +14,24 @@
 #include <urcu/compiler.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/pace.h"
 #include "engine/link/death_watch.h"
 #include "engine/link/keeper_link.h"
 #include "engine/worker/engine.h"
 #include "engine/worker/worker.h"
 
 #define LOOK_EVERY (250 * FL_NS_PER_MS)
+// Threads that sleep are asked so often while someone asks whether the server lives, else seldom.
 #define SLEEPERS_EVERY (4 * FL_NS_PER_S)
+#define SLEEPERS_SELDOM (60 * FL_NS_PER_S)
+#define PROBE_AFTER (2 * FL_NS_PER_S) // without a question of the keeper's, a probe's is one
 
 // One question at a time; each beat is on its way or with us.
 struct fl_heartbeat {
     struct fl_engine *engine;
     bool asked;       // and not answered yet
     uint64_t look_ns; // when to look which threads are held up
+    struct fl_pace probes;
     uint64_t oldest_ns;
     unsigned count;
     struct beat {
@@ -87,7 +92,8 @@ static void beat_at_worker(void *owner, struct fl_mail *mail)
 
 // One that sleeps until it is woken, and has nothing that waits for storage, is most likely well.
 // To wake each of them once a second would be most of what an idle server costs. Faults that it
-// does not wake for are seen by the keeper itself.
+// does not wake for are seen by the keeper itself, and mail that it does not take makes it one that
+// does not sleep.
 static bool is_asleep(struct fl_worker *worker)
 {
     return fl_mailbox_sleeps(&worker->shard.mailbox) &&
@@ -97,7 +103,9 @@ static bool is_asleep(struct fl_worker *worker)
 static void ask_worker(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
 {
     uint64_t now = fl_now();
-    if (beat->outstanding || (is_asleep(worker) && now < beat->asked_ns + SLEEPERS_EVERY))
+    bool probed = !fl_pace_is_calm(&heartbeat->probes, now);
+    uint64_t every = probed ? SLEEPERS_EVERY : SLEEPERS_SELDOM;
+    if (beat->outstanding || (is_asleep(worker) && now < beat->asked_ns + every))
         return;
     beat->asked_ns = now;
     beat->heartbeat = heartbeat;
@@ -135,6 +143,14 @@ void fl_heartbeat_take(struct fl_heartbeat *heartbeat)
         ask_worker(heartbeat, &heartbeat->beat[i], fl_engine_worker(heartbeat->engine, i));
     if (all_well(heartbeat)) // none had to be asked: answered in this round of the loop
         heartbeat->look_ns = 0;
+}
+
+void fl_heartbeat_probe(struct fl_heartbeat *heartbeat)
+{
+    uint64_t now = fl_now();
+    fl_pace_news(&heartbeat->probes, now);
+    if (!heartbeat->engine->beat.open && now - heartbeat->engine->beat.asked_ns > PROBE_AFTER)
+        fl_heartbeat_take(heartbeat);
 }
 
 void fl_heartbeat_run(struct fl_heartbeat *heartbeat, uint64_t now)

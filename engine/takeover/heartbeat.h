@@ -17,6 +17,9 @@ void fl_heartbeat_free(struct fl_heartbeat *heartbeat);
 
 // The keeper asks.
 void fl_heartbeat_take(struct fl_heartbeat *heartbeat);
+// Someone asks whether the server lives, and is answered by what is known: if that is old, the
+// threads are asked for the next one who does. From the first on those that sleep are asked, too.
+void fl_heartbeat_probe(struct fl_heartbeat *heartbeat);
 // A thread that has not answered may have come to be held up by the kernel since. NULL is a no-op.
 void fl_heartbeat_run(struct fl_heartbeat *heartbeat, uint64_t now);
 // When to call fl_heartbeat_run(); FL_NEVER, also for NULL.

@@ -2,7 +2,6 @@
 //
 // The start and the end of an engine.
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,7 +9,6 @@
 #include "engine/ahead/collapser.h"
 #include "engine/base/clock.h"
 #include "engine/base/close_thread.h"
-#include "engine/base/descriptors.h"
 #include "engine/base/io_pool.h"
 #include "engine/base/log.h"
 #include "engine/cache/frame_cache.h"
@@ -23,15 +21,6 @@
 #include "engine/worker/worker.h"
 
 enum { READERS_MIN = 4 };
-
-// The table of descriptors grows now: once there are threads, each time that it doubles waits 10 to
-// 30 ms for the kernel, and a successor that takes VMs over has no such time.
-static void make_room_for_descriptors(void)
-{
-    int top = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)fl_descriptors_limit() - 1);
-    if (top >= 0)
-        close(top);
-}
 
 static int engine_start_workers(struct fl_engine *engine)
 {
@@ -104,8 +93,6 @@ int fl_engine_start(const struct fl_engine_options *options, const struct fl_eng
     struct fl_engine *engine = calloc(1, sizeof(*engine));
     if (!engine)
         return -ENOMEM;
-    fl_descriptors_raise();
-    make_room_for_descriptors();
     engine->options = *options;
     engine->ops = ops;
     engine->ledger = ledger;

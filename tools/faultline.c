@@ -2,8 +2,8 @@
 //
 // The `faultline` command: the table of its verbs, from which dispatch, help, man pages and
 // completion are made.
-#include "tools/cli/dispatch.h"
 #include "engine/base/title.h"
+#include "tools/cli/dispatch.h"
 #include "tools/cli/output.h"
 #include "tools/verbs/verbs.h"
 
@@ -28,6 +28,7 @@ const struct verb *const verb_table[] = {
     &verb_record,
     &verb_template,
     &verb_warm,
+    &verb_huge,
     &verb_status,
     &verb_top,
     &verb_report,

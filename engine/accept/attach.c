@@ -20,6 +20,7 @@
 
 #include "engine/accept/admission.h"
 #include "engine/accept/captures.h"
+#include "engine/accept/huge_order.h"
 #include "engine/accept/peer.h"
 #include "engine/accept/replay_order.h"
 #include "engine/ahead/collapse.h"
@@ -115,8 +116,9 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
     struct fl_vm_state *state = NULL;
     if (fl_vm_state_create(id, peer->pid, image_name, layout, &state_fd, &state))
         return NULL;
-    enum fl_policy policy =
-        peer->policy == FL_POLICY_DEFAULT ? engine->options.on_error : peer->policy;
+    enum fl_policy policy = peer->choices.policy;
+    if (policy == FL_POLICY_DEFAULT)
+        policy = engine->options.on_error;
     state->flags = FL_VM_STATE_SEEN | policy_flags(policy) |
                    (peer->owner ? FL_VM_STATE_OWNER : 0U) | (peer->told ? FL_VM_STATE_TOLD : 0U) |
                    (peer->alone ? FL_VM_STATE_PRIVATE : 0U);
@@ -257,16 +259,6 @@ static void expect_first_pages(const struct fl_engine *engine, struct fl_vm *vm,
         vm->state->flags |= FL_VM_STATE_FIRST_PAGES;
 }
 
-// Of anonymous memory of one process that is known, for which there may be a trace.
-static void expect_huge(const struct fl_engine *engine, struct fl_vm *vm, bool anonymous)
-{
-    if (engine->options.huge == FL_HUGE_AFTER_REPLAY && anonymous && vm->pidfd >= 0 &&
-        vm->page_shift == FL_PAGE_SHIFT && !vm->template && !fl_vm_is_recorded(vm) &&
-        !engine->options.populate && engine->options.replay && engine->images)
-        vm->state->flags |= FL_VM_STATE_HUGE;
-    fl_collapse_expect(engine, vm);
-}
-
 int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *image,
               const struct fl_layout *layout)
 {
@@ -275,6 +267,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
     uint64_t huge_need = peer->huge_need;
     bool transparent = peer->transparent;
     bool anonymous = peer->anonymous;
+    enum fl_huge huge = peer->choices.huge;
     struct fl_vm *vm = new_vm(engine, engine->vms.next_id, peer, fl_image_name(image), layout);
     if (!vm)
         return -ENOMEM;
@@ -288,7 +281,7 @@ int fl_attach(struct fl_engine *engine, struct fl_peer *peer, struct fl_image *i
         vm->touches = fl_recording_orders_begin(&engine->recordings, vm->id, image, layout);
     fl_replay_expect(engine, vm);
     expect_first_pages(engine, vm, transparent);
-    expect_huge(engine, vm, anonymous);
+    fl_huge_choose(engine, vm, huge, anonymous);
     fl_histories_begin(&engine->histories, vm);
     FL_CRASH_POINT("image_kept");
     engine->counts->attached++;
@@ -387,7 +380,7 @@ void fl_attach_adopted(struct fl_engine *engine, struct fl_vm *vm, struct fl_ima
                vm->id, fl_vm_image_name(vm), vm->state->pid,
                fl_counter_get(&vm->state->counters.faults));
     fl_replay_expect(engine, vm);
-    fl_collapse_expect(engine, vm);
+    fl_huge_expect(engine, vm);
     if (image && !fl_vm_refused(vm))
         fl_histories_begin(&engine->histories, vm);
     if (vm->pidfd >= 0 && !(vm->state->flags & FL_VM_STATE_OWNER))

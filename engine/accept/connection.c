@@ -60,11 +60,12 @@ struct fl_connection *fl_connection_new(struct fl_acceptor *acceptor,
     connection->text = malloc(FL_HANDSHAKE_MAX + 1);
     snprintf(connection->image, sizeof(connection->image), "%s", description->image);
     connection->source.fd = -1;
-    connection->peer = (struct fl_peer){.uffd = -1,
-                                        .pidfd = -1,
-                                        .socket = socket,
-                                        .connection = record,
-                                        .policy = (enum fl_policy)description->policy};
+    connection->peer = (struct fl_peer){
+        .uffd = -1,
+        .pidfd = -1,
+        .socket = socket,
+        .connection = record,
+        .choices = {(enum fl_policy)description->policy, (enum fl_huge)description->huge}};
     cds_list_add_tail(&connection->link, &acceptor->connections);
     acceptor->connection_count++;
     return connection;
@@ -74,7 +75,8 @@ int fl_connection_describe(const struct fl_connection *connection)
 {
     struct fl_endpoint endpoint = {.magic = FL_ENDPOINT_MAGIC,
                                    .version = FL_ENDPOINT_VERSION,
-                                   .policy = connection->peer.policy,
+                                   .policy = connection->peer.choices.policy,
+                                   .huge = connection->peer.choices.huge,
                                    .purpose = connection->purpose,
                                    .template = connection->offered};
     snprintf(endpoint.image, sizeof(endpoint.image), "%s", connection->image);

@@ -46,7 +46,9 @@ static void begin_connection(struct fl_acceptor *acceptor, const struct fl_endpo
 void fl_connections_add(struct fl_listener *listener, int socket, uint64_t record,
                         const char *doomed)
 {
-    struct fl_endpoint description = {.policy = listener->policy, .purpose = listener->purpose};
+    struct fl_endpoint description = {.policy = listener->choices.policy,
+                                      .huge = listener->choices.huge,
+                                      .purpose = listener->purpose};
     snprintf(description.image, sizeof(description.image), "%s", listener->image);
     begin_connection(listener->acceptor, &description, socket, record, doomed);
 }

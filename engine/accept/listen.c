@@ -150,7 +150,8 @@ static int describe_listener(struct fl_listener *listener)
                                    .automatic = listener->automatic,
                                    .dev = listener->listening.dev,
                                    .ino = listener->listening.ino,
-                                   .policy = listener->policy,
+                                   .policy = listener->choices.policy,
+                                   .huge = listener->choices.huge,
                                    .purpose = listener->purpose,
                                    .has_access = 1,
                                    .mode = listener->access.mode,
@@ -225,8 +226,8 @@ static int begin_listener(struct fl_listener *listener, const struct fl_socket_a
 }
 
 int fl_listener_add(struct fl_acceptor *acceptor, const char *image, const char *path,
-                    const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
-                    const char **ret_reason)
+                    const struct fl_socket_access *access, const struct fl_choices *choices,
+                    bool automatic, const char **ret_reason)
 {
     struct fl_listener *listener = new_listener(acceptor, image, path);
     if (!listener) {
@@ -234,7 +235,7 @@ int fl_listener_add(struct fl_acceptor *acceptor, const char *image, const char 
         return -ENOMEM;
     }
     listener->automatic = automatic;
-    listener->policy = policy;
+    listener->choices = *choices;
     return begin_listener(listener, access, ret_reason);
 }
 
@@ -263,7 +264,8 @@ void fl_listener_adopt(struct fl_acceptor *acceptor, uint64_t id, int fds[FL_CHA
     }
     listener->id = id;
     listener->automatic = endpoint.automatic != 0;
-    listener->policy = (enum fl_policy)endpoint.policy;
+    listener->choices =
+        (struct fl_choices){(enum fl_policy)endpoint.policy, (enum fl_huge)endpoint.huge};
     listener->purpose = (enum fl_purpose)endpoint.purpose;
     listener->access = acceptor->access; // what a version before did not write down
     if (endpoint.has_access)
@@ -337,6 +339,7 @@ static bool mark_listeners(struct fl_acceptor *acceptor, const char *image)
 
 static void add_automatic(struct fl_acceptor *acceptor, const char *image)
 {
+    static const struct fl_choices none = {0};
     char path[PATH_MAX];
     const char *reason = NULL;
     int error = 0;
@@ -344,8 +347,7 @@ static void add_automatic(struct fl_acceptor *acceptor, const char *image)
     if (length >= (int)sizeof(path))
         reason = "its path is too long";
     else
-        error = fl_listener_add(acceptor, image, path, &acceptor->access, FL_POLICY_DEFAULT, true,
-                                &reason);
+        error = fl_listener_add(acceptor, image, path, &acceptor->access, &none, true, &reason);
     if (reason && error != -EMFILE) // of many it is said at once
         fl_log(FL_LOG_ERROR, "event=listen_failed image=%s socket=%s/%s.sock reason=\"%s\"", image,
                acceptor->directory, image, reason);

@@ -19,8 +19,8 @@ void fl_listener_remove(struct fl_listener *listener);
 
 // 0, or -errno with a constant sentence.
 int fl_listener_add(struct fl_acceptor *acceptor, const char *image, const char *path,
-                    const struct fl_socket_access *access, enum fl_policy policy, bool automatic,
-                    const char **ret_reason);
+                    const struct fl_socket_access *access, const struct fl_choices *choices,
+                    bool automatic, const char **ret_reason);
 // The same for VMs that map the image's template.
 int fl_listener_add_template(struct fl_acceptor *acceptor, const char *image, const char *path,
                              const struct fl_socket_access *access, const char **ret_reason);

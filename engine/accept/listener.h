@@ -12,7 +12,7 @@
 #include "engine/base/loop.h"
 #include "engine/base/unix_socket.h"
 #include "engine/link/endpoint_memfd.h"
-#include "engine/vm/policy.h"
+#include "engine/vm/choices.h"
 
 struct fl_acceptor;
 
@@ -21,8 +21,8 @@ struct fl_listener {
     struct cds_list_head link;
     struct fl_acceptor *acceptor;
     struct fl_listening listening;
-    uint64_t id;           // of the keeper's record
-    enum fl_policy policy; // of its VMs
+    uint64_t id;               // of the keeper's record
+    struct fl_choices choices; // of its VMs
     enum fl_purpose purpose;
     char *image;
     char *path;

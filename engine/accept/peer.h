@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/vm/policy.h"
+#include "engine/vm/choices.h"
 
 struct fl_template;
 
@@ -26,7 +26,7 @@ struct fl_peer {
     int socket;
     uint64_t connection; // the keeper's record of it, 0: none
     uint64_t huge_need;  // pages of 2 MiB, if they were counted already; else 0
-    enum fl_policy policy;
+    struct fl_choices choices;
     struct fl_template *template; // that it maps; NULL: none
 };
 

@@ -28,6 +28,7 @@ struct order {
     uint64_t vm_id; // not the VM: it may be gone first
     struct fl_image *image;
     struct fl_plan *plan;
+    bool huge; // it is about its pages of 2 MiB alone
 };
 
 static bool expected(const struct fl_engine *engine, const struct fl_vm *vm)
@@ -46,13 +47,6 @@ void fl_replay_expect(struct fl_engine *engine, struct fl_vm *vm)
     vm->replay.state = begins ? FL_REPLAY_LOADING : FL_REPLAY_NONE;
 }
 
-void fl_collapse_expect(const struct fl_engine *engine, struct fl_vm *vm)
-{
-    bool wanted = (vm->state->flags & FL_VM_STATE_HUGE) && engine->collapser && engine->images &&
-                  vm->image && !(vm->state->flags & FL_VM_STATE_RELEASED);
-    vm->collapse.state = wanted ? FL_COLLAPSE_WAITING : FL_COLLAPSE_OFF;
-}
-
 static void looked(void *owner, struct fl_mail *mail)
 {
     struct order *order = caa_container_of(mail, struct order, mail);
@@ -62,7 +56,10 @@ static void looked(void *owner, struct fl_mail *mail)
         fl_mailbox_post(&its->mailbox, mail);
         return;
     }
-    if (vm && vm->phase != FL_VM_GONE) {
+    if (vm && vm->phase != FL_VM_GONE && order->huge) {
+        fl_collapse_follow(owner, vm, order->plan);
+        fl_plan_unref(order->plan);
+    } else if (vm && vm->phase != FL_VM_GONE) {
         fl_collapse_begin(owner, vm, order->plan);
         fl_replay_begin(owner, vm, order->plan);
     } else {
@@ -86,10 +83,29 @@ static uint64_t look(struct fl_io_job *job)
     if (error == -EBUSY)
         return fl_now() + BUSY_PAUSE;
     fl_image_unref(order->image);
-    order->mail = (struct fl_mail){.deliver = looked, .drop = drop_order};
     FL_CRASH_POINT("plan_found");
     fl_mailbox_post(&order->shard->mailbox, &order->mail);
     return 0;
+}
+
+static struct order *new_order(struct fl_engine *engine, struct fl_vm *vm)
+{
+    struct order *order = calloc(1, sizeof(*order));
+    if (order)
+        *order = (struct order){.mail = {.deliver = looked, .drop = drop_order},
+                                .engine = engine,
+                                .shard = vm->owner,
+                                .vm_id = vm->id};
+    return order;
+}
+
+static void look_for_plan(struct order *order)
+{
+    const struct fl_vm *vm = fl_vms_find(&order->engine->vms, order->vm_id);
+    order->image = fl_image_ref(vm->image);
+    order->job.run = look;
+    fl_host_memory_wanted(&order->engine->memory, fl_now());
+    fl_io_pool_submit(order->engine->io_pool, &order->job);
 }
 
 // Whether it is expected is known from its state, which its worker owns by now: nothing is lost if
@@ -98,14 +114,20 @@ void fl_replay_order(struct fl_engine *engine, struct fl_vm *vm)
 {
     if (vm->replay.state != FL_REPLAY_LOADING && vm->collapse.state != FL_COLLAPSE_WAITING)
         return;
-    struct order *order = calloc(1, sizeof(*order));
+    struct order *order = new_order(engine, vm); // NULL: it is served without
+    if (order)
+        look_for_plan(order);
+}
+
+int fl_collapse_order(struct fl_engine *engine, struct fl_vm *vm)
+{
+    struct order *order = new_order(engine, vm);
     if (!order)
-        return; // it is served without
-    order->engine = engine;
-    order->shard = vm->owner;
-    order->vm_id = vm->id;
-    order->image = fl_image_ref(vm->image);
-    order->job.run = look;
-    fl_host_memory_wanted(&engine->memory, fl_now());
-    fl_io_pool_submit(engine->io_pool, &order->job);
+        return -ENOMEM;
+    order->huge = true;
+    if (vm->state->flags & FL_VM_STATE_HUGE)
+        look_for_plan(order);
+    else
+        fl_mailbox_post(&order->shard->mailbox, &order->mail);
+    return 0;
 }

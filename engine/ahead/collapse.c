@@ -88,14 +88,37 @@ void fl_collapse_begin(struct fl_shard *shard, struct fl_vm *vm, const struct fl
     start(shard, vm);
 }
 
+static bool is_under_way(const struct fl_vm *vm)
+{
+    enum fl_collapse_state state = vm->collapse.state;
+    return state == FL_COLLAPSE_WAITING || state == FL_COLLAPSE_RUNNING ||
+           state == FL_COLLAPSE_PAUSED;
+}
+
+void fl_collapse_follow(struct fl_shard *shard, struct fl_vm *vm, const struct fl_plan *plan)
+{
+    struct fl_collapse *collapse = &vm->collapse;
+    bool wanted = (vm->state->flags & FL_VM_STATE_HUGE) != 0;
+    if (wanted && is_under_way(vm))
+        return;
+    stop(shard, vm);
+    fl_huge_ranges_fini(&collapse->ranges);
+    collapse->state = wanted ? FL_COLLAPSE_WAITING : FL_COLLAPSE_OFF;
+    if (!wanted)
+        return;
+    fl_counter_set(&collapse->left, 0);
+    collapse->in_vain = 0;
+    collapse->rounds = 0;
+    fl_collapse_begin(shard, vm, plan);
+}
+
 void fl_collapse_end(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_collapse *collapse = &vm->collapse;
     vm->state->flags &= ~(uint64_t)FL_VM_STATE_HUGE;
     stop(shard, vm);
     fl_huge_ranges_fini(&collapse->ranges);
-    if (collapse->state == FL_COLLAPSE_WAITING || collapse->state == FL_COLLAPSE_RUNNING ||
-        collapse->state == FL_COLLAPSE_PAUSED)
+    if (is_under_way(vm))
         collapse->state = FL_COLLAPSE_ENDED;
 }
 
@@ -159,10 +182,20 @@ static void pause_for(const struct fl_shard *shard, struct fl_vm *vm, uint64_t n
     vm->collapse.task.not_before_ns = shard->now + ns;
 }
 
+// What was put there since the last look at the limit counts as memory: a look every half second
+// alone would let hundreds of ranges be completed beyond the limit, and the kernel kills the VM.
 static bool is_short(const struct fl_shard *shard, const struct fl_vm *vm)
 {
     uint64_t limit = atomic_load(&vm->limit.bytes);
-    return shard->memory->scarce || (limit > 0 && atomic_load(&vm->limit.used) + ROOM > limit);
+    uint64_t since = (fl_vm_filled(vm) - atomic_load(&vm->limit.pages)) << FL_PAGE_SHIFT;
+    return shard->memory->scarce ||
+           (limit > 0 && atomic_load(&vm->limit.used) + since + ROOM > limit);
+}
+
+// No look is taken at a VM to which nothing was done.
+static bool limit_is_known(const struct fl_vm *vm)
+{
+    return atomic_load(&vm->limit.looked) || fl_vm_filled(vm) == 0;
 }
 
 static bool replay_is_to_come(const struct fl_vm *vm)
@@ -182,7 +215,7 @@ static bool may_go_on(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_collapse *collapse = &vm->collapse;
     uint64_t quiet_ns = vm->last_active_ns + QUIET;
-    if (!shard->collapser || fl_collapser_refused(shard->collapser)) {
+    if (fl_collapser_refused(shard->collapser)) {
         refuse(shard, vm);
         return false;
     }
@@ -191,7 +224,7 @@ static bool may_go_on(struct fl_shard *shard, struct fl_vm *vm)
         collapse->state = state;
     if (state == FL_COLLAPSE_PAUSED)
         pause_for(shard, vm, SHORT_PAUSE);
-    else if (replay_is_to_come(vm))
+    else if (replay_is_to_come(vm) || !limit_is_known(vm))
         pause_for(shard, vm, REPLAY_PAUSE);
     else if (vm->capture || vm->unprotect.runs)
         pause_for(shard, vm, CAPTURE_PAUSE);
@@ -267,8 +300,15 @@ static void call_ended(struct fl_shard *shard, struct fl_vm *vm, int error, uint
         try_later(vm, index);
         note_in_vain(shard, vm);
         break;
+    case -EACCES: // this VM alone; of all, the engine tells (fl_engine_look())
+        fl_log(FL_LOG_WARNING,
+               "event=huge_refused vm=%" PRIu64 " image=%s pid=%" PRId64
+               " reason=\"the server may not trace the VM's process: its working set stays in "
+               "pages of 4 KiB\"",
+               vm->id, vm->state->image, vm->state->pid);
+        refuse(shard, vm);
+        break;
     case -EPERM:
-    case -EACCES:
     case -ENOSYS:
         refuse(shard, vm);
         break;

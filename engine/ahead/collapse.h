@@ -28,6 +28,8 @@ enum { FL_COLLAPSE_LEAST = FL_HUGE_PAGES / 4 };
 void fl_collapse_init(struct fl_vm *vm);
 // Owner only. The VM's trace was seen; NULL: there is none. The caller keeps its reference.
 void fl_collapse_begin(struct fl_shard *shard, struct fl_vm *vm, const struct fl_plan *plan);
+// Owner only. FL_VM_STATE_HUGE was changed by an order: begins, once more if it had ended, or ends.
+void fl_collapse_follow(struct fl_shard *shard, struct fl_vm *vm, const struct fl_plan *plan);
 // Owner only. For good: the VM is gone, or is filled anyway.
 void fl_collapse_end(struct fl_shard *shard, struct fl_vm *vm);
 // Owner only. It stops here, and goes on with the VM's next owner.

@@ -25,9 +25,11 @@
 struct fl_collapser {
     struct fl_mailbox mailbox;
     int nice;
+    bool runs; // control thread: the mailbox and the thread are there
     pthread_t thread;
-    bool ends;             // the thread's own
-    _Atomic bool stopping; // what is queued is not done any more
+    bool ends;                // the thread's own,
+    struct fl_huge_room room; //
+    _Atomic bool stopping;    // what is queued is not done any more
     struct fl_mail end;
     _Atomic int refused;
 };
@@ -58,7 +60,8 @@ static bool is_refusal(int error)
     return error == -EPERM || error == -ENOSYS;
 }
 
-// As long as the call took, so that others get the CPU, and the host its memory, at least as often.
+// As long as all of it took, so that others get the CPU, and the host its memory, at least as
+// often.
 static void pause_for(uint64_t ns)
 {
     ns = ns < MOST_PAUSE ? ns : MOST_PAUSE;
@@ -69,15 +72,18 @@ static void work(void *owner, struct fl_mail *mail)
 {
     struct fl_collapser *collapser = owner;
     struct fl_collapse_job *job = caa_container_of(mail, struct fl_collapse_job, mail);
-    uint64_t begun = fl_now();
+    uint64_t prepared = fl_now();
     bool stopping = atomic_load(&collapser->stopping);
+    if (!stopping)
+        fl_huge_room_make(&collapser->room);
+    uint64_t begun = fl_now();
     FL_CRASH_POINT("collapse");
     job->error = stopping ? -EAGAIN : fl_huge_collapse(job->pidfd, job->address);
     FL_CRASH_POINT("collapsed");
     job->ns = fl_now() - begun;
     if (is_refusal(job->error))
         atomic_store(&collapser->refused, job->error);
-    uint64_t ns = job->ns;
+    uint64_t ns = job->ns + (begun - prepared);
     job->mail.deliver = answer;
     fl_mailbox_post(job->box, &job->mail);
     if (!stopping)
@@ -104,28 +110,30 @@ static void *run(void *arg)
         poll(&box, 1, -1);
         fl_mailbox_awake(&collapser->mailbox);
     }
+    fl_huge_room_end(&collapser->room);
     return NULL;
 }
 
-int fl_collapser_start(int nice, struct fl_collapser **ret_collapser)
+struct fl_collapser *fl_collapser_new(int nice)
 {
     struct fl_collapser *collapser = calloc(1, sizeof(*collapser));
-    if (!collapser)
-        return -ENOMEM;
-    collapser->nice = nice;
+    if (collapser)
+        collapser->nice = nice;
+    return collapser;
+}
+
+int fl_collapser_need(struct fl_collapser *collapser)
+{
+    if (collapser->runs)
+        return 0;
     int error = fl_mailbox_init(&collapser->mailbox);
-    if (error) {
-        free(collapser);
+    if (error)
         return error;
-    }
     error = -pthread_create(&collapser->thread, NULL, run, collapser);
-    if (error) {
+    if (error)
         fl_mailbox_fini(&collapser->mailbox);
-        free(collapser);
-        return error;
-    }
-    *ret_collapser = collapser;
-    return 0;
+    collapser->runs = !error;
+    return error;
 }
 
 int fl_collapser_post(struct fl_collapser *collapser, struct fl_mailbox *box, struct fl_vm *vm,
@@ -156,14 +164,18 @@ int fl_collapser_refused(const struct fl_collapser *collapser)
     return atomic_load(&collapser->refused);
 }
 
-void fl_collapser_stop(struct fl_collapser *collapser)
+static void stop(struct fl_collapser *collapser)
 {
-    if (!collapser)
-        return;
     atomic_store(&collapser->stopping, true);
     collapser->end.deliver = end;
     fl_mailbox_post(&collapser->mailbox, &collapser->end);
     pthread_join(collapser->thread, NULL);
     fl_mailbox_fini(&collapser->mailbox);
+}
+
+void fl_collapser_free(struct fl_collapser *collapser)
+{
+    if (collapser && collapser->runs)
+        stop(collapser);
     free(collapser);
 }

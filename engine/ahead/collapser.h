@@ -34,7 +34,11 @@ struct fl_collapse_job {
 };
 
 // Control thread. `nice`: as the workers': whoever waits for the VM's lock waits for this thread.
-int fl_collapser_start(int nice, struct fl_collapser **ret_collapser);
+// NULL: no memory.
+struct fl_collapser *fl_collapser_new(int nice);
+// Control thread. Starts the thread, unless it runs: before the first VM that may post. -ENOMEM,
+// -EMFILE, -EAGAIN: none can.
+int fl_collapser_need(struct fl_collapser *collapser);
 // Any thread that has a mailbox. `pidfd` stays the caller's. -ENOMEM, -EMFILE.
 int fl_collapser_post(struct fl_collapser *collapser, struct fl_mailbox *box, struct fl_vm *vm,
                       int pidfd, uint64_t address, fl_collapse_done *done,
@@ -43,6 +47,6 @@ int fl_collapser_post(struct fl_collapser *collapser, struct fl_mailbox *box, st
 // it.
 int fl_collapser_refused(const struct fl_collapser *collapser);
 // Control thread; waits for the call that runs. NULL is a no-op.
-void fl_collapser_stop(struct fl_collapser *collapser);
+void fl_collapser_free(struct fl_collapser *collapser);
 
 #endif

@@ -14,7 +14,7 @@ struct order {
     const char *image;
     const char *socket;
     struct fl_socket_access access;
-    enum fl_policy policy;
+    struct fl_choices choices;
 };
 
 // A number, or the octal digits that people know: "0660". -1: neither.
@@ -30,10 +30,16 @@ static json_int_t read_mode(const json_t *mode)
     return value <= 0777 ? (json_int_t)value : -1;
 }
 
-static bool read_policy(const char *text, enum fl_policy *ret_policy)
+// What is wrong; NULL: nothing.
+static const char *read_choices(const char *policy, const char *huge,
+                                struct fl_choices *ret_choices)
 {
-    *ret_policy = FL_POLICY_DEFAULT;
-    return !text || fl_policy_parse(text, ret_policy);
+    *ret_choices = (struct fl_choices){.policy = FL_POLICY_DEFAULT, .huge = FL_HUGE_DEFAULT};
+    if (policy && !fl_policy_parse(policy, &ret_choices->policy))
+        return "on_error is neither \"auto\" nor \"poison\" nor \"kill\"";
+    if (huge && !fl_huge_parse(huge, &ret_choices->huge))
+        return "huge is neither \"off\" nor \"after-replay\"";
+    return NULL;
 }
 
 static const char *read_order(const json_t *body, const struct fl_socket_access *defaults,
@@ -43,13 +49,16 @@ static const char *read_order(const json_t *body, const struct fl_socket_access 
     json_int_t gid = -1;
     json_t *mode_json = NULL;
     const char *policy = NULL;
-    if (json_unpack((json_t *)body, "{s:s, s:s, s?:I, s?:I, s?:o, s?:s !}", "image", &order->image,
-                    "socket", &order->socket, "uid", &uid, "gid", &gid, "mode", &mode_json,
-                    "on_error", &policy) != 0)
+    const char *huge = NULL;
+    if (json_unpack((json_t *)body, "{s:s, s:s, s?:I, s?:I, s?:o, s?:s, s?:s !}", "image",
+                    &order->image, "socket", &order->socket, "uid", &uid, "gid", &gid, "mode",
+                    &mode_json, "on_error", &policy, "huge", &huge) != 0)
         return "the body must be {\"image\": NAME, \"socket\": PATH, \"uid\": N, \"gid\": N, "
-               "\"mode\": N or OCTAL STRING, \"on_error\": \"auto\", \"poison\" or \"kill\"}";
-    if (!read_policy(policy, &order->policy))
-        return "on_error is neither \"auto\" nor \"poison\" nor \"kill\"";
+               "\"mode\": N or OCTAL STRING, \"on_error\": \"auto\", \"poison\" or \"kill\", "
+               "\"huge\": \"off\" or \"after-replay\"}";
+    const char *reason = read_choices(policy, huge, &order->choices);
+    if (reason)
+        return reason;
     json_int_t mode = mode_json ? read_mode(mode_json) : (json_int_t)defaults->mode;
     if (order->socket[0] != '/')
         return "the socket's path is not absolute";
@@ -62,9 +71,10 @@ static const char *read_order(const json_t *body, const struct fl_socket_access 
 
 static json_t *describe_listener(const struct fl_listener *listener)
 {
-    return json_pack("{s:s, s:s, s:b, s:b, s:b}", "image", listener->image, "socket",
+    return json_pack("{s:s, s:s, s:b, s:b, s:b, s:s}", "image", listener->image, "socket",
                      listener->path, "automatic", listener->automatic, "template",
-                     listener->purpose == FL_PURPOSE_TEMPLATE, "reachable", !listener->away);
+                     listener->purpose == FL_PURPOSE_TEMPLATE, "reachable", !listener->away, "huge",
+                     fl_huge_name(listener->choices.huge));
 }
 
 // We listen there already: for the same image it is what was asked for, but for its access.
@@ -79,7 +89,11 @@ static enum MHD_Result keep_listener(struct MHD_Connection *client, struct fl_li
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
                                      "%s is the socket of the template of image '%s'",
                                      order->socket, listener->image);
-    if (listener->policy != order->policy)
+    if (listener->choices.huge != order->choices.huge)
+        return fl_control_send_error(client, MHD_HTTP_CONFLICT,
+                                     "this server listens at %s with another choice of huge pages",
+                                     order->socket);
+    if (listener->choices.policy != order->choices.policy)
         return fl_control_send_error(client, MHD_HTTP_CONFLICT,
                                      "this server listens at %s with another policy on errors",
                                      order->socket);
@@ -103,7 +117,7 @@ static enum MHD_Result add_listener(struct fl_acceptor *acceptor, struct MHD_Con
     if (there && fl_socket_is_at(order->socket, &there->listening))
         return keep_listener(client, there, order);
     int error = fl_listener_add(acceptor, order->image, order->socket, &order->access,
-                                order->policy, false, &reason);
+                                &order->choices, false, &reason);
     if (error)
         return fl_control_send_error(
             client, error == -EADDRINUSE ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST,

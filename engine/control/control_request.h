@@ -76,6 +76,8 @@ enum MHD_Result fl_control_post_drain(const struct fl_visit *visit, struct MHD_C
                                       const struct fl_request *request);
 enum MHD_Result fl_control_post_upgrade(const struct fl_visit *visit, struct MHD_Connection *client,
                                         const struct fl_request *request);
+enum MHD_Result fl_control_post_huge(const struct fl_visit *visit, struct MHD_Connection *client,
+                                     const struct fl_request *request);
 enum MHD_Result fl_control_get_listeners(const struct fl_visit *visit,
                                          struct MHD_Connection *client,
                                          const struct fl_request *request);

@@ -47,6 +47,7 @@ static const struct route routes[] = {
     {"/v1/templates", MHD_HTTP_METHOD_GET, fl_control_get_templates, false},
     {"/v1/templates", MHD_HTTP_METHOD_POST, fl_control_post_template, false},
     {"/v1/templates", MHD_HTTP_METHOD_DELETE, fl_control_delete_template, false},
+    {"/v1/huge", MHD_HTTP_METHOD_POST, fl_control_post_huge, false},
     {"/v1/drain", MHD_HTTP_METHOD_POST, fl_control_post_drain, false},
     {"/v1/upgrade", MHD_HTTP_METHOD_POST, fl_control_post_upgrade, false},
     {"/metrics", MHD_HTTP_METHOD_GET, fl_control_get_metrics, true},

@@ -31,6 +31,8 @@ int fl_endpoint_read(int fd, struct fl_endpoint *ret_description)
         return -EINVAL;
     if (endpoint.version != FL_ENDPOINT_VERSION)
         return -EPROTONOSUPPORT;
+    if (endpoint.huge > FL_HUGE_AFTER_REPLAY) // of a later version
+        endpoint.huge = FL_HUGE_DEFAULT;
     *ret_description = endpoint;
     return 0;
 }

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "engine/base/image_name.h"
-#include "engine/vm/policy.h"
+#include "engine/vm/choices.h"
 
 #define FL_ENDPOINT_MAGIC 0x7473696c746c6166ULL // "faltlist"
 enum { FL_ENDPOINT_VERSION = 1 };
@@ -35,6 +35,7 @@ struct fl_endpoint {
     uint32_t mode;
     uint32_t uid; // (uid_t)-1: left as it is
     uint32_t gid;
+    uint32_t huge; // enum fl_huge, of its VMs
 };
 
 // A new memfd, or -errno.

@@ -166,8 +166,9 @@ static int start_raw(struct fl_server *server, struct fl_error *ret_error)
     if (error)
         return error;
     server->engine->raw_file = options->raw_file;
-    error = fl_listener_add(&server->acceptor, fl_image_name(server->acceptor.raw),
-                            options->raw_socket, &options->access, FL_POLICY_DEFAULT, false, &why);
+    error =
+        fl_listener_add(&server->acceptor, fl_image_name(server->acceptor.raw), options->raw_socket,
+                        &options->access, &(struct fl_choices){0}, false, &why);
     return error ? fl_fail_plain(ret_error, error, "the server cannot listen at %s: %s",
                                  options->raw_socket, why)
                  : 0;

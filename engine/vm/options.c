@@ -17,5 +17,6 @@ const struct fl_engine_options fl_engine_defaults = {
     .prefetch_vm_bytes = 16ULL << 20,
     .prefetch_host_bytes = 1ULL << 30,
     .nice = 0,
+    .huge = FL_HUGE_OFF,
     .admission = FL_ADMISSION_WARN,
 };

@@ -8,13 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/vm/policy.h"
+#include "engine/vm/choices.h"
 
 // What is done about a VM that will need more pages of 2 MiB than there are (admission.h).
 enum fl_admission { FL_ADMISSION_OFF, FL_ADMISSION_WARN, FL_ADMISSION_REFUSE };
-
-// Whether working sets become pages of 2 MiB without a pool (ahead/collapse.h).
-enum fl_huge { FL_HUGE_OFF, FL_HUGE_AFTER_REPLAY };
 
 struct fl_engine_options {
     unsigned workers; // threads that serve; 0: one a core that we may run on
@@ -33,11 +30,11 @@ struct fl_engine_options {
     uint64_t prefetch_host_bytes; // ... of all VMs
     int nice; // of the workers' threads; without the right to it they stay as they are
     bool pin; // each worker to a core
-    enum fl_policy on_error; // the default policy
-    bool replay;             // stream working sets in ahead of touches, where there is a trace
-    uint64_t replay_bytes;   // of each VM at most; 0: no bound
-    unsigned replay_reserve; // percent of the host's memory that replay leaves alone
-    enum fl_huge huge;
+    enum fl_policy on_error;     // the default policy
+    bool replay;                 // stream working sets in ahead of touches, where there is a trace
+    uint64_t replay_bytes;       // of each VM at most; 0: no bound
+    unsigned replay_reserve;     // percent of the host's memory that replay leaves alone
+    enum fl_huge huge;           // never FL_HUGE_DEFAULT
     enum fl_admission admission; // of VMs with pages of 2 MiB that the pool cannot hold
     bool allow_part;             // take VMs that have a part of their image only
     const char *config;          // the configuration file; NULL: none

@@ -82,7 +82,7 @@ struct fl_shard {
     struct fl_mailbox *control;     // of the control thread, to which VMs that are gone are mailed
     const struct fl_killer *killer; // kill.h
     const struct fl_host_memory *memory; // of which replay takes no more than there is to spare
-    struct fl_collapser *collapser;      // NULL: pages of 2 MiB are not put together
+    struct fl_collapser *collapser;      // puts pages of 2 MiB together
     int epoll_fd;
     uint8_t *zeros;               // 2 MiB of them, read-only
     struct fl_shard_stats *stats; // in the ledger (ledger.h), on pages of its own

@@ -80,7 +80,9 @@ struct fl_vm_limit {
     atomic_bool named;
     _Atomic uint64_t bytes; // 0: none, or not known
     _Atomic uint64_t used;
-    _Atomic uint64_t met; // looks that found that it had been met
+    _Atomic uint64_t pages; // that had been installed and zeroed by that look
+    atomic_bool looked;     // once, whatever was found
+    _Atomic uint64_t met;   // looks that found that it had been met
 };
 
 struct fl_vm {
@@ -176,6 +178,13 @@ static inline uint32_t fl_vm_page_units(const struct fl_vm *vm)
 
 // Its handshake was refused: only its faults are answered. The log has told of that, and has no
 // more of what never was a VM.
+// Pages of 4 KiB that were put into its memory; some of them take none.
+static inline uint64_t fl_vm_filled(const struct fl_vm *vm)
+{
+    const struct fl_vm_counters *counters = &vm->state->counters;
+    return fl_counter_get(&counters->installed) + fl_counter_get(&counters->zeroed);
+}
+
 static inline bool fl_vm_refused(const struct fl_vm *vm)
 {
     return (vm->state->flags & FL_VM_STATE_REFUSED) != 0;

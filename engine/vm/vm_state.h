@@ -45,7 +45,8 @@ enum {
     FL_VM_STATE_PRIVATE = 2048, // only its own process can drop pages of its memory
     FL_VM_STATE_FIRST_PAGES =
         4096, // each empty range of 2 MiB is to get a page (first_pages.h): a successor goes on
-    FL_VM_STATE_HUGE = 8192, // its working set is to be pages of 2 MiB: likewise (collapse.h)
+    FL_VM_STATE_HUGE = 8192,       // its working set is to be pages of 2 MiB: likewise (collapse.h)
+    FL_VM_STATE_ANONYMOUS = 16384, // its memory is of no file, and no other process's
 };
 
 struct fl_vm_counters {

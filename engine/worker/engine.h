@@ -96,12 +96,12 @@ struct fl_engine {
     cpu_set_t cpus;                     // that we may run on
     struct fl_worker *workers;
     unsigned worker_count;
-    struct fl_collapser *collapser; // NULL: none is wanted
-    struct fl_limit_watch *limits;  // looks which VMs their memory limits slow down
+    struct fl_collapser *collapser;  // its thread runs once a VM needs it
+    struct fl_limit_watch *limits;   // looks which VMs their memory limits slow down
     struct fl_sleeper limit_watcher; // that thread, while no page is filled
-    struct fl_sleeper call_watcher; // the watcher of lanes, while no thread is within a call
-    struct fl_lanes *lanes;         // for VMs that make the thread that serves them wait
-    struct fl_mailbox control;      // mail to the control thread
+    struct fl_sleeper call_watcher;  // the watcher of lanes, while no thread is within a call
+    struct fl_lanes *lanes;          // for VMs that make the thread that serves them wait
+    struct fl_mailbox control;       // mail to the control thread
     struct fl_vms vms;
     struct fl_killer killer;
     _Atomic uint64_t prefetch_unproven; // pages of all VMs that may have been installed in vain

@@ -28,8 +28,9 @@ static int engine_start_workers(struct fl_engine *engine)
     if (!engine->workers)
         return -ENOMEM;
     int error = 0;
-    if (engine->options.huge != FL_HUGE_OFF)
-        error = fl_collapser_start(engine->options.nice, &engine->collapser);
+    engine->collapser = fl_collapser_new(engine->options.nice);
+    if (!engine->collapser)
+        error = -ENOMEM;
     for (unsigned i = 0; i < engine->options.workers && !error; i++) {
         fl_worker_prepare(&engine->workers[i], engine, i);
         error = fl_worker_start(&engine->workers[i]);
@@ -138,7 +139,7 @@ void fl_engine_stop(struct fl_engine *engine)
         fl_cache_stop(engine->cache);
     if (engine->io_pool)
         fl_io_pool_stop(engine->io_pool);
-    fl_collapser_stop(engine->collapser);
+    fl_collapser_free(engine->collapser);
     fl_limit_watch_stop(engine->limits);
     fl_lanes_end_watch(engine->lanes);
     fl_workers_halt(engine, false);

@@ -27,6 +27,8 @@ struct limited {
     uint64_t id;
     pid_t pid;
     bool met;
+    int error;
+    uint64_t pages;
     struct fl_memory_limit limit;
 };
 
@@ -68,13 +70,6 @@ static void order_drop(struct fl_mail *mail)
     free(caa_container_of(mail, struct order, mail));
 }
 
-static uint64_t vm_filled(const struct fl_vm *vm)
-{
-    const struct fl_vm_counters *counters = &vm->state->counters;
-    return fl_counter_get(&counters->installed) + fl_counter_get(&counters->zeroed) +
-           fl_counter_get(&counters->faults);
-}
-
 static bool limits_go_on(struct fl_limit_watch *limits)
 {
     pthread_mutex_lock(&limits->lock);
@@ -91,11 +86,12 @@ static void limits_collect(void *arg, const struct fl_vm *constant)
     pid_t pid = vm ? (pid_t)vm->state->pid : 0;
     if (!vm || pid <= 0 || limits->count == VMS_A_LOOK || vm->phase == FL_VM_GONE)
         return;
-    uint64_t now = vm_filled(vm);
+    uint64_t pages = fl_vm_filled(vm);
+    uint64_t now = pages + fl_counter_get(&vm->state->counters.faults);
     if (now == vm->limit.filled)
         return;
     vm->limit.filled = now;
-    limits->vm[limits->count++] = (struct limited){.id = vm->id, .pid = pid};
+    limits->vm[limits->count++] = (struct limited){.id = vm->id, .pid = pid, .pages = pages};
 }
 
 static void limits_note(struct fl_limit_watch *limits, struct limited *found)
@@ -104,12 +100,18 @@ static void limits_note(struct fl_limit_watch *limits, struct limited *found)
     if (!vm)
         return;
     struct fl_vm_limit *limit = &vm->limit;
+    if (found->error) {
+        atomic_store(&limit->looked, true);
+        return;
+    }
     // The first look only learns how often it was met before.
     found->met = limit->known && found->limit.hits > limit->hits;
     limit->known = true;
     limit->hits = found->limit.hits;
     atomic_store(&limit->bytes, found->limit.limit);
     atomic_store(&limit->used, found->limit.used);
+    atomic_store(&limit->pages, found->pages);
+    atomic_store(&limit->looked, true); // behind the others
     if (!atomic_load(&limit->named) && found->limit.limit) {
         snprintf(limit->cgroup, sizeof(limit->cgroup), "%s", found->limit.cgroup);
         limit->version = found->limit.version;
@@ -138,14 +140,11 @@ static bool limits_look(struct fl_limit_watch *limits)
     fl_rcu_offline();
     for (unsigned i = 0; i < limits->count; i++) {
         struct limited *vm = &limits->vm[i];
-        if (fl_memory_limit(&limits->mounts, vm->pid, &vm->limit) != 0)
-            vm->id = 0;
+        vm->error = fl_memory_limit(&limits->mounts, vm->pid, &vm->limit);
     }
     fl_rcu_online();
-    for (unsigned i = 0; i < limits->count; i++) {
-        if (limits->vm[i].id)
-            limits_note(limits, &limits->vm[i]);
-    }
+    for (unsigned i = 0; i < limits->count; i++)
+        limits_note(limits, &limits->vm[i]);
     fl_rcu_offline();
     return limits->count > 0;
 }

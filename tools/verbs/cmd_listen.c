@@ -22,6 +22,7 @@ struct order {
     const char *image;
     const char *socket;
     const char *on_error;
+    const char *huge;
     struct fl_socket_access access;
     bool remove;
     bool list;
@@ -40,6 +41,9 @@ static const struct cli_option options[] = {
     CLI_TEXT(struct order, on_error, .name = "on-error", .choices = "auto|poison|kill",
              .help = "what to do if a page of a VM that connects here cannot be had",
              .otherwise = "the server's"),
+    CLI_TEXT(struct order, huge, .name = "huge", .choices = "off|after-replay",
+             .help = "whether working sets of VMs that connect here become pages of 2 MiB",
+             .otherwise = "as serve --huge says"),
     CLI_FLAG(struct order, remove, .name = "remove", .help = "stop listening at the path"),
     CLI_FLAG(struct order, list, .name = "list", .help = "list where the server listens"),
     CLI_FLAG(struct order, json, .name = "json",
@@ -74,6 +78,8 @@ static json_t *make_body(const struct order *order, const char *socket)
         json_object_set_new(body, "mode", json_integer(access->mode));
     if (order->on_error)
         json_object_set_new(body, "on_error", json_string(order->on_error));
+    if (order->huge)
+        json_object_set_new(body, "huge", json_string(order->huge));
     return body;
 }
 

@@ -139,16 +139,7 @@ const char *take_admission(void *arg, const char *text)
 
 const char *take_huge(void *arg, const char *text)
 {
-    static const char *const names[] = {
-        [FL_HUGE_OFF] = "off", [FL_HUGE_AFTER_REPLAY] = "after-replay"};
-    enum fl_huge *huge = arg;
-    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *huge = (enum fl_huge)i;
-            return NULL;
-        }
-    }
-    return "is neither off nor after-replay";
+    return fl_huge_parse(text, arg) ? NULL : "is neither off nor after-replay";
 }
 
 const char *take_seccomp(void *arg, const char *text)

@@ -17,6 +17,7 @@ extern const struct verb verb_fork;
 extern const struct verb verb_gc;
 extern const struct verb verb_handler;
 extern const struct verb verb_help;
+extern const struct verb verb_huge;
 extern const struct verb verb_inspect;
 extern const struct verb verb_listen;
 extern const struct verb verb_ls;

@@ -389,7 +389,7 @@ static const char *const all_orders[][2] = {
     {"POST", "/v1/drain"},       {"POST", "/v1/upgrade"},     {"POST", "/v1/listeners"},
     {"DELETE", "/v1/listeners"}, {"POST", "/v1/recordings"},  {"DELETE", "/v1/recordings"},
     {"POST", "/v1/histories"},   {"DELETE", "/v1/histories"}, {"POST", "/v1/templates"},
-    {"DELETE", "/v1/templates"},
+    {"DELETE", "/v1/templates"}, {"POST", "/v1/huge"},
 };
 
 struct peer {

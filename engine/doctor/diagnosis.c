@@ -27,10 +27,23 @@ bool fl_doctor_is_stopped(const struct fl_uffd_case *uffd, const struct fl_uffd_
     return holder->stopped && uffd->vm != 0 && holder->pid != uffd->vm;
 }
 
+bool fl_doctor_fuse_is_served(const struct fl_fuse_case *fuse)
+{
+    for (size_t i = 0; i < fuse->holders; i++) {
+        if (fuse->holder[i].pid != 1 && !fuse->holder[i].stopped)
+            return true;
+    }
+    return false;
+}
+
 void fl_diagnosis_free(struct fl_diagnosis *diagnosis)
 {
     for (size_t i = 0; i < diagnosis->cases; i++)
         free(diagnosis->uffd[i].holder);
+    for (size_t i = 0; i < diagnosis->fuses; i++)
+        free(diagnosis->fuse[i].holder);
+    free(diagnosis->fuse);
+    free(diagnosis->fuse_task);
     free(diagnosis->uffd);
     free(diagnosis->task);
     free(diagnosis->dying);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A diagnosis: the userfaultfds of a host, the tasks that wait on them, and what is wrong. doctor.h
-// makes one. Pure functions, any thread.
+// A diagnosis: the userfaultfds and the FUSE connections of a host, the tasks that wait on them,
+// and what is wrong. doctor.h makes one. Pure functions, any thread.
 #ifndef FAULTLINE_DOCTOR_DIAGNOSIS_H
 #define FAULTLINE_DOCTOR_DIAGNOSIS_H
 
@@ -10,12 +10,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "engine/host/fuse_mount.h"
 #include "engine/host/procfs.h"
 #include "engine/vm/vm_state.h"
 
 enum { FL_DOCTOR_STACK = 256, FL_DOCTOR_PATH = 4096 };
 
-// A task that sleeps in handle_userfault, or one that cannot end (struct fl_diagnosis, dying).
+// A task that sleeps in handle_userfault, or for a server of files, or one that cannot end (struct
+// fl_diagnosis, dying).
 struct fl_waiting_task {
     pid_t pid; // its process
     pid_t tid;
@@ -29,6 +31,7 @@ struct fl_waiting_task {
     char stack[FL_DOCTOR_STACK]; // innermost first, "a < b < c"; empty without root
     pid_t vm;                    // for whose memory it waits; 0: for one of several
     bool unexplained; // no userfaultfd that a process holds has its fault: no process can answer it
+    unsigned connection; // of FUSE, for which it waits; 0: none, or one of several
 };
 
 struct fl_uffd_holder {
@@ -69,6 +72,20 @@ struct fl_uffd_case {
     enum fl_verdict verdict;
 };
 
+// A FUSE connection: a file system that a process serves, by way of /dev/fuse.
+struct fl_fuse_case {
+    unsigned connection;           // its number below /sys/fs/fuse/connections
+    char type[FL_FUSE_TYPE_BYTES]; // of its file system; empty: we see no mount of it
+    char path[FL_DOCTOR_PATH];     // where that is mounted
+    bool ours;                     // images of a Faultline
+    int waiting;    // requests that the kernel has no answer to; -1: it does not tell (fusectl)
+    size_t holders; // that are known: before Linux 6.16 those of Faultline alone
+    struct fl_uffd_holder *holder;
+    size_t tasks;       // that wait for it, as far as is known
+    int64_t waiting_ms; // the longest of these that has not moved, -1 if there is none
+    enum fl_verdict verdict;
+};
+
 // What a checkpoint has left that was killed with all that guards it.
 struct fl_left_meeting {
     pid_t pid; // in whose root directory the path is; 0: in ours
@@ -88,6 +105,10 @@ struct fl_diagnosis {
     // each the task that does not, and where it sleeps.
     size_t dyings;
     struct fl_waiting_task *dying;
+    size_t fuses;
+    struct fl_fuse_case *fuse;
+    size_t fuse_tasks; // tasks that wait for one
+    struct fl_waiting_task *fuse_task;
     size_t left_count;
     struct fl_left_meeting *left;
     size_t stopped; // holders that are stopped, though no task waits yet
@@ -107,6 +128,8 @@ static inline uint64_t fl_uffd_case_faults(const struct fl_uffd_case *uffd)
 
 // True for a holder that is stopped and serves, or keeps, memory that is not its own.
 bool fl_doctor_is_stopped(const struct fl_uffd_case *uffd, const struct fl_uffd_holder *holder);
+// True if a process holds the connection that runs, and is no service manager that only keeps it.
+bool fl_doctor_fuse_is_served(const struct fl_fuse_case *fuse);
 // Whether another process than the VM holds it.
 bool fl_doctor_is_served(const struct fl_uffd_case *uffd);
 

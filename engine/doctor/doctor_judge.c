@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/doctor/doctor_fuse.h"
 #include "engine/host/proc_fd.h"
 #include "engine/host/procfs.h"
 
@@ -240,4 +241,5 @@ void fl_doctor_judge(struct fl_diagnosis *found, int64_t patience_ms)
             task->unexplained && !task->moved && too_long(task->waiting_ms, patience_ms);
     }
     sum_up(found);
+    found->healthy = fl_doctor_fuse_judge(found, patience_ms) && found->healthy;
 }

@@ -8,6 +8,7 @@
 
 #include <linux/userfaultfd.h>
 
+#include "engine/doctor/doctor_fuse.h"
 #include "engine/doctor/doctor_left.h"
 #include "engine/doctor/doctor_protected.h"
 #include "engine/host/proc_fd.h"
@@ -71,11 +72,23 @@ static struct fl_uffd_case *find_case(struct walk *walk, uint64_t inode)
     return new;
 }
 
-static int take_userfaultfd(struct walk *walk, const struct fl_proc_fd *fd,
-                            const struct fl_proc_uffd *info)
+static void describe_holder(const struct fl_proc_fd *fd, struct fl_uffd_holder *ret_holder)
 {
     char path[PATH];
     struct fl_proc_task task = {0};
+    snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)fd->pid, (int)fd->tid);
+    fl_proc_task(path, &task);
+    ret_holder->pid = fd->pid;
+    ret_holder->parent = task.parent;
+    ret_holder->fd = fd->fd;
+    ret_holder->stopped = task.state == 'T' || task.state == 't';
+    ret_holder->tracer = ret_holder->stopped ? fl_proc_tracer(fd->pid) : 0;
+    fl_proc_name(fd->pid, ret_holder->name, sizeof(ret_holder->name));
+}
+
+static int take_userfaultfd(struct walk *walk, const struct fl_proc_fd *fd,
+                            const struct fl_proc_uffd *info)
+{
     struct fl_uffd_case *uffd = find_case(walk, info->inode);
     struct fl_uffd_holder *holder =
         uffd ? one_more(&uffd->holder, &uffd->holders, sizeof(*holder)) : NULL;
@@ -84,15 +97,15 @@ static int take_userfaultfd(struct walk *walk, const struct fl_proc_fd *fd,
     uffd->pending = info->pending;
     uffd->unresolved = info->total > info->pending ? info->total - info->pending : 0;
     uffd->removes = info->features & UFFD_FEATURE_EVENT_REMOVE;
-    snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)fd->pid, (int)fd->tid);
-    fl_proc_task(path, &task);
-    holder->pid = fd->pid;
-    holder->parent = task.parent;
-    holder->fd = fd->fd;
-    holder->stopped = task.state == 'T' || task.state == 't';
-    holder->tracer = holder->stopped ? fl_proc_tracer(fd->pid) : 0;
-    fl_proc_name(fd->pid, holder->name, sizeof(holder->name));
+    describe_holder(fd, holder);
     return 0;
+}
+
+static int take_fuse(struct walk *walk, const struct fl_proc_fd *fd)
+{
+    struct fl_uffd_holder holder = {0};
+    describe_holder(fd, &holder);
+    return fl_doctor_fuse_note_holder(&walk->found, fd, &holder);
 }
 
 static int take_guest(struct walk *walk, pid_t pid)
@@ -132,6 +145,8 @@ static int look_at_descriptor(void *arg, const struct fl_proc_fd *fd)
         return take_userfaultfd(walk, fd, &info);
     if (strcmp(fd->target, "anon_inode:kvm-vm") == 0)
         return take_guest(walk, fd->pid);
+    if (fl_fuse_connection_of(fd) != 0)
+        return take_fuse(walk, fd);
     if (fl_doctor_note_held(&walk->held, fd->target) != 0)
         return -ENOMEM;
     if (!fl_orphan_state_head(fd, &kept.pid, kept.image) || is_kept(walk, kept.pid))
@@ -215,6 +230,21 @@ static int look_if_dying(struct walk *walk, pid_t tid, const char *task_path)
     return 0;
 }
 
+// Of a task that may wait for a server of files. 0 or -ENOMEM.
+static int look_for_server(struct walk *walk, pid_t tid, const char *task_path, const char *wchan)
+{
+    struct fl_waiting_task task = {0};
+    describe_task(walk, tid, task_path, &task);
+    if (task.kernel || !fl_doctor_fuse_waits(&walk->found, wchan, &task))
+        return 0;
+    struct fl_waiting_task *more =
+        one_more(&walk->found.fuse_task, &walk->found.fuse_tasks, sizeof(*more));
+    if (!more)
+        return -ENOMEM;
+    *more = task;
+    return 0;
+}
+
 static int look_at_task(void *arg, int tid)
 {
     struct walk *walk = arg;
@@ -225,6 +255,9 @@ static int look_at_task(void *arg, int tid)
     snprintf(path, sizeof(path), "%s/wchan", task_path);
     if (fl_proc_read(path, text, sizeof(text)) <= 0)
         *text = '\0';
+    if (fl_doctor_fuse_may_wait(&walk->found, text) &&
+        look_for_server(walk, tid, task_path, text) != 0)
+        return -ENOMEM;
     if (strcmp(text, "handle_userfault") != 0) {
         int error = fl_doctor_note_waiter(&walk->found, walk->pid, task_path, text);
         return error ? error : look_if_dying(walk, tid, task_path);
@@ -308,7 +341,9 @@ int fl_doctor_walk(struct fl_diagnosis *ret_found)
 {
     struct walk walk = {.now_ms = last_ran_ms("/proc/self")};
     walk.found.view = fl_proc_view();
-    int result = fl_proc_each_fd_of_all(look_at_descriptor, &walk, &walk.found.complete);
+    int result = fl_doctor_fuse_find(&walk.found);
+    if (result >= 0)
+        result = fl_proc_each_fd_of_all(look_at_descriptor, &walk, &walk.found.complete);
     if (result >= 0)
         result = fl_proc_each("/proc", look_at_process, &walk);
     walk.found.complete = walk.found.complete && walk.found.view == FL_PROC_ALL;

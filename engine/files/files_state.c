@@ -14,6 +14,9 @@
 static_assert(sizeof(struct fl_files_entry) == 96 + 136, "the layout is kept between versions");
 static_assert(offsetof(struct fl_files_state, entry) == 16 + 8 + 8 + 256 * 8 + 16,
               "the layout is kept between versions");
+static_assert(offsetof(struct fl_files_state, connection) ==
+                  offsetof(struct fl_fuse_state_head, connection),
+              "the doctor reads its head");
 
 static int map_state(int fd, struct fl_files_state **ret_state)
 {
@@ -26,7 +29,7 @@ static int map_state(int fd, struct fl_files_state **ret_state)
 
 int fl_files_state_new(int *ret_fd, struct fl_files_state **ret_state)
 {
-    int fd = memfd_create("faultline-files", MFD_CLOEXEC);
+    int fd = memfd_create(FL_FUSE_STATE_NAME, MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
     int error = ftruncate(fd, sizeof(**ret_state)) == 0 ? map_state(fd, ret_state) : -errno;

@@ -11,8 +11,9 @@
 #include <stdint.h>
 
 #include "engine/base/image_name.h"
+#include "engine/host/fuse_mount.h"
 
-#define FL_FILES_MAGIC 0x656c69666c746c66ULL // "fltlfile"
+#define FL_FILES_MAGIC FL_FUSE_STATE_MAGIC
 enum { FL_FILES_VERSION = 2, FL_FILES_MOST = 4096, FL_FILES_NOTED = 256 };
 
 enum { FL_FILES_ROOT = 1, FL_FILES_FIRST = 2 };

@@ -6,10 +6,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-enum { FUSECTL_PATH = 64 };
+#include "engine/host/proc_fd.h"
+#include "engine/host/procfs.h"
+
+#define CONNECTIONS "/sys/fs/fuse/connections"
+// Of <linux/magic.h> of later kernels.
+#ifndef FUSE_CTL_MAGIC
+#define FUSE_CTL_MAGIC 0x65735543
+#endif
+enum { FUSECTL_PATH = 64, PROC_PATH = 96, TEXT = 1024, MINOR_BITS = 20 };
 
 // Octal escapes stand for blanks in the kernel's list.
 static void unescape(char *text)
@@ -27,20 +37,33 @@ static void unescape(char *text)
     *to = '\0';
 }
 
-// "ID PARENT MAJOR:MINOR ROOT PATH OPTIONS [FIELD...] - TYPE SOURCE OPTIONS". False for all but
-// ours.
+static bool is_fuse(const char *type)
+{
+    return strcmp(type, "fuse") == 0 || strcmp(type, "fuseblk") == 0 ||
+           strncmp(type, "fuse.", 5) == 0 || strncmp(type, "fuseblk.", 8) == 0 ||
+           strcmp(type, "virtiofs") == 0;
+}
+
+// "ID PARENT MAJOR:MINOR ROOT PATH OPTIONS [FIELD...] - TYPE SOURCE OPTIONS". False for all that is
+// not FUSE.
 static bool parse_mount(char *line, struct fl_fuse_mount *ret_mount)
 {
     int root = 0;
     int path = 0;
     int end = 0;
     unsigned major = 0;
-    const char *type = strstr(line, " - " FL_FUSE_TYPE " ");
-    if (!type ||
+    const char *type = strstr(line, " - "); // a blank in a path is an escape
+    size_t length = type ? strcspn(type + 3, " ") : 0;
+    if (length == 0 || length >= sizeof(ret_mount->type))
+        return false;
+    memcpy(ret_mount->type, type + 3, length);
+    ret_mount->type[length] = '\0';
+    if (!is_fuse(ret_mount->type) ||
         sscanf(line, "%*d %*d %u:%u %n%*s %n%*s%n", // NOLINT(cert-err34-c)
                &major, &ret_mount->connection, &root, &path, &end) != 2 ||
         end <= path || end - path >= PATH_MAX)
         return false;
+    ret_mount->connection |= major << MINOR_BITS; // 0 but for fuseblk
     memcpy(ret_mount->path, line + path, (size_t)(end - path));
     ret_mount->path[end - path] = '\0';
     ret_mount->whole = strncmp(line + root, "/ ", 2) == 0;
@@ -48,7 +71,7 @@ static bool parse_mount(char *line, struct fl_fuse_mount *ret_mount)
     return true;
 }
 
-int fl_fuse_mounts_each(int (*fn)(void *arg, const struct fl_fuse_mount *mount), void *arg)
+int fl_fuse_mounts_each_of_all(int (*fn)(void *arg, const struct fl_fuse_mount *mount), void *arg)
 {
     struct fl_fuse_mount mount;
     char *line = NULL;
@@ -64,6 +87,23 @@ int fl_fuse_mounts_each(int (*fn)(void *arg, const struct fl_fuse_mount *mount),
     free(line);
     fclose(file);
     return result;
+}
+
+struct ours {
+    int (*fn)(void *arg, const struct fl_fuse_mount *mount);
+    void *arg;
+};
+
+static int only_ours(void *arg, const struct fl_fuse_mount *mount)
+{
+    const struct ours *ours = arg;
+    return strcmp(mount->type, FL_FUSE_TYPE) == 0 ? ours->fn(ours->arg, mount) : 0;
+}
+
+int fl_fuse_mounts_each(int (*fn)(void *arg, const struct fl_fuse_mount *mount), void *arg)
+{
+    struct ours ours = {fn, arg};
+    return fl_fuse_mounts_each_of_all(only_ours, &ours);
 }
 
 struct search {
@@ -102,7 +142,7 @@ bool fl_fuse_mount_is_on_top(const char *path, unsigned connection)
 static int open_control(unsigned connection, const char *name, int flags)
 {
     char path[FUSECTL_PATH];
-    snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/%s", connection, name);
+    snprintf(path, sizeof(path), CONNECTIONS "/%u/%s", connection, name);
     int fd = open(path, flags | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
@@ -130,4 +170,55 @@ int fl_fuse_waiting(unsigned connection)
         return error;
     text[got] = '\0';
     return (int)strtol(text, NULL, 10);
+}
+
+// The directory is there without the file system, and then it is empty, as it is without a
+// connection.
+static bool is_controlled(void)
+{
+    struct statfs status;
+    return statfs(CONNECTIONS, &status) == 0 && status.f_type == FUSE_CTL_MAGIC;
+}
+
+int fl_fuse_connections_each(int (*fn)(void *arg, int connection), void *arg)
+{
+    return is_controlled() ? fl_proc_each(CONNECTIONS, fn, arg) : -ENOENT;
+}
+
+int fl_fuse_control_mount(void)
+{
+    if (is_controlled())
+        return 0;
+    return mount("fusectl", CONNECTIONS, "fusectl", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0
+               ? 0
+               : -errno;
+}
+
+static unsigned connection_of_state(const struct fl_proc_fd *fd)
+{
+    char path[PROC_PATH];
+    struct fl_fuse_state_head head = {0};
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/fd/%d", (int)fd->pid, (int)fd->tid, fd->fd);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    bool whole = file >= 0 && pread(file, &head, sizeof(head), 0) == (ssize_t)sizeof(head);
+    if (file >= 0)
+        close(file);
+    return whole && head.magic == FL_FUSE_STATE_MAGIC ? head.connection : 0;
+}
+
+unsigned fl_fuse_connection_of(const struct fl_proc_fd *fd)
+{
+    char path[PROC_PATH];
+    char text[TEXT];
+    uint64_t connection = 0;
+    if (strncmp(fd->target, "/memfd:" FL_FUSE_STATE_NAME " ",
+                sizeof("/memfd:" FL_FUSE_STATE_NAME)) == 0)
+        return connection_of_state(fd);
+    if (strcmp(fd->target, "/dev/fuse") != 0)
+        return 0;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/fdinfo/%d", (int)fd->pid, (int)fd->tid, fd->fd);
+    if (fl_proc_read(path, text, sizeof(text)) <= 0 ||
+        !fl_proc_number(text, "fuse_connection:", &connection))
+        return 0;
+    return (unsigned)connection;
 }

@@ -11,6 +11,7 @@
 #include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/doctor_advice.h"
+#include "tools/verbs/doctor_fuse.h"
 #include "tools/verbs/doctor_meetings.h"
 #include "tools/verbs/doctor_offers.h"
 #include "tools/verbs/doctor_pool.h"
@@ -170,6 +171,7 @@ static void print_doctor_text(const struct fl_diagnosis *found, const struct off
         if (all || found->task[i].waiting_ms < 0 || found->task[i].waiting_ms >= patience)
             print_task(found, &found->task[i]);
     }
+    doctor_print_fuse(found, patience, all);
     for (size_t i = 0; i < found->dyings && shows_dying(found); i++)
         print_dying(&found->dying[i]);
     print_all_stopped(found);
@@ -184,12 +186,16 @@ static void print_doctor_text(const struct fl_diagnosis *found, const struct off
         printf("%s\n", unseen);
     else if (!found->complete)
         printf("not all processes could be read: run this as root\n");
-    printf("%s: %zu userfaultfd%s, %zu task%s waiting, %zu of them kernel worker%s\n",
+    printf("%s: %zu userfaultfd%s, %zu task%s waiting, %zu of them kernel worker%s",
            !found->healthy   ? "NOT HEALTHY"
            : found->complete ? "healthy"
                              : "NOT KNOWN",
            found->cases, cli_s(found->cases), found->tasks, cli_s(found->tasks),
            found->kernel_tasks, cli_s(found->kernel_tasks));
+    if (found->fuses > 0)
+        printf("; %zu FUSE connection%s, %zu task%s waiting", found->fuses, cli_s(found->fuses),
+               found->fuse_tasks, cli_s(found->fuse_tasks));
+    putchar('\n');
 }
 
 // --- JSON ---
@@ -239,11 +245,13 @@ static void print_doctor_json(const struct fl_diagnosis *found, const struct off
         json_array_append_new(dying, task_json(found, &found->dying[i]));
     static const char *const views[] = {
         [FL_PROC_ALL] = "all", [FL_PROC_PART] = "partial", [FL_PROC_OTHER] = "another's"};
-    json_t *all = json_pack(
-        "{s:b, s:b, s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "healthy", (int)found->healthy, "complete",
-        (int)found->complete, "view", views[found->view], "stopped", (json_int_t)found->stopped,
-        "userfaultfds", cases, "tasks", tasks, "dying", dying, "checkpoints_left",
-        doctor_left_json(found), "offers_left", doctor_offers_json(args->store, offers));
+    json_t *all =
+        json_pack("{s:b, s:b, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "healthy",
+                  (int)found->healthy, "complete", (int)found->complete, "view", views[found->view],
+                  "stopped", (json_int_t)found->stopped, "userfaultfds", cases, "tasks", tasks,
+                  "dying", dying, "fuse_connections", doctor_fuse_json(found), "fuse_tasks",
+                  doctor_fuse_tasks_json(found), "checkpoints_left", doctor_left_json(found),
+                  "offers_left", doctor_offers_json(args->store, offers));
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
@@ -280,12 +288,13 @@ const struct verb verb_doctor = {
     .run = cmd_doctor,
     .summary = "find VMs of this host that wait for a page for ever, and what helps",
     .synopsis = {"[OPTION...]"},
-    .about =
-        "Finds every userfaultfd of this host, whatever its handler is. Shows "
-        "which processes hold it, whose memory it is for, how many faults wait "
-        "on it (not read yet, or read and not resolved) and how long, and a "
-        "command that helps. Reads /proc, and the store if it is there, so it needs no server. Run "
-        "it as root.",
+    .about = "Finds every userfaultfd of this host, whatever its handler is. Shows "
+             "which processes hold it, whose memory it is for, how many faults wait "
+             "on it (not read yet, or read and not resolved) and how long, and a "
+             "command that helps. Does the same for FUSE connections, such as those of images as "
+             "files (serve --files). Reads /proc, and the store if it is there, so it needs no "
+             "server. Run "
+             "it as root.",
     .status = "0 if no fault waits too long and no handler is stopped; 1 if not, or "
               "if not all processes of the host could be seen.",
     .options = options,

@@ -18,6 +18,7 @@
 #include "tools/cli/parse.h"
 #include "tools/cli/paths.h"
 #include "tools/verbs/rescue.h"
+#include "tools/verbs/rescue_abort.h"
 #include "tools/verbs/verbs.h"
 
 enum { LOOKS = 10, LOOK_MS = 50 };
@@ -185,6 +186,7 @@ struct arguments {
     struct rescue rescue;
     bool poison;
     bool kill;
+    const char *abort;
     unsigned fd; // UINT_MAX: find it
 };
 
@@ -208,11 +210,17 @@ static const struct cli_option options[] = {
              .help = "serve nothing: a process that touches a missing page gets SIGBUS"),
     CLI_FLAG(struct arguments, kill, .name = "kill",
              .help = "serve nothing: kill the VMM, and end all waits for its memory"),
+    CLI_TEXT(struct arguments, abort, .name = "abort", .value = "CONNECTION|DIR",
+             .hint = CLI_DIRECTORY,
+             .help = "no VM: end a FUSE connection, by its number or by where it is mounted, that "
+                     "no server answers. Each thread that waits for a page of it gets SIGBUS, "
+                     "never zeros"),
     CLI_COUNT(struct arguments, fd, .name = "fd", .value = "N", .low = 0, .high = INT_MAX,
               .help = "the descriptor of the userfaultfd, if the process has several"),
     CLI_FLAG(struct arguments, rescue.force, .name = "force",
              .help = "go on although another process holds the userfaultfd, another image was "
-                     "kept, or the VM's pages are not the image's"),
+                     "kept, or the VM's pages are not the image's. With --abort: although a server "
+                     "answers"),
     CLI_FLAG(struct arguments, rescue.dry_run, .name = "dry-run",
              .help = "print what would be done, or why it would be refused"),
     CLI_JSON(struct arguments, rescue.json),
@@ -245,6 +253,9 @@ static int parse_rescue(struct arguments *args, int argc, char **argv)
         rescue->action = args->poison ? RESCUE_POISON : RESCUE_KILL;
     if (args->fd != UINT_MAX)
         rescue->fd = (int)args->fd;
+    if (args->abort)
+        return optind == argc ? EXIT_DONE
+                              : cli_usage("rescue", "--abort takes no argument '%s'", argv[optind]);
     return take_pid(rescue, argc, argv);
 }
 
@@ -256,14 +267,14 @@ static int cmd_rescue(int argc, char **argv)
         return status;
     if (cli_check_page_size("rescue") != EXIT_DONE)
         return EXIT_FAILED;
-    return run_rescue(&args.rescue);
+    return args.abort ? rescue_abort(&args.rescue, args.abort) : run_rescue(&args.rescue);
 }
 
 const struct verb verb_rescue = {
     .name = "rescue",
     .run = cmd_rescue,
     .summary = "take over a VM whose fault handler is gone",
-    .synopsis = {"[OPTION...] PID"},
+    .synopsis = {"[OPTION...] PID", "--abort CONNECTION|DIR [--force] [--dry-run]"},
     .about = "Takes over a VM whose fault handler is gone, whatever handler that "
              "was. Takes the userfaultfd out of the process, finds the memory that "
              "is registered with it, and has a running server serve it. The VMM need "

@@ -2,7 +2,7 @@
 #include "snapshot/identity.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
+#include <nettle/sha2.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +12,7 @@ const struct fl_identity fl_zero_identity = {{0xad, 0x7f, 0xac, 0xb2, 0x58, 0x6f
                                               0x85, 0xda, 0xbd, 0x8b, 0x48, 0x89, 0x2c, 0xa7}};
 
 struct fl_hasher {
-    EVP_MD *md; // fetched once: a lookup by name at each page would cost more than the page's hash
-    EVP_MD_CTX *ctx;
+    struct sha256_ctx ctx;
 };
 
 int fl_hasher_new(struct fl_hasher **ret_hasher)
@@ -21,38 +20,32 @@ int fl_hasher_new(struct fl_hasher **ret_hasher)
     struct fl_hasher *hasher = calloc(1, sizeof(*hasher));
     if (!hasher)
         return -ENOMEM;
-    hasher->md = EVP_MD_fetch(NULL, "SHA256", NULL);
-    hasher->ctx = EVP_MD_CTX_new();
-    if (!hasher->md || !hasher->ctx) {
-        fl_hasher_free(hasher);
-        return -ENOMEM;
-    }
+    sha256_init(&hasher->ctx);
     *ret_hasher = hasher;
     return 0;
 }
 
 void fl_hasher_free(struct fl_hasher *hasher)
 {
-    if (!hasher)
-        return;
-    EVP_MD_CTX_free(hasher->ctx);
-    EVP_MD_free(hasher->md);
     free(hasher);
 }
 
 int fl_hash_start(struct fl_hasher *hasher)
 {
-    return EVP_DigestInit_ex2(hasher->ctx, hasher->md, NULL) == 1 ? 0 : -EIO;
+    sha256_init(&hasher->ctx);
+    return 0;
 }
 
 int fl_hash_update(struct fl_hasher *hasher, const void *bytes, size_t len)
 {
-    return EVP_DigestUpdate(hasher->ctx, bytes, len) == 1 ? 0 : -EIO;
+    sha256_update(&hasher->ctx, len, bytes);
+    return 0;
 }
 
 int fl_hash_finish(struct fl_hasher *hasher, struct fl_identity *ret_identity)
 {
-    return EVP_DigestFinal_ex(hasher->ctx, ret_identity->bytes, NULL) == 1 ? 0 : -EIO;
+    sha256_digest(&hasher->ctx, sizeof(ret_identity->bytes), ret_identity->bytes);
+    return 0;
 }
 
 int fl_hash_page(struct fl_hasher *hasher, const void *page, struct fl_identity *ret_identity)

@@ -4,13 +4,14 @@
 # disturbing), instructions in user space (callgrind counts them). `faultline handler` has the engine's fault path in
 # one process, without a keeper. Its frames are in memory.
 
-cost_servers=(handler bare spin example)
+cost_servers=(handler bare spin drain example)
 
 cost_command() {
     case $1 in
     handler) printf '%s\n' "$faultline" handler "${@:2}" ;;
     bare) printf '%s\n' "$bare_handler" ;;
     spin) printf '%s\n' "$bare_handler" --spin 50 ;;
+    drain) printf '%s\n' "$drain_handler" ;;
     example) printf '%s\n' "$example_handler" ;;
     esac
 }

@@ -18,7 +18,7 @@
 
 enum {
     // Holds one object of the handshake: its keys, five numbers of up to 20 digits, and a comma.
-    REGION_TEXT = 192,
+    REGION_TEXT = 224,
     HANDSHAKE_TEXT = FL_CLIENT_REGIONS_MAX * REGION_TEXT + 2
 };
 
@@ -102,7 +102,7 @@ static int register_region(int fd, const struct fl_client_region *region)
     return range.ioctls & (UINT64_C(1) << _UFFDIO_COPY) ? 0 : -EINVAL;
 }
 
-static size_t write_handshake(char *text, const struct fl_client *client, uint32_t page_bytes)
+static size_t write_handshake(char *text, const struct fl_client *client)
 {
     size_t length = 0;
     text[length++] = '[';
@@ -111,19 +111,19 @@ static size_t write_handshake(char *text, const struct fl_client *client, uint32
         length += (size_t)snprintf(
             text + length, REGION_TEXT,
             "%s{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":%llu,\"page_size\":%u,"
-            "\"page_size_kib\":%u,\"part\":true}", // page_size_kib is in bytes, despite its name
+            "\"page_size_kib\":%u,\"part\":true%s}", // page_size_kib is in bytes, despite its name
             i > 0 ? "," : "", (unsigned long long)(uintptr_t)region->address,
-            (unsigned long long)region->bytes, (unsigned long long)region->offset, page_bytes,
-            page_bytes);
+            (unsigned long long)region->bytes, (unsigned long long)region->offset,
+            client->page_bytes, client->page_bytes, client->reserved ? ",\"reserved\":true" : "");
     }
     text[length++] = ']';
     return length;
 }
 
-static int send_handshake(const struct fl_client *client, uint32_t page_bytes)
+static int send_handshake(const struct fl_client *client)
 {
     char text[HANDSHAKE_TEXT];
-    size_t length = write_handshake(text, client, page_bytes);
+    size_t length = write_handshake(text, client);
     struct iovec part = {.iov_base = text, .iov_len = length};
     union {
         struct cmsghdr header;
@@ -147,7 +147,7 @@ static int send_handshake(const struct fl_client *client, uint32_t page_bytes)
     return (size_t)sent == length ? 0 : -EIO;
 }
 
-int fl_client_attach(struct fl_client *client, uint32_t page_bytes)
+int fl_client_attach(struct fl_client *client)
 {
     client->userfaultfd = open_userfaultfd();
     if (client->userfaultfd < 0)
@@ -157,5 +157,5 @@ int fl_client_attach(struct fl_client *client, uint32_t page_bytes)
         if (error)
             return error;
     }
-    return send_handshake(client, page_bytes);
+    return send_handshake(client);
 }

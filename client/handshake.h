@@ -17,6 +17,6 @@ int fl_client_connect(const char *path);
 // Opens a userfaultfd, registers the client's memory with it, and sends the handshake over the
 // client's socket, which must be open. Returns 0 or -errno. The client owns the userfaultfd in both
 // cases, as soon as it is open.
-int fl_client_attach(struct fl_client *client, uint32_t page_bytes);
+int fl_client_attach(struct fl_client *client);
 
 #endif

@@ -82,9 +82,10 @@ void fl_client_unmap_memory(const struct fl_client_region *regions, size_t count
         munmap(regions[i].address, regions[i].bytes);
 }
 
-int fl_client_map_memory(struct fl_client_region *regions, size_t count, uint32_t page_bytes)
+int fl_client_map_memory(struct fl_client_region *regions, size_t count, uint32_t page_bytes,
+                         bool reserved)
 {
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | (reserved ? 0 : MAP_NORESERVE);
     if (page_bytes == FL_CLIENT_HUGE_PAGE)
         flags |= MAP_HUGETLB | MAP_HUGE_2MB;
     for (size_t i = 0; i < count; i++) {

@@ -6,6 +6,7 @@
 #define FAULTLINE_CLIENT_REGIONS_H
 
 #include <faultline_client.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,9 +23,10 @@ int fl_client_check_places(const struct fl_client_region *regions, size_t count,
 // mlockall(MCL_FUTURE), mmap() itself fills new memory with zeros, and the holes of a template with
 // zeros for all its clients. Returns the address, or MAP_FAILED with errno set.
 void *fl_client_map_unfilled(void *address, size_t bytes, int flags, int fd, uint64_t offset);
-// Maps private anonymous memory for each region and sets its address. Returns 0, or -errno with
-// nothing mapped.
-int fl_client_map_memory(struct fl_client_region *regions, size_t count, uint32_t page_bytes);
+// Maps private anonymous memory for each region and sets its address. `reserved`: the pool sets all
+// of its pages aside; -ENOMEM if it cannot. Returns 0, or -errno with nothing mapped.
+int fl_client_map_memory(struct fl_client_region *regions, size_t count, uint32_t page_bytes,
+                         bool reserved);
 void fl_client_unmap_memory(const struct fl_client_region *regions, size_t count);
 
 #endif

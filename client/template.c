@@ -105,13 +105,13 @@ int fl_client_map_template(const char *socket_path, struct fl_client_region *reg
     int error = fl_client_check_sizes(regions, count, FL_CLIENT_PAGE);
     if (error)
         return error;
-    struct fl_client *client = fl_client_new(regions, count);
+    struct fl_client *client = fl_client_new(regions, count, FL_CLIENT_PAGE);
     if (!client)
         return -ENOMEM;
     client->socket = fl_client_connect(socket_path);
     error = client->socket < 0 ? client->socket : map_parts(client, &mapped);
     if (!error)
-        error = fl_client_attach(client, FL_CLIENT_PAGE);
+        error = fl_client_attach(client);
     if (error)
         fl_client_unmap_memory(client->regions, mapped);
     else

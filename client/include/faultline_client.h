@@ -3,8 +3,8 @@
 // The client's side of a page-fault handler. The library gives a process memory that has the
 // content of an image and is filled page by page, when it is touched. It is for programs that have
 // no userfaultfd of their own. It sends Firecracker's handshake, so every handler that serves
-// Firecracker serves it as well. (The handshake has one key more, "part":true: a client may map a
-// part of the image, and a VMM may not.)
+// Firecracker serves it as well. (The handshake has two keys more. "part":true: a client may map
+// a part of the image, and a VMM may not. "reserved":true: the pool has set its pages aside.)
 //
 // C and C++. Link with -lfaultline-client, or by the pkg-config file faultline-client or the CMake
 // package FaultlineClient; this header needs no other header of the project.
@@ -60,6 +60,10 @@ extern "C" {
 enum {
     FL_CLIENT_PAGE = 4096,
     FL_CLIENT_HUGE_PAGE = 2097152, // a page of the hugetlb pool
+    // In the place of a page size, for fl_client_map() and fl_client_map_regions(): pages of the
+    // pool, if it can set enough of them aside for all of the memory, so that it never runs out for
+    // this client; else pages of 4 KiB. fl_client_page_bytes() tells.
+    FL_CLIENT_HUGE_IF_ROOM = 1,
     FL_CLIENT_REGIONS_MAX = 64
 };
 
@@ -75,9 +79,12 @@ struct fl_client_region {
 };
 
 // Maps the first `bytes` of the image that is served at socket_path, which may have any length.
-// page_bytes is FL_CLIENT_PAGE or FL_CLIENT_HUGE_PAGE, and bytes is a multiple of it. The memory is
-// readable and writable, private to the process, and not reserved (MAP_NORESERVE). It belongs to
-// *ret_client: do not unmap it yourself.
+// page_bytes is FL_CLIENT_PAGE or FL_CLIENT_HUGE_PAGE, and bytes is a multiple of it, or
+// FL_CLIENT_HUGE_IF_ROOM, and bytes is a multiple of 4096. The memory is readable and writable,
+// private to the process, and not reserved (MAP_NORESERVE) but for the last. A page of the pool
+// that is in no one's reserve may not be there when it is touched: that touch waits for it, and
+// ends as one of a page that cannot be had if it does not come in time. It belongs to *ret_client:
+// do not unmap it yourself.
 //   -EINVAL        a size is wrong
 //   -ENOENT        there is no such socket
 //   -ECONNREFUSED  no process listens at the path any more
@@ -129,6 +136,9 @@ FL_CLIENT_API int fl_client_map_template(const char *socket_path, struct fl_clie
 FL_CLIENT_API int fl_client_hand_over(const char *socket_path,
                                       const struct fl_client_region *regions, size_t count,
                                       uint32_t page_bytes, struct fl_client **ret_client);
+
+// The size of the pages of its memory: FL_CLIENT_PAGE or FL_CLIENT_HUGE_PAGE. Since version 0.2.1.
+FL_CLIENT_API uint32_t fl_client_page_bytes(const struct fl_client *client);
 
 // Unmaps the memory, closes both descriptors and frees the client. A thread that still touches the
 // memory gets SIGSEGV. NULL is a no-op. A handler may keep what it holds for the client until the

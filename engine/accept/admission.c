@@ -178,7 +178,8 @@ static uint64_t count_need(struct fl_io_job *job)
 
 void fl_admission_attached(struct fl_engine *engine, struct fl_vm *vm)
 {
-    if (!vm->image || vm->huge_need > 0 || !fl_admission_asks(engine, &vm->state->layout))
+    if (!vm->image || vm->huge_need > 0 || (vm->state->flags & FL_VM_STATE_RESERVED) ||
+        !fl_admission_asks(engine, &vm->state->layout))
         return;
     struct count *count = calloc(1, sizeof(*count));
     if (!count)

@@ -121,7 +121,8 @@ static struct fl_vm *new_vm(struct fl_engine *engine, uint64_t id, struct fl_pee
         policy = engine->options.on_error;
     state->flags = FL_VM_STATE_SEEN | policy_flags(policy) |
                    (peer->owner ? FL_VM_STATE_OWNER : 0U) | (peer->told ? FL_VM_STATE_TOLD : 0U) |
-                   (peer->alone ? FL_VM_STATE_PRIVATE : 0U);
+                   (peer->alone ? FL_VM_STATE_PRIVATE : 0U) |
+                   (peer->reserved ? FL_VM_STATE_RESERVED : 0U);
     if (!peer->owner) // an orchestrator's end would say nothing, and it may outlive the VM
         close_fd(&peer->pidfd);
     struct fl_vm *vm = vm_of_state(peer, state_fd, state);

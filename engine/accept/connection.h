@@ -21,6 +21,7 @@
 #include "engine/host/memory_owner.h"
 #include "engine/host/region.h"
 #include "engine/link/endpoint_memfd.h"
+#include "engine/vm/handshake.h"
 #include "snapshot/read.h"
 
 struct fl_acceptor;
@@ -41,7 +42,7 @@ struct fl_connection {
     uint64_t deadline_ns; // if its state has one
     uint64_t begun_ns;    // when this engine had it
     struct fl_layout layout;
-    bool part; // it has a part of the image only, and says so
+    struct fl_handshake_more more;
     enum fl_purpose purpose;
     struct fl_template *template; // held
     uint64_t offered;             // its record: that of one that a predecessor has sent

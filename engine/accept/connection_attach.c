@@ -42,7 +42,7 @@ static void attach_connection(struct fl_connection *connection, struct fl_image 
 {
     struct fl_error reason;
     struct fl_engine *engine = connection->acceptor->engine;
-    bool part = connection->part || engine->options.allow_part;
+    bool part = connection->more.part || engine->options.allow_part;
     struct fl_vm *served = fl_attach_find(engine, connection->peer.uffd);
     if (served) {
         rejoin_connection(connection, served, image);
@@ -111,7 +111,7 @@ static void admit_connection(struct fl_connection *connection, struct fl_image *
 {
     struct fl_engine *engine = connection->acceptor->engine;
     if (engine->options.admission != FL_ADMISSION_REFUSE ||
-        !fl_admission_asks(engine, &connection->layout) ||
+        !fl_admission_asks(engine, &connection->layout) || connection->peer.reserved ||
         fl_attach_find(engine, connection->peer.uffd)) {
         attach_connection(connection, image);
         return;

@@ -48,8 +48,9 @@ static void handshake_complete(struct fl_connection *connection, size_t length)
 {
     const char *reason = check_uffd(connection);
     if (!reason)
-        fl_handshake_parse(connection->text, length, &connection->layout, &connection->part,
+        fl_handshake_parse(connection->text, length, &connection->layout, &connection->more,
                            &reason);
+    connection->peer.reserved = connection->more.reserved;
     if (reason) {
         fl_connection_refuse(connection, reason);
         return;

@@ -86,17 +86,17 @@ static const char *parse_regions(const json_t *array, struct fl_layout *layout)
     return NULL;
 }
 
-static bool says_part(const json_t *array)
+static bool any_says(const json_t *array, const char *key)
 {
     for (size_t i = 0; i < json_array_size(array); i++) {
-        if (json_is_true(json_object_get(json_array_get(array, i), "part")))
+        if (json_is_true(json_object_get(json_array_get(array, i), key)))
             return true;
     }
     return false;
 }
 
 int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_layout,
-                       bool *ret_part, const char **ret_reason)
+                       struct fl_handshake_more *ret_more, const char **ret_reason)
 {
     struct fl_layout layout = {0};
     json_error_t where;
@@ -107,7 +107,8 @@ int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_la
         return -EINVAL;
     }
     const char *reason = parse_regions(array, &layout);
-    bool part = !reason && says_part(array);
+    struct fl_handshake_more more = {.part = any_says(array, "part"),
+                                     .reserved = any_says(array, "reserved")};
     json_decref(array);
     if (reason) {
         *ret_reason = reason;
@@ -116,7 +117,7 @@ int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_la
     int error = fl_layout_finish(&layout, ret_reason);
     if (!error)
         *ret_layout = layout;
-    if (!error && ret_part)
-        *ret_part = part;
+    if (!error && ret_more)
+        *ret_more = more;
     return error;
 }

@@ -18,11 +18,16 @@ enum { FL_HANDSHAKE_MAX = 65536 };
 // text does not begin with an array.
 long fl_handshake_length(const char *text, size_t length);
 
-// Firecracker's memory file is always the sum of its regions. A program that has a part of it only,
-// such as one that uses the client library, says "part":true in a region: *ret_part (may be NULL).
+// What a program says beyond that, such as one that uses the client library, in a region.
+struct fl_handshake_more {
+    bool part;     // "part":true: it has a part of its image; Firecracker has all of it
+    bool reserved; // "reserved":true: the pool of 2 MiB pages has set all of its pages aside
+};
+
+// *ret_more may be NULL.
 //
 // Any thread. -EINVAL, with *ret_reason set to a constant sentence, if it is not a valid handshake.
 int fl_handshake_parse(const char *text, size_t length, struct fl_layout *ret_layout,
-                       bool *ret_part, const char **ret_reason);
+                       struct fl_handshake_more *ret_more, const char **ret_reason);
 
 #endif

@@ -47,6 +47,7 @@ enum {
         4096, // each empty range of 2 MiB is to get a page (first_pages.h): a successor goes on
     FL_VM_STATE_HUGE = 8192,       // its working set is to be pages of 2 MiB: likewise (collapse.h)
     FL_VM_STATE_ANONYMOUS = 16384, // its memory is of no file, and no other process's
+    FL_VM_STATE_RESERVED = 32768,  // the pool has set all of its pages of 2 MiB aside
 };
 
 struct fl_vm_counters {

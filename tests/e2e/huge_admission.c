@@ -2,7 +2,9 @@
 //
 // VMs that the pool of 2 MiB pages cannot hold: said, or refused, as --huge-page-admission says.
 #include <criterion/criterion.h>
+#include <faultline_client.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tests/support/huge_hold.h"
 #include "tests/support/world.h"
@@ -112,5 +114,52 @@ Test(huge_admission, can_be_turned_off)
     cr_expect_eq(world_status(world, "huge_pages", "promised"), 0);
     cr_expect_eq(server_count_log(&world->server, "event=huge_pages_short"), 0);
     end_client(&client[0]);
+    world_stop(world);
+}
+
+// --- the client library ---
+
+// Maps as many pages as the image has, of those of the pool if it has them. Says of which it got,
+// and touches them when it is told.
+static int library_main(int channel, struct client_shared *shared, void *arg)
+{
+    struct fl_client *mapped = NULL;
+    void *address = NULL;
+    (void)shared;
+    (void)arg;
+    int error = fl_client_map(world->socket, BYTES, FL_CLIENT_HUGE_IF_ROOM, &mapped, &address);
+    CHECK(error == 0, "fl_client_map: %s", strerror(-error));
+    tell_test(channel, fl_client_page_bytes(mapped) == FL_CLIENT_HUGE_PAGE ? 'h' : 's');
+    await_test(channel, 't');
+    for (uint32_t page = 0; page < BYTES / PAGE; page++) {
+        const uint8_t *bytes = (const uint8_t *)address + (size_t)page * PAGE;
+        bool zero = page >= NEEDED * (HUGE / PAGE);
+        CHECK(zero ? all_zero(bytes, PAGE)
+                   : memory_same(&world->memory, (uint64_t)page * PAGE, bytes, PAGE),
+              "page %u has wrong bytes", page);
+    }
+    tell_test(channel, 'd');
+    fl_client_close(mapped);
+    return 0;
+}
+
+// The pool has set the pages of the first one aside, so no other can take them, and none are left
+// for the second one: it has pages of 4 KiB. Both have all their bytes, and nobody waits.
+Test(huge_admission, never_lacks_what_a_client_had_set_aside)
+{
+    serve(PAGES, "refuse");
+    client_start(&client[0], library_main, NULL);
+    cr_assert(client_says(&client[0], 'h'), "%s", client_failure());
+    client_start(&client[1], library_main, NULL);
+    cr_assert(client_says(&client[1], 's'), "%s", client_failure());
+    client_tell(&client[1], 't');
+    cr_assert(client_says(&client[1], 'd'), "%s", client_failure());
+    client_tell(&client[0], 't');
+    cr_assert(client_says(&client[0], 'd'), "%s", client_failure());
+    cr_expect_eq(client_wait(&client[0]), 0, "%s", client_failure());
+    cr_expect_eq(client_wait(&client[1]), 0, "%s", client_failure());
+    cr_expect_eq(world_status(world, "", "refused"), 0);
+    cr_expect_eq(server_count_log(&world->server, "event=shortage"), 0);
+    cr_expect_eq(server_count_log(&world->server, "event=huge_pages_short"), 0);
     world_stop(world);
 }

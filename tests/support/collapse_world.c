@@ -228,10 +228,15 @@ long long collapse_huge(void)
     return (long long)atomic_load(&collapse_vm.client.shared->progress);
 }
 
-void collapse_finish(void)
+void collapse_end(void)
 {
     collapse_tell("a");
     client_tell(&collapse_vm.client, 'e');
     cr_assert_eq(client_wait(&collapse_vm.client), 0, "%s", client_failure());
+}
+
+void collapse_finish(void)
+{
+    collapse_end();
     world_stop(world);
 }

@@ -33,6 +33,7 @@ struct collapse_vm {
     struct collapse_plan plan;
     long long ranges; // aligned ones of 2 MiB that it has
 };
+// The one that was started last: all that tells a VM something is about this one.
 extern struct collapse_vm collapse_vm;
 
 // Skips where the kernel cannot.
@@ -48,13 +49,14 @@ void collapse_start(struct world *world, struct collapse_plan plan);
 void collapse_await(struct world *world, long long vm, const char *state);
 // A number of VM 2's.
 long long collapse_of(const char *key);
-// How many pages of 2 MiB VM 2 has, by its kernel.
+// How many pages of 2 MiB the VM has, by its kernel.
 long long collapse_huge(void);
-// VM 2 does all that is in `orders`: 'a' touches all and checks it; 'c' the same of what is in the
-// trace of every second page; 'r' gives a page of each region's second range back; 'p' may not be
-// traced any more.
+// The VM does all that is in `orders`: 'a' touches all and checks it; 'c' the same of what is in
+// the trace of every second page; 'r' gives a page of each region's second range back; 'p' may not
+// be traced any more.
 void collapse_tell(const char *orders);
-// VM 2 has all its bytes, and ends; the server, too.
+// The VM has all its bytes, and ends; with collapse_finish() the server, too.
+void collapse_end(void);
 void collapse_finish(void);
 
 #endif

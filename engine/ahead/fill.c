@@ -6,6 +6,7 @@
 
 #include "engine/ahead/collapse.h"
 #include "engine/ahead/fill_direct.h"
+#include "engine/ahead/fill_frames.h"
 #include "engine/ahead/first_pages.h"
 #include "engine/ahead/replay.h"
 #include "engine/base/bitmap.h"
@@ -23,13 +24,10 @@
 #include "engine/vm/vm.h"
 
 enum {
-    SLICE_PAGES = 256,  // 4 KiB pages of zeros in a slice; of bytes, a frame's at most
-    AHEAD_PAGES = 4096, // how far ahead frames are asked for
-    AT_ONCE = 4,        // huge pages waited for, or pages for which memory is lacking
+    SLICE_PAGES = 256, // 4 KiB pages of zeros in a slice; of bytes, a frame's at most
+    AT_ONCE = 4,       // huge pages waited for, or pages for which memory is lacking
     GIVEN_UP_AT_ONCE = 256,
-    IN_VAIN = 3,       // looks that find what was filled missing
-    AHEAD_HUGE = 16,   // how many further ones are asked for
-    AHEAD_FRAMES = 64, // in one call
+    IN_VAIN = 3, // looks that find what was filled missing
 };
 
 static bool fill_slice(struct fl_shard *shard, struct fl_vm *vm);
@@ -151,33 +149,6 @@ static void fill_await_map(struct fl_shard *shard, struct fl_vm *vm, struct fl_f
     fl_task_wait_for(shard, &fill->task, piece, fill_map_came);
 }
 
-static void fill_ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
-{
-    struct fl_fill *fill = &vm->fill;
-    const struct fl_layout *layout = &vm->state->layout;
-    uint64_t end =
-        fill->next + AHEAD_PAGES < layout->pages ? fill->next + AHEAD_PAGES : layout->pages;
-    if (fill->ahead < fill->next)
-        fill->ahead = fill->next;
-    struct fl_frame_id ids[AHEAD_FRAMES];
-    uint32_t count = 0;
-    uint64_t at = fill->ahead;
-    while (at < end && count < AHEAD_FRAMES) {
-        const struct fl_region *region = fl_layout_region(layout, at);
-        uint64_t left = region->first_page + (region->bytes >> layout->page_shift) - at;
-        struct fl_run run = fl_image_run(vm->image, fl_layout_image_page(layout, at),
-                                         (uint32_t)(left < FL_FRAME_PAGES ? left : FL_FRAME_PAGES));
-        if (!run.zero)
-            ids[count++] = run.id;
-        if (run.unread) // what it has is not known yet
-            break;
-        at += run.pages;
-    }
-    // Without room for all of them, the same ones again the next time.
-    if (fl_cache_ahead(shard->cache, vm->image, ids, count) == count)
-        fill->ahead = at;
-}
-
 static void fill_note(struct fl_vm *vm, uint64_t pages, enum fl_came how)
 {
     struct fl_vm_history *history = fl_vm_history(vm);
@@ -224,16 +195,17 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
         fill_advance(shard, vm, result, pages);
         return;
     }
-    const struct fl_frame *frame = fl_cache_lookup(shard->cache, run.id);
+    const struct fl_frame *frame = fl_cache_lookup_for(shard->cache, run.id, vm->id);
     struct fl_filled filled;
     if (!frame && fl_fill_direct(vm, end, &filled)) {
         fill->next += filled.pages;
         fill_advance(shard, vm, filled.result, 0);
         return;
     }
+    if (!frame || fill->next < fill->ahead)
+        fl_fill_ask_ahead(shard, vm);
     if (!frame) {
-        fill_ask_ahead(shard, vm);
-        fl_task_wait_for(shard, &fill->task, run.id, fill_frame_came);
+        fl_task_wait_to_take(shard, &fill->task, run.id, fill_frame_came);
         return;
     }
     if (!fl_call_pin(vm, frame)) // it was evicted just now: the next slice asks for it
@@ -241,28 +213,9 @@ static void fill_small(struct fl_shard *shard, struct fl_vm *vm, uint64_t end)
     const uint8_t *from = fl_frame_data(frame) + ((size_t)run.slot << FL_PAGE_SHIFT);
     enum fl_install result = fl_install_copy(vm, fill->next, from, run.pages, FL_WAKE, &pages);
     fl_call_unpin(vm);
+    fl_fill_took(shard, vm, run.id);
     fill_note(vm, pages, FL_CAME_FILL);
     fill_advance(shard, vm, result, pages);
-}
-
-// Those that will be in the making next, one a call: each is some thousand times the work of this.
-static void fill_ask_ahead_huge(struct fl_shard *shard, struct fl_vm *vm)
-{
-    struct fl_fill *fill = &vm->fill;
-    const struct fl_layout *layout = &vm->state->layout;
-    if (fill->ahead < fill->next)
-        fill->ahead = fill->next;
-    while (fill->ahead < fill->next + AHEAD_HUGE && fill->ahead < layout->pages) {
-        uint64_t first = fl_layout_image_page(layout, fill->ahead);
-        struct fl_frame_id unread;
-        enum fl_page_kind kind = fl_vm_page_kind(vm, fill->ahead, &unread);
-        if (kind == FL_PAGE_UNREAD)
-            fl_cache_ahead(shard->cache, vm->image, &unread, 1);
-        if (kind == FL_PAGE_UNREAD ||
-            (kind == FL_PAGE_BYTES && fl_cache_ahead_huge(shard->cache, vm->image, &first, 1) == 0))
-            return;
-        fill->ahead++;
-    }
 }
 
 static void fill_huge(struct fl_shard *shard, struct fl_vm *vm)
@@ -278,7 +231,7 @@ static void fill_huge(struct fl_shard *shard, struct fl_vm *vm)
         fill->next++;
         return;
     }
-    fill_ask_ahead_huge(shard, vm);
+    fl_fill_ask_ahead_huge(shard, vm);
     fill_settle_page(shard, vm, 0);
 }
 
@@ -295,6 +248,7 @@ void fl_fill_report(struct fl_shard *shard, struct fl_vm *vm)
 
 static void fill_finish(struct fl_shard *shard, struct fl_vm *vm)
 {
+    fl_fill_took_all(shard, vm);
     if (vm->phase == FL_VM_RELEASING) {
         shard->ops->release(shard, vm);
         return;

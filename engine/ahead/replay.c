@@ -16,8 +16,8 @@
 #include "engine/vm/vm.h"
 
 // How far ahead frames are asked for, in all VMs of the engine together no more than half the
-// cache.
-#define AHEAD_MOST ((uint64_t)64 << 20)
+// cache. What is read and decompressed of that is what one restore adds to the engine's memory.
+#define AHEAD_MOST ((uint64_t)20 << 20)
 #define AHEAD_LEAST ((uint64_t)1 << 20)
 #define SCARCE_PAUSE (100 * FL_NS_PER_MS)
 

@@ -72,7 +72,7 @@ static bool huge_ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
     uint64_t first = fl_layout_image_page(&vm->state->layout, page);
     struct fl_frame_id unread; // none, mostly: the plan has had the map read
     if (!is_there(vm, page) && fl_vm_page_kind(vm, page, &unread) == FL_PAGE_BYTES)
-        fl_cache_ahead_huge(shard->cache, vm->image, &first, 1); // no room: it is made when tried
+        fl_cache_ahead_huge_for(shard->cache, vm->image, &first, 1, vm->id); // no room: when tried
     return true;
 }
 

@@ -115,7 +115,8 @@ static bool steps_ask_ahead(struct fl_shard *shard, struct fl_vm *vm)
         ids[count] = at->id;
         index[count++] = replay->ahead;
     }
-    uint32_t begun = count > 0 ? fl_cache_ahead(shard->cache, vm->image, ids, count) : 0;
+    uint32_t begun =
+        count > 0 ? fl_cache_ahead_for(shard->cache, vm->image, ids, count, vm->id) : 0;
     if (begun < count)
         replay->ahead = index[begun]; // there is no room for it now
     return begun > 0;
@@ -237,7 +238,7 @@ static enum step step_do(struct fl_shard *shard, struct fl_vm *vm, uint64_t inde
         }
         const struct fl_frame *frame = NULL;
         if (!walk.step->zero) {
-            frame = fl_cache_lookup(shard->cache, walk.step->id);
+            frame = fl_cache_lookup_for(shard->cache, walk.step->id, vm->id);
             if (!frame)
                 return STEP_MISSING;
         }
@@ -254,6 +255,8 @@ static enum step step_do(struct fl_shard *shard, struct fl_vm *vm, uint64_t inde
         fl_task_replayed(shard, vm, pages);
         walk.done += (uint32_t)pages;
     }
+    if (!walk.step->zero)
+        fl_cache_taken(shard->cache, walk.step->id, vm->id);
     return STEP_DONE;
 }
 
@@ -268,7 +271,8 @@ static void step_frame_came(struct fl_shard *shard, struct fl_vm *vm, int error)
 static void step_wait_for_next(struct fl_shard *shard, struct fl_vm *vm)
 {
     struct fl_replay *replay = &vm->replay;
-    fl_task_wait_for(shard, &replay->task, replay->plan->step[replay->next].id, step_frame_came);
+    fl_task_wait_to_take(shard, &replay->task, replay->plan->step[replay->next].id,
+                         step_frame_came);
     if (replay->scan <= replay->next)
         replay->scan = replay->next + 1;
 }

@@ -16,6 +16,7 @@ struct fl_cache_counts {
     _Atomic uint64_t ahead_bytes;  // of extents
     _Atomic uint64_t ahead_extents;
     _Atomic uint64_t ahead_errors; // extents, or frames in them, that had to be read one by one
+    _Atomic uint64_t taken;        // frames that one alone had use for
 };
 
 #endif

@@ -8,11 +8,13 @@
 
 #include <urcu/compiler.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/dontdump.h"
 #include "engine/base/log.h"
 
 enum { FRAMES_A_HELPER = 8 };
 #define BYTES_IN_FLIGHT ((size_t)32 << 20)
+#define IDLE_FOR FL_NS_PER_S
 #define BUFFER_BYTES ((size_t)FL_FRAME_PAGES_MAX * FL_PAGE_SIZE) // the largest frame, uncompressed
 
 // --- free ones ---
@@ -139,6 +141,7 @@ void fl_extent_reads_start(struct fl_extent_reads *reads, struct fl_extent_read 
 {
     extent->done = 0;
     extent->buffer = get_buffer(reads);
+    reads->used = true;
     reads->in_flight++;
     reads->bytes_in_flight += extent->bytes;
     if (!extent->buffer)
@@ -171,6 +174,31 @@ void fl_extent_reads_free_buffers(struct fl_extent_reads *reads)
         fl_dontdump_unmap(reads->buffer[--reads->buffers], BUFFER_BYTES);
 }
 
+static uint64_t run_idle(struct fl_io_job *job)
+{
+    struct fl_extent_reads *reads = caa_container_of(job, struct fl_extent_reads, idle_job);
+    fl_mailbox_post(reads->mailbox, &reads->idle_mail);
+    return 0;
+}
+
+static void idle_is_over(void *owner, struct fl_mail *mail)
+{
+    struct fl_extent_reads *reads = caa_container_of(mail, struct fl_extent_reads, idle_mail);
+    (void)owner;
+    reads->idle_asked = false;
+    if (!reads->used)
+        fl_extent_reads_free_buffers(reads);
+}
+
+void fl_extent_reads_idle(struct fl_extent_reads *reads)
+{
+    if (reads->buffers == 0 || reads->idle_asked)
+        return;
+    reads->idle_asked = true;
+    reads->used = false;
+    fl_io_pool_submit_at(reads->cache->pool, &reads->idle_job, fl_now() + IDLE_FOR);
+}
+
 static void open_ring(struct fl_extent_reads *reads)
 {
     int error = fl_uring_open(reads->mailbox->event_fd, FL_EXTENT_READS_IN_FLIGHT, &reads->ring);
@@ -187,6 +215,8 @@ void fl_extent_reads_init(struct fl_extent_reads *reads, struct fl_cache *cache,
 {
     reads->cache = cache;
     reads->mailbox = mailbox;
+    reads->idle_job.run = run_idle;
+    reads->idle_mail.deliver = idle_is_over;
     CDS_INIT_LIST_HEAD(&reads->free);
     for (unsigned i = 0; i < FL_EXTENT_READS; i++) {
         struct fl_extent_read *extent = &reads->extent[i];

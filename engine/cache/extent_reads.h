@@ -65,6 +65,10 @@ struct fl_extent_reads {
     size_t bytes_in_flight;
     unsigned buffers;
     uint8_t *buffer[FL_EXTENT_READS_IN_FLIGHT]; // not in use
+    struct fl_io_job idle_job;
+    struct fl_mail idle_mail;
+    bool idle_asked; // the job is in the pool, or its mail on its way
+    bool used;       // a read has begun since
     struct fl_extent_read extent[FL_EXTENT_READS];
 };
 
@@ -86,7 +90,10 @@ void fl_extent_reads_start(struct fl_extent_reads *reads, struct fl_extent_read 
 bool fl_extent_reads_turn(struct fl_extent_reads *reads);
 // Waits until there is mail, or a read has ended.
 void fl_extent_reads_wait(struct fl_extent_reads *reads);
-// Gives the memory of buffers that are not in use back.
+// The thread is about to wait, and none is in flight: the memory of the buffers goes back if no
+// read begins for a second. Until then it is warm.
+void fl_extent_reads_idle(struct fl_extent_reads *reads);
+// It goes back now, of those that are not in use.
 void fl_extent_reads_free_buffers(struct fl_extent_reads *reads);
 
 #endif

@@ -23,13 +23,14 @@ struct fl_waiter {
     struct fl_mail mail;    // .deliver is set by the thread that waits
     struct fl_mailbox *box; // where to deliver
     void *user;             // of the thread that waits
+    uint64_t taker;         // whose use it is (frame_cache.h), or 0
     struct fl_waiter *next;
     struct fl_frame *frame;    // on delivery: pinned for the receiver, or NULL on error
     int error;                 // on delivery: why the frame could not be read
     struct fl_frame_id failed; // and which one it is; pack 0: not known
 };
 
-// RCU reader, or with a pin. Of a READY frame.
+// With a pin, as the memory of a frame that is evicted is another one's at once. Of a READY frame.
 const uint8_t *fl_frame_data(const struct fl_frame *frame);
 struct fl_frame_id fl_frame_id(const struct fl_frame *frame); // not of a page of 2 MiB
 bool fl_frame_is_huge(const struct fl_frame *frame);          // a page of 2 MiB

@@ -18,6 +18,7 @@
 #include "engine/cache/frame_clock.h"
 #include "engine/cache/frame_load.h"
 #include "engine/cache/frame_table.h"
+#include "engine/cache/frame_taken.h"
 #include "engine/cache/frame_wait.h"
 #include "engine/cache/read_ahead.h"
 
@@ -26,36 +27,66 @@ struct wanted {
     struct fl_key key;
     const struct fl_frame_id *id; // NULL: a page of 2 MiB
     uint32_t pages;
+    uint64_t taker; // or 0
 };
 
-static struct wanted want_of_frame(const struct fl_image *image, const struct fl_frame_id *id)
+static struct wanted want_of_frame(const struct fl_image *image, const struct fl_frame_id *id,
+                                   uint64_t taker)
 {
-    return (struct wanted){.key = fl_frame_key(*id), .id = id, .pages = fl_frame_pages(image, *id)};
+    return (struct wanted){
+        .key = fl_frame_key(*id), .id = id, .pages = fl_frame_pages(image, *id), .taker = taker};
 }
 
-static struct wanted want_of_huge_page(const struct fl_image *image, uint64_t first_page)
+static struct wanted want_of_huge_page(const struct fl_image *image, uint64_t first_page,
+                                       uint64_t taker)
 {
-    return (struct wanted){.key = fl_huge_key(image, first_page), .pages = FL_HUGE_PAGES};
+    return (struct wanted){
+        .key = fl_huge_key(image, first_page), .pages = FL_HUGE_PAGES, .taker = taker};
 }
 
-static const struct fl_frame *lookup_ready(struct fl_cache *cache, struct fl_key key)
+static const struct fl_frame *lookup_ready(struct fl_cache *cache, struct fl_key key,
+                                           uint64_t taker)
 {
     struct fl_frame *frame = fl_frame_table_find(cache, key);
     if (!frame || !fl_frame_ready(frame))
         return NULL;
-    fl_frame_touch(frame);
+    fl_frame_seen(frame, taker);
     return frame;
 }
 
 const struct fl_frame *fl_cache_lookup(struct fl_cache *cache, struct fl_frame_id id)
 {
-    return lookup_ready(cache, fl_frame_key(id));
+    return lookup_ready(cache, fl_frame_key(id), 0);
 }
 
 const struct fl_frame *fl_cache_lookup_huge(struct fl_cache *cache, const struct fl_image *image,
                                             uint64_t first_page)
 {
-    return lookup_ready(cache, fl_huge_key(image, first_page));
+    return lookup_ready(cache, fl_huge_key(image, first_page), 0);
+}
+
+const struct fl_frame *fl_cache_lookup_for(struct fl_cache *cache, struct fl_frame_id id,
+                                           uint64_t taker)
+{
+    return lookup_ready(cache, fl_frame_key(id), taker);
+}
+
+const struct fl_frame *fl_cache_lookup_huge_for(struct fl_cache *cache,
+                                                const struct fl_image *image, uint64_t first_page,
+                                                uint64_t taker)
+{
+    return lookup_ready(cache, fl_huge_key(image, first_page), taker);
+}
+
+void fl_cache_taken(struct fl_cache *cache, struct fl_frame_id id, uint64_t taker)
+{
+    fl_frame_take(cache, fl_frame_key(id), taker);
+}
+
+void fl_cache_taken_huge(struct fl_cache *cache, const struct fl_image *image, uint64_t first_page,
+                         uint64_t taker)
+{
+    fl_frame_take(cache, fl_huge_key(image, first_page), taker);
 }
 
 static struct fl_frame *new_frame(struct fl_cache *cache, struct fl_image *image,
@@ -67,6 +98,7 @@ static struct fl_frame *new_frame(struct fl_cache *cache, struct fl_image *image
     frame->key = wanted->key;
     frame->cache = cache;
     frame->pages = wanted->pages;
+    frame->taker = use == FL_FRAME_AHEAD ? wanted->taker : 0;
     frame->pins = 1; // the loading's
     frame->use = use;
     CDS_INIT_LIST_HEAD(&frame->in_ahead);
@@ -170,7 +202,7 @@ static int want_frame(struct fl_cache *cache, struct fl_image *image, const stru
             return 0;
         FL_CRASH_POINT("frame_closed");
         if (fl_frame_ready(frame) && fl_frame_pin(frame)) {
-            fl_frame_touch(frame);
+            fl_frame_seen(frame, waiter->taker);
             *ret_frame = frame;
             return 1;
         }
@@ -182,28 +214,28 @@ static int want_frame(struct fl_cache *cache, struct fl_image *image, const stru
 int fl_cache_want(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
                   struct fl_waiter *waiter, struct fl_frame **ret_frame)
 {
-    struct wanted wanted = want_of_frame(image, &id);
+    struct wanted wanted = want_of_frame(image, &id, waiter->taker);
     return want_frame(cache, image, &wanted, true, waiter, ret_frame);
 }
 
 int fl_cache_want_huge(struct fl_cache *cache, struct fl_image *image, uint64_t first_page,
                        struct fl_waiter *waiter, struct fl_frame **ret_frame)
 {
-    struct wanted wanted = want_of_huge_page(image, first_page);
+    struct wanted wanted = want_of_huge_page(image, first_page, waiter->taker);
     return want_frame(cache, image, &wanted, true, waiter, ret_frame);
 }
 
 int fl_cache_await(struct fl_cache *cache, struct fl_image *image, struct fl_frame_id id,
                    struct fl_waiter *waiter, struct fl_frame **ret_frame)
 {
-    struct wanted wanted = want_of_frame(image, &id);
+    struct wanted wanted = want_of_frame(image, &id, waiter->taker);
     return want_frame(cache, image, &wanted, false, waiter, ret_frame);
 }
 
 int fl_cache_await_huge(struct fl_cache *cache, struct fl_image *image, uint64_t first_page,
                         struct fl_waiter *waiter, struct fl_frame **ret_frame)
 {
-    struct wanted wanted = want_of_huge_page(image, first_page);
+    struct wanted wanted = want_of_huge_page(image, first_page, waiter->taker);
     return want_frame(cache, image, &wanted, false, waiter, ret_frame);
 }
 
@@ -253,8 +285,10 @@ static bool ask_ahead(struct fl_cache *cache, struct fl_image *image, const stru
     if (new) {
         *chain->end = new;
         chain->end = &new->next;
-    } else if (atomic_load_explicit(&frame->use, memory_order_relaxed) == FL_FRAME_COLD) {
-        fl_frame_touch(frame); // that the hand does not take it before it is used
+    } else if (frame->taker != wanted->taker ||
+               atomic_load_explicit(&frame->use, memory_order_relaxed) != FL_FRAME_AHEAD) {
+        // That the hand does not take it before it is used, nor one who believes to be alone.
+        fl_frame_touch(frame);
     }
     return true;
 }
@@ -265,13 +299,13 @@ static void send_chain(struct fl_cache *cache, const struct chain *chain)
         fl_read_ahead_ask(cache->read_ahead, chain->first);
 }
 
-uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
-                        const struct fl_frame_id *ids, uint32_t count)
+uint32_t fl_cache_ahead_for(struct fl_cache *cache, struct fl_image *image,
+                            const struct fl_frame_id *ids, uint32_t count, uint64_t taker)
 {
     struct chain chain = {.end = &chain.first};
     uint32_t begun = 0;
     for (; begun < count; begun++) {
-        struct wanted wanted = want_of_frame(image, &ids[begun]);
+        struct wanted wanted = want_of_frame(image, &ids[begun], taker);
         if (!ask_ahead(cache, image, &wanted, &chain))
             break;
     }
@@ -279,16 +313,28 @@ uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
     return begun;
 }
 
-uint32_t fl_cache_ahead_huge(struct fl_cache *cache, struct fl_image *image,
-                             const uint64_t *first_pages, uint32_t count)
+uint32_t fl_cache_ahead_huge_for(struct fl_cache *cache, struct fl_image *image,
+                                 const uint64_t *first_pages, uint32_t count, uint64_t taker)
 {
     struct chain chain = {.end = &chain.first};
     uint32_t begun = 0;
     for (; begun < count; begun++) {
-        struct wanted wanted = want_of_huge_page(image, first_pages[begun]);
+        struct wanted wanted = want_of_huge_page(image, first_pages[begun], taker);
         if (!ask_ahead(cache, image, &wanted, &chain))
             break;
     }
     send_chain(cache, &chain);
     return begun;
+}
+
+uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
+                        const struct fl_frame_id *ids, uint32_t count)
+{
+    return fl_cache_ahead_for(cache, image, ids, count, 0);
+}
+
+uint32_t fl_cache_ahead_huge(struct fl_cache *cache, struct fl_image *image,
+                             const uint64_t *first_pages, uint32_t count)
+{
+    return fl_cache_ahead_huge_for(cache, image, first_pages, count, 0);
 }

@@ -13,6 +13,10 @@
 // all of this is true of it too: the functions that end in _huge name it by the image and its first
 // page there. So every VM after the first copies it in one piece.
 //
+// A *taker* is one that uses each frame once, in an order that it knows: a VM that is filled. What
+// it alone has asked for goes when it was taken (frame_taken.h). It is named by a number that no
+// other one has; 0: none.
+//
 // What is wanted is read at once. What is asked for ahead is read in large pieces behind it, and
 // hurried when a thread comes to want it.
 #ifndef FAULTLINE_CACHE_FRAME_CACHE_H
@@ -43,6 +47,7 @@ struct fl_cache_stats {
     uint64_t ahead_frames;  // that came with them
     uint64_t ahead_errors;  // extents that could not be read, frames in them that were not right
     uint64_t promoted;      // asked for ahead, then wanted before they were there
+    uint64_t taken;         // frames, and pages of 2 MiB, that went as one alone had use for them
 };
 
 // `retries` further attempts, with growing pauses, follow a read that fails. 0, or -errno. The pool
@@ -66,6 +71,16 @@ void fl_cache_free(struct fl_cache *cache);
 const struct fl_frame *fl_cache_lookup(struct fl_cache *cache, struct fl_frame_id id);
 const struct fl_frame *fl_cache_lookup_huge(struct fl_cache *cache, const struct fl_image *image,
                                             uint64_t first_page);
+// The same for a taker, before it says that it has taken the frame.
+const struct fl_frame *fl_cache_lookup_for(struct fl_cache *cache, struct fl_frame_id id,
+                                           uint64_t taker);
+const struct fl_frame *fl_cache_lookup_huge_for(struct fl_cache *cache,
+                                                const struct fl_image *image, uint64_t first_page,
+                                                uint64_t taker);
+// RCU reader, never blocks. The taker has taken what it wants of this frame.
+void fl_cache_taken(struct fl_cache *cache, struct fl_frame_id id, uint64_t taker);
+void fl_cache_taken_huge(struct fl_cache *cache, const struct fl_image *image, uint64_t first_page,
+                         uint64_t taker);
 
 // RCU reader, never blocks. Starts the read unless it was started, ahead of all that is not wanted
 // yet. 1: the frame is READY and *ret_frame pinned for the caller; 0: the waiter will be delivered;
@@ -92,6 +107,11 @@ uint32_t fl_cache_ahead(struct fl_cache *cache, struct fl_image *image,
                         const struct fl_frame_id *ids, uint32_t count);
 uint32_t fl_cache_ahead_huge(struct fl_cache *cache, struct fl_image *image,
                              const uint64_t *first_pages, uint32_t count);
+// The same for a taker.
+uint32_t fl_cache_ahead_for(struct fl_cache *cache, struct fl_image *image,
+                            const struct fl_frame_id *ids, uint32_t count, uint64_t taker);
+uint32_t fl_cache_ahead_huge_for(struct fl_cache *cache, struct fl_image *image,
+                                 const uint64_t *first_pages, uint32_t count, uint64_t taker);
 // Any thread.
 struct fl_cache_stats fl_cache_stats(struct fl_cache *cache);
 

@@ -87,5 +87,6 @@ struct fl_cache_stats fl_cache_stats(struct fl_cache *cache)
         .ahead_frames = atomic_load(&cache->counts->ahead_frames),
         .ahead_errors = atomic_load(&cache->counts->ahead_errors),
         .promoted = atomic_load(&cache->counts->promoted),
+        .taken = atomic_load(&cache->counts->taken),
     };
 }

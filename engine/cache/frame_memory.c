@@ -151,6 +151,11 @@ uint64_t fl_frame_memory_bytes(struct fl_frame_memory *memory)
     return bytes;
 }
 
+bool fl_frame_memory_is_new(const struct fl_frame_memory *memory)
+{
+    return atomic_load(&memory->huge_pages) > atomic_load(&memory->kept);
+}
+
 // --- slots ---
 
 // With the lock held. In the chunk that has had a free one for longest; resident ones first.

@@ -13,6 +13,7 @@
 #define FAULTLINE_CACHE_FRAME_MEMORY_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,8 +33,9 @@ struct fl_frame_memory {
     pthread_mutex_t lock;        // covers the rest
     struct cds_list_head chunks; // with a free slot
     unsigned free_slots;         // that are resident
-    uint64_t huge_pages;         // of 2 MiB: all that there are, in use or not
-    uint64_t kept;               // so many of them stay
+    // Changed under the lock, read by anyone:
+    _Atomic uint64_t huge_pages; // of 2 MiB: all that there are, in use or not
+    _Atomic uint64_t kept;       // so many of them stay
     uint64_t spares;
     void **spare; // pages of 2 MiB that are not in use; room for `kept` more than `few`
     void *few[FL_SPARE_HUGE_PAGES];
@@ -53,6 +55,9 @@ int fl_frame_memory_keep(struct fl_frame_memory *memory, uint64_t bytes);
 // Takes 2 MiB of that from the kernel, all of it touched: 1; 0 if all is there; or -ENOMEM.
 int fl_frame_memory_prepare(struct fl_frame_memory *memory);
 uint64_t fl_frame_memory_bytes(struct fl_frame_memory *memory); // in chunks, in use or not
+// Any thread, never blocks: whether there is more than what is to be kept, so that what is put back
+// may go.
+bool fl_frame_memory_is_new(const struct fl_frame_memory *memory);
 
 // A buffer without bytes is a no-op.
 void fl_frame_memory_put(struct fl_frame_memory *memory, struct fl_buffer buffer, uint32_t pages);

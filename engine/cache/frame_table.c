@@ -24,7 +24,7 @@ struct fl_key fl_huge_key(const struct fl_image *image, uint64_t first_page)
     return (struct fl_key){.of = {id.word[0], id.word[1]}, .at = first_page | FL_KEY_HUGE};
 }
 
-static unsigned long hash_key(struct fl_key key)
+unsigned long fl_key_hash(struct fl_key key)
 {
     uint64_t x = (key.of[0] ^ (key.at << 32 | key.at >> 32) ^ key.at) * 0x9e3779b97f4a7c15ULL;
     return x ^ (x >> 29);
@@ -44,7 +44,7 @@ static int match_key(struct cds_lfht_node *node, const void *wanted)
 struct fl_frame *fl_frame_table_find(struct fl_cache *cache, struct fl_key key)
 {
     struct cds_lfht_iter iter;
-    cds_lfht_lookup(cache->table, hash_key(key), match_key, &key, &iter);
+    cds_lfht_lookup(cache->table, fl_key_hash(key), match_key, &key, &iter);
     struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
     return node ? caa_container_of(node, struct fl_frame, node) : NULL;
 }
@@ -52,8 +52,8 @@ struct fl_frame *fl_frame_table_find(struct fl_cache *cache, struct fl_key key)
 struct fl_frame *fl_frame_table_add(struct fl_cache *cache, struct fl_frame *frame)
 {
     FL_RCU_PUBLISH(&frame->node);
-    struct cds_lfht_node *there = cds_lfht_add_unique(cache->table, hash_key(frame->key), match_key,
-                                                      &frame->key, &frame->node);
+    struct cds_lfht_node *there = cds_lfht_add_unique(cache->table, fl_key_hash(frame->key),
+                                                      match_key, &frame->key, &frame->node);
     return caa_container_of(there, struct fl_frame, node);
 }
 
@@ -116,6 +116,12 @@ bool fl_frame_kill_unpinned(struct fl_frame *frame)
 {
     int none = 0;
     return atomic_compare_exchange_strong(&frame->pins, &none, DEAD);
+}
+
+bool fl_frame_kill_pinned(struct fl_frame *frame)
+{
+    int ours = 1;
+    return atomic_compare_exchange_strong(&frame->pins, &ours, DEAD);
 }
 
 struct fl_frame *fl_frame_table_pin(struct fl_cache *cache, struct fl_frame_id id)

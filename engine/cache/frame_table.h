@@ -33,12 +33,13 @@ enum fl_frame_state {
     FL_FRAME_FAILED,
 };
 
-// Moves: AHEAD -> HOT when it is wanted, AHEAD -> COLD when it was not for long; HOT -> COLD by the
-// clock's hand, COLD -> HOT when it is looked up.
+// Moves: AHEAD -> HOT when it is wanted, AHEAD -> COLD when it was not for long, AHEAD -> TAKEN by
+// its taker; HOT -> COLD by the clock's hand, COLD and TAKEN -> HOT when it is looked up.
 enum fl_frame_use {
     FL_FRAME_COLD,
     FL_FRAME_HOT,   // looked up since the clock's hand passed
     FL_FRAME_AHEAD, // asked for ahead of use and not used yet: its bytes count as `ahead`
+    FL_FRAME_TAKEN, // by the only one that has asked for it: it goes (frame_taken.h)
 };
 
 // References. The table has one from fl_frame_table_add() to fl_frame_table_remove(), which the
@@ -46,16 +47,19 @@ enum fl_frame_use {
 // its loading with an error; it then frees it by RCU. So a reader that found it may look at it
 // until its next quiescent state, and no longer without a pin.
 // Pins: one is the loading's, given up by fl_frame_finish() when all waiters have theirs; one is
-// taken for each waiter before its delivery; others are taken by fl_frame_pin(), which fails for
-// one that was evicted. Any thread gives them up. `load` is not referenced: it may be looked at by
-// a reader that sees the frame LOADING, as the loading's own reference is given up, and its memory
-// by RCU, only after the state has changed.
+// taken for each waiter before its delivery; one is that of the frames that were taken; others are
+// taken by fl_frame_pin(), which fails for one that was evicted. Any thread gives them up. With the
+// last one of a frame that is evicted goes its memory. `load` is not referenced: it may be looked
+// at by a reader that sees the frame LOADING, as the loading's own reference is given up, and its
+// memory by RCU, only after the state has changed.
 struct fl_frame {
     struct cds_lfht_node node;
     struct rcu_head rcu;
     struct fl_key key;
     struct fl_cache *cache;
     uint32_t pages;
+    uint64_t taker;                      // who has asked for it, or 0; constant
+    struct fl_frame *next_taken;         // in cache->taken
     _Atomic int state;                   // enum fl_frame_state
     _Atomic int use;                     // enum fl_frame_use
     _Atomic int pins;                    // DEAD once evicted
@@ -64,8 +68,20 @@ struct fl_frame {
     struct fl_load *load;                // to be looked at while LOADING only
     // Under the cache's lock:
     struct cds_list_head clock;
-    struct cds_list_head in_ahead; // cache->unused, or linked to itself
+    struct cds_list_head in_ahead; // cache->unused or ->leaving, or linked to itself
     uint64_t came_ns;
+};
+
+enum { FL_TAKEN_REMEMBERED = 1 << 16 };
+
+// What frame_taken.h does with the frames that were taken.
+struct fl_taken {
+    _Atomic(struct fl_frame *) first; // a stack of them, each with a pin
+    _Atomic uint64_t bytes;           // of these, about
+    struct cds_list_head leaving;     // under the cache's lock: came from the stack, have more pins
+    struct fl_io_job job;             // looks at them
+    atomic_bool looking;              // it is in the pool
+    _Atomic uint32_t before[FL_TAKEN_REMEMBERED]; // of a frame that went: a part of its hash
 };
 
 struct fl_cache {
@@ -89,7 +105,8 @@ struct fl_cache {
     _Atomic uint64_t aged_ns;
     _Atomic uint64_t bytes; // changed under the lock, read by anyone
     _Atomic uint64_t frames;
-    _Atomic uint64_t ahead;         // bytes that were asked for ahead and not used yet
+    _Atomic uint64_t ahead; // bytes that were asked for ahead and not used yet
+    struct fl_taken taken;
     struct fl_cache_counts *counts; // constant once there is work
     struct fl_cache_counts own_counts;
 };
@@ -118,6 +135,7 @@ static inline void fl_frame_touch(struct fl_frame *frame)
 int fl_frame_table_init(struct fl_cache *cache);
 void fl_frame_table_fini(struct fl_cache *cache);
 
+unsigned long fl_key_hash(struct fl_key key);
 struct fl_key fl_frame_key(struct fl_frame_id id);
 struct fl_key fl_huge_key(const struct fl_image *image, uint64_t first_page);
 
@@ -133,6 +151,8 @@ struct fl_frame *fl_frame_table_pin(struct fl_cache *cache, struct fl_frame_id i
 
 // Any thread: evicts a frame that has no pin, so that it gets none any more. False: it has one.
 bool fl_frame_kill_unpinned(struct fl_frame *frame);
+// The same of a frame that has none but the caller's, which goes with that.
+bool fl_frame_kill_pinned(struct fl_frame *frame);
 // Given to fl_rcu_defer(): the end of a frame that was in the table.
 void fl_frame_free_rcu(struct rcu_head *head);
 

@@ -3,6 +3,7 @@
 
 #include "engine/base/crash_point.h"
 #include "engine/cache/frame_clock.h"
+#include "engine/cache/frame_taken.h"
 
 // The list of waiters is closed with this mark once the frame is READY or FAILED.
 #define CLOSED ((struct fl_waiter *)1)
@@ -27,7 +28,7 @@ static void deliver_waiters(struct fl_frame *frame, struct fl_waiter *waiter, in
         waiter->error = error;
         waiter->failed = failed;
         if (!error) {
-            fl_frame_touch(frame);
+            fl_frame_seen(frame, waiter->taker);
             atomic_fetch_add(&frame->pins, 1);
             waiter->frame = frame;
         }

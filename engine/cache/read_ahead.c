@@ -185,7 +185,7 @@ static void cancel_all(struct fl_read_ahead *ahead)
 static void wait_for_work(struct fl_read_ahead *ahead)
 {
     if (ahead->reads.in_flight == 0)
-        fl_extent_reads_free_buffers(&ahead->reads);
+        fl_extent_reads_idle(&ahead->reads);
     if (!fl_mailbox_sleep(&ahead->mailbox))
         return;
     fl_extent_reads_wait(&ahead->reads);

@@ -106,6 +106,8 @@ const struct fl_counter_row fl_counter_rows[] = {
     COUNTER(workers.hits, "cache_hits_total", "cache.hits", "Faults whose frames were in the cache."),
     COUNTER(workers.misses, "cache_misses_total", "cache.misses", "Faults that had to wait for frames."),
     COUNTER(cache.evictions, "cache_evictions_total", "cache.evictions", "Frames evicted."),
+    COUNTER(cache.taken, "cache_taken_total", "cache.taken",
+            "Frames that did not stay, as one VM alone was filled with them."),
     COUNTER(cache.reads, "frame_reads_total", "cache.reads", "Reads of frames, with those that were repeated."),
     COUNTER(cache.read_errors, "frame_read_errors_total", "cache.read_errors", "Reads of frames that failed."),
     COUNTER(cache.failed, "frames_failed_total", "cache.failed", "Frames given up after all attempts."),

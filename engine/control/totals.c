@@ -58,6 +58,7 @@ static const struct place {
     {"cache.ahead_frames", FL_LEDGER_CACHE, offsetof(struct fl_cache_counts, ahead_frames)},
     {"cache.ahead_errors", FL_LEDGER_CACHE, offsetof(struct fl_cache_counts, ahead_errors)},
     {"cache.promoted", FL_LEDGER_CACHE, offsetof(struct fl_cache_counts, promoted)},
+    {"cache.taken", FL_LEDGER_CACHE, offsetof(struct fl_cache_counts, taken)},
     {"lanes.taken", FL_LEDGER_LANES, offsetof(struct fl_lane_counts, taken)},
     {"lanes.refused", FL_LEDGER_LANES, offsetof(struct fl_lane_counts, refused)},
 };

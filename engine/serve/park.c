@@ -100,6 +100,7 @@ static struct fl_waiter *park_next_waiter(struct fl_park *park)
     waiter->mail.deliver = park_frame_came;
     waiter->box = &park->shard->mailbox;
     waiter->user = park;
+    waiter->taker = park->vm->id;
     return waiter;
 }
 

@@ -71,8 +71,8 @@ static void task_frame_came(void *owner, struct fl_mail *mail)
     }
 }
 
-void fl_task_wait_for(struct fl_shard *shard, struct fl_task *task, struct fl_frame_id id,
-                      fl_task_came *came)
+static void wait_for(struct fl_shard *shard, struct fl_task *task, struct fl_frame_id id,
+                     uint64_t taker, fl_task_came *came)
 {
     struct fl_frame *frame = NULL;
     struct fl_task_wait *wait = calloc(1, sizeof(*wait));
@@ -82,6 +82,7 @@ void fl_task_wait_for(struct fl_shard *shard, struct fl_task *task, struct fl_fr
     }
     wait->waiter.mail.deliver = task_frame_came;
     wait->waiter.box = &shard->mailbox;
+    wait->waiter.taker = taker;
     wait->task = task;
     wait->came = came;
     int result = fl_cache_await(shard->cache, task->vm->image, id, &wait->waiter, &frame);
@@ -94,6 +95,18 @@ void fl_task_wait_for(struct fl_shard *shard, struct fl_task *task, struct fl_fr
     else
         fl_task_pause_long(shard, task);
     free(wait);
+}
+
+void fl_task_wait_for(struct fl_shard *shard, struct fl_task *task, struct fl_frame_id id,
+                      fl_task_came *came)
+{
+    wait_for(shard, task, id, 0, came);
+}
+
+void fl_task_wait_to_take(struct fl_shard *shard, struct fl_task *task, struct fl_frame_id id,
+                          fl_task_came *came)
+{
+    wait_for(shard, task, id, task->vm->id, came);
 }
 
 bool fl_task_goes_on(struct fl_shard *shard, struct fl_task *task, enum fl_install result)

@@ -29,6 +29,9 @@ void fl_task_end(struct fl_task *task);
 // Has the frame read, and `came` called when it is there; or pauses, if there is no memory.
 void fl_task_wait_for(struct fl_shard *shard, struct fl_task *task, struct fl_frame_id id,
                       fl_task_came *came);
+// The same for one that will say that it has taken the frame (frame_cache.h).
+void fl_task_wait_to_take(struct fl_shard *shard, struct fl_task *task, struct fl_frame_id id,
+                          fl_task_came *came);
 // Pauses, or lets the VM go, as the result of an installation wants it. True: on to the next pages,
 // if this is DONE; FAILED is left to the caller, too.
 bool fl_task_goes_on(struct fl_shard *shard, struct fl_task *task, enum fl_install result);

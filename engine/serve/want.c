@@ -332,5 +332,5 @@ enum fl_outcome fl_want_frames(struct fl_want *want, const struct fl_frame_id *i
 const struct fl_frame *fl_want_find(const struct fl_want *want, struct fl_frame_id id)
 {
     const struct fl_frame *frame = want->park ? fl_park_frame(want->park, id) : NULL;
-    return frame ? frame : fl_cache_lookup(want->shard->cache, id);
+    return frame ? frame : fl_cache_lookup_for(want->shard->cache, id, want->vm->id);
 }

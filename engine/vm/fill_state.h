@@ -16,6 +16,8 @@ enum fl_fill_goal {
     FL_FILL_NONZERO, // what differs from the zeros an unregistered page reads as
 };
 
+enum { FL_FILL_TAKING = 64 };
+
 struct fl_fill {
     enum fl_fill_goal goal;
     uint64_t begun_ns;
@@ -25,6 +27,8 @@ struct fl_fill {
     uint64_t probed;  // pages that were poisoned to see whether they are there, to be filled now
     unsigned in_vain; // times that something was missing there since
     uint64_t ahead;   // first page whose frame was not yet asked for
+    struct fl_frame_id taking[FL_FILL_TAKING]; // frames that it has used last, a ring
+    unsigned taken;                            // how many it has had
     bool suspended;
     struct fl_frame_id bad; // a piece of the map that cannot be read; pack 0: none
     int bad_error;

@@ -40,6 +40,7 @@ struct client {
     unsigned out; // waiters not yet back
     unsigned long served;
     unsigned long refused; // asked for ahead, and there was no room
+    uint64_t taker;        // its name where it takes frames
 };
 
 struct want {
@@ -80,6 +81,22 @@ static void check_want(const struct want *want, const struct fl_frame *frame)
     want->client->served++;
 }
 
+static struct fl_frame_id id_of(const struct client *client, uint64_t page)
+{
+    return fl_image_run(client->image, page, 1).id;
+}
+
+// It has the bytes.
+static void end_want(struct want *want)
+{
+    struct client *client = want->client;
+    if (want->waiter.taker && want->huge)
+        fl_cache_taken_huge(client->cache, client->image, want->page, client->taker);
+    else if (want->waiter.taker)
+        fl_cache_taken(client->cache, id_of(client, want->page), client->taker);
+    free(want);
+}
+
 static void came(void *owner, struct fl_mail *mail)
 {
     struct want *want = caa_container_of(mail, struct want, waiter.mail);
@@ -89,7 +106,7 @@ static void came(void *owner, struct fl_mail *mail)
     check_want(want, want->waiter.frame);
     fl_frame_unpin(want->waiter.frame);
     client->out--;
-    free(want);
+    end_want(want);
 }
 
 static unsigned chance(struct client *client, unsigned of)
@@ -107,16 +124,12 @@ static uint64_t some_frame(struct client *client)
     return page;
 }
 
-static struct fl_frame_id id_of(const struct client *client, uint64_t page)
-{
-    return fl_image_run(client->image, page, 1).id;
-}
-
 static const struct fl_frame *look_up(const struct want *want)
 {
     struct client *client = want->client;
-    return want->huge ? fl_cache_lookup_huge(client->cache, client->image, want->page)
-                      : fl_cache_lookup(client->cache, id_of(client, want->page));
+    uint64_t taker = want->waiter.taker;
+    return want->huge ? fl_cache_lookup_huge_for(client->cache, client->image, want->page, taker)
+                      : fl_cache_lookup_for(client->cache, id_of(client, want->page), taker);
 }
 
 static int wait_for(struct want *want, bool hurry, struct fl_frame **ret_frame)
@@ -139,10 +152,12 @@ static void want_one(struct client *client)
     // Few different ones, at odd places, some of them across the image's end.
     want->page =
         want->huge ? (uint64_t)chance(client, 12) * (PAGES - 5) / 12 + 3 : some_frame(client);
-    const struct fl_frame *there = look_up(want);
-    if (there) {
+    want->waiter.taker = chance(client, 2) * client->taker;
+    struct fl_frame *there = (struct fl_frame *)(uintptr_t)look_up(want);
+    if (there && fl_frame_pin(there)) {
         check_want(want, there);
-        free(want);
+        fl_frame_unpin(there);
+        end_want(want);
         return;
     }
     want->waiter.mail.deliver = came;
@@ -154,7 +169,7 @@ static void want_one(struct client *client)
     if (result == 1) {
         check_want(want, frame);
         fl_frame_unpin(frame);
-        free(want);
+        end_want(want);
         return;
     }
     client->out++;
@@ -173,9 +188,11 @@ static void ask_ahead(struct client *client)
         if (!run.zero)
             ids[count++] = run.id;
     }
-    client->refused += count - fl_cache_ahead(client->cache, client->image, ids, count);
+    uint64_t taker = chance(client, 2) * client->taker;
+    client->refused += count - fl_cache_ahead_for(client->cache, client->image, ids, count, taker);
     if (chance(client, 4) == 0)
-        client->refused += 1 - fl_cache_ahead_huge(client->cache, client->image, &first, 1);
+        client->refused +=
+            1 - fl_cache_ahead_huge_for(client->cache, client->image, &first, 1, taker);
 }
 
 static void collect(struct client *client)
@@ -287,8 +304,11 @@ static unsigned long storm(struct fl_image *image, uint64_t limit, unsigned want
     if (fl_io_pool_start(3, &pool) || fl_cache_new(limit, 0, pool, &cache))
         die("cannot start");
     for (unsigned i = 0; i < THREADS; i++) {
-        client[i] = (struct client){
-            .cache = cache, .image = image, .seed = herd ? 1 : i + 1, .wants = wants};
+        client[i] = (struct client){.cache = cache,
+                                    .image = image,
+                                    .seed = herd ? 1 : i + 1,
+                                    .wants = wants,
+                                    .taker = i + 1};
         if (fl_mailbox_init(&client[i].box) ||
             pthread_create(&thread[i], NULL, client_main, &client[i]))
             die("cannot start");
@@ -311,10 +331,11 @@ static unsigned long storm(struct fl_image *image, uint64_t limit, unsigned want
     struct fl_cache_stats stats = fl_cache_stats(cache);
     fl_cache_free(cache);
     printf("%lu served, %lu read, %lu evicted, %lu bytes at the end; ahead, by %s: %lu extents, "
-           "%lu frames, %lu promoted, %lu refused\n",
+           "%lu frames, %lu promoted, %lu refused; %lu taken\n",
            served, (unsigned long)stats.reads, (unsigned long)stats.evictions,
            (unsigned long)stats.bytes, stats.io, (unsigned long)stats.ahead_extents,
-           (unsigned long)stats.ahead_frames, (unsigned long)stats.promoted, refused);
+           (unsigned long)stats.ahead_frames, (unsigned long)stats.promoted, refused,
+           (unsigned long)stats.taken);
     if (served != (unsigned long)THREADS * wants)
         die("some were not served");
     if (strcmp(stats.io, io) != 0)

@@ -327,12 +327,16 @@ static void what_an_extent_does_not_bring_is_read_one_by_one(void)
 static void until_ready(unsigned from, unsigned to)
 {
     for (unsigned i = from; i < to; i++) {
-        const struct fl_frame *frame;
-        while (!(frame = fl_cache_lookup(cache, ids[i]))) {
+        const struct fl_frame *there;
+        while (!(there = fl_cache_lookup(cache, ids[i]))) {
             fl_rcu_quiescent();
             check_time("a frame never came");
         }
+        struct fl_frame *frame = (struct fl_frame *)(uintptr_t)there;
+        if (!fl_frame_pin(frame))
+            die("what was asked for was evicted before its use");
         check_pages(fl_frame_data(frame), (uint64_t)i * FL_FRAME_PAGES, FL_FRAME_PAGES);
+        fl_frame_unpin(frame);
     }
 }
 

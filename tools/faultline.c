@@ -19,6 +19,8 @@ const struct verb *const verb_table[] = {
     &verb_optimize,
     &verb_rm,
     &verb_gc,
+    &verb_push,
+    &verb_pull,
     &verb_serve,
     &verb_engine,
     &verb_handler,

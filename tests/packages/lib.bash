@@ -27,6 +27,7 @@ installed_files=(
     '@prefix@/share/faultline/systemd/metrics-tcp.conf'
     '@prefix@/bin/faultline'
     '@prefix@/libexec/faultline/faultline-top'
+    '@prefix@/libexec/faultline/faultline-remote'
     '@prefix@/include/faultline_client.h'
     '@prefix@/share/doc/faultline/README.md'
     '@prefix@/share/doc/faultline/docs/operations.md'

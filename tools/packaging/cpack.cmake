@@ -7,7 +7,7 @@ set(FAULTLINE_DEBIAN_REVISION 1 CACHE STRING "The revision of packages of one ve
 # Debug information of all programs and libraries, found by gdb by their build ids. No part of `cmake --install`.
 install(CODE "
     set(binaries \"$<TARGET_FILE:faultline>\" \"$<TARGET_FILE:faultline-client>\" \"$<TARGET_FILE:faultline-preload>\"
-        \"$<TARGET_FILE:faultline-top>\")
+        \"$<TARGET_FILE:faultline-top>\" \"$<TARGET_FILE:faultline-remote>\")
     set(objcopy \"${CMAKE_OBJCOPY}\")
     set(readelf \"${CMAKE_READELF}\")
     include(\"${CMAKE_CURRENT_LIST_DIR}/debug_symbols.cmake\")"

@@ -8,12 +8,14 @@
 #include "tools/cli/parse.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
+#include "tools/verbs/remote_options.h"
 #include "tools/verbs/verbs.h"
 
 struct arguments {
     const char *store;
     bool json;
     struct fl_gc_options options;
+    struct remote_options remote;
 };
 
 static const struct cli_option options[] = {
@@ -23,6 +25,7 @@ static const struct cli_option options[] = {
     CLI_FLAG(struct arguments, options.rebuild_index, .name = "rebuild-index",
              .help = "build the index again from the packs"),
     CLI_JSON(struct arguments, json),
+    REMOTE_OPTIONS(struct arguments, remote),
     CLI_END,
 };
 
@@ -31,6 +34,8 @@ static int parse_gc(int argc, char **argv, struct arguments *args)
     int status = cli_parse(&verb_gc, args, argc, argv);
     if (status != EXIT_DONE)
         return status;
+    if (args->remote.url && args->options.rebuild_index)
+        return cli_usage("gc", "a remote store has no index to be built again");
     return optind == argc ? EXIT_DONE : cli_usage("gc", "it takes no argument '%s'", argv[optind]);
 }
 
@@ -77,6 +82,11 @@ static int cmd_gc(int argc, char **argv)
     int status = parse_gc(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
+    if (args.remote.url) {
+        const char *const extra[] = {args.json ? "json=1" : NULL,
+                                     args.options.dry_run ? "dry-run=1" : NULL};
+        return remote_run("gc", &args.remote, extra, 2, NULL, 0);
+    }
     struct fl_store *store = store_open_or_say("gc", args.store, false);
     if (!store)
         return EXIT_FAILED;
@@ -96,9 +106,13 @@ const struct verb verb_gc = {
     .name = "gc",
     .run = cmd_gc,
     .summary = "give back the space of packs that no image refers to",
-    .synopsis = {"[--store DIR] [OPTION...]"},
-    .about = "Gives back the space of packs that no image refers to, and of files "
-             "that interrupted runs have left behind. Waits until no pack or verify "
-             "runs. Images that are open stay readable.",
+    .synopsis = {"[--store DIR] [OPTION...]", "--remote URL [OPTION...]"},
+    .about =
+        "Gives back the space of packs that no image refers to, and of files "
+        "that interrupted runs have left behind. Waits until no pack or verify "
+        "runs. Images that are open stay readable.\n"
+        "\n"
+        "In a remote store, what no image refers to is condemned first, and removed by a run a "
+        "day later or more, so that a push never loses what it relies on.",
     .options = options,
 };

@@ -12,6 +12,7 @@
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/ls_tree.h"
 #include "tools/verbs/offers.h"
+#include "tools/verbs/remote_options.h"
 #include "tools/verbs/verbs.h"
 
 struct arguments {
@@ -19,6 +20,7 @@ struct arguments {
     bool json;
     bool names;
     bool tree;
+    struct remote_options remote;
 };
 
 static const struct cli_option options[] = {
@@ -28,6 +30,7 @@ static const struct cli_option options[] = {
              .help = "print only the images' names, one a line"),
     CLI_FLAG(struct arguments, tree, .name = "tree",
              .help = "print each image below its parent, the one that its VM was restored from"),
+    REMOTE_OPTIONS(struct arguments, remote),
     CLI_END,
 };
 
@@ -38,6 +41,8 @@ static int parse_ls(int argc, char **argv, struct arguments *args)
         return status;
     if (args->json + args->names + args->tree > 1)
         return cli_usage("ls", "--json, --names and --tree exclude each other");
+    if (args->remote.url && args->tree)
+        return cli_usage("ls", "--remote and --tree exclude each other");
     return optind == argc ? EXIT_DONE : cli_usage("ls", "it takes no argument '%s'", argv[optind]);
 }
 
@@ -169,6 +174,10 @@ static int cmd_ls(int argc, char **argv)
     int status = parse_ls(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
+    if (args.remote.url) {
+        const char *const extra[] = {args.json ? "json=1" : NULL, args.names ? "names=1" : NULL};
+        return remote_run("ls", &args.remote, extra, 2, NULL, 0);
+    }
     struct fl_store *store = store_open_or_say("ls", args.store, false);
     if (!store)
         return EXIT_FAILED;
@@ -181,7 +190,8 @@ const struct verb verb_ls = {
     .name = "ls",
     .run = cmd_ls,
     .summary = "list the images of a store",
-    .synopsis = {"[--store DIR] [--json | --names | --tree]"},
+    .synopsis = {"[--store DIR] [--json | --names | --tree]",
+                 "--remote URL [--json | --names] [OPTION...]"},
     .about = "Lists the images of a store. Pages are counted in ZERO to STORED. OWN DISK "
              "is what an image alone needs on disk, its map and its packs, which 'faultline rm' "
              "and 'faultline gc' would free; SHARED DISK is in packs that other images need as "

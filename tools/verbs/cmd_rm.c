@@ -6,11 +6,13 @@
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
 #include "tools/cli/store_cli.h"
+#include "tools/verbs/remote_options.h"
 #include "tools/verbs/verbs.h"
 
 struct arguments {
     const char *store;
     bool json;
+    struct remote_options remote;
 };
 
 static const struct verb_argument arguments[] = {
@@ -20,6 +22,7 @@ static const struct verb_argument arguments[] = {
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
     CLI_JSON(struct arguments, json),
+    REMOTE_OPTIONS(struct arguments, remote),
     CLI_END,
 };
 
@@ -37,6 +40,9 @@ static int cmd_rm(int argc, char **argv)
     int status = parse_rm(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
+    if (args.remote.url)
+        return remote_run("rm", &args.remote, (const char *[]){args.json ? "json=1" : NULL}, 1,
+                          &argv[optind], argc - optind);
     struct fl_store *store = store_open_or_say("rm", args.store, false);
     if (!store)
         return EXIT_FAILED;
@@ -59,7 +65,7 @@ const struct verb verb_rm = {
     .name = "rm",
     .run = cmd_rm,
     .summary = "remove an image from a store",
-    .synopsis = {"[--store DIR] [--json] IMAGE..."},
+    .synopsis = {"[--store DIR] [--json] IMAGE...", "--remote URL [OPTION...] IMAGE..."},
     .about = "Removes images from the store. VMs that use one keep it. 'faultline "
              "gc' gives back the space.",
     .arguments = arguments,

@@ -9,12 +9,15 @@
 #include "tools/cli/progress.h"
 #include "tools/cli/store_cli.h"
 #include "tools/verbs/offers.h"
+#include "tools/verbs/remote_options.h"
 #include "tools/verbs/verbs.h"
 
 struct arguments {
     const char *store;
     bool json;
     struct fl_verify_options options;
+    bool quick;
+    struct remote_options remote;
 };
 
 static const struct verb_argument arguments[] = {
@@ -25,6 +28,9 @@ static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
     CLI_THREADS(struct arguments, options.threads),
     CLI_JSON(struct arguments, json),
+    CLI_FLAG(struct arguments, quick, .name = "quick",
+             .help = "of a remote store: only look whether all files are there, in their size"),
+    REMOTE_OPTIONS(struct arguments, remote),
     CLI_END,
 };
 
@@ -35,6 +41,8 @@ static int parse_verify(int argc, char **argv, struct arguments *args)
         if (!fl_name_valid(argv[i]))
             status = cli_usage("verify", "'%s' cannot name an image", argv[i]);
     }
+    if (status == EXIT_DONE && args->quick && !args->remote.url)
+        status = cli_usage("verify", "--quick goes with --remote");
     if (status == EXIT_DONE && optind < argc) {
         args->options.names = (const char *const *)&argv[optind];
         args->options.names_count = (size_t)(argc - optind);
@@ -133,6 +141,10 @@ static int cmd_verify(int argc, char **argv)
     int status = parse_verify(argc, argv, &args);
     if (status != EXIT_DONE)
         return status;
+    if (args.remote.url) {
+        const char *const extra[] = {args.json ? "json=1" : NULL, args.quick ? "quick=1" : NULL};
+        return remote_run("verify", &args.remote, extra, 2, &argv[optind], argc - optind);
+    }
     struct fl_store *store = store_open_or_say("verify", args.store, false);
     if (!store)
         return EXIT_FAILED;
@@ -151,11 +163,14 @@ const struct verb verb_verify = {
     .name = "verify",
     .run = cmd_verify,
     .summary = "check every byte of a store against its checksums",
-    .synopsis = {"[--store DIR] [OPTION...] [IMAGE...]"},
-    .about = "Checks every byte of the store, or of the named images, against its "
-             "checksums, and every page against its SHA-256. Names each bad object "
-             "and the images that need it. What is on offer, and packed only in part, cannot be "
-             "verified before it is published, and is named.",
+    .synopsis = {"[--store DIR] [OPTION...] [IMAGE...]", "--remote URL [OPTION...] [IMAGE...]"},
+    .about =
+        "Checks every byte of the store, or of the named images, against its "
+        "checksums, and every page against its SHA-256. Names each bad object "
+        "and the images that need it. What is on offer, and packed only in part, cannot be "
+        "verified before it is published, and is named.\n"
+        "\n"
+        "Of a remote store, it reads every file that an image needs, and compares its SHA-256.",
     .status = "0 if all is right, 1 if not.",
     .arguments = arguments,
     .options = options,

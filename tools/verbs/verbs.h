@@ -23,6 +23,8 @@ extern const struct verb verb_listen;
 extern const struct verb verb_ls;
 extern const struct verb verb_optimize;
 extern const struct verb verb_pack;
+extern const struct verb verb_pull;
+extern const struct verb verb_push;
 extern const struct verb verb_record;
 extern const struct verb verb_repair;
 extern const struct verb verb_report;

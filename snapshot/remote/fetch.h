@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Files that come from a bucket into the tmp/ of a store. A file that was fetched in part by a
+// process that was killed is gone on with. Its bytes are never used before its SHA-256 is right.
+#ifndef FAULTLINE_SNAPSHOT_REMOTE_FETCH_H
+#define FAULTLINE_SNAPSHOT_REMOTE_FETCH_H
+
+#include "snapshot/publish.h"
+#include "snapshot/remote/catalog.h"
+#include "snapshot/store_dir.h"
+
+struct fl_fetch {
+    struct fl_remote *remote;
+    struct fl_store *store;
+    int (*moved)(void *arg, uint64_t bytes); // an error ends it
+    void *arg;
+    uint64_t resumed; // bytes that were there
+};
+
+// Waits while another process fetches the same file. *ret_temp has all of it, verified, and is
+// locked (flock) until it is discarded. -EBADMSG: the bucket's bytes are wrong. After an error what
+// has come stays in tmp/, unless it was wrong.
+int fl_fetch_file(struct fl_fetch *fetch, const struct fl_remote_file *file,
+                  struct fl_temp *ret_temp, struct fl_error *ret_error);
+
+#endif

@@ -23,6 +23,7 @@ const struct verb *const verb_table[] = {
     &verb_pull,
     &verb_serve,
     &verb_engine,
+    &verb_mounter,
     &verb_handler,
     &verb_listen,
     &verb_checkpoint,

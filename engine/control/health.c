@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Theory of operation. That the control thread lives is shown by the answer. That workers do is
-// known by the heartbeat: the keeper asks, and each worker answers in its loop. Where the keeper does
-// not ask, or seldom, a probe does: this one is answered by what is known, the next one by what
-// became of the question.
+// known by the heartbeat: the keeper asks, and each worker answers in its loop. Where the keeper
+// does not ask, or seldom, a probe does: this one is answered by what is known, the next one by
+// what became of the question.
 #include "engine/control/health.h"
 
 #include <inttypes.h>
@@ -26,10 +26,10 @@ char *fl_health_live(const struct fl_health *health, bool *ret_well)
     uint64_t silent_ns = engine->beat.open ? now - engine->beat.asked_ns : 0;
     *ret_well = silent_ns < health->silence_ns;
     health->ops.ask_workers(health->ops.arg);
-    int length = *ret_well
-                     ? asprintf(&text, "ok\n")
-                     : asprintf(&text, "not live: a worker has not answered for %" PRIu64 " ms\n",
-                                silent_ns / FL_NS_PER_MS);
+    int length = *ret_well ? asprintf(&text, "ok\n")
+                           : asprintf(&text, "not live: %s has not answered for %" PRIu64 " ms\n",
+                                      engine->beat.files ? "the thread of the files" : "a worker",
+                                      silent_ns / FL_NS_PER_MS);
     return length < 0 ? NULL : text;
 }
 

@@ -2,6 +2,7 @@
 #include "engine/files/files.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -201,6 +202,23 @@ void fl_files_keep(const struct fl_files *files)
 }
 
 // --- how it is ---
+
+bool fl_files_runs(const struct fl_files *files)
+{
+    return files && files->running;
+}
+
+bool fl_files_rests(struct fl_files *files)
+{
+    struct pollfd asked = {.fd = files->device, .events = POLLIN};
+    return fl_mailbox_sleeps(&files->mailbox) && atomic_load(&files->calls_now) == 0 &&
+           poll(&asked, 1, 0) == 0;
+}
+
+void fl_files_post(struct fl_files *files, struct fl_mail *mail)
+{
+    fl_mailbox_post(&files->mailbox, mail);
+}
 
 uint64_t fl_files_open(const struct fl_files *files)
 {

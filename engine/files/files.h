@@ -15,6 +15,7 @@
 
 struct fl_files;
 struct fl_image;
+struct fl_mail;
 
 // There is no door until the keeper's record has come. 0 or -errno.
 int fl_files_new(const struct fl_files_options *options, struct fl_files **ret_files);
@@ -35,6 +36,13 @@ void fl_files_serve(struct fl_files *files);
 void fl_files_refuse(struct fl_files *files);
 // Has a new keeper hold it.
 void fl_files_keep(const struct fl_files *files);
+
+// Whether its thread runs, and whether that has nothing to do: it sleeps, no call is in hand, and
+// the kernel asks nothing.
+bool fl_files_runs(const struct fl_files *files);
+bool fl_files_rests(struct fl_files *files);
+// Posts mail to its thread, which must run: deliver() is called there.
+void fl_files_post(struct fl_files *files, struct fl_mail *mail);
 
 // Any thread. The path of an image's file has been opened, or mapped, and not been let go.
 uint64_t fl_files_open(const struct fl_files *files);

@@ -11,8 +11,8 @@
 
 #include <linux/fuse.h>
 
-// Of Linux 6.9.
-#define FL_FUSE_HAS_RESEND (UINT64_C(1) << 39)
+#include "engine/host/fuse_init.h"
+
 enum { FL_FUSE_NOTIFY_RESEND = 7 };
 // The kernel sets it in the number of a request that is sent again. An answer has it, too.
 #define FL_FUSE_RESENT (UINT64_C(1) << 63)
@@ -28,7 +28,5 @@ int fl_fuse_answer_parts(int device, uint64_t unique, struct iovec *iov, int cou
 // Has the kernel send again what was read by any process and not answered. -EINVAL: this kernel
 // cannot (before Linux 6.9).
 int fl_fuse_resend(int device);
-// Answers INIT. -EPROTO: the kernel is too old, which it has been told.
-int fl_fuse_answer_init(int device, uint64_t unique, const struct fuse_init_in *in, size_t bytes);
 
 #endif

@@ -250,7 +250,9 @@ static void end_keeper(struct fl_keeper *keeper)
     }
     bool goes_on = keeper->serving || keeper->replaced || keeper->records.store;
     fl_sockets_lock_close(&keeper->sockets_lock, !goes_on);
-    if (!goes_on)
+    // A service manager that keeps all for the next start is not to keep files over a stop.
+    bool stopped = keeper->stopping && !keeper->serving && !keeper->replaced;
+    if (!goes_on || (stopped && keeper->records.vms == 0))
         fl_keeper_unmount_files(keeper);
     fl_records_free(&keeper->records);
     if (keeper->upgrade.executable >= 0)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Theory of operation. One question of the keeper sends a beat to every worker and lane that is
-// awake, and now and then to those that sleep. A beat is a piece of mail that belongs to the thread
-// it is with: it is `outstanding` from ask_worker() until beat_came_back(), and is not sent again
-// before. The keeper is answered when none is outstanding but with threads that the kernel holds up
-// in a call for a VM. The control thread owns the rest.
+// Theory of operation. One question of the keeper sends a beat to the thread of the files, and to
+// every worker and lane that is awake, and now and then to those that sleep. A beat is a piece of
+// mail that belongs to the thread it is with: it is `outstanding` from ask_worker() until
+// beat_came_back(), and is not sent again before. The keeper is answered when none is outstanding
+// but with threads that the kernel holds up in a call for a VM. The control thread owns the rest.
 #include "engine/takeover/heartbeat.h"
 
 #include <stdbool.h>
@@ -15,6 +15,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/pace.h"
+#include "engine/files/files.h"
 #include "engine/link/death_watch.h"
 #include "engine/link/keeper_link.h"
 #include "engine/worker/engine.h"
@@ -42,6 +43,7 @@ struct fl_heartbeat {
         uint64_t asked_ns; // when it was sent last
         uint64_t oldest_ns;
     } beat[FL_LIFE_TABLE_THREADS];
+    struct beat files; // of the file door, which has no worker
 };
 
 // What is in the kernel for a VM comes back when that lets it: to kill the engine would mend
@@ -60,7 +62,7 @@ static bool all_well(const struct fl_heartbeat *heartbeat)
         if (beat->outstanding && !is_in_call(beat->worker))
             return false;
     }
-    return true;
+    return !heartbeat->files.outstanding || !fl_files_runs(heartbeat->engine->files);
 }
 
 static void answer_keeper(struct fl_heartbeat *heartbeat)
@@ -76,6 +78,8 @@ static void beat_came_back(void *control, struct fl_mail *mail)
     struct beat *beat = caa_container_of(mail, struct beat, mail);
     struct fl_heartbeat *heartbeat = beat->heartbeat;
     beat->outstanding = false;
+    if (beat == &heartbeat->files)
+        heartbeat->engine->beat.files = false;
     if (beat->oldest_ns > heartbeat->oldest_ns)
         heartbeat->oldest_ns = beat->oldest_ns;
     if (heartbeat->asked && all_well(heartbeat))
@@ -100,19 +104,48 @@ static bool is_asleep(struct fl_worker *worker)
            fl_counter_get(&worker->shard.stats->parked) == 0;
 }
 
-static void ask_worker(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
+static bool is_due(const struct fl_heartbeat *heartbeat, const struct beat *beat, bool asleep)
 {
     uint64_t now = fl_now();
     bool probed = !fl_pace_is_calm(&heartbeat->probes, now);
-    uint64_t every = probed ? SLEEPERS_EVERY : SLEEPERS_SELDOM;
-    if (beat->outstanding || (is_asleep(worker) && now < beat->asked_ns + every))
+    return !asleep || now >= beat->asked_ns + (probed ? SLEEPERS_EVERY : SLEEPERS_SELDOM);
+}
+
+static void ask_worker(struct fl_heartbeat *heartbeat, struct beat *beat, struct fl_worker *worker)
+{
+    if (beat->outstanding || !is_due(heartbeat, beat, is_asleep(worker)))
         return;
-    beat->asked_ns = now;
+    beat->asked_ns = fl_now();
     beat->heartbeat = heartbeat;
     beat->worker = worker;
     beat->outstanding = true;
     beat->mail.deliver = beat_at_worker;
     fl_mailbox_post(&worker->shard.mailbox, &beat->mail);
+}
+
+static void beat_at_files(void *owner, struct fl_mail *mail)
+{
+    struct beat *beat = caa_container_of(mail, struct beat, mail);
+    (void)owner;
+    beat->mail.deliver = beat_came_back;
+    fl_mailbox_post(&beat->heartbeat->engine->control, &beat->mail);
+}
+
+// A call that waits for storage is not counted as what the keeper lets an engine off for: the
+// thread of the files waits for none.
+static void ask_files(struct fl_heartbeat *heartbeat)
+{
+    struct beat *beat = &heartbeat->files;
+    struct fl_files *files = heartbeat->engine->files;
+    if (!fl_files_runs(files) || beat->outstanding ||
+        !is_due(heartbeat, beat, fl_files_rests(files)))
+        return;
+    beat->asked_ns = fl_now();
+    beat->heartbeat = heartbeat;
+    beat->outstanding = true;
+    heartbeat->engine->beat.files = true;
+    beat->mail.deliver = beat_at_files;
+    fl_files_post(files, &beat->mail);
 }
 
 struct fl_heartbeat *fl_heartbeat_new(struct fl_engine *engine)
@@ -141,6 +174,7 @@ void fl_heartbeat_take(struct fl_heartbeat *heartbeat)
     heartbeat->count = fl_engine_workers(heartbeat->engine);
     for (unsigned i = 0; i < heartbeat->count; i++)
         ask_worker(heartbeat, &heartbeat->beat[i], fl_engine_worker(heartbeat->engine, i));
+    ask_files(heartbeat);
     if (all_well(heartbeat)) // none had to be asked: answered in this round of the loop
         heartbeat->look_ns = 0;
 }

@@ -114,6 +114,7 @@ struct fl_engine {
     struct {
         uint64_t asked_ns;
         bool open;
+        bool files; // the thread of the files has not answered
     } beat;
     struct fl_recording_orders recordings; // control thread
     struct fl_histories histories;         // control thread

@@ -14,6 +14,8 @@ installed_files=(
     '@lib@/cmake/FaultlineClient/FaultlineClientConfig.cmake'
     '@lib@/cmake/FaultlineClient/FaultlineClientConfigVersion.cmake'
     '@units@/faultline.service'
+    '@units@/faultline-files.socket'
+    '@units@/faultline-files@.service'
     '@etc@/faultline/faultline.conf'
     '@prefix@/lib/sysusers.d/faultline.conf'
     '@prefix@/lib/tmpfiles.d/faultline.conf'

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/host/fuse_place.h"
 #include "engine/keeper/keeper.h"
 #include "engine/link/channel.h"
 #include "engine/server/server.h"
@@ -169,7 +170,7 @@ static int cmd_serve(int argc, char **argv)
     serve.keeper.filter = serve.server.filter;
     serve.keeper.sockets = serve.server.sockets;
     serve.keeper.files = serve.server.files;
-    serve.keeper.filter.mounts = serve.server.files != NULL;
+    serve.keeper.filter.mounts = serve.server.files && fl_fuse_may_mount();
     serve.keeper.log_level = serve.server.log_level;
     serve.keeper.stop_timeout_ms = serve.server.engine.stop_timeout_ms;
     serve.keeper.fault_timeout_ms = serve.server.engine.read_timeout_ms;

@@ -21,6 +21,7 @@ extern const struct verb verb_huge;
 extern const struct verb verb_inspect;
 extern const struct verb verb_listen;
 extern const struct verb verb_ls;
+extern const struct verb verb_mounter;
 extern const struct verb verb_optimize;
 extern const struct verb verb_pack;
 extern const struct verb verb_pull;

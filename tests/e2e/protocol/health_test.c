@@ -13,6 +13,7 @@
 
 #include "tests/e2e/protocol/good.h"
 #include "tests/e2e/protocol/http.h"
+#include "tests/support/files_world.h"
 #include "tests/support/stop.h"
 
 TestSuite(health, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
@@ -105,7 +106,7 @@ Test(health, a_server_whose_keeper_is_stopped_or_gone_is_not_ready)
 
 // --- a worker that makes no progress ---
 
-static pid_t find_worker(pid_t engine)
+static pid_t find_thread(pid_t engine, const char *called)
 {
     char path[64];
     char name[32] = "";
@@ -116,7 +117,7 @@ static pid_t find_worker(pid_t engine)
     for (struct dirent *entry; !found && (entry = readdir(tasks)) != NULL;) {
         snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", (int)engine, entry->d_name);
         FILE *file = fopen(path, "re");
-        if (file && fgets(name, sizeof(name), file) && strncmp(name, "fl-worker", 9) == 0)
+        if (file && fgets(name, sizeof(name), file) && strncmp(name, called, strlen(called)) == 0)
             found = (pid_t)strtol(entry->d_name, NULL, 10);
         if (file)
             fclose(file);
@@ -149,11 +150,44 @@ Test(health, a_worker_that_makes_no_progress_is_seen)
 {
     begin((const char *[]){"--hang-timeout", "8000", NULL});
     cr_assert_eq(ask("/healthz"), 200, "%s", answer.text);
-    pid_t worker = find_worker(server_engine(&world->server));
+    pid_t worker = find_thread(server_engine(&world->server), "fl-worker");
     cr_assert_gt(worker, 0, "no thread is called fl-worker");
     stop_worker(worker);
     cr_assert(wait_until(is_not_live, NULL), "%s", answer.text);
     cr_assert_eq(ptrace(PTRACE_DETACH, worker, NULL, NULL), 0);
+    cr_assert(wait_until(is_live, NULL), "%s", answer.text);
+    world_stop(world);
+}
+
+static bool files_are_not_live(void *arg)
+{
+    (void)arg;
+    return ask("/healthz") == 503 &&
+           strstr(answer.body, "not live: the thread of the files has not answered");
+}
+
+static bool is_another_engine(void *arg)
+{
+    pid_t engine = server_engine(&world->server);
+    return engine > 0 && engine != *(pid_t *)arg;
+}
+
+// It is said, and then the keeper has another engine serve.
+Test(health, a_thread_of_the_files_that_makes_no_progress_is_seen, .init = need_fuse,
+     .fini = files_close)
+{
+    world = files_make(MIXED, 1 << 20);
+    snprintf(control, sizeof(control), "%s", temp_path(&world->temp, "control.sock"));
+    files_serve(world, (const char *[]){"--hang-timeout", "6000", NULL});
+    pid_t engine = server_engine(&world->server);
+    pid_t thread = find_thread(engine, "fl-files");
+    cr_assert_gt(thread, 0, "no thread is called fl-files");
+    cr_assert_eq(ask("/healthz"), 200, "%s", answer.text); // those that sleep are asked from now on
+    world->server.deaths = 1;
+    stop_worker(thread);
+    cr_assert(wait_until(files_are_not_live, NULL), "%s", answer.text);
+    cr_assert_eq(waitpid(thread, NULL, __WALL), thread); // killed with its engine
+    cr_assert(wait_until(is_another_engine, &engine));
     cr_assert(wait_until(is_live, NULL), "%s", answer.text);
     world_stop(world);
 }
@@ -165,7 +199,7 @@ Test(health, a_worker_is_looked_at_without_a_keeper_too)
     pid_t engine = server_engine(&world->server);
     server_kill_keeper(&world->server);
     cr_assert(wait_until(is_live, NULL));
-    pid_t worker = find_worker(engine);
+    pid_t worker = find_thread(engine, "fl-worker");
     stop_worker(worker);
     cr_assert(wait_until(is_not_live, NULL), "%s", answer.text);
     cr_assert_eq(ptrace(PTRACE_DETACH, worker, NULL, NULL), 0);

@@ -37,6 +37,7 @@ int fl_files_new(const struct fl_files_options *options, struct fl_files **ret_f
         files->options.gid = getegid();
     files->device = -1;
     files->state_fd = -1;
+    files->mounts.fd = -1;
     files->gone.deliver = connection_gone;
     CDS_INIT_LIST_HEAD(&files->calls);
     CDS_INIT_LIST_HEAD(&files->warms);
@@ -57,6 +58,7 @@ void fl_files_stop(struct fl_files *files)
 {
     if (!files)
         return;
+    fl_files_unwatch_mounts(files);
     fl_files_warm_stop(files);
     fl_files_thread_stop(files);
 }
@@ -169,6 +171,8 @@ void fl_files_image_opened(struct fl_files *files, uint64_t record, struct fl_im
 
 void fl_files_serve(struct fl_files *files)
 {
+    if (files && files->device < 0 && files->options.path) // it has gone before this engine came
+        files->options.gone(files->options.arg);
     if (!files || files->device < 0 || files->running)
         return;
     fl_files_keep(files);
@@ -178,6 +182,7 @@ void fl_files_serve(struct fl_files *files)
                "event=files_not_resent reason=\"this kernel cannot send again what the engine "
                "before has read and not answered (Linux 6.9 can): threads that wait for that go on "
                "when the connection is aborted\"");
+    fl_files_watch_mounts(files);
     error = fl_files_thread_start(files);
     if (error)
         fl_log(FL_LOG_ERROR, "event=files_failed reason=\"%s\"", strerror(-error));

@@ -28,6 +28,7 @@
 #include <urcu/list.h>
 
 #include "engine/base/io_pool.h"
+#include "engine/base/loop.h"
 #include "engine/base/mailbox.h"
 #include "engine/files/files_options.h"
 #include "engine/files/files_state.h"
@@ -37,7 +38,10 @@
 
 struct fl_image;
 
-// Of calls in hand most wait, and are small; FL_FILES_READS_MOST have their frames.
+// Of calls in hand most wait, and are small; FL_FILES_READS_MOST have their frames. Each is one of
+// a thread that waits for its answer, or of the kernel's readahead, which protocol.c bounds: to
+// have so many that nothing is read takes as many threads of users who may read the files, as does
+// to fill the host's table of threads.
 enum {
     FL_FILES_BUCKETS = 256,
     FL_FILES_CALLS_MOST = 1 << 16,
@@ -123,6 +127,8 @@ struct fl_files {
     unsigned warms_running;
     struct fl_files_warmed warmed[FL_FILES_WARMED]; // the last ones
     unsigned next_warmed;
+    struct fl_source mounts; // the kernel's list of them; -1: it is not watched
+    bool hidden;             // the files are not mounted, though the connection is there
     // Readers':
     pthread_mutex_t names_lock;   // never held over I/O
     struct fl_files_names *names; // of the last listing; NULL: none yet
@@ -188,6 +194,11 @@ bool fl_files_can_warm(const struct fl_files *files, const struct fl_image *imag
 void fl_files_warm(struct fl_files *files, const struct fl_image *image);
 // Control thread. These processes end, and none is started any more.
 void fl_files_warm_stop(struct fl_files *files);
+
+// --- files_mounted.c: control thread ---
+
+void fl_files_watch_mounts(struct fl_files *files);
+void fl_files_unwatch_mounts(struct fl_files *files); // before the loop closes
 
 // --- nodes.c ---
 

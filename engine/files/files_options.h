@@ -42,6 +42,8 @@ struct fl_files_options {
     unsigned warm_reserve; // percent of the host's memory that is left alone
     // Control thread: the connection is gone. The keeper's record is dropped already.
     void (*gone)(void *arg);
+    // Control thread: the connection is there, and no path leads to it any more; or one does again.
+    void (*hidden)(void *arg, bool hidden);
     void *arg;
 };
 

@@ -29,7 +29,10 @@
 enum { SLOTS = 2 * FL_FUSE_PAGES_MOST, PARTS = 1 + FL_FUSE_PAGES_MOST, PAUSES_DOUBLED = 6 };
 #define FIRST_PAUSE (10 * FL_NS_PER_MS)
 // The kernel asks for pages that cannot be had two or three times, in smaller pieces. It is one
-// failure, and what was waited for once is waited for only shortly then.
+// failure, and what was waited for once is waited for only shortly then. That goes for whoever
+// asks: VMs that wait for one page ask for it one after the other, each when the one before has
+// failed, and the last of a hundred would wait a hundred times --read-timeout. Each is tried anew
+// all the same, and has the page if that can be had again.
 #define ASKED_AGAIN (2 * FL_NS_PER_S)
 enum { ASKED_AGAIN_PART = 10 };
 

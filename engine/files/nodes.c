@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which versions of images the kernel knows as files, by node id and by name.
+//
+// A FORGET has no answer, so the kernel does not send again one that an engine had read when it was
+// killed: `lookups` is then more than the kernel knows, and the node stays when all is forgotten.
+// That costs an entry of the table, and no image and no descriptor, which come and go with `opens`.
+// When the table is full the least used node that nobody has open goes for another.
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -161,6 +161,18 @@ static void files_gone(void *arg)
              server->options->files ? server->options->files : "images");
 }
 
+static void files_hidden(void *arg, bool hidden)
+{
+    struct fl_server *server = arg;
+    if (hidden)
+        fl_lacks(&server->engine->degraded, FL_LACK_FILES,
+                 "nothing is mounted at %s any more: files that are open go on, and no other can "
+                 "be opened before all of them are closed and the server is started anew",
+                 server->options->files ? server->options->files : "the files' directory");
+    else
+        fl_has(&server->engine->degraded, FL_LACK_FILES);
+}
+
 int fl_server_start_files(struct fl_server *server)
 {
     struct fl_engine *engine = server->engine;
@@ -186,6 +198,7 @@ int fl_server_start_files(struct fl_server *server)
         .gid = with->access.gid,
         .mode = with->access.mode,
         .gone = files_gone,
+        .hidden = files_hidden,
         .arg = server,
     };
     return fl_files_new(&options, &engine->files);

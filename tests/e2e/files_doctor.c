@@ -27,9 +27,13 @@ static struct world *world;
 static char output[OUTPUT];
 static struct fl_fuse_mount door;
 static struct fl_fuse_mount foreign; // ""; or what a test has mounted itself
+static char bound[2 * TEST_PATH];    // ""; or where it has bound a file
 
 static void end(void)
 {
+    if (*bound)
+        umount2(bound, MNT_DETACH);
+    *bound = '\0';
     if (*foreign.path) {
         fl_fuse_abort(foreign.connection);
         umount2(foreign.path, MNT_DETACH);
@@ -157,6 +161,55 @@ Test(files_doctor, a_server_that_answers_is_not_aborted_unless_forced)
     client_tell(&client, 'g');
     cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
     cr_assert(server_wait_log(&world->server, "event=degraded what=files", 1));
+    world_stop(world);
+}
+
+// --- what an operator unmounts ---
+
+static bool is_unmounted(void *arg)
+{
+    return umount2(arg, 0) == 0;
+}
+
+static void wait_degraded(unsigned times)
+{
+    cr_assert(server_wait_log(&world->server, "event=degraded what=files", times));
+}
+
+// What is open goes on, and a jail's bind mount opens it again; the next engine knows as well.
+Test(files_doctor, unmounted_while_a_file_is_open)
+{
+    static const bool sigbus = false;
+    struct client client;
+    begin();
+    touch(&client, &sigbus);
+    snprintf(bound, sizeof(bound), "%s", temp_path(&world->temp, "bound"));
+    close(open(bound, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    cr_assert_eq(mount(files_path(world, "image"), bound, NULL, MS_BIND, NULL), 0);
+    cr_assert_eq(umount2(door.path, MNT_DETACH), 0);
+    wait_degraded(1);
+    world->server.deaths = 1;
+    kill(server_engine(&world->server), SIGKILL);
+    wait_degraded(2);
+    client_tell(&client, 'g');
+    cr_assert_eq(client_wait(&client), 0, "%s", client_failure());
+    int fd = open(bound, O_RDONLY | O_CLOEXEC);
+    cr_expect(fd >= 0, "%s", strerror(errno));
+    close(fd);
+    cr_assert_eq(umount2(bound, 0), 0);
+    *bound = '\0';
+    world_stop(world);
+}
+
+// The connection is gone with the last mount, and the next engine has none: both say so.
+Test(files_doctor, unmounted_when_nothing_is_open)
+{
+    begin();
+    cr_assert(wait_until(is_unmounted, door.path), "%s", strerror(errno));
+    cr_assert(server_wait_log(&world->server, "are not mounted any more", 1));
+    world->server.deaths = 1;
+    kill(server_engine(&world->server), SIGKILL);
+    cr_assert(server_wait_log(&world->server, "are not mounted any more", 2));
     world_stop(world);
 }
 

@@ -18,6 +18,8 @@
 
 TestSuite(health, .init = need_userfaultfd, .fini = world_close, .timeout = 240);
 
+TestSuite(health_files, .init = need_fuse, .fini = files_close, .timeout = 240);
+
 enum { IMAGE_BYTES = 1 << 20 };
 
 static struct world *world;
@@ -173,8 +175,7 @@ static bool is_another_engine(void *arg)
 }
 
 // It is said, and then the keeper has another engine serve.
-Test(health, a_thread_of_the_files_that_makes_no_progress_is_seen, .init = need_fuse,
-     .fini = files_close)
+Test(health_files, a_thread_of_the_files_that_makes_no_progress_is_seen)
 {
     world = files_make(MIXED, 1 << 20);
     snprintf(control, sizeof(control), "%s", temp_path(&world->temp, "control.sock"));

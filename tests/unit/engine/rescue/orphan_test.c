@@ -261,11 +261,11 @@ static void huge_pages(void)
 Test(orphan, huge_pages)
 {
     struct fl_orphan orphan;
-    void *probe = mmap(NULL, HUGE, PROT_READ,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_HUGETLB | 21 << 26, -1, 0);
+    void *probe = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << 26, -1, 0);
     if (probe == MAP_FAILED)
         cr_skip_test("needs huge pages of 2 MiB");
-    munmap(probe, HUGE);
+    munmap(probe, 2 * HUGE);
     look(&orphan, start(huge_pages), -1);
     cr_assert_eq(orphan.ranges, 1);
     expect_range(&orphan, 0, shared->memory[0], 2 * HUGE, HUGE);

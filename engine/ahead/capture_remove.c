@@ -244,7 +244,8 @@ unsigned fl_capture_may_read(struct fl_shard *shard, struct fl_vm *vm, bool *ret
         capture->removal = (struct fl_capture_removal){.read_ns = capture->removal.read_ns};
         return 0;
     }
-    if (!faults_pending(capture, &pending))
+    *ret_more = !faults_pending(capture, &pending);
+    if (*ret_more) // the capture has failed, and the message is read in the next round
         return 0;
     if (!fl_vm_removing(vm)) {
         capture->removal = (struct fl_capture_removal){.read_ns = capture->removal.read_ns};

@@ -24,7 +24,7 @@ static void give_back(void)
 
 TestSuite(files_warm, .init = need_fuse, .fini = give_back, .timeout = 240);
 
-enum { BYTES = 32 << 20, PAGES = BYTES / PAGE, RUN = 24, RUNS = 40, TRACED = RUN * RUNS };
+enum { BYTES = 16 << 20, PAGES = BYTES / PAGE, RUN = 24, RUNS = 40, TRACED = RUN * RUNS };
 
 static struct world *world;
 static uint32_t traced[TRACED];
@@ -170,14 +170,14 @@ Test(files_warm, who_warms_is_charged_and_not_who_comes_first)
     static const char *const all[] = {"--all", NULL};
     begin(no_replay);
     cgroup_make(4L * BYTES);
-    warm(all, "\"there\":0,\"warm\":8192,");
+    warm(all, "\"there\":0,\"warm\":4096,");
     cr_assert_lt(charge(), BYTES / 4);
     files_forget(file_path());
     cr_assert_gt(charge(), BYTES / 2); // else it could not be told apart
     world_stop(world);
 }
 
-enum { CLONES = 3, WRITTEN = 40 };
+enum { CLONES = 2, WRITTEN = 40 };
 
 static int read_all_and_write(int channel, struct client_shared *shared, void *arg)
 {

@@ -23,8 +23,8 @@ size_t fl_frame_limit(uint32_t pages)
     return frame_bytes(pages) - frame_bytes(pages) / 16;
 }
 
-void fl_frame_seal(const void *bytes, uint32_t pages, size_t stored, enum fl_codec codec,
-                     void *out, struct fl_disk_frame *ret_frame)
+void fl_frame_seal(const void *bytes, uint32_t pages, size_t stored, enum fl_codec codec, void *out,
+                   struct fl_disk_frame *ret_frame)
 {
     size_t raw = frame_bytes(pages);
     if (stored == 0) {

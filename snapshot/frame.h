@@ -23,8 +23,8 @@ void fl_frame_encode(const void *bytes, uint32_t pages, void *out, struct fl_dis
 
 // Fills in ret_frame likewise for what another codec has compressed: `stored` bytes in out, or 0 if
 // they would be too many.
-void fl_frame_seal(const void *bytes, uint32_t pages, size_t stored, enum fl_codec codec,
-                     void *out, struct fl_disk_frame *ret_frame);
+void fl_frame_seal(const void *bytes, uint32_t pages, size_t stored, enum fl_codec codec, void *out,
+                   struct fl_disk_frame *ret_frame);
 
 // Returns true if the frame's fields are possible in a pack whose frames end at `end`.
 bool fl_frame_valid(const struct fl_disk_frame *frame, uint64_t end);

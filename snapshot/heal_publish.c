@@ -135,7 +135,7 @@ static int heal_open_image(struct fl_heal *heal, const struct fl_image *image, u
     if (change.healed == 0 || heal->dry_run) {
         fl_unmap(change.map, image->entries * sizeof(*change.map));
     } else {
-        r = fl_image_rewrite(heal->store, image, change.map, heal->pack_id, &healed);
+        r = fl_image_rewrite(heal->store, image, change.map, &heal->pack_id, 1, &healed);
         if (r == 0)
             r = fl_image_replace(heal->store, image, healed, &bytes);
         fl_image_unref(healed);

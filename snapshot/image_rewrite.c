@@ -13,25 +13,34 @@ struct table {
     uint32_t packs;
 };
 
-// Lists the old packs in the order of their first use, then the new pack.
-static int renumber_packs(const struct fl_image *old, uint64_t *map, uint64_t new_pack_id,
-                          struct table *table)
+// Lists the packs that are needed: the old ones in the order of their first use, then the new ones.
+static int renumber_packs(const struct fl_image *old, uint64_t *map, const uint64_t *new_pack_ids,
+                          uint32_t new_packs, struct table *table)
 {
-    const struct fl_disk_image_header *header = &old->header;
-    FL_AUTO_FREE uint32_t *number = calloc((size_t)header->packs + 1, sizeof(*number)); // 1 + it
-    table->pack_ids = malloc(((size_t)header->packs + 1) * sizeof(*table->pack_ids));
-    if (!number || !table->pack_ids)
+    uint32_t packs = old->header.packs;
+    size_t all = (size_t)packs + new_packs;
+    FL_AUTO_FREE uint32_t *number = calloc(all + 1, sizeof(*number)); // 1 + it
+    FL_AUTO_FREE bool *used = calloc(all + 1, sizeof(*used));
+    table->pack_ids = malloc((all + 1) * sizeof(*table->pack_ids));
+    if (!number || !used || !table->pack_ids)
         return -ENOMEM;
     uint64_t pages = old->entries;
     for (uint64_t page = 0; (page = fl_image_skip_zero(old, page)) < pages; page++) {
         uint32_t pack = fl_entry_pack(map[page]);
-        if (map[page] == 0 || pack == header->packs || number[pack] != 0)
+        if (map[page] == 0 || used[pack])
             continue;
-        table->pack_ids[table->packs] = fl_pack_id(old->packs[pack]);
-        number[pack] = ++table->packs;
+        used[pack] = true;
+        if (pack < packs) {
+            table->pack_ids[table->packs] = fl_pack_id(old->packs[pack]);
+            number[pack] = ++table->packs;
+        }
     }
-    number[header->packs] = table->packs + 1;
-    table->pack_ids[table->packs++] = new_pack_id;
+    for (uint32_t i = 0; i < new_packs; i++) {
+        if (used[packs + i]) {
+            table->pack_ids[table->packs] = new_pack_ids[i];
+            number[packs + i] = ++table->packs;
+        }
+    }
     for (uint64_t page = 0; (page = fl_image_skip_zero(old, page)) < pages; page++) {
         uint64_t entry = map[page];
         if (entry != 0)
@@ -46,7 +55,7 @@ static int open_image(struct fl_store *store, const struct fl_image *old, uint64
                       const struct table *table, struct fl_image **ret_image)
 {
     struct fl_disk_image_header header = old->header;
-    struct fl_pack **packs = calloc(table->packs, sizeof(struct fl_pack *));
+    struct fl_pack **packs = calloc((size_t)table->packs + 1, sizeof(struct fl_pack *));
     int r = packs ? 0 : -ENOMEM;
     header.packs = 0;
     while (r == 0 && header.packs < table->packs) {
@@ -64,12 +73,13 @@ static int open_image(struct fl_store *store, const struct fl_image *old, uint64
 }
 
 int fl_image_rewrite(struct fl_store *store, const struct fl_image *old, uint64_t *map,
-                     uint64_t new_pack_id, struct fl_image **ret_image)
+                     const uint64_t *new_pack_ids, uint32_t new_packs, struct fl_image **ret_image)
 {
     struct table table = {.pack_ids = NULL};
-    // The index after the table's end has to be one that an entry can hold.
-    int r = old->header.packs < FL_IMAGE_PACKS_MAX ? renumber_packs(old, map, new_pack_id, &table)
-                                                   : -EOVERFLOW;
+    // The indices after the table's end have to be ones that an entry can hold.
+    int r = old->header.packs <= FL_IMAGE_PACKS_MAX - new_packs
+                ? renumber_packs(old, map, new_pack_ids, new_packs, &table)
+                : -EOVERFLOW;
     if (r == 0)
         r = open_image(store, old, map, &table, ret_image);
     else
@@ -126,7 +136,7 @@ int fl_image_replace(struct fl_store *store, const struct fl_image *old,
                      const struct fl_image *image, uint64_t *ret_bytes)
 {
     struct fl_image_writer *writer = NULL;
-    FL_AUTO_FREE uint64_t *pack_ids = malloc(image->header.packs * sizeof(*pack_ids));
+    FL_AUTO_FREE uint64_t *pack_ids = malloc(((size_t)image->header.packs + 1) * sizeof(*pack_ids));
     if (!pack_ids)
         return -ENOMEM;
     for (uint32_t i = 0; i < image->header.packs; i++)

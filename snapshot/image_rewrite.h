@@ -9,11 +9,11 @@
 
 // Makes the new image in memory; it is not on disk yet, because a published image may be removed or
 // replaced at any time. map is from fl_map_memory and is taken over in every case. Its entries
-// refer to the pack table of `old`; entries of the new pack have the index after the table's end.
-// Packs that no page needs any more are left out, so that they can be collected. -ENOMEM,
-// -EOVERFLOW (too many packs), -EBADMSG, errors of opening the pack.
+// refer to the pack table of `old`; entries of the new packs have the indices after the table's
+// end. Packs that no page needs (any more) are left out, so that they can be collected. -ENOMEM,
+// -EOVERFLOW (too many packs), -EBADMSG, errors of opening a pack.
 int fl_image_rewrite(struct fl_store *store, const struct fl_image *old, uint64_t *map,
-                     uint64_t new_pack_id, struct fl_image **ret_image);
+                     const uint64_t *new_pack_ids, uint32_t new_packs, struct fl_image **ret_image);
 
 // Publishes the new image under the name of `old`. -ESTALE: `old` was replaced or removed
 // meanwhile.

@@ -160,7 +160,8 @@ static int plan_image(struct job *job, struct fl_image **ret_image)
         return -ENOMEM;
     for (uint64_t i = 0; i < job->layout.count; i++)
         map[job->layout.pages[i].page] = fl_layout_entry(job->image->header.packs, i);
-    return fl_image_rewrite(job->store, job->image, map, fl_pack_writer_id(job->pack), ret_image);
+    uint64_t id = fl_pack_writer_id(job->pack);
+    return fl_image_rewrite(job->store, job->image, map, &id, 1, ret_image);
 }
 
 static int write_image(struct job *job)

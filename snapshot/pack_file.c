@@ -296,6 +296,15 @@ uint32_t fl_pack_frame_stored(const struct fl_pack *pack, uint32_t frame)
     return disk ? disk->stored : 0;
 }
 
+int fl_pack_frame_entry(const struct fl_pack *pack, uint32_t frame, struct fl_disk_frame *ret_entry)
+{
+    int r = 0;
+    const struct fl_disk_frame *disk = pack->table ? find_frame(pack, frame, &r) : NULL;
+    if (disk)
+        *ret_entry = *disk;
+    return disk ? 0 : r < 0 ? r : -EINVAL;
+}
+
 // The file's last page may be partial.
 static struct fl_frame_place raw_frame_place(const struct fl_pack *pack, uint32_t frame)
 {

@@ -49,6 +49,9 @@ int fl_pack_know_all(const struct fl_pack *pack);
 // Return 0 if there is no such frame, or if its piece of the table cannot be read.
 uint32_t fl_pack_frame_pages(const struct fl_pack *pack, uint32_t frame);
 uint32_t fl_pack_frame_stored(const struct fl_pack *pack, uint32_t frame);
+// What the pack's table says of a frame. -EINVAL: there is no such frame; errors of reading.
+int fl_pack_frame_entry(const struct fl_pack *pack, uint32_t frame,
+                        struct fl_disk_frame *ret_entry);
 int fl_pack_read_frame(const struct fl_pack *pack, uint32_t frame, void *buf);
 // Decompresses what it can of a damaged frame into buf, which has room for the frame's pages. Any
 // byte of it may be wrong.

@@ -309,6 +309,63 @@ struct fl_optimize_result {
 int fl_store_optimize(struct fl_store *store, const struct fl_optimize_options *options,
                       struct fl_optimize_result *ret_result, struct fl_error *ret_error);
 
+// What rewriting packs has done. The old packs are still there: fl_store_gc removes them.
+struct fl_rewrite_result {
+    uint64_t packs_rewritten;
+    uint64_t packs_left;                // of those that were looked at
+    uint64_t images;                    // new maps of images, which each refer to some new packs
+    uint64_t images_left;               // that could not be read or written: they are as they were
+    uint64_t bytes_before, bytes_after; // of the files of these packs
+    uint64_t pages;                     // in the new packs
+    uint64_t pages_left_out;            // as no image needs them, or they are in bad frames
+    uint64_t bad_frames;                // that are damaged, and stay where they are
+    bool index_not_updated, index_rebuilt;
+    int index_error; // -errno or 0
+    double seconds;
+};
+
+struct fl_recompress_options {
+    const char *const *names; // NULL: all images
+    size_t names_count;
+    struct fl_compression compression; // with a codec
+    unsigned threads;                  // 0: one
+    uint64_t rate;                     // bytes read and written a second, at most; 0: no limit
+    struct fl_progress progress;       // bytes of packs
+};
+
+// Compresses the packs of these images in another way, once, also for the other images that need
+// them. Content, content ids and traces stay the same, and so does what is shared; pages that no
+// image needs are left out. A pack that has this codec is left alone if, by a sample of its frames,
+// little would be saved. VMs that have an image open keep it. -ENOENT: there is no such image.
+int fl_store_recompress(struct fl_store *store, const struct fl_recompress_options *options,
+                        struct fl_rewrite_result *ret_result, struct fl_error *ret_error);
+
+struct fl_compact_options {
+    unsigned percent;            // of a pack's pages: if no image needs so many, it is rewritten
+    bool dry_run;                // estimate what would be done, and write nothing
+    unsigned threads;            // 0: one
+    uint64_t rate;               // bytes read and written a second, at most; 0: no limit
+    struct fl_progress progress; // bytes of packs
+};
+
+// Rewrites packs in which many pages are not needed any more, without these; each keeps its codec.
+// The space comes back with fl_store_gc. An image cannot be read: nothing is done, with its error.
+int fl_store_compact(struct fl_store *store, const struct fl_compact_options *options,
+                     struct fl_rewrite_result *ret_result, struct fl_error *ret_error);
+
+struct fl_codec_estimate {
+    struct fl_compression compression;
+    uint64_t stored_bytes; // of the frames that the image refers to, by estimate
+};
+
+// Compresses frames of the image in several ways, evenly spread and at most 32, and estimates from
+// them what all of its frames would take. *ret_frames is how many frames that rests on: 0 if the
+// image has none. Errors as of opening the image.
+#define FL_ESTIMATES 5u
+int fl_store_inspect_codecs(struct fl_store *store, const char *name,
+                            struct fl_codec_estimate ret_estimates[FL_ESTIMATES],
+                            uint64_t *ret_frames, struct fl_error *ret_error);
+
 struct fl_repair_image {
     const char *name;
     uint64_t bad_pages;  // pages that were damaged

@@ -17,6 +17,7 @@ const struct verb *const verb_table[] = {
     &verb_inspect,
     &verb_trace,
     &verb_optimize,
+    &verb_recompress,
     &verb_rm,
     &verb_gc,
     &verb_push,

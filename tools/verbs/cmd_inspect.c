@@ -15,13 +15,15 @@
 
 struct arguments {
     const char *store;
-    bool json;
+    bool json, codecs;
 };
 
 static const struct verb_argument arguments[] = {{.name = "IMAGE", .hint = CLI_IMAGE},
                                                  {.name = NULL}};
 static const struct cli_option options[] = {
     CLI_STORE(struct arguments, store),
+    CLI_FLAG(struct arguments, codecs, .name = "codecs",
+             .help = "estimate what it would take with each codec, from up to 32 of its frames"),
     CLI_JSON(struct arguments, json),
     CLI_END,
 };
@@ -72,19 +74,40 @@ static int find_space(struct fl_store *store, const char *name, struct fl_image_
     return r;
 }
 
+struct codecs {
+    bool asked;
+    struct fl_codec_estimate estimates[FL_ESTIMATES];
+    uint64_t frames; // that they rest on
+};
+
+static json_t *codecs_json(const struct codecs *codecs)
+{
+    if (!codecs->asked)
+        return json_null();
+    json_t *list = json_array();
+    for (unsigned i = 0; i < FL_ESTIMATES; i++) {
+        const struct fl_codec_estimate *estimate = &codecs->estimates[i];
+        json_array_append_new(list, json_pack("{s:s,s:i,s:I}", "codec",
+                                              fl_codec_name(estimate->compression.codec), "level",
+                                              (int)estimate->compression.level, "stored_bytes",
+                                              (json_int_t)estimate->stored_bytes));
+    }
+    return json_pack("{s:I,s:o}", "sampled_frames", (json_int_t)codecs->frames, "estimates", list);
+}
+
 static int print_inspect_json(const struct fl_image_detail *detail,
                               const struct fl_image_space *space,
-                              const struct fl_image_about *about)
+                              const struct fl_image_about *about, const struct codecs *codecs)
 {
     json_t *object = store_image_json(&detail->info);
     json_t *more = json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:{s:I,s:f,s:I},s:{s:s,s:I,s:I}}", "own_bytes",
-        (json_int_t)space->own_bytes, "shared_bytes", (json_int_t)space->shared_bytes, "frames",
-        (json_int_t)detail->frames, "frame_pages", (json_int_t)detail->frame_pages, "stored_bytes",
-        (json_int_t)detail->stored_bytes, "fragmentation", "ranges", (json_int_t)detail->ranges,
-        "frames_mean", mean_frames(detail), "frames_max", (json_int_t)detail->range_frames_max,
-        "trace", "state", trace_state(detail->trace.state), "pages",
-        (json_int_t)detail->trace.pages, "runs", (json_int_t)detail->trace.runs);
+        "{s:o,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:f,s:I},s:{s:s,s:I,s:I}}", "codecs", codecs_json(codecs),
+        "own_bytes", (json_int_t)space->own_bytes, "shared_bytes", (json_int_t)space->shared_bytes,
+        "frames", (json_int_t)detail->frames, "frame_pages", (json_int_t)detail->frame_pages,
+        "stored_bytes", (json_int_t)detail->stored_bytes, "fragmentation", "ranges",
+        (json_int_t)detail->ranges, "frames_mean", mean_frames(detail), "frames_max",
+        (json_int_t)detail->range_frames_max, "trace", "state", trace_state(detail->trace.state),
+        "pages", (json_int_t)detail->trace.pages, "runs", (json_int_t)detail->trace.runs);
     bool ok =
         object && more && json_object_update(object, more) == 0 && about_add_json(object, about);
     json_decref(more);
@@ -106,6 +129,22 @@ static void print_inspect_trace(const struct fl_trace_info *trace)
         puts("trace          damaged or of an unknown version: faultline verify tells more");
     else
         puts("trace          none");
+}
+
+static void print_codecs(const struct codecs *codecs, uint64_t now)
+{
+    char bytes[32];
+    if (!codecs->asked)
+        return;
+    printf("codecs         by %" PRIu64 " of its frames, all of them would take\n", codecs->frames);
+    for (unsigned i = 0; i < FL_ESTIMATES; i++) {
+        const struct fl_codec_estimate *estimate = &codecs->estimates[i];
+        double change =
+            now > 0 ? 100.0 * ((double)estimate->stored_bytes - (double)now) / (double)now : 0;
+        printf("  %-4s %-2u      %12s  %+.0f %%\n", fl_codec_name(estimate->compression.codec),
+               estimate->compression.level,
+               cli_format_bytes(estimate->stored_bytes, bytes, sizeof(bytes)), change);
+    }
 }
 
 static void print_inspect_text(const struct fl_image_detail *detail,
@@ -148,6 +187,7 @@ static int cmd_inspect(int argc, char **argv)
     struct fl_image_detail detail;
     struct fl_image_space space = {0};
     struct fl_image_about about = {.companions = NULL};
+    struct codecs codecs = {.asked = false};
     struct fl_error error;
     int status = parse_inspect(argc, argv, &args);
     if (status != EXIT_DONE)
@@ -160,13 +200,20 @@ static int cmd_inspect(int argc, char **argv)
         r = find_space(store, argv[optind], &space, &error);
     if (r == 0)
         r = fl_store_image_about(store, argv[optind], &about, &error);
+    codecs.asked = args.codecs;
+    if (r == 0 && args.codecs)
+        r = fl_store_inspect_codecs(store, argv[optind], codecs.estimates, &codecs.frames, &error);
     fl_store_close(store);
-    if (r < 0)
+    if (r < 0) {
+        fl_image_about_free(&about);
         return cli_fail("inspect", "%s", error.text);
-    if (args.json)
-        status = print_inspect_json(&detail, &space, &about);
-    else
+    }
+    if (args.json) {
+        status = print_inspect_json(&detail, &space, &about, &codecs);
+    } else {
         print_inspect_text(&detail, &space, &about);
+        print_codecs(&codecs, detail.stored_bytes);
+    }
     fl_image_about_free(&about);
     return status;
 }
@@ -175,9 +222,11 @@ const struct verb verb_inspect = {
     .name = "inspect",
     .run = cmd_inspect,
     .summary = "show what an image is made of",
-    .synopsis = {"[--store DIR] [--json] IMAGE"},
-    .about = "Shows how many pages of an image are zero, shared or stored, the state "
-             "of its trace, and what it has besides memory: companions, labels and its parent.",
+    .synopsis = {"[--store DIR] [OPTION...] IMAGE"},
+    .about =
+        "Shows how many pages of an image are zero, shared or stored, the state "
+        "of its trace, and what it has besides memory: companions, labels and its parent. With "
+        "--codecs it also compresses some of its frames in other ways.",
     .arguments = arguments,
     .options = options,
 };

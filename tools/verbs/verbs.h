@@ -27,6 +27,7 @@ extern const struct verb verb_pack;
 extern const struct verb verb_pull;
 extern const struct verb verb_push;
 extern const struct verb verb_record;
+extern const struct verb verb_recompress;
 extern const struct verb verb_repair;
 extern const struct verb verb_report;
 extern const struct verb verb_rescue;

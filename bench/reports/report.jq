@@ -120,6 +120,18 @@ def frames_table:
            ($one.bytes / ([.[].sequential_seconds] | median) / 1e9 | digits(2)),
            ($one.bytes / ([.[].encode_cpu_seconds] | median) / 1e9 | digits(2))] | row);
 
+def codecs_table:
+    . as $all | "\n### Codecs\n",
+    "Input: \($all[0].input), \($all[0].bytes | mib | digits(0)) MiB of it that are not zero; one thread's processor time\n",
+    "| codec | level | frame KiB | stored part | ratio | written MB/s | read MB/s | a frame: us p50 | us p99 |",
+    "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+    (unordered_keys([.codec, .level, .frame_bytes])[] as $way
+        | [$all[] | select([.codec, .level, .frame_bytes] == $way)] | .[0] as $one
+        | ["`\($one.codec)`", "\($one.level)", "\($one.frame_bytes | kib)", ($one.stored / $one.bytes | digits(3)),
+           ($one.bytes / $one.stored | digits(2)), ($one.bytes / $one.encode_cpu_seconds / 1e6 | digits(1)),
+           ($one.bytes / ([.[].decode_cpu_seconds] | median) / 1e6 | digits(0)),
+           ([.[].decode_ns_p50] | median / 1000 | digits(1)), ([.[].decode_ns_p99] | median / 1000 | digits(1))] | row);
+
 def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $all
     | "\nCPU seconds of `faultline pack`, over all threads: " + ([$all[0].stages | keys_unsorted[] as $stage
         | "\($stage) \([$all[].stages[$stage]] | median | digits(2))"] | join(", ")) + ".";
@@ -137,6 +149,8 @@ def sum_of_stages: [.[] | select(.stages != null)] | select(length > 0) | . as $
    ([$records[] | select(.part == "cold")] | select(length > 0) | cold_table),
    ([$records[] | select(.part == "frames")] | unordered_keys(.input)[] as $input
     | [.[] | select(.input == $input)] | sort_by(.frame_bytes) | frames_table),
+   ([$records[] | select(.part == "codecs")] | unordered_keys(.input)[] as $input
+    | [.[] | select(.input == $input)] | sort_by(.codec, .frame_bytes, .level) | codecs_table),
    ([$records[] | select(.part == "replay")] | select(length > 0) | replay_table),
    ([$records[] | select(.part == "recorded")] | unordered_keys([.snapshot, .vms, .how])[] as $scenario
     | [.[] | select([.snapshot, .vms, .how] == $scenario)] | undisturbed | recorded_table),

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,11 +60,36 @@ void world_close(void)
     temp_remove(&world->temp);
 }
 
+// The version of a pack tells whether it has zstd frames.
+static void expect_codec(const struct world *world, const char *codec)
+{
+    char pattern[2 * TEST_PATH];
+    uint32_t version = 0;
+    glob_t packs;
+    bool zstd = false;
+    snprintf(pattern, sizeof(pattern), "%s/packs/*.pack", world->store);
+    cr_assert_eq(glob(pattern, 0, NULL, &packs), 0);
+    for (size_t i = 0; i < packs.gl_pathc; i++) {
+        FILE *file = fopen(packs.gl_pathv[i], "re");
+        cr_assert(file && fseek(file, 8, SEEK_SET) == 0 &&
+                  fread(&version, sizeof(version), 1, file) == 1);
+        fclose(file);
+        zstd |= version == 3;
+    }
+    globfree(&packs);
+    cr_assert_eq(zstd, strcmp(codec, "zstd") == 0, "the pack is of %s", codec);
+}
+
 void world_pack(struct world *world, const char *file, const char *image)
 {
     char output[1024];
-    const char *args[] = {"pack", "--store", world->store, "--name", image, file, NULL};
+    const char *codec =
+        getenv("FAULTLINE_TEST_CODEC"); // a ctest of its own runs it with another one
+    const char *args[] = {"pack",   "--store", world->store, "--codec", codec ? codec : "lz4",
+                          "--name", image,     file,         NULL};
     cr_assert_eq(faultline_run(output, sizeof(output), args), 0, "%s", output);
+    if (codec)
+        expect_codec(world, codec);
 }
 
 void world_serve(struct world *world, const char *const *extra)

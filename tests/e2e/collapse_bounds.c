@@ -176,7 +176,7 @@ static void serve_without(const char *capabilities, const char *const *options)
 // What an engine may do is given at its start: it is said once, of all VMs.
 Test(collapse_bounds, a_server_without_the_capability_says_so)
 {
-    char output[8192];
+    static char output[1 << 17];
     serve_without("-sys_nice", on);
     collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE});
     collapse_await(world, 2, "refused");
@@ -184,6 +184,8 @@ Test(collapse_bounds, a_server_without_the_capability_says_so)
     const char *ask[] = {"status", "--control", temp_path(&world->temp, "control.sock"), NULL};
     cr_assert_eq(faultline_run(output, sizeof(output), ask), 0);
     cr_assert_not_null(strstr(output, "working sets stay pages of 4 KiB"), "%s", output);
+    faultline_run(output, sizeof(output), (const char *[]){"doctor", NULL}); // of all processes
+    cr_assert_not_null(strstr(output, "(serve --huge), and lacks CAP_SYS_NICE:"), "%s", output);
     cr_assert_eq(world_status(world, "huge", "failed"), 1);
     cr_assert_eq(collapse_huge(), 0);
     collapse_finish();

@@ -12,6 +12,7 @@
 #include "tools/cli/paths.h"
 #include "tools/verbs/doctor_advice.h"
 #include "tools/verbs/doctor_fuse.h"
+#include "tools/verbs/doctor_huge.h"
 #include "tools/verbs/doctor_meetings.h"
 #include "tools/verbs/doctor_offers.h"
 #include "tools/verbs/doctor_pool.h"
@@ -179,6 +180,7 @@ static void print_doctor_text(const struct fl_diagnosis *found, const struct off
         if (found->uffd[i].left_protected > 0)
             print_protected(&found->uffd[i]);
     }
+    doctor_print_huge(found);
     doctor_print_left(found);
     doctor_print_offers(args->store, offers);
     const char *unseen = doctor_explain_view(found);
@@ -245,13 +247,13 @@ static void print_doctor_json(const struct fl_diagnosis *found, const struct off
         json_array_append_new(dying, task_json(found, &found->dying[i]));
     static const char *const views[] = {
         [FL_PROC_ALL] = "all", [FL_PROC_PART] = "partial", [FL_PROC_OTHER] = "another's"};
-    json_t *all =
-        json_pack("{s:b, s:b, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "healthy",
-                  (int)found->healthy, "complete", (int)found->complete, "view", views[found->view],
-                  "stopped", (json_int_t)found->stopped, "userfaultfds", cases, "tasks", tasks,
-                  "dying", dying, "fuse_connections", doctor_fuse_json(found), "fuse_tasks",
-                  doctor_fuse_tasks_json(found), "checkpoints_left", doctor_left_json(found),
-                  "offers_left", doctor_offers_json(args->store, offers));
+    json_t *all = json_pack(
+        "{s:b, s:b, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "healthy",
+        (int)found->healthy, "complete", (int)found->complete, "view", views[found->view],
+        "stopped", (json_int_t)found->stopped, "userfaultfds", cases, "tasks", tasks, "dying",
+        dying, "fuse_connections", doctor_fuse_json(found), "fuse_tasks",
+        doctor_fuse_tasks_json(found), "checkpoints_left", doctor_left_json(found), "offers_left",
+        doctor_offers_json(args->store, offers), "huge_refused", doctor_huge_json(found));
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);

@@ -137,7 +137,7 @@ FL_CLIENT_API int fl_client_hand_over(const char *socket_path,
                                       const struct fl_client_region *regions, size_t count,
                                       uint32_t page_bytes, struct fl_client **ret_client);
 
-// The size of the pages of its memory: FL_CLIENT_PAGE or FL_CLIENT_HUGE_PAGE. Since version 0.2.1.
+// The size of the pages of its memory: FL_CLIENT_PAGE or FL_CLIENT_HUGE_PAGE. Since version 0.2.0.
 FL_CLIENT_API uint32_t fl_client_page_bytes(const struct fl_client *client);
 
 // Unmaps the memory, closes both descriptors and frees the client. A thread that still touches the

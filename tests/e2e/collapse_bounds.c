@@ -23,6 +23,7 @@ static char cgroup[128];
 
 static void give_back(void)
 {
+    client_kill(&collapse_vm.client); // or it holds the cgroup
     for (unsigned i = 0; cgroup[0] && rmdir(cgroup) != 0 && i < 500; i++)
         poll(NULL, 0, 10);
     world_close();

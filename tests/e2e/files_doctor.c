@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "engine/host/fuse_mount.h"
+#include "engine/host/fuse_place.h"
 #include "tests/support/files_world.h"
 #include "tests/support/stop.h"
 
@@ -211,6 +212,27 @@ Test(files_doctor, unmounted_when_nothing_is_open)
     kill(server_engine(&world->server), SIGKILL);
     cr_assert(server_wait_log(&world->server, "are not mounted any more", 2));
     world_stop(world);
+}
+
+// The kernel's first request has its answer before any engine is there, which could be killed with
+// it; and what nothing serves is cleared away.
+Test(files_doctor, who_mounts_answers_the_first_request)
+{
+    static char reason[FL_FUSE_REASON];
+    struct fl_fuse_place place;
+    struct fl_fuse_place again;
+    const char *path;
+    world = files_make(DISTINCT, BYTES);
+    path = temp_path(&world->temp, "files"); // files_close() unmounts it
+    cr_assert_eq(fl_fuse_place_make(path, 0, 0, NULL, &place, reason), 0, "%s", reason);
+    cr_expect_eq(fl_fuse_waiting(place.connection), 0);
+    close(place.device);
+    cr_assert_eq(fl_fuse_place_make(path, 0, 0, NULL, &again, reason), 0, "%s", reason);
+    cr_expect_eq(fl_fuse_place_remove(path, again.connection + 1), 0);
+    cr_expect(files_mounted(world), "it has unmounted another connection's");
+    cr_expect_eq(fl_fuse_place_remove(path, again.connection), 0);
+    cr_expect_not(files_mounted(world));
+    close(again.device);
 }
 
 // --- a server of another kind ---

@@ -216,8 +216,9 @@ bool fl_files_runs(const struct fl_files *files)
 bool fl_files_rests(struct fl_files *files)
 {
     struct pollfd asked = {.fd = files->device, .events = POLLIN};
-    return fl_mailbox_sleeps(&files->mailbox) && atomic_load(&files->calls_now) == 0 &&
-           poll(&asked, 1, 0) == 0;
+    bool nothing = atomic_load(&files->calls_now) == 0 &&
+                   (atomic_load(&files->ended) || poll(&asked, 1, 0) == 0);
+    return nothing && fl_mailbox_sleeps(&files->mailbox);
 }
 
 void fl_files_post(struct fl_files *files, struct fl_mail *mail)

@@ -253,6 +253,8 @@ static int parse_rescue(struct arguments *args, int argc, char **argv)
         rescue->action = args->poison ? RESCUE_POISON : RESCUE_KILL;
     if (args->fd != UINT_MAX)
         rescue->fd = (int)args->fd;
+    if (args->abort && (rescue->json || args->poison || args->kill))
+        return cli_usage("rescue", "--abort takes no option but --force and --dry-run");
     if (args->abort)
         return optind == argc ? EXIT_DONE
                               : cli_usage("rescue", "--abort takes no argument '%s'", argv[optind]);

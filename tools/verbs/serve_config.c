@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
+#include "engine/host/fuse_mounter.h"
 #include "engine/keeper/keeper.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/defaults.h"
@@ -242,6 +243,12 @@ int serve_check_file(const char *verb, const char *path)
                  "metrics = %s is an address, and the shipped unit has no network: it needs the "
                  "drop-in metrics-tcp.conf (docs/security.md)",
                  metrics);
+    const char *files = status == EXIT_DONE ? serve.server.files : NULL;
+    if (files && access(FL_FUSE_MOUNTER_SOCKET, F_OK) != 0)
+        cli_warn(verb,
+                 "files = %s, and the shipped unit may not mount: it needs 'systemctl enable --now "
+                 "faultline-files.socket', which mounts at /run/faultline-files (docs/files.md)",
+                 files);
     conf_free(&sources->started);
     conf_free(&sources->current);
     free(sources);

@@ -151,6 +151,10 @@ Test(config, that_is_wrong_is_said_line_by_line)
     write_conf("metrics = /run/metrics.sock\n");
     cr_assert_eq(run_verb(output, check), 0, "%s", output);
     cr_expect_null(strstr(output, "metrics-tcp.conf"), "%s", output);
+    write_conf("files = /run/faultline-files\n");
+    cr_assert_eq(run_verb(output, check), 0, "%s", output);
+    bool mounted = access("/run/faultline-files.sock", F_OK) == 0; // of this host's own server
+    cr_expect(mounted || strstr(output, "enable --now faultline-files.socket"), "%s", output);
     cr_assert_eq(unlink(conf()), 0);
     cr_assert_eq(run_verb(output, serve), 1);
     cr_expect_not_null(strstr(output, "cannot read the configuration file"), "%s", output);

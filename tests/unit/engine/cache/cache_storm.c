@@ -221,6 +221,7 @@ static void *client_main(void *arg)
     }
     while (client->out > 0)
         collect(client);
+    fl_rcu_quiescent(); // what came last has looked frames up
     rcu_unregister_thread();
     return NULL;
 }

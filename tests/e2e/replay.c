@@ -245,6 +245,49 @@ Test(replay, of_a_trace_of_huge_pages_on_small_ones)
     stop();
 }
 
+// --- what it leaves in the cache ---
+
+enum { IMAGE_FRAMES = BYTES / 65536, FEW_FRAMES = IMAGE_FRAMES / 8 };
+
+static bool has_few_frames(void *arg)
+{
+    (void)arg;
+    return world_status(world, "cache", "frames") <= FEW_FRAMES;
+}
+
+static void replayed(struct client *client, long long vm)
+{
+    start(client);
+    await_state(vm, "done");
+    cr_assert_eq(present(client), plan.count);
+}
+
+// What the first VM of an image is filled with does not stay: nobody else has asked for it. What
+// the second one asks for once more does, and the third one reads nothing.
+Test(replay, leaves_frames_for_those_who_come_again)
+{
+    struct client client[3];
+    begin(DISTINCT, NULL);
+    cr_assert(server_kill_engine(&world->server)); // its successor has no frames, and no VM
+    long long taken = world_status(world, "cache", "taken");
+    replayed(&client[0], 1);
+    if (!wait_until(has_few_frames, NULL))
+        server_print_log(&world->server);
+    cr_assert(has_few_frames(NULL), "the frames of a VM that is alone stay");
+    cr_assert_geq(world_status(world, "cache", "taken"), taken + IMAGE_FRAMES - FEW_FRAMES);
+    replayed(&client[1], 2);
+    cr_assert_geq(world_status(world, "cache", "frames"), IMAGE_FRAMES - FEW_FRAMES);
+    long long came = world_status(world, "ahead", "frames") + world_status(world, "cache", "reads");
+    replayed(&client[2], 3);
+    came = world_status(world, "ahead", "frames") + world_status(world, "cache", "reads") - came;
+    cr_assert_leq(came, FEW_FRAMES, "%lld frames were read once more", came);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert(client_obeys(&client[i], "a"));
+        end(&client[i]);
+    }
+    stop();
+}
+
 // --- with all that goes on ---
 
 // The cache holds a few frames only: it is streamed through it.

@@ -62,10 +62,10 @@ static void expect_whole(long round, bool first, int (*again)(long at, int error
 }
 
 // Of its first page.
-static uint64_t pack_of_second(void)
+static uint64_t pack_of(const char *name)
 {
     struct fl_image *image;
-    cr_assert_eq(open_image(space.store, "second", &image), 0);
+    cr_assert_eq(open_image(space.store, name, &image), 0);
     struct fl_run run = fl_image_run(image, 0, 1);
     fl_image_unref(image);
     return run.id.pack;
@@ -78,9 +78,9 @@ static void kill_at_each_call(bool first, int (*work)(long at, int error))
     uint64_t before = 0;
     for (; round < ROUNDS_MAX; round++) {
         copy_base();
-        before = pack_of_second();
+        before = pack_of("second");
         int status = work(round, 0);
-        halfway |= was_killed(status) && pack_of_second() != before;
+        halfway |= was_killed(status) && pack_of("second") != before;
         if (!was_killed(status))
             cr_assert_eq(status, 0, "round %ld", round);
         expect_whole(round, first, work);
@@ -117,6 +117,9 @@ Test(rewrite_crash, recompress_without_space_from_each_call_on)
     long round = 1;
     int failed = 0;
     cr_assert_eq(run_pack(base, "second", second, 0, 0), 0);
+    copy_base();
+    const uint64_t first_pack = pack_of("first");
+    const uint64_t second_pack = pack_of("second");
     for (; round < ROUNDS_MAX; round++) {
         char text[600];
         copy_base();
@@ -126,6 +129,8 @@ Test(rewrite_crash, recompress_without_space_from_each_call_on)
         failed += status != 0;
         if (status != 0)
             cr_assert(strstr(text, strerror(ENOSPC)), "round %ld: %s", round, text);
+        if (status != 0 && pack_of("first") == first_pack && pack_of("second") == second_pack)
+            cr_assert_eq(count_files(space.store, "packs"), 2, "round %ld: taken back", round);
         cr_assert_eq(count_files(space.store, "tmp"), 0, "round %ld", round);
         expect_whole(round, true, run_recompress);
         if (status == 0 && !strstr(text, "/index could not be"))

@@ -141,7 +141,12 @@ Test(codec, only_one_plain_frame_of_the_right_size)
     frame = sealed(half, PAGES);
     cr_assert_eq(decode(&frame), -EBADMSG, "two frames");
 
+    // What these two have before or behind the frame would be no byte of the pages.
     static const uint8_t skippable[] = {0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0};
+    used = ZSTD_compress(stored, sizeof(stored), input, BYTES, 3);
+    memcpy(stored + used, skippable, sizeof(skippable));
+    frame = sealed(used + sizeof(skippable), PAGES);
+    cr_assert_eq(decode(&frame), -EBADMSG, "a frame, and one that is to be skipped");
     memcpy(stored, skippable, sizeof(skippable));
     used = ZSTD_compress(stored + sizeof(skippable), sizeof(stored) / 2, input, BYTES, 3);
     frame = sealed(used + sizeof(skippable), PAGES);

@@ -280,6 +280,27 @@ Test(recompress, damaged_frame_stays)
     cr_assert(same_files(memory[0], space.output));
 }
 
+// The frame is read without an error, but is not what was packed.
+Test(recompress, page_that_is_another_one_stays)
+{
+    char path[256];
+    struct fl_disk_pack_footer footer;
+    cr_assert_eq(make_pages(memory[0], 1, 320), 0);
+    cr_assert_eq(pack_file(space.store, "0", memory[0], NULL), 0);
+    cr_assert_eq(only_file(space.store, "packs", path, sizeof(path)), 0);
+    FILE *file = fopen(path, "re");
+    cr_assert(file && fseek(file, -(long)sizeof(footer), SEEK_END) == 0 &&
+              fread(&footer, sizeof(footer), 1, file) == 1);
+    fclose(file);
+    long identities = (long)(footer.table_offset + footer.frames * sizeof(struct fl_disk_frame));
+    change_pack(path, identities + 20 * (long)sizeof(struct fl_identity)); // of the second frame
+    struct fl_rewrite_result result = recompress_all((struct fl_compression){FL_CODEC_ZSTD, 3});
+    cr_assert_eq(result.bad_frames, 1);
+    cr_assert_eq(result.pages, 320 - FL_FRAME_PAGES);
+    cr_assert_eq(unpack_file(space.store, "0", space.output), 0);
+    cr_assert(same_files(memory[0], space.output));
+}
+
 // A pack of which nothing can be moved stays, and nothing else is left.
 Test(recompress, nothing_can_be_moved)
 {

@@ -60,7 +60,8 @@ struct fl_connection {
     bool sought;        // whose memory it is
     int owner_error;    // why it is not known whose memory it is; 0: it is
     struct fl_memory_owner owner;
-    uint64_t give_up_ns; // waiting for the end of a VM that had its memory before
+    uint64_t
+        give_up_ns; // waiting for the end of a VM that had its memory before; 0: not judged yet
 };
 
 extern const char fl_no_new_vm[];      // why no handshake is taken any more

@@ -12,6 +12,7 @@
 #include "engine/accept/displace.h"
 #include "engine/base/clock.h"
 #include "engine/base/close_thread.h"
+#include "engine/base/crash_point.h"
 #include "engine/base/log.h"
 #include "engine/host/presence.h"
 #include "engine/host/transparent_huge.h"
@@ -89,13 +90,17 @@ static bool is_touched(const struct fl_memory_owner *owner, const struct fl_layo
 }
 
 // Pages of memory that is not registered with the userfaultfd would be zeros, and raise no fault.
+// Of a process that has just ended nothing is registered any more: its VM is one that comes and
+// goes.
 static const char *check_registered(const struct fl_connection *connection)
 {
+    if (connection->owner.complete && owns_all(connection->peer.uffd, &connection->layout))
+        return NULL;
+    if (!fl_uffd_alive(connection->peer.uffd))
+        return NULL;
     if (!connection->owner.complete)
         return "not all memory of its regions is registered with its userfaultfd";
-    if (!owns_all(connection->peer.uffd, &connection->layout))
-        return "memory of its regions is registered with another userfaultfd";
-    return NULL;
+    return "memory of its regions is registered with another userfaultfd";
 }
 
 static const char *check_untouched(const struct fl_connection *connection)
@@ -117,6 +122,10 @@ static void find_owner(struct fl_connection *connection)
     connection->owner_error = fl_memory_owner_find(peer->uffd, &connection->layout,
                                                    (pid_t)peer->pid, false, &connection->owner);
     connection->sought = true;
+}
+
+static void judge_owner(struct fl_connection *connection)
+{
     if (!connection->owner_error)
         connection->untrue = check_registered(connection);
     connection->give_up_ns = fl_now() + DISPLACE_PATIENCE;
@@ -161,6 +170,10 @@ static uint64_t look_at_connection(struct fl_io_job *job)
     struct fl_engine *engine = acceptor->engine;
     if (!connection->sought)
         find_owner(connection);
+    if (FL_HELD("owner_found"))
+        return fl_now() + BUSY_PAUSE;
+    if (connection->give_up_ns == 0)
+        judge_owner(connection);
     if (waits_for_end(connection))
         return fl_now() + BUSY_PAUSE;
     use_owner(connection);

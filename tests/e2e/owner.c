@@ -122,6 +122,46 @@ Test(owner, is_missed_though_who_did_the_handshake_lives)
     world_stop(world);
 }
 
+static bool engine_has_pidfd_of(void *client)
+{
+    char pattern[64];
+    char line[128];
+    char wanted[32];
+    glob_t found;
+    bool has = false;
+    snprintf(wanted, sizeof(wanted), "Pid:\t%d\n", (int)((struct client *)client)->pid);
+    snprintf(pattern, sizeof(pattern), "/proc/%d/fdinfo/*", (int)server_engine(&world->server));
+    if (glob(pattern, 0, NULL, &found) != 0)
+        return false;
+    for (size_t i = 0; i < found.gl_pathc && !has; i++) {
+        FILE *file = fopen(found.gl_pathv[i], "re");
+        while (file && !has && fgets(line, sizeof(line), file))
+            has = strcmp(line, wanted) == 0;
+        if (file)
+            fclose(file);
+    }
+    globfree(&found);
+    return has;
+}
+
+// Nothing is registered any more of memory that has just gone: that is no fault of its handshake.
+Test(owner, that_ends_while_it_is_looked_at_is_not_refused)
+{
+    struct play play;
+    need_points();
+    world = world_make(DISTINCT, BYTES);
+    point_hold(world, "owner_found");
+    world_serve(world, NULL);
+    begin(&play, false);
+    cr_assert(wait_until(engine_has_pidfd_of, &play.doll), "its memory was not found");
+    client_kill(&play.doll);
+    point_let_go(world);
+    cr_assert(server_wait_log(&world->server, "event=detach vm=1", 1));
+    cr_assert_eq(server_count_log(&world->server, "event=refuse "), 0);
+    master_lives(&play);
+    world_stop(world);
+}
+
 // Both were forked by one process, so they have the same addresses, and neither has its
 // userfaultfd: only the memory itself tells them apart.
 Test(owner, is_told_from_another_with_the_same_addresses)

@@ -26,7 +26,8 @@ download() {
 }
 
 in_root() { # in_root ROOT COMMAND...
-    DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 TMPDIR=/tmp chroot "$@"
+    # What a developer's shell says of compilers is not in there.
+    env -u CMAKE_C_COMPILER_LAUNCHER DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 TMPDIR=/tmp chroot "$@"
 }
 
 # The base is complete when its file "complete" is there: a run that was cut short begins anew.

@@ -147,12 +147,22 @@ static int open_control(unsigned connection, const char *name, int flags)
     return fd < 0 ? -errno : fd;
 }
 
+int fl_fuse_abort_open(unsigned connection)
+{
+    return open_control(connection, "abort", O_WRONLY);
+}
+
+int fl_fuse_abort_opened(int fd)
+{
+    return write(fd, "1", 1) == 1 ? 0 : -errno;
+}
+
 int fl_fuse_abort(unsigned connection)
 {
-    int fd = open_control(connection, "abort", O_WRONLY);
+    int fd = fl_fuse_abort_open(connection);
     if (fd < 0)
         return fd;
-    int error = write(fd, "1", 1) == 1 ? 0 : -errno;
+    int error = fl_fuse_abort_opened(fd);
     close(fd);
     return error;
 }
@@ -194,12 +204,13 @@ int fl_fuse_control_mount(void)
                : -errno;
 }
 
+// Any user can have a FIFO of that name, in a mount namespace of his own: it must not make us wait.
 static unsigned connection_of_state(const struct fl_proc_fd *fd)
 {
     char path[PROC_PATH];
     struct fl_fuse_state_head head = {0};
     snprintf(path, sizeof(path), "/proc/%d/task/%d/fd/%d", (int)fd->pid, (int)fd->tid, fd->fd);
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     bool whole = file >= 0 && pread(file, &head, sizeof(head), 0) == (ssize_t)sizeof(head);
     if (file >= 0)
         close(file);

@@ -46,6 +46,10 @@ bool fl_fuse_mount_is_on_top(const char *path, unsigned connection);
 // will, and nothing serves it again. -ENOENT: it is gone, or fusectl is not mounted at
 // /sys/fs/fuse/connections; -EACCES.
 int fl_fuse_abort(unsigned connection);
+// The same in two steps: a descriptor, or -errno, and its use. It ends the connection that it was
+// opened for and no other, whoever has the number by then; nothing if that one is gone.
+int fl_fuse_abort_open(unsigned connection);
+int fl_fuse_abort_opened(int fd);
 // How many requests wait, to be read or to be answered. -errno as above.
 int fl_fuse_waiting(unsigned connection);
 

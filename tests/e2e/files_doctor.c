@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -227,6 +228,62 @@ Test(files_doctor, who_mounts_answers_the_first_request)
     cr_expect_eq(fl_fuse_place_remove(path, again.connection), 0);
     cr_expect_not(files_mounted(world));
     close(again.device);
+}
+
+// The kernel gives a number again as soon as it is free.
+Test(files_doctor, who_gets_the_number_of_a_connection_is_not_aborted_for_it)
+{
+    static char reason[FL_FUSE_REASON];
+    struct fl_fuse_place place;
+    struct fl_fuse_place next;
+    world = files_make(DISTINCT, BYTES);
+    const char *path = temp_path(&world->temp, "files"); // files_close() unmounts it
+    cr_assert_eq(fl_fuse_place_make(path, 0, 0, NULL, &place, reason), 0, "%s", reason);
+    int opened = fl_fuse_abort_open(place.connection);
+    cr_assert_geq(opened, 0);
+    cr_expect_eq(fl_fuse_place_remove(path, place.connection), 0);
+    close(place.device);
+    cr_assert_eq(fl_fuse_place_make(path, 0, 0, NULL, &next, reason), 0, "%s", reason);
+    struct pollfd device = {.fd = next.device, .events = POLLIN};
+    cr_expect_eq(fl_fuse_abort_opened(opened), 0);
+    cr_expect_eq(poll(&device, 1, 0), 0, "another connection was aborted");
+    cr_expect_eq(fl_fuse_abort(next.connection), 0);
+    cr_expect_eq(poll(&device, 1, 0), 1);
+    close(opened);
+    close(next.device);
+}
+
+// --- what others put in its way ---
+
+// In a mount namespace of his own any user can give a file of his the name of a server's state.
+// Whoever opens this one waits for a writer.
+static int open_false_state(const char *path)
+{
+    char fifo[2 * TEST_PATH + 32];
+    snprintf(fifo, sizeof(fifo), "%s/memfd:" FL_FUSE_STATE_NAME " (deleted)", path);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    cr_assert_eq(mount("none", path, "tmpfs", 0, NULL), 0, "%s", strerror(errno));
+    cr_assert_eq(mkfifo(fifo, 0600), 0);
+    int fd = open(fifo, O_PATH | O_CLOEXEC);
+    cr_assert_eq(umount2(path, MNT_DETACH), 0);
+    cr_assert_geq(fd, 0);
+    return fd;
+}
+
+Test(files_doctor, a_fifo_that_is_called_as_a_state_holds_nobody_up)
+{
+    char path[2 * TEST_PATH];
+    char link[64];
+    char target[128] = "";
+    world = files_make(DISTINCT, BYTES);
+    snprintf(path, sizeof(path), "%s", temp_path(&world->temp, "false"));
+    int fd = open_false_state(path);
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    cr_assert_gt(readlink(link, target, sizeof(target) - 1), 0);
+    cr_assert_str_eq(target, "/memfd:" FL_FUSE_STATE_NAME " (deleted)");
+    run_doctor(NULL); // of whatever else is on this host
+    cr_expect(strstr(output, "userfaultfd"), "%s", output);
+    close(fd);
 }
 
 // --- a server of another kind ---

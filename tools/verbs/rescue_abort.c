@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/doctor/doctor.h"
 #include "engine/host/fuse_mount.h"
@@ -101,14 +102,14 @@ static const char *why_not(const struct fl_fuse_case *fuse)
                : "no task is seen to wait for it too long";
 }
 
-static int abort_one(const struct rescue *rescue, const struct fl_fuse_case *fuse)
+static int abort_one(const struct rescue *rescue, const struct fl_fuse_case *fuse, int fd)
 {
     const char *reason = rescue->force ? NULL : why_not(fuse);
     const char *at = *fuse->path ? fuse->path : "a mount that is not seen from here";
     if (reason)
         return cli_fail("rescue", "FUSE connection %u (%s) is not aborted: %s. --force does it: %s",
                         fuse->connection, at, reason, what_happens);
-    int error = rescue->dry_run ? 0 : fl_fuse_abort(fuse->connection);
+    int error = rescue->dry_run ? 0 : fl_fuse_abort_opened(fd);
     if (error)
         return cli_fail_errno("rescue", error, "cannot abort FUSE connection %u", fuse->connection);
     printf("FUSE connection %u (%s) %s: %s\n", fuse->connection, at,
@@ -116,22 +117,41 @@ static int abort_one(const struct rescue *rescue, const struct fl_fuse_case *fus
     return EXIT_DONE;
 }
 
+static int look_and_abort(const struct rescue *rescue, unsigned connection, int fd)
+{
+    struct fl_diagnosis found;
+    int error = fl_diagnose(PATIENCE_MS, &found);
+    if (error)
+        return cli_fail_errno("rescue", error, "cannot read /proc");
+    const struct fl_fuse_case *fuse = find_case(&found, connection);
+    int status = fuse ? abort_one(rescue, fuse, fd)
+                      : cli_fail("rescue", "there is no FUSE connection %u", connection);
+    fl_diagnosis_free(&found);
+    return status;
+}
+
+// The look takes a second. Meanwhile the kernel may give the number to another file system, which
+// must not be ended for it: so the connection is opened first, and its mount looked for again.
 int rescue_abort(const struct rescue *rescue, const char *target)
 {
     unsigned connection = 0;
-    struct fl_diagnosis found;
+    unsigned again = 0;
     int status = find_connection(target, &connection);
     if (status != EXIT_DONE)
         return status;
     int error = fl_fuse_control_mount();
     if (error)
         return cli_fail_errno("rescue", error, "cannot mount fusectl at /sys/fs/fuse/connections");
-    error = fl_diagnose(PATIENCE_MS, &found);
-    if (error)
-        return cli_fail_errno("rescue", error, "cannot read /proc");
-    const struct fl_fuse_case *fuse = find_case(&found, connection);
-    status = fuse ? abort_one(rescue, fuse)
-                  : cli_fail("rescue", "there is no FUSE connection %u", connection);
-    fl_diagnosis_free(&found);
+    int fd = fl_fuse_abort_open(connection);
+    if (fd == -ENOENT)
+        return cli_fail("rescue", "there is no FUSE connection %u", connection);
+    if (fd < 0)
+        return cli_fail_errno("rescue", fd, "cannot abort FUSE connection %u", connection);
+    status = find_connection(target, &again);
+    if (status == EXIT_DONE && again != connection)
+        status = cli_fail("rescue", "another file system was mounted at %s just now", target);
+    if (status == EXIT_DONE)
+        status = look_and_abort(rescue, connection, fd);
+    close(fd);
     return status;
 }

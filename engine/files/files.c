@@ -59,7 +59,7 @@ void fl_files_stop(struct fl_files *files)
     if (!files)
         return;
     fl_files_unwatch_mounts(files);
-    fl_files_warm_stop(files);
+    fl_files_warm_leave(files);
     fl_files_thread_stop(files);
 }
 
@@ -196,7 +196,7 @@ void fl_files_refuse(struct fl_files *files)
     if (!files)
         return;
     atomic_store(&files->refusing, true);
-    fl_files_warm_stop(files); // they have files open
+    fl_files_warm_end(files); // they have files open
 }
 
 void fl_files_keep(const struct fl_files *files)

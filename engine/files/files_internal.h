@@ -192,8 +192,10 @@ bool fl_files_can_warm(const struct fl_files *files, const struct fl_image *imag
 // Control thread. Has the working set of the image read into the page cache by another process,
 // unless that is being done, or was just now.
 void fl_files_warm(struct fl_files *files, const struct fl_image *image);
-// Control thread. These processes end, and none is started any more.
-void fl_files_warm_stop(struct fl_files *files);
+// Control thread. These processes are told to end, or left to a successor. The caller sees to it
+// that none is started after this.
+void fl_files_warm_end(struct fl_files *files);
+void fl_files_warm_leave(struct fl_files *files);
 
 // --- files_mounted.c: control thread ---
 

@@ -6,7 +6,8 @@
 // It is read through the mount, so that the pages are charged to the server's memory cgroup and not
 // to that of the first VM. Whoever reads a mount waits for its server: no thread of the engine may,
 // or it could wait for itself and hold up its successor. So another process does, which the keeper
-// starts, `faultline warm`. It ends when our end of its standard input closes: as we stop, or die.
+// starts, `faultline warm`. It ends when we tell it to, as the server stops. If we die, or yield,
+// it goes on with our successor, which does not know it and lists no end of it.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -65,7 +66,7 @@ static bool fill_arguments(const struct fl_files *files, const char *name, char 
 {
     const struct fl_files_options *options = &files->options;
     int length = snprintf(text, size,
-                          "warm\n--json\n--until-hangup\n--store\n%s\n--reserve\n%u\n--image\n%s\n"
+                          "warm\n--json\n--until-told\n--store\n%s\n--reserve\n%u\n--image\n%s\n"
                           "--max\n%" PRIu64 "\n%s/%s.mem\n",
                           options->store, options->warm_reserve, name,
                           options->warm_bytes > 0 ? options->warm_bytes : UINT64_C(1) << 62,
@@ -129,9 +130,9 @@ static void log_end(const struct warm *warm)
            " us=%" PRIu64 " end=%s",
            warm->name, number_of(answer, "pages"), number_of(answer, "warm"),
            number_of(answer, "there"), (fl_now() - warm->since_ns) / 1000,
-           strstr(answer, "scarce") ? "scarce"
-           : strstr(answer, "told") ? "told"
-                                    : "done");
+           strstr(answer, "\"end\":\"scarce\"") ? "scarce"
+           : strstr(answer, "\"end\":\"told\"") ? "told"
+                                                : "done");
 }
 
 static void free_warm(struct warm *warm)
@@ -218,7 +219,18 @@ void fl_files_warm(struct fl_files *files, const struct fl_image *image)
     start_next(files);
 }
 
-void fl_files_warm_stop(struct fl_files *files)
+void fl_files_warm_end(struct fl_files *files)
+{
+    struct warm *warm;
+    cds_list_for_each_entry(warm, &files->warms, link)
+    {
+        if (warm->source.fd >= 0)
+            send(warm->source.fd, "e", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    fl_files_warm_leave(files);
+}
+
+void fl_files_warm_leave(struct fl_files *files)
 {
     struct warm *warm;
     struct warm *next;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Commands that an engine has run: it may start no process itself (base/call_lists.h). A command is
-// a process of its own, which the keeper knows nothing of but that its end is to be collected: it
-// ends when the other end of its standard input and output does.
+// a process of its own, which the keeper knows nothing of but that its end is to be collected. When
+// to end it hears from the other end of its standard input and output, or finds that closed.
 #include "engine/keeper/keeper_internal.h"
 
 #include <errno.h>
@@ -81,8 +81,10 @@ void fl_keeper_run_command(const char *arguments, const int fds[FL_CHANNEL_FDS])
         become_command(copy, socket, program);
     if (pid < 0) {
         int error = copy ? errno : ENOMEM;
-        fl_log(FL_LOG_WARNING, "event=command_failed reason=\"a checkpoint cannot be started: %s\"",
-               strerror(error));
+        fl_log(FL_LOG_WARNING,
+               "event=command_failed reason=\"a process for 'faultline %.*s' cannot be started: "
+               "%s\"",
+               (int)strcspn(arguments, "\n"), arguments, strerror(error));
         say_failed(socket, error);
     }
     free(copy);

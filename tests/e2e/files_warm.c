@@ -3,6 +3,7 @@
 // Images as files in the page cache: what is brought there ahead, who is charged for it, and VMs
 // whose cgroup has no room for all of the image.
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #include "tests/support/cgroup.h"
 #include "tests/support/files_world.h"
+#include "tests/support/points.h"
 #include "tests/support/traces.h"
 
 static void give_back(void)
@@ -258,6 +260,38 @@ Test(files_warm, a_process_that_waits_for_a_hanging_engine_can_be_killed)
     client_kill(&client);
     close(fd);
     world_stop(world);
+}
+
+static bool all_traced_there(void *arg)
+{
+    static unsigned char there[PAGES];
+    count_resident(arg, there);
+    for (unsigned i = 0; i < TRACED; i++) {
+        if (!(there[traced[i]] & 1))
+            return false;
+    }
+    return true;
+}
+
+// No READ but those of the process that warms: the engine dies in the middle of it.
+Test(files_warm, an_engine_dies_and_the_next_one_goes_on)
+{
+    uint64_t bytes = 0;
+    need_points();
+    world = files_make(DISTINCT, BYTES);
+    point_begin(world, "files_answered:9");
+    files_serve(world, NULL);
+    point_end();
+    record();
+    world->server.deaths = 1;
+    point_arm(world);
+    uint8_t *map = files_map(file_path(), &bytes);
+    cr_assert_not_null(map, "%s", strerror(errno));
+    cr_assert(wait_until(point_struck, world));
+    cr_assert(wait_until(all_traced_there, map));
+    munmap(map, bytes);
+    world_stop(world);
+    cr_assert_eq(server_count_log(&world->server, "event=files_warmed"), 0);
 }
 
 Test(files_warm, what_cannot_be_warmed_is_said)

@@ -23,7 +23,7 @@ struct arguments {
     bool all;
     uint64_t most; // bytes
     unsigned reserve;
-    bool until_hangup;
+    bool until_told;
     bool json;
     const char *path;
     char name[FL_NAME_MAX + 1];
@@ -44,8 +44,8 @@ static const struct cli_option options[] = {
     CLI_COUNT(struct arguments, reserve, .name = "reserve", .value = "N", .low = 0, .high = 100,
               .preset = "5",
               .help = "end when less than N percent of the host's memory is available"),
-    CLI_FLAG(struct arguments, until_hangup, .name = "until-hangup",
-             .help = "end when the other end of standard input, a socket, closes"),
+    CLI_FLAG(struct arguments, until_told, .name = "until-told",
+             .help = "end when a byte comes from standard input, a socket"),
     CLI_JSON(struct arguments, json),
     CLI_END,
 };
@@ -171,7 +171,7 @@ static int warm_opened(const struct arguments *args, int fd, uint64_t bytes)
     const struct warm_file file = {.fd = fd,
                                    .bytes = bytes,
                                    .reserve = args->reserve,
-                                   .hangup_fd = args->until_hangup ? STDIN_FILENO : -1};
+                                   .told_fd = args->until_told ? STDIN_FILENO : -1};
     int status = make_order(args, bytes, &order);
     if (status != EXIT_DONE)
         return status;

@@ -17,13 +17,13 @@ struct warm_file {
     int fd;           // of the file, open for reading
     uint64_t bytes;   // its size
     unsigned reserve; // percent of the host's memory that is left alone
-    int hangup_fd;    // ends when the other end of this one closes; -1: none
+    int told_fd;      // ends when a byte comes from this socket; -1: none
 };
 
 enum warm_end {
     WARM_DONE,
     WARM_SCARCE, // the host is short of memory
-    WARM_TOLD,   // the other end has closed
+    WARM_TOLD,   // a byte has come
 };
 
 struct warmed {

@@ -335,6 +335,9 @@ Test(files_doctor, one_of_another_kind_that_answers_nothing_is_aborted_by_its_pa
     cr_assert(wait_until(doctor_names, text), "%s", output);
     // Which it is that a task waits for cannot be told while other tests' have requests, too.
     cr_expect(strstr(output, connection_text(foreign.connection, "")), "%s", output);
+    const char *args[] = {"doctor", "--patience", "200ms", "--store", path, NULL};
+    cr_expect_eq(faultline_run(output, sizeof(output), args), 1);
+    cr_expect(strstr(output, "does not answer within 3 s"), "%s", output);
     cr_assert_eq(abort_it(path, "--force"), 0, "%s", output);
     cr_assert_eq(waitpid(waiter, &status, 0), waiter);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 1);

@@ -7,7 +7,8 @@
 
 #include "tools/verbs/offers.h"
 
-// Those of the store; a directory that is none has none, as the doctor needs no store.
+// Those of the store; a directory that is none has none, as the doctor needs no store. Waits for one
+// that hangs for some seconds only.
 void doctor_find_offers(const char *store, struct offers *ret_offers);
 void doctor_print_offers(const char *store, const struct offers *offers);
 // A list, as docs/json.md says.

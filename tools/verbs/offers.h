@@ -11,6 +11,7 @@
 struct offers {
     struct fl_offer_info *all;
     size_t count;
+    bool silent; // they are not known, as the store did not answer (doctor_offers.h)
 };
 
 // Those of a store. Returns EXIT_DONE, or says why not: EXIT_FAILED, and there are none.

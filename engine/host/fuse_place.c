@@ -90,8 +90,13 @@ static int prepare(const char *path, char *reason)
         return fail(reason, path, "another server has its files at", -EBUSY);
     if (mkdir(path, 0755) != 0 && errno != EEXIST)
         return fail(reason, path, "cannot make", -errno);
-    if (stat(path, &status) != 0)
+    if (lstat(path, &status) != 0)
         return fail(reason, path, "cannot use", -errno);
+    if (S_ISLNK(status.st_mode)) { // the kernel lists the mount by another path
+        snprintf(reason, FL_FUSE_REASON,
+                 "cannot use %s: it is a symbolic link: name the directory itself", path);
+        return -ELOOP;
+    }
     return S_ISDIR(status.st_mode) ? 0 : fail(reason, path, "cannot use", -ENOTDIR);
 }
 

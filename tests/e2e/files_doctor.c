@@ -230,6 +230,20 @@ Test(files_doctor, who_mounts_answers_the_first_request)
     close(again.device);
 }
 
+// Its mount would not be found again, and would stay.
+Test(files_doctor, a_symbolic_link_is_no_place_to_mount_at)
+{
+    static char reason[FL_FUSE_REASON];
+    struct fl_fuse_place place;
+    world = files_make(DISTINCT, BYTES);
+    const char *path = temp_path(&world->temp, "files");
+    const char *target = temp_path(&world->temp, "target");
+    cr_assert(mkdir(target, 0700) == 0 && symlink(target, path) == 0);
+    cr_expect_eq(fl_fuse_place_make(path, 0, 0, NULL, &place, reason), -ELOOP);
+    cr_expect(strstr(reason, "symbolic link"), "%s", reason);
+    cr_expect_neq(umount2(target, MNT_DETACH), 0, "it has mounted there");
+}
+
 // The kernel gives a number again as soon as it is free.
 Test(files_doctor, who_gets_the_number_of_a_connection_is_not_aborted_for_it)
 {

@@ -73,6 +73,7 @@ static struct fl_vm *vm_of_state(struct fl_peer *peer, int state_fd, struct fl_v
     vm->state_fd = state_fd;
     vm->state = state;
     vm->uffd = peer->uffd;
+    vm->uffd_inode = fl_uffd_inode(peer->uffd);
     vm->pidfd = peer->pidfd;
     vm->socket = peer->socket;
     *peer = (struct fl_peer){.uffd = -1, .pidfd = -1, .socket = -1};
@@ -347,19 +348,21 @@ bool fl_attach_comes_from(struct fl_engine *engine, uint64_t connection)
 
 struct same {
     int uffd;
+    uint64_t inode;
     struct fl_vm *found;
 };
 
 static void compare_uffd(void *arg, const struct fl_vm *vm)
 {
     struct same *same = arg;
-    if (!same->found && fl_uffd_same(vm->uffd, same->uffd))
+    if (!same->found && fl_uffd_may_be_same(vm->uffd_inode, same->inode) &&
+        fl_uffd_same(vm->uffd, same->uffd))
         same->found = caa_container_of(&vm->in_table, struct fl_vm, in_table);
 }
 
 struct fl_vm *fl_attach_find(struct fl_engine *engine, int uffd)
 {
-    struct same same = {.uffd = uffd};
+    struct same same = {.uffd = uffd, .inode = fl_uffd_inode(uffd)};
     fl_vms_each(&engine->vms, compare_uffd, &same);
     return same.found;
 }

@@ -77,6 +77,7 @@ struct search {
     struct fl_engine *engine;
     pid_t pid;
     int uffd;
+    uint64_t inode; // of the userfaultfd
     const struct fl_layout *layout;
     bool found;
 };
@@ -112,7 +113,8 @@ static bool is_anothers(const struct search *search, const struct fl_vm *vm)
 {
     int uffd = vm->uffd;
     FL_CRASH_POINT("comparing");
-    return uffd >= 0 && !fl_uffd_same(search->uffd, uffd);
+    return uffd >= 0 && !(fl_uffd_may_be_same(search->inode, vm->uffd_inode) &&
+                          fl_uffd_same(search->uffd, uffd));
 }
 
 // A VM whose process is not known is left as it is: another process may have the same addresses.
@@ -129,7 +131,8 @@ static void compare_vm(void *arg, const struct fl_vm *vm)
 
 bool fl_displace(struct fl_engine *engine, pid_t pid, int uffd, const struct fl_layout *layout)
 {
-    struct search search = {.engine = engine, .pid = pid, .uffd = uffd, .layout = layout};
+    struct search search = {
+        .engine = engine, .pid = pid, .uffd = uffd, .inode = fl_uffd_inode(uffd), .layout = layout};
     fl_rcu_online();
     fl_vms_each(&engine->vms, compare_vm, &search);
     fl_rcu_offline();

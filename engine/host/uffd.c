@@ -266,6 +266,12 @@ bool fl_uffd_same(int a, int b)
            first.st_dev == second.st_dev;
 }
 
+uint64_t fl_uffd_inode(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 ? status.st_ino : 0;
+}
+
 int fl_uffd_register(int fd, uint64_t start, uint64_t bytes)
 {
     struct uffdio_register request = {.range = {.start = start, .len = bytes},

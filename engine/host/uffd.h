@@ -80,6 +80,13 @@ bool fl_uffd_alive(int fd);
 bool fl_uffd_removing(int fd);
 // True if both are the same userfaultfd, whatever their numbers and however they came here.
 bool fl_uffd_same(int a, int b);
+// Its inode, the same however it came here; 0: not known. To ask the kernel of one out of many is
+// needed only where fl_uffd_may_be_same() is true of the inodes: mostly of one, then.
+uint64_t fl_uffd_inode(int fd);
+static inline bool fl_uffd_may_be_same(uint64_t a, uint64_t b)
+{
+    return a == b || a == 0 || b == 0;
+}
 // False if the page at `address` is not registered with it (any more). Changes nothing.
 bool fl_uffd_registered(int fd, uint64_t address, uint64_t page_bytes);
 // Whether memory that is registered with some userfaultfd is with this one. Changes nothing then.

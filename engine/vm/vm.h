@@ -91,6 +91,7 @@ struct fl_vm {
     // Open while a worker owns the VM; -1 when the VM has been disposed of, which a thread that
     // found it in the table before may see.
     _Atomic int uffd;
+    uint64_t uffd_inode; // by which it is told from others; 0: not known
     // Of the process whose memory it is, -1: not known here. Set by the owner, whose descriptor it
     // stays to the end.
     _Atomic int pidfd;

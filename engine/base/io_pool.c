@@ -9,6 +9,8 @@
 // Sleep and wake: a reader counts itself asleep, then looks at the queues once more, and only then
 // waits; a submitter appends, then looks at the count. With full barriers between, either the
 // reader sees the job or the submitter sees the sleeper and posts the semaphore, which wakes one.
+// Who was woken for a job in a queue takes one, or finds that others have. But a reader whose time
+// has come takes the delayed job instead: then it wakes another one, as it may be away for long.
 #include "engine/base/io_pool.h"
 
 #include <errno.h>
@@ -108,7 +110,8 @@ static struct fl_io_job *take_later(struct fl_io_pool *pool)
     return job;
 }
 
-// The delayed job that is due first, if it is due; else *ret_due is when the next one will be.
+// The delayed job that is due first, if it is due; else *ret_due is when the next one will be. One
+// for later has waited enough: it is counted as such, but runs however many of them do.
 static struct fl_io_job *take_delayed(struct fl_io_pool *pool, uint64_t *ret_due)
 {
     struct fl_io_job *first = NULL;
@@ -122,13 +125,21 @@ static struct fl_io_job *take_delayed(struct fl_io_pool *pool, uint64_t *ret_due
     if (!first || (first->not_before > fl_now() && !atomic_load(&pool->stopping)))
         return NULL;
     cds_list_del(&first->delayed);
+    atomic_fetch_add(&pool->laters, first->later);
     return first;
+}
+
+static bool any_may_run(struct fl_io_pool *pool)
+{
+    return !queue_is_empty(&pool->now) || !(queue_is_empty(&pool->later) || later_is_full(pool));
 }
 
 static struct fl_io_job *take_job(struct fl_io_pool *pool, uint64_t *ret_due)
 {
     pthread_mutex_lock(&pool->lock);
     struct fl_io_job *job = take_delayed(pool, ret_due);
+    if (job && any_may_run(pool))
+        wake_one(pool); // the wake that this reader had may have been for that
     if (!job && ++pool->turns % LATER_EVERY == 0)
         job = take_later(pool);
     if (!job)
@@ -139,14 +150,19 @@ static struct fl_io_job *take_job(struct fl_io_pool *pool, uint64_t *ret_due)
     return job;
 }
 
-void fl_io_pool_submit_at(struct fl_io_pool *pool, struct fl_io_job *job, uint64_t when)
+static void delay_job(struct fl_io_pool *pool, struct fl_io_job *job, uint64_t when)
 {
     pthread_mutex_lock(&pool->lock);
-    job->later = false; // it has waited enough
     job->not_before = when;
     cds_list_add_tail(&job->delayed, &pool->delayed);
     pthread_mutex_unlock(&pool->lock);
     wake_one(pool); // it may sleep for longer
+}
+
+void fl_io_pool_submit_at(struct fl_io_pool *pool, struct fl_io_job *job, uint64_t when)
+{
+    job->later = false;
+    delay_job(pool, job, when);
 }
 
 // The job may be freed, or be another reader's, as soon as it has run.
@@ -163,7 +179,7 @@ static void run_job(struct fl_io_pool *pool, struct fl_io_job *job)
     if (again == FL_IO_YIELD)
         append_job(pool, later ? &pool->later : &pool->now, job);
     else if (again)
-        fl_io_pool_submit_at(pool, job, again);
+        delay_job(pool, job, again);
 }
 
 // Waits for a job in a queue or until a delayed one is due. A reader that has run a job for later
@@ -174,7 +190,7 @@ static void wait_for_work(struct fl_io_pool *pool, uint64_t due)
     int got = -1;
     atomic_fetch_add(&pool->asleep, 1); // pairs with append_job()
     FL_CRASH_POINT("reader_asleep");
-    if (queue_is_empty(&pool->now) && (queue_is_empty(&pool->later) || later_is_full(pool)))
+    if (!any_may_run(pool))
         got = due == FL_NEVER ? sem_wait(&pool->wakes)
                               : sem_clockwait(&pool->wakes, CLOCK_MONOTONIC, &until);
     atomic_fetch_sub(&pool->asleep, 1);

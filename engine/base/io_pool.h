@@ -27,7 +27,7 @@ struct fl_io_job {
     struct cds_wfcq_node node;
     struct cds_list_head delayed;
     uint64_t not_before;
-    bool later; // the queue it was last in
+    bool later; // the queue that it is for
 };
 
 // 0, or -errno with no reader left running. The caller stops the pool, which frees it.

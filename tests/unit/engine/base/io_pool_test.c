@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Readers that sleep: a job wakes one of them, and not all.
+// Readers that sleep: a job wakes one of them, and not all; none sleeps while a job waits. Jobs
+// that wait for a time stay what they were.
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <sched.h>
@@ -15,7 +16,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/io_pool.h"
 
-enum { READERS = 6, JOBS = 100 };
+enum { READERS = 6, JOBS = 100, ROUNDS = 500, WAIT_S = 30 };
 
 struct errand {
     struct fl_io_job job;
@@ -111,4 +112,108 @@ Test(io_pool, a_reader_that_waits_for_a_time_takes_what_comes, .timeout = 60)
     fl_io_pool_stop(pool);
     sem_destroy(&soon.done);
     sem_destroy(&now.done);
+}
+
+// --- a time that has come, and a job that comes at that moment ---
+
+struct meeting {
+    struct fl_io_job job;
+    struct errand other; // that it waits for
+    bool met;
+    sem_t done;
+};
+
+static uint64_t run_meeting(struct fl_io_job *job)
+{
+    struct meeting *meeting = caa_container_of(job, struct meeting, job);
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += WAIT_S;
+    meeting->met = sem_clockwait(&meeting->other.done, CLOCK_MONOTONIC, &until) == 0;
+    sem_post(&meeting->done);
+    return 0;
+}
+
+// The reader whose time has come may have had the wake of the job. It is away with the other one,
+// for as long as it likes: the second reader has to take the job.
+Test(io_pool, no_job_waits_for_one_that_is_delayed, .timeout = 120)
+{
+    struct fl_io_pool *pool = NULL;
+    struct meeting meeting = {.job.run = run_meeting, .other.job.run = run_errand, .met = true};
+    sem_init(&meeting.done, 0, 0);
+    sem_init(&meeting.other.done, 0, 0);
+    cr_assert_eq(fl_io_pool_start(2, &pool), 0);
+    for (unsigned i = 0; i < ROUNDS && meeting.met; i++) {
+        uint64_t when = fl_now() + 200 * FL_NS_PER_US;
+        fl_io_pool_submit_at(pool, &meeting.job, when);
+        while (fl_now() < when + i % 100 * FL_NS_PER_US) {
+        }
+        fl_io_pool_submit(pool, &meeting.other.job);
+        sem_wait(&meeting.done);
+        cr_expect(meeting.met, "in round %u a job waited, and a reader slept", i);
+    }
+    fl_io_pool_stop(pool);
+    sem_destroy(&meeting.done);
+    sem_destroy(&meeting.other.done);
+}
+
+// --- a job for later that pauses, and then goes on bit by bit ---
+
+struct turns {
+    struct fl_io_pool *pool;
+    unsigned place;
+    struct {
+        struct fl_io_job job;
+        unsigned runs;
+        unsigned place; // of its end
+    } slow;
+    struct fl_io_job first; // wanted at once, and has the second one wanted
+    struct fl_io_job second;
+    unsigned second_place;
+    sem_t done; // two of them
+};
+
+static uint64_t run_second(struct fl_io_job *job)
+{
+    struct turns *turns = caa_container_of(job, struct turns, second);
+    turns->second_place = ++turns->place;
+    sem_post(&turns->done);
+    return 0;
+}
+
+static uint64_t run_first(struct fl_io_job *job)
+{
+    struct turns *turns = caa_container_of(job, struct turns, first);
+    fl_io_pool_submit(turns->pool, &turns->second);
+    return 0;
+}
+
+static uint64_t run_slow(struct fl_io_job *job)
+{
+    struct turns *turns = caa_container_of(job, struct turns, slow.job);
+    switch (turns->slow.runs++) {
+    case 0:
+        return fl_now();
+    case 1:
+        fl_io_pool_submit(turns->pool, &turns->first);
+        return FL_IO_YIELD;
+    default:
+        turns->slow.place = ++turns->place;
+        sem_post(&turns->done);
+        return 0;
+    }
+}
+
+Test(io_pool, a_job_for_later_is_one_after_a_pause, .timeout = 60)
+{
+    struct turns turns = {
+        .slow.job.run = run_slow, .first.run = run_first, .second.run = run_second};
+    sem_init(&turns.done, 0, 0);
+    cr_assert_eq(fl_io_pool_start(1, &turns.pool), 0);
+    fl_io_pool_submit_later(turns.pool, &turns.slow.job);
+    sem_wait(&turns.done);
+    sem_wait(&turns.done);
+    cr_expect_lt(turns.second_place, turns.slow.place, "it went before what is wanted at once");
+    fl_io_pool_stop(turns.pool);
+    sem_destroy(&turns.done);
 }

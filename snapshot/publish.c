@@ -106,11 +106,12 @@ int fl_temp_publish(struct fl_temp *temp, int to_dir_fd, const char *to_name, bo
 
 void fl_temp_discard(struct fl_temp *temp)
 {
-    fl_cleanup_close(&temp->fd);
-    temp->fd = -1;
+    // In this order: a lock of the file says whose the name is.
     if (temp->name[0] != '\0')
         unlinkat(temp->dir_fd, temp->name, 0);
     temp->name[0] = '\0';
+    fl_cleanup_close(&temp->fd);
+    temp->fd = -1;
 }
 
 int fl_scratch_create(int dir_fd, int *ret_fd)

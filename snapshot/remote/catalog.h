@@ -39,6 +39,20 @@ int fl_remote_current(struct fl_remote *remote, const char *name, struct fl_curr
 // Reads one.
 int fl_remote_manifest(struct fl_remote *remote, const char *name, uint64_t number,
                        struct fl_manifest *ret_manifest, struct fl_error *ret_error);
+// Reads the manifests that count, several at a time, and calls fn for each in the order of keys:
+// also for those of images that were removed, and, with a NULL manifest and the reason, for those
+// that cannot be read. Stops at its first result that is not 0.
+struct fl_listed {
+    const struct fl_s3_object *object;
+    char name[FL_NAME_MAX + 1];
+    uint64_t number;
+    const struct fl_manifest *manifest;
+    int why; // -EBADMSG, -EPROTONOSUPPORT, -EFBIG
+    struct fl_error error;
+};
+int fl_remote_each_manifest(struct fl_remote *remote,
+                            int (*fn)(void *arg, const struct fl_listed *listed), void *arg,
+                            struct fl_error *ret_error);
 // Publishes. -EEXIST: this number is taken, by another.
 int fl_remote_publish(struct fl_remote *remote, uint64_t number, const struct fl_manifest *manifest,
                       struct fl_error *ret_error);

@@ -67,47 +67,43 @@ static int need_image(struct check *check, const char *name, const struct fl_man
     return r;
 }
 
-static int look_at_image(struct check *check, const char *name, bool must_be)
+static void report_image(struct check *check, const char *name, const struct fl_error *error)
+{
+    char object[FL_NAME_MAX + 8];
+    snprintf(object, sizeof(object), "image %s", name);
+    report(check, object, error->text);
+}
+
+static int look_at_image(struct check *check, const char *name)
 {
     struct fl_current current;
-    char object[FL_NAME_MAX + 8];
     struct fl_error error;
-    snprintf(object, sizeof(object), "image %s", name);
     int r = fl_remote_current(check->remote, name, &current, &error);
-    if (r == -EBADMSG || r == -EPROTONOSUPPORT) {
-        report(check, object, error.text);
+    if (r == -EBADMSG || r == -EPROTONOSUPPORT || r == -EFBIG) {
+        report_image(check, name, &error);
         return 0;
     }
     if (r < 0) {
         *check->error = error;
         return r;
     }
-    bool there = current.number > 0 && !current.manifest.removed;
-    if (!there && must_be)
+    if (current.number > 0 && !current.manifest.removed)
+        r = need_image(check, name, &current.manifest);
+    else
         r = fl_fail_plain(check->error, -ENOENT, "%s has no image '%s'",
                           fl_s3_name(check->remote->s3), name);
-    else if (there)
-        r = need_image(check, name, &current.manifest);
     fl_manifest_free(&current.manifest);
     return r;
 }
 
-static int look_at_all(struct check *check)
+static int look_at_listed(void *arg, const struct fl_listed *listed)
 {
-    struct fl_s3_listing listing;
-    char last[FL_NAME_MAX + 1] = "";
-    int r = fl_s3_list(check->remote->link, FL_IMAGES_PREFIX, &listing, check->error);
-    for (size_t i = 0; i < listing.count && r == 0; i++) {
-        char name[FL_NAME_MAX + 1];
-        uint64_t number;
-        if (!fl_manifest_parse_key(listing.objects[i].key, name, &number) ||
-            strcmp(name, last) == 0)
-            continue;
-        strcpy(last, name);
-        r = look_at_image(check, name, false);
-    }
-    fl_s3_listing_free(&listing);
-    return r;
+    struct check *check = arg;
+    if (!listed->manifest)
+        report_image(check, listed->name, &listed->error);
+    else if (!listed->manifest->removed)
+        return need_image(check, listed->name, listed->manifest);
+    return 0;
 }
 
 static int compare_needed(const void *left, const void *right)
@@ -239,9 +235,9 @@ int fl_remote_verify(struct fl_remote *remote, const struct fl_remote_verify_opt
     struct check check = {.remote = remote, .options = options, .error = ret_error};
     int r = 0;
     if (!options->names)
-        r = look_at_all(&check);
+        r = fl_remote_each_manifest(remote, look_at_listed, &check, ret_error);
     for (size_t i = 0; options->names && i < options->names_count && r == 0; i++)
-        r = look_at_image(&check, options->names[i], true);
+        r = look_at_image(&check, options->names[i]);
     drop_equal(&check);
     if (r == 0)
         r = options->quick ? compare_listing(&check) : check_files(&check);

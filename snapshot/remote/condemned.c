@@ -24,13 +24,36 @@ static int add_key(struct fl_condemned *condemned, const char *key)
     return 0;
 }
 
+// A key that is misread would be relied on and removed, so its bytes are verified, too.
+static int get_list(struct fl_remote *remote, const char *list, char **ret_text,
+                    struct fl_error *ret_error)
+{
+    enum { TRIES = 2 };
+    char hex[FL_HEX_BYTES];
+    size_t bytes;
+    for (int i = 0; i < TRIES; i++) {
+        int r = fl_s3_get(remote->link, list, LIST_MAX_BYTES, ret_text, &bytes, ret_error);
+        if (r < 0)
+            return r;
+        if (fl_sha256_hex(*ret_text, bytes, hex) == 0 &&
+            strncmp(list + strlen(FL_CONDEMNED_PREFIX), hex, 64) == 0)
+            return 0;
+        free(*ret_text);
+    }
+    return fl_fail_plain(ret_error, -EBADMSG,
+                         "%s/%s has other bytes than it should (it may be removed: what it names "
+                         "is condemned anew)",
+                         fl_s3_name(remote->s3), list);
+}
+
 int fl_condemned_add(struct fl_remote *remote, const char *list, struct fl_condemned *condemned,
                      struct fl_error *ret_error)
 {
     char *text = NULL;
     char *rest = NULL;
-    size_t bytes;
-    int r = fl_s3_get(remote->link, list, LIST_MAX_BYTES, &text, &bytes, ret_error);
+    if (!fl_hashed_key_valid(list, FL_CONDEMNED_PREFIX))
+        return 0;
+    int r = get_list(remote, list, &text, ret_error);
     if (r == -ENOENT) // collected a moment ago: what it named is gone, too, or needed
         return 0;
     if (r < 0)
@@ -55,12 +78,13 @@ void fl_condemned_sort(struct fl_condemned *condemned)
         qsort(condemned->keys, condemned->count, sizeof(*condemned->keys), compare);
 }
 
-int fl_condemned_read(struct fl_remote *remote, struct fl_condemned *ret_condemned,
+int fl_condemned_read(struct fl_remote *remote, struct fl_condemned *ret_condemned, time_t *ret_now,
                       struct fl_error *ret_error)
 {
     struct fl_s3_listing listing;
     *ret_condemned = (struct fl_condemned){.keys = NULL};
     int r = fl_s3_list(remote->link, FL_CONDEMNED_PREFIX, &listing, ret_error);
+    *ret_now = listing.now;
     for (size_t i = 0; i < listing.count && r == 0; i++)
         r = fl_condemned_add(remote, listing.objects[i].key, ret_condemned, ret_error);
     fl_s3_listing_free(&listing);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,38 +14,38 @@
 
 #include "snapshot/io.h"
 #include "snapshot/remote/parts.h"
+#include "snapshot/remote/s3_internal.h"
 
 enum { FILE_MODE = 0640, PART_BYTES = 8 << 20, STEP = 1 << 20 };
 
-// The lock belongs to the file, and the name may lead to another one by the time that it is held.
-static int open_once(struct fl_store *store, struct fl_temp *temp)
+// The lock belongs to the file, and by the time that it is held the name may lead to another one,
+// or to none: who had it has published or discarded it, and the answer is 1.
+static int lock_named(const struct fl_temp *temp)
 {
     struct stat held;
     struct stat named;
-    temp->fd =
-        openat(store->tmp_fd, temp->name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
-    if (temp->fd < 0)
-        return -errno;
     if (flock(temp->fd, LOCK_EX) < 0 || fstat(temp->fd, &held) < 0)
         return -errno;
-    if (fstatat(store->tmp_fd, temp->name, &named, AT_SYMLINK_NOFOLLOW) < 0)
+    if (fstatat(temp->dir_fd, temp->name, &named, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 1 : -errno;
     return held.st_ino == named.st_ino && held.st_dev == named.st_dev ? 0 : 1;
 }
 
-static int open_temp(struct fl_store *store, const char *sha256, struct fl_temp *ret_temp)
+static int open_temp(struct fl_store *store, enum fl_fetch_kind kind, const char *sha256,
+                     struct fl_temp *ret_temp)
 {
-    struct fl_temp temp = {.dir_fd = store->tmp_fd, .fd = -1};
+    struct fl_temp temp = {.dir_fd = store->tmp_fd};
     // Half of the hash: a name has 64 bytes at most.
-    snprintf(temp.name, sizeof(temp.name), ".%.32s.fetched", sha256);
-    int r;
-    do {
-        r = open_once(store, &temp);
-        if (r != 0)
-            fl_cleanup_close(&temp.fd);
-    } while (r == 1);
+    snprintf(temp.name, sizeof(temp.name), ".%.32s.fetched%s", sha256,
+             kind == FL_FETCH_MAP ? "-map" : "");
+    temp.fd = openat(temp.dir_fd, temp.name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+    if (temp.fd < 0)
+        return -errno;
+    int r = lock_named(&temp);
     if (r == 0)
         *ret_temp = temp;
+    else
+        fl_cleanup_close(&temp.fd);
     return r;
 }
 
@@ -67,7 +68,8 @@ static int hash_begun(struct fetching *fetching, uint64_t *ret_bytes)
         bytes -= bytes % PART_BYTES;
     for (uint64_t at = 0; r == 0 && at < bytes; at += STEP) {
         size_t part = bytes - at < STEP ? (size_t)(bytes - at) : STEP;
-        r = fl_pread_full(fetching->fd, buf, part, at);
+        bool (*cancelled)(void) = fetching->fetch->remote->s3->cancelled;
+        r = cancelled && cancelled() ? -ECANCELED : fl_pread_full(fetching->fd, buf, part, at);
         if (r == 0 && EVP_DigestUpdate(fetching->hash, buf, part) != 1)
             r = -EIO;
     }
@@ -132,6 +134,8 @@ static int fetch_once(struct fetching *fetching, bool resume, struct fl_error *r
     if (EVP_DigestInit_ex(fetching->hash, EVP_sha256(), NULL) != 1)
         return fl_fail(ret_error, -EIO, "cannot hash a file");
     int r = resume ? hash_begun(fetching, &from) : ftruncate(fetching->fd, 0) < 0 ? -errno : 0;
+    if (r == -ECANCELED)
+        return fl_fail_plain(ret_error, r, "interrupted; the next pull goes on from here");
     if (r < 0)
         return fl_fail(ret_error, r, "cannot go on with a file in tmp/ of the store %s",
                        fetching->fetch->store->dir);
@@ -148,11 +152,14 @@ static int fetch_once(struct fetching *fetching, bool resume, struct fl_error *r
     return 0;
 }
 
-int fl_fetch_file(struct fl_fetch *fetch, const struct fl_remote_file *file,
-                  struct fl_temp *ret_temp, struct fl_error *ret_error)
+int fl_fetch_file(struct fl_fetch *fetch, enum fl_fetch_kind kind,
+                  const struct fl_remote_file *file, struct fl_temp *ret_temp,
+                  struct fl_error *ret_error)
 {
     struct fl_temp temp;
-    int r = open_temp(fetch->store, file->sha256, &temp);
+    int r = open_temp(fetch->store, kind, file->sha256, &temp);
+    if (r == 1)
+        return 1;
     if (r == -EINTR)
         return fl_fail_plain(ret_error, r, "interrupted while another process fetches the file");
     if (r < 0)
@@ -171,5 +178,19 @@ int fl_fetch_file(struct fl_fetch *fetch, const struct fl_remote_file *file,
         return r;
     }
     *ret_temp = temp;
+    return 0;
+}
+
+int fl_fetch_take(struct fl_temp *temp)
+{
+    char name[sizeof(temp->name)];
+    uint64_t id;
+    int r = fl_random_id(&id);
+    if (r < 0)
+        return r;
+    snprintf(name, sizeof(name), ".%016" PRIx64 ".pulled", id);
+    if (renameat(temp->dir_fd, temp->name, temp->dir_fd, name) < 0)
+        return -errno;
+    memcpy(temp->name, name, sizeof(name));
     return 0;
 }

@@ -140,21 +140,27 @@ static int mark_all(struct gc *gc, const struct fl_s3_listing *manifests)
 
 // --- lists that are old enough ---
 
+static int compare_object(const void *key, const void *object)
+{
+    return strcmp(key, ((const struct fl_s3_object *)object)->key);
+}
+
 static int remove_file(struct gc *gc, const struct fl_s3_listing *data, const char *key)
 {
-    for (size_t i = 0; i < data->count; i++) {
-        if (strcmp(data->objects[i].key, key) != 0)
-            continue;
-        gc->result.files_removed++;
-        gc->result.bytes_removed += data->objects[i].bytes;
-        if (gc->options->dry_run)
-            return 0;
-        if (fl_s3_now_ms() - gc->since_ms > RUN_MS)
-            return fl_fail_plain(gc->error, -ETIMEDOUT,
-                                 "it took too long to be safe; run it again for the rest");
-        return fl_s3_delete(gc->remote->link, key, gc->error);
-    }
-    return 0;
+    const struct fl_s3_object *object =
+        data->count > 0
+            ? bsearch(key, data->objects, data->count, sizeof(*data->objects), compare_object)
+            : NULL;
+    if (!object)
+        return 0;
+    gc->result.files_removed++;
+    gc->result.bytes_removed += object->bytes;
+    if (gc->options->dry_run)
+        return 0;
+    if (fl_s3_now_ms() - gc->since_ms > RUN_MS)
+        return fl_fail_plain(gc->error, -ETIMEDOUT,
+                             "it took too long to be safe; run it again for the rest");
+    return fl_s3_delete(gc->remote->link, key, gc->error);
 }
 
 static int carry_out(struct gc *gc, const char *list, const struct fl_s3_listing *data)
@@ -180,14 +186,18 @@ static int carry_out(struct gc *gc, const char *list, const struct fl_s3_listing
 
 static int write_list(struct gc *gc, FILE *to, char **text, const size_t *bytes, uint64_t count)
 {
-    char key[64];
+    char key[sizeof(FL_CONDEMNED_PREFIX) + FL_HEX_BYTES + 16];
+    char hex[FL_HEX_BYTES];
     uint64_t number;
     if (fclose(to) != 0)
         return fl_fail(gc->error, -ENOMEM, "cannot collect %s", fl_s3_name(gc->remote->s3));
     int r = 0;
     if (count > 0 && !gc->options->dry_run) {
         r = fl_random_id(&number);
-        snprintf(key, sizeof(key), FL_CONDEMNED_PREFIX "%016" PRIx64, number);
+        if (r == 0)
+            r = fl_sha256_hex(*text, *bytes, hex);
+        if (r == 0)
+            snprintf(key, sizeof(key), FL_CONDEMNED_PREFIX "%s.%016" PRIx64, hex, number);
         r = r < 0 ? fl_fail(gc->error, r, "cannot collect %s", fl_s3_name(gc->remote->s3))
                   : fl_s3_put(gc->remote->link, key, *text, *bytes, gc->error);
     }
@@ -207,7 +217,8 @@ static int condemn(struct gc *gc, const struct fl_s3_listing *data)
         if (!fl_data_key_valid(object->key))
             continue;
         bool listed = fl_condemned_has(&gc->condemned, object->key);
-        bool kept = find_root(gc, object->key) || (!listed && !old_enough(gc, object->modified));
+        bool kept = find_root(gc, object->key) ||
+                    (!listed && (!old_enough(gc, object->modified) || count == FL_CONDEMNED_MAX));
         gc->result.files_kept += kept;
         gc->result.bytes_kept += kept ? object->bytes : 0;
         gc->result.files_condemned += !kept;
@@ -238,6 +249,11 @@ static int collect(struct gc *gc, const struct fl_s3_listing *lists)
     struct fl_s3_listing manifests = {.objects = NULL};
     struct fl_s3_listing data = {.objects = NULL};
     gc->now = lists->now;
+    if (gc->now == 0)
+        return fl_fail_plain(gc->error, -EPROTO,
+                             "the server of %s does not say what time it is, so it is not known "
+                             "how old anything is",
+                             fl_s3_name(gc->remote->s3));
     int r = read_lists(gc, lists);
     if (r == 0)
         r = fl_s3_list(gc->remote->link, FL_IMAGES_PREFIX, &manifests, gc->error);
@@ -246,7 +262,8 @@ static int collect(struct gc *gc, const struct fl_s3_listing *lists)
     if (r == 0)
         r = fl_s3_list(gc->remote->link, FL_DATA_PREFIX, &data, gc->error);
     for (size_t i = 0; i < lists->count && r == 0; i++) {
-        if (old_enough(gc, lists->objects[i].modified))
+        if (old_enough(gc, lists->objects[i].modified) &&
+            fl_hashed_key_valid(lists->objects[i].key, FL_CONDEMNED_PREFIX))
             r = carry_out(gc, lists->objects[i].key, &data);
     }
     if (r == 0)
@@ -267,7 +284,7 @@ int fl_remote_gc(struct fl_remote *remote, const struct fl_remote_gc_options *op
     struct fl_s3_listing lists;
     struct gc gc = {
         .remote = remote, .options = options, .error = ret_error, .since_ms = fl_s3_now_ms()};
-    int r = fl_remote_check_server(remote, ret_error);
+    int r = options->dry_run ? 0 : fl_remote_check_server(remote, ret_error);
     if (r < 0)
         return r;
     r = fl_s3_list(remote->link, FL_CONDEMNED_PREFIX, &lists, ret_error);

@@ -13,12 +13,17 @@
 #define FORMAT "faultline-image"
 enum { VERSION = 1 };
 
+bool fl_hashed_key_valid(const char *key, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return strlen(key) == length + 64 + 1 + 16 && strncmp(key, prefix, length) == 0 &&
+           fl_is_hex(key + length, 64) && key[length + 64] == '.' &&
+           fl_is_hex(key + length + 65, 16);
+}
+
 bool fl_data_key_valid(const char *key)
 {
-    size_t prefix = strlen(FL_DATA_PREFIX);
-    return strlen(key) == FL_DATA_KEY_BYTES - 1 && strncmp(key, FL_DATA_PREFIX, prefix) == 0 &&
-           fl_is_hex(key + prefix, 64) && key[prefix + 64] == '.' &&
-           fl_is_hex(key + prefix + 65, 16);
+    return fl_hashed_key_valid(key, FL_DATA_PREFIX);
 }
 
 // --- writing ---

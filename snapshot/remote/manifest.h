@@ -42,6 +42,8 @@ enum { FL_MANIFEST_MAX_BYTES = 32 << 20 };
 
 // True for the key of a data file.
 bool fl_data_key_valid(const char *key);
+// True for `prefix`, a SHA-256 in hex, '.', and 16 hex digits.
+bool fl_hashed_key_valid(const char *key, const char *prefix);
 
 // Writes it as text, which the caller frees. -ENOMEM.
 int fl_manifest_print(const struct fl_manifest *manifest, char **ret_text);

@@ -2,7 +2,8 @@
 //
 // A file's bytes in parts, several of them on their way at a time, each over a connection of its
 // own, while one thread sees them in their order: it can hash what is sent, and write down what
-// comes without ever leaving a hole.
+// comes without ever leaving a hole. What stands in a list, and of which each needs a request, can
+// be gone through in the same way: an offset is a place in the list then, and buf is of no use.
 #ifndef FAULTLINE_SNAPSHOT_REMOTE_PARTS_H
 #define FAULTLINE_SNAPSHOT_REMOTE_PARTS_H
 

@@ -36,6 +36,8 @@ struct pull {
 
 static int fail(struct pull *pull, int r)
 {
+    if (r == -ECANCELED)
+        return fl_fail_plain(pull->error, r, "interrupted");
     return fl_fail(pull->error, r, "cannot write to the store %s", pull->store->dir);
 }
 
@@ -139,23 +141,41 @@ static int check_pack(struct pull *pull, int fd, const struct fl_remote_pack *pa
                  : 0;
 }
 
+static int publish_pack(struct pull *pull, struct fl_temp *temp, const struct fl_remote_pack *pack)
+{
+    char name[FL_PACK_NAME_BYTES];
+    fl_pack_name(pack->id, name);
+    int r = check_pack(pull, temp->fd, pack);
+    if (r < 0)
+        return r;
+    fl_pack_file_note_hash(temp->fd, pack->file.sha256);
+    r = fl_fetch_take(temp);
+    if (r == 0)
+        r = fl_temp_publish(temp, pull->store->packs_fd, name, false);
+    if (r == -EEXIST) { // another pull was faster
+        r = look_at_pack(pull, pack);
+        return r == 1 ? 0 : r < 0 ? r : fail(pull, -EEXIST);
+    }
+    return r < 0 ? fail(pull, r) : 0;
+}
+
 static int fetch_pack(struct pull *pull, const struct fl_remote_pack *pack)
 {
     struct fl_temp temp;
-    char name[FL_PACK_NAME_BYTES];
-    int r = fl_fetch_file(&pull->fetch, &pack->file, &temp, pull->error);
+    int r;
+    do { // another pull may have brought it meanwhile
+        r = look_at_pack(pull, pack);
+        if (r == 1) {
+            pull->result.packs_shared++;
+            pull->result.bytes_shared += pack->file.bytes;
+            return 0;
+        }
+        if (r == 0)
+            r = fl_fetch_file(&pull->fetch, FL_FETCH_DATA, &pack->file, &temp, pull->error);
+    } while (r == 1);
     if (r < 0)
         return r;
-    fl_pack_name(pack->id, name);
-    r = check_pack(pull, temp.fd, pack);
-    if (r == 0) {
-        fl_pack_file_note_hash(temp.fd, pack->file.sha256);
-        r = fl_temp_publish(&temp, pull->store->packs_fd, name, false);
-        if (r == -EEXIST) // another pull was faster
-            r = look_at_pack(pull, pack) == 1 ? 0 : -EBADMSG;
-        else if (r < 0)
-            r = fail(pull, r);
-    }
+    r = publish_pack(pull, &temp, pack);
     fl_temp_discard(&temp);
     pull->result.packs_fetched += r == 0;
     return r;
@@ -211,8 +231,12 @@ static int publish_map(struct pull *pull, struct fl_temp *temp)
         r = fl_store_lock_names(pull->store);
     if (r < 0)
         return fail(pull, r);
-    r = fl_temp_publish(temp, pull->store->reader->images_fd, name, pull->options->replace);
+    r = fl_fetch_take(temp);
+    if (r == 0)
+        r = fl_temp_publish(temp, pull->store->reader->images_fd, name, pull->options->replace);
     fl_store_unlock_names(pull->store);
+    if (r == -EEXIST && look_at_name(pull) == 1) // another pull was faster
+        return 0;
     if (r == -EEXIST)
         return fl_fail_plain(pull->error, r, "the store %s has got an image '%s' meanwhile",
                              pull->store->dir, pull->options->name);
@@ -238,7 +262,11 @@ static int publish_trace(struct pull *pull, const struct fl_disk_image_header *i
     int dir = -1;
     if (!*pull->current.manifest.trace.sha256)
         return 0;
-    int r = fl_fetch_file(&pull->fetch, &pull->current.manifest.trace, &temp, pull->error);
+    int r;
+    do { // 1: another pull has had it, which says nothing about this store's trace
+        r = fl_fetch_file(&pull->fetch, FL_FETCH_DATA, &pull->current.manifest.trace, &temp,
+                          pull->error);
+    } while (r == 1);
     if (r < 0)
         return r;
     if (trace_fits(temp.fd, image)) {
@@ -247,8 +275,11 @@ static int publish_trace(struct pull *pull, const struct fl_disk_image_header *i
             r = fl_trace_dir_open(pull->store->reader->dir_fd, true, &dir);
         if (r == 0)
             r = fl_trace_dir_lock(dir);
-        if (r == 0 && fl_trace_check(pull->store, image, &local) != 0)
-            r = fl_temp_publish(&temp, dir, name, true);
+        if (r == 0 && fl_trace_check(pull->store, image, &local) != 0) {
+            r = fl_fetch_take(&temp);
+            if (r == 0)
+                r = fl_temp_publish(&temp, dir, name, true);
+        }
         if (r < 0)
             r = fail(pull, r);
     }
@@ -273,7 +304,14 @@ static int fetch_image(struct pull *pull)
 {
     struct fl_temp temp;
     struct fl_disk_image_header header;
-    int r = fl_fetch_file(&pull->fetch, &pull->current.manifest.map, &temp, pull->error);
+    int r;
+    while ((r = fl_fetch_file(&pull->fetch, FL_FETCH_MAP, &pull->current.manifest.map, &temp,
+                              pull->error)) == 1) {
+        r = look_at_name(pull);
+        pull->result.already = r == 1;
+        if (r != 0)
+            return r < 0 ? r : 0;
+    }
     if (r < 0)
         return r;
     r = check_map(pull, temp.fd, &header);
@@ -298,7 +336,7 @@ static int pull_locked(struct pull *pull)
         r = look_at_packs(pull);
     if (r == 0)
         r = fetch_image(pull);
-    if (r == 0)
+    if (r == 0 && !pull->result.already)
         learn_packs(pull);
     return r;
 }

@@ -23,7 +23,7 @@
 
 enum { MAP, TRACE, FIRST_PACK };
 enum { ROUNDS_MAX = 3, RACES_MAX = 16 };
-#define HOLDS_MS (FL_REMOTE_GRACE_S * UINT64_C(1000) / 2)
+enum { HOLDS_S = FL_REMOTE_GRACE_S / 2 };
 
 struct push {
     struct fl_remote *remote;
@@ -35,7 +35,7 @@ struct push {
     struct fl_push_file *files; // map, trace, packs
     size_t count;
     uint64_t total, moved;   // bytes to be sent
-    uint64_t since_ms;       // what was found in the bucket holds from then on
+    struct fl_since since;   // what was found in the bucket holds from then on
     struct fl_current there; // what the name is in the bucket
 };
 
@@ -43,6 +43,8 @@ struct push {
 
 static int fail(struct push *push, int r)
 {
+    if (r == -ECANCELED)
+        return fl_fail_plain(push->error, r, "interrupted");
     return fl_fail(push->error, r, "cannot push the image '%s'", push->options->name);
 }
 
@@ -202,14 +204,20 @@ static int send_missing(struct push *push)
     return r;
 }
 
+static bool still_holds(const struct push *push)
+{
+    return fl_s3_now_ms() - push->since.ms < HOLDS_S * UINT64_C(1000) &&
+           (push->since.server == 0 || push->remote->s3->date - push->since.server < HOLDS_S);
+}
+
 // Puts all files there, and knows at its end that they stay for long enough to be published.
 static int settle_files(struct push *push)
 {
     for (int round = 0; round < ROUNDS_MAX; round++) {
-        int r = fl_push_find(push->remote, push->files, push->count, &push->since_ms, push->error);
+        int r = fl_push_find(push->remote, push->files, push->count, &push->since, push->error);
         if (r == 0)
             r = send_missing(push);
-        if (r < 0 || fl_s3_now_ms() - push->since_ms < HOLDS_MS)
+        if (r < 0 || still_holds(push))
             return r;
     }
     return fl_fail_plain(push->error, -ETIMEDOUT,

@@ -25,13 +25,20 @@ enum { ONE_PUT_BYTES = 32 << 20, PART_BYTES = 16 << 20 };
 
 // --- what is there ---
 
-static int find_one(struct fl_remote *remote, const struct fl_condemned *condemned,
+enum { RUN = 16 }; // that one thread looks for one after the other
+
+struct finding {
+    const struct fl_condemned *condemned;
+    struct fl_push_file *files;
+};
+
+static int find_one(struct fl_s3_link *link, const struct fl_condemned *condemned,
                     struct fl_push_file *file, struct fl_error *ret_error)
 {
     struct fl_s3_listing listing;
     char begin[FL_DATA_KEY_BYTES];
     snprintf(begin, sizeof(begin), FL_DATA_PREFIX "%s.", file->file.sha256);
-    int r = fl_s3_list(remote->link, begin, &listing, ret_error);
+    int r = fl_s3_list(link, begin, &listing, ret_error);
     file->file.key[0] = '\0';
     for (size_t i = 0; i < listing.count && r == 0; i++) {
         const struct fl_s3_object *object = &listing.objects[i];
@@ -43,18 +50,34 @@ static int find_one(struct fl_remote *remote, const struct fl_condemned *condemn
     return r;
 }
 
+static int find_run(void *arg, struct fl_s3_link *link, const struct fl_part *part,
+                    struct fl_error *ret_error)
+{
+    const struct finding *finding = arg;
+    int r = 0;
+    for (size_t i = 0; i < part->bytes && r == 0; i++) {
+        struct fl_push_file *file = &finding->files[part->offset + i];
+        if (file->fd >= 0)
+            r = find_one(link, finding->condemned, file, ret_error);
+    }
+    return r;
+}
+
 int fl_push_find(struct fl_remote *remote, struct fl_push_file *files, size_t count,
-                 uint64_t *ret_since_ms, struct fl_error *ret_error)
+                 struct fl_since *ret_since, struct fl_error *ret_error)
 {
     struct fl_condemned condemned;
-    *ret_since_ms = fl_s3_now_ms();
-    int r = fl_condemned_read(remote, &condemned, ret_error);
-    for (size_t i = 0; i < count && r == 0; i++) {
-        if (files[i].fd >= 0)
-            r = find_one(remote, &condemned, &files[i], ret_error);
-    }
-    if (r == 0 || condemned.keys)
-        fl_condemned_free(&condemned);
+    struct finding finding = {.condemned = &condemned, .files = files};
+    struct fl_parts parts = {
+        .s3 = remote->s3, .end = count, .part_bytes = RUN, .work = find_run, .arg = &finding};
+    ret_since->ms = fl_s3_now_ms();
+    int r = fl_condemned_read(remote, &condemned, &ret_since->server, ret_error);
+    if (r < 0)
+        return r;
+    r = count > RUN
+            ? fl_parts_run(&parts, ret_error)
+            : find_run(&finding, remote->link, &(struct fl_part){.bytes = count}, ret_error);
+    fl_condemned_free(&condemned);
     return r;
 }
 

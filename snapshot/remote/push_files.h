@@ -14,11 +14,17 @@ struct fl_push_file {
     struct fl_remote_file file;
 };
 
+// When the bucket was looked at: by fl_s3_now_ms, and by the server's clock, which goes on while
+// this host is a VM that is paused. 0: it did not say.
+struct fl_since {
+    uint64_t ms;
+    time_t server;
+};
+
 // Finds out which of the files the bucket has, in objects that are not condemned: their key is set;
-// the others have key "". *ret_since_ms (CLOCK_MONOTONIC): what was found holds for
-// FL_REMOTE_GRACE_S from then on.
+// the others have key "". What was found holds for FL_REMOTE_GRACE_S from *ret_since on.
 int fl_push_find(struct fl_remote *remote, struct fl_push_file *files, size_t count,
-                 uint64_t *ret_since_ms, struct fl_error *ret_error);
+                 struct fl_since *ret_since, struct fl_error *ret_error);
 // Sends a file, under a key that was never used before, and sets the key. `moved` is called with
 // the bytes that were sent since the last time; its error ends the sending.
 int fl_push_send(struct fl_remote *remote, struct fl_push_file *file,
@@ -32,11 +38,14 @@ struct fl_condemned {
     char **keys;
     size_t count;
 };
-int fl_condemned_read(struct fl_remote *remote, struct fl_condemned *ret_condemned,
+int fl_condemned_read(struct fl_remote *remote, struct fl_condemned *ret_condemned, time_t *ret_now,
                       struct fl_error *ret_error);
 bool fl_condemned_has(const struct fl_condemned *condemned, const char *key);
 void fl_condemned_free(struct fl_condemned *condemned);
-// Appends the keys of one list of the bucket. Lines that are no keys of data files are left out.
+// Most keys that a list has: one can be read as a whole.
+#define FL_CONDEMNED_MAX 500000u
+// Appends the keys of one list of the bucket. An object below condemned/ that is named otherwise
+// than lists are has none. -EBADMSG: it has other bytes than its name says.
 int fl_condemned_add(struct fl_remote *remote, const char *list, struct fl_condemned *condemned,
                      struct fl_error *ret_error);
 void fl_condemned_sort(struct fl_condemned *condemned);

@@ -68,7 +68,8 @@ struct fl_remote_image {
     bool has_trace;
 };
 
-// Calls fn for each image, in the order of names. Stops at its first result that is not 0.
+// Calls fn for each image, in the order of keys. Stops at its first result that is not 0. Goes on
+// behind manifests that cannot be read, and returns the error of the first of them.
 int fl_remote_each(struct fl_remote *remote,
                    int (*fn)(void *arg, const struct fl_remote_image *image), void *arg,
                    struct fl_error *ret_error);

@@ -61,10 +61,18 @@ int fl_s3_open(const struct fl_s3_config *config, const struct fl_s3_place *plac
     return r;
 }
 
+static void free_link(struct fl_s3_link *link)
+{
+    curl_easy_cleanup(link->curl);
+    free(link);
+}
+
 void fl_s3_close(struct fl_s3 *s3)
 {
     if (!s3)
         return;
+    for (unsigned i = 0; i < s3->kept_count; i++)
+        free_link(s3->kept[i]);
     fl_s3_credentials_free(s3->credentials);
     pthread_mutex_destroy(&s3->lock);
     free(s3->region);
@@ -77,7 +85,14 @@ void fl_s3_close(struct fl_s3 *s3)
 
 int fl_s3_connect(struct fl_s3 *s3, struct fl_s3_link **ret_link, struct fl_error *ret_error)
 {
-    struct fl_s3_link *link = calloc(1, sizeof(*link));
+    pthread_mutex_lock(&s3->lock);
+    struct fl_s3_link *link = s3->kept_count > 0 ? s3->kept[--s3->kept_count] : NULL;
+    pthread_mutex_unlock(&s3->lock);
+    if (link) {
+        *ret_link = link;
+        return 0;
+    }
+    link = calloc(1, sizeof(*link));
     if (link)
         link->curl = curl_easy_init();
     if (!link || !link->curl) {
@@ -93,8 +108,14 @@ void fl_s3_disconnect(struct fl_s3_link *link)
 {
     if (!link)
         return;
-    curl_easy_cleanup(link->curl);
-    free(link);
+    struct fl_s3 *s3 = link->s3;
+    pthread_mutex_lock(&s3->lock);
+    bool kept = s3->kept_count < FL_S3_LINKS_KEPT;
+    if (kept)
+        s3->kept[s3->kept_count++] = link;
+    pthread_mutex_unlock(&s3->lock);
+    if (!kept)
+        free_link(link);
 }
 
 const char *fl_s3_name(const struct fl_s3 *s3)

@@ -38,6 +38,7 @@ struct fl_s3_config {
 int fl_s3_open(const struct fl_s3_config *config, const struct fl_s3_place *place,
                struct fl_s3 **ret_s3, struct fl_error *ret_error);
 void fl_s3_close(struct fl_s3 *s3); // all its links are closed; NULL is a no-op
+// A link that was given back, with its connections, or a new one.
 int fl_s3_connect(struct fl_s3 *s3, struct fl_s3_link **ret_link, struct fl_error *ret_error);
 void fl_s3_disconnect(struct fl_s3_link *link); // NULL is a no-op
 
@@ -70,7 +71,7 @@ struct fl_s3_object {
 struct fl_s3_listing {
     struct fl_s3_object *objects; // sorted by key
     size_t count;
-    time_t now; // the server's clock when it answered
+    time_t now; // the server's clock when it answered; 0: it did not say
 };
 
 // Lists all objects whose key begins so. Keys that are none of ours are in it, too. Release it with

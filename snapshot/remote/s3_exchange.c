@@ -167,7 +167,8 @@ static void copy_credentials(struct fl_s3 *s3, struct fl_s3_credentials *to)
     struct fl_s3_source source = {.file = s3->credentials_file, .profile = s3->profile};
     enum { BEFORE_S = 300 };
     pthread_mutex_lock(&s3->lock);
-    if (s3->credentials->expires != 0 && time(NULL) + BEFORE_S > s3->credentials->expires &&
+    time_t now = time(NULL) + s3->skew; // of the server
+    if (s3->credentials->expires != 0 && now + BEFORE_S > s3->credentials->expires &&
         fl_s3_credentials_find(&source, to, NULL) == 0)
         memcpy(s3->credentials, to, sizeof(*to));
     memcpy(to, s3->credentials, sizeof(*to));
@@ -385,6 +386,8 @@ int fl_s3_exchange(struct fl_s3_link *link, const struct fl_s3_request *request,
     }
     if (r == 0)
         r = send_request(link, request, head, &exchange, ret_why);
+    if (answer->date != 0)
+        link->s3->date = answer->date;
     fl_s3_credentials_free(keys);
     free(head);
     if (r < 0 && ret_why[0] == '\0')

@@ -10,6 +10,8 @@
 
 #include "snapshot/remote/s3.h"
 
+enum { FL_S3_LINKS_KEPT = 8 };
+
 struct fl_s3 {
     struct fl_s3_place place;
     struct fl_s3_server server;
@@ -18,8 +20,12 @@ struct fl_s3 {
     bool (*cancelled)(void);
     char name[600];
     _Atomic long skew; // seconds that the server's clock is ahead of ours
+    _Atomic long date; // of the server's last answer; 0: it has not said
     pthread_mutex_t lock;
     struct fl_s3_credentials *credentials; // under the lock
+    // Links that nobody has, with their connections, which cost round trips; under the lock.
+    struct fl_s3_link *kept[FL_S3_LINKS_KEPT];
+    unsigned kept_count;
 };
 
 struct fl_s3_link {

@@ -147,8 +147,6 @@ int fl_s3_list(struct fl_s3_link *link, const char *begin, struct fl_s3_listing 
     free(page);
     if (ret_listing->count > 0)
         qsort(ret_listing->objects, ret_listing->count, sizeof(*ret_listing->objects), compare);
-    if (ret_listing->now == 0)
-        ret_listing->now = time(NULL) + link->s3->skew;
     return r;
 }
 

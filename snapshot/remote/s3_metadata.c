@@ -96,10 +96,13 @@ static int parse_keys(const char *text, struct fl_s3_credentials *credentials)
 static bool url_allowed(const char *url)
 {
     static const char *const near[] = {
-        "http://127.",      "http://localhost:",      "http://localhost/",     "http://[::1]",
-        CONTAINER_HOST "/", "http://169.254.170.23/", "http://[fd00:ec2::23]/"};
+        "http://localhost:", "http://localhost/",      "http://[::1]:",         "http://[::1]/",
+        CONTAINER_HOST "/",  "http://169.254.170.23/", "http://[fd00:ec2::23]/"};
     if (strncmp(url, "https://", 8) == 0)
         return true;
+    const char *host = url + strlen("http://");
+    if (strncmp(url, "http://127.", 11) == 0 && strchr("/:", host[strspn(host, "0123456789.")]))
+        return !strchr(url, '@');
     for (size_t i = 0; i < sizeof(near) / sizeof(near[0]); i++) {
         if (strncmp(url, near[i], strlen(near[i])) == 0)
             return !strchr(url, '@');

@@ -90,7 +90,8 @@ static int take_result(void *arg, const char *path, const char *value)
     return 0;
 }
 
-// A status of 200 is sent before the server knows: its document says how it went.
+// A status of 200 is sent before the server knows: its document says how it went. 1: it did not
+// work and may the next time.
 static int judge(struct fl_s3_link *link, const struct fl_s3_request *request,
                  const struct fl_s3_answer *answer, bool lost, uint64_t total,
                  struct fl_error *ret_error)
@@ -105,31 +106,45 @@ static int judge(struct fl_s3_link *link, const struct fl_s3_request *request,
         if (r == 0 && bytes == total)
             return 0;
     }
-    if (answer->status / 100 == 2)
-        return fl_fail_plain(ret_error, -EIO, "%s/%s: the server did not complete the upload",
-                             link->s3->name, request->key);
-    return fl_s3_refused(link, request, answer, ret_error);
+    if (answer->status / 100 != 2)
+        return fl_s3_refused(link, request, answer, ret_error);
+    fl_fail_plain(ret_error, -EIO, "%s/%s: the server did not complete the upload", link->s3->name,
+                  request->key);
+    return 1;
+}
+
+static int complete(struct fl_s3_link *link, const struct fl_s3_request *request, uint64_t total,
+                    struct fl_error *ret_error)
+{
+    enum { TRIES = 4 };
+    struct fl_s3_answer answer;
+    bool lost = false;
+    int r = 1;
+    for (unsigned i = 0; i < TRIES && r == 1; i++) {
+        bool again = i > 0;
+        r = again ? fl_s3_pause(link->s3, i, 0) : 0;
+        if (r < 0)
+            return fl_fail_plain(ret_error, r, "interrupted");
+        r = fl_s3_do(link, request, &answer, &lost, ret_error);
+        if (r < 0)
+            return r;
+        r = judge(link, request, &answer, lost || again, total, ret_error);
+        fl_s3_answer_free(&answer);
+    }
+    return r == 1 ? -EIO : r;
 }
 
 int fl_s3_upload_complete(struct fl_s3_link *link, const char *key, const char *id,
                           const char (*etags)[FL_S3_ETAG_BYTES], unsigned parts, uint64_t total,
                           struct fl_error *ret_error)
 {
-    struct fl_s3_answer answer;
     struct fl_s3_request request = {.method = "POST", .key = key, .bytes = 65536, .slow = true};
-    bool lost;
     char *list = make_list(etags, parts, &request.body_bytes);
     int r = list ? fl_s3_add_query(request.query, sizeof(request.query), "uploadId", id) : -ENOMEM;
     request.body = list;
-    if (r < 0)
-        r = fl_fail(ret_error, r, "cannot write %s/%s", link->s3->name, key);
-    else
-        r = fl_s3_do(link, &request, &answer, &lost, ret_error);
+    r = r < 0 ? fl_fail(ret_error, r, "cannot write %s/%s", link->s3->name, key)
+              : complete(link, &request, total, ret_error);
     free(list);
-    if (r < 0)
-        return r;
-    r = judge(link, &request, &answer, lost, total, ret_error);
-    fl_s3_answer_free(&answer);
     return r;
 }
 

@@ -48,8 +48,9 @@ int fl_s3_get_range(struct fl_s3_link *link, const char *key, uint64_t offset, s
     int r = -EPROTO;
     for (unsigned i = 0; i < TRIES && r == -EPROTO; i++) {
         r = i > 0 ? fl_s3_pause(link->s3, i, 0) : 0;
-        if (r == 0)
-            r = fl_s3_do(link, &request, &answer, NULL, ret_error);
+        if (r < 0)
+            return fl_fail_plain(ret_error, r, "interrupted");
+        r = fl_s3_do(link, &request, &answer, NULL, ret_error);
         if (r < 0)
             return r;
         r = answer.status / 100 == 2 ? check_range(link, &request, &answer, total, ret_error)

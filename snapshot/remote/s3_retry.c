@@ -15,10 +15,11 @@
 enum { PAUSE_FIRST_MS = 100, PAUSE_MAX_MS = 5000, RETRY_AFTER_MAX_S = 20, SLICE_MS = 50 };
 enum { SKEW_MIN_S = 60, SKEWS_MAX = 2 };
 
+// With the time that the host was suspended, as a push must know how long ago it looked.
 uint64_t fl_s3_now_ms(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_BOOTTIME, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
@@ -45,13 +46,23 @@ int fl_s3_pause(struct fl_s3 *s3, unsigned attempt, time_t at_least)
     return 0;
 }
 
+// What a server says is printed: no lines of its own, and nothing that a terminal obeys.
+static void take_words(char *to, size_t size, const char *value)
+{
+    snprintf(to, size, "%s", value);
+    for (; *to; to++) {
+        if (*to < ' ' || *to > '~')
+            *to = '?';
+    }
+}
+
 static int take_error(void *arg, const char *path, const char *value)
 {
     struct fl_s3_answer *answer = arg;
     if (strcmp(path, "Error/Code") == 0)
-        snprintf(answer->code, sizeof(answer->code), "%s", value);
+        take_words(answer->code, sizeof(answer->code), value);
     else if (strcmp(path, "Error/Message") == 0)
-        snprintf(answer->message, sizeof(answer->message), "%s", value);
+        take_words(answer->message, sizeof(answer->message), value);
     return 0;
 }
 
@@ -149,6 +160,8 @@ static int error_of(long status)
         return -ENOENT;
     case 412:
         return -EEXIST;
+    case 416: // a range within the size that the object should have
+        return -EPROTO;
     default:
         return -EIO;
     }

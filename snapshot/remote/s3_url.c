@@ -74,6 +74,10 @@ static int split_endpoint(const char *endpoint, char scheme[9], char host[256],
     int length = snprintf(host, 256, "%s", endpoint + strlen(scheme));
     if (length > 0 && length < 256 && host[length - 1] == '/')
         host[length - 1] = '\0';
+    if (strchr(endpoint, '@')) // whose password this may be is not repeated
+        return fl_fail_plain(ret_error, -EINVAL,
+                             "the endpoint has a name or a password in it, which is no place for "
+                             "keys");
     if (length >= 256 || !host_valid(host))
         return fl_fail_plain(ret_error, -EINVAL, "the endpoint '%s' is not a server's", endpoint);
     return 0;

@@ -59,6 +59,7 @@ class State:
             self.token = None  # of a session
             self.metadata = None  # keys that the metadata endpoints hand out
             self.down = False
+            self.dateless = False
 
     def now(self):
         return time.time() + self.clock
@@ -117,6 +118,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(Answer(503, "SlowDown"))
         if fault and fault.kind == "500":
             return self.refuse(Answer(500, "InternalError"))
+        if fault and fault.kind == "200":  # as CompleteMultipartUpload answers when it has not worked
+            return self.send(200, {}, b"<Error><Code>InternalError</Code></Error>")
+        if fault and fault.kind == "rude":
+            return self.refuse(Answer(403, "Rude", "one\ntwo \u009b31m"))
         if fault and fault.kind == "reset":
             return self.cut()
         if fault and fault.kind == "slow":
@@ -144,7 +149,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_one
 
     def send(self, status, headers, answer, cut=False):
-        self.send_response(status)
+        self.send_response_only(status)
+        if not self.state.dateless:
+            self.send_header("Date", self.date_time_string())
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(headers.get("X-Length", len(answer))))
@@ -298,6 +305,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, context=None):
         super().__init__(("127.0.0.1", 0), Handler)

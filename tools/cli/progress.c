@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,8 @@
 
 enum { BAR = 30, LINE_MAX_CHARS = 256 };
 
-// A signal handler sets it, and can reach no other place.
-static volatile sig_atomic_t interrupted;
+// A signal handler sets it, and can reach no other place. Threads read it.
+static atomic_int interrupted;
 
 static void note_interrupt(int signal)
 {

@@ -96,10 +96,13 @@ static int each(struct fl_remote *remote, const struct remote_arguments *args, b
     if (!store)
         return EXIT_FAILED;
     json_t *images = args->json ? json_array() : NULL;
-    for (int i = 0; i < args->images_count && !progress_interrupted(); i++) {
+    int i = 0;
+    for (; i < args->images_count && !progress_interrupted(); i++) {
         if (one(remote, store, args, args->images[i], images) != EXIT_DONE)
             status = EXIT_FAILED;
     }
+    if (i < args->images_count)
+        status = cli_fail(args->verb, "interrupted before the image '%s'", args->images[i]);
     fl_store_close(store);
     if (!args->json)
         return status;

@@ -27,8 +27,8 @@ void fl_index_close(struct fl_index *index);
 
 // Removes the index's files. -EBUSY: another process has it open.
 int fl_index_clear(const char *dir);
-// Builds a new index of all packs of the store that can be read. The caller holds the store's lock.
-// Errors are those of fl_index_clear, fl_index_open and fl_index_add_pack.
+// Builds a new index of all packs that images refer to and that can be read. The caller holds the
+// store's lock. Errors are those of fl_index_clear, fl_index_open and fl_index_add_pack.
 int fl_index_rebuild(struct fl_store *store, struct fl_index **ret_index);
 // Opens the index, or builds it again if it is damaged; *ret_rebuilt says which.
 int fl_index_open_or_rebuild(struct fl_store *store, struct fl_index **ret_index,

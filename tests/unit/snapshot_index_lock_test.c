@@ -122,6 +122,24 @@ Test(index_lock, an_index_that_another_process_has_open_is_not_made_anew)
     cr_assert_eq(packed.shared_pages, PAGES);
 }
 
+// As of a process that has published its pack and not yet its image: if that fails, it takes the
+// pack back, whoever shares with it.
+Test(index_lock, a_pack_that_no_image_refers_to_is_not_shared_by_an_index_that_is_made_anew)
+{
+    char path[160];
+    struct fl_pack_result packed;
+    snprintf(path, sizeof(path), "%s/images/image.img", space.store);
+    cr_assert_eq(unlink(path), 0);
+    snprintf(path, sizeof(path), "%s/index/data.mdb", space.store);
+    int r = truncate(path, 8192);
+    cr_assert_eq(r, 0);
+    cr_assert_eq(pack_file(space.store, "b", space.memory, &packed), 0);
+    cr_assert(packed.index_rebuilt);
+    cr_assert_eq(packed.shared_pages, 0);
+    cr_assert_eq(pack_file(space.store, "c", space.memory, &packed), 0);
+    cr_assert_eq(packed.shared_pages, PAGES);
+}
+
 // LMDB's file: two meta pages, the newer of which tells where the table of tables is. The others
 // are what is looked up in, or free.
 static void spoil_what_is_looked_up(const char *path)

@@ -148,6 +148,8 @@ static void use_owner(struct fl_connection *connection)
 {
     const struct fl_memory_owner *owner = &connection->owner;
     struct fl_peer *peer = &connection->peer;
+    // What it says of its reserve counts if it is seen: what others are promised rests on it.
+    peer->reserved = peer->reserved && !connection->owner_error && !owner->unreserved;
     if (connection->owner_error)
         return;
     if (!connection->untrue)

@@ -20,7 +20,7 @@ struct fl_peer {
     bool told;        // no page of that memory can be dropped without an event
     bool alone;       // no other process can drop pages of that memory
     bool anonymous;   // that memory is of no file
-    bool reserved;    // the pool has set all of its pages of 2 MiB aside, it says
+    bool reserved;    // the pool has set all of its pages of 2 MiB aside
     bool transparent; // its first write in a range of 2 MiB may bring a huge page
     int uffd;
     int pidfd;

@@ -36,6 +36,7 @@ struct cover {
     bool shared;      // ... some of them for others to share
     bool file;        // ... some of them of a file
     bool transparent; // ... some of them where faults may bring huge pages
+    bool unreserved;  // ... some of them with MAP_NORESERVE
     bool any;         // some memory of it is registered in the address space behind the userfaultfd
 };
 
@@ -69,6 +70,7 @@ static int add_range(void *arg, const struct fl_proc_range *range)
         cover->shared = cover->shared || (bytes > 0 && range->shared);
         cover->file = cover->file || (bytes > 0 && range->file);
         cover->transparent = cover->transparent || (bytes > 0 && range->transparent);
+        cover->unreserved = cover->unreserved || (bytes > 0 && range->unreserved);
         if (bytes > 0 && !cover->any)
             cover->any = fl_uffd_registered(cover->search->uffd, start & ~(page - 1), page);
     }
@@ -169,7 +171,8 @@ static int consider(struct search *search, pid_t pid, bool complete, const struc
                                       .complete = complete,
                                       .shared = cover->shared,
                                       .file = cover->file,
-                                      .transparent = cover->transparent};
+                                      .transparent = cover->transparent,
+                                      .unreserved = cover->unreserved};
     return verdict == CERTAIN;
 }
 

@@ -34,6 +34,7 @@ struct fl_memory_owner {
     // A fault in some of it may bring a transparent huge page, by what the kernel, the process and
     // the mapping have chosen.
     bool transparent;
+    bool unreserved; // some of it is mapped with MAP_NORESERVE
 };
 
 // `likely` is looked at first; 0: none is. `layout` may have no regions: then the process must hold

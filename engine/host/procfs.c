@@ -232,6 +232,7 @@ static bool take_line(struct fl_proc_range *range, const char *line)
     uint64_t kib = 0;
     if (strncmp(line, "VmFlags:", 8) == 0) {
         range->shared = strstr(line, " sh") != NULL;
+        range->unreserved = strstr(line, " nr") != NULL;
         return strstr(line, " um") != NULL;
     }
     if (fl_proc_number(line, "KernelPageSize:", &kib))

@@ -67,6 +67,7 @@ struct fl_proc_range {
     bool shared;      // with other processes that map it
     bool file;        // of a file, or a memfd
     bool transparent; // a fault in it may bring a transparent huge page
+    bool unreserved;  // mapped with MAP_NORESERVE
 };
 // Calls fn with each; stops at its first non-zero result and returns it. -errno if they cannot be
 // read.

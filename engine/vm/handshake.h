@@ -21,7 +21,8 @@ long fl_handshake_length(const char *text, size_t length);
 // What a program says beyond that, such as one that uses the client library, in a region.
 struct fl_handshake_more {
     bool part;     // "part":true: it has a part of its image; Firecracker has all of it
-    bool reserved; // "reserved":true: the pool of 2 MiB pages has set all of its pages aside
+    bool reserved; // "reserved":true: the pool of 2 MiB pages has set all of its pages aside, it
+                   // says
 };
 
 // *ret_more may be NULL.

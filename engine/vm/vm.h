@@ -177,8 +177,6 @@ static inline uint32_t fl_vm_page_units(const struct fl_vm *vm)
     return 1U << (vm->page_shift - FL_PAGE_SHIFT);
 }
 
-// Its handshake was refused: only its faults are answered. The log has told of that, and has no
-// more of what never was a VM.
 // Pages of 4 KiB that were put into its memory; some of them take none.
 static inline uint64_t fl_vm_filled(const struct fl_vm *vm)
 {
@@ -186,6 +184,8 @@ static inline uint64_t fl_vm_filled(const struct fl_vm *vm)
     return fl_counter_get(&counters->installed) + fl_counter_get(&counters->zeroed);
 }
 
+// Its handshake was refused: only its faults are answered. The log has told of that, and has no
+// more of what never was a VM.
 static inline bool fl_vm_refused(const struct fl_vm *vm)
 {
     return (vm->state->flags & FL_VM_STATE_REFUSED) != 0;

@@ -143,6 +143,36 @@ static int library_main(int channel, struct client_shared *shared, void *arg)
     return 0;
 }
 
+// Says that the pool has set its pages aside, which is not true.
+static int liar_main(int channel, struct client_shared *shared, void *arg)
+{
+    static const char key[] = ",\"reserved\":true}]";
+    char text[VMM_TEXT];
+    struct vmm vmm;
+    (void)shared;
+    (void)arg;
+    vmm_map(&vmm, &world->memory, HUGE, 1, VMM_1_12);
+    vmm_catch_sigbus();
+    size_t length = vmm_handshake_text(&vmm, text) - 2;
+    CHECK(length + sizeof(key) <= sizeof(text), "the handshake is too long");
+    memcpy(text + length, key, sizeof(key));
+    vmm.socket = vmm_connect(world->socket);
+    vmm_send(vmm.socket, text, length + sizeof(key) - 1, &vmm.uffd, 1);
+    tell_test(channel, vmm_poisoned(vmm_page(&vmm, 0)) ? 'p' : 't');
+    await_test(channel, 'q');
+    return 0;
+}
+
+Test(huge_admission, believes_no_client_that_has_nothing_set_aside)
+{
+    serve(NEEDED - 1, "refuse");
+    client_start(&client[0], liar_main, NULL);
+    cr_assert(client_says(&client[0], 'p'), "%s", client_failure());
+    cr_expect_eq(world_status(world, "", "refused"), 1);
+    end_client(&client[0]);
+    world_stop(world);
+}
+
 // The pool has set the pages of the first one aside, so no other can take them, and none are left
 // for the second one: it has pages of 4 KiB. Both have all their bytes, and nobody waits.
 Test(huge_admission, never_lacks_what_a_client_had_set_aside)

@@ -46,6 +46,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 #define FL_IMAGE_VERSION_PLAIN 2u
 #define FL_TRACE_VERSION 1u
 #define FL_BAD_VERSION 1u
+#define FL_MOVES_VERSION 1u
 #define FL_MARKER_NAME "faultline-store"
 #define FL_MARKER_TEXT "faultline-store 1\n"
 #define FL_IDENTITY_BYTES 32u // SHA-256 of the page's 4096 bytes
@@ -57,6 +58,7 @@ static const uint8_t fl_magic_image[FL_MAGIC_BYTES] = {'F', 'L', 'I', 'M', 'A', 
 
 static const uint8_t fl_magic_trace[FL_MAGIC_BYTES] = {'F', 'L', 'T', 'R', 'A', 'C', 'E', '\n'};
 static const uint8_t fl_magic_bad[FL_MAGIC_BYTES] = {'F', 'L', 'B', 'A', 'D', 'F', 'R', '\n'};
+static const uint8_t fl_magic_moves[FL_MAGIC_BYTES] = {'F', 'L', 'M', 'O', 'V', 'E', 'S', '\n'};
 
 struct fl_identity {
     uint8_t bytes[FL_IDENTITY_BYTES];
@@ -252,6 +254,25 @@ static_assert(sizeof(struct fl_disk_bad_frame) == 16, "layout");
 #define FL_BAD_NAME "bad-frames"
 // FL_BAD_UNUSED: no image refers to it any more, and none will.
 enum fl_bad_state { FL_BAD_NEEDED = 0, FL_BAD_UNUSED = 1 };
+
+// The header of a list of packs that were rewritten, in tmp/. Of each pack it has this, then 8
+// bytes a frame of the old pack (struct fl_moved_frame), then a bit a page of it, in words.
+struct fl_disk_moves {
+    uint8_t magic[FL_MAGIC_BYTES]; // fl_magic_moves
+    uint32_t version;
+    uint32_t count;
+    uint64_t moves_checksum; // XXH3-64 of what follows
+    uint64_t checksum;       // XXH3-64 of the bytes before
+};
+static_assert(sizeof(struct fl_disk_moves) == 32, "layout");
+
+struct fl_disk_move {
+    uint64_t from, to; // pack ids
+    uint64_t pages;    // of the old pack
+    uint32_t frames;   // of the old pack
+    uint32_t zero;
+};
+static_assert(sizeof(struct fl_disk_move) == 32, "layout");
 
 // An image on offer: it can be restored while it is still packed. A process holds the lock
 // (flock) of its table for as long as it packs: what is there without that lock is left over. These

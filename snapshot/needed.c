@@ -148,6 +148,7 @@ static int walk_image(void *arg, const char *name)
     if (r < 0) {
         strncpy(needed->unreadable, name, sizeof(needed->unreadable) - 1);
         needed->unreadable_error = r;
+        needed->unreadable_count++;
         return 0;
     }
     r = add_image(needed, image, name);

@@ -26,8 +26,9 @@ struct fl_needed {
     size_t packs_count, packs_room;
     struct fl_needed_image *images;
     size_t images_count, images_room;
-    char unreadable[FL_NAME_MAX + 1]; // an image that cannot be opened: it may need anything
-    int unreadable_error;             // 0: there is none
+    size_t unreadable_count;          // images that cannot be opened: they may need anything
+    char unreadable[FL_NAME_MAX + 1]; // one of them
+    int unreadable_error;             // of it; 0: there is none
 };
 
 // Opens every image of the store, one at a time. Release with fl_needed_free, also on an error.

@@ -348,6 +348,7 @@ void fl_move_end(struct fl_move *move)
 {
     fl_pack_unref(move->from);
     free(move->frames);
+    free(move->own_bits);
 }
 
 uint64_t fl_move_entry(const struct fl_move *move, uint64_t entry, uint32_t pack)

@@ -29,6 +29,7 @@ struct fl_moved_frame {
 struct fl_move {
     struct fl_pack *from; // a reference
     const uint64_t *bits; // of the needed pages
+    uint64_t *own_bits;   // the same, if they are not those of an fl_needed_pack; else NULL
     struct fl_moved_frame *frames;
     uint64_t pack_id;    // of the new pack, which is published; 0: nothing could be moved
     uint64_t bytes;      // of the new pack's file

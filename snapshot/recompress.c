@@ -104,24 +104,47 @@ static bool is_wanted(const struct job *job, const struct fl_recompress_options 
     return false;
 }
 
+// An image that is not among those that were read is missing, or cannot be read.
+static int image_failed(struct job *job, const char *name)
+{
+    struct fl_image *image;
+    int r = fl_image_open(job->store->reader, name, &image);
+    if (r == 0)
+        fl_image_unref(image);
+    return fl_image_failed(job->store, name, r < 0 ? r : -ENOENT, job->error);
+}
+
 static int check_names(struct job *job, const struct fl_recompress_options *options)
 {
     for (size_t i = 0; i < options->names_count; i++) {
         bool found = false;
         for (size_t k = 0; k < job->needed.images_count && !found; k++)
             found = strcmp(job->needed.images[k].name, options->names[i]) == 0;
-        if (!found && strcmp(job->needed.unreadable, options->names[i]) == 0)
-            return fl_image_failed(job->store, options->names[i], job->needed.unreadable_error,
-                                   job->error);
         if (!found)
-            return fl_image_failed(job->store, options->names[i], -ENOENT, job->error);
+            return image_failed(job, options->names[i]);
     }
     return 0;
 }
 
-static int begin(struct job *job)
+// What a killed run had begun is ended first: then no page of it counts as one that is not needed.
+static int find_needed(struct job *job, bool resume)
 {
+    job->rewrite.store = job->store;
+    job->rewrite.needed = &job->needed;
+    job->rewrite.result = &job->result;
     int r = fl_needed_find(job->store, &job->needed);
+    if (r < 0 || !resume)
+        return r;
+    r = fl_rewrite_resume(&job->rewrite);
+    if (r < 0 || job->result.images == 0)
+        return r;
+    fl_needed_free(&job->needed);
+    return fl_needed_find(job->store, &job->needed);
+}
+
+static int begin(struct job *job, bool resume)
+{
+    int r = find_needed(job, resume);
     if (r == 0) {
         job->chosen = calloc(job->needed.packs_count + 1, sizeof(*job->chosen));
         r = job->chosen ? 0 : -ENOMEM;
@@ -133,10 +156,7 @@ static int begin(struct job *job)
 
 static int rewrite(struct job *job, const struct fl_progress *progress)
 {
-    job->rewrite.store = job->store;
-    job->rewrite.needed = &job->needed;
     job->rewrite.progress = progress;
-    job->rewrite.result = &job->result;
     int r = fl_rewrite_packs(&job->rewrite, job->chosen, job->count);
     if (r == -ECANCELED)
         return fl_fail_plain(job->error, r,
@@ -147,7 +167,7 @@ static int rewrite(struct job *job, const struct fl_progress *progress)
 
 static int recompress(struct job *job, const struct fl_recompress_options *options)
 {
-    int r = begin(job);
+    int r = begin(job, true);
     if (r == 0)
         r = check_names(job, options);
     for (size_t i = 0; r == 0 && i < job->needed.packs_count; i++) {
@@ -169,7 +189,7 @@ static int recompress(struct job *job, const struct fl_recompress_options *optio
 static int compact(struct job *job, const struct fl_compact_options *options)
 {
     struct fl_blame blame;
-    int r = begin(job);
+    int r = begin(job, !options->dry_run);
     if (r == 0 && job->needed.unreadable_error)
         r = fl_fail_plain(job->error, job->needed.unreadable_error,
                           "image '%s' cannot be read, so it is not known which pages it needs and "
@@ -207,7 +227,7 @@ static int run(struct fl_store *store, const struct fl_recompress_options *again
         return r;
     r = again ? recompress(&job, again) : compact(&job, less);
     if (r == 0) {
-        job.result.images_left += job.needed.unreadable_error != 0;
+        job.result.images_left += job.needed.unreadable_count;
         job.result.seconds = fl_seconds_wall() - start;
         *ret_result = job.result;
     }

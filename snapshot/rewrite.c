@@ -8,10 +8,12 @@
 #include "snapshot/image_rewrite.h"
 #include "snapshot/index.h"
 #include "snapshot/io.h"
+#include "snapshot/move_list.h"
+#include "snapshot/pack_list.h"
 #include "snapshot/pack_name.h"
 
 // A group ends with so many packs or bytes: more is not lost by a kill.
-#define GROUP_PACKS 64u
+#define GROUP_PACKS FL_MOVES_MOST
 #define GROUP_BYTES (UINT64_C(256) << 20)
 
 struct group {
@@ -191,12 +193,20 @@ static void count_move(struct fl_rewrite_result *result, const struct fl_move *m
     result->pages_left_out += fl_pack_pages(move->from) - move->pages;
 }
 
-// Also after an error: a new pack without an image is taken back.
-static int end_group(struct group *group, int error)
+static void free_moves(struct group *group)
 {
-    int r = error;
+    while (group->count > 0)
+        fl_move_end(&group->moves[--group->count]);
+}
+
+// Gives the images their maps. If the process is killed meanwhile, or some images could not be
+// written, the list stays for the next run.
+static int move_images(struct group *group)
+{
+    struct fl_temp list;
     bool any = false;
-    if (r == 0 && group->count > 0)
+    int r = fl_move_list_write(group->rewrite->store, group->moves, group->count, &list);
+    if (r == 0)
         r = rewrite_images(group);
     for (uint32_t i = 0; i < group->count; i++) {
         if (group->moves[i].users > 0)
@@ -207,8 +217,22 @@ static int end_group(struct group *group, int error)
     }
     if (any)
         update_index(group);
-    while (group->count > 0)
-        fl_move_end(&group->moves[--group->count]);
+    if (r < 0 && any)
+        fl_move_list_leave(&list);
+    else
+        fl_move_list_end(&list);
+    return r;
+}
+
+// Also after an error: then the new packs are taken back.
+static int end_group(struct group *group, int error)
+{
+    int r = error;
+    if (r == 0 && group->count > 0)
+        r = move_images(group);
+    for (uint32_t i = 0; error != 0 && i < group->count; i++)
+        withdraw_pack(group, group->moves[i].pack_id);
+    free_moves(group);
     return r;
 }
 
@@ -265,6 +289,57 @@ int fl_rewrite_packs(struct fl_rewrite *rewrite, struct fl_needed_pack *const *p
         r = end_group(group, r);
         bytes = 0;
     }
+    free(group);
+    return r;
+}
+
+// The packs stay, whoever needs them: an image may have been given one by the process that was
+// killed. gc removes those that none needs.
+static int resume_moves(struct group *group)
+{
+    struct fl_rewrite *rewrite = group->rewrite;
+    uint64_t users[GROUP_PACKS];
+    bool any = false;
+    for (uint32_t i = 0; i < group->count; i++) {
+        struct fl_move *move = &group->moves[i];
+        group->ids[i] = move->pack_id;
+        users[i] = move->users = fl_needed_pack(rewrite->needed, move->pack_id) != NULL;
+    }
+    int r = rewrite_images(group);
+    for (uint32_t i = 0; i < group->count; i++) {
+        if (group->moves[i].users > users[i])
+            count_move(rewrite->result, &group->moves[i]);
+        any |= group->moves[i].users > 0;
+    }
+    if (any)
+        update_index(group);
+    return r;
+}
+
+static int resume(void *arg, const char *name)
+{
+    struct group *group = arg;
+    struct fl_temp list;
+    int r = fl_move_list_take(group->rewrite->store, name, group->moves, &list);
+    if (r < 0)
+        return r == -EAGAIN ? 0 : r;
+    group->count = (uint32_t)r;
+    r = resume_moves(group);
+    free_moves(group);
+    if (r < 0)
+        fl_move_list_leave(&list);
+    else
+        fl_move_list_end(&list);
+    return r;
+}
+
+int fl_rewrite_resume(struct fl_rewrite *rewrite)
+{
+    struct group *group = calloc(1, sizeof(*group));
+    if (!group)
+        return -ENOMEM;
+    group->rewrite = rewrite;
+    int r = fl_each_file(rewrite->store->tmp_fd, resume, group);
     free(group);
     return r;
 }

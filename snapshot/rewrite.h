@@ -4,8 +4,9 @@
 // have in common. Each pack is written once, whatever the number of its images. It goes group by
 // group: the new packs are published, then each image is replaced by one with the same content, as
 // `optimize` does it, then the index learns the new places. A kill leaves each image with its old
-// map or its new one, and packs that no image needs. The old packs stay: who has an image open, or
-// is packing a child of it, needs them. gc removes them.
+// map or its new one, packs that no image needs, and a list of what was moved (move_list.h), by
+// which the next run gives the other images the same packs. The old packs stay: who has an image
+// open, or is packing a child of it, needs them. gc removes them.
 //
 // One thread. The caller holds the store's lock, shared.
 #ifndef FAULTLINE_SNAPSHOT_REWRITE_H
@@ -29,5 +30,8 @@ struct fl_rewrite {
 // Rewrites the packs, which are of `needed`. -ECANCELED, -ENOMEM, errors of writing: what was
 // published before stays.
 int fl_rewrite_packs(struct fl_rewrite *rewrite, struct fl_needed_pack *const *packs, size_t count);
+// Ends what a process that was killed had begun: images that need what it has moved get new maps,
+// after which `needed` is out of date. Errors likewise; the next run can try again.
+int fl_rewrite_resume(struct fl_rewrite *rewrite);
 
 #endif

@@ -41,7 +41,8 @@ static int run_compact(long at, int error)
     return run(argv, at, error);
 }
 
-// `images` are there and whole, whatever the moment; then the work is done to its end.
+// The images are there and whole, whatever the moment; then the work is done to its end. Each pack
+// is written once, also if only one image had its new map.
 static void expect_whole(long round, bool first, int (*again)(long at, int error))
 {
     uint64_t bad = 1;
@@ -54,10 +55,8 @@ static void expect_whole(long round, bool first, int (*again)(long at, int error
     cr_assert_eq(again(0, 0), 0, "round %ld", round);
     cr_assert_eq(collect_store(space.store, false, &result), 0, "round %ld", round);
     cr_assert_eq(count_files(space.store, "tmp"), 0, "round %ld", round);
-    // If only one image had its new map, the packs of the other are written once more.
-    int packs = count_files(space.store, "packs");
-    cr_assert(packs == 2 || (first && packs <= 4), "round %ld: %d packs", round, packs);
-    cr_assert(packs > 2 || result.dead_bytes == 0, "round %ld", round);
+    cr_assert_eq(count_files(space.store, "packs"), 2, "round %ld", round);
+    cr_assert_eq(result.dead_bytes, 0, "round %ld", round);
     expect_image("second", second, round);
 }
 
@@ -131,7 +130,9 @@ Test(rewrite_crash, recompress_without_space_from_each_call_on)
             cr_assert(strstr(text, strerror(ENOSPC)), "round %ld: %s", round, text);
         if (status != 0 && pack_of("first") == first_pack && pack_of("second") == second_pack)
             cr_assert_eq(count_files(space.store, "packs"), 2, "round %ld: taken back", round);
-        cr_assert_eq(count_files(space.store, "tmp"), 0, "round %ld", round);
+        // What was moved is noted there while an image has not got it.
+        bool one = (pack_of("first") != first_pack) != (pack_of("second") != second_pack);
+        cr_assert_eq(count_files(space.store, "tmp"), one ? 1 : 0, "round %ld", round);
         expect_whole(round, true, run_recompress);
         if (status == 0 && !strstr(text, "/index could not be"))
             break;

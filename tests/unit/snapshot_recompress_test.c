@@ -13,6 +13,7 @@
 
 #include "snapshot/image.h"
 #include "snapshot/io.h"
+#include "snapshot/move_list.h"
 #include "tests/unit/snapshot_support.h"
 
 enum { IMAGES = 3, BYTES = 3 << 20 };
@@ -468,6 +469,79 @@ Test(recompress, unreadable_image)
     change_pack(path, 100);
     cr_assert_eq(unpack_file(space.store, "other", space.output), 0);
     cr_assert(same_files(memory[1], space.output));
+}
+
+Test(recompress, two_unreadable_images)
+{
+    static const char *const bad[] = {"0", "1"};
+    struct fl_rewrite_result result;
+    for (int i = 0; i < 2; i++) {
+        char path[256];
+        cr_assert_eq(make_pages(memory[i], 1, 40), 0);
+        cr_assert_eq(pack_file(space.store, bad[i], memory[i], NULL), 0);
+        snprintf(path, sizeof(path), "%s/images/%s.img", space.store, bad[i]);
+        change_pack(path, 100);
+    }
+    for (int i = 0; i < 2; i++) {
+        const struct fl_recompress_options options = {
+            .names = &bad[i], .names_count = 1, .compression = {FL_CODEC_ZSTD, 3}};
+        cr_assert_eq(recompress(&options, &result), -EBADMSG, "each is damaged, none is missing");
+    }
+    cr_assert_eq(recompress_all((struct fl_compression){FL_CODEC_ZSTD, 3}).images_left, 2);
+}
+
+// --- what a killed run leaves ---
+
+enum left { WHOLE, DAMAGED, UNTRUE, HELD };
+
+// One pack was rewritten, and the list of its moves is there. Returns the list if it is held.
+static struct fl_temp leave_moves(enum left how)
+{
+    struct fl_store *store = NULL;
+    struct fl_needed needed = {.packs = NULL};
+    struct fl_move move;
+    struct fl_temp list;
+    struct fl_pace pace = {.rate = 0};
+    const struct fl_recode_options options = {
+        .compression = {FL_CODEC_ZSTD, 3}, .threads = 1, .pace = &pace};
+    cr_assert_eq(fl_store_open(space.store, false, &store, NULL), 0);
+    cr_assert_eq(fl_needed_find(store, &needed), 0);
+    cr_assert_eq(fl_recode(store, needed.packs[0], &options, &move), 0);
+    if (how == UNTRUE) {
+        struct fl_moved_frame first = move.frames[0];
+        move.frames[0] = move.frames[1];
+        move.frames[1] = first;
+    }
+    cr_assert_eq(fl_move_list_write(store, &move, 1, &list), 0);
+    if (how == DAMAGED)
+        cr_assert_eq(fl_pwrite_full(list.fd, "x", 1, 100), 0);
+    if (how != HELD)
+        fl_move_list_leave(&list);
+    fl_move_end(&move);
+    fl_needed_free(&needed);
+    fl_store_close(store);
+    return list;
+}
+
+Test(recompress, moves_of_a_killed_run_are_used_if_they_are_true)
+{
+    for (enum left how = WHOLE; how <= HELD; how++) {
+        uint64_t state = test_seed();
+        make_lineage(&state);
+        struct fl_temp list = leave_moves(how);
+        struct fl_rewrite_result result = recompress_all((struct fl_compression){FL_CODEC_ZSTD, 3});
+        cr_assert_eq(result.packs_rewritten, 3);
+        cr_assert_eq(count_files(space.store, "packs"), how == WHOLE ? 6 : 7, "%d", (int)how);
+        // gc removes what is damaged; what belongs to another process is no business of others.
+        cr_assert_eq(count_files(space.store, "tmp"), how == DAMAGED || how == HELD, "%d",
+                     (int)how);
+        if (how == HELD)
+            fl_move_list_leave(&list);
+        cr_assert_eq(collect_store(space.store, false, NULL), 0);
+        cr_assert_eq(count_files(space.store, "packs"), 3);
+        expect_sound(0);
+        remove_tree(space.store);
+    }
 }
 
 // --- estimates ---

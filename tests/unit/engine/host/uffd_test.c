@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -34,13 +35,17 @@ static int sent(int fd)
                              .msg_control = control.space,
                              .msg_controllen = sizeof(control.space)};
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    cr_assert_not_null(header);
     *header = (struct cmsghdr){
         .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-    *(int *)CMSG_DATA(header) = fd;
+    memcpy(CMSG_DATA(header), &fd, sizeof(fd));
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     cr_assert_eq(sendmsg(pair[0], &message, 0), 1);
     cr_assert_eq(recvmsg(pair[1], &message, MSG_CMSG_CLOEXEC), 1);
-    int got = *(int *)CMSG_DATA(CMSG_FIRSTHDR(&message));
+    header = CMSG_FIRSTHDR(&message);
+    cr_assert_not_null(header);
+    int got = -1;
+    memcpy(&got, CMSG_DATA(header), sizeof(got));
     close(pair[0]);
     close(pair[1]);
     return got;

@@ -73,6 +73,14 @@ class World(unittest.TestCase):
         self.local("unpack", f"--store={self.dir / store}", "--force", name, out)
         self.assertEqual(out.read_bytes(), b"".join(content))
 
+    def expect_files(self, store, name):
+        """What the image of the store consists of is what the bucket has, byte for byte: this needs no process."""
+        manifest = self.manifests()[name]
+        files = [(manifest["map"], f"images/{name}.img"), *((pack, f"packs/{pack['id']}.pack") for pack in manifest["packs"])]
+        for file, path in files:
+            data = (self.dir / store / path).read_bytes()
+            self.assertEqual((hashlib.sha256(data).hexdigest(), len(data)), (file["sha256"], file["bytes"]), path)
+
     def has_image(self, store, name):
         return (self.dir / store / "images" / f"{name}.img").exists()
 

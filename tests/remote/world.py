@@ -38,10 +38,10 @@ class World(unittest.TestCase):
         } | {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
         self.url = "s3://bucket/some/prefix"
 
-    def args(self, verb, *args, store=None, retry="20s"):
+    def args(self, verb, *args, store=None, retry="60s"):
         place = {"push": "--to", "pull": "--from"}.get(verb, "--remote")
         more = [f"--store={self.dir / store}"] if store else []
-        return [BIN, verb, *more, f"{place}={self.url}", f"--retry-for={retry}", "--timeout=5s", *args]
+        return [BIN, verb, *more, f"{place}={self.url}", f"--retry-for={retry}", "--timeout=20s", *args]
 
     def start(self, verb, *args, **how):
         return subprocess.Popen(self.args(verb, *args, **how), env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -50,7 +50,7 @@ class World(unittest.TestCase):
     def run_verb(self, verb, *args, fails=None, **how):
         """Its output as JSON; with fails, what it says on stderr, which must have that."""
         done = subprocess.run(self.args(verb, "--json", *args, **how), env=self.env, capture_output=True, text=True,
-                              timeout=120, check=False)
+                              timeout=240, check=False)
         if fails is not None:
             self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
             self.assertIn(fails, done.stderr)

@@ -14,7 +14,7 @@ set(FAULTLINE_EMULATED_TESTS
 
 # Of these programs only the tests whose SUITE/TEST matches.
 set(FAULTLINE_EMULATED_engine_test
-    "!(call_filter|call_lists|condemn|doctor|life|listen|orphan|presence|process_usage|samples|template_facts|template_window)/!(what_is_prepared_stays|is_known_by_its_file|one_that_can_accept_nothing_waits)")
+    "!(call_filter|call_lists|condemn|doctor|life|listen|orphan|presence|process_usage|samples|template_facts|template_window|uffd)/!(what_is_prepared_stays|is_known_by_its_file|one_that_can_accept_nothing_waits)")
 set(FAULTLINE_EMULATED_service_manager_test
     "*/!(every_kind_of_descriptor_lives_on|thousands_of_descriptors_live_on|waits_for_room|a_fault_waits_for_the_next_life)")
 set(FAULTLINE_EMULATED_client_test "client/*")

@@ -21,9 +21,9 @@ enum { SHARE = 4 };                        // of the time, at most one in so man
 #define QUIET (20 * FL_NS_PER_MS)          // since the VM's last fault
 #define REPLAY_PAUSE (20 * FL_NS_PER_MS)   //
 #define CAPTURE_PAUSE (200 * FL_NS_PER_MS) //
-#define SHORT_PAUSE (500 * FL_NS_PER_MS)   // for want of memory; twice as long each time
-#define LATER FL_NS_PER_S                  // before the next round; twice as long each time
-#define ROOM ((uint64_t)16 << 20)          // of a VM's memory limit, left alone
+#define SHORT_PAUSE (500 * FL_NS_PER_MS) // for want of memory; twice as long each time, 4 s at most
+#define LATER FL_NS_PER_S                // before the next round; twice as long each time
+#define ROOM ((uint64_t)16 << 20)        // of a VM's memory limit, left alone
 
 static bool collapse_slice(struct fl_shard *shard, struct fl_vm *vm);
 
@@ -263,7 +263,7 @@ static void note_in_vain(const struct fl_shard *shard, struct fl_vm *vm)
 {
     unsigned times = ++vm->collapse.in_vain;
     if (times >= IN_VAIN)
-        pause_for(shard, vm, SHORT_PAUSE << (times - IN_VAIN < 5 ? times - IN_VAIN : 5));
+        pause_for(shard, vm, SHORT_PAUSE << (times - IN_VAIN < 3 ? times - IN_VAIN : 3));
 }
 
 static void note_huge(struct fl_shard *shard, struct fl_vm *vm, uint64_t index)

@@ -126,12 +126,14 @@ static long long now_ms(void)
 }
 
 // After three calls in vain it waits half a second before the next one, then twice as long each
-// time: so many there can have been by then.
+// time, 4 s at most: so many there can have been by then.
 static long long most_calls(long long ms)
 {
     long long calls = 3;
-    for (long long pause = 500, at = pause; at <= ms; pause *= 2, at += pause)
+    for (long long pause = 500, at = pause; at <= ms; at += pause) {
         calls++;
+        pause = pause < 4000 ? 2 * pause : pause;
+    }
     return calls;
 }
 

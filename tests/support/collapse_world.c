@@ -208,7 +208,7 @@ void collapse_await(struct world *of, long long vm, const char *state)
 {
     struct wanted wanted = {of, vm, state};
     bool so = false;
-    // A range that the guest has read zeros in is tried four times, and the pauses grow to 16 s:
+    // A range that the guest has read zeros in is tried four times, and the pauses grow to 4 s:
     // some of them take longer than what one waits for else.
     for (unsigned i = 0; i < 3 && !so; i++)
         so = wait_until(is_so, &wanted);

@@ -13,19 +13,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/cgroup.h"
 #include "tests/support/collapse_world.h"
 
 enum { LIMIT = 40 << 20, ROOM = 16 << 20, TRACED = COLLAPSE_BYTES / 2 };
 
 static struct world *world;
 static const char *const on[] = {"--huge", "after-replay", NULL};
-static char cgroup[128];
 
 static void give_back(void)
 {
     client_kill(&collapse_vm.client); // or it holds the cgroup
-    for (unsigned i = 0; cgroup[0] && rmdir(cgroup) != 0 && i < 500; i++)
-        poll(NULL, 0, 10);
+    cgroup_remove();
     world_close();
 }
 
@@ -52,45 +51,12 @@ Test(collapse_bounds, nothing_is_completed_while_the_host_is_short_of_memory)
     collapse_finish();
 }
 
-static bool put(const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof(path), "%s/%s", cgroup, name);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    if (fd >= 0)
-        close(fd);
-    return done;
-}
-
-// Of either version, whichever has the memory controller here.
-static void make_cgroup(void)
-{
-    static const char *const parents[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"};
-    char limit[32];
-    snprintf(limit, sizeof(limit), "%d", LIMIT);
-    for (unsigned i = 0; i < 2; i++) {
-        snprintf(cgroup, sizeof(cgroup), "%s/fl-huge-%d", parents[i], (int)getpid());
-        if (mkdir(cgroup, 0700) != 0)
-            continue;
-        if (put("memory.limit_in_bytes", limit) || put("memory.max", limit))
-            return;
-        rmdir(cgroup);
-    }
-    cgroup[0] = '\0';
-    fprintf(stderr, "SKIPPED: this test needs a memory cgroup\n");
-    cr_assert(getenv("CI") == NULL, "CI=true, and there is no memory cgroup");
-    cr_skip_test("no memory cgroup");
-}
-
 // The trace is 16 MiB of the VM's 32: what completes it must leave room below the limit.
 Test(collapse_bounds, a_vm_is_not_filled_up_to_its_memory_limit)
 {
-    char procs[160];
     world = collapse_begin(DISTINCT, on, 2);
-    make_cgroup();
-    snprintf(procs, sizeof(procs), "%s/cgroup.procs", cgroup);
-    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE, .procs = procs});
+    cgroup_make(LIMIT);
+    collapse_start(world, (struct collapse_plan){.advice = MADV_HUGEPAGE, .limited = true});
     collapse_await(world, 2, "paused");
     collapse_tell("c");
     cr_assert_eq(world_vm_status(world, 2, "memory_limit", "bytes"), LIMIT);

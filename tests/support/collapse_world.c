@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/support/cgroup.h"
 #include "tests/support/traces.h"
 
 enum { RANGE = HUGE / PAGE };
@@ -74,15 +75,6 @@ static void divide(const struct vmm *vmm)
         CHECK(madvise(vmm_page(vmm, inner_page(vmm, i)), PAGE, MADV_DONTDUMP) == 0, "madvise");
 }
 
-static void enter(const char *procs)
-{
-    char pid[16];
-    int length = snprintf(pid, sizeof(pid), "%d", (int)getpid());
-    int fd = open(procs, O_WRONLY | O_CLOEXEC);
-    CHECK(fd >= 0 && write(fd, pid, (size_t)length) == length, "it cannot enter %s", procs);
-    close(fd);
-}
-
 static void give_rights_up(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -93,8 +85,7 @@ static void give_rights_up(void)
 static void prepare(struct vmm *vmm, const struct collapse_plan *plan)
 {
     const char *socket = plan->socket ? plan->socket : world->socket;
-    if (plan->procs)
-        enter(plan->procs);
+    CHECK(!plan->limited || cgroup_enter(), "it cannot enter the cgroup");
     CHECK(!plan->thp_off || prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
     if (plan->template) {
         vmm_map_template(vmm, &world->memory, COLLAPSE_REGIONS, socket, NULL);

@@ -24,7 +24,7 @@ struct collapse_plan {
     bool boundary;      // a mapping ends in each region's second range
     bool no_rights;     // it has given its capabilities up
     bool template;      // its memory is the image's template, at `socket`
-    const char *procs;  // the file of a cgroup that it enters first
+    bool limited;       // it enters the test's memory cgroup first (cgroup.h)
     const char *socket; // NULL: the world's
 };
 

@@ -82,3 +82,15 @@ json_t *store_image_json(const struct fl_image_info *info)
                      (json_int_t)info->packs, "packs_missing", (json_int_t)info->packs_missing,
                      "created", (json_int_t)info->created, "content_id", id);
 }
+
+void store_report_bad(void *arg, const char *object, const char *problem)
+{
+    struct store_found *found = arg;
+    if (found->bad) {
+        json_array_append_new(found->bad,
+                              json_pack("{s:s,s:s}", "object", object, "problem", problem));
+        return;
+    }
+    progress_end(found->progress);
+    printf("bad: %s: %s\n", object, problem);
+}

@@ -9,6 +9,7 @@
 
 #include "snapshot/store.h"
 #include "tools/cli/paths.h"
+#include "tools/cli/progress.h"
 
 // Opens the store. Returns NULL after a sentence on stderr.
 struct fl_store *store_open_or_say(const char *verb, const char *dir, bool create);
@@ -22,6 +23,14 @@ void store_say_index(const char *verb, const char *dir, const char *what, bool r
 // Prints the object on one line of stdout, and drops the caller's reference. Returns EXIT_DONE, or
 // EXIT_FAILED after a sentence if object is NULL (no memory) or stdout cannot be written.
 int store_print_json(const char *verb, json_t *object);
+
+// Where what verify finds to be bad goes.
+struct store_found {
+    struct progress *progress; // ends with the first line of text
+    json_t *bad;               // an array for objects; NULL: lines of text
+};
+// For fl_verify_options and fl_remote_verify_options; arg: a store_found.
+void store_report_bad(void *arg, const char *object, const char *problem);
 
 // Writes a content id as 64 hex digits.
 void store_format_id(const uint8_t id[32], char ret_hex[65]);

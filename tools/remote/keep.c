@@ -131,23 +131,6 @@ int remote_gc(struct fl_remote *remote, const struct remote_arguments *args)
 
 // --- verify ---
 
-struct found {
-    struct progress *progress;
-    json_t *bad; // NULL: text
-};
-
-static void report_bad(void *arg, const char *object, const char *problem)
-{
-    struct found *found = arg;
-    if (found->bad) {
-        json_array_append_new(found->bad,
-                              json_pack("{s:s,s:s}", "object", object, "problem", problem));
-        return;
-    }
-    progress_end(found->progress);
-    printf("bad: %s: %s\n", object, problem);
-}
-
 static int print_verified(const struct fl_remote_verify_result *result, json_t *bad)
 {
     int status = result->bad == 0 ? EXIT_DONE : EXIT_FAILED;
@@ -171,12 +154,12 @@ int remote_verify(struct fl_remote *remote, const struct remote_arguments *args)
     struct progress progress;
     struct fl_error error;
     struct fl_remote_verify_result result;
-    struct found found = {.progress = &progress, .bad = args->json ? json_array() : NULL};
+    struct store_found found = {.progress = &progress, .bad = args->json ? json_array() : NULL};
     struct fl_remote_verify_options options = {
         .names = args->images_count > 0 ? (const char *const *)args->images : NULL,
         .names_count = (size_t)args->images_count,
         .quick = args->quick,
-        .bad = report_bad,
+        .bad = store_report_bad,
         .bad_arg = &found,
         .progress = progress_begin(&progress, "verifying", true),
     };

@@ -50,23 +50,6 @@ static int parse_verify(int argc, char **argv, struct arguments *args)
     return status;
 }
 
-struct found {
-    struct progress *progress;
-    json_t *bad; // an array of what is bad; NULL: print it as text
-};
-
-static void report_bad(void *arg, const char *object, const char *problem)
-{
-    struct found *found = arg;
-    if (found->bad) {
-        json_array_append_new(found->bad,
-                              json_pack("{s:s,s:s}", "object", object, "problem", problem));
-        return;
-    }
-    progress_end(found->progress);
-    printf("bad: %s: %s\n", object, problem);
-}
-
 static int print_verify_json(const struct fl_verify_result *result, json_t *list,
                              const struct offers *offers)
 {
@@ -105,13 +88,13 @@ static void print_not_verified(const struct offers *offers)
 }
 
 static int verify_store(struct fl_store *store, struct arguments *args, const struct offers *offers,
-                        struct found *found)
+                        struct store_found *found)
 {
     struct fl_verify_result result;
     struct fl_error error;
     struct progress progress;
     found->progress = &progress;
-    args->options.bad = report_bad;
+    args->options.bad = store_report_bad;
     args->options.bad_arg = found;
     args->options.progress = progress_begin(&progress, "verifying", true);
     int r = fl_store_verify(store, &args->options, &result, &error);
@@ -136,7 +119,7 @@ static int verify_store(struct fl_store *store, struct arguments *args, const st
 static int cmd_verify(int argc, char **argv)
 {
     struct arguments args = {.store = NULL};
-    struct found found = {.bad = NULL};
+    struct store_found found = {.bad = NULL};
     struct offers offers;
     int status = parse_verify(argc, argv, &args);
     if (status != EXIT_DONE)

@@ -5,7 +5,6 @@
 #include "tools/verbs/rescue_abort.h"
 
 #include <errno.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 
 #include "engine/doctor/doctor.h"
 #include "engine/host/fuse_mount.h"
+#include "engine/host/fuse_place.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/parse.h"
@@ -22,21 +22,6 @@ enum { PATIENCE_MS = 1000 };
 static const char *const what_happens =
     "each thread that waits for a page of it gets SIGBUS, and one in a system call an error, never "
     "zeros; pages that are cached stay readable, and no others come";
-
-// As the kernel lists it. The last part is not looked at: a dead mount would not let us.
-static bool absolute(const char *path, char ret_path[PATH_MAX])
-{
-    char parent[PATH_MAX];
-    char *last = strdup(path);
-    char *base = strdup(path);
-    int length = -1;
-    if (last && base && realpath(dirname(base), parent))
-        length = snprintf(ret_path, PATH_MAX, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent,
-                          basename(last));
-    free(last);
-    free(base);
-    return length >= 0 && length < PATH_MAX;
-}
 
 struct search {
     const char *path;
@@ -61,7 +46,9 @@ static int find_connection(const char *target, unsigned *ret_connection)
         *ret_connection = (unsigned)number;
         return EXIT_DONE;
     }
-    int error = absolute(target, path) ? fl_fuse_mounts_each_of_all(look, &search) : -ENOENT;
+    int error = fl_fuse_place_path(target, path);
+    if (!error)
+        error = fl_fuse_mounts_each_of_all(look, &search);
     if (error || search.connection == 0)
         return cli_fail("rescue", "no FUSE file system is mounted at %s", target);
     *ret_connection = search.connection;
